@@ -1,0 +1,514 @@
+//! Settings: a flag over an environment variable over a default, checked once, at start.
+//!
+//! A program declares its settings as a table; `--help`, the README's table and the reading itself
+//! all come from it. Every mistake is collected, so that a user mends them all at once. Does not
+//! know what any setting means, nor where arguments and variables come from.
+
+use std::convert::Infallible;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+
+use crate::text::shown;
+
+/// How often a setting may be given and what it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// One value.
+    Value,
+    /// `true` where the flag stands alone; `--name=false` as Go's `flag` package reads it.
+    Switch,
+    /// The flag any number of times, the variable as a comma-separated list.
+    List,
+    /// A flag of an earlier generation that is always a mistake, whose text is the meaning. Not listed.
+    Gone,
+}
+
+/// One row of a program's table of settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The flag with its two dashes, or nothing for what is set by a variable alone.
+    pub flag: Option<&'static str>,
+    /// The variables, the first that is set and not empty counts.
+    pub variables: &'static [&'static str],
+    /// The value's name in `--help`.
+    pub value: &'static str,
+    /// How often, and whether with a value.
+    pub takes: Takes,
+    /// What holds when nothing is given, for people.
+    pub default: &'static str,
+    /// One sentence or two, for people.
+    pub meaning: &'static str,
+}
+
+impl Setting {
+    /// `--port (PSL_BIND_PORT)`: how mistakes name a setting.
+    pub fn name(&self) -> String {
+        let variables = self.variables.join(", ");
+        match self.flag {
+            Some(flag) if variables.is_empty() => flag.to_owned(),
+            Some(flag) => format!("{flag} ({variables})"),
+            None => variables,
+        }
+    }
+
+    /// The row of the README's table.
+    pub fn markdown(&self) -> String {
+        let code = |text: &str| format!("`{text}`");
+        let flag = self.flag.map(code).unwrap_or_default();
+        let variables: Vec<_> = self.variables.iter().map(|v| code(v)).collect();
+        format!("| {flag} | {} | {} | {} |", variables.join(", "), self.default, self.meaning)
+    }
+}
+
+/// What `--help` says besides the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// The binary's name.
+    pub name: &'static str,
+    /// One sentence.
+    pub purpose: &'static str,
+    /// The table.
+    pub settings: &'static [Setting],
+    /// Code and meaning.
+    pub exit_codes: &'static [(u8, &'static str)],
+    /// What follows below the exit codes.
+    pub notes: &'static str,
+}
+
+impl Program {
+    /// The settings that there are: the rows of `--help` and of the README's table.
+    pub fn listed(&self) -> impl Iterator<Item = &'static Setting> {
+        self.settings.iter().filter(|setting| setting.takes != Takes::Gone)
+    }
+
+    /// The text of `--help`.
+    pub fn help(&self) -> String {
+        let mut out = format!(
+            "{}\n{}\n\nUsage: {} [--name value | --name=value]...\n\nSettings (a flag wins over its variable; an empty variable counts as unset):\n",
+            version(self.name),
+            self.purpose,
+            self.name
+        );
+        for setting in self.listed() {
+            let value = if setting.takes == Takes::Switch { "" } else { setting.value };
+            let flag = setting.flag.map(|f| format!("{f} {value}")).unwrap_or_default();
+            let names: Vec<_> = [flag.trim_end()]
+                .into_iter()
+                .filter(|f| !f.is_empty())
+                .chain(setting.variables.iter().copied())
+                .collect();
+            let repeat =
+                if setting.takes == Takes::List { " (repeatable; the variable is a comma-separated list)" } else { "" };
+            let _ = writeln!(
+                out,
+                "  {}\n      {}{repeat}. Default: {}",
+                names.join(", "),
+                setting.meaning,
+                setting.default
+            );
+        }
+        out.push_str("  --help\n      this text\n  --version\n      the version\n\nExit codes:\n");
+        for (code, meaning) in self.exit_codes {
+            let _ = writeln!(out, "  {code:<3} {meaning}");
+        }
+        if !self.notes.is_empty() {
+            let _ = write!(out, "\n{}", self.notes);
+        }
+        out
+    }
+}
+
+/// The text of `--version`.
+pub fn version(name: &str) -> String {
+    format!("{name} {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Reads a variable.
+type Lookup = Box<dyn Fn(&str) -> Option<OsString>>;
+
+/// What was given, and what was wrong with it so far.
+pub struct Given {
+    arguments: pico_args::Arguments,
+    lookup: Lookup,
+    mistakes: Vec<String>,
+}
+
+impl Given {
+    /// Takes the arguments without the program's name, and a way to read a variable.
+    /// `Err` is the text that `--help` or `--version` asks for, whatever else is given.
+    pub fn read(
+        program: &Program,
+        arguments: Vec<OsString>,
+        lookup: impl Fn(&str) -> Option<OsString> + 'static,
+    ) -> Result<Given, String> {
+        let asks = |names: &[&str]| arguments.iter().any(|a| names.iter().any(|name| a == name));
+        if asks(&["--help", "-help", "-h"]) {
+            return Err(program.help());
+        }
+        if asks(&["--version", "-version"]) {
+            return Err(format!("{}\n", version(program.name)));
+        }
+        let mut mistakes = Vec::new();
+        let pairs = pairs(program.settings, arguments, &mut mistakes);
+        Ok(Given { arguments: pico_args::Arguments::from_vec(pairs), lookup: Box::new(lookup), mistakes })
+    }
+
+    /// The value of a setting that takes one; nothing where it is not given, or is a mistake.
+    pub fn value<T, E: ToString>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
+        let value = self.flag(setting).or_else(|| self.variable(setting))?;
+        if self.flag(setting).is_some() {
+            self.mistakes.push(format!("{}: given twice, accepted once", setting.name()));
+        }
+        let text = self.utf8(setting, value)?;
+        self.parsed(setting, &text, parse)
+    }
+
+    /// A boolean as Go's `strconv.ParseBool` reads it.
+    pub fn switch(&mut self, setting: &Setting) -> Option<bool> {
+        self.value(setting, parse_bool)
+    }
+
+    /// The values of a setting that takes several; empty items of a variable's list are passed over.
+    pub fn list<T, E: ToString>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Result<T, E>) -> Vec<T> {
+        let mut texts = Vec::new();
+        while let Some(value) = self.flag(setting) {
+            texts.extend(self.utf8(setting, value));
+        }
+        if texts.is_empty() {
+            let list = self.variable(setting).and_then(|value| self.utf8(setting, value)).unwrap_or_default();
+            texts = list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
+        }
+        texts.iter().filter_map(|text| self.parsed(setting, text, &parse)).collect()
+    }
+
+    /// Adds a mistake that only shows where several settings are seen together.
+    pub fn mistake(&mut self, text: impl Into<String>) {
+        self.mistakes.push(text.into());
+    }
+
+    /// All mistakes, one line each.
+    pub fn finish(self) -> Result<(), Vec<String>> {
+        if self.mistakes.is_empty() { Ok(()) } else { Err(self.mistakes) }
+    }
+
+    fn parsed<T, E: ToString>(
+        &mut self,
+        setting: &Setting,
+        text: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        parse(text)
+            .map_err(|accepted| {
+                self.mistakes.push(format!(
+                    "{}: {} is not accepted; accepted: {}",
+                    setting.name(),
+                    shown(text),
+                    accepted.to_string()
+                ));
+            })
+            .ok()
+    }
+
+    fn flag(&mut self, setting: &Setting) -> Option<OsString> {
+        // An error cannot come: `pairs` leaves no flag without its value, and the copy does not fail.
+        self.arguments.opt_value_from_os_str(setting.flag?, |v| Ok::<_, Infallible>(v.to_owned())).ok().flatten()
+    }
+
+    fn variable(&mut self, setting: &Setting) -> Option<OsString> {
+        setting.variables.iter().filter_map(|name| (self.lookup)(name)).find(|v| !v.is_empty())
+    }
+
+    fn utf8(&mut self, setting: &Setting, value: OsString) -> Option<String> {
+        value
+            .into_string()
+            .map_err(|value| {
+                self.mistakes.push(format!("{}: {} is not UTF-8", setting.name(), shown(&value.to_string_lossy())));
+            })
+            .ok()
+    }
+}
+
+/// Rewrites `-name value`, `--name=value` and a switch alone to `--name value`, the one form that
+/// the library reads without surprises: it would take `--host --port 80` as the host `--port`.
+fn pairs(settings: &[Setting], arguments: Vec<OsString>, mistakes: &mut Vec<String>) -> Vec<OsString> {
+    let mut pairs = Vec::new();
+    let mut arguments = arguments.into_iter().peekable();
+    while let Some(argument) = arguments.next() {
+        let (name, joined) = split_at_equals(&argument);
+        let Some((setting, flag)) = named(settings, &name) else {
+            mistakes.push(match name.starts_with('-') {
+                true => format!("{}: unknown flag; --help lists those that there are", shown(&name)),
+                false => {
+                    format!("{}: unexpected argument; every value follows its flag", shown(&argument.to_string_lossy()))
+                }
+            });
+            continue;
+        };
+        if setting.takes == Takes::Gone {
+            // Its value belongs to the same mistake.
+            let _ = joined.or_else(|| arguments.next_if(|next| !is_like_a_flag(next)));
+            mistakes.push(format!("{flag}: {}", setting.meaning));
+            continue;
+        }
+        let value = match joined {
+            None if setting.takes == Takes::Switch => Some(OsString::from("true")),
+            None => arguments.next_if(|next| !is_like_a_flag(next)),
+            joined => joined.filter(|value| !value.is_empty()),
+        };
+        match value {
+            Some(value) if begins_with_dash(&value) => mistakes.push(format!(
+                "{}: {} is not accepted; no value begins with a dash",
+                setting.name(),
+                shown(&value.to_string_lossy())
+            )),
+            Some(value) => pairs.extend([OsString::from(flag), value]),
+            None => mistakes.push(format!("{}: a value is missing ({})", setting.name(), setting.value)),
+        }
+    }
+    pairs
+}
+
+fn split_at_equals(argument: &OsStr) -> (String, Option<OsString>) {
+    let bytes = argument.as_bytes();
+    match bytes.iter().position(|b| *b == b'=') {
+        Some(at) if bytes.starts_with(b"-") => {
+            (String::from_utf8_lossy(&bytes[..at]).into_owned(), Some(OsStr::from_bytes(&bytes[at + 1..]).to_owned()))
+        }
+        _ => (argument.to_string_lossy().into_owned(), None),
+    }
+}
+
+/// Go's `flag` package took one dash before a long name as well as two.
+fn named<'s>(settings: &'s [Setting], name: &str) -> Option<(&'s Setting, &'static str)> {
+    settings.iter().find_map(|s| {
+        let flag = s.flag.filter(|flag| *flag == name || flag[1..] == *name)?;
+        Some((s, flag))
+    })
+}
+
+/// `-5s` is no flag of anybody's, but a value that is not accepted.
+fn is_like_a_flag(argument: &OsStr) -> bool {
+    matches!(argument.as_bytes(), [b'-', second, ..] if !second.is_ascii_digit())
+}
+
+fn begins_with_dash(value: &OsStr) -> bool {
+    value.as_bytes().starts_with(b"-")
+}
+
+fn parse_bool(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("true or false (also 1, 0, t, f, T, F, TRUE, FALSE, True, False)"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::type_complexity, reason = "the tables of cases are easier to read whole")]
+mod tests {
+    use super::*;
+
+    const HOST: Setting = Setting {
+        flag: Some("--host"),
+        variables: &["T_HOST"],
+        value: "HOST",
+        takes: Takes::Value,
+        default: "localhost",
+        meaning: "a host",
+    };
+    const PORT: Setting = Setting {
+        flag: Some("--port"),
+        variables: &["T_PORT", "OLD_PORT"],
+        value: "PORT",
+        takes: Takes::Value,
+        default: "1",
+        meaning: "a port",
+    };
+    const NET: Setting = Setting {
+        flag: Some("--hostNet"),
+        variables: &["T_NET"],
+        value: "BOOL",
+        takes: Takes::Switch,
+        default: "false",
+        meaning: "a switch",
+    };
+    const IN: Setting = Setting {
+        flag: Some("--in"),
+        variables: &["T_IN"],
+        value: "K:V",
+        takes: Takes::List,
+        default: "none",
+        meaning: "a list",
+    };
+    const LONE: Setting = Setting {
+        flag: None,
+        variables: &["T_LONE"],
+        value: "BOOL",
+        takes: Takes::Value,
+        default: "true",
+        meaning: "no flag",
+    };
+    const OLD: Setting = Setting {
+        flag: Some("--old"),
+        variables: &[],
+        value: "",
+        takes: Takes::Gone,
+        default: "",
+        meaning: "is --host now",
+    };
+    const PROGRAM: Program = Program {
+        name: "t",
+        purpose: "Tests.",
+        settings: &[HOST, PORT, NET, IN, LONE, OLD],
+        exit_codes: &[(0, "done")],
+        notes: "",
+    };
+
+    type Values = (Option<String>, Option<u16>, Option<bool>, Vec<String>, Option<bool>);
+
+    fn read(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Values, Vec<String>> {
+        let variables: Vec<(String, String)> = variables.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+        let lookup = move |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v));
+        let mut given =
+            Given::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), lookup).expect("not asked for help");
+        let values = (
+            given.value(&HOST, |t| Ok::<_, String>(t.to_owned())),
+            given.value(&PORT, |t| t.parse().map_err(|_| "a port from 0 to 65535")),
+            given.switch(&NET),
+            given.list(&IN, |t| if t.contains(':') { Ok(t.to_owned()) } else { Err("key:value") }),
+            given.switch(&LONE),
+        );
+        given.finish().map(|()| values)
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn accepted() {
+        let none: Values = (None, None, None, vec![], None);
+        let cases: &[(&[&str], &[(&str, &str)], Values)] = &[
+            (&[], &[], none.clone()),
+            (&["--host", "a"], &[("T_HOST", "b")], (some("a"), None, None, vec![], None)),
+            (&[], &[("T_HOST", "b")], (some("b"), None, None, vec![], None)),
+            (&[], &[("T_HOST", "")], none.clone()),
+            (&[], &[("T_PORT", ""), ("OLD_PORT", "7")], (None, Some(7), None, vec![], None)),
+            (&["--port=80"], &[], (None, Some(80), None, vec![], None)),
+            (&["-port", "80", "-host=h"], &[], (some("h"), Some(80), None, vec![], None)),
+            (&["--hostNet"], &[], (None, None, Some(true), vec![], None)),
+            (&["--hostNet=false", "--host", "h"], &[("T_NET", "true")], (some("h"), None, Some(false), vec![], None)),
+            (&["-hostNet", "--port", "1"], &[], (None, Some(1), Some(true), vec![], None)),
+            (
+                &["--in", "a:b", "--in=c:d"],
+                &[("T_IN", "e:f")],
+                (None, None, None, vec!["a:b".into(), "c:d".into()], None),
+            ),
+            (&[], &[("T_IN", " e:f, g:h,,")], (None, None, None, vec!["e:f".into(), "g:h".into()], None)),
+            (&[], &[("T_LONE", "F")], (None, None, None, vec![], Some(false))),
+        ];
+        for (arguments, variables, expected) in cases {
+            assert_eq!(read(arguments, variables).as_ref(), Ok(expected), "{arguments:?} {variables:?}");
+        }
+    }
+
+    #[test]
+    fn mistakes() {
+        let cases: &[(&[&str], &[(&str, &str)], &[&str])] = &[
+            (
+                &["--old", "x", "-old=y", "--old", "--port=x"],
+                &[],
+                &[
+                    "--old: is --host now",
+                    "--old: is --host now",
+                    "--old: is --host now",
+                    "--port (T_PORT, OLD_PORT): \"x\" is not accepted; accepted: a port from 0 to 65535",
+                ],
+            ),
+            (
+                &["--port", "x"],
+                &[],
+                &["--port (T_PORT, OLD_PORT): \"x\" is not accepted; accepted: a port from 0 to 65535"],
+            ),
+            (
+                &[],
+                &[("T_PORT", "70000")],
+                &["--port (T_PORT, OLD_PORT): \"70000\" is not accepted; accepted: a port from 0 to 65535"],
+            ),
+            (&["--host", "--port", "80"], &[], &["--host (T_HOST): a value is missing (HOST)"]),
+            (&["--host"], &[], &["--host (T_HOST): a value is missing (HOST)"]),
+            (&["--host="], &[], &["--host (T_HOST): a value is missing (HOST)"]),
+            (
+                &["--port", "-1"],
+                &[],
+                &["--port (T_PORT, OLD_PORT): \"-1\" is not accepted; no value begins with a dash"],
+            ),
+            (&["--port=-1"], &[], &["--port (T_PORT, OLD_PORT): \"-1\" is not accepted; no value begins with a dash"]),
+            (&["--host", "a", "--host", "b"], &[], &["--host (T_HOST): given twice, accepted once"]),
+            (&["--hostNet", "--hostNet"], &[], &["--hostNet (T_NET): given twice, accepted once"]),
+            (&["--hostNet", "false"], &[], &["\"false\": unexpected argument; every value follows its flag"]),
+            (
+                &["--hostNet=maybe"],
+                &[],
+                &[
+                    "--hostNet (T_NET): \"maybe\" is not accepted; accepted: true or false (also 1, 0, t, f, T, F, TRUE, FALSE, True, False)",
+                ],
+            ),
+            (
+                &["--hostX=1", "-y"],
+                &[],
+                &[
+                    "\"--hostX\": unknown flag; --help lists those that there are",
+                    "\"-y\": unknown flag; --help lists those that there are",
+                ],
+            ),
+            (
+                &["--in", "a", "--in", "b"],
+                &[],
+                &[
+                    "--in (T_IN): \"a\" is not accepted; accepted: key:value",
+                    "--in (T_IN): \"b\" is not accepted; accepted: key:value",
+                ],
+            ),
+            (
+                &["http://user:secret@h/"],
+                &[("T_LONE", "2")],
+                &[
+                    "\"http://***@h/\": unexpected argument; every value follows its flag",
+                    "T_LONE: \"2\" is not accepted; accepted: true or false (also 1, 0, t, f, T, F, TRUE, FALSE, True, False)",
+                ],
+            ),
+        ];
+        for (arguments, variables, expected) in cases {
+            let mistakes = read(arguments, variables).expect_err(&format!("{arguments:?}"));
+            assert_eq!(mistakes, *expected, "{arguments:?} {variables:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_a_mistake() {
+        let bytes = OsStr::from_bytes(b"--host=\xff").to_owned();
+        let mut given = Given::read(&PROGRAM, vec![bytes], |_| None).map_err(drop).expect("not asked for help");
+        assert_eq!(given.value(&HOST, |t| Ok::<_, String>(t.to_owned())), None);
+        assert_eq!(given.finish(), Err(vec!["--host (T_HOST): \"\u{fffd}\" is not UTF-8".to_owned()]));
+    }
+
+    #[test]
+    fn help_and_version_always_work() {
+        for (arguments, start) in [(&["--nonsense", "--help"][..], "t "), (&["-h"], "t "), (&["--version", "x"], "t ")]
+        {
+            let text =
+                Given::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), |_| None).err().expect("a text");
+            assert!(text.starts_with(start), "{text}");
+        }
+        let help = PROGRAM.help();
+        assert!(!help.contains("--old"), "{help}");
+        for setting in PROGRAM.listed() {
+            assert!(
+                setting.flag.is_none_or(|f| help.contains(f)) && setting.variables.iter().all(|v| help.contains(v)),
+                "{help}"
+            );
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! One HTTP(S) request as a client, bounded in time and in bytes of head.
+//!
+//! No proxy, no redirects, no connection kept for later. Says in a small closed set of words why
+//! there is no answer. Does not know what an answer means.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as UreqResolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, BodyReader, Error, Timeout};
+
+use crate::resolve::{Resolver, Unresolved};
+use crate::text::one_line;
+#[cfg(feature = "tls")]
+use crate::tls::Trust;
+use crate::url::Url;
+
+/// An answer's head may have this many bytes; what these programs talk to sends a few hundred.
+const LARGEST_HEAD: usize = 16 * 1024;
+
+/// The library's own default of 128 KiB would be most of a small program's memory. A little more
+/// than the head may have: the library takes a buffer that is full for the connection's end.
+const BUFFER: usize = LARGEST_HEAD + 1024;
+
+/// An address more would have too little of the time to be worth a try.
+const MOST_ADDRESSES: usize = 16;
+
+/// The library adds its bounds to the clock, which panics where the clock cannot hold the sum.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// By this much at least the whole call outlasts connecting, so that it is connecting that is named
+/// when both would run out together.
+const HAIR: Duration = Duration::from_millis(20);
+
+/// How long each part of a call may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Name look-up, connecting (TLS as well) and sending, together.
+    pub reach: Duration,
+    /// From there to the end of the answer's head, and once more to its last byte.
+    pub answer: Duration,
+    /// From the first to the last byte.
+    pub whole: Duration,
+}
+
+impl Patience {
+    /// One bound for everything.
+    pub fn of(whole: Duration) -> Patience {
+        Patience { reach: whole, answer: whole, whole }
+    }
+}
+
+/// What all calls of one caller have in common.
+#[derive(Clone)]
+pub struct Caller {
+    user_agent: String,
+    resolver: Resolver,
+    #[cfg(feature = "tls")]
+    trust: Option<Trust>,
+}
+
+/// What came back: the head is read, the body is not.
+pub struct Reply {
+    /// 100 to 999.
+    pub status: u16,
+    /// `Retry-After` in whole seconds; its other form, a date, is not taken.
+    pub retry_after: Option<Duration>,
+    /// The body; its errors are explained by [`Failure::from`].
+    pub body: BodyReader<'static>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The host's name gives no address.
+    Unresolved(Unresolved),
+    /// The host says that nobody listens there.
+    Refused,
+    /// Nothing came back while connecting, or no route leads there.
+    NoRoute,
+    /// Connected, but no whole answer in time.
+    Silent,
+    /// Closed or reset before the whole answer had come.
+    Cut,
+    /// The TLS handshake failed: what rustls says.
+    Tls(String),
+    /// Something came back that is no HTTP answer, or too large a one.
+    Garbage(String),
+    /// Anything else, such as a lack of descriptors.
+    Other(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Unresolved(why) => why.fmt(f),
+            Failure::Refused => f.write_str("connection refused"),
+            Failure::NoRoute => f.write_str("no connection: nothing came back in time, or there is no route"),
+            Failure::Silent => f.write_str("connected, but no whole answer in time"),
+            Failure::Cut => f.write_str("connection closed before the whole answer"),
+            Failure::Tls(why) => write!(f, "TLS: {why}"),
+            Failure::Garbage(why) => write!(f, "not an HTTP answer: {why}"),
+            Failure::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+impl Caller {
+    /// A caller for `http://` alone.
+    pub fn new(program: &str) -> Caller {
+        Caller {
+            user_agent: format!("psl-{program}/{}", env!("CARGO_PKG_VERSION")),
+            resolver: Resolver::default(),
+            #[cfg(feature = "tls")]
+            trust: None,
+        }
+    }
+
+    /// The same caller with `https://` verified against these certificates.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_trust(self, trust: Trust) -> Caller {
+        Caller { trust: Some(trust), ..self }
+    }
+
+    /// The look-ups that this caller shares with its copies.
+    pub fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
+    /// Sends a GET with these headers and reads the answer's head.
+    ///
+    /// The addresses of a name are tried in turn until one is reached, each with its share of the
+    /// time that is left. One that was reached is never followed by another: the request may have
+    /// done its work there already.
+    #[expect(clippy::disallowed_methods, reason = "the edge that waits for the network")]
+    pub fn get(&self, url: &Url, headers: &[(&str, &str)], patience: Patience) -> Result<Reply, Failure> {
+        let start = Instant::now();
+        let mut addresses = self.resolver.resolve(&url.host, patience.reach).map_err(Failure::Unresolved)?;
+        addresses.truncate(MOST_ADDRESSES);
+        let mut refused = false;
+        for (ip, untried) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
+            let left = |of: Duration| of.saturating_sub(start.elapsed());
+            let patience = Patience { reach: left(patience.reach) / untried, whole: left(patience.whole), ..patience };
+            match self.get_at(*ip, url, headers, patience) {
+                Err(Failure::Refused) => refused = true,
+                Err(Failure::NoRoute) => {}
+                reached => return reached,
+            }
+        }
+        // A host that says no tells more than an address family that this machine does not have.
+        Err(if refused { Failure::Refused } else { Failure::NoRoute })
+    }
+
+    fn get_at(&self, ip: IpAddr, url: &Url, headers: &[(&str, &str)], patience: Patience) -> Result<Reply, Failure> {
+        // Zero would mean "no bound" to some of the library's time-outs.
+        let bound = |of: Duration| of.clamp(Duration::from_millis(1), LONGEST);
+        let reach = bound(patience.reach);
+        let config = self
+            .config(url)
+            .timeout_connect(Some(reach))
+            .timeout_send_request(Some(reach))
+            .timeout_recv_response(Some(bound(patience.answer)))
+            .timeout_recv_body(Some(bound(patience.answer)))
+            .timeout_global(Some(bound(patience.whole).max(reach + HAIR)))
+            .build();
+        let known = Known(SocketAddr::new(ip, url.port));
+        let mut request = Agent::with_parts(config, DefaultConnector::new(), known).get(url.to_request());
+        for (name, value) in headers.iter().chain(&[("connection", "close")]) {
+            request = request.header(*name, *value);
+        }
+        let response = request.call().map_err(Failure::from)?;
+        let retry_after =
+            response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+        Ok(Reply { status: response.status().as_u16(), retry_after, body: response.into_body().into_reader() })
+    }
+
+    #[cfg(feature = "tls")]
+    fn config(&self, url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+        let config = self.plain_config();
+        match &self.trust {
+            Some(trust) if url.scheme == "https" => config.tls_config(trust.config()),
+            _ => config,
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn config(&self, _url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+        self.plain_config()
+    }
+
+    fn plain_config(&self) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+        Config::builder()
+            .user_agent(&self.user_agent)
+            .proxy(None)
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .max_response_header_size(LARGEST_HEAD)
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER)
+            .max_idle_connections(0)
+    }
+}
+
+impl Reply {
+    /// The body up to `most` bytes; what is longer, cut or late is an error.
+    pub fn text(self, most: u64) -> Result<String, Failure> {
+        let mut text = Vec::new();
+        self.body.take(most + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > most {
+            return Err(Failure::Garbage(format!("a body of more than {most} bytes")));
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+/// The name is looked up before, under this project's own bound on threads.
+#[derive(Debug)]
+struct Known(SocketAddr);
+
+impl UreqResolver for Known {
+    fn resolve(&self, _uri: &Uri, _config: &Config, _timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let mut found = self.empty();
+        found.push(self.0);
+        Ok(found)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        match error {
+            Error::Timeout(Timeout::Connect) => Failure::NoRoute,
+            Error::Timeout(_) => Failure::Silent,
+            Error::Io(error) => of_io(&error),
+            #[cfg(feature = "tls")]
+            Error::Rustls(error) => Failure::Tls(one_line(&error.to_string())),
+            Error::Tls(why) => Failure::Tls(why.to_owned()),
+            Error::Protocol(_) | Error::Http(_) | Error::LargeResponseHeader(..) => {
+                Failure::Garbage(one_line(&error.to_string()))
+            }
+            error => Failure::Other(one_line(&error.to_string())),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::from(Error::from(error))
+    }
+}
+
+fn of_io(error: &io::Error) -> Failure {
+    use io::ErrorKind as Kind;
+    #[cfg(feature = "tls")]
+    if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return Failure::Tls(one_line(&error.to_string()));
+    }
+    match error.kind() {
+        Kind::ConnectionRefused => Failure::Refused,
+        // The last is what connecting to `::1` gives on a machine without IPv6.
+        Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown | Kind::AddrNotAvailable => {
+            Failure::NoRoute
+        }
+        Kind::TimedOut | Kind::WouldBlock => Failure::Silent,
+        Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => Failure::Cut,
+        _ => Failure::Other(one_line(&error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::url::HTTP;
+    use std::io::Write as _;
+    use std::net::TcpListener;
+    use std::thread;
+
+    fn url(host: &str, port: u16) -> Url {
+        Url::parse(&format!("http://{host}:{port}/"), &[HTTP]).unwrap()
+    }
+
+    /// Closed at once, so that nobody listens there.
+    fn free_port() -> u16 {
+        TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    }
+
+    #[test]
+    fn refused_is_said_whatever_the_other_address_family_says() {
+        for host in ["localhost", "127.0.0.1"] {
+            let failure =
+                Caller::new("test").get(&url(host, free_port()), &[], Patience::of(Duration::from_secs(20))).err();
+            assert_eq!(failure, Some(Failure::Refused), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_longest_patience_is_no_panic() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(b"HTTP/1.1 423 Locked\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\nno").unwrap();
+        });
+        let reply = Caller::new("test").get(&url("localhost", port), &[], Patience::of(Duration::MAX)).unwrap();
+        assert_eq!((reply.status, reply.retry_after), (423, Some(Duration::from_secs(7))));
+        assert_eq!(reply.text(2), Ok("no".to_owned()));
+        server.join().unwrap();
+    }
+}

@@ -1,0 +1,244 @@
+//! Durations as users of the Go generations wrote them.
+//!
+//! A bare whole number is seconds (1.x); everything else is a Go duration such as `1m30s`
+//! (the grammar of Go's `time.ParseDuration`, without its sign). Knows no defaults and no bounds:
+//! what zero or a very long time means is the caller's business.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What is accepted, for error messages and `--help`.
+pub const ACCEPTED: &str = "whole seconds or a duration such as 500ms, 1.5s, 1m30s, 2h";
+
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
+
+/// The text is not a duration, or it is one that no clock can hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotADuration;
+
+impl fmt::Display for NotADuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(ACCEPTED)
+    }
+}
+
+/// Reads `10`, `500ms`, `1.5s`, `1m30s`; no sign, no spaces, at most `u64::MAX` seconds.
+pub fn parse(text: &str) -> Result<Duration, NotADuration> {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return text.parse().map(Duration::from_secs).map_err(|_| NotADuration);
+    }
+    let mut rest = text;
+    let mut nanos: u128 = 0;
+    loop {
+        let (part, after) = leading_part(rest).ok_or(NotADuration)?;
+        nanos = nanos.checked_add(part).ok_or(NotADuration)?;
+        rest = after;
+        if rest.is_empty() {
+            return from_nanos(nanos);
+        }
+    }
+}
+
+/// Like [`parse`], but zero is refused, for what would otherwise spin or never wait.
+pub fn parse_nonzero(text: &str) -> Result<Duration, &'static str> {
+    match parse(text) {
+        Ok(d) if !d.is_zero() => Ok(d),
+        _ => Err("whole seconds or a duration such as 500ms, 1.5s, 1m30s, 2h, more than zero"),
+    }
+}
+
+/// One number with its unit, in nanoseconds, and what follows it.
+fn leading_part(text: &str) -> Option<(u128, &str)> {
+    let (whole, rest) = digits(text);
+    let (fraction, rest) = match rest.strip_prefix('.') {
+        Some(after) => digits(after),
+        None => ("", rest),
+    };
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let (unit, rest) = unit(rest)?;
+    let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let nanos = whole.checked_mul(unit)?.checked_add(fraction_of(fraction, unit))?;
+    Some((nanos, rest))
+}
+
+fn digits(text: &str) -> (&str, &str) {
+    let end = text.bytes().take_while(u8::is_ascii_digit).count();
+    text.split_at(end)
+}
+
+/// Longer names come first: `m` is a prefix of `ms`.
+const UNITS: &[(&str, u128)] = &[
+    ("ns", 1),
+    ("us", 1_000),
+    ("\u{b5}s", 1_000),
+    ("\u{3bc}s", 1_000),
+    ("ms", 1_000_000),
+    ("s", NANOS_PER_SECOND),
+    ("m", 60 * NANOS_PER_SECOND),
+    ("h", 3_600 * NANOS_PER_SECOND),
+];
+
+fn unit(text: &str) -> Option<(u128, &str)> {
+    UNITS.iter().find_map(|(name, nanos)| text.strip_prefix(name).map(|rest| (*nanos, rest)))
+}
+
+/// Digits that are worth less than a nanosecond are dropped, as Go drops them.
+fn fraction_of(digits: &str, unit: u128) -> u128 {
+    let mut value = 0;
+    let mut scale = unit;
+    for digit in digits.bytes() {
+        scale /= 10;
+        value += u128::from(digit - b'0') * scale;
+    }
+    value
+}
+
+fn from_nanos(nanos: u128) -> Result<Duration, NotADuration> {
+    let seconds = u64::try_from(nanos / NANOS_PER_SECOND).map_err(|_| NotADuration)?;
+    let rest = u32::try_from(nanos % NANOS_PER_SECOND).map_err(|_| NotADuration)?;
+    Ok(Duration::new(seconds, rest))
+}
+
+/// A duration in the form that [`parse`] reads back: `1m30s`, `1.5s`, `500ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text(pub Duration);
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, nanos) = (self.0.as_secs(), self.0.subsec_nanos());
+        if seconds == 0 && nanos > 0 {
+            return below_a_second(nanos, f);
+        }
+        let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        if hours > 0 {
+            write!(f, "{hours}h")?;
+        }
+        if minutes > 0 {
+            write!(f, "{minutes}m")?;
+        }
+        if rest > 0 || nanos > 0 || seconds == 0 {
+            write!(f, "{}s", decimal(rest, nanos, 9))?;
+        }
+        Ok(())
+    }
+}
+
+fn below_a_second(nanos: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let nanos64 = u64::from(nanos);
+    match nanos64 {
+        1_000_000.. => write!(f, "{}ms", decimal(nanos64 / 1_000_000, nanos % 1_000_000, 6)),
+        1_000.. => write!(f, "{}us", decimal(nanos64 / 1_000, nanos % 1_000, 3)),
+        _ => write!(f, "{nanos}ns"),
+    }
+}
+
+fn decimal(whole: u64, fraction: u32, width: usize) -> String {
+    let text = format!("{whole}.{fraction:0width$}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Accepted texts; also the seeds of the fuzz target.
+    const GOOD: &[(&str, Duration)] = &[
+        ("0", Duration::ZERO),
+        ("10", Duration::from_secs(10)),
+        ("007", Duration::from_secs(7)),
+        ("18446744073709551615", Duration::from_secs(u64::MAX)),
+        ("0s", Duration::ZERO),
+        ("500ms", Duration::from_millis(500)),
+        ("1.5s", Duration::from_millis(1500)),
+        (".5s", Duration::from_millis(500)),
+        ("1.s", Duration::from_secs(1)),
+        ("1m30s", Duration::from_secs(90)),
+        ("30s1m", Duration::from_secs(90)),
+        ("2h", Duration::from_secs(7200)),
+        ("1h0m0.000000001s", Duration::new(3600, 1)),
+        ("10us", Duration::from_micros(10)),
+        ("10\u{b5}s", Duration::from_micros(10)),
+        ("3ns", Duration::from_nanos(3)),
+        ("0.0000000019s", Duration::from_nanos(1)),
+    ];
+
+    const BAD: &[&str] = &[
+        "",
+        " ",
+        "s",
+        ".",
+        ".s",
+        "-1",
+        "+1",
+        "-5s",
+        "1 s",
+        " 1s",
+        "1s ",
+        "1.5",
+        "1d",
+        "1sec",
+        "1e3",
+        "0x10",
+        "1s-",
+        "1.2.3s",
+        "18446744073709551616",
+        "18446744073709551616s",
+        "99999999999999999999999999999999999999999h",
+        "\u{661}s",
+        "1h99999999999999999999999999999999999999ns9",
+    ];
+
+    #[test]
+    fn good_texts() {
+        for (text, expected) in GOOD {
+            assert_eq!(parse(text), Ok(*expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_texts() {
+        for text in BAD {
+            assert_eq!(parse(text), Err(NotADuration), "{text}");
+        }
+    }
+
+    #[test]
+    fn zero_where_it_is_refused() {
+        assert_eq!(parse_nonzero("1ns"), Ok(Duration::from_nanos(1)));
+        for text in ["0", "0s", "0.0000000001s", "x"] {
+            assert!(parse_nonzero(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_for_people() {
+        for (duration, expected) in [
+            (Duration::ZERO, "0s"),
+            (Duration::from_secs(20), "20s"),
+            (Duration::from_secs(90), "1m30s"),
+            (Duration::from_secs(3600), "1h"),
+            (Duration::from_millis(1500), "1.5s"),
+            (Duration::from_millis(500), "500ms"),
+            (Duration::from_micros(1500), "1.5ms"),
+            (Duration::from_nanos(3), "3ns"),
+        ] {
+            assert_eq!(Text(duration).to_string(), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(seconds in any::<u64>(), nanos in 0..1_000_000_000u32) {
+            let duration = Duration::new(seconds, nanos);
+            prop_assert_eq!(parse(&Text(duration).to_string()), Ok(duration));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,40}") {
+            let _ = parse(&text);
+        }
+    }
+}

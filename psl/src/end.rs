@@ -1,0 +1,47 @@
+//! How a program ends: what it prints, where, and with which exit code.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use crate::args::{Given, Program};
+
+/// Done.
+pub const DONE: u8 = 0;
+/// Failed at run time.
+pub const FAILED: u8 = 1;
+/// Bad configuration.
+pub const BAD_CONFIGURATION: u8 = 2;
+
+/// Why a program ends before it has done its work.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was asked for `--help` or `--version`.
+    Text(String),
+    /// What was wrong with the settings, one line each.
+    Mistakes(Vec<String>),
+    /// It failed at run time.
+    Failed(String),
+}
+
+/// Reads the process's own arguments and variables for a program.
+#[expect(clippy::disallowed_methods, reason = "the edge that reads the environment")]
+pub fn given(program: &Program) -> Result<Given, End> {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    Given::read(program, arguments, |name| std::env::var_os(name)).map_err(End::Text)
+}
+
+/// Prints what there is to print and says the exit code.
+pub fn exit_code(program: &str, result: Result<u8, End>) -> ExitCode {
+    // A reader that has gone away is no reason to end in any other way.
+    let (code, _) = match result {
+        Ok(code) => (code, Ok(())),
+        Err(End::Text(text)) => (DONE, io::stdout().write_all(text.as_bytes())),
+        Err(End::Mistakes(lines)) => {
+            let lines: String = lines.iter().map(|line| format!("{program}: {line}\n")).collect();
+            (BAD_CONFIGURATION, io::stderr().write_all(lines.as_bytes()))
+        }
+        Err(End::Failed(why)) => (FAILED, writeln!(io::stderr(), "{program}: {why}")),
+    };
+    ExitCode::from(code)
+}

@@ -1,0 +1,31 @@
+//! What the three programs share, as a closed list: settings, durations, addresses, logging,
+//! signals, a little chance; and, where a program asks for the feature, serving HTTP (`serve`),
+//! calling HTTP (`call`) and HTTPS (`tls`).
+//!
+//! Nothing here knows of leases, gates or DaemonSets.
+
+pub mod address;
+pub mod args;
+pub mod duration;
+pub mod end;
+pub mod logging;
+pub mod random;
+pub mod signals;
+pub mod text;
+
+#[cfg(any(feature = "serve", feature = "call"))]
+pub mod resolve;
+
+#[cfg(feature = "call")]
+pub mod call;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(feature = "call")]
+pub mod url;
+
+#[cfg(feature = "serve")]
+pub mod listen;
+#[cfg(feature = "serve")]
+pub mod metrics;
+#[cfg(feature = "serve")]
+pub mod serve;

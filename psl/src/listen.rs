@@ -1,0 +1,104 @@
+//! Opens the listening socket.
+//!
+//! What the standard library's listener cannot do is why another crate is here: one socket for
+//! both address families also where the node sets `net.ipv6.bindv6only`, and buffers that keep a
+//! client that sends without end, or never reads, from filling the container's memory: the kernel
+//! counts socket buffers to the container, and grows them to megabytes each unless told otherwise.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::address::Host;
+use crate::resolve::Resolver;
+
+/// Connections that wait to be accepted: a node's pods that ask in the same instant.
+const BACKLOG: i32 = 256;
+
+/// Of each direction of each connection; the kernel doubles it for its own bookkeeping. A request
+/// is at most 8 KiB, and a larger answer is written in pieces.
+const BUFFER: usize = 16 * 1024;
+
+/// How long the name in `--host` may take to resolve.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Listens on the host's first address, or on all addresses of both families (of IPv4 alone where
+/// IPv6 is off). `Err` names the address.
+pub fn bind(host: Option<&Host>, port: u16) -> Result<TcpListener, String> {
+    let any_v6 = IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    let address = match host {
+        None => any_v6,
+        Some(host) => {
+            let found = Resolver::default().resolve(host, PATIENCE);
+            *found.map_err(|e| format!("cannot bind {host}:{port}: {e}"))?.first().unwrap_or(&any_v6)
+        }
+    };
+    let socket = listen(SocketAddr::new(address, port)).map_err(|e| (address, e));
+    let socket = match (socket, host) {
+        (Err((_, error)), None) if is_without_v6(&error) => {
+            let address = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+            listen(SocketAddr::new(address, port)).map_err(|e| (address, e))
+        }
+        (socket, _) => socket,
+    };
+    socket.map_err(|(address, error)| format!("cannot bind {}: {error}", SocketAddr::new(address, port)))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    // A restarted container must get its port back although old connections are in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    // Accepted connections inherit all three (tcp(7)). Each answer is one write, so that nothing is
+    // gained by holding a small one back.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_recv_buffer_size(BUFFER)?;
+    socket.set_send_buffer_size(BUFFER)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// EAFNOSUPPORT where the kernel has no IPv6, EADDRNOTAVAIL where it is switched off.
+fn is_without_v6(error: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn all_addresses_are_both_families() {
+        let listener = bind(None, 0).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+        if listener.local_addr().unwrap().is_ipv6() {
+            assert!(TcpStream::connect((Ipv6Addr::LOCALHOST, port)).is_ok());
+        }
+    }
+
+    #[test]
+    fn one_address_is_that_one_alone() {
+        let listener = bind(Some(&Host::Ip(Ipv4Addr::LOCALHOST.into())), 0).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+        assert!(TcpStream::connect((Ipv4Addr::new(127, 0, 0, 2), port)).is_err());
+    }
+
+    #[test]
+    fn errors_name_the_address() {
+        let taken = bind(Some(&Host::Ip(Ipv4Addr::LOCALHOST.into())), 0).unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = bind(Some(&Host::Ip(address.ip())), address.port()).unwrap_err();
+        assert!(error.starts_with(&format!("cannot bind {address}: ")), "{error}");
+        let error = bind(Some(&Host::Name("no-such-host.invalid".to_owned())), 1).unwrap_err();
+        assert!(error.starts_with("cannot bind no-such-host.invalid:1: "), "{error}");
+    }
+}

@@ -1,0 +1,170 @@
+//! The bytes and seconds of one connection.
+//!
+//! Knows when to read, to give up and to close; not who may come in, nor what is asked.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use tiny_http::Method;
+
+use super::Limits;
+use super::answer::{Answer, Framing};
+use super::head::{self, Parsed, Request};
+
+/// Read at a time: nearly every head fits.
+const CHUNK: usize = 1024;
+
+/// What is read and thrown away after a refusal, so that closing does not reset the connection
+/// before the client has read why (RFC 9112, 9.6).
+const DRAINED: usize = 64 * 1024;
+const DRAIN: Duration = Duration::from_millis(250);
+
+/// One connection, from its first byte to its end.
+pub(super) struct Conversation<'s> {
+    stream: &'s TcpStream,
+    peer: IpAddr,
+    limits: &'s Limits,
+    /// What has come and is not answered yet: at most a head, or pipelined ones.
+    buffer: Vec<u8>,
+    /// What the socket's time-outs are set to. They are mostly right already, and setting them all
+    /// the same is every second system call of a request.
+    read_timeout: Duration,
+    write_timeout: Duration,
+}
+
+/// What came next.
+enum Heard {
+    Request(Request, bool),
+    Refused(Answer),
+    Gone,
+}
+
+impl<'s> Conversation<'s> {
+    pub(super) fn new(stream: &'s TcpStream, peer: IpAddr, limits: &'s Limits) -> Conversation<'s> {
+        let (read_timeout, write_timeout) = (Duration::ZERO, Duration::ZERO);
+        Conversation { stream, peer, limits, buffer: Vec::new(), read_timeout, write_timeout }
+    }
+
+    /// Answers requests until either side has had enough. `on_request` hears of each complete one.
+    pub(super) fn run(mut self, on_request: impl Fn(Instant), handler: impl Fn(&Request) -> Answer) {
+        let mut patience = self.limits.head;
+        loop {
+            match self.hear(patience) {
+                Heard::Request(request, keep_alive) => {
+                    on_request(now());
+                    let framing = Framing { close: !keep_alive, without_body: request.method == Method::Head };
+                    let sent = self.send(&handler(&request).bytes(framing));
+                    if !sent || !keep_alive {
+                        return self.close(sent && !self.buffer.is_empty());
+                    }
+                }
+                Heard::Refused(answer) => {
+                    let sent = self.send(&answer.bytes(Framing { close: true, without_body: false }));
+                    return self.close(sent);
+                }
+                Heard::Gone => return,
+            }
+            patience = self.limits.idle;
+        }
+    }
+
+    /// The next request: its first byte comes within `patience`, the rest within the bound on heads.
+    fn hear(&mut self, patience: Duration) -> Heard {
+        let mut start = now();
+        let mut patience = if self.buffer.is_empty() { patience } else { self.limits.head };
+        let mut left = patience;
+        let mut unparsed = !self.buffer.is_empty();
+        loop {
+            if unparsed {
+                match head::parse(&self.buffer, self.peer) {
+                    Parsed::Partial => {}
+                    Parsed::Refused(answer) => return Heard::Refused(answer),
+                    Parsed::Complete { request, length, keep_alive } => {
+                        self.buffer.drain(..length);
+                        return Heard::Request(request, keep_alive);
+                    }
+                }
+            }
+            let mut chunk = [0; CHUNK];
+            let room = CHUNK.min(head::LARGEST - self.buffer.len());
+            let Some(count) = self.read(&mut chunk[..room], left) else {
+                return self.late();
+            };
+            if count == 0 {
+                return Heard::Gone;
+            }
+            let at = now();
+            if self.buffer.is_empty() {
+                (start, patience) = (at, self.limits.head);
+            }
+            left = patience.saturating_sub(at.saturating_duration_since(start));
+            // A client that sends byte by byte does not get its head parsed for each of them.
+            let came = &chunk[..count];
+            unparsed = self.buffer.is_empty() || came.contains(&b'\n') || self.buffer.len() + count == head::LARGEST;
+            self.buffer.extend_from_slice(came);
+        }
+    }
+
+    /// Time is up: somebody who has begun a request is told so (RFC 9110, 15.5.9).
+    fn late(&self) -> Heard {
+        if self.buffer.is_empty() {
+            return Heard::Gone;
+        }
+        Heard::Refused(Answer::error(408, "request_timeout", "the head did not come in time", false))
+    }
+
+    /// `None` when time is up, 0 when there is nothing more to come.
+    fn read(&mut self, into: &mut [u8], left: Duration) -> Option<usize> {
+        if left.is_zero() || (left != self.read_timeout && self.stream.set_read_timeout(Some(left)).is_err()) {
+            return None;
+        }
+        self.read_timeout = left;
+        match (&mut &*self.stream).read(into) {
+            Ok(count) => Some(count),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
+            // A reset is an end like any other.
+            Err(_) => Some(0),
+        }
+    }
+
+    /// Whether all of it went out before the client's time for reading it was up.
+    fn send(&mut self, mut bytes: &[u8]) -> bool {
+        let start = now();
+        let mut left = self.limits.answer;
+        loop {
+            if left.is_zero() || (left != self.write_timeout && self.stream.set_write_timeout(Some(left)).is_err()) {
+                return false;
+            }
+            self.write_timeout = left;
+            match (&mut &*self.stream).write(bytes) {
+                Ok(0) | Err(_) => return false,
+                Ok(count) if count == bytes.len() => return true,
+                Ok(count) => bytes = &bytes[count..],
+            }
+            left = self.limits.answer.saturating_sub(now().saturating_duration_since(start));
+        }
+    }
+
+    /// Ends the connection; where something may still be on its way, not with a reset.
+    fn close(&mut self, gently: bool) {
+        if !gently || self.stream.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let start = now();
+        let mut drained = 0;
+        let mut chunk = [0; CHUNK];
+        while drained < DRAINED {
+            let left = DRAIN.saturating_sub(now().saturating_duration_since(start));
+            match self.read(&mut chunk, left) {
+                None | Some(0) => return,
+                Some(count) => drained += count,
+            }
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the edge that gives a connection its seconds")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,169 @@
+//! Who may come in, and who has to go when it is full.
+//!
+//! Pure: time and addresses are arguments, a connection is whatever handle the caller keeps.
+//! Invariants: there are never more entries than there was room for, and never more of one address
+//! than `per_address`.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::Limits;
+
+/// The connections that are open.
+pub(super) struct Table<C> {
+    per_address: usize,
+    entries: Vec<Entry<C>>,
+    next: u64,
+}
+
+/// Names an entry for as long as it is in the table, and nothing else ever after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Id(u64);
+
+struct Entry<C> {
+    id: Id,
+    address: IpAddr,
+    /// When its last complete request came, or it was accepted.
+    since: Instant,
+    connection: C,
+}
+
+/// The verdict on a newcomer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Admission<C> {
+    /// There was room.
+    Admitted(Id),
+    /// There was none; this connection has lost its place and is to be closed.
+    Displaced(Id, C),
+    /// The newcomer is to be closed.
+    Refused,
+}
+
+impl<C> Table<C> {
+    pub(super) fn new(limits: &Limits) -> Table<C> {
+        Table { per_address: limits.per_address, entries: Vec::with_capacity(limits.connections), next: 0 }
+    }
+
+    /// When it is full a *new* address displaces the connection that has been longest without a
+    /// complete request, so that neither one address with many connections nor many with one can
+    /// shut the door: what they hold grows old, and an honest request is complete in a moment.
+    /// There is room for so many at this moment.
+    pub(super) fn admit(&mut self, address: IpAddr, now: Instant, room: usize, connection: C) -> Admission<C> {
+        let held = self.entries.iter().filter(|entry| entry.address == address).count();
+        if held >= self.per_address {
+            return Admission::Refused;
+        }
+        let displaced = if self.entries.len() < room {
+            None
+        } else {
+            match self.oldest() {
+                Some(oldest) if held == 0 => Some(self.entries.swap_remove(oldest).connection),
+                _ => return Admission::Refused,
+            }
+        };
+        let id = Id(self.next);
+        self.next += 1;
+        self.entries.push(Entry { id, address, since: now, connection });
+        displaced.map_or(Admission::Admitted(id), |connection| Admission::Displaced(id, connection))
+    }
+
+    /// A complete request has come on this connection.
+    pub(super) fn completed(&mut self, id: Id, now: Instant) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) {
+            entry.since = now;
+        }
+    }
+
+    /// The connection has ended; one that was displaced is not here any more.
+    pub(super) fn leave(&mut self, id: Id) {
+        self.entries.retain(|entry| entry.id != id);
+    }
+
+    fn oldest(&self) -> Option<usize> {
+        (0..self.entries.len()).min_by_key(|at| (self.entries[*at].since, self.entries[*at].id.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    fn address(n: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, n).into()
+    }
+
+    fn table(per_address: usize) -> (Table<u32>, Instant) {
+        #[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
+        let start = Instant::now();
+        (Table::new(&Limits { per_address, ..super::super::LIMITS }), start)
+    }
+
+    fn displaced(admission: Admission<u32>) -> Option<u32> {
+        match admission {
+            Admission::Displaced(_, connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn one_address_gets_its_share_and_no_more() {
+        let (mut table, now) = table(2);
+        assert!(matches!(table.admit(address(1), now, 4, 0), Admission::Admitted(_)));
+        let Admission::Admitted(second) = table.admit(address(1), now, 4, 1) else { panic!() };
+        assert_eq!(table.admit(address(1), now, 4, 2), Admission::Refused);
+        table.leave(second);
+        assert!(matches!(table.admit(address(1), now, 4, 3), Admission::Admitted(_)));
+    }
+
+    #[test]
+    fn a_new_address_displaces_who_was_longest_without_a_request() {
+        let (mut table, start) = table(2);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let Admission::Admitted(first) = table.admit(address(1), at(0), 2, 1) else { panic!() };
+        table.admit(address(2), at(1), 2, 2);
+        assert_eq!(table.admit(address(2), at(2), 2, 3), Admission::Refused, "not a new address");
+        table.completed(first, at(3));
+        assert_eq!(displaced(table.admit(address(3), at(4), 2, 4)), Some(2));
+        assert_eq!(displaced(table.admit(address(4), at(5), 2, 5)), Some(1));
+    }
+
+    #[test]
+    fn who_was_displaced_leaves_without_taking_another_along() {
+        let (mut table, now) = table(1);
+        let Admission::Admitted(first) = table.admit(address(1), now, 1, 1) else { panic!() };
+        assert_eq!(displaced(table.admit(address(2), now, 1, 2)), Some(1));
+        table.leave(first);
+        table.completed(first, now);
+        assert_eq!(table.entries.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn the_bounds_hold_and_a_new_address_always_comes_in(script in prop::collection::vec((0u8..12, 0u8..3), 0..300)) {
+            let (mut table, start) = table(3);
+            let mut inside: Vec<Id> = Vec::new();
+            for (step, (who, what)) in script.into_iter().enumerate() {
+                let now = start + Duration::from_millis(step as u64);
+                let id = inside.get(usize::from(who)).copied();
+                match (what, id) {
+                    (0, Some(id)) => table.leave(id),
+                    (1, Some(id)) => table.completed(id, now),
+                    _ => {
+                        let is_new = table.entries.iter().all(|entry| entry.address != address(who));
+                        match table.admit(address(who), now, 8, who.into()) {
+                            Admission::Admitted(id) | Admission::Displaced(id, _) => inside.insert(0, id),
+                            Admission::Refused => prop_assert!(!is_new),
+                        }
+                    }
+                }
+                prop_assert!(table.entries.len() <= 8);
+                for n in 0..12 {
+                    prop_assert!(table.entries.iter().filter(|entry| entry.address == address(n)).count() <= 3);
+                }
+            }
+        }
+    }
+}

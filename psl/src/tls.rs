@@ -1,0 +1,139 @@
+//! Which servers a client believes, and with which cryptography.
+//!
+//! There is no way to switch verification off. The provider lists by hand what the clients need:
+//! rustls's own also links what signs with private keys and three more suites, which is 100 kB.
+//! Does not open connections.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use rustls::crypto::ring::{cipher_suite, kx_group};
+use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::SigningKey;
+use rustls::{Error, RootCertStore, SignatureScheme};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use webpki::ring as algorithms;
+
+/// Where distributions keep their bundle; the first that exists is taken.
+const SYSTEM_BUNDLES: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// A larger file is no CA bundle: Mozilla's whole one has 230 kB.
+const LARGEST_BUNDLE: u64 = 4 * 1024 * 1024;
+
+/// The CA certificates of one file.
+#[derive(Clone)]
+pub struct Trust {
+    certificates: Arc<Vec<Certificate<'static>>>,
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Trust({} certificates)", self.certificates.len())
+    }
+}
+
+impl Trust {
+    /// Reads a PEM file; `Err` names it. At least one certificate in it must be of use.
+    pub fn read(file: &Path) -> Result<Trust, String> {
+        let failed = |why: &dyn fmt::Display| format!("CA file {}: {why}", file.display());
+        let size = fs::metadata(file).map_err(|e| failed(&e))?.len();
+        if size > LARGEST_BUNDLE {
+            return Err(failed(&format!("{size} bytes, accepted up to {LARGEST_BUNDLE}")));
+        }
+        let pem = fs::read(file).map_err(|e| failed(&e))?;
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        let found = found.map_err(|e| failed(&format!("not PEM: {e}")))?;
+        let (usable, _) = RootCertStore::empty().add_parsable_certificates(found.iter().cloned());
+        if usable == 0 {
+            return Err(failed(&"no certificate in it (PEM, BEGIN CERTIFICATE)"));
+        }
+        let certificates = found.iter().map(|c| Certificate::from_der(c).to_owned()).collect();
+        Ok(Trust { certificates: Arc::new(certificates) })
+    }
+
+    /// What ureq needs to verify a server against these certificates.
+    pub(crate) fn config(&self) -> TlsConfig {
+        TlsConfig::builder()
+            .root_certs(RootCerts::Specific(Arc::clone(&self.certificates)))
+            .unversioned_rustls_crypto_provider(Arc::new(provider()))
+            .build()
+    }
+}
+
+/// The file to trust where none is set: `SSL_CERT_FILE`, else a system bundle that exists.
+pub fn default_file(ssl_cert_file: Option<PathBuf>) -> Option<PathBuf> {
+    ssl_cert_file.or_else(|| SYSTEM_BUNDLES.iter().map(PathBuf::from).find(|path| path.exists()))
+}
+
+fn provider() -> CryptoProvider {
+    CryptoProvider {
+        cipher_suites: vec![
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS13_AES_256_GCM_SHA384,
+            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+            cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        ],
+        kx_groups: vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
+        signature_verification_algorithms: SIGNATURES,
+        secure_random: &Client,
+        key_provider: &Client,
+    }
+}
+
+/// The clients authenticate by token, never by certificate, so no private key is ever loaded.
+#[derive(Debug)]
+struct Client;
+
+impl KeyProvider for Client {
+    fn load_private_key(&self, _key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
+        Err(Error::General("client certificates are not supported".to_owned()))
+    }
+}
+
+impl SecureRandom for Client {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), GetRandomFailed> {
+        SystemRandom::new().fill(buffer).map_err(|_| GetRandomFailed)
+    }
+}
+
+/// What CAs in clusters sign with: ECDSA on P-256 and P-384, RSA, Ed25519. TLS 1.2 does not tie
+/// the curve to the scheme, hence the pairs.
+static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
+    all: &[
+        algorithms::ECDSA_P256_SHA256,
+        algorithms::ECDSA_P256_SHA384,
+        algorithms::ECDSA_P384_SHA256,
+        algorithms::ECDSA_P384_SHA384,
+        algorithms::ED25519,
+        algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
+        algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+        algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
+        algorithms::RSA_PKCS1_2048_8192_SHA256,
+        algorithms::RSA_PKCS1_2048_8192_SHA384,
+        algorithms::RSA_PKCS1_2048_8192_SHA512,
+    ],
+    mapping: &[
+        (SignatureScheme::ECDSA_NISTP384_SHA384, &[algorithms::ECDSA_P384_SHA384, algorithms::ECDSA_P256_SHA384]),
+        (SignatureScheme::ECDSA_NISTP256_SHA256, &[algorithms::ECDSA_P256_SHA256, algorithms::ECDSA_P384_SHA256]),
+        (SignatureScheme::ED25519, &[algorithms::ED25519]),
+        (SignatureScheme::RSA_PSS_SHA512, &[algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),
+        (SignatureScheme::RSA_PSS_SHA384, &[algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),
+        (SignatureScheme::RSA_PSS_SHA256, &[algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY]),
+        (SignatureScheme::RSA_PKCS1_SHA512, &[algorithms::RSA_PKCS1_2048_8192_SHA512]),
+        (SignatureScheme::RSA_PKCS1_SHA384, &[algorithms::RSA_PKCS1_2048_8192_SHA384]),
+        (SignatureScheme::RSA_PKCS1_SHA256, &[algorithms::RSA_PKCS1_2048_8192_SHA256]),
+    ],
+};
