@@ -1,0 +1,47 @@
+//! What the tests and the benchmark of the three programs share: real binaries, raw HTTP, servers that misbehave on
+//! purpose, a replayed Kubernetes API, hostile clients. It knows the programs only from outside, by their files, ports
+//! and output, so that a test proves what a user would see.
+//!
+//! Everything here waits on the real clock, with a ceiling, and panics with all that it knows when the ceiling is
+//! reached: a failed test must be readable from its output alone.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "test code: a panic is a failed test, and tests live on the real clock and environment"
+)]
+#![allow(missing_docs, reason = "many names here say it all; what they do not say is documented")]
+
+pub mod api;
+pub mod attack;
+pub mod dns;
+pub mod http;
+mod listening;
+pub mod program;
+pub mod scratch;
+pub mod scripted;
+pub mod tls;
+
+use std::time::{Duration, Instant};
+
+/// The time within which anything that works has happened, also on a busy machine with two cores.
+pub const CEILING: Duration = Duration::from_secs(20);
+
+/// Asks `attempt` again and again until it has a value; panics, naming `what`, when it has none by the ceiling.
+#[track_caller]
+pub fn eventually<T>(what: &str, ceiling: Duration, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + ceiling;
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {ceiling:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Says in the test's output that something is not tested here, and why.
+pub fn skip(why: &str) {
+    eprintln!("skipped: {why}");
+}

@@ -1,0 +1,64 @@
+//! The static binaries keep within their budget of bytes, and are what they are said to be.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests of real processes wait on a real clock, and a failed step is a failed test"
+)]
+
+use std::fs;
+
+use testkit::program::Program;
+use testkit::skip;
+
+/// Bytes that a program may have.
+const BUDGET: &[(&str, usize)] = &[("init", 800_000), ("lock", 1_650_000), ("health", 1_750_000)];
+
+/// ELF program header types (elf(5)).
+const PT_INTERP: u32 = 3;
+const PT_DYNAMIC: u32 = 2;
+
+fn binary(name: &str) -> Option<Vec<u8>> {
+    let Some(directory) = Program::static_dir() else {
+        skip("the static binaries are not given by PSL_TEST_BIN_DIR");
+        return None;
+    };
+    let file = directory.join(name);
+    Some(fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display())))
+}
+
+fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
+    bytes[at..at + length].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+/// The types of the program headers of a 64-bit little-endian ELF file.
+fn segments(elf: &[u8]) -> Vec<u32> {
+    assert_eq!(&elf[..6], b"\x7fELF\x02\x01", "a 64-bit little-endian ELF file");
+    let (table, size, count) = (number(elf, 32, 8) as usize, number(elf, 54, 2) as usize, number(elf, 56, 2) as usize);
+    (0..count).map(|n| number(elf, table + n * size, 4) as u32).collect()
+}
+
+#[test]
+fn within_the_budget() {
+    for (name, budget) in BUDGET {
+        let Some(elf) = binary(name) else { return };
+        eprintln!("{name}: {} bytes of {budget}", elf.len());
+        assert!(elf.len() <= *budget, "{name} has {} bytes, the budget is {budget}", elf.len());
+    }
+}
+
+#[test]
+fn static_position_independent_and_stripped() {
+    for (name, _) in BUDGET {
+        let Some(elf) = binary(name) else { return };
+        let segments = segments(&elf);
+        assert!(!segments.contains(&PT_INTERP), "{name} asks for a dynamic loader");
+        assert!(segments.contains(&PT_DYNAMIC), "{name} is not position-independent");
+        let section_names = [".symtab", ".debug_info"];
+        for section in section_names {
+            assert!(!elf.windows(section.len()).any(|w| w == section.as_bytes()), "{name} has {section}");
+        }
+    }
+}

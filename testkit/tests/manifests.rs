@@ -1,0 +1,749 @@
+//! Holds everything in deploy/ to what it promises: the Pod Security level, the resources, the bounds on waiting, the
+//! role, and that each setting is one its program has. Looks at the files as they are and, where kubectl is at hand, at
+//! what an administrator would apply. It does not know a cluster: that the API server takes the objects is for its own
+//! schemas to say.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code: a panic is a failed test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use testkit::api::{Api, TOKEN};
+use testkit::http::Request;
+use testkit::program::Program;
+use testkit::scratch::Scratch;
+use testkit::tls::Authority;
+use testkit::{CEILING, skip};
+
+const NAMESPACE: &str = "pod-startup-lock";
+
+/// What `kubectl apply -k` is given, and the objects that have to come of it.
+const ENTRY_POINTS: &[(&str, &[&str])] = &[
+    (
+        "deploy",
+        &[
+            "ConfigMap lock",
+            "DaemonSet lock",
+            "Namespace pod-startup-lock",
+            "ResourceQuota node-critical-pods",
+            "Service lock",
+        ],
+    ),
+    (
+        "deploy/with-health",
+        &[
+            "ClusterRole pod-startup-lock-health",
+            "ClusterRoleBinding pod-startup-lock-health",
+            "ConfigMap health",
+            "ConfigMap lock",
+            "DaemonSet health",
+            "DaemonSet lock",
+            "Namespace pod-startup-lock",
+            "ResourceQuota node-critical-pods",
+            "Service health",
+            "Service lock",
+            "ServiceAccount health",
+        ],
+    ),
+    ("deploy/example", &["Deployment startup-example"]),
+];
+
+// ---- the tests ----
+
+#[test]
+fn the_files_keep_the_policies() {
+    let objects = written_objects();
+    assert_eq!(kinds_and_names(&objects), all_expected("ConfigMap"), "one object each, in the files");
+    assert_none(&complaints(&objects));
+}
+
+#[test]
+fn the_images_are_tagged_in_one_place_with_the_version_of_the_workspace() {
+    let images = read_yaml(&root().join("deploy/images/kustomization.yaml"));
+    let tagged = json!([
+        {"name": "psl-lock", "newTag": version()},
+        {"name": "psl-init", "newTag": version()},
+        {"name": "psl-health", "newTag": version()},
+    ]);
+    assert_eq!(
+        images,
+        [json!({
+            "apiVersion": "kustomize.config.k8s.io/v1alpha1", "kind": "Component", "images": tagged,
+        })]
+    );
+    for object in written_objects() {
+        for container in containers(&object) {
+            let image = text(container, "/image");
+            assert!(["psl-lock", "psl-init", "psl-health"].contains(&image), "an image with a host or a tag: {image}");
+        }
+    }
+}
+
+#[test]
+fn what_kubectl_renders_keeps_the_policies_too() {
+    for (entry, expected) in ENTRY_POINTS {
+        let Some(rendered) = rendered(entry) else { return };
+        let objects: Vec<Value> = rendered.into_iter().map(without_hash).collect();
+        let found = kinds_and_names(&objects);
+        assert_eq!(found, expected.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), "{entry}");
+        assert_none(&complaints(&objects));
+        for (name, data) in config_maps(&objects) {
+            assert_eq!(data, settings(&name, *entry == "deploy/with-health"), "{entry}: ConfigMap {name}");
+        }
+        for container in objects.iter().flat_map(containers) {
+            let image = text(container, "/image");
+            assert!(image.starts_with("psl-") && image.ends_with(&format!(":{}", version())), "{entry}: {image}");
+        }
+    }
+}
+
+/// A policy that nothing can break is no policy.
+#[test]
+fn each_policy_notices_when_it_is_broken() {
+    let none = Value::Null;
+    let token = "POD/volumes/0/projected/sources/0/serviceAccountToken/expirationSeconds";
+    let values = "/spec/scopeSelector/matchExpressions/0/values/0";
+    let cases = [
+        ("root", "DaemonSet lock", "POD/securityContext/runAsNonRoot", json!(false)),
+        ("a user of our own", "DaemonSet lock", "MAIN/securityContext/runAsUser", json!(65532)),
+        ("no seccomp", "DaemonSet health", "POD/securityContext/seccompProfile", none.clone()),
+        ("escalation", "Deployment startup-example", "GATE/securityContext/allowPrivilegeEscalation", none.clone()),
+        ("a capability", "DaemonSet lock", "MAIN/securityContext/capabilities/add", json!(["NET_RAW"])),
+        ("a writable root", "DaemonSet lock", "MAIN/securityContext/readOnlyRootFilesystem", json!(false)),
+        ("the host's network", "DaemonSet lock", "POD/hostNetwork", json!(true)),
+        ("a port of the host", "DaemonSet lock", "MAIN/ports/0/hostPort", json!(8888)),
+        ("a directory of the host", "DaemonSet health", "POD/volumes/0/hostPath", json!({"path": "/"})),
+        ("a CPU limit", "DaemonSet lock", "MAIN/resources/limits/cpu", json!("100m")),
+        ("another memory limit", "DaemonSet health", "MAIN/resources/limits/memory", json!("64Mi")),
+        ("no CPU request", "DaemonSet lock", "MAIN/resources/requests/cpu", none.clone()),
+        ("not Guaranteed", "Deployment startup-example", "GATE/resources/limits/cpu", json!("100m")),
+        ("no toleration", "DaemonSet health", "POD/tolerations", none.clone()),
+        ("any system", "DaemonSet lock", "POD/nodeSelector", none.clone()),
+        ("no priority", "DaemonSet lock", "POD/priorityClassName", none.clone()),
+        ("two on a node", "DaemonSet lock", "/spec/updateStrategy/rollingUpdate/maxSurge", json!(1)),
+        ("a probe that takes a lease", "DaemonSet lock", "MAIN/livenessProbe/httpGet/path", json!("/")),
+        ("service links", "DaemonSet lock", "POD/enableServiceLinks", none.clone()),
+        ("a token", "DaemonSet lock", "POD/automountServiceAccountToken", none.clone()),
+        ("a long token", "DaemonSet health", token, json!(86400)),
+        ("a long grace", "DaemonSet lock", "POD/terminationGracePeriodSeconds", none.clone()),
+        ("no node", "DaemonSet lock", "MAIN/env", none.clone()),
+        ("pulled always", "DaemonSet lock", "MAIN/imagePullPolicy", none.clone()),
+        ("another gate's name", "Deployment startup-example", "GATE/name", json!("init")),
+        ("no bound", "Deployment startup-example", "GATE/args/2", json!("--max-wait=0")),
+        ("a lock elsewhere", "Deployment startup-example", "GATE/args/0", json!("--host=psl-lock")),
+        ("any node's lock", "Service lock", "/spec/internalTrafficPolicy", json!("Cluster")),
+        ("no port for 2.x", "Service lock", "/spec/ports/1", none.clone()),
+        ("a Service without pods", "Service health", "/spec/selector/app.kubernetes.io~1name", json!("lock")),
+        ("privileged", "Namespace pod-startup-lock", "/metadata/labels", json!({})),
+        ("a verb more", "ClusterRole pod-startup-lock-health", "/rules/1/verbs/1", json!("watch")),
+        ("a rule more", "ClusterRole pod-startup-lock-health", "/rules/3", json!({})),
+        ("another role", "ClusterRoleBinding pod-startup-lock-health", "/roleRef/name", json!("cluster-admin")),
+        ("the account's token", "ServiceAccount health", "/automountServiceAccountToken", none.clone()),
+        ("another class", "ResourceQuota node-critical-pods", values, json!("system-cluster-critical")),
+        ("a kind nobody thought of", "Service lock", "/kind", json!("Secret")),
+    ];
+    let good = written_objects();
+    for (case, object, place, value) in cases {
+        let place = place
+            .replace("MAIN", "POD/containers/0")
+            .replace("GATE", "POD/initContainers/0")
+            .replace("POD", "/spec/template/spec");
+        let mut broken = good.clone();
+        let changed = broken.iter_mut().find(|other| kind_and_name(other) == object).expect(object);
+        put(changed, &place, value);
+        assert!(!complaints(&broken).is_empty(), "{case}: nobody noticed {place} in {object}");
+    }
+}
+
+#[test]
+fn every_setting_is_one_that_its_program_has() {
+    let mut help = BTreeMap::new();
+    for run in runs() {
+        let Some(program) = program(&run.program) else { return };
+        let help =
+            help.entry(run.program.clone()).or_insert_with(|| program.arg("--help").run(CEILING).expect_code(0).stdout);
+        let words: BTreeSet<&str> =
+            help.split(|letter: char| !(letter.is_ascii_alphanumeric() || "-_".contains(letter))).collect();
+        for name in run.env.keys() {
+            assert!(words.contains(name.as_str()), "{}: {} --help knows no {name}\n{help}", run.name, run.program);
+        }
+        for arg in &run.args {
+            let flag = arg.split('=').next().unwrap();
+            assert!(words.contains(flag), "{}: {} --help knows no {flag}\n{help}", run.name, run.program);
+        }
+    }
+}
+
+#[test]
+fn the_servers_start_with_the_settings_of_the_manifests_and_pass_their_probes() {
+    for run in runs().into_iter().filter(|run| run.program == "lock") {
+        let Some(program) = program("lock") else { return };
+        let mut lock = run.on_any_port(program).start();
+        for path in &run.probed {
+            let reply = Request::get(path).send(lock.addr(), CEILING).unwrap();
+            assert_eq!(reply.status, 200, "{}: GET {path}: {reply:?}", run.name);
+        }
+    }
+}
+
+/// The lock and the init container find each other's settings acceptable, the node's name among them.
+#[test]
+fn the_examples_init_container_gets_a_lease_from_the_shipped_lock() {
+    let (Some(lock), Some(init)) = (program("lock"), program("init")) else { return };
+    let mut lock = run_named("lock alone").on_any_port(lock).start();
+    let gate = run_named("init container");
+    let port = lock.addr().port().to_string();
+    let there = [("--host", "127.0.0.1"), ("--max-wait", "20s"), ("--unreachable-wait", "20s")];
+    let ended = gate.with_flags(init, &there).arg("--port").arg(port).run(CEILING * 2).expect_code(0);
+    assert!(ended.stderr.contains("acquired"), "{ended}");
+    let taken = Request::get("/?duration=0").send(lock.addr(), CEILING).unwrap();
+    assert_eq!(taken.status, 423, "the example's lease is running: {taken:?}");
+}
+
+/// health runs as in the manifest, against a recorded API server, and may do what it then asks for, and nothing else.
+#[test]
+fn the_role_covers_what_health_asks_for_and_nothing_more() {
+    let Some(program) = program("health") else { return };
+    let run = run_named("health");
+    let authority = Authority::new();
+    let api = Api::start_tls(root().join("health/tests/data/answers"), &authority.issue(&["127.0.0.1"]));
+    let scratch = Scratch::new();
+    let token = scratch.file("token", TOKEN);
+    let mut health = run
+        .on_any_port(program)
+        .env("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        .env("KUBERNETES_SERVICE_PORT", api.port().to_string())
+        .env("PSL_K8S_CA_FILE", authority.file())
+        .env("PSL_K8S_TOKEN_FILE", token)
+        .start();
+    for path in &run.probed {
+        let reply = Request::get(path).send(health.addr(), CEILING).unwrap();
+        assert_eq!(reply.status, 200, "{}: GET {path}: {reply:?}", run.name);
+    }
+    let wanted = ["get nodes", "list daemonsets.apps", "list pods"];
+    for verb in wanted {
+        api.wait_for_request(|asked| needs(&asked.method, &asked.path) == verb, CEILING);
+    }
+    for asked in api.requests() {
+        let verb = needs(&asked.method, &asked.path);
+        assert!(wanted.contains(&verb.as_str()), "no rule for {verb}: {asked:?}\n{}", health.stderr());
+    }
+    let role = written_objects().into_iter().find(|object| object["kind"] == "ClusterRole").unwrap();
+    assert_eq!(granted(&role), wanted.map(str::to_string).into());
+}
+
+#[test]
+fn the_image_recipe_has_a_target_for_each_program_with_the_numeric_user() {
+    let recipe = fs::read_to_string(root().join("deploy/Dockerfile")).unwrap();
+    let stages: Vec<&str> = recipe.split("\nFROM ").skip(1).collect();
+    assert_eq!(stages.len(), 3);
+    for (stage, program) in stages.iter().zip(["lock", "init", "health"]) {
+        let has = |line: &str| assert!(stage.lines().any(|other| other == line), "{program}: no line {line:?}");
+        assert!(stage.starts_with(&format!("scratch AS {program}\n")), "{program}");
+        has(&format!("COPY dist/${{ARCH}}/{program} /{program}"));
+        has("USER 65532:65532");
+        has(&format!("ENTRYPOINT [\"/{program}\"]"));
+    }
+}
+
+// ---- the policies: each says what is wrong with an object, all of it ----
+
+fn complaints(objects: &[Value]) -> Vec<String> {
+    let mut found = Vec::new();
+    for object in objects {
+        let list = match text(object, "/kind") {
+            "Namespace" => namespace(object),
+            "ResourceQuota" => quota(object),
+            "ServiceAccount" => account(object),
+            "ClusterRole" => role(object),
+            "ClusterRoleBinding" => binding(object),
+            "ConfigMap" => in_our_namespace(object),
+            "Service" => service(object, objects),
+            "DaemonSet" => [in_our_namespace(object), pod(object), daemon_set(object)].concat(),
+            "Deployment" => [pod(object), example(object)].concat(),
+            other => vec![format!("no policy for the kind {other}")],
+        };
+        found.extend(list.iter().map(|what| format!("{}: {what}", kind_and_name(object))));
+    }
+    found
+}
+
+/// The complaint that the value at a place is not this one; `null` stands for "nothing there".
+fn unless(object: &Value, place: &str, wanted: &Value) -> Vec<String> {
+    let found = object.pointer(place).unwrap_or(&Value::Null);
+    if found == wanted { vec![] } else { vec![format!("{place} is {found}, not {wanted}")] }
+}
+
+fn all_unless<'a>(object: &Value, wanted: impl IntoIterator<Item = (&'a str, Value)>) -> Vec<String> {
+    wanted.into_iter().flat_map(|(place, value)| unless(object, place, &value)).collect()
+}
+
+fn in_our_namespace(object: &Value) -> Vec<String> {
+    unless(object, "/metadata/namespace", &json!(NAMESPACE))
+}
+
+fn namespace(object: &Value) -> Vec<String> {
+    let labels = "/metadata/labels/pod-security.kubernetes.io";
+    let [enforce, warn] = [format!("{labels}~1enforce"), format!("{labels}~1warn")];
+    all_unless(
+        object,
+        [
+            ("/metadata/name", json!(NAMESPACE)),
+            (enforce.as_str(), json!("restricted")),
+            (warn.as_str(), json!("restricted")),
+            ("/metadata/annotations", json!({"openshift.io/node-selector": ""})),
+        ],
+    )
+}
+
+fn quota(object: &Value) -> Vec<String> {
+    let scope = json!({"matchExpressions": [
+        {"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"]},
+    ]});
+    let spec = json!({"hard": {"pods": "1G"}, "scopeSelector": scope});
+    [in_our_namespace(object), unless(object, "/spec", &spec)].concat()
+}
+
+fn account(object: &Value) -> Vec<String> {
+    [in_our_namespace(object), unless(object, "/automountServiceAccountToken", &json!(false))].concat()
+}
+
+fn role(object: &Value) -> Vec<String> {
+    let rules = json!([
+        {"apiGroups": ["apps"], "resources": ["daemonsets"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
+    ]);
+    all_unless(object, [("/rules", rules), ("/aggregationRule", Value::Null)])
+}
+
+fn binding(object: &Value) -> Vec<String> {
+    let role = json!({
+        "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "pod-startup-lock-health",
+    });
+    let subject = json!({"kind": "ServiceAccount", "name": "health", "namespace": NAMESPACE});
+    all_unless(object, [("/roleRef", role), ("/subjects", json!([subject]))])
+}
+
+/// A Service leads to the pods of its own node's DaemonSet, whose labels and named port it repeats.
+fn service(object: &Value, objects: &[Value]) -> Vec<String> {
+    let name = text(object, "/metadata/name");
+    let ports = match name {
+        "lock" => json!([
+            {"name": "http", "port": 8888, "targetPort": "http"},
+            {"name": "http-2x", "port": 8080, "targetPort": "http"},
+        ]),
+        _ => json!([{"name": "http", "port": 9999, "targetPort": "http"}]),
+    };
+    let pods = objects.iter().find(|other| kind_and_name(other) == format!("DaemonSet {name}"));
+    let labels = pods.and_then(|pods| pods.pointer("/spec/template/metadata/labels")).cloned();
+    let spec = [
+        ("/spec/internalTrafficPolicy", json!("Local")),
+        ("/spec/ports", ports),
+        ("/spec/selector", labels.unwrap_or(json!("labels of a DaemonSet of this name"))),
+    ];
+    [in_our_namespace(object), all_unless(object, spec)].concat()
+}
+
+/// What every pod here keeps to: the level "restricted", no user number, no token and no variables that it does not
+/// need, a quick end.
+fn pod(object: &Value) -> Vec<String> {
+    let spec = &object["spec"]["template"]["spec"];
+    let mut found = all_unless(
+        spec,
+        [
+            ("/securityContext", json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}})),
+            ("/hostNetwork", Value::Null),
+            ("/hostPID", Value::Null),
+            ("/hostIPC", Value::Null),
+            ("/automountServiceAccountToken", json!(false)),
+            ("/enableServiceLinks", json!(false)),
+            ("/terminationGracePeriodSeconds", json!(5)),
+        ],
+    );
+    for volume in list(spec, "/volumes") {
+        let kinds: Vec<&String> = volume.as_object().unwrap().keys().filter(|key| *key != "name").collect();
+        if kinds != ["projected"] {
+            found.push(format!("a volume of kind {kinds:?}"));
+        }
+    }
+    for container in containers(object) {
+        let hardened = json!({
+            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true,
+        });
+        found.extend(all_unless(
+            container,
+            [
+                ("/securityContext", hardened),
+                ("/imagePullPolicy", json!("IfNotPresent")),
+                ("/terminationMessagePolicy", json!("FallbackToLogsOnError")),
+                ("/resources/limits/memory", json!("16Mi")),
+                ("/resources/requests/memory", json!("16Mi")),
+            ],
+        ));
+        if container.pointer("/resources/requests/cpu").is_none() {
+            found.push(format!("{} asks for no CPU", container["name"]));
+        }
+        if list(container, "/ports").iter().any(|port| port.get("hostPort").is_some()) {
+            found.push(format!("{} takes a port of the host", container["name"]));
+        }
+    }
+    found
+}
+
+fn daemon_set(object: &Value) -> Vec<String> {
+    let name = text(object, "/metadata/name");
+    let port = if name == "lock" { 8888 } else { 9999 };
+    let labels = json!({"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "pod-startup-lock"});
+    let probe = |path| json!({"path": path, "port": "http"});
+    let mut found = all_unless(
+        object,
+        [
+            ("/spec/updateStrategy/type", json!("RollingUpdate")),
+            ("/spec/updateStrategy/rollingUpdate", json!({"maxSurge": 0, "maxUnavailable": "10%"})),
+            // health leaves the DaemonSets with this label out of its verdict.
+            ("/metadata/labels", labels.clone()),
+            ("/spec/selector", json!({"matchLabels": labels})),
+            ("/spec/template/metadata/labels", labels),
+            ("/spec/template/spec/priorityClassName", json!("system-node-critical")),
+            ("/spec/template/spec/tolerations", json!([{"operator": "Exists"}])),
+            ("/spec/template/spec/nodeSelector", json!({"kubernetes.io/os": "linux"})),
+            ("/spec/template/spec/initContainers", Value::Null),
+            ("/spec/template/spec/containers/1", Value::Null),
+            ("/spec/template/spec/containers/0/ports", json!([{"name": "http", "containerPort": port}])),
+            ("/spec/template/spec/containers/0/livenessProbe/httpGet", probe("/livez")),
+            ("/spec/template/spec/containers/0/readinessProbe/httpGet", probe("/readyz")),
+            ("/spec/template/spec/containers/0/resources/limits", json!({"memory": "16Mi"})),
+            ("/spec/template/spec/containers/0/envFrom", json!([{"configMapRef": {"name": name}}])),
+            ("/spec/template/spec/containers/0/env", node_name()),
+        ],
+    );
+    found.extend(if name == "health" { short_token(object) } else { no_token(object) });
+    found
+}
+
+fn node_name() -> Value {
+    json!([{"name": "PSL_NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}])
+}
+
+fn no_token(object: &Value) -> Vec<String> {
+    all_unless(
+        &object["spec"]["template"]["spec"],
+        [("/volumes", Value::Null), ("/serviceAccountName", Value::Null), ("/containers/0/volumeMounts", Value::Null)],
+    )
+}
+
+fn short_token(object: &Value) -> Vec<String> {
+    let sources = json!([
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 600}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]);
+    let mount = json!({
+        "name": "api-access", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true,
+    });
+    all_unless(
+        &object["spec"]["template"]["spec"],
+        [
+            ("/serviceAccountName", json!("health")),
+            ("/volumes", json!([{"name": "api-access", "projected": {"sources": sources}}])),
+            ("/containers/0/volumeMounts", json!([mount])),
+        ],
+    )
+}
+
+/// The gate comes last among the init containers, is bounded, and leaves a Guaranteed pod Guaranteed.
+fn example(object: &Value) -> Vec<String> {
+    let spec = &object["spec"]["template"]["spec"];
+    let gate = list(spec, "/initContainers").last().unwrap_or(&Value::Null);
+    let mut found = all_unless(
+        gate,
+        [
+            ("/name", json!("pod-startup-lock")),
+            (
+                "/args",
+                json!(["--host=lock.pod-startup-lock", "--duration=20s", "--max-wait=8m", "--unreachable-wait=2m"]),
+            ),
+            ("/env", node_name()),
+        ],
+    );
+    for container in containers(object) {
+        found.extend(unless(container, "/resources/limits", &container["resources"]["requests"]));
+    }
+    found.extend(no_token(object));
+    found
+}
+
+// ---- what the containers run with ----
+
+/// One container of the manifests: which program, and what Kubernetes would give it.
+struct Run {
+    name: String,
+    program: String,
+    args: Vec<String>,
+    env: BTreeMap<String, String>,
+    probed: Vec<String>,
+}
+
+fn runs() -> Vec<Run> {
+    let objects = written_objects();
+    let find = |name: &str| objects.iter().find(|object| kind_and_name(object) == name).expect(name);
+    let [lock, health, example] = ["DaemonSet lock", "DaemonSet health", "Deployment startup-example"].map(find);
+    vec![
+        Run::of("lock alone", containers(lock)[0], false),
+        Run::of("lock with health", containers(lock)[0], true),
+        Run::of("health", containers(health)[0], true),
+        Run::of("init container", containers(example)[0], false),
+        Run::of("application", containers(example)[1], false),
+    ]
+}
+
+fn run_named(name: &str) -> Run {
+    runs().into_iter().find(|run| run.name == name).expect(name)
+}
+
+impl Run {
+    fn of(name: &str, container: &Value, with_health: bool) -> Run {
+        let mut env = BTreeMap::new();
+        for source in list(container, "/envFrom") {
+            env.extend(settings(text(source, "/configMapRef/name"), with_health));
+        }
+        for variable in list(container, "/env") {
+            let value = match variable.pointer("/valueFrom/fieldRef/fieldPath").and_then(Value::as_str) {
+                // A node that the recorded API server has.
+                Some("spec.nodeName") => "node-a",
+                Some(other) => panic!("{name}: {other} is not known here"),
+                None => text(variable, "/value"),
+            };
+            env.insert(text(variable, "/name").to_string(), value.to_string());
+        }
+        let probes = ["/livenessProbe", "/readinessProbe"].map(|probe| container.pointer(probe));
+        Run {
+            name: name.to_string(),
+            program: text(container, "/image").strip_prefix("psl-").unwrap().to_string(),
+            args: list(container, "/args").iter().map(|arg| arg.as_str().unwrap().to_string()).collect(),
+            env,
+            probed: probes.iter().flatten().map(|probe| text(probe, "/httpGet/path").to_string()).collect(),
+        }
+    }
+
+    /// The program with this environment and these arguments, but with other values for some of the flags.
+    fn with_flags(&self, program: Program, other: &[(&str, &str)]) -> Program {
+        let mut program = program.args(self.args.iter().map(|arg| {
+            let flag = arg.split('=').next().unwrap();
+            let other = other.iter().find(|(name, _)| *name == flag);
+            other.map_or(arg.clone(), |(name, value)| format!("{name}={value}"))
+        }));
+        for (name, value) in &self.env {
+            program = program.env(name, value);
+        }
+        program
+    }
+
+    /// For servers. A port among the arguments is replaced; one that the environment gave would be overruled by it.
+    fn on_any_port(&self, program: Program) -> Program {
+        let program = self.with_flags(program, &[("--port", "0")]);
+        program.env("PSL_BIND_HOST", "127.0.0.1").env("PSL_BIND_PORT", "0")
+    }
+}
+
+/// A static binary, or nothing where none was built.
+fn program(name: &str) -> Option<Program> {
+    if Program::static_dir().is_none() {
+        skip("PSL_TEST_BIN_DIR does not say where the static binaries are");
+        return None;
+    }
+    Some(Program::new(name))
+}
+
+/// What the generator of deploy/NAME puts into the ConfigMap, and what health's component adds to the lock's.
+fn settings(name: &str, with_health: bool) -> BTreeMap<String, String> {
+    let file = fs::read_to_string(root().join(format!("deploy/{name}/{name}.env"))).unwrap();
+    let mut lines: Vec<String> = file.lines().map(str::to_string).collect();
+    if with_health {
+        let component = read_yaml(&root().join("deploy/health/kustomization.yaml")).remove(0);
+        let generators = list(&component, "/configMapGenerator").iter();
+        let merged = generators.filter(|one| one["name"] == name && one["behavior"] == "merge");
+        for literals in merged.map(|one| list(one, "/literals")) {
+            lines.extend(literals.iter().map(|line| line.as_str().unwrap().to_string()));
+        }
+    }
+    let settings = lines.iter().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    settings.map(|line| line.split_once('=').expect(line)).map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+// ---- the API's verbs ----
+
+/// The verb and resource that RBAC asks for when a request is made, as in "list daemonsets.apps".
+fn needs(method: &str, path: &str) -> String {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let (group, rest) = match parts.as_slice() {
+        ["api", "v1", rest @ ..] => ("", rest),
+        ["apis", group, _version, rest @ ..] => (*group, rest),
+        _ => return format!("{method} {path}"),
+    };
+    let rest = if let ["namespaces", _name, rest @ ..] = rest { rest } else { rest };
+    match (method, rest) {
+        ("GET", [resource]) => scoped("list", resource, group),
+        ("GET", [resource, _name]) => scoped("get", resource, group),
+        _ => format!("{method} {path}"),
+    }
+}
+
+fn scoped(verb: &str, resource: &str, group: &str) -> String {
+    let dot = if group.is_empty() { "" } else { "." };
+    format!("{verb} {resource}{dot}{group}")
+}
+
+fn granted(role: &Value) -> BTreeSet<String> {
+    let mut granted = BTreeSet::new();
+    for rule in list(role, "/rules") {
+        for group in list(rule, "/apiGroups") {
+            for resource in list(rule, "/resources") {
+                for verb in list(rule, "/verbs") {
+                    let [verb, resource, group] = [verb, resource, group].map(|word| word.as_str().unwrap());
+                    granted.insert(scoped(verb, resource, group));
+                }
+            }
+        }
+    }
+    granted
+}
+
+// ---- reading ----
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// The workspace's, read from its file because this crate may have a version of its own.
+fn version() -> String {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let section = manifest.split("[workspace.package]").nth(1).expect("a [workspace.package]");
+    let line = section.lines().find(|line| line.starts_with("version")).expect("its version");
+    line.split('"').nth(1).unwrap().to_string()
+}
+
+/// Every object in the files, without kustomize's own.
+fn written_objects() -> Vec<Value> {
+    let mut files = Vec::new();
+    collect_yaml(&root().join("deploy"), &mut files);
+    assert!(files.len() > 10, "only {files:?}");
+    let objects = files.iter().flat_map(|file| read_yaml(file));
+    objects.filter(|object| !text(object, "/apiVersion").starts_with("kustomize.config.k8s.io/")).collect()
+}
+
+fn collect_yaml(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect_yaml(&path, files);
+        } else if path.extension().is_some_and(|end| end == "yaml" || end == "yml") {
+            files.push(path);
+        }
+    }
+}
+
+fn read_yaml(file: &Path) -> Vec<Value> {
+    parse(&fs::read_to_string(file).unwrap(), &file.display().to_string())
+}
+
+fn parse(documents: &str, source: &str) -> Vec<Value> {
+    let read = |document| {
+        // By way of YAML's own value, because that one refuses a key that is written twice.
+        let value = yaml_serde::Value::deserialize(document).unwrap_or_else(|error| panic!("{source}: {error}"));
+        serde_json::to_value(value).unwrap()
+    };
+    yaml_serde::Deserializer::from_str(documents).map(read).collect()
+}
+
+/// What `kubectl apply -k` would send; nothing where there is no kubectl.
+fn rendered(entry: &str) -> Option<Vec<Value>> {
+    let output = match Command::new("kubectl").arg("kustomize").arg(root().join(entry)).output() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            skip("there is no kubectl to render the manifests");
+            return None;
+        }
+        output => output.unwrap(),
+    };
+    assert!(output.status.success(), "{entry}: {}", String::from_utf8_lossy(&output.stderr));
+    Some(parse(&String::from_utf8(output.stdout).unwrap(), entry))
+}
+
+/// The object with the hash taken off the generated ConfigMap's name and off the reference to it, so that the same
+/// policies fit; both must have been there, or a changed setting would roll no pod.
+fn without_hash(mut object: Value) -> Value {
+    let reference = "/spec/template/spec/containers/0/envFrom/0/configMapRef/name";
+    let place = if object["kind"] == "ConfigMap" { "/metadata/name" } else { reference };
+    if let Some(name) = object.pointer_mut(place) {
+        let (plain, hash) = name.as_str().unwrap().rsplit_once('-').expect("a hash in the ConfigMap's name");
+        assert_eq!(hash.len(), 10, "{hash}");
+        *name = json!(plain);
+    }
+    object
+}
+
+fn config_maps(objects: &[Value]) -> Vec<(String, BTreeMap<String, String>)> {
+    let maps = objects.iter().filter(|object| object["kind"] == "ConfigMap");
+    maps.map(|map| (text(map, "/metadata/name").to_string(), serde_json::from_value(map["data"].clone()).unwrap()))
+        .collect()
+}
+
+fn containers(object: &Value) -> Vec<&Value> {
+    let places = ["/spec/template/spec/initContainers", "/spec/template/spec/containers"];
+    places.iter().flat_map(|place| list(object, place)).collect()
+}
+
+fn list<'a>(value: &'a Value, place: &str) -> &'a [Value] {
+    value.pointer(place).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn text<'a>(value: &'a Value, place: &str) -> &'a str {
+    value.pointer(place).and_then(Value::as_str).unwrap_or("")
+}
+
+fn kind_and_name(object: &Value) -> String {
+    format!("{} {}", text(object, "/kind"), text(object, "/metadata/name"))
+}
+
+fn kinds_and_names(objects: &[Value]) -> BTreeSet<String> {
+    let names: BTreeSet<String> = objects.iter().map(kind_and_name).collect();
+    assert_eq!(names.len(), objects.len(), "an object is there twice");
+    names
+}
+
+/// What all entry points have together, without the kinds that only rendering makes.
+fn all_expected(generated: &str) -> BTreeSet<String> {
+    let all = ENTRY_POINTS.iter().flat_map(|(_, expected)| expected.iter());
+    all.filter(|name| !name.starts_with(generated)).map(ToString::to_string).collect()
+}
+
+/// Sets a value at a place, or takes it away (`null`); the place's parent must be there, its last step need not.
+fn put(object: &mut Value, place: &str, value: Value) {
+    let (parent, key) = place.rsplit_once('/').unwrap();
+    match object.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent}")) {
+        Value::Object(map) if value.is_null() => {
+            map.remove(&key.replace("~1", "/")).unwrap_or_else(|| panic!("no {place}"));
+        }
+        Value::Object(map) => {
+            map.insert(key.replace("~1", "/"), value);
+        }
+        Value::Array(array) => {
+            let index: usize = key.parse().unwrap();
+            match value {
+                Value::Null => drop(array.remove(index)),
+                value if index == array.len() => array.push(value),
+                value => array[index] = value,
+            }
+        }
+        other => panic!("{parent} is {other}"),
+    }
+}
+
+fn assert_none(complaints: &[String]) {
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
