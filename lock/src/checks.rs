@@ -1,0 +1,160 @@
+//! Asks the endpoints that must be up, round after round, and tells the gate.
+//!
+//! All checks of a round run side by side. Knows how to ask; whether anybody may start is the
+//! gate's business.
+
+use std::io::{ErrorKind, Read as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::{debug, info, warn};
+use psl::call::{Caller, Failure, Patience};
+use psl::tls::Trust;
+use psl::url::Url;
+
+use crate::config::Checks;
+use crate::gate::{Checked, Verdict};
+use crate::state::Shared;
+
+/// A TLS handshake was seen to touch 60 KiB; the rest is address space, not memory.
+const STACK: usize = 256 * 1024;
+
+/// So much of an answer's body is waited for; whoever sends more is up.
+const LARGEST_BODY: u64 = 1024 * 1024;
+
+/// Starts the rounds; nothing where there is nothing to check.
+pub fn start(checks: Checks, shared: Arc<Shared>) -> Result<(), String> {
+    if checks.endpoints.is_empty() {
+        return Ok(());
+    }
+    let rounds = Rounds { caller: Caller::new("lock"), ca_file: checks.ca_file.clone(), checks, shared, last: None };
+    let thread = thread::Builder::new().name("checks".to_owned()).stack_size(STACK).spawn(move || rounds.run());
+    thread.map(drop).map_err(|e| format!("cannot start the thread of the checks: {e}"))
+}
+
+struct Rounds {
+    caller: Caller,
+    ca_file: Option<PathBuf>,
+    checks: Checks,
+    shared: Arc<Shared>,
+    /// What was logged last: each endpoint's result and the verdict.
+    last: Option<(Vec<Checked>, Verdict)>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the edge that waits between rounds and reads the clock after each")]
+impl Rounds {
+    fn run(mut self) -> ! {
+        loop {
+            let results = self.round();
+            let passed = results.iter().all(Result::is_ok);
+            let now = Instant::now();
+            let pause = if passed { self.checks.pause_passed } else { self.checks.pause_failed };
+            // A pause beyond the clock is none that anybody sees the end of.
+            let next = now.checked_add(pause).unwrap_or(now + Duration::from_secs(3600 * 24 * 365));
+            let overridden_at = {
+                let mut state = self.shared.lock();
+                state.gate.round(results.clone(), now, next);
+                state.gate.overridden_at()
+            };
+            self.report(results, now);
+            if let Some(at) = overridden_at.filter(|at| (now..next).contains(at)) {
+                thread::sleep(at - now);
+                self.report_verdict(Instant::now());
+            }
+            thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    /// A certificate authority's file may have been replaced since the last round.
+    fn round(&mut self) -> Vec<Checked> {
+        let trusted = |file: &PathBuf| Trust::read(file).map(|trust| self.caller.clone().with_trust(trust));
+        let secure = self.ca_file.as_ref().map_or_else(|| Ok(self.caller.clone()), trusted);
+        let (plain, secure, timeout) = (&self.caller, secure.as_ref(), self.checks.timeout);
+        thread::scope(|scope| {
+            let begin = |endpoint| {
+                let check = move || check(plain, secure, endpoint, timeout);
+                thread::Builder::new().name("check".to_owned()).stack_size(STACK).spawn_scoped(scope, check)
+            };
+            let running: Vec<_> = self.checks.endpoints.iter().map(begin).collect();
+            let result = |thread: std::io::Result<thread::ScopedJoinHandle<'_, Checked>>| match thread {
+                Ok(thread) => thread.join().unwrap_or_else(|_| Err("the check has failed to run".to_owned())),
+                Err(error) => Err(format!("no thread for the check: {error}")),
+            };
+            running.into_iter().map(result).collect()
+        })
+    }
+
+    /// A change is worth a line at info, everything else at debug.
+    fn report(&mut self, results: Vec<Checked>, now: Instant) {
+        let before = self.last.take();
+        for (at, (endpoint, result)) in self.checks.endpoints.iter().zip(&results).enumerate() {
+            let same = before.as_ref().is_some_and(|(before, _)| before[at] == *result);
+            match result {
+                _ if same => debug!(endpoint:%, up = result.is_ok(); "check as before"),
+                Ok(()) => info!(endpoint:%; "check passed"),
+                Err(reason) => info!(endpoint:%, reason; "check failed"),
+            }
+        }
+        let verdict = before.map_or(Verdict::Closed, |(_, verdict)| verdict);
+        self.last = Some((results, verdict));
+        self.report_verdict(now);
+    }
+
+    fn report_verdict(&mut self, now: Instant) {
+        let verdict = self.shared.lock().gate.verdict(now);
+        let Some((_, before)) = &mut self.last else { return };
+        if *before == verdict {
+            return;
+        }
+        *before = verdict;
+        match verdict {
+            Verdict::Open => info!("gate open: all checks pass"),
+            Verdict::Closed => info!("gate closed: checks fail"),
+            Verdict::Overridden => {
+                warn!("gate overridden: checks have failed for longer than --max-hold, starts go on");
+            }
+        }
+    }
+}
+
+fn check(plain: &Caller, secure: Result<&Caller, &String>, endpoint: &Url, timeout: Duration) -> Checked {
+    let result = match endpoint.scheme {
+        "tcp" => connect(plain, endpoint, timeout),
+        "https" => get(secure.map_err(Clone::clone)?, endpoint, timeout),
+        _ => get(plain, endpoint, timeout),
+    };
+    result.map_err(|failure| failure.to_string())
+}
+
+/// 2xx to the last byte; redirects are not followed, whoever is moved is not up here.
+fn get(caller: &Caller, endpoint: &Url, timeout: Duration) -> Result<(), Failure> {
+    let reply = caller.get(endpoint, &[], Patience::of(timeout))?;
+    if !(200..300).contains(&reply.status) {
+        return Err(Failure::Other(format!("answered {}", reply.status)));
+    }
+    std::io::copy(&mut reply.body.take(LARGEST_BODY), &mut std::io::sink())?;
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the edge that shares one check's time between look-up and addresses")]
+fn connect(caller: &Caller, endpoint: &Url, timeout: Duration) -> Result<(), Failure> {
+    let start = Instant::now();
+    let addresses = caller.resolver().resolve(&endpoint.host, timeout).map_err(Failure::Unresolved)?;
+    let mut failure = Failure::NoRoute;
+    for address in addresses {
+        let left = timeout.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            break;
+        }
+        match TcpStream::connect_timeout(&SocketAddr::new(address, endpoint.port), left) {
+            Ok(_) => return Ok(()),
+            // While connecting, silence means that nothing came back at all.
+            Err(error) if error.kind() == ErrorKind::TimedOut => failure = Failure::NoRoute,
+            Err(error) => failure = Failure::from(error),
+        }
+    }
+    Err(failure)
+}

@@ -1,0 +1,422 @@
+//! The settings of `lock`: their table, and what they parse to.
+//!
+//! Knows how a value is written, not what the program does with it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use psl::address::{Host, parse_port, whole_number};
+use psl::args::{Given, Program, Setting, Takes};
+use psl::duration::{self, Text, parse_nonzero};
+use psl::logging::{self, LOG, LOG_FORMAT};
+use psl::tls::{self, Trust};
+use psl::url::{HTTP, HTTPS, TCP, Url};
+
+/// The most leases that may be held at the same time.
+pub const MOST_SLOTS: usize = 4096;
+
+/// More endpoints than this are rather a mistake than a start order; each costs a thread for the
+/// length of a round.
+const MOST_CHECKS: usize = 32;
+
+macro_rules! setting {
+    ($flag:expr, $variables:expr, $value:expr, $takes:ident, $default:expr, $meaning:expr) => {
+        Setting {
+            flag: $flag,
+            variables: $variables,
+            value: $value,
+            takes: Takes::$takes,
+            default: $default,
+            meaning: $meaning,
+        }
+    };
+}
+
+const HOST: Setting =
+    setting!(Some("--host"), &["PSL_BIND_HOST"], "HOST", Value, "all addresses, both families", "address to bind");
+const PORT: Setting = setting!(
+    Some("--port"),
+    &["PSL_BIND_PORT"],
+    "PORT",
+    Value,
+    "8888",
+    "port to bind (0 = any free one; the chosen one is in the `listening` log line)"
+);
+const LOCKS: Setting = setting!(
+    Some("--locks"),
+    &["PSL_PARALLEL_LOCKS"],
+    "N",
+    Value,
+    "1",
+    "leases that may be held at the same time: 1 to 4096, or a share of the node's online cores (`50%`, `200%`; rounded down, at least 1)"
+);
+const TIMEOUT: Setting = setting!(
+    Some("--timeout"),
+    &["PSL_LOCK_DURATION"],
+    "DURATION",
+    Value,
+    "10s",
+    "duration of a lease when the request names none"
+);
+const MAX_DURATION: Setting = setting!(
+    Some("--max-duration"),
+    &["PSL_MAX_LOCK_DURATION"],
+    "DURATION",
+    Value,
+    "10m",
+    "the longest lease; a request for more gets this much and is told so"
+);
+const CHECK: Setting = setting!(
+    Some("--check"),
+    &["PSL_HC_ENDPOINTS"],
+    "URL",
+    List,
+    "none",
+    "`http://`, `https://`, `tcp://host:port` endpoints that must all be up before anybody starts; 32 at most"
+);
+const HC_ENABLED: Setting = setting!(
+    None,
+    &["PSL_HC_ENABLED"],
+    "BOOL",
+    Value,
+    "true where endpoints are given",
+    "`false` ignores the endpoints; `true` without any is a mistake"
+);
+const FAIL_HC: Setting = setting!(
+    Some("--failHc"),
+    &["PSL_HC_PERIOD_FAIL"],
+    "DURATION",
+    Value,
+    "10s",
+    "pause after a failed round of checks"
+);
+const PASS_HC: Setting = setting!(
+    Some("--passHc"),
+    &["PSL_HC_PERIOD_PASS"],
+    "DURATION",
+    Value,
+    "60s",
+    "pause after a passed round of checks"
+);
+const HC_TIMEOUT: Setting = setting!(
+    Some("--hc-timeout"),
+    &["PSL_HC_TIMEOUT"],
+    "DURATION",
+    Value,
+    "5s",
+    "one check's time, from name look-up to the last byte"
+);
+const MAX_HOLD: Setting = setting!(
+    Some("--max-hold"),
+    &["PSL_HC_MAX_HOLD"],
+    "DURATION",
+    Value,
+    "0 (never)",
+    "checks that fail this long without a break no longer hold anybody back: starts go on, still one slot each, until a round passes; 0 holds for ever"
+);
+const CA_FILE: Setting = setting!(
+    Some("--ca-file"),
+    &["PSL_CA_FILE"],
+    "FILE",
+    Value,
+    "`SSL_CERT_FILE`, else the system's bundle",
+    "CA certificates (PEM) for `https://` checks"
+);
+const NODE: Setting = setting!(
+    Some("--node"),
+    &["PSL_NODE_NAME"],
+    "NAME",
+    Value,
+    "none",
+    "the node that this lock serves; a request with another `?node=` gets 421"
+);
+/// Not a setting of ours, but every TLS client's; read where `--ca-file` is not given.
+const SSL_CERT_FILE: Setting =
+    setting!(None, &["SSL_CERT_FILE"], "FILE", Value, "none", "CA certificates (PEM) where `--ca-file` is not given");
+
+/// What `--help` says.
+pub const PROGRAM: Program = Program {
+    name: "lock",
+    purpose: "Lets N callers of a node through at a time, each for a limited while.",
+    settings: &[
+        HOST,
+        PORT,
+        LOCKS,
+        TIMEOUT,
+        MAX_DURATION,
+        CHECK,
+        HC_ENABLED,
+        FAIL_HC,
+        PASS_HC,
+        HC_TIMEOUT,
+        MAX_HOLD,
+        CA_FILE,
+        NODE,
+        SSL_CERT_FILE,
+        LOG_FORMAT,
+        LOG,
+    ],
+    exit_codes: &[
+        (0, "ended by SIGTERM or SIGINT"),
+        (1, "failed at run time, such as a port that is taken"),
+        (2, "bad configuration"),
+    ],
+    notes: "Requests: GET or POST / takes a lease (?duration=, ?node=); GET /livez, /readyz, /metrics, /state.\n\
+        Durations are whole seconds or 500ms, 1.5s, 1m30s, 2h; more than zero unless 0 is named above.\n",
+};
+
+/// All settings, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Nothing for all addresses.
+    pub host: Option<Host>,
+    /// 0 for any free one.
+    pub port: u16,
+    /// As given; how many slots that is depends on the node.
+    pub locks: Locks,
+    /// What a request is held against.
+    pub rules: Rules,
+    /// What must be up.
+    pub checks: Checks,
+    /// How to log.
+    pub logging: logging::Settings,
+}
+
+/// What a single request is held against.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The duration of a request that names none.
+    pub default: Duration,
+    /// The longest lease.
+    pub longest: Duration,
+    /// The node that this lock serves.
+    pub node: Option<String>,
+}
+
+/// What must be up before anybody starts.
+#[derive(Clone, Debug)]
+pub struct Checks {
+    /// In the order in which they were given.
+    pub endpoints: Vec<Url>,
+    /// Pause after a failed round.
+    pub pause_failed: Duration,
+    /// Pause after a passed round.
+    pub pause_passed: Duration,
+    /// One check's time.
+    pub timeout: Duration,
+    /// How long checks that fail hold anybody back; nothing for ever.
+    pub max_hold: Option<Duration>,
+    /// The CA file for `https://`, where there is such an endpoint.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// A number of slots, or a share of the node's cores in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locks {
+    /// So many.
+    Count(usize),
+    /// Percent of the node's online cores.
+    Percent(usize),
+}
+
+impl Locks {
+    fn parse(text: &str) -> Result<Locks, &'static str> {
+        let accepted = "1 to 4096, or a share of the node's cores such as 50% (1% to 409600%)";
+        match text.strip_suffix('%') {
+            None => whole_number(text).filter(|n| (1..=MOST_SLOTS).contains(n)).map(Locks::Count),
+            Some(share) => whole_number(share).filter(|p| (1..=MOST_SLOTS * 100).contains(p)).map(Locks::Percent),
+        }
+        .ok_or(accepted)
+    }
+
+    /// The slots on a node with so many cores: rounded down, at least 1, at most 4096.
+    pub fn slots(self, cores: usize) -> usize {
+        match self {
+            Locks::Count(count) => count,
+            Locks::Percent(percent) => (cores.saturating_mul(percent) / 100).clamp(1, MOST_SLOTS),
+        }
+    }
+}
+
+impl Config {
+    /// Checks everything and reports all mistakes together.
+    pub fn from(mut given: Given) -> Result<Config, Vec<String>> {
+        let config = Config {
+            host: given.value(&HOST, Host::parse).filter(|host| !is_unspecified_v6(host)),
+            port: given.value(&PORT, parse_port).unwrap_or(8888),
+            locks: given.value(&LOCKS, Locks::parse).unwrap_or(Locks::Count(1)),
+            rules: rules(&mut given),
+            checks: checks(&mut given),
+            logging: logging::Settings::take(&mut given),
+        };
+        given.finish().map(|()| config)
+    }
+}
+
+/// `::` asks for all addresses, which are both families.
+fn is_unspecified_v6(host: &Host) -> bool {
+    matches!(host, Host::Ip(ip) if ip.is_ipv6() && ip.is_unspecified())
+}
+
+fn rules(given: &mut Given) -> Rules {
+    let rules = Rules {
+        default: given.value(&TIMEOUT, parse_nonzero).unwrap_or(Duration::from_secs(10)),
+        longest: given.value(&MAX_DURATION, parse_nonzero).unwrap_or(Duration::from_secs(600)),
+        node: given.value(&NODE, parse_node),
+    };
+    if rules.default > rules.longest {
+        let (default, longest) = (Text(rules.default), Text(rules.longest));
+        given.mistake(format!(
+            "{}: {default} is not accepted; accepted: up to {}, which is {longest}",
+            TIMEOUT.name(),
+            MAX_DURATION.name()
+        ));
+    }
+    rules
+}
+
+fn checks(given: &mut Given) -> Checks {
+    let endpoints = given.list(&CHECK, |text| Url::parse(text, &[HTTP, HTTPS, TCP]));
+    let enabled = given.switch(&HC_ENABLED);
+    let ca_file = given.value(&CA_FILE, |text| Ok::<_, fmt::Error>(PathBuf::from(text)));
+    let bundle = given.value(&SSL_CERT_FILE, |text| Ok::<_, fmt::Error>(PathBuf::from(text)));
+    if enabled == Some(true) && endpoints.is_empty() {
+        given.mistake(format!("{}: true is not accepted without an endpoint in {}", HC_ENABLED.name(), CHECK.name()));
+    }
+    if endpoints.len() > MOST_CHECKS {
+        given.mistake(format!(
+            "{}: {} endpoints are not accepted; accepted: up to {MOST_CHECKS}",
+            CHECK.name(),
+            endpoints.len()
+        ));
+    }
+    let endpoints = if enabled == Some(false) { Vec::new() } else { endpoints };
+    let needs_ca = endpoints.iter().any(|url| url.scheme == HTTPS.0);
+    Checks {
+        endpoints,
+        pause_failed: given.value(&FAIL_HC, parse_nonzero).unwrap_or(Duration::from_secs(10)),
+        pause_passed: given.value(&PASS_HC, parse_nonzero).unwrap_or(Duration::from_secs(60)),
+        timeout: given.value(&HC_TIMEOUT, parse_nonzero).unwrap_or(Duration::from_secs(5)),
+        max_hold: given.value(&MAX_HOLD, duration::parse).filter(|hold| !hold.is_zero()),
+        ca_file: if needs_ca { trusted(given, ca_file, bundle) } else { None },
+    }
+}
+
+/// The file is read once here, so that a wrong one shows at start and not as a check that fails.
+fn trusted(given: &mut Given, ca_file: Option<PathBuf>, bundle: Option<PathBuf>) -> Option<PathBuf> {
+    let Some(file) = ca_file.or_else(|| tls::default_file(bundle)) else {
+        given.mistake(format!(
+            "{}: needed for https:// checks; set it, or SSL_CERT_FILE: there is no system bundle here",
+            CA_FILE.name()
+        ));
+        return None;
+    };
+    match Trust::read(&file) {
+        Ok(_) => Some(file),
+        Err(error) => {
+            given.mistake(format!("{}: {error}", CA_FILE.name()));
+            None
+        }
+    }
+}
+
+/// A node's name is a DNS subdomain (Kubernetes, "Object Names and IDs").
+fn parse_node(text: &str) -> Result<String, &'static str> {
+    let is_name = text.len() <= 253 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
+    if is_name { Ok(text.to_owned()) } else { Err("a node's name: letters, digits, '-' and '.', up to 253 of them") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+
+    fn config(variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+        let variables: Vec<(String, String)> =
+            variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let lookup = move |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v));
+        Config::from(Given::read(&PROGRAM, Vec::new(), lookup).map_err(|text| vec![text])?)
+    }
+
+    #[test]
+    fn defaults() {
+        let config = config(&[]).unwrap();
+        assert_eq!((config.host, config.port, config.locks), (None, 8888, Locks::Count(1)));
+        assert_eq!((config.rules.default, config.rules.longest), (Duration::from_secs(10), Duration::from_secs(600)));
+        let checks = config.checks;
+        assert_eq!((checks.endpoints.len(), checks.max_hold, checks.timeout), (0, None, Duration::from_secs(5)));
+        assert_eq!((checks.pause_failed, checks.pause_passed), (Duration::from_secs(10), Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn slots() {
+        for (text, cores, expected) in [
+            ("1", 8, Some(1)),
+            ("4096", 8, Some(4096)),
+            ("50%", 8, Some(4)),
+            ("50%", 1, Some(1)),
+            ("200%", 3, Some(6)),
+            ("33%", 4, Some(1)),
+            ("409600%", 64, Some(4096)),
+            ("0", 8, None),
+            ("4097", 8, None),
+            ("0%", 8, None),
+            ("-1", 8, None),
+            ("1.5", 8, None),
+            ("%", 8, None),
+            ("auto", 8, None),
+            ("99999999999999999999", 8, None),
+        ] {
+            assert_eq!(Locks::parse(text).ok().map(|locks| locks.slots(cores)), expected, "{text} on {cores}");
+        }
+    }
+
+    #[test]
+    fn the_switch_of_2x() {
+        let both = |enabled| config(&[("PSL_HC_ENABLED", enabled), ("PSL_HC_ENDPOINTS", "tcp://h:1,http://h")]);
+        assert_eq!(both("true").unwrap().checks.endpoints.len(), 2);
+        assert_eq!(both("false").unwrap().checks.endpoints.len(), 0);
+        let mistakes = config(&[("PSL_HC_ENABLED", "true")]).unwrap_err();
+        assert_eq!(
+            mistakes,
+            ["PSL_HC_ENABLED: true is not accepted without an endpoint in --check (PSL_HC_ENDPOINTS)"]
+        );
+    }
+
+    #[test]
+    fn all_mistakes_together() {
+        let mistakes = config(&[
+            ("PSL_BIND_PORT", "http"),
+            ("PSL_LOCK_DURATION", "-5"),
+            ("PSL_MAX_LOCK_DURATION", "0"),
+            ("PSL_HC_ENDPOINTS", "http://user:secret@h/,ftp://h"),
+            ("PSL_HC_PERIOD_FAIL", "0s"),
+            ("PSL_NODE_NAME", "a b"),
+            ("PSL_LOG", "loud"),
+        ])
+        .unwrap_err();
+        assert_eq!(mistakes.len(), 8, "{mistakes:#?}");
+        assert!(!mistakes.join("\n").contains("secret"), "{mistakes:#?}");
+    }
+
+    #[test]
+    fn a_default_above_the_longest_is_a_mistake() {
+        let mistakes = config(&[("PSL_LOCK_DURATION", "15m")]).unwrap_err();
+        assert_eq!(
+            mistakes,
+            [
+                "--timeout (PSL_LOCK_DURATION): 15m is not accepted; accepted: up to --max-duration (PSL_MAX_LOCK_DURATION), which is 10m"
+            ]
+        );
+        assert!(config(&[("PSL_LOCK_DURATION", "15m"), ("PSL_MAX_LOCK_DURATION", "15m")]).is_ok());
+    }
+
+    #[test]
+    fn a_ca_file_that_is_none_is_a_mistake_only_where_it_is_needed() {
+        let file = ("PSL_CA_FILE", "/no/such/file");
+        assert!(config(&[file, ("PSL_HC_ENDPOINTS", "http://h")]).is_ok());
+        let mistakes = config(&[file, ("PSL_HC_ENDPOINTS", "https://h")]).unwrap_err();
+        assert!(mistakes[0].starts_with("--ca-file (PSL_CA_FILE): CA file /no/such/file: "), "{mistakes:?}");
+    }
+}

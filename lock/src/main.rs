@@ -1,0 +1,7 @@
+//! The binary: all it does is in the library, so that tests can call it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    psl::end::exit_code(lock::PROGRAM.name, lock::run())
+}

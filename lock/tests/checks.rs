@@ -1,0 +1,195 @@
+//! The gate on the real binary: endpoints that come up, go down, hang, and redirect.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests of real processes wait on a real clock, and a failed step is a failed test"
+)]
+
+use std::time::Duration;
+
+use testkit::http::{Reply, Request};
+use testkit::program::{Program, Running};
+use testkit::scripted::{Behaviour, Server, blackhole};
+use testkit::tls::Authority;
+use testkit::{CEILING, eventually};
+
+fn lock(arguments: &[&str]) -> Running {
+    let fixed = [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--failHc",
+        "50ms",
+        "--passHc",
+        "50ms",
+        "--locks",
+        "4096",
+        "--timeout",
+        "1ms",
+    ];
+    Program::new(env!("CARGO_BIN_EXE_lock")).args(fixed).args(arguments).start()
+}
+
+fn ask(lock: &mut Running) -> Reply {
+    Request::get("/").send(lock.addr(), CEILING).expect("an answer")
+}
+
+fn wait_for_status(lock: &mut Running, status: u16) -> Reply {
+    eventually(&format!("{status} of {}", lock.addr()), CEILING, || {
+        Some(ask(lock)).filter(|reply| reply.status == status)
+    })
+}
+
+#[track_caller]
+fn wait_for_reason(lock: &mut Running, reason: &str) -> Reply {
+    let until = std::time::Instant::now() + CEILING;
+    loop {
+        let reply = ask(lock);
+        if reply.status == 423 && reply.body.contains(reason) {
+            return reply;
+        }
+        assert!(std::time::Instant::now() < until, "no 423 with {reason:?}; at last {} {}", reply.status, reply.body);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn closed_until_all_are_up_and_again_when_one_goes_down() {
+    let (web, database) = (Server::start(Behaviour::status(503, "no")), Server::start(Behaviour::Refuse));
+    let tcp = format!("tcp://{}", database.addr());
+    let mut lock = lock(&["--check", &(web.url("/ready?token=secret")), "--check", &tcp]);
+    let reply = wait_for_reason(&mut lock, "answered 503");
+    assert_eq!(reply.first_line(), "Locked");
+    assert!(reply.header("retry-after").is_some());
+    assert!(reply.body.contains(&format!("waiting for {}: answered 503", web.url("/ready"))), "{}", reply.body);
+    assert!(reply.body.contains(&format!("waiting for {tcp}: connection refused")), "{}", reply.body);
+    web.set(Behaviour::ok("yes"));
+    wait_for_reason(&mut lock, &format!("Locked\nwaiting for {tcp}"));
+    database.set(Behaviour::CloseAtOnce);
+    wait_for_status(&mut lock, 200);
+    lock.wait_for_text("gate open", CEILING);
+    web.set(Behaviour::status(500, ""));
+    wait_for_status(&mut lock, 423);
+    lock.wait_for_text("gate closed", CEILING);
+    assert!(!lock.stderr().contains("secret"), "{}", lock.stderr());
+    assert!(web.requests().iter().all(|seen| seen.target == "/ready?token=secret"));
+}
+
+#[test]
+fn readyz_is_ready_whatever_the_checks_say() {
+    let mut lock = lock(&["--check", "tcp://127.0.0.1:1"]);
+    wait_for_status(&mut lock, 423);
+    assert_eq!(Request::get("/readyz").send(lock.addr(), CEILING).unwrap().status, 200);
+    let metrics = Request::get("/metrics").send(lock.addr(), CEILING).unwrap().body;
+    assert!(metrics.contains("psl_check_up{endpoint=\"tcp://127.0.0.1:1\"} 0"), "{metrics}");
+    assert!(metrics.contains("psl_gate_open 0"), "{metrics}");
+}
+
+#[test]
+fn retry_after_is_when_the_next_round_is_due() {
+    let mut lock = lock(&["--check", "tcp://127.0.0.1:1", "--hc-timeout", "1s"]);
+    wait_for_reason(&mut lock, "connection refused");
+    drop(lock);
+    let program = Program::new(env!("CARGO_BIN_EXE_lock"));
+    let mut lock = program.args(["--host=127.0.0.1", "--port=0", "--check=tcp://127.0.0.1:1", "--failHc=1h"]).start();
+    let reply = wait_for_reason(&mut lock, "connection refused");
+    let seconds: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+    assert!((3500..=3600).contains(&seconds), "{seconds}");
+}
+
+#[test]
+fn what_is_not_up() {
+    let (hole, _guard) = blackhole();
+    let behaviours = [
+        ("silent", Behaviour::Silent, "connected, but no whole answer in time"),
+        ("cut", Behaviour::CloseAtOnce, "connection closed before the whole answer"),
+        ("truncated", Behaviour::Truncated200, "connection closed before the whole answer"),
+        ("garbage", Behaviour::Garbage, "not an HTTP answer"),
+        ("a huge head", Behaviour::HugeHead(1_000_000), "not an HTTP answer"),
+        ("a redirect", Behaviour::status_with(301, "", &[("Location", "/up")]), "answered 301"),
+        ("one byte a second", Behaviour::Trickle(Duration::from_secs(1)), "no whole answer in time"),
+    ];
+    for (name, behaviour, reason) in behaviours {
+        let server = Server::start(behaviour);
+        let mut lock = lock(&["--check", &server.url("/"), "--hc-timeout", "300ms"]);
+        let reply = wait_for_reason(&mut lock, reason);
+        assert_eq!(reply.status, 423, "{name}");
+    }
+    let mut lock = lock(&["--check", &format!("tcp://{hole}"), "--hc-timeout", "300ms"]);
+    wait_for_reason(&mut lock, "no connection");
+}
+
+#[test]
+fn all_checks_of_a_round_run_side_by_side() {
+    let slow: Vec<Server> =
+        (0..8).map(|_| Server::start(Behaviour::After(Duration::from_secs(1), Box::new(Behaviour::ok(""))))).collect();
+    let arguments: Vec<String> = slow.iter().map(|server| format!("--check={}", server.url("/"))).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut lock = lock(&arguments);
+    wait_for_status(&mut lock, 200);
+    let first: Vec<_> = slow.iter().map(|server| server.requests()[0].at).collect();
+    let spread = *first.iter().max().unwrap() - *first.iter().min().unwrap();
+    assert!(
+        spread < Duration::from_secs(1),
+        "the last was asked {spread:?} after the first, whose answer took a second"
+    );
+}
+
+#[test]
+fn a_private_authority_and_one_that_does_not_fit() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let server = Server::start_tls(Behaviour::ok("up"), &authority.issue(&["localhost", "127.0.0.1"]));
+    let endpoint = format!("https://localhost:{}/", server.port());
+    let file = authority.file().to_str().unwrap();
+    let mut trusting = lock(&["--check", &endpoint, "--ca-file", file]);
+    wait_for_status(&mut trusting, 200);
+    let mut distrusting = lock(&["--check", &endpoint, "--ca-file", other.file().to_str().unwrap()]);
+    wait_for_reason(&mut distrusting, "TLS: invalid peer certificate");
+    let by_variable = Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0"]);
+    let mut by_variable = by_variable.env("PSL_HC_ENDPOINTS", &endpoint).env("SSL_CERT_FILE", file).start();
+    wait_for_status(&mut by_variable, 200);
+    let expired = Server::start_tls(Behaviour::ok("up"), &authority.issue_expired(&["localhost"]));
+    let mut lock = lock(&["--check", &format!("https://localhost:{}/", expired.port()), "--ca-file", file]);
+    wait_for_reason(&mut lock, "TLS: invalid peer certificate: certificate expired");
+}
+
+#[test]
+fn an_authority_that_is_replaced_on_disk_is_read_anew() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let scratch = testkit::scratch::Scratch::new();
+    let file = scratch.file("ca.pem", old.pem());
+    let server = Server::start_tls(Behaviour::ok("up"), &new.issue(&["localhost"]));
+    let mut lock =
+        lock(&["--check", &format!("https://localhost:{}/", server.port()), "--ca-file", file.to_str().unwrap()]);
+    wait_for_reason(&mut lock, "TLS: invalid peer certificate");
+    std::fs::write(&file, new.pem()).unwrap();
+    wait_for_status(&mut lock, 200);
+}
+
+#[test]
+fn a_guard_that_fails_for_too_long_holds_nobody_back_until_it_passes_again() {
+    let server = Server::start(Behaviour::status(500, ""));
+    let mut lock = lock(&["--check", &server.url("/"), "--max-hold", "500ms"]);
+    wait_for_status(&mut lock, 423);
+    let reply = wait_for_status(&mut lock, 200);
+    assert!(reply.body.contains("the checks fail"), "{}", reply.body);
+    lock.wait_for_text("gate overridden", CEILING);
+    let metrics = Request::get("/metrics").send(lock.addr(), CEILING).unwrap().body;
+    assert!(metrics.contains("psl_gate_overridden 1") && metrics.contains("psl_gate_open 1"), "{metrics}");
+    server.set(Behaviour::ok(""));
+    eventually("the override to end", CEILING, || {
+        let metrics = Request::get("/metrics").send(lock.addr(), CEILING).unwrap().body;
+        metrics.contains("psl_gate_overridden 0").then_some(())
+    });
+}
+
+#[test]
+fn no_system_bundle_and_none_given_is_a_mistake() {
+    let program = Program::new(env!("CARGO_BIN_EXE_lock")).args(["--check=https://localhost/"]);
+    let finished = program.env("SSL_CERT_FILE", "/no/such/bundle").run(CEILING).expect_code(2);
+    assert!(finished.stderr.contains("--ca-file (PSL_CA_FILE): CA file /no/such/bundle: "), "{finished}");
+}

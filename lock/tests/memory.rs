@@ -1,0 +1,80 @@
+//! The static binary's memory and threads; attacks have their own budget in `attacks`.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests of real processes wait on a real clock, and a failed step is a failed test"
+)]
+
+use std::thread;
+use std::time::Duration;
+
+use testkit::http::{Connection, Request};
+use testkit::program::Program;
+use testkit::tls::Authority;
+use testkit::{CEILING, eventually, scripted, skip};
+
+/// Peak memory in KiB.
+const IDLE: u64 = 2 * 1024;
+const UNDER_LOAD: u64 = 3 * 1024;
+
+#[test]
+fn idle_and_under_load() {
+    if Program::static_dir().is_none() {
+        return skip("the budget on memory is that of the static binary: PSL_TEST_BIN_DIR is not set");
+    }
+    let mut lock =
+        Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0", "--locks=4096"]).start();
+    let address = lock.addr();
+    let idle = lock.memory_peak_kib();
+    let clients: Vec<_> = (0..4u8)
+        .flat_map(|n| std::iter::repeat_n(n, 16))
+        .map(|n| {
+            thread::spawn(move || {
+                let from = std::net::Ipv4Addr::new(127, 0, 2, n + 1).into();
+                let mut connection = Connection::open(address, Some(from), CEILING).expect("a connection");
+                for path in ["/?duration=1h", "/state", "/metrics", "/?duration=0", "/livez"].iter().cycle().take(100) {
+                    connection.send(&Request::get(path).keep_alive()).expect("an answer");
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.join().expect("a client that ends");
+    }
+    let load = lock.memory_peak_kib();
+    eprintln!("idle {idle} KiB, under load {load} KiB, {} threads", lock.threads());
+    assert!(idle <= IDLE, "idle {idle} KiB, budget {IDLE}");
+    assert!(load <= UNDER_LOAD, "under load {load} KiB, budget {UNDER_LOAD}");
+}
+
+#[test]
+fn checks_by_tls_keep_within_it_too() {
+    if Program::static_dir().is_none() {
+        return skip("the budget on memory is that of the static binary: PSL_TEST_BIN_DIR is not set");
+    }
+    let authority = Authority::new();
+    let server = scripted::Server::start_tls(scripted::Behaviour::ok("up"), &authority.issue(&["localhost"]));
+    let endpoint = format!("https://localhost:{}/", server.port());
+    let program = Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0", "--passHc=100ms"]);
+    let lock = program.args(["--ca-file", authority.file().to_str().expect("UTF-8"), "--check", &endpoint]).start();
+    server.wait_for_requests(20, CEILING);
+    let peak = lock.memory_peak_kib();
+    eprintln!("{peak} KiB after 20 checks by TLS");
+    assert!(peak <= UNDER_LOAD, "{peak} KiB, budget {UNDER_LOAD}");
+}
+
+#[test]
+fn threads_come_as_they_are_needed_and_names_that_hang_do_not_pile_up() {
+    let mut lock = Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0"]).start();
+    let address = lock.addr();
+    let few = eventually("the first threads", CEILING, || Some(lock.threads()).filter(|threads| *threads == 5));
+    let connections: Vec<_> =
+        (0..10).map(|_| Connection::open(address, None, CEILING).expect("a connection")).collect();
+    eventually("a thread for each connection and one more", CEILING, || (lock.threads() == 12).then_some(()));
+    drop(connections);
+    thread::sleep(Duration::from_millis(100));
+    assert!(lock.threads() <= 12 && few == 5, "threads are kept, not added");
+}

@@ -1,0 +1,146 @@
+//! What the README says of lock: its tables row by row, and its examples against the real binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is a failed test")]
+
+use psl::serve::LIMITS;
+use serde_json::Value;
+use testkit::CEILING;
+use testkit::http::Request;
+use testkit::program::{Program, Running};
+
+const README: &str = include_str!("../../README.md");
+
+/// The text from a heading to the next one.
+fn section(heading: &str) -> &'static str {
+    let (_, text) = README.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no heading {heading:?}"));
+    text.split("\n## ").next().unwrap().split("\n### ").next().unwrap()
+}
+
+/// The rows of a section's table that begin like this, without its two lines of head.
+fn rows(heading: &str, start: &str) -> Vec<&'static str> {
+    let table =
+        section(heading).lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    table.skip(2).filter(|row| row.starts_with(start)).collect()
+}
+
+/// The first block of code in a section.
+fn code(heading: &str) -> &'static str {
+    let (_, rest) = section(heading).split_once("\n```").unwrap_or_else(|| panic!("no code below {heading:?}"));
+    let (_, code) = rest.split_once('\n').unwrap();
+    code.split("\n```").next().unwrap()
+}
+
+#[track_caller]
+fn same_rows(heading: &str, start: &str, expected: &[String]) {
+    assert_eq!(rows(heading, start), expected, "README.md, {heading}: the rows have to be\n{}\n", expected.join("\n"));
+}
+
+fn lock(arguments: &[&str]) -> Running {
+    Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0"]).args(arguments).start()
+}
+
+#[test]
+fn settings() {
+    let expected: Vec<_> = lock::PROGRAM.listed().map(|setting| setting.markdown()).collect();
+    same_rows("### Settings of lock", "|", &expected);
+}
+
+#[test]
+fn exit_codes() {
+    let row = |(code, meaning): &(u8, &str)| format!("| lock | {code} | {meaning} |");
+    let expected: Vec<_> = lock::PROGRAM.exit_codes.iter().map(row).collect();
+    same_rows("## Exit codes", "| lock |", &expected);
+}
+
+/// One row for each metric that is served, with the labels of its samples.
+fn described(program: &str, metrics: &str) -> Vec<String> {
+    let row = |line: &str| {
+        let (name, help) = line.strip_prefix("# HELP ")?.split_once(' ')?;
+        let kind = metrics.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} ")))?;
+        let sample = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+        let labels = sample.unwrap_or_default().split('}').next()?.split(',').filter_map(|label| label.split_once('='));
+        let labels: Vec<_> = labels.map(|(label, _)| format!("`{label}`")).collect();
+        Some(format!("| {program} | `{name}` | {kind} | {} | {help} |", labels.join(", ")))
+    };
+    metrics.lines().filter_map(row).collect()
+}
+
+#[test]
+fn metrics() {
+    // With an endpoint, because without one there is no sample of its metric to show the label.
+    let mut lock = lock(&["--check=tcp://127.0.0.1:1", "--failHc=1h"]);
+    let metrics = Request::get("/metrics").send(lock.addr(), CEILING).unwrap();
+    same_rows("## Metrics", "| lock |", &described("lock", &metrics.body));
+}
+
+#[test]
+fn the_values_of_the_label_result() {
+    for (_, result) in lock::state::Counted::ALL {
+        assert!(section("## Metrics").contains(&format!("`{result}`")), "{result}");
+    }
+}
+
+#[test]
+fn bounds_of_the_server() {
+    let bounds = rows("## Bounds of the HTTP servers", "|");
+    for start in [
+        format!("| connections at the same time | {} |", LIMITS.connections),
+        format!("| of these from one address | {} |", LIMITS.per_address),
+        format!("| time for a head, from its first byte | {} s |", LIMITS.head.as_secs()),
+        format!("| time until an answer is taken | {} s |", LIMITS.answer.as_secs()),
+        format!("| idle time between two requests | {} s |", LIMITS.idle.as_secs()),
+    ] {
+        assert!(bounds.iter().any(|row| row.starts_with(&start)), "{start} in\n{}", bounds.join("\n"));
+    }
+}
+
+/// The request of a line such as `curl -s -X DELETE 'http://localhost:8888/'`.
+fn request(command: &str) -> Request {
+    let (before, url) = command.rsplit_once("http://localhost:8888").expect("a URL");
+    let path = url.trim_end_matches('\'');
+    let mut words = before.split(" -").skip(1).map(|option| option.split_once(' ').unwrap_or((option, "")));
+    let value = |option: &str| {
+        words.clone().find(|(name, _)| *name == option).map(|(_, value)| value.trim().trim_matches('\''))
+    };
+    let (method, header, body) = (value("X"), value("H"), value("d"));
+    assert!(words.all(|(name, _)| ["s", "X", "H", "d"].contains(&name)), "an option that is not known here: {command}");
+    let request = Request::new(method.unwrap_or(if body.is_some() { "POST" } else { "GET" }), path);
+    let request = match header.and_then(|header| header.split_once(": ")) {
+        Some((name, value)) => request.header(name, value),
+        None => request,
+    };
+    match body {
+        Some(body) => request.body(body),
+        None => request,
+    }
+}
+
+#[test]
+fn examples() {
+    let mut lock = lock(&["--locks=2", "--node=node-a"]);
+    let examples = format!("\n{}", code("### Asking lock by hand"));
+    let examples: Vec<_> = examples.split("\n$ ").skip(1).map(|example| example.split_once('\n').unwrap()).collect();
+    assert!(examples.len() >= 8, "{examples:?}");
+    for (command, answer) in examples {
+        let reply = request(command).send(lock.addr(), CEILING).unwrap();
+        assert_eq!(reply.body.trim_end(), answer.trim_end(), "{command}");
+    }
+}
+
+/// A JSON value without its numbers and texts.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), shape(value))).collect(),
+        Value::Array(values) => values.iter().take(1).map(shape).collect(),
+        _ => Value::Null,
+    }
+}
+
+#[test]
+fn the_example_of_state_has_its_form() {
+    let example: Value = serde_json::from_str(code("### What lock tells of itself")).unwrap();
+    let mut lock = lock(&["--check=tcp://127.0.0.1:1", "--failHc=1h", "--max-hold=1ms"]);
+    lock.wait_for_text("gate overridden", CEILING);
+    assert_eq!(Request::get("/").send(lock.addr(), CEILING).unwrap().status, 200);
+    let state = Request::get("/state").send(lock.addr(), CEILING).unwrap().json();
+    assert_eq!(shape(&example), shape(&state), "{state}");
+}
