@@ -1,0 +1,153 @@
+//! Asks the lock once. The only place that sends anything.
+//!
+//! Turns what comes back into plain data, with words for people that are bounded and on one line.
+//! Does not know when to ask again, nor what an answer leads to.
+
+use std::io::{self, Read as _};
+use std::time::Duration;
+
+use psl::call::{Caller, Failure, Patience, Reply};
+use psl::text::one_line;
+use psl::url::Url;
+
+use crate::wait::{Answer, Kind, Refusal};
+
+/// A grant is a line; a body longer than this comes from no lock.
+const LARGEST_GRANT: u64 = 64 * 1024;
+
+/// As much of a refusal's text is read; fewer characters than this are shown.
+const MOST_WORDS: u64 = 1024;
+
+/// Asks one lock.
+pub struct Client {
+    caller: Caller,
+    lock: Url,
+    attempt_timeout: Duration,
+}
+
+impl Client {
+    /// `lock` carries what is asked as its query.
+    pub fn new(lock: Url, attempt_timeout: Duration) -> Client {
+        Client { caller: Caller::new("init"), lock, attempt_timeout }
+    }
+
+    /// One attempt, which ends `within` this time whatever the lock does.
+    pub fn ask(&self, within: Duration) -> Answer {
+        let part = self.attempt_timeout.min(within);
+        let whole = self.attempt_timeout.saturating_mul(2).min(within);
+        match self.caller.get(&self.lock, &[], Patience { reach: part, answer: part, whole }) {
+            Ok(reply) if reply.status == 200 => granted(reply),
+            Ok(reply) => refused(reply),
+            Err(failure) => unanswered(&failure),
+        }
+    }
+}
+
+/// A 200 counts only when all of it has come: half of one may be anybody's.
+fn granted(reply: Reply) -> Answer {
+    let why_not = match io::copy(&mut reply.body.take(LARGEST_GRANT + 1), &mut io::sink()) {
+        Ok(length) if length <= LARGEST_GRANT => return Answer::Acquired,
+        Ok(_) => format!("its body is longer than {LARGEST_GRANT} bytes"),
+        Err(error) => Failure::from(error).to_string(),
+    };
+    refusal(Kind::NotALock, format!("200, but not the answer of a lock: {why_not}"), reply.retry_after)
+}
+
+fn refused(reply: Reply) -> Answer {
+    let mut text = Vec::new();
+    // The status says what matters; of its words, those that came are shown.
+    let _ = reply.body.take(MOST_WORDS).read_to_end(&mut text);
+    refusal(kind(reply.status), words(reply.status, &String::from_utf8_lossy(&text)), reply.retry_after)
+}
+
+fn unanswered(failure: &Failure) -> Answer {
+    let (kind, words) = match failure {
+        Failure::Refused => (Kind::Refused, failure.to_string()),
+        // A Service with `internalTrafficPolicy: Local` and no endpoint on this node drops packets.
+        Failure::NoRoute => (Kind::Unreachable, format!("no lock is ready on this node yet ({failure})")),
+        Failure::Garbage(_) => (Kind::NotALock, failure.to_string()),
+        _ => (Kind::Unreachable, failure.to_string()),
+    };
+    refusal(kind, words, None)
+}
+
+fn refusal(kind: Kind, words: String, retry_after: Option<Duration>) -> Answer {
+    Answer::Refusal(Refusal { kind, words, retry_after })
+}
+
+fn kind(status: u16) -> Kind {
+    match status {
+        423 => Kind::Held,
+        400 | 421 => Kind::Rejected,
+        404 | 405 => Kind::Elsewhere,
+        _ => Kind::NotALock,
+    }
+}
+
+/// The status and the server's own words, its lines joined.
+fn words(status: u16, text: &str) -> String {
+    if (300..400).contains(&status) {
+        return format!("{status}, a redirect, which is not followed");
+    }
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    // Quotes would be escaped twice on their way into a log line.
+    let text = one_line(&lines.join("; ").replace('"', "'"));
+    if text.is_empty() { status.to_string() } else { format!("{status} {text}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use psl::resolve::Unresolved;
+
+    #[test]
+    fn kinds_of_statuses() {
+        for (status, expected) in [
+            (423, Kind::Held),
+            (400, Kind::Rejected),
+            (421, Kind::Rejected),
+            (404, Kind::Elsewhere),
+            (405, Kind::Elsewhere),
+            (204, Kind::NotALock),
+            (206, Kind::NotALock),
+            (301, Kind::NotALock),
+            (401, Kind::NotALock),
+            (429, Kind::NotALock),
+            (500, Kind::NotALock),
+            (503, Kind::NotALock),
+        ] {
+            assert_eq!(kind(status), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn words_of_answers() {
+        for (status, text, expected) in [
+            (423, "Locked", "423 Locked"),
+            (423, "Locked\n\n  all 2 slots are taken\r\n", "423 Locked; all 2 slots are taken"),
+            (421, "", "421"),
+            (404, "say \"no\"\u{1b}[31m\n", "404 say 'no'\\u{1b}[31m"),
+            (302, "<html>", "302, a redirect, which is not followed"),
+        ] {
+            assert_eq!(words(status, text), expected);
+        }
+        assert!(words(500, &"x".repeat(10_000)).chars().count() < 300);
+    }
+
+    #[test]
+    fn failures() {
+        let unresolved = || Failure::Unresolved(Unresolved::NotFound("lock".to_owned()));
+        for (failure, kind, part) in [
+            (Failure::Refused, Kind::Refused, "refused"),
+            (Failure::NoRoute, Kind::Unreachable, "no lock is ready on this node yet"),
+            (Failure::Silent, Kind::Unreachable, "in time"),
+            (Failure::Cut, Kind::Unreachable, "closed"),
+            (Failure::Garbage("x".to_owned()), Kind::NotALock, "not an HTTP answer"),
+            (unresolved(), Kind::Unreachable, "the name lock does not resolve"),
+        ] {
+            let Answer::Refusal(refusal) = unanswered(&failure) else { panic!("{failure}") };
+            assert_eq!((refusal.kind, refusal.retry_after), (kind, None), "{failure}");
+            assert!(refusal.words.contains(part), "{}", refusal.words);
+        }
+    }
+}

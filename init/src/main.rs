@@ -1,0 +1,7 @@
+//! The init container's program: waits for a lease, then lets the pod go on.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    psl::end::exit_code("init", init::run())
+}

@@ -1,0 +1,61 @@
+//! What the README says of init: its tables row by row, and the snippet for manifests.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is a failed test"
+)]
+
+use init::config::PROGRAM;
+
+const README: &str = include_str!("../../README.md");
+const EXAMPLE: &str = include_str!("../../deploy/example/deployment.yaml");
+
+/// The text from a heading to the next one.
+fn section(heading: &str) -> &'static str {
+    let (_, text) = README.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no heading {heading:?}"));
+    text.split("\n## ").next().unwrap().split("\n### ").next().unwrap()
+}
+
+/// The rows of a section's table that begin like this, without its two lines of head.
+fn rows(heading: &str, start: &str) -> Vec<&'static str> {
+    let table = section(heading).lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    table.skip(2).filter(|row| row.starts_with(start)).collect()
+}
+
+#[track_caller]
+fn same_rows(heading: &str, start: &str, expected: &[String]) {
+    assert_eq!(rows(heading, start), expected, "README.md, {heading}: the rows have to be\n{}\n", expected.join("\n"));
+}
+
+#[test]
+fn settings() {
+    let expected: Vec<_> = PROGRAM.listed().map(|setting| setting.markdown()).collect();
+    same_rows("### Settings of init", "|", &expected);
+}
+
+#[test]
+fn exit_codes() {
+    let row = |(code, meaning): &(u8, &str)| format!("| init | {code} | {meaning} |");
+    let expected: Vec<_> = PROGRAM.exit_codes.iter().map(row).collect();
+    same_rows("## Exit codes", "| init |", &expected);
+}
+
+/// The lines that count, without the indent that they share.
+fn bare(lines: impl Iterator<Item = &'static str>) -> Vec<String> {
+    let lines: Vec<_> = lines.filter(|line| !line.trim().is_empty() && !line.trim().starts_with('#')).collect();
+    let indent = lines.iter().map(|line| line.len() - line.trim_start().len()).min().unwrap_or_default();
+    lines.iter().map(|line| line[indent..].to_owned()).collect()
+}
+
+#[test]
+fn the_snippet_is_that_of_the_example() {
+    let (_, snippet) = section("### The init container").split_once("\n```yaml\n").expect("a snippet");
+    let snippet = bare(snippet.split("\n```").next().unwrap().lines());
+    let gate = EXAMPLE.lines().skip_while(|line| !line.trim().starts_with("initContainers:"));
+    let gate = bare(gate.take_while(|line| !line.trim().starts_with("containers:")));
+    // The example gets its tag from deploy/images.
+    let tag = format!("image: psl-init:{}", env!("CARGO_PKG_VERSION"));
+    let gate: Vec<_> = gate.iter().map(|line| line.replace("image: psl-init", &tag)).collect();
+    assert_eq!(snippet, gate);
+}

@@ -1,0 +1,131 @@
+//! SIGTERM and SIGINT end it at once, whatever it is doing, also as process 1.
+
+use std::time::{Duration, Instant};
+
+use testkit::dns::{silent_dns, with_resolv_conf};
+use testkit::program::{Program, Running};
+use testkit::scratch::Scratch;
+use testkit::scripted::{Behaviour, Server, blackhole};
+
+use crate::{CEILING, bare, init_at, wait_for_reason};
+
+/// Far more than it takes, for a machine with other work; what it took is printed.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+const BOTH: [(&str, i32); 2] = [("TERM", 143), ("INT", 130)];
+
+#[track_caller]
+fn stops(moment: &str, mut running: Running, signal: &str, code: i32) {
+    let sent = Instant::now();
+    running.signal(signal);
+    let finished = running.wait(CEILING);
+    let took = sent.elapsed();
+    eprintln!("{moment}, SIG{signal}: ended after {took:?}");
+    assert!(finished.code == Some(code) && took < AT_ONCE, "{moment}: {took:?}\n{finished}");
+}
+
+/// One attempt that never ends by itself.
+fn patient(port: u16) -> Program {
+    bare().args(["--host=127.0.0.1", "--attempt-timeout=1h", "--port", &port.to_string()])
+}
+
+#[test]
+fn in_a_look_up() {
+    for (signal, code) in BOTH {
+        let program = bare().args(["--host=lock.example", "--attempt-timeout=1h"]);
+        let program =
+            silent_dns().and_then(|dns| with_resolv_conf(&dns.resolv_conf(), program).map(|program| (dns, program)));
+        let (dns, program) = match program {
+            Ok(both) => both,
+            Err(why) => return testkit::skip(&why),
+        };
+        let running = program.start();
+        testkit::eventually("a question", CEILING, || (!dns.queries().is_empty()).then_some(()));
+        stops("in a look-up", running, signal, code);
+    }
+}
+
+#[test]
+fn while_connecting() {
+    let (address, _hole) = blackhole();
+    let connecting = format!(":{:04X} 02 ", address.port());
+    for (signal, code) in BOTH {
+        let running = patient(address.port()).start();
+        // Those that fill the line of the blackhole are connected (01); only the program's is not (02).
+        testkit::eventually("a connection half-way", CEILING, || {
+            std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&connecting).then_some(())
+        });
+        stops("while connecting", running, signal, code);
+    }
+}
+
+#[test]
+fn while_waiting_for_the_answer() {
+    for (moment, behaviour) in
+        [("accepted", Behaviour::Silent), ("a byte a second", Behaviour::Trickle(Duration::from_secs(1)))]
+    {
+        for (signal, code) in BOTH {
+            let server = Server::start(behaviour.clone());
+            let running = patient(server.port()).start();
+            testkit::eventually("a connection", CEILING, || (server.connections() > 0).then_some(()));
+            stops(moment, running, signal, code);
+        }
+    }
+}
+
+#[test]
+fn in_the_pause() {
+    let server = Server::start(Behaviour::status_with(423, "Locked", &[("Retry-After", "30")]));
+    for (signal, code) in BOTH {
+        let mut running = init_at(&server).start();
+        wait_for_reason(&mut running, "423 Locked");
+        stops("in the pause", running, signal, code);
+    }
+}
+
+#[test]
+fn at_any_moment_of_many_attempts() {
+    let server = Server::start(Behaviour::status(423, "Locked"));
+    for n in 0..20 {
+        let (signal, code) = BOTH[n % 2];
+        let mut running =
+            bare().args(["--host=127.0.0.1", "--pause=1ms", "--port", &server.port().to_string()]).start();
+        wait_for_reason(&mut running, "423 Locked");
+        std::thread::sleep(Duration::from_millis(n as u64));
+        stops("amid attempts", running, signal, code);
+    }
+}
+
+#[test]
+fn while_nobody_reads_its_log() {
+    let (server, dir) = (Server::start(Behaviour::status(423, "Locked")), Scratch::new());
+    let fifo = dir.join("full");
+    // Open for both so that opening does not wait for a reader, then filled to the brim.
+    let script =
+        "mkfifo \"$0\" && exec 3<>\"$0\" && { dd if=/dev/zero bs=4096 count=16 >&3; } 2>/dev/null && exec \"$@\" 2>&3";
+    for (signal, code) in BOTH {
+        let _ = std::fs::remove_file(&fifo);
+        let program = init_at(&server)
+            .under(["/bin/sh".as_ref(), "-c".as_ref(), script.as_ref(), fifo.as_os_str()])
+            .env("PATH", "/usr/bin:/bin");
+        let running = program.start();
+        // The shell has one thread; the program has one more for its signals.
+        testkit::eventually("the program runs", CEILING, || (running.threads() == 2).then_some(()));
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(server.connections(), 0, "it is stuck in its first line");
+        stops("stuck in its log", running, signal, code);
+    }
+}
+
+#[test]
+fn as_process_1() {
+    let server = Server::start(Behaviour::status_with(423, "Locked", &[("Retry-After", "30")]));
+    for (signal, code) in BOTH {
+        let mut running = match init_at(&server).as_pid_1() {
+            Ok(program) => program.start(),
+            Err(why) => return testkit::skip(&why),
+        };
+        wait_for_reason(&mut running, "423 Locked");
+        stops("as process 1", running, signal, code);
+    }
+}
