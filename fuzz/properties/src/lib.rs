@@ -1,0 +1,90 @@
+//! What must hold for any input of the parsers that read foreign bytes.
+//!
+//! The fuzzer calls these with what it finds, the tests with the seeds. A broken property panics.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr};
+
+use health::api::objects::{DaemonSet, Node, Pod, Status, read_list, read_one};
+use psl::args::Given;
+use psl::duration::{self, Text};
+use psl::serve::{Parsed, parse};
+use psl::url::{HTTP, HTTPS, Scheme, TCP, Url};
+
+/// A property of some input.
+pub type Property = fn(&[u8]);
+
+/// The fuzz targets and the folders of their seeds, by name.
+pub const ALL: &[(&str, Property)] =
+    &[("head", head), ("durations", durations), ("endpoints", endpoints), ("labels", labels), ("api", api)];
+
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const SCHEMES: &[Scheme] = &[HTTP, HTTPS, TCP];
+
+/// A request's head and query: read or refused, whatever follows it.
+pub fn head(bytes: &[u8]) {
+    let parsed = parse(bytes, PEER);
+    match &parsed {
+        Parsed::Complete { request, length, .. } => {
+            assert!(*length <= bytes.len().min(8192), "a head ends where there are bytes");
+            assert_eq!(parse(&bytes[..*length], PEER), parsed, "what follows a head does not change it");
+            let _ = lock::http::ask(&request.query);
+        }
+        Parsed::Refused(answer) => assert!((400..=505).contains(&answer.status()), "a refusal is an error"),
+        Parsed::Partial => assert!(bytes.len() < 8192, "a head that is too large is refused"),
+    }
+    let _ = lock::http::ask(&String::from_utf8_lossy(bytes));
+}
+
+/// A duration: what is accepted is written and read back as the same.
+pub fn durations(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(duration) = duration::parse(&text) {
+        assert!(!text.contains(['-', '+', ' ']), "no sign and no spaces");
+        assert_eq!(duration::parse(&Text(duration).to_string()), Ok(duration), "read back");
+    }
+}
+
+/// An endpoint: what is accepted reads back, and neither it nor an error shows a secret.
+pub fn endpoints(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match Url::parse(&text, SCHEMES) {
+        Ok(url) => {
+            assert!(url.to_request().starts_with(&url.to_string()), "the query alone is left out");
+            assert_eq!(Url::parse(&url.to_request(), SCHEMES), Ok(url), "read back");
+        }
+        Err(accepted) => assert!(!accepted.is_empty(), "an error says what is accepted"),
+    }
+    let shown = psl::text::shown(&text);
+    assert!(!shown.chars().any(char::is_control), "one line, without terminal escapes");
+}
+
+/// A label of a filter, and a list of them as the variable holds it.
+pub fn labels(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    if let Ok(label) = health::config::label(&text) {
+        assert_eq!(format!("{}:{}", label.key, label.value), text, "nothing is lost");
+    }
+    let lookup = move |name: &str| match name {
+        "PSL_HC_DAEMONSET_INCLUDE_LABELS" => Some(OsString::from(&text)),
+        "PSL_NODE_NAME" => Some(OsString::from("n")),
+        "PSL_K8S_API_URL" => Some(OsString::from("http://127.0.0.1:1")),
+        _ => None,
+    };
+    if let Ok(given) = Given::read(&health::config::PROGRAM, Vec::new(), lookup) {
+        let _ = health::config::read(given);
+    }
+}
+
+/// JSON as the API server sends it: read or refused.
+pub fn api(bytes: &[u8]) {
+    let mut count = 0;
+    let _ = read_list::<DaemonSet>(bytes, &mut |_| count += 1);
+    let _ = read_list::<Pod>(bytes, &mut |_| count += 1);
+    assert!(count <= bytes.len(), "each item has bytes of its own");
+    let _ = read_one::<Node>(bytes);
+    let _ = read_one::<Status>(bytes);
+    if let Some(words) = Status::words(&String::from_utf8_lossy(bytes)) {
+        assert!(!words.chars().any(char::is_control), "one line, without terminal escapes");
+    }
+}

@@ -1,0 +1,50 @@
+#!/bin/sh
+# Builds the static binaries and prints their sizes.
+#
+#   scripts/build.sh [PROGRAM...]     dist/amd64/{lock,init,health}, or those that are named
+#
+# Needs rustup's stable toolchain (or any rustc with the musl target) and a C compiler.
+# Each program is a build of its own: Cargo unifies features over one build, and init would carry
+# the TLS of the others, which is half a megabyte.
+set -eu
+cd "$(dirname "$0")/.."
+
+fail() {
+    echo "build.sh: $1" >&2
+    exit 1
+}
+
+target=x86_64-unknown-linux-musl
+out=dist/amd64
+programs=${*:-lock init health}
+for program in $programs; do
+    case $program in
+    lock | init | health) ;;
+    *) fail "no program '$program'; there are lock, init, health" ;;
+    esac
+done
+
+command -v cargo >/dev/null || fail "cargo is missing: install Rust's stable toolchain with rustup"
+command -v cc >/dev/null || fail "a C compiler is missing: install gcc or clang (Debian: apt-get install gcc libc6-dev)"
+if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
+    command -v rustup >/dev/null || fail "the target $target is missing and there is no rustup to add it"
+    rustup target add "$target" || fail "cannot add the target $target"
+fi
+
+# The C compiler of the system does for ring: it needs no C library.
+export CC_x86_64_unknown_linux_musl=cc
+# Relocations packed into a bitmap, and no tables for unwinding: see DESIGN.md, "Sizes".
+export RUSTFLAGS="-C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,-T,scripts/static.ld"
+
+mkdir -p "$out"
+for program in $programs; do
+    cargo build --quiet --locked --release --target "$target" -p "$program"
+    # Copied aside and moved, so that a running program's file is replaced and not written into.
+    cp "${CARGO_TARGET_DIR:-target}/$target/release/$program" "$out/.$program"
+    mv "$out/.$program" "$out/$program"
+done
+
+printf '%-24s %10s %10s\n' program bytes 'gzip -9'
+for program in $programs; do
+    printf '%-24s %10d %10d\n' "$out/$program" "$(wc -c <"$out/$program")" "$(gzip -9c "$out/$program" | wc -c)"
+done
