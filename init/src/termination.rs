@@ -8,8 +8,7 @@ use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
@@ -21,12 +20,6 @@ use crate::wait::Bound;
 
 /// Where the kubelet looks unless the manifest says otherwise.
 const TERMINATION_LOG: &str = "/dev/termination-log";
-
-/// How long a log that nobody reads may hold up the end.
-const LOG_PATIENCE: Duration = Duration::from_millis(50);
-
-/// Formatting a line of log takes a few kilobytes.
-const LOG_STACK: usize = 32 * 1024;
 
 /// How the wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,16 +87,10 @@ impl LastWords {
         let reason = known.reason.take();
         let written = write_message(Path::new(TERMINATION_LOG), &message(outcome, waited, reason.as_deref()));
         drop(known);
-        let log = move || {
-            if let Err(error) = written {
-                warn!(path = TERMINATION_LOG, error:% = error; "cannot write the termination message");
-            }
-            log_end(outcome, waited, reason.as_deref());
-        };
-        match outcome {
-            Outcome::Stopped(_) => log_within(LOG_PATIENCE, log),
-            _ => log(),
+        if let Err(error) = written {
+            warn!(path = TERMINATION_LOG, error:% = error; "cannot write the termination message");
         }
+        log_end(outcome, waited, reason.as_deref());
     }
 
     /// Nothing that holds this lock can panic half-way through a change.
@@ -175,21 +162,6 @@ fn log_end(outcome: Outcome, waited: Duration, reason: Option<&str>) {
     }
 }
 
-/// The wait may be stuck in writing its own log when a signal comes, so that the last line is
-/// written by a thread that need not end. Where no thread can be had there is no last line.
-fn log_within(patience: Duration, log: impl FnOnce() + Send + 'static) {
-    let (done, wait) = mpsc::channel();
-    let work = move || {
-        log();
-        // Whoever waited may have gone.
-        let _ = done.send(());
-    };
-    if thread::Builder::new().name("last-line".to_owned()).stack_size(LOG_STACK).spawn(work).is_ok() {
-        // Late or not, the end comes now.
-        let _ = wait.recv_timeout(patience);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,11 +218,5 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap(), "one");
         write_message(&folder, "a folder is no file").unwrap();
         fs::remove_dir_all(&folder).unwrap();
-    }
-
-    #[test]
-    fn a_log_that_nobody_reads_does_not_hold_up_the_end() {
-        let (_held, never) = mpsc::channel::<()>();
-        log_within(Duration::from_millis(1), move || assert!(never.recv().is_err()));
     }
 }

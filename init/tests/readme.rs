@@ -1,12 +1,8 @@
 //! What the README says of init: its tables row by row, and the snippet for manifests.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a panic is a failed test"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is a failed test")]
 
 use init::config::PROGRAM;
+use psl::args::Setting;
 
 const README: &str = include_str!("../../README.md");
 const EXAMPLE: &str = include_str!("../../deploy/example/deployment.yaml");
@@ -19,7 +15,8 @@ fn section(heading: &str) -> &'static str {
 
 /// The rows of a section's table that begin like this, without its two lines of head.
 fn rows(heading: &str, start: &str) -> Vec<&'static str> {
-    let table = section(heading).lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let table =
+        section(heading).lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     table.skip(2).filter(|row| row.starts_with(start)).collect()
 }
 
@@ -30,7 +27,7 @@ fn same_rows(heading: &str, start: &str, expected: &[String]) {
 
 #[test]
 fn settings() {
-    let expected: Vec<_> = PROGRAM.listed().map(|setting| setting.markdown()).collect();
+    let expected: Vec<_> = PROGRAM.listed().map(Setting::markdown).collect();
     same_rows("### Settings of init", "|", &expected);
 }
 

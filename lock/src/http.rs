@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{debug, info};
+use log::{Level, debug, log};
 use percent_encoding::percent_decode_str;
 use psl::duration::{self, Text};
 use psl::serve::{Answer, Method, Request, Route, dispatch};
@@ -161,11 +161,17 @@ fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0)).max(1)
 }
 
+/// Leases of no length at all would let one client fill the log; those of a second and more come
+/// no faster than the slots allow.
+fn level_of(duration: Duration) -> Level {
+    if duration < Duration::from_secs(1) { Level::Debug } else { Level::Info }
+}
+
 fn log(outcome: &Outcome, request: &Request) {
     let peer = request.peer;
     match outcome {
         Outcome::Granted { duration, is_overridden, .. } => {
-            info!(peer:%, duration:% = Text(*duration), overridden = *is_overridden; "lock acquired");
+            log!(level_of(*duration), peer:%, duration:% = Text(*duration), overridden = *is_overridden; "lock acquired");
         }
         Outcome::Free => debug!(peer:%; "probe: a slot is free"),
         Outcome::Busy { free_in, .. } => debug!(peer:%, free_in:% = Text(*free_in); "locked: all slots are taken"),

@@ -1,6 +1,7 @@
 //! What the README says of lock: its tables row by row, and its examples against the real binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is a failed test")]
 
+use psl::args::Setting;
 use psl::serve::LIMITS;
 use serde_json::Value;
 use testkit::CEILING;
@@ -40,7 +41,7 @@ fn lock(arguments: &[&str]) -> Running {
 
 #[test]
 fn settings() {
-    let expected: Vec<_> = lock::PROGRAM.listed().map(|setting| setting.markdown()).collect();
+    let expected: Vec<_> = lock::PROGRAM.listed().map(Setting::markdown).collect();
     same_rows("### Settings of lock", "|", &expected);
 }
 
@@ -81,7 +82,7 @@ fn the_values_of_the_label_result() {
 
 #[test]
 fn bounds_of_the_server() {
-    let bounds = rows("## Bounds of the HTTP servers", "|");
+    let bounds = rows("## Bounds of the HTTP server", "|");
     for start in [
         format!("| connections at the same time | {} |", LIMITS.connections),
         format!("| of these from one address | {} |", LIMITS.per_address),
@@ -95,15 +96,23 @@ fn bounds_of_the_server() {
 
 /// The request of a line such as `curl -s -X DELETE 'http://localhost:8888/'`.
 fn request(command: &str) -> Request {
-    let (before, url) = command.rsplit_once("http://localhost:8888").expect("a URL");
-    let path = url.trim_end_matches('\'');
-    let mut words = before.split(" -").skip(1).map(|option| option.split_once(' ').unwrap_or((option, "")));
-    let value = |option: &str| {
-        words.clone().find(|(name, _)| *name == option).map(|(_, value)| value.trim().trim_matches('\''))
-    };
-    let (method, header, body) = (value("X"), value("H"), value("d"));
-    assert!(words.all(|(name, _)| ["s", "X", "H", "d"].contains(&name)), "an option that is not known here: {command}");
-    let request = Request::new(method.unwrap_or(if body.is_some() { "POST" } else { "GET" }), path);
+    // What stands between quotes is one word.
+    let words = command.split('\'').enumerate().flat_map(|(n, part)| match n % 2 {
+        0 => part.split_whitespace().collect(),
+        _ => vec![part],
+    });
+    let (mut method, mut path, mut header, mut body) = (None, None, None, None);
+    let mut words = words.skip(1);
+    while let Some(word) = words.next() {
+        match word {
+            "-s" => {}
+            "-X" => method = words.next(),
+            "-H" => header = words.next(),
+            "-d" => body = words.next(),
+            url => path = url.strip_prefix("http://localhost:8888"),
+        }
+    }
+    let request = Request::new(method.unwrap_or(if body.is_some() { "POST" } else { "GET" }), path.expect(command));
     let request = match header.and_then(|header| header.split_once(": ")) {
         Some((name, value)) => request.header(name, value),
         None => request,
@@ -119,7 +128,7 @@ fn examples() {
     let mut lock = lock(&["--locks=2", "--node=node-a"]);
     let examples = format!("\n{}", code("### Asking lock by hand"));
     let examples: Vec<_> = examples.split("\n$ ").skip(1).map(|example| example.split_once('\n').unwrap()).collect();
-    assert!(examples.len() >= 8, "{examples:?}");
+    assert!(examples.len() >= 7, "{examples:?}");
     for (command, answer) in examples {
         let reply = request(command).send(lock.addr(), CEILING).unwrap();
         assert_eq!(reply.body.trim_end(), answer.trim_end(), "{command}");
@@ -143,4 +152,20 @@ fn the_example_of_state_has_its_form() {
     assert_eq!(Request::get("/").send(lock.addr(), CEILING).unwrap().status, 200);
     let state = Request::get("/state").send(lock.addr(), CEILING).unwrap().json();
     assert_eq!(shape(&example), shape(&state), "{state}");
+}
+
+#[test]
+fn sizes() {
+    let Some(directory) = Program::static_dir() else {
+        return testkit::skip("the sizes of the static binaries: PSL_TEST_BIN_DIR is not set");
+    };
+    let rows = rows("## Sizes and memory", "|");
+    assert_eq!(rows.len(), 3, "a row for each program");
+    for row in rows {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let said: u64 = cells[2].trim_end_matches(" kB").replace(',', "").parse().unwrap();
+        let bytes = std::fs::metadata(directory.join(cells[1])).unwrap().len();
+        // Another compiler of the same age makes a little more or less of it.
+        assert!((said * 950..=said * 1050).contains(&bytes), "{row}: {bytes} bytes");
+    }
 }

@@ -87,7 +87,7 @@ fn answers_to_the_letter() {
         (reply.status, reply.body.as_str()),
         (
             200,
-            r#"{"expires_in_seconds":1.5,"granted":true,"position":null,"reason":"for 1.5s","retry_after_seconds":null}"#
+            r#"{"granted":true,"reason":"for 1.5s","retry_after_seconds":null,"position":null,"expires_in_seconds":1.5}"#
         )
     );
     let reply = json("/?duration=x");
@@ -207,4 +207,34 @@ fn a_signal_ends_it_at_once() {
         lock.wait(CEILING).expect_code(0);
         assert!(sent.elapsed() < Duration::from_secs(2), "{signal} took {:?}", sent.elapsed());
     }
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    // The harness reads everything, so the pipe is made here and left alone until it is full.
+    let exe = match testkit::program::Program::static_dir() {
+        Some(directory) => directory.join("lock"),
+        None => env!("CARGO_BIN_EXE_lock").into(),
+    };
+    let mut child = std::process::Command::new(exe)
+        .args(["--host=127.0.0.1", "--port=0", "--locks=4096", "--timeout=10m"])
+        .env_clear()
+        .env("PSL_LOG", "debug")
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("lock to start");
+    let mut stderr = std::io::BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut line = String::new();
+    while !line.contains("listening") {
+        line.clear();
+        std::io::BufRead::read_line(&mut stderr, &mut line).expect("a line");
+    }
+    let address: SocketAddr =
+        testkit::program::field(line.trim(), "address").expect("an address").parse().expect("a socket");
+    // 64 KiB of pipe and the queue behind it are full after some 1,500 lines.
+    for _ in 0..3000 {
+        assert_eq!(get(address, "/").status, 200);
+    }
+    child.kill().expect("lock to be alive");
+    child.wait().expect("lock to end");
 }

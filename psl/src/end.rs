@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::args::{Given, Program};
+use crate::stderr::{self, LAST_PATIENCE};
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -33,6 +34,7 @@ pub fn given(program: &Program) -> Result<Given, End> {
 
 /// Prints what there is to print and says the exit code.
 pub fn exit_code(program: &str, result: Result<u8, End>) -> ExitCode {
+    stderr::flush(LAST_PATIENCE);
     // A reader that has gone away is no reason to end in any other way.
     let (code, _) = match result {
         Ok(code) => (code, Ok(())),

@@ -11,6 +11,7 @@ pub mod end;
 pub mod logging;
 pub mod random;
 pub mod signals;
+pub mod stderr;
 pub mod text;
 
 #[cfg(any(feature = "serve", feature = "call"))]

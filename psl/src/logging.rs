@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use env_logger::WriteStyle;
+use env_logger::{Target, WriteStyle};
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Record};
 
@@ -71,6 +71,7 @@ pub fn start(settings: &Settings) {
     let started = env_logger::Builder::new()
         .parse_filters(&settings.filter)
         .write_style(WriteStyle::Never)
+        .target(Target::Pipe(crate::stderr::writer()))
         .format(move |out, record| match is_ours(record.target()) {
             true => writeln!(out, "{}", line(format, record)),
             false => Ok(()),

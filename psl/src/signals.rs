@@ -10,6 +10,8 @@ use std::thread;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::stderr::{self, LAST_PATIENCE};
+
 /// Which of the two signals came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -41,7 +43,9 @@ pub fn on_stop(last: impl FnOnce(Stop) -> i32 + Send + 'static) -> io::Result<()
             Some(SIGINT) => Stop::Interrupt,
             _ => Stop::Terminate,
         };
-        std::process::exit(last(stop))
+        let code = last(stop);
+        stderr::flush(LAST_PATIENCE);
+        std::process::exit(code)
     })?;
     Ok(())
 }
