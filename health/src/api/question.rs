@@ -1,0 +1,161 @@
+//! What is asked of the API server: paths, queries, and how each question is called in a reason.
+
+use psl::call::Failure;
+
+use super::problem::Problem;
+use crate::config::Server;
+
+/// `resourceVersion=0` lets the server answer from its cache: without it every node's every round
+/// reads the cluster's store. The cache pays no heed to `limit`, but a server without one, or an
+/// older one, does, and then memory on its side stays small.
+const FROM_CACHE: &str = "resourceVersion=0&limit=500";
+
+/// The version is the first page's; the server refuses to be told it twice.
+const FURTHER: &str = "limit=500";
+
+/// Real tokens have some hundred bytes; a longer one would not fit into a request's head.
+const LONGEST_CONTINUE: usize = 4 * 1024;
+
+/// One question.
+pub struct Question {
+    /// What it asks for, for people.
+    pub object: String,
+    path: String,
+    selector: String,
+    is_list: bool,
+    /// What the role must allow.
+    permission: String,
+}
+
+impl Question {
+    /// About one node. Its name was checked to need no escapes.
+    pub fn node(name: &str) -> Question {
+        Question {
+            object: format!("node {name}"),
+            path: format!("/api/v1/nodes/{name}"),
+            selector: String::new(),
+            is_list: false,
+            permission: "get on nodes".to_owned(),
+        }
+    }
+
+    /// About all DaemonSets, or those of a namespace.
+    pub fn daemonsets(namespace: Option<&str>) -> Question {
+        Question {
+            object: format!("list of DaemonSets{}", inside(namespace)),
+            path: format!("/apis/apps/v1{}/daemonsets", below(namespace)),
+            selector: String::new(),
+            is_list: true,
+            permission: format!("list on daemonsets.apps{}", scope(namespace)),
+        }
+    }
+
+    /// About the pods on a node, or those of a namespace on it.
+    pub fn pods(namespace: Option<&str>, node: &str) -> Question {
+        Question {
+            object: format!("list of pods on node {node}{}", inside(namespace)),
+            path: format!("/api/v1{}/pods", below(namespace)),
+            selector: format!("fieldSelector=spec.nodeName%3D{node}&"),
+            is_list: true,
+            permission: format!("list on pods{}", scope(namespace)),
+        }
+    }
+
+    /// Path and query of the question, of its first page.
+    pub fn first(&self) -> String {
+        let Question { path, selector, .. } = self;
+        if self.is_list { format!("{path}?{selector}{FROM_CACHE}") } else { path.clone() }
+    }
+
+    /// Path and query of the page after the one that ended with this token.
+    pub fn next(&self, token: &str) -> Result<String, Problem> {
+        let Question { object, path, selector, .. } = self;
+        if token.len() > LONGEST_CONTINUE {
+            return Err(Problem::new(format!("{object}: a continue token of {} bytes", token.len())));
+        }
+        let token = percent_encoding::utf8_percent_encode(token, percent_encoding::NON_ALPHANUMERIC);
+        Ok(format!("{path}?{selector}{FURTHER}&continue={token}"))
+    }
+
+    /// Why no answer came.
+    pub fn unanswered(&self, server: &Server, failure: &Failure) -> Problem {
+        let file = match failure {
+            Failure::Tls(_) => format!(" (verified against CA file {})", server.ca_file.display()),
+            _ => String::new(),
+        };
+        Problem::new(format!("{}: no answer of the API at {}: {failure}{file}", self.object, server.url))
+    }
+
+    /// Why the answer is none.
+    pub fn refused(&self, server: &Server, status: u16) -> Problem {
+        let why = match (status, &server.token_file) {
+            (401, Some(file)) => format!("401, the token in {} is not accepted", file.display()),
+            (401, None) => "401, a token is asked for (--token-file)".to_owned(),
+            (403, _) => format!("403, the role must allow {}", self.permission),
+            (404, _) if self.is_list => format!("404, the API at {} has no {}", server.url, self.path),
+            (404, _) => "404, there is none of that name".to_owned(),
+            (410, _) => "410, gone".to_owned(),
+            (429, _) => "429, the API asks for fewer requests".to_owned(),
+            (300..=399, _) => format!("{status}, a redirect, which is not followed"),
+            (500..=599, _) => format!("{status}, the API failed"),
+            _ => format!("{status}, no answer of an API"),
+        };
+        Problem::new(format!("{}: {why}", self.object))
+    }
+}
+
+fn inside(namespace: Option<&str>) -> String {
+    namespace.map(|name| format!(" in namespace {name}")).unwrap_or_default()
+}
+
+fn scope(namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| " in all namespaces".to_owned(), |name| format!(" in namespace {name}"))
+}
+
+fn below(namespace: Option<&str>) -> String {
+    namespace.map(|name| format!("/namespaces/{name}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets() {
+        for (question, first, next) in [
+            (Question::node("n-1.example"), "/api/v1/nodes/n-1.example", None),
+            (
+                Question::daemonsets(None),
+                "/apis/apps/v1/daemonsets?resourceVersion=0&limit=500",
+                Some("/apis/apps/v1/daemonsets?limit=500&continue=a%2Fb%2B%3D"),
+            ),
+            (
+                Question::daemonsets(Some("x")),
+                "/apis/apps/v1/namespaces/x/daemonsets?resourceVersion=0&limit=500",
+                Some("/apis/apps/v1/namespaces/x/daemonsets?limit=500&continue=a%2Fb%2B%3D"),
+            ),
+            (
+                Question::pods(None, "n"),
+                "/api/v1/pods?fieldSelector=spec.nodeName%3Dn&resourceVersion=0&limit=500",
+                Some("/api/v1/pods?fieldSelector=spec.nodeName%3Dn&limit=500&continue=a%2Fb%2B%3D"),
+            ),
+            (
+                Question::pods(Some("x"), "n"),
+                "/api/v1/namespaces/x/pods?fieldSelector=spec.nodeName%3Dn&resourceVersion=0&limit=500",
+                Some("/api/v1/namespaces/x/pods?fieldSelector=spec.nodeName%3Dn&limit=500&continue=a%2Fb%2B%3D"),
+            ),
+        ] {
+            assert_eq!(question.first(), first);
+            if let Some(next) = next {
+                assert_eq!(question.next("a/b+=").as_deref(), Ok(next));
+            }
+        }
+    }
+
+    #[test]
+    fn a_continue_token_is_bounded() {
+        assert!(Question::daemonsets(None).next(&"x".repeat(4096)).is_ok());
+        let problem = Question::daemonsets(None).next(&"x".repeat(4097)).unwrap_err();
+        assert_eq!(problem.whole(), "list of DaemonSets: a continue token of 4097 bytes");
+    }
+}

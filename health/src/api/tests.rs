@@ -1,0 +1,429 @@
+//! What is read of answers, whole, cut, in pieces, and of what is no answer at all.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use proptest::prelude::*;
+
+use super::bounded::{DEEPEST, LARGEST_OBJECT};
+use super::objects::{self, DaemonSet, Item, Node, Pod, Status};
+use super::problem::{Problem, unreadable};
+use crate::verdict;
+
+macro_rules! recorded {
+    ($name:literal) => {
+        include_str!(concat!("../../tests/data/answers/", $name, ".json"))
+    };
+}
+
+/// Gives its bytes in pieces that end at these places.
+struct Pieces<'b> {
+    bytes: &'b [u8],
+    ends: Vec<usize>,
+    at: usize,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let end = self.ends.iter().copied().find(|end| *end > self.at).unwrap_or(self.bytes.len());
+        let count = out.len().min(end - self.at);
+        out[..count].copy_from_slice(&self.bytes[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
+type List<T> = Result<(Vec<T>, Option<String>), Problem>;
+
+fn list_from<T: Item>(source: impl Read) -> List<T> {
+    let mut items = Vec::new();
+    let token = objects::read_list(source, &mut |item| items.push(item)).map_err(|e| unreadable("list", e))?;
+    Ok((items, token))
+}
+
+fn daemonsets(json: &str) -> Result<Vec<verdict::DaemonSet>, Problem> {
+    Ok(list_from::<DaemonSet>(json.as_bytes())?.0.into_iter().map(Into::into).collect())
+}
+
+fn pods(json: &str) -> Result<Vec<verdict::Pod>, Problem> {
+    Ok(list_from::<Pod>(json.as_bytes())?.0.into_iter().map(Into::into).collect())
+}
+
+fn labels(items: &[(&str, &str)]) -> BTreeMap<String, String> {
+    items.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+}
+
+fn set(
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    on_set: &[(&str, &str)],
+    selector: &[(&str, &str)],
+) -> verdict::DaemonSet {
+    verdict::DaemonSet {
+        namespace: namespace.into(),
+        name: name.into(),
+        uid: uid.into(),
+        labels: labels(on_set),
+        has_host_network: matches!(name, "kube-proxy" | "node-exporter"),
+        node_selector: labels(selector),
+        ..verdict::DaemonSet::default()
+    }
+}
+
+const GPU_PLUGIN: &str = "9f43ba7d-064e-4fd8-9474-bf0e3241bf98";
+const KUBE_PROXY: &str = "b7408a75-567f-4b4f-99a0-4815e4b0ac54";
+const FLUENTD: &str = "8cbf9a41-118a-469c-9c8f-06d2e2d48bb6";
+const NODE_EXPORTER: &str = "8a16b83c-ea36-4637-96dd-a7b4c23f7a3d";
+const WEB: &str = "ef678267-79d8-4902-82ab-23065cf84d28";
+
+fn all_sets() -> Vec<verdict::DaemonSet> {
+    vec![
+        set("kube-system", "gpu-plugin", GPU_PLUGIN, &[("app", "gpu-plugin")], &[]),
+        set("kube-system", "kube-proxy", KUBE_PROXY, &[("k8s-app", "kube-proxy")], &[("kubernetes.io/os", "linux")]),
+        set("logging", "fluentd", FLUENTD, &[("app", "fluentd"), ("version", "1.1")], &[("disk", "ssd")]),
+        set("monitoring", "node-exporter", NODE_EXPORTER, &[("app", "node-exporter")], &[]),
+    ]
+}
+
+fn pod(name: &str, owner: &str, phase: &str, is_ready: bool) -> verdict::Pod {
+    verdict::Pod {
+        name: name.into(),
+        owner: Some(owner.into()),
+        is_being_deleted: false,
+        phase: phase.into(),
+        is_ready,
+    }
+}
+
+#[test]
+fn recorded_daemonsets() {
+    assert_eq!(daemonsets(recorded!("daemonsets-all")), Ok(all_sets()));
+    assert_eq!(daemonsets(recorded!("daemonsets-kube-system")), Ok(all_sets()[..2].to_vec()));
+    assert_eq!(daemonsets(recorded!("daemonsets-empty-namespace")), Ok(vec![]));
+    let mut pages = Vec::new();
+    for (page, has_next) in [
+        (recorded!("daemonsets-limit1-page1"), true),
+        (recorded!("daemonsets-limit1-page2"), true),
+        (recorded!("daemonsets-limit1-page3"), true),
+        (recorded!("daemonsets-limit1-page4"), false),
+    ] {
+        let (items, token) = list_from::<DaemonSet>(page.as_bytes()).unwrap();
+        assert_eq!(token.is_some_and(|token| token.starts_with("eyJ2I")), has_next);
+        pages.extend(items.into_iter().map(verdict::DaemonSet::from));
+    }
+    assert_eq!(pages, all_sets());
+}
+
+#[test]
+fn recorded_pods() {
+    let on_a = vec![
+        pod("kube-proxy-pq68d", KUBE_PROXY, "Running", true),
+        pod("fluentd-p6s9t", FLUENTD, "Running", true),
+        pod("node-exporter-szjrd", NODE_EXPORTER, "Running", false),
+        pod("web-657c9d4c5-2pj5x", WEB, "Running", true),
+        pod("web-657c9d4c5-7jsd4", WEB, "Pending", false),
+    ];
+    let on_b = vec![
+        pod("gpu-plugin-tcj4v", GPU_PLUGIN, "Pending", false),
+        pod("kube-proxy-4cgr9", KUBE_PROXY, "Pending", false),
+    ];
+    assert_eq!(pods(recorded!("pods-node-a")), Ok(on_a));
+    assert_eq!(pods(recorded!("pods-node-b")), Ok(on_b));
+    assert_eq!(pods(recorded!("pods-no-such-node")), Ok(vec![]));
+    let (items, _) = list_from::<Pod>(recorded!("pods-node-a").as_bytes()).unwrap();
+    assert!(items.iter().all(|pod| pod.is_on("node-a") && !pod.is_on("node-b")));
+}
+
+#[test]
+fn recorded_nodes_and_errors() {
+    let read = |json: &str| objects::read_one::<Node>(json.as_bytes()).unwrap();
+    let mut expected = labels(&[
+        ("beta.kubernetes.io/arch", "amd64"),
+        ("beta.kubernetes.io/os", "linux"),
+        ("disk", "ssd"),
+        ("kubernetes.io/arch", "amd64"),
+        ("kubernetes.io/hostname", "node-a"),
+        ("kubernetes.io/os", "linux"),
+    ]);
+    assert_eq!(read(recorded!("node-a")).labels_of("node-a"), Some(expected.clone()));
+    assert_eq!(read(recorded!("node-a")).labels_of("node-b"), None);
+    expected.remove("disk");
+    expected.insert("kubernetes.io/hostname".into(), "node-b".into());
+    assert_eq!(read(recorded!("node-b")).labels_of("node-b"), Some(expected));
+    assert_eq!(Status::words(recorded!("error-404-node")).as_deref(), Some("nodes \"no-such-node\" not found"));
+    assert_eq!(Status::words("<html>"), None);
+    assert_eq!(Status::words("{}"), None);
+}
+
+/// One DaemonSet with all that can be set, in a list with this between the braces.
+fn with_metadata_and_spec(metadata: &str, spec: &str) -> String {
+    let metadata = format!(r#"{{"namespace":"n","name":"d","uid":"u"{metadata}}}"#);
+    format!(r#"{{"kind":"DaemonSetList","items":[{{"metadata":{metadata}{spec}}}]}}"#)
+}
+
+#[test]
+fn fields() {
+    let plain =
+        || verdict::DaemonSet { namespace: "n".into(), name: "d".into(), uid: "u".into(), ..Default::default() };
+    for (metadata, spec, expected) in [
+        ("", "", plain()),
+        (r#","labels":null,"annotations":null,"deletionTimestamp":null"#, r#","spec":null"#, plain()),
+        ("", r#","spec":{"template":null}"#, plain()),
+        ("", r#","spec":{"template":{"spec":null}}"#, plain()),
+        ("", r#","spec":{"template":{"spec":{"nodeSelector":null,"hostNetwork":null}}}"#, plain()),
+        (
+            r#","labels":{"a":"1","b":""}"#,
+            r#","spec":{"template":{"spec":{"nodeSelector":{"c":"2"},"hostNetwork":true,"x":[{}]}}}"#,
+            verdict::DaemonSet {
+                labels: labels(&[("a", "1"), ("b", "")]),
+                node_selector: labels(&[("c", "2")]),
+                has_host_network: true,
+                ..plain()
+            },
+        ),
+        (
+            r#","deletionTimestamp":"2026-11-22T19:59:21Z""#,
+            "",
+            verdict::DaemonSet { is_being_deleted: true, ..plain() },
+        ),
+        (
+            r#","annotations":{"a":"b","pod-startup-lock/ignore":"true","c":"d"}"#,
+            "",
+            verdict::DaemonSet { is_ignored: true, ..plain() },
+        ),
+        (r#","annotations":{"pod-startup-lock/ignore":"false"}"#, "", plain()),
+        (r#","annotations":{"pod-startup-lock/ignore":""}"#, "", plain()),
+        (r#","annotations":{"pod-startup-lock/gate":"true"}"#, "", plain()),
+        (
+            r#","\u006cabels":{"\u0061":"\ud83d\ude00"}"#,
+            "",
+            verdict::DaemonSet { labels: labels(&[("a", "😀")]), ..plain() },
+        ),
+    ] {
+        assert_eq!(daemonsets(&with_metadata_and_spec(metadata, spec)), Ok(vec![expected]), "{metadata} {spec}");
+    }
+}
+
+#[test]
+fn only_the_controlling_owner_counts() {
+    for (owners, expected) in [
+        ("null", None),
+        ("[]", None),
+        (r#"[{"uid":"a"}]"#, None),
+        (r#"[{"uid":"a","controller":false}]"#, None),
+        (r#"[{"uid":"a","controller":null},{"uid":"b","controller":true}]"#, Some("b")),
+    ] {
+        let json =
+            format!(r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p","ownerReferences":{owners}}}}}]}}"#);
+        assert_eq!(pods(&json).unwrap()[0].owner.as_deref(), expected, "{owners}");
+    }
+}
+
+#[test]
+fn only_the_condition_ready_counts() {
+    for (conditions, expected) in [
+        ("null", false),
+        ("[]", false),
+        (r#"[{"type":"ContainersReady","status":"True"}]"#, false),
+        (r#"[{"type":"Ready","status":"False"}]"#, false),
+        (r#"[{"type":"Ready","status":"Unknown"}]"#, false),
+        (r#"[{"type":"x","status":"y"},{"type":"Ready","status":"True"}]"#, true),
+    ] {
+        let json = format!(
+            r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p"}},"status":{{"phase":"Running","conditions":{conditions}}}}}]}}"#
+        );
+        assert_eq!(pods(&json).unwrap()[0].is_ready, expected, "{conditions}");
+    }
+}
+
+const CUT: &str = "list: the answer ends in the middle of its JSON";
+const NO_JSON: &str = "list: the answer is not JSON";
+const OTHER: &str = "list: the answer is JSON of another form";
+
+/// Answers that are none, and the cause that is told; seeds of the fuzz target as well.
+const NO_LISTS: &[(&str, &str)] = &[
+    ("", CUT),
+    ("{", CUT),
+    (r#"{"kind":"DaemonSetList","items":["#, CUT),
+    ("nonsense", NO_JSON),
+    ("<html>", NO_JSON),
+    ("[]", OTHER),
+    ("null", OTHER),
+    ("\"\"", OTHER),
+    ("{}", OTHER),
+    (r#"{"items":[]}"#, OTHER),
+    (r#"{"kind":"DaemonSetList"}"#, OTHER),
+    (r#"{"kind":"PodList","items":[]}"#, OTHER),
+    (r#"{"kind":null,"items":[]}"#, OTHER),
+    (r#"{"kind":"Status","status":"Failure"}"#, OTHER),
+    (r#"{"kind":"DaemonSetList","items":{}}"#, OTHER),
+    (r#"{"kind":"DaemonSetList","items":[null]}"#, OTHER),
+    (r#"{"kind":"DaemonSetList","items":[{}]}"#, OTHER),
+    (r#"{"kind":"DaemonSetList","items":[]}{}"#, NO_JSON),
+    (r#"{"kind":"DaemonSetList","items":[],}"#, NO_JSON),
+    (r#"{"kind":"DaemonSetList","items":[,]}"#, NO_JSON),
+    ("{\"kind\":\"\u{1}\"}", NO_JSON),
+];
+
+#[test]
+fn what_is_no_list() {
+    for (json, expected) in NO_LISTS {
+        let problem = daemonsets(json).expect_err(json);
+        assert!(problem.cause == *expected, "{json}: {problem:?}");
+    }
+}
+
+#[test]
+fn accepted_lists() {
+    for json in [
+        r#"{"kind":"DaemonSetList","items":[]}"#,
+        r#"{"kind":"DaemonSetList","items":null}"#,
+        r#"{"items":[],"metadata":null,"kind":"DaemonSetList"}"#,
+        "  {\"kind\" : \"DaemonSetList\"\n,\t\"items\" : [ ] , \"x\":{\"y\":[1.5e3,-0,true,false,null]}}\r\n ",
+        r#"{"kind":"DaemonSetList","items":[],"metadata":{"continue":""}}"#,
+    ] {
+        assert_eq!(
+            list_from::<DaemonSet>(json.as_bytes()).map(|(items, token)| (items.len(), token)),
+            Ok((0, None)),
+            "{json}"
+        );
+    }
+}
+
+#[test]
+fn wrong_types_are_no_daemonsets() {
+    for (metadata, spec) in [
+        (r#","labels":[]"#, ""),
+        (r#","labels":{"a":1}"#, ""),
+        (r#","labels":{"a":null}"#, ""),
+        (r#","annotations":"x""#, ""),
+        (r#","annotations":{"pod-startup-lock/ignore":true}"#, ""),
+        (r#","name":"twice""#, ""),
+        ("", r#","spec":[]"#),
+        ("", r#","spec":{"template":{"spec":{"hostNetwork":"true"}}}"#),
+        ("", r#","spec":{"template":{"spec":{"nodeSelector":{"a":{}}}}}"#),
+    ] {
+        let problem = daemonsets(&with_metadata_and_spec(metadata, spec)).expect_err(metadata);
+        assert!(problem.cause == OTHER, "{problem:?}");
+    }
+}
+
+#[test]
+fn a_cause_quotes_nothing_of_the_answer() {
+    let problem = daemonsets(&with_metadata_and_spec(r#","labels":"secret""#, "")).unwrap_err();
+    assert!(!problem.cause.contains("secret"), "{problem:?}");
+    assert!(problem.whole().contains("invalid type: string 'secret'"), "{problem:?}");
+}
+
+#[test]
+fn in_pieces_at_every_split() {
+    let json = recorded!("daemonsets-limit1-page3");
+    let whole: Vec<verdict::DaemonSet> = daemonsets(json).unwrap();
+    for split in 0..=json.len() {
+        let pieces = Pieces { bytes: json.as_bytes(), ends: vec![split], at: 0 };
+        let (items, token) = list_from::<DaemonSet>(pieces).unwrap_or_else(|e| panic!("split at {split}: {e:?}"));
+        assert!(token.is_some());
+        assert_eq!(items.into_iter().map(verdict::DaemonSet::from).collect::<Vec<_>>(), whole, "split at {split}");
+    }
+}
+
+#[test]
+fn cut_at_every_byte() {
+    let json = recorded!("daemonsets-limit1-page3").trim_end();
+    for end in 0..json.len() {
+        let problem = daemonsets(&json[..end]).expect_err(&format!("cut at {end}"));
+        assert_eq!(problem.cause, CUT, "cut at {end}");
+    }
+}
+
+fn nested(depth: usize, open: &str, close: &str) -> String {
+    format!("{}{}", open.repeat(depth), close.repeat(depth))
+}
+
+#[test]
+fn nesting_is_bounded_in_what_is_passed_over_too() {
+    let too_deep = format!("list: the answer is refused: an object nested more than {DEEPEST} deep");
+    // The list and, in the last place, its items and the item are around it.
+    for (case, around, place) in [
+        ("beside the items", 1, r#"{"x":@,"kind":"DaemonSetList","items":[]}"#),
+        (
+            "in an item",
+            3,
+            r#"{"kind":"DaemonSetList","items":[{"x":@,"metadata":{"namespace":"n","name":"d","uid":"u"}}]}"#,
+        ),
+    ] {
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            let value = |depth: usize| match open {
+                "[" => nested(depth, open, close),
+                _ => nested(depth, open, close).replace(":}", ":1}"),
+            };
+            let read = |depth: usize| daemonsets(&place.replace('@', &value(depth)));
+            assert!(read(DEEPEST - around).is_ok(), "{case} {open}");
+            assert_eq!(read(DEEPEST - around + 1).unwrap_err().cause, too_deep, "{case} {open}");
+            // Within the bound on size, so that it is the nesting that is refused.
+            assert_eq!(read(300_000).unwrap_err().cause, too_deep, "{case} {open}");
+        }
+        let unclosed = place.replace('@', &"[".repeat(1_000_000));
+        assert_eq!(daemonsets(&unclosed).unwrap_err().cause, too_deep, "{case}");
+    }
+    let brackets_in_strings = format!(r#"{{"x":"{}\"\\","kind":"DaemonSetList","items":[]}}"#, "[{".repeat(1000));
+    assert!(daemonsets(&brackets_in_strings).is_ok());
+}
+
+#[test]
+fn size_is_bounded_for_each_object_not_for_the_list() {
+    let too_large = Err(format!("list: the answer is refused: an object of more than {LARGEST_OBJECT} bytes"));
+    let read = |json: &str| daemonsets(json).map(|items| items.len()).map_err(|problem| problem.cause);
+    let item = |bytes: usize| {
+        let (start, end) = (r#"{"metadata":{"namespace":"n","name":"d","uid":"u"},"x":""#, r#""}"#);
+        format!("{start}{}{end}", "x".repeat(bytes - start.len() - end.len()))
+    };
+    let list = |items: &[String]| format!(r#"{{"kind":"DaemonSetList","items":[{}]}}"#, items.join(","));
+    let most = item(LARGEST_OBJECT - 8);
+    assert_eq!(read(&list(std::slice::from_ref(&most))), Ok(1));
+    assert_eq!(read(&list(&[most.clone(), most.clone(), most.clone()])), Ok(3), "6 MiB in all");
+    let more = item(LARGEST_OBJECT + 1);
+    assert_eq!(read(&list(std::slice::from_ref(&more))), too_large);
+    assert_eq!(read(&list(&[item(100), more, item(100)])), too_large);
+    let long = " ".repeat(LARGEST_OBJECT);
+    for json in [
+        format!("{long}{}", list(&[])),
+        format!("{}{long} ", list(&[])),
+        format!(r#"{{"kind":"DaemonSetList","items":[{}{long},{}]}}"#, item(100), item(100)),
+        format!(r#"{{"x":"{long}","kind":"DaemonSetList","items":[]}}"#),
+        format!(r#"{{"kind":"DaemonSetList","items":[{}],"x":"{long}"}}"#, item(100)),
+        format!(r#"{{"kind":"DaemonSetList","metadata":{{"continue":"{long}"}},"items":[]}}"#),
+        format!(r#"{{"kind":"DaemonSetList","items":[{{"metadata":{{"annotations":{{"a":"{long}"}}}}}}]}}"#),
+    ] {
+        assert_eq!(read(&json), too_large);
+    }
+}
+
+#[test]
+fn a_node_is_bounded_as_well() {
+    let long = format!(r#"{{"kind":"Node","x":"{}"}}"#, "x".repeat(LARGEST_OBJECT));
+    let error = objects::read_one::<Node>(long.as_bytes()).map(drop).map_err(|e| unreadable("node n", e).cause);
+    assert_eq!(error, Err(format!("node n: the answer is refused: an object of more than {LARGEST_OBJECT} bytes")));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(list_from::<DaemonSet>(&*bytes).is_err());
+        prop_assert!(list_from::<Pod>(&*bytes).is_err());
+        let _ = Status::words(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn a_changed_answer_is_read_without_harm(at in 0..6955_usize, byte in any::<u8>(), pieces in proptest::collection::vec(0..6955_usize, 0..4)) {
+        let mut bytes = recorded!("daemonsets-limit1-page3").as_bytes().to_vec();
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        let mut ends = pieces;
+        ends.sort_unstable();
+        let whole = list_from::<DaemonSet>(&*bytes).map(|(items, token)| (items.len(), token));
+        let in_pieces = list_from::<DaemonSet>(Pieces { bytes: &bytes, ends, at: 0 }).map(|(items, token)| (items.len(), token));
+        prop_assert_eq!(whole, in_pieces);
+    }
+}

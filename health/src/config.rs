@@ -1,0 +1,399 @@
+//! The settings of `health`: fragments become values that cannot be wrong, or mistakes that say
+//! what is accepted.
+//!
+//! Reads no file: what a file holds may change while the program runs, so it is no mistake at start.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use psl::address::{self, Host};
+use psl::args::{Given, Program, Setting, Takes};
+use psl::end::{BAD_CONFIGURATION, DONE, FAILED};
+use psl::url::{HTTP, HTTPS, Url};
+use psl::{duration, logging};
+
+use crate::verdict::{Filter, Label};
+
+const HOST: Setting = Setting {
+    flag: Some("--host"),
+    variables: &["PSL_BIND_HOST"],
+    value: "HOST",
+    takes: Takes::Value,
+    default: "all addresses, both families",
+    meaning: "address to bind",
+};
+
+const PORT: Setting = Setting {
+    flag: Some("--port"),
+    variables: &["PSL_BIND_PORT"],
+    value: "PORT",
+    takes: Takes::Value,
+    default: "9999",
+    meaning: "port to bind (0 = any free one; the chosen one is in the `listening` log line)",
+};
+
+const NODE_NAME: Setting = Setting {
+    flag: Some("--node-name"),
+    variables: &["PSL_NODE_NAME", "NODE_NAME"],
+    value: "NAME",
+    takes: Takes::Value,
+    default: "required",
+    meaning: "the node that this instance speaks for",
+};
+
+const BASE_URL: Setting = Setting {
+    flag: Some("--baseUrl"),
+    variables: &["PSL_K8S_API_URL"],
+    value: "URL",
+    takes: Takes::Value,
+    default: "in-cluster",
+    meaning: "the API server as seen from outside a cluster, e.g. a `kubectl proxy` at `http://127.0.0.1:8001`",
+};
+
+const CA_FILE: Setting = Setting {
+    flag: Some("--ca-file"),
+    variables: &["PSL_K8S_CA_FILE"],
+    value: "FILE",
+    takes: Takes::Value,
+    default: "the service account's",
+    meaning: "CA certificates (PEM) that an `https://` API server is verified against; read anew for each round",
+};
+
+const TOKEN_FILE: Setting = Setting {
+    flag: Some("--token-file"),
+    variables: &["PSL_K8S_TOKEN_FILE"],
+    value: "FILE",
+    takes: Takes::Value,
+    default: "the service account's; none with an `http://` API server",
+    meaning: "token sent to the API server; read anew for each round",
+};
+
+const ENABLED: Setting = Setting {
+    flag: None,
+    variables: &["PSL_HC_DAEMONSET_ENABLED"],
+    value: "BOOL",
+    takes: Takes::Value,
+    default: "true",
+    meaning: "whether DaemonSets count; without them the answer is always 200 and no API server is needed",
+};
+
+const NAMESPACE: Setting = Setting {
+    flag: Some("--namespace"),
+    variables: &["PSL_HC_DAEMONSET_NAMESPACE"],
+    value: "NAME",
+    takes: Takes::Value,
+    default: "all",
+    meaning: "only DaemonSets of this namespace",
+};
+
+const HOST_NETWORK: Setting = Setting {
+    flag: Some("--hostNet"),
+    variables: &["PSL_HC_DAEMONSET_HOST_NETWORK"],
+    value: "BOOL",
+    takes: Takes::Switch,
+    default: "false",
+    meaning: "only DaemonSets with `spec.template.spec.hostNetwork: true`",
+};
+
+const INCLUDE: Setting = Setting {
+    flag: Some("--in"),
+    variables: &["PSL_HC_DAEMONSET_INCLUDE_LABELS"],
+    value: "KEY:VALUE",
+    takes: Takes::List,
+    default: "none",
+    meaning: "only DaemonSets that have all of these labels",
+};
+
+const EXCLUDE: Setting = Setting {
+    flag: Some("--ex"),
+    variables: &["PSL_HC_DAEMONSET_EXCLUDE_LABELS"],
+    value: "KEY:VALUE",
+    takes: Takes::List,
+    default: "none",
+    meaning: "not the DaemonSets that have any of these labels; both lists at once is a mistake",
+};
+
+const FAIL_PERIOD: Setting = Setting {
+    flag: Some("--failHc"),
+    variables: &["PSL_HC_DAEMONSET_PERIOD_FAIL"],
+    value: "DURATION",
+    takes: Takes::Value,
+    default: "10s",
+    meaning: "pause after a round that failed or found the node not healthy; up to 20 % longer at random",
+};
+
+const PASS_PERIOD: Setting = Setting {
+    flag: Some("--passHc"),
+    variables: &["PSL_HC_DAEMONSET_PERIOD_PASS"],
+    value: "DURATION",
+    takes: Takes::Value,
+    default: "60s",
+    meaning: "pause after a round that found the node healthy; up to 20 % longer at random",
+};
+
+/// Kubernetes sets these two in every container; they are no settings of this program's table.
+const SERVICE_HOST: Setting = Setting {
+    flag: None,
+    variables: &["KUBERNETES_SERVICE_HOST"],
+    value: "HOST",
+    takes: Takes::Value,
+    default: "set by Kubernetes",
+    meaning: "where the API server is, seen from a pod",
+};
+
+const SERVICE_PORT: Setting = Setting {
+    flag: None,
+    variables: &["KUBERNETES_SERVICE_PORT"],
+    value: "PORT",
+    takes: Takes::Value,
+    default: "set by Kubernetes",
+    meaning: "its port",
+};
+
+/// `health`, its settings in the order of the README.
+pub const PROGRAM: Program = Program {
+    name: "health",
+    purpose: "Tells a lock whether the DaemonSets of its node are up: 200 or 412.",
+    settings: &[
+        HOST,
+        PORT,
+        NODE_NAME,
+        BASE_URL,
+        CA_FILE,
+        TOKEN_FILE,
+        ENABLED,
+        NAMESPACE,
+        HOST_NETWORK,
+        INCLUDE,
+        EXCLUDE,
+        FAIL_PERIOD,
+        PASS_PERIOD,
+        logging::LOG_FORMAT,
+        logging::LOG,
+    ],
+    exit_codes: &[
+        (DONE, "ended by SIGTERM or SIGINT"),
+        (FAILED, "cannot serve, e.g. cannot bind its port"),
+        (BAD_CONFIGURATION, "bad configuration"),
+    ],
+    notes: "In a pod the API server is found by KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT, its CA and the\n\
+            token under /var/run/secrets/kubernetes.io/serviceaccount.\n",
+};
+
+const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
+
+const DEFAULT_PORT: u16 = 9999;
+const DEFAULT_FAIL_PERIOD: Duration = Duration::from_secs(10);
+const DEFAULT_PASS_PERIOD: Duration = Duration::from_secs(60);
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Nothing means all addresses.
+    pub host: Option<Host>,
+    /// 0 means any free one.
+    pub port: u16,
+    /// Nothing where they do not count.
+    pub daemonsets: Option<DaemonSets>,
+    /// How to log.
+    pub logging: logging::Settings,
+}
+
+/// Which DaemonSets to ask for, whom, and how often.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DaemonSets {
+    /// The node that this instance speaks for.
+    pub node: String,
+    /// Whom to ask.
+    pub server: Server,
+    /// Which DaemonSets count.
+    pub filter: Filter,
+    /// Pause after a round that failed or found the node not healthy.
+    pub fail_period: Duration,
+    /// Pause after one that found it healthy.
+    pub pass_period: Duration,
+}
+
+/// An API server and how it and we prove who we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where it is.
+    pub url: Url,
+    /// What its certificate is verified against; of no use with `http://`.
+    pub ca_file: PathBuf,
+    /// Nothing where no token is to be sent.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Takes every setting. `Err` holds all mistakes, one line each.
+pub fn read(mut given: Given) -> Result<Config, Vec<String>> {
+    let host = given.value(&HOST, Host::parse);
+    let port = given.value(&PORT, address::parse_port).unwrap_or(DEFAULT_PORT);
+    let node = required(&mut given, &NODE_NAME, node_name);
+    let enabled = given.switch(&ENABLED).unwrap_or(true);
+    let server = server(&mut given, enabled);
+    let filter = filter(&mut given);
+    let fail_period = given.value(&FAIL_PERIOD, duration::parse_nonzero).unwrap_or(DEFAULT_FAIL_PERIOD);
+    let pass_period = given.value(&PASS_PERIOD, duration::parse_nonzero).unwrap_or(DEFAULT_PASS_PERIOD);
+    let logging = logging::Settings::take(&mut given);
+    given.finish()?;
+    let daemonsets = match (enabled, node, server) {
+        (false, ..) => None,
+        (true, Some(node), Some(server)) => Some(DaemonSets { node, server, filter, fail_period, pass_period }),
+        // Whatever is missing has been complained of above; an open gate must never come of a gap in that.
+        (true, ..) => return Err(vec![format!("{}, {}: both are needed", NODE_NAME.name(), BASE_URL.name())]),
+    };
+    Ok(Config { host, port, daemonsets, logging })
+}
+
+fn required<T>(given: &mut Given, setting: &Setting, parse: fn(&str) -> Result<T, &'static str>) -> Option<T> {
+    let (is_given, value) = whether_given(given, setting, parse);
+    if !is_given {
+        given.mistake(format!("{}: required; {}", setting.name(), setting.meaning));
+    }
+    value
+}
+
+/// A value that is a mistake is given all the same: one complaint about it is enough.
+fn whether_given<T, E: ToString>(
+    given: &mut Given,
+    setting: &Setting,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> (bool, Option<T>) {
+    let is_given = Cell::new(false);
+    let value = given.value(setting, |text| {
+        is_given.set(true);
+        parse(text)
+    });
+    (is_given.get(), value)
+}
+
+fn server(given: &mut Given, enabled: bool) -> Option<Server> {
+    let (has_base, base) = whether_given(given, &BASE_URL, base_url);
+    let ca_file = given.value(&CA_FILE, file).unwrap_or_else(|| SERVICE_ACCOUNT_CA.into());
+    let token_file = given.value(&TOKEN_FILE, file);
+    let url = if has_base || !enabled { base } else { in_cluster(given) }?;
+    let is_plain = url.scheme == HTTP.0;
+    if is_plain && token_file.is_some() && !is_loopback(&url.host) {
+        given.mistake(format!(
+            "{}: not with {url}, where the token would travel in the clear; accepted with https://, or with http:// to this \
+             machine's loopback",
+            TOKEN_FILE.name()
+        ));
+    }
+    // Plain HTTP means a proxy with credentials of its own; the service account's would be shown to whoever listens.
+    let token_file = token_file.or_else(|| (!is_plain).then(|| SERVICE_ACCOUNT_TOKEN.into()));
+    Some(Server { url, ca_file, token_file })
+}
+
+fn in_cluster(given: &mut Given) -> Option<Url> {
+    let (has_host, host) = whether_given(given, &SERVICE_HOST, Host::parse);
+    let (has_port, port) = whether_given(given, &SERVICE_PORT, nonzero_port);
+    if !has_host || !has_port {
+        given.mistake(format!(
+            "{}: no API server; set it, or run in a pod, where Kubernetes sets {} and {}, or set {}=false",
+            BASE_URL.name(),
+            SERVICE_HOST.name(),
+            SERVICE_PORT.name(),
+            ENABLED.name()
+        ));
+    }
+    let text = format!("https://{}:{}", host?, port?);
+    Url::parse(&text, &[HTTPS]).map_err(|accepted| given.mistake(format!("{}: {accepted}", SERVICE_HOST.name()))).ok()
+}
+
+fn filter(given: &mut Given) -> Filter {
+    let namespace = given.value(&NAMESPACE, namespace);
+    let host_network = given.switch(&HOST_NETWORK).unwrap_or(false);
+    let include = given.list(&INCLUDE, label);
+    let exclude = given.list(&EXCLUDE, label);
+    if !include.is_empty() && !exclude.is_empty() {
+        given.mistake(format!("{} and {}: one or the other, not both", INCLUDE.name(), EXCLUDE.name()));
+    }
+    // A label has one value, so no DaemonSet would count and the gate would stand open for ever.
+    let differs = |a: &Label| include.iter().find(|b| a.key == b.key && a.value != b.value);
+    if let Some((a, b)) = include.iter().find_map(|a| Some((a, differs(a)?))) {
+        given.mistake(format!("{}: {a} and {b} together; no DaemonSet has both", INCLUDE.name()));
+    }
+    Filter { namespace, host_network, include, exclude }
+}
+
+fn base_url(text: &str) -> Result<Url, String> {
+    if text.contains('?') {
+        return Err("an address without a query (?…)".to_owned());
+    }
+    Url::parse(text, &[HTTP, HTTPS])
+}
+
+fn nonzero_port(text: &str) -> Result<u16, &'static str> {
+    address::whole_number(text).filter(|port| *port > 0).ok_or("a port, 1 to 65535")
+}
+
+fn file(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(PathBuf::from(text))
+}
+
+fn is_loopback(host: &Host) -> bool {
+    match host {
+        Host::Ip(ip) => ip.is_loopback(),
+        Host::Name(name) => name.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+/// Names of nodes become part of a path and of a field selector; these characters need no escape there.
+fn node_name(text: &str) -> Result<String, &'static str> {
+    let accepted =
+        "a node's name: at most 253 lower-case letters, digits, - and ., beginning and ending with a letter or digit";
+    if is_subdomain(text) { Ok(text.to_owned()) } else { Err(accepted) }
+}
+
+fn namespace(text: &str) -> Result<String, &'static str> {
+    let accepted =
+        "a namespace's name: at most 63 lower-case letters, digits and -, beginning and ending with a letter or digit";
+    if is_dns_label(text) { Ok(text.to_owned()) } else { Err(accepted) }
+}
+
+/// `key:value` as the Go generations wrote it; neither a key nor a value can hold a colon.
+pub fn label(text: &str) -> Result<Label, &'static str> {
+    let accepted = "KEY:VALUE of a Kubernetes label: the key [PREFIX/]NAME, the value empty or a NAME; a NAME has at most 63 letters, \
+                    digits, -, _ and ., beginning and ending with a letter or digit";
+    let (key, value) = text.split_once(':').ok_or(accepted)?;
+    let is_key = match key.split_once('/') {
+        Some((prefix, name)) => is_subdomain(prefix) && is_label_name(name),
+        None => is_label_name(key),
+    };
+    let is_value = value.is_empty() || is_label_name(value);
+    if is_key && is_value { Ok(Label { key: key.to_owned(), value: value.to_owned() }) } else { Err(accepted) }
+}
+
+fn is_label_name(text: &str) -> bool {
+    is_framed(text, 63, |b| b.is_ascii_alphanumeric(), |b| matches!(b, b'-' | b'_' | b'.'))
+}
+
+fn is_dns_label(text: &str) -> bool {
+    is_framed(text, 63, is_lower_alphanumeric, |b| b == b'-')
+}
+
+fn is_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(|part| is_framed(part, 253, is_lower_alphanumeric, |b| b == b'-'))
+}
+
+fn is_lower_alphanumeric(b: u8) -> bool {
+    b.is_ascii_lowercase() || b.is_ascii_digit()
+}
+
+/// The rule that all names in Kubernetes share: some characters may stand anywhere, some only inside.
+fn is_framed(text: &str, most: usize, anywhere: impl Fn(u8) -> bool, inside: impl Fn(u8) -> bool) -> bool {
+    let ends_well = |b: Option<&u8>| b.is_some_and(|b| anywhere(*b));
+    let bytes = text.as_bytes();
+    bytes.len() <= most
+        && ends_well(bytes.first())
+        && ends_well(bytes.last())
+        && bytes.iter().all(|b| anywhere(*b) || inside(*b))
+}
+
+#[cfg(test)]
+mod tests;

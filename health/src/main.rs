@@ -1,0 +1,7 @@
+//! The program `health`; all of it is in the library beside this file.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    psl::end::exit_code(health::config::PROGRAM.name, health::run())
+}

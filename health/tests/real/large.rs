@@ -1,0 +1,118 @@
+//! Memory and time: against the recorded answers, and against lists as no cluster should have them.
+
+use std::time::Instant;
+
+use testkit::program::Running;
+
+use super::*;
+
+/// What the static binary may use against the recorded answers.
+const MOST_KIB: u64 = 4 * 1024;
+
+fn is_static() -> bool {
+    Program::static_dir().is_some()
+}
+
+fn peak(what: &str, health: &Running) -> u64 {
+    let peak = health.memory_peak_kib();
+    println!("{what}: VmHWM {peak} KiB, {} threads{}", health.threads(), if is_static() { ", static" } else { "" });
+    peak
+}
+
+#[test]
+fn memory_against_the_recorded_answers() {
+    let cluster = Cluster::new();
+    let mut health = cluster.health().start();
+    wait_for_answer(&mut health, 412, "gpu-plugin");
+    for path in ["/", "/state", "/metrics"] {
+        get(&mut health, path);
+    }
+    wait_for_more(&cluster.api, PODS, 20);
+    let peak = peak("recorded answers", &health);
+    if !is_static() {
+        return testkit::skip("the bound on memory holds for the static binary, see PSL_TEST_BIN_DIR");
+    }
+    assert!(peak <= MOST_KIB, "{peak} KiB\n{health}");
+}
+
+#[test]
+fn nothing_leaks_over_many_rounds() {
+    let cluster = Cluster::new();
+    let health = bare_health().args(["--failHc=1ms", "--passHc=1ms", "--node-name=node-a"]);
+    let mut health = cluster.point(health, &cluster.api.url()).start();
+    wait_for_answer(&mut health, 412, "gpu-plugin");
+    wait_for_more(&cluster.api, PODS, 30);
+    let (memory, descriptors, threads) = (health.memory_kib(), health.descriptors(), health.threads());
+    for fault in [testkit::api::Fault::Cut, testkit::api::Fault::Garbage] {
+        cluster.api.fault_times(DAEMONSETS, fault, 20);
+        wait_for_more(&cluster.api, DAEMONSETS, 30);
+    }
+    wait_for_more(&cluster.api, PODS, 200);
+    assert!(health.memory_kib() <= memory + 512, "{memory} KiB became {} KiB\n{health}", health.memory_kib());
+    assert!(health.descriptors() <= descriptors + 2, "{descriptors} became {}", health.descriptors());
+    assert!(health.threads() <= threads + 1, "{threads} became {}", health.threads());
+}
+
+#[test]
+fn a_list_of_60_mb() {
+    const COUNT: usize = 14_000;
+    let cluster = Cluster::new();
+    // Every second DaemonSet wants this node, none has a pod here.
+    cluster.api.big_list(DAEMONSETS, COUNT, false, |number, set| {
+        if number % 2 == 0 {
+            set["spec"]["template"]["spec"]["nodeSelector"] = serde_json::json!({"pool": "another"});
+        }
+        set["metadata"]["annotations"]["filler"] = "x".repeat(1000).into();
+    });
+    let health = bare_health().args(["--failHc=1h", "--passHc=1h", "--node-name=node-a"]);
+    let mut health = cluster.point(health, &cluster.api.url()).start();
+    let begin = cluster.api.wait_for_request(|asked| asked.path == DAEMONSETS, CEILING).at;
+    let reply = wait_for_answer_within(&mut health, 412, "and 6900 more", 6 * CEILING);
+    let took = Instant::now().duration_since(begin);
+    assert_eq!(reply.body.lines().count(), 102);
+    let bytes = COUNT * (cluster.api.recorded("daemonsets-all")["items"][0].to_string().len() + 1000);
+    println!("{COUNT} DaemonSets in {bytes} bytes: {took:?}, {:?} of CPU in all", health.cpu_time());
+    peak("a list of 60 MB", &health);
+    let state = state(&mut health);
+    assert_eq!(
+        state["counts"],
+        serde_json::json!({"waiting": COUNT / 2, "ready": 0, "not-here": COUNT / 2, "excluded": 0})
+    );
+    assert!(health.memory_peak_kib() < 16 * 1024, "it would not fit its container\n{health}");
+}
+
+#[test]
+fn many_pods_in_pages() {
+    const COUNT: usize = 2_000;
+    let cluster = Cluster::new();
+    cluster.heal();
+    // Only kube-proxy is left, whose pod is the one that the list is made of.
+    cluster.api.edit(DAEMONSETS, |list| {
+        remove(list, "fluentd");
+        remove(list, "node-exporter");
+    });
+    // The last pod of all is the one that is ready.
+    cluster.api.big_list(PODS, COUNT, true, |number, pod| {
+        let ready = if number + 1 == COUNT { "True" } else { "False" };
+        for condition in pod["status"]["conditions"].as_array_mut().unwrap() {
+            if condition["type"] == "Ready" {
+                condition["status"] = ready.into();
+            }
+        }
+    });
+    let mut health = cluster.health().start();
+    wait_for_answer_within(&mut health, 200, "", 3 * CEILING);
+    peak("2,000 pods", &health);
+}
+
+#[test]
+fn clusters_of_a_hundred_daemonsets_and_pods() {
+    let cluster = Cluster::new();
+    cluster.api.big_list(DAEMONSETS, 100, false, |_, _| ());
+    cluster.api.big_list(PODS, 110, false, |_, _| ());
+    let mut health = cluster.health().start();
+    wait_for_answer_within(&mut health, 412, "no pod on this node yet", 3 * CEILING);
+    wait_for_more(&cluster.api, PODS, 3);
+    let peak = peak("100 DaemonSets and 110 pods", &health);
+    assert!(!is_static() || peak <= MOST_KIB, "{peak} KiB\n{health}");
+}
