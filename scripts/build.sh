@@ -2,6 +2,7 @@
 # Builds the static binaries and prints their sizes.
 #
 #   scripts/build.sh [PROGRAM...]     dist/amd64/{lock,init,health}, or those that are named
+#   scripts/build.sh --help           this text
 #
 # Needs rustup's stable toolchain (or any rustc with the musl target) and a C compiler.
 # Each program is a build of its own: Cargo unifies features over one build, and init would carry
@@ -13,6 +14,11 @@ fail() {
     echo "build.sh: $1" >&2
     exit 1
 }
+
+if [ "${1:-}" = --help ]; then
+    sed -n '2,/^set/s/^# \{0,1\}//p' scripts/build.sh
+    exit 0
+fi
 
 target=x86_64-unknown-linux-musl
 out=dist/amd64
@@ -36,11 +42,12 @@ export CC_x86_64_unknown_linux_musl=cc
 # Relocations packed into a bitmap, and no tables for unwinding: see DESIGN.md, "Sizes".
 export RUSTFLAGS="-C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,-T,scripts/static.ld"
 
+target_dir=${CARGO_TARGET_DIR:-target}
 mkdir -p "$out"
 for program in $programs; do
-    cargo build --quiet --locked --release --target "$target" -p "$program"
+    cargo build --quiet --locked --release --target-dir "$target_dir" --target "$target" -p "$program"
     # Copied aside and moved, so that a running program's file is replaced and not written into.
-    cp "${CARGO_TARGET_DIR:-target}/$target/release/$program" "$out/.$program"
+    cp "$target_dir/$target/release/$program" "$out/.$program"
     mv "$out/.$program" "$out/$program"
 done
 

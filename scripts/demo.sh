@@ -19,7 +19,8 @@ esac
 for program in lock init health; do
     [ -x "dist/amd64/$program" ] || { echo "demo.sh: dist/amd64/$program is missing: run scripts/build.sh" >&2 && exit 1; }
 done
-cargo build --quiet --locked -p testkit --example cluster
+command -v cargo >/dev/null || { echo "demo.sh: cargo is missing: install Rust's stable toolchain with rustup" >&2 && exit 1; }
+cargo build --quiet --locked --target-dir "${CARGO_TARGET_DIR:-target}" -p testkit --example cluster
 
 scratch=$(mktemp -d)
 running=
@@ -29,7 +30,9 @@ finish() {
     rm -rf "$scratch"
 }
 trap finish EXIT
-trap 'exit 130' INT TERM
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 # Hundredths of a second since boot, in any POSIX shell.
 clock() { read -r up _ </proc/uptime && echo "${up%.*}${up#*.}"; }
@@ -75,8 +78,12 @@ serve() {
 herd() {
     waiting=
     for number in $1; do
-        dist/amd64/init --host 127.0.0.1 --port "$lock" --pause 200ms --max-wait 30s --unreachable-wait 10s 2>&1 | tell "app-$number" &
+        pipe=$scratch/app-$number.pipe
+        rm -f "$pipe" && mkfifo "$pipe"
+        tell "app-$number" <"$pipe" &
         waiting="$waiting $!"
+        dist/amd64/init --host 127.0.0.1 --port "$lock" --pause 200ms --max-wait 30s --unreachable-wait 10s 2>"$pipe" &
+        waiting="$waiting $!" && running="$running $!"
     done
     # shellcheck disable=SC2086 # one word for each process
     wait $waiting
@@ -101,7 +108,14 @@ late=$port
 stop
 serve lock dist/amd64/lock --host 127.0.0.1 --port 0 --timeout 1s --failHc 500ms --check "http://127.0.0.1:$late/livez"
 lock=$port
-{ sleep 3 && say late "comes up" && exec dist/amd64/lock --host 127.0.0.1 --port "$late" 2>/dev/null; } &
+{
+    # A subshell has no part in what its parent cleans up.
+    trap - EXIT HUP INT TERM
+    # In steps, so that nothing is left of it for long where the demonstration is ended.
+    for _ in 1 2 3 4 5 6; do sleep 0.5; done
+    say late "comes up"
+    exec dist/amd64/lock --host 127.0.0.1 --port "$late" 2>/dev/null
+} &
 running="$running $!"
 herd "1 2 3"
 stop

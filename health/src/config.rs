@@ -277,7 +277,7 @@ fn server(given: &mut Given, enabled: bool) -> Option<Server> {
     let token_file = given.value(&TOKEN_FILE, file);
     let url = if has_base || !enabled { base } else { in_cluster(given) }?;
     let is_plain = url.scheme == HTTP.0;
-    if is_plain && token_file.is_some() && !is_loopback(&url.host) {
+    if is_plain && token_file.is_some() && !url.host.is_loopback() {
         given.mistake(format!(
             "{}: not with {url}, where the token would travel in the clear; accepted with https://, or with http:// to this \
              machine's loopback",
@@ -334,13 +334,6 @@ fn nonzero_port(text: &str) -> Result<u16, &'static str> {
 
 fn file(text: &str) -> Result<PathBuf, Infallible> {
     Ok(PathBuf::from(text))
-}
-
-fn is_loopback(host: &Host) -> bool {
-    match host {
-        Host::Ip(ip) => ip.is_loopback(),
-        Host::Name(name) => name.eq_ignore_ascii_case("localhost"),
-    }
 }
 
 /// Names of nodes become part of a path and of a field selector; these characters need no escape there.

@@ -86,12 +86,11 @@ fn kind(status: u16) -> Kind {
 
 /// The status and the server's own words, its lines joined.
 fn words(status: u16, text: &str) -> String {
-    if (300..400).contains(&status) {
+    if (300..400).contains(&status) && status != 304 {
         return format!("{status}, a redirect, which is not followed");
     }
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    // Quotes would be escaped twice on their way into a log line.
-    let text = one_line(&lines.join("; ").replace('"', "'"));
+    let text = one_line(&lines.join("; "));
     if text.is_empty() { status.to_string() } else { format!("{status} {text}") }
 }
 
@@ -126,7 +125,7 @@ mod tests {
             (423, "Locked", "423 Locked"),
             (423, "Locked\n\n  all 2 slots are taken\r\n", "423 Locked; all 2 slots are taken"),
             (421, "", "421"),
-            (404, "say \"no\"\u{1b}[31m\n", "404 say 'no'\\u{1b}[31m"),
+            (404, "say \"no\"\u{1b}[31m\n", "404 say \"no\"\u{fffd}[31m"),
             (302, "<html>", "302, a redirect, which is not followed"),
         ] {
             assert_eq!(words(status, text), expected);

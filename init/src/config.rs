@@ -168,7 +168,7 @@ impl Config {
         let unreachable_wait = given.value(&UNREACHABLE_WAIT, duration::parse).filter(|d| !d.is_zero());
         let at_bound = given.value(&ON_TIMEOUT, parse_at_bound).unwrap_or(AtBound::Start);
         Config {
-            loopback: is_loopback(&host),
+            loopback: host.is_loopback(),
             lock: Url::root(HTTP, host, port).join(&path_and_query(duration, node.as_deref())),
             attempt_timeout,
             rules: Rules { pause, max_wait, unreachable_wait, at_bound },
@@ -198,13 +198,6 @@ fn parse_at_bound(text: &str) -> Result<AtBound, &'static str> {
         "start" => Ok(AtBound::Start),
         "fail" => Ok(AtBound::Fail),
         _ => Err("start or fail"),
-    }
-}
-
-fn is_loopback(host: &Host) -> bool {
-    match host {
-        Host::Ip(ip) => ip.is_loopback(),
-        Host::Name(name) => name.eq_ignore_ascii_case("localhost"),
     }
 }
 

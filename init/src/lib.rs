@@ -20,7 +20,7 @@ use psl::{logging, random, signals};
 use client::Client;
 use config::{Config, PROGRAM};
 use termination::{LastWords, Outcome, rounded};
-use wait::{Answer, Next, Refusal, Say, Waiting, Why};
+use wait::{Answer, Kind, Next, Refusal, Say, Waiting, Why};
 
 /// The whole program; the result is its exit code.
 pub fn run() -> Result<u8, End> {
@@ -86,7 +86,11 @@ fn attempt(client: &Client, waiting: &mut Waiting, within: Duration, last_words:
     let waited = last_words.waited();
     let (next, say) = waiting.answered(&answer, waited, random::fraction());
     if let Answer::Refusal(refusal) = &answer {
-        last_words.remember(&refusal.words);
+        // An attempt that the bound cut short says nothing of the lock.
+        let is_cut_short = matches!(next, Next::Start(_) | Next::Fail(_)) && refusal.kind == Kind::Unreachable;
+        if !(is_cut_short && last_words.knows_a_reason()) {
+            last_words.remember(&refusal.words);
+        }
         report(refusal, waited, next, say);
     }
     next
@@ -99,13 +103,15 @@ fn report(refusal: &Refusal, waited: Duration, next: Next, say: Option<Say>) {
         Next::Pause(length) => rounded(length).to_string(),
         _ => "none".to_owned(),
     };
+    // What the lock itself expects; the pause is never longer than its own cap.
+    let expected = refusal.retry_after.map_or_else(|| "unknown".to_owned(), |d| rounded(d).to_string());
     match say {
-        None => debug!(reason = reason, waited:% = waited, pause = pause; "still waiting for the lock"),
+        None => debug!(reason, waited:%, pause, expected; "still waiting for the lock"),
         Some(Say::Warning) => {
-            warn!(reason = reason, waited:% = waited, pause = pause; "waiting for the lock, but waiting will hardly mend this");
+            warn!(reason, waited:%, pause, expected; "waiting for the lock, but waiting will hardly mend this");
         }
         Some(Say::Reason | Say::LocalhostRefused) => {
-            info!(reason = reason, waited:% = waited, pause = pause; "waiting for the lock");
+            info!(reason, waited:%, pause, expected; "waiting for the lock");
         }
     }
     if say == Some(Say::LocalhostRefused) {

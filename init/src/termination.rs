@@ -77,6 +77,11 @@ impl LastWords {
         self.known().reason = Some(reason.to_owned());
     }
 
+    /// Whether there is anything to say about why.
+    pub fn knows_a_reason(&self) -> bool {
+        self.known().reason.is_some()
+    }
+
     /// Writes the termination message and the last line of the log, once.
     pub fn end(&self, outcome: Outcome) {
         let waited = self.waited();

@@ -37,6 +37,18 @@ impl Host {
     }
 }
 
+impl Host {
+    /// The name that is the loopback's by itself (RFC 6761, 6.3).
+    pub fn is_localhost(&self) -> bool {
+        matches!(self, Host::Name(name) if name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case("localhost"))
+    }
+
+    /// This machine, or this pod, alone.
+    pub fn is_loopback(&self) -> bool {
+        self.is_localhost() || matches!(self, Host::Ip(ip) if ip.is_loopback())
+    }
+}
+
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

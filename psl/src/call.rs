@@ -175,8 +175,7 @@ impl Caller {
             request = request.header(*name, *value);
         }
         let response = request.call().map_err(Failure::from)?;
-        let retry_after =
-            response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+        let retry_after = response.headers().get("retry-after").and_then(|value| seconds(value.as_bytes()));
         Ok(Reply { status: response.status().as_u16(), retry_after, body: response.into_body().into_reader() })
     }
 
@@ -231,6 +230,13 @@ impl UreqResolver for Known {
     }
 }
 
+/// More seconds than fit are as many as fit.
+fn seconds(digits: &[u8]) -> Option<Duration> {
+    let value = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    is_number.then(|| Duration::from_secs(digits.iter().fold(0, value)))
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         match error {
@@ -254,11 +260,18 @@ impl From<io::Error> for Failure {
     }
 }
 
+const ETIMEDOUT: i32 = 110;
+
 fn of_io(error: &io::Error) -> Failure {
     use io::ErrorKind as Kind;
     #[cfg(feature = "tls")]
     if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         return Failure::Tls(one_line(&error.to_string()));
+    }
+    // The library's own time-outs are no errors of the system: this one is the kernel's, which has
+    // given up connecting.
+    if error.raw_os_error() == Some(ETIMEDOUT) {
+        return Failure::NoRoute;
     }
     match error.kind() {
         Kind::ConnectionRefused => Failure::Refused,
@@ -275,6 +288,22 @@ fn of_io(error: &io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn retry_after() {
+        for (text, expected) in [
+            ("7", Some(7)),
+            ("0", Some(0)),
+            ("99999999999999999999999", Some(u64::MAX)),
+            ("+7", None),
+            ("-7", None),
+            ("", None),
+            ("Mon, 23 Nov 2026 01:27:06 GMT", None),
+        ] {
+            assert_eq!(seconds(text.as_bytes()), expected.map(Duration::from_secs), "{text}");
+        }
+    }
+
     use crate::url::HTTP;
     use std::io::Write as _;
     use std::net::TcpListener;

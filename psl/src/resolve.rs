@@ -20,8 +20,8 @@ use crate::address::{Host, canonical};
 /// what a look-up with six search domains was seen to touch.
 const STACK: usize = 128 * 1024;
 
-/// How long an answer that nobody waited for is still good.
-const KEPT: Duration = Duration::from_secs(10);
+/// How long an answer that nobody waited for is still good: longer than the longest pause between two attempts of init, which is 30 s and a fifth of that.
+const KEPT: Duration = Duration::from_secs(60);
 
 /// Why there is no address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Resolver {
         let name = match host {
             Host::Ip(ip) => return Ok(vec![*ip]),
             // RFC 6761, 6.3: this name is the loopback's, also in an image without /etc/hosts.
-            Host::Name(name) if name.eq_ignore_ascii_case("localhost") => {
+            Host::Name(_) if host.is_localhost() => {
                 return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
             }
             Host::Name(name) => name,
@@ -157,7 +157,7 @@ mod tests {
         let resolver = Resolver::with(|_| panic!("asked"));
         let ip: IpAddr = Ipv4Addr::new(10, 0, 0, 1).into();
         assert_eq!(resolver.resolve(&Host::Ip(ip), Duration::ZERO), Ok(vec![ip]));
-        assert_eq!(resolver.resolve(&host("LocalHost"), Duration::ZERO).map(|a| a.len()), Ok(2));
+        assert_eq!(resolver.resolve(&host("LocalHost."), Duration::ZERO).map(|a| a.len()), Ok(2));
     }
 
     #[test]

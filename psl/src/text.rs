@@ -6,27 +6,26 @@
 /// The most characters of a foreign text that are shown.
 const LONGEST: usize = 200;
 
-/// The text in quotes: control characters escaped, long texts cut, secrets of URLs masked.
+/// The text in quotes, on one line, long texts cut, secrets of URLs masked.
 pub fn shown(text: &str) -> String {
-    format!("\"{}\"", one_line(&without_secrets(text)))
+    let line = one_line(&without_secrets(text));
+    format!("\"{}\"", line.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Control characters (line breaks and terminal escapes too) escaped, quotes and backslashes as
-/// well; cut after 200 characters.
+/// Each character that would begin a line, move the cursor or turn the direction of what follows
+/// becomes U+FFFD; cut after 200 characters.
 pub fn one_line(text: &str) -> String {
-    let mut out = String::new();
-    for (count, c) in text.chars().enumerate() {
-        if count == LONGEST {
-            out.push('…');
-            break;
-        }
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => out.extend(c.escape_default()),
-            c => out.push(c),
-        }
+    let mut out: String = text.chars().take(LONGEST).map(|c| if is_unseen(c) { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        out.push('…');
     }
     out
+}
+
+/// Control characters, and the marks of Unicode that format without being seen.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// User, password and query of whatever looks like a URL, or a part of one, become `***`.
@@ -56,7 +55,7 @@ mod tests {
             ("http://u:p@h:1/a?token=x", "\"http://***@h:1/a?***\""),
             ("http://u:p@x@h", "\"http://***@h\""),
             ("u:p@h", "\"***@h\""),
-            ("a\nb\u{1b}[31m", "\"a\\nb\\u{1b}[31m\""),
+            ("a\nb\u{1b}[31m\u{202e}c", "\"a\u{fffd}b\u{fffd}[31m\u{fffd}c\""),
             ("say \"x\"\\", "\"say \\\"x\\\"\\\\\""),
         ] {
             assert_eq!(shown(text), expected);

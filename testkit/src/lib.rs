@@ -23,6 +23,7 @@ pub mod scratch;
 pub mod scripted;
 pub mod tls;
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 /// The time within which anything that works has happened, also on a busy machine with two cores.
@@ -43,5 +44,6 @@ pub fn eventually<T>(what: &str, ceiling: Duration, mut attempt: impl FnMut() ->
 
 /// Says in the test's output that something is not tested here, and why.
 pub fn skip(why: &str) {
-    eprintln!("skipped: {why}");
+    // Not by `eprintln!`, which the test runner swallows where the test passes.
+    let _ = writeln!(std::io::stderr(), "\nskipped: {why}");
 }

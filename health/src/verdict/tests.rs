@@ -172,7 +172,7 @@ fn nothing_to_wait_for_is_healthy() {
 fn names_are_shown_on_one_line() {
     let odd = DaemonSet { namespace: "n\n".into(), name: "a\u{1b}[31m".into(), ..set("a") };
     let verdict = judge(&Filter::default(), &Labels::new(), &[odd], &[pod("a", "p\r")]);
-    assert_eq!(verdict.daemonsets[0].to_string(), "n\\n/a\\u{1b}[31m: pod p\\r is ready");
+    assert_eq!(verdict.daemonsets[0].to_string(), "n\u{fffd}/a\u{fffd}[31m: pod p\u{fffd} is ready");
 }
 
 #[test]

@@ -85,14 +85,14 @@ fn other_statuses_then_granted() {
     for (status, body, level, words) in [
         (423, "Locked", "info", "423 Locked"),
         (423, "Locked\nall 2 slots are in use\n", "info", "423 Locked; all 2 slots are in use"),
-        (500, "oh \"no\"", "info", "500 oh 'no'"),
+        (500, "oh \"no\"", "info", "500 oh \"no\""),
         (503, "", "info", "503"),
         (204, "", "info", "204"),
         (206, "Lock acquired", "info", "206 Lock acquired"),
         (400, "duration: not a duration", "warn", "400 duration: not a duration"),
         (404, "404 page not found", "warn", "404 404 page not found"),
         (405, "", "warn", "405"),
-        (421, "this lock serves node a\u{1b}[31m", "warn", "421 this lock serves node a\\u{1b}[31m"),
+        (421, "this lock serves node a\u{1b}[31m", "warn", "421 this lock serves node a\u{fffd}[31m"),
     ] {
         survives(&status.to_string(), Behaviour::status(status, body), level, words);
     }
