@@ -144,15 +144,16 @@ fn connect(caller: &Caller, endpoint: &Url, timeout: Duration) -> Result<(), Fai
     let start = Instant::now();
     let addresses = caller.resolver().resolve(&endpoint.host, timeout).map_err(Failure::Unresolved)?;
     let mut failure = Failure::NoRoute;
-    for address in addresses {
-        let left = timeout.saturating_sub(start.elapsed());
-        if left.is_zero() {
+    // Each address has its share of the time that is left: one that is silent leaves some for the next.
+    for (address, untried) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
+        let share = timeout.saturating_sub(start.elapsed()) / untried;
+        if share.is_zero() {
             break;
         }
-        match TcpStream::connect_timeout(&SocketAddr::new(address, endpoint.port), left) {
+        match TcpStream::connect_timeout(&SocketAddr::new(*address, endpoint.port), share) {
             Ok(_) => return Ok(()),
-            // While connecting, silence means that nothing came back at all.
-            Err(error) if error.kind() == ErrorKind::TimedOut => failure = Failure::NoRoute,
+            // While connecting, silence means that nothing came back at all; a refusal tells more.
+            Err(error) if error.kind() == ErrorKind::TimedOut || failure == Failure::Refused => {}
             Err(error) => failure = Failure::from(error),
         }
     }

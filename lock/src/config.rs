@@ -260,20 +260,19 @@ fn is_unspecified_v6(host: &Host) -> bool {
 }
 
 fn rules(given: &mut Given) -> Rules {
-    let rules = Rules {
-        default: given.value(&TIMEOUT, parse_nonzero).unwrap_or(Duration::from_secs(10)),
-        longest: given.value(&MAX_DURATION, parse_nonzero).unwrap_or(Duration::from_secs(600)),
-        node: given.value(&NODE, parse_node),
-    };
-    if rules.default > rules.longest {
-        let (default, longest) = (Text(rules.default), Text(rules.longest));
+    let default = given.value(&TIMEOUT, parse_nonzero);
+    let longest = given.value(&MAX_DURATION, parse_nonzero).unwrap_or(Duration::from_secs(600));
+    if let Some(default) = default.filter(|default| *default > longest) {
+        let (default, longest) = (Text(default), Text(longest));
         given.mistake(format!(
             "{}: {default} is not accepted; accepted: up to {}, which is {longest}",
             TIMEOUT.name(),
             MAX_DURATION.name()
         ));
     }
-    rules
+    // Nobody has asked for the ten seconds, so that a shorter bound is no mistake.
+    let default = default.unwrap_or(Duration::from_secs(10).min(longest));
+    Rules { default, longest, node: given.value(&NODE, parse_node) }
 }
 
 fn checks(given: &mut Given) -> Checks {
@@ -290,6 +289,12 @@ fn checks(given: &mut Given) -> Checks {
             CHECK.name(),
             endpoints.len()
         ));
+    }
+    // Two that differ in their queries alone could not be told apart in answers and metrics.
+    let mut shown: Vec<String> = endpoints.iter().map(Url::to_string).collect();
+    shown.sort_unstable();
+    for pair in shown.windows(2).filter(|pair| pair[0] == pair[1]) {
+        given.mistake(format!("{}: {} is given twice, accepted once", CHECK.name(), pair[0]));
     }
     let endpoints = if enabled == Some(false) { Vec::new() } else { endpoints };
     let needs_ca = endpoints.iter().any(|url| url.scheme == HTTPS.0);
@@ -401,6 +406,12 @@ mod tests {
     }
 
     #[test]
+    fn endpoints_that_look_the_same_are_a_mistake() {
+        let mistakes = config(&[("PSL_HC_ENDPOINTS", "http://h/a?x=1,http://h/b,http://h/a?x=2")]).unwrap_err();
+        assert_eq!(mistakes, ["--check (PSL_HC_ENDPOINTS): http://h:80/a is given twice, accepted once"]);
+    }
+
+    #[test]
     fn a_default_above_the_longest_is_a_mistake() {
         let mistakes = config(&[("PSL_LOCK_DURATION", "15m")]).unwrap_err();
         assert_eq!(
@@ -410,6 +421,8 @@ mod tests {
             ]
         );
         assert!(config(&[("PSL_LOCK_DURATION", "15m"), ("PSL_MAX_LOCK_DURATION", "15m")]).is_ok());
+        let shorter = config(&[("PSL_MAX_LOCK_DURATION", "5s")]).unwrap();
+        assert_eq!(shorter.rules.default, Duration::from_secs(5));
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub enum Outcome {
     GateClosed {
         /// One for each endpoint that is not up.
         reasons: Vec<String>,
-        /// Until the next round of checks.
+        /// Until the next round of checks, or until they hold nobody back any more.
         next_round_in: Duration,
         /// It asked for nothing but whether a slot is free.
         is_probe: bool,
@@ -172,7 +172,8 @@ impl State {
         let is_probe = ask.duration == Some(Duration::ZERO);
         let verdict = self.gate.verdict(now);
         if verdict == Verdict::Closed {
-            let next_round_in = self.gate.next_round().saturating_duration_since(now);
+            let due = self.gate.overridden_at().map_or(self.gate.next_round(), |at| at.min(self.gate.next_round()));
+            let next_round_in = due.saturating_duration_since(now);
             return Outcome::GateClosed { reasons: self.gate.reasons(), next_round_in, is_probe };
         }
         if is_probe {

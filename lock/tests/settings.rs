@@ -67,7 +67,7 @@ fn each_setting_by_flag_and_by_variable() {
             ("PSL_HC_PERIOD_PASS", "2h"),
             ("PSL_HC_TIMEOUT", "1"),
             ("PSL_HC_MAX_HOLD", "1h"),
-            ("PSL_LOG", "lock=info"),
+            ("PSL_LOG", "info,lock=info"),
             ("PSL_LOG_FORMAT", "logfmt"),
         ],
     );
@@ -134,7 +134,7 @@ fn a_taken_port_is_a_failure_that_names_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let finished = lock().args(["--host", "127.0.0.1", "--port", &port]).run(CEILING).expect_code(1);
-    assert!(finished.stderr.contains(&format!("lock: cannot bind 127.0.0.1:{port}: ")), "{finished}");
+    assert!(finished.stderr.contains(&format!("level=error msg=\"cannot bind 127.0.0.1:{port}: ")), "{finished}");
 }
 
 #[test]

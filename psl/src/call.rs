@@ -100,7 +100,9 @@ impl fmt::Display for Failure {
         match self {
             Failure::Unresolved(why) => why.fmt(f),
             Failure::Refused => f.write_str("connection refused"),
-            Failure::NoRoute => f.write_str("no connection: nothing came back in time, or there is no route"),
+            Failure::NoRoute => f.write_str(
+                "no connection: nothing came back in time (with https:// also: no TLS handshake), or there is no route",
+            ),
             Failure::Silent => f.write_str("connected, but no whole answer in time"),
             Failure::Cut => f.write_str("connection closed before the whole answer"),
             Failure::Tls(why) => write!(f, "TLS: {why}"),
@@ -244,7 +246,7 @@ impl From<Error> for Failure {
             Error::Timeout(_) => Failure::Silent,
             Error::Io(error) => of_io(&error),
             #[cfg(feature = "tls")]
-            Error::Rustls(error) => Failure::Tls(one_line(&error.to_string())),
+            Error::Rustls(error) => of_tls(&error),
             Error::Tls(why) => Failure::Tls(why.to_owned()),
             Error::Protocol(_) | Error::Http(_) | Error::LargeResponseHeader(..) => {
                 Failure::Garbage(one_line(&error.to_string()))
@@ -260,13 +262,28 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// Without the present time, which would make the same reason another one in each round.
+#[cfg(feature = "tls")]
+fn of_tls(error: &rustls::Error) -> Failure {
+    use rustls::CertificateError as Cause;
+    Failure::Tls(match error {
+        rustls::Error::InvalidCertificate(Cause::Expired | Cause::ExpiredContext { .. }) => {
+            "invalid peer certificate: expired".to_owned()
+        }
+        rustls::Error::InvalidCertificate(Cause::NotValidYet | Cause::NotValidYetContext { .. }) => {
+            "invalid peer certificate: not valid yet".to_owned()
+        }
+        error => one_line(&error.to_string()),
+    })
+}
+
 const ETIMEDOUT: i32 = 110;
 
 fn of_io(error: &io::Error) -> Failure {
     use io::ErrorKind as Kind;
     #[cfg(feature = "tls")]
     if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return Failure::Tls(one_line(&error.to_string()));
+        return of_tls(error);
     }
     // The library's own time-outs are no errors of the system: this one is the kernel's, which has
     // given up connecting.

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::args::{Given, Program};
-use crate::stderr::{self, LAST_PATIENCE};
+use crate::stderr::{self, END_PATIENCE};
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -32,18 +32,33 @@ pub fn given(program: &Program) -> Result<Given, End> {
     Given::read(program, arguments, |name| std::env::var_os(name)).map_err(End::Text)
 }
 
-/// Prints what there is to print and says the exit code.
+/// Prints what there is to print and says the exit code. A reader that has gone away, or does not
+/// read, is no reason to end in any other way, nor not at all.
 pub fn exit_code(program: &str, result: Result<u8, End>) -> ExitCode {
-    stderr::flush(LAST_PATIENCE);
-    // A reader that has gone away is no reason to end in any other way.
-    let (code, _) = match result {
-        Ok(code) => (code, Ok(())),
-        Err(End::Text(text)) => (DONE, io::stdout().write_all(text.as_bytes())),
-        Err(End::Mistakes(lines)) => {
-            let lines: String = lines.iter().map(|line| format!("{program}: {line}\n")).collect();
-            (BAD_CONFIGURATION, io::stderr().write_all(lines.as_bytes()))
+    let code = match result {
+        Ok(code) => code,
+        Err(End::Text(text)) => {
+            let _ = io::stdout().write_all(text.as_bytes());
+            DONE
         }
-        Err(End::Failed(why)) => (FAILED, writeln!(io::stderr(), "{program}: {why}")),
+        Err(End::Mistakes(lines)) => {
+            say(&lines.iter().map(|line| format!("{program}: {line}\n")).collect::<String>());
+            BAD_CONFIGURATION
+        }
+        // Once there is a log, this is its last line and has its form.
+        Err(End::Failed(why)) if log::log_enabled!(log::Level::Error) => {
+            log::error!("{why}");
+            FAILED
+        }
+        Err(End::Failed(why)) => {
+            say(&format!("{program}: {why}\n"));
+            FAILED
+        }
     };
+    stderr::flush(END_PATIENCE);
     ExitCode::from(code)
+}
+
+fn say(lines: &str) {
+    let _ = stderr::writer(|_| String::new()).write_all(lines.as_bytes());
 }

@@ -8,7 +8,7 @@ use std::io::Write as _;
 
 use env_logger::{Target, WriteStyle};
 use log::kv::{Error, Key, Value, VisitSource};
-use log::{Level, LevelFilter, Record};
+use log::{Level, LevelFilter, Record, RecordBuilder};
 
 use crate::args::{Given, Setting, Takes};
 
@@ -71,7 +71,10 @@ pub fn start(settings: &Settings) {
     let started = env_logger::Builder::new()
         .parse_filters(&settings.filter)
         .write_style(WriteStyle::Never)
-        .target(Target::Pipe(crate::stderr::writer()))
+        .target(Target::Pipe(crate::stderr::writer(match format {
+            Format::Logfmt => |lines| dropped(Format::Logfmt, lines),
+            Format::Json => |lines| dropped(Format::Json, lines),
+        })))
         .format(move |out, record| match is_ours(record.target()) {
             true => writeln!(out, "{}", line(format, record)),
             false => Ok(()),
@@ -95,6 +98,12 @@ fn is_filter(text: &str) -> bool {
 fn is_ours(target: &str) -> bool {
     let root = target.split("::").next().unwrap_or_default();
     matches!(root, "psl" | "lock" | "init" | "health")
+}
+
+fn dropped(format: Format, lines: usize) -> String {
+    let fields = [("lines", Value::from(lines))];
+    let message = format_args!("log lines dropped: nobody read stderr");
+    line(format, &RecordBuilder::new().level(Level::Warn).args(message).key_values(&fields).build()) + "\n"
 }
 
 fn line(format: Format, record: &Record) -> String {
@@ -170,7 +179,6 @@ fn json_string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use log::RecordBuilder;
 
     fn written(format: Format, message: &str, fields: &[(&str, Value)]) -> String {
         let fields = fields.to_vec();

@@ -99,7 +99,10 @@ impl Resolver {
         loop {
             let left = patience.saturating_sub(start.elapsed());
             if let Some((answer, _)) = pending.get() {
-                names.remove(name);
+                // Another waiter may have taken it away, and a third begun anew.
+                if names.get(name).is_some_and(|current| Arc::ptr_eq(current, &pending)) {
+                    names.remove(name);
+                }
                 return answer.clone().map_err(|()| Unresolved::NotFound(name.clone()));
             }
             if left.is_zero() {

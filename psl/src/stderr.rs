@@ -16,8 +16,11 @@ const LONGEST_QUEUE: usize = 256;
 
 const STACK: usize = 32 * 1024;
 
-/// What a program gives its last lines at its end.
+/// What a program that is told to end gives its last lines.
 pub const LAST_PATIENCE: Duration = Duration::from_millis(50);
+
+/// What a program that ends by itself gives them: why it failed should not be lost to a busy node.
+pub const END_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The queue of this process, once [`writer`] has been called.
 static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
@@ -36,10 +39,15 @@ struct Lines {
 }
 
 /// Where a logger writes: each call is one line, or several whole ones.
-pub fn writer() -> Box<dyn Write + Send> {
+/// `notice` says how many lines were dropped, in the form of the others.
+pub fn writer(notice: fn(usize) -> String) -> Box<dyn Write + Send> {
     let queue = QUEUE.get_or_init(Arc::default);
     let writing = Arc::clone(queue);
-    match thread::Builder::new().name("log".to_owned()).stack_size(STACK).spawn(move || writing.write(io::stderr())) {
+    match thread::Builder::new()
+        .name("log".to_owned())
+        .stack_size(STACK)
+        .spawn(move || writing.write(io::stderr(), notice))
+    {
         Ok(_) => Box::new(Inlet(Arc::clone(queue))),
         // Without a thread a log that may block is still better than none.
         Err(_) => Box::new(io::stderr()),
@@ -51,11 +59,6 @@ pub fn flush(patience: Duration) {
     if let Some(queue) = QUEUE.get() {
         queue.flush(patience);
     }
-}
-
-/// Neither form of log lines is known here; this one is read by people.
-fn notice(dropped: usize) -> String {
-    format!("level=warn msg=\"log lines dropped: nobody read stderr\" lines={dropped}\n")
 }
 
 struct Inlet(Arc<Queue>);
@@ -82,7 +85,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    fn write(&self, mut to: impl Write) -> ! {
+    fn write(&self, mut to: impl Write, notice: fn(usize) -> String) -> ! {
         loop {
             let mut lines = self.lines();
             lines.is_writing = false;
@@ -140,7 +143,7 @@ mod tests {
         let queue = Arc::new(Queue::default());
         let ((go, wait), (out, written)) = (mpsc::channel(), mpsc::channel());
         let writing = Arc::clone(&queue);
-        thread::spawn(move || writing.write(Blocked(wait, out)));
+        thread::spawn(move || writing.write(Blocked(wait, out), |lines| format!("{lines} dropped")));
         queue.push(b"first\n");
         // Until the thread has taken the first line it would count as one that waits.
         while !queue.lines().is_writing {
@@ -158,14 +161,14 @@ mod tests {
         drop(go);
         assert_eq!(queue.lines().waiting.len(), 0);
         let notice = String::from_utf8(written.recv().unwrap()).unwrap();
-        assert!(notice.starts_with("level=warn msg=\"log lines dropped"), "{notice}");
+        assert!(notice.ends_with(" dropped"), "{notice}");
     }
 
     #[test]
     fn flush_waits_for_what_can_be_written() {
         let queue = Arc::new(Queue::default());
         let writing = Arc::clone(&queue);
-        thread::spawn(move || writing.write(io::sink()));
+        thread::spawn(move || writing.write(io::sink(), |_| String::new()));
         queue.push(b"x\n");
         queue.flush(Duration::from_secs(20));
         let lines = queue.lines();

@@ -28,19 +28,31 @@ fn is_unseen(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// User, password and query of whatever looks like a URL, or a part of one, become `***`.
+/// User, password and query of whatever looks like a URL, or like a piece of one that was split
+/// where it should not have been, become `***`.
 fn without_secrets(text: &str) -> String {
-    let (before_query, query) = match text.split_once('?') {
-        Some((before, _)) => (before, "?***"),
-        None => (text, ""),
-    };
-    let (scheme, rest) = match before_query.split_once("://") {
+    let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), before_query),
+        None => (String::new(), text),
     };
-    match rest.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}***@{host}{query}"),
-        None => format!("{scheme}{rest}{query}"),
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((_, host)) => ("***@", host),
+        None => ("", rest),
+    };
+    let (rest, query) = match rest.split_once('?') {
+        Some((before, _)) => (before, "?***"),
+        None => (rest, ""),
+    };
+    let rest = if user.is_empty() && !scheme.is_empty() { without_password(rest) } else { rest.to_owned() };
+    format!("{scheme}{user}{rest}{query}")
+}
+
+/// What stands where a port should, and is none, may be half a password.
+fn without_password(rest: &str) -> String {
+    let authority = rest.split('/').next().unwrap_or_default();
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !host.starts_with('[') && !port.bytes().all(|b| b.is_ascii_digit()) => "***".to_owned(),
+        _ => rest.to_owned(),
     }
 }
 
@@ -55,6 +67,11 @@ mod tests {
             ("http://u:p@h:1/a?token=x", "\"http://***@h:1/a?***\""),
             ("http://u:p@x@h", "\"http://***@h\""),
             ("u:p@h", "\"***@h\""),
+            ("http://user:sec?ret1@h/", "\"http://***@h/\""),
+            ("http://user:se", "\"http://***\""),
+            ("cret2@h/", "\"***@h/\""),
+            ("http://h:80/a:b", "\"http://h:80/a:b\""),
+            ("http://[::1]:80/", "\"http://[::1]:80/\""),
             ("a\nb\u{1b}[31m\u{202e}c", "\"a\u{fffd}b\u{fffd}[31m\u{fffd}c\""),
             ("say \"x\"\\", "\"say \\\"x\\\"\\\\\""),
         ] {

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,11 +48,16 @@ impl Trust {
     /// Reads a PEM file; `Err` names it. At least one certificate in it must be of use.
     pub fn read(file: &Path) -> Result<Trust, String> {
         let failed = |why: &dyn fmt::Display| format!("CA file {}: {why}", file.display());
-        let size = fs::metadata(file).map_err(|e| failed(&e))?.len();
-        if size > LARGEST_BUNDLE {
-            return Err(failed(&format!("{size} bytes, accepted up to {LARGEST_BUNDLE}")));
+        // Opening a pipe could block, and a device may have no end.
+        if !fs::metadata(file).map_err(|e| failed(&e))?.is_file() {
+            return Err(failed(&"not a regular file"));
         }
-        let pem = fs::read(file).map_err(|e| failed(&e))?;
+        let mut pem = Vec::new();
+        let bounded = fs::File::open(file).map(|file| file.take(LARGEST_BUNDLE + 1));
+        bounded.and_then(|mut file| file.read_to_end(&mut pem)).map_err(|e| failed(&e))?;
+        if pem.len() as u64 > LARGEST_BUNDLE {
+            return Err(failed(&format!("accepted up to {LARGEST_BUNDLE} bytes")));
+        }
         let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
         let found = found.map_err(|e| failed(&format!("not PEM: {e}")))?;
         let (usable, _) = RootCertStore::empty().add_parsable_certificates(found.iter().cloned());

@@ -25,6 +25,8 @@ pub(super) struct Conversation<'s> {
     stream: &'s TcpStream,
     peer: IpAddr,
     limits: &'s Limits,
+    /// It ends with its first answer.
+    is_single: bool,
     /// What has come and is not answered yet: at most a head, or pipelined ones.
     buffer: Vec<u8>,
     /// What the socket's time-outs are set to. They are mostly right already, and setting them all
@@ -41,9 +43,9 @@ enum Heard {
 }
 
 impl<'s> Conversation<'s> {
-    pub(super) fn new(stream: &'s TcpStream, peer: IpAddr, limits: &'s Limits) -> Conversation<'s> {
+    pub(super) fn new(stream: &'s TcpStream, peer: IpAddr, limits: &'s Limits, is_single: bool) -> Conversation<'s> {
         let (read_timeout, write_timeout) = (Duration::ZERO, Duration::ZERO);
-        Conversation { stream, peer, limits, buffer: Vec::new(), read_timeout, write_timeout }
+        Conversation { stream, peer, limits, is_single, buffer: Vec::new(), read_timeout, write_timeout }
     }
 
     /// Answers requests until either side has had enough. `on_request` hears of each complete one.
@@ -53,6 +55,7 @@ impl<'s> Conversation<'s> {
             match self.hear(patience) {
                 Heard::Request(request, keep_alive) => {
                     on_request(now());
+                    let keep_alive = keep_alive && !self.is_single;
                     let framing = Framing { close: !keep_alive, without_body: request.method == Method::Head };
                     let sent = self.send(&handler(&request).bytes(framing));
                     if !sent || !keep_alive {
@@ -108,7 +111,8 @@ impl<'s> Conversation<'s> {
 
     /// Time is up: somebody who has begun a request is told so (RFC 9110, 15.5.9).
     fn late(&self) -> Heard {
-        if self.buffer.is_empty() {
+        // An empty line is not a request that has begun (RFC 9112, 2.2).
+        if self.buffer.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
             return Heard::Gone;
         }
         Heard::Refused(Answer::error(408, "request_timeout", "the head did not come in time", false))

@@ -87,6 +87,9 @@ fn whole(raw: &httparse::Request, head: &[u8], peer: IpAddr) -> Result<Parsed, A
     if hosts > 1 || (version == 1 && hosts == 0) {
         return malformed("HTTP/1.1 asks for exactly one Host header");
     }
+    if !values(headers, "host").all(is_host) {
+        return malformed("a Host header that is no host");
+    }
     body(headers, version).map_err(refusal)?;
     if values(headers, "expect").any(|v| !v.eq_ignore_ascii_case(b"100-continue")) {
         return Err(refusal((417, "expectation_failed", "the only expectation known is 100-continue")));
@@ -122,6 +125,11 @@ fn body(headers: &[Header], version: u8) -> Result<(), Refusal> {
         true => Ok(()),
         false => Err((413, "body_refused", "no request here has a body")),
     }
+}
+
+/// What can stand in an authority without user and password (RFC 9112, 3.2).
+fn is_host(value: &[u8]) -> bool {
+    value.iter().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\\"<>^`{|}".contains(byte))
 }
 
 /// The absolute form, as it is sent to proxies, counts as its path (RFC 9112, 3.2.2).
@@ -285,6 +293,10 @@ mod tests {
             ("another expectation", get("Expect: tea\r\n"), 417),
             ("no host", "GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
             ("two hosts", get("Host: i\r\n"), 400),
+            ("an empty host", "GET / HTTP/1.1\r\nHost:\r\n\r\n".to_owned(), 200),
+            ("an address as host", "GET / HTTP/1.1\r\nHost: [fd00::1]:80\r\n\r\n".to_owned(), 200),
+            ("two words as host", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n".to_owned(), 400),
+            ("a path as host", "GET / HTTP/1.1\r\nHost: a/b@c\r\n\r\n".to_owned(), 400),
             ("folded header", get("a: b\r\n c\r\n"), 400),
             ("space before the colon", get("a : b\r\n"), 400),
             ("bare line feeds", "GET / HTTP/1.1\nHost: h\n\n".to_owned(), 400),

@@ -5,6 +5,7 @@
 //! always left in `accept`, to turn a newcomer away or to let it displace another. Does not know
 //! HTTP.
 
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,12 +31,17 @@ const FIRST: usize = 4;
 /// Before the next try where the kernel has no descriptor, or no memory, for another connection.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Descriptors that are left to everything else: standard streams, listener, signals, look-ups, checks.
+const RESERVED: usize = 16;
+
 struct Server<H> {
     listener: TcpListener,
     limits: Limits,
     crew: Mutex<Crew>,
     handler: H,
-    has_warned: AtomicBool,
+    /// Each shortage is told once.
+    is_short_of_threads: AtomicBool,
+    is_short_of_descriptors: AtomicBool,
 }
 
 /// Who is inside, and how many threads there are for them.
@@ -58,20 +64,34 @@ where
         Ok(address) => canonical_socket(address),
         Err(error) => return format!("cannot tell the listening address: {error}"),
     };
+    let limits = Limits { connections: LIMITS.connections.min(descriptors()), ..LIMITS };
     let server = Arc::new(Server {
         listener,
-        limits: LIMITS,
+        limits,
         crew: Mutex::new(Crew { table: Table::new(&LIMITS), started: 1, waiting: 1 }),
         handler,
-        has_warned: AtomicBool::new(false),
+        is_short_of_threads: AtomicBool::new(false),
+        is_short_of_descriptors: AtomicBool::new(false),
     });
     for _ in 1..FIRST {
         if let Err(error) = server.start_thread() {
-            server.warn_once("cannot start a thread: fewer connections at a time", &error);
+            server.warn_once(&server.is_short_of_threads, "cannot start a thread: fewer connections at a time", &error);
         }
     }
     info!(address:%; "listening");
     server.work()
+}
+
+/// How many connections the limit on descriptors permits; each holds one, and so does each thread
+/// that waits in `accept`. Where the limit is not told there is none to keep to.
+fn descriptors() -> usize {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    soft_limit(&limits).map_or(usize::MAX, |limit| limit.saturating_sub(RESERVED).max(1))
+}
+
+/// The second column of the line; `unlimited` is no number.
+fn soft_limit(limits: &str) -> Option<usize> {
+    limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok())
 }
 
 impl<H> Server<H>
@@ -93,7 +113,9 @@ where
         let admitted = self.admit(&stream, peer, now);
         if let Some(id) = admitted {
             let on_request = |at| self.crew().table.completed(id, at);
-            Conversation::new(&stream, peer, &self.limits).run(on_request, &self.handler);
+            // Where there is no other thread nobody may keep this one to himself.
+            let is_alone = self.crew().started == 1;
+            Conversation::new(&stream, peer, &self.limits, is_alone).run(on_request, &self.handler);
         }
         let mut crew = self.crew();
         crew.waiting += 1;
@@ -110,7 +132,7 @@ where
         let was_last = crew.waiting == 0 && crew.started <= self.limits.connections;
         drop(crew);
         if was_last && let Err(error) = self.start_thread() {
-            self.warn_once("cannot start a thread: fewer connections at a time", &error);
+            self.warn_once(&self.is_short_of_threads, "cannot start a thread: fewer connections at a time", &error);
         }
     }
 
@@ -151,12 +173,12 @@ where
         if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
             return;
         }
-        self.warn_once("cannot accept a connection: trying again", error);
+        self.warn_once(&self.is_short_of_descriptors, "cannot accept a connection: trying again", error);
         thread::sleep(PAUSE);
     }
 
-    fn warn_once(&self, what: &str, error: &io::Error) {
-        if !self.has_warned.swap(true, Ordering::Relaxed) {
+    fn warn_once(&self, told: &AtomicBool, what: &str, error: &io::Error) {
+        if !told.swap(true, Ordering::Relaxed) {
             warn!(error:%; "{what}; this is said once");
         }
     }
@@ -164,5 +186,26 @@ where
     /// No code that holds this lock can panic half-way through a change.
     fn crew(&self) -> MutexGuard<'_, Crew> {
         self.crew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_on_descriptors() {
+        for (limits, expected) in [
+            (
+                "Limit   Soft Limit   Hard Limit   Units\nMax open files            1024                 4096  files \n",
+                Some(1024),
+            ),
+            ("Max open files            unlimited            unlimited            files\n", None),
+            ("Max processes 10 10 processes\n", None),
+            ("", None),
+        ] {
+            assert_eq!(soft_limit(limits), expected, "{limits}");
+        }
+        assert!(descriptors() >= 1);
     }
 }
