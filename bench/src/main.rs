@@ -1,0 +1,172 @@
+//! Measures the programs as they are shipped and says where a promise is not kept.
+//!
+//! `scripts/bench.sh` builds what is measured and runs this. Each part is a file: `http` (with its
+//! generator in `load`) and `attack`. A part measures and makes a section of text; `results` keeps
+//! them in a file. Knows the programs from outside only, as the tests do.
+#![allow(clippy::disallowed_methods, reason = "what is measured lives on the real clock")]
+
+mod attack;
+mod children;
+mod http;
+mod load;
+mod machine;
+mod results;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use pico_args::Arguments;
+
+use results::Section;
+
+/// A part measures by these options, and says what came of it.
+type Part = fn(&Options) -> Result<Section, String>;
+
+/// In the order in which they run.
+const PARTS: &[(&str, Part)] = &[("http", http::run), ("attack", attack::run)];
+
+const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/RESULTS.md");
+
+const HELP: &str = "\
+Measures the programs and prints tables.
+
+  scripts/bench.sh [PART...] [--write] [--rounds N] [--seconds N]
+
+Parts; all of them where none is named:
+  http     requests a second and CPU for each request, beside a plain tiny_http::Server
+  attack   how long an honest client waits while lock is attacked
+
+  --write        also keeps the tables in bench/RESULTS.md
+  --rounds N     pairs of rounds in http (default 10)
+  --seconds N    length of a round in http (default 1) or of an attack (default 10)
+
+Exit codes: 0 all promises kept, 1 one is not (or it could not be measured), 2 bad arguments
+";
+
+const BROKEN: u8 = 1;
+const BAD_ARGUMENTS: u8 = 2;
+
+/// What the parts are told.
+pub struct Options {
+    /// The binaries that are measured.
+    pub lock: PathBuf,
+    /// What lock is measured against.
+    pub plain: PathBuf,
+    /// Pairs of rounds.
+    pub rounds: usize,
+    /// Each part has its own default.
+    pub seconds: Option<Duration>,
+}
+
+/// The whole command line.
+struct Command {
+    parts: Vec<(&'static str, Part)>,
+    write: bool,
+    options: Options,
+}
+
+fn main() -> ExitCode {
+    children::end_on_panic();
+    let mut arguments = Arguments::from_env();
+    if arguments.contains(["-h", "--help"]) {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let command = match parse(arguments) {
+        Ok(command) => command,
+        Err(error) => return failed(&[error], BAD_ARGUMENTS),
+    };
+    match run(&command) {
+        Ok(broken) if broken.is_empty() => ExitCode::SUCCESS,
+        Ok(broken) => failed(&broken, BROKEN),
+        Err(error) => failed(&[error], BROKEN),
+    }
+}
+
+fn failed(lines: &[String], code: u8) -> ExitCode {
+    for line in lines {
+        eprintln!("bench: {line}");
+    }
+    ExitCode::from(code)
+}
+
+fn parse(mut arguments: Arguments) -> Result<Command, String> {
+    let number = |text: &str| match text.parse::<u64>() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("a whole number, at least 1, is accepted"),
+    };
+    let text = |error: pico_args::Error| error.to_string();
+    let path = |text: &str| Ok::<_, String>(PathBuf::from(text));
+    let options = Options {
+        lock: arguments.value_from_fn("--lock", path).map_err(text)?,
+        plain: arguments.value_from_fn("--plain", path).map_err(text)?,
+        rounds: arguments.opt_value_from_fn("--rounds", number).map_err(text)?.unwrap_or(10) as usize,
+        seconds: arguments.opt_value_from_fn("--seconds", number).map_err(text)?.map(Duration::from_secs),
+    };
+    let write = arguments.contains("--write");
+    let named =
+        arguments.finish().into_iter().map(|name| part(&name.to_string_lossy())).collect::<Result<Vec<_>, _>>()?;
+    let parts = if named.is_empty() { PARTS.to_vec() } else { named };
+    Ok(Command { parts, write, options })
+}
+
+fn part(name: &str) -> Result<(&'static str, Part), String> {
+    let known = || PARTS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    PARTS
+        .iter()
+        .find(|(part, _)| *part == name)
+        .copied()
+        .ok_or_else(|| format!("no part {name:?}; there are {}", known()))
+}
+
+/// Runs the parts and prints each as soon as it is there. What it returns are broken promises.
+fn run(command: &Command) -> Result<Vec<String>, String> {
+    let mut sections = Vec::new();
+    for (name, part) in &command.parts {
+        eprintln!("bench: {name} …");
+        let section = part(&command.options)?;
+        println!("## {}\n\n{}", section.title, section.text);
+        sections.push(section);
+    }
+    if command.write {
+        write(&sections).map_err(|e| format!("cannot write {RESULTS}: {e}"))?;
+    }
+    Ok(sections.into_iter().flat_map(|section| section.broken).collect())
+}
+
+fn write(sections: &[Section]) -> std::io::Result<()> {
+    let old = match std::fs::read_to_string(RESULTS) {
+        Ok(old) => old,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error),
+    };
+    std::fs::write(RESULTS, results::merged(&old, sections))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<Command, String> {
+        let words = ["--lock", "l", "--plain", "p"].iter().chain(words);
+        parse(Arguments::from_vec(words.map(Into::into).collect()))
+    }
+
+    #[test]
+    fn arguments() {
+        let names = |command: &Command| command.parts.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        let all = parsed(&[]).unwrap();
+        assert_eq!(
+            (names(&all), all.write, all.options.rounds, all.options.seconds),
+            (vec!["http", "attack"], false, 10, None)
+        );
+        let one = parsed(&["attack", "--seconds", "3", "--write"]).unwrap();
+        assert_eq!((names(&one), one.write, one.options.seconds), (vec!["attack"], true, Some(Duration::from_secs(3))));
+        for words in [&["--rounds", "0"][..], &["htp"], &["--loud"], &["--seconds"]] {
+            assert!(parsed(words).is_err(), "{words:?}");
+        }
+        assert!(parse(Arguments::from_vec(vec![])).is_err());
+    }
+}
