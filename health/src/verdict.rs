@@ -16,8 +16,8 @@ use crate::eligibility::{self, Labels, NotHere};
 const MOST_REMEMBERED: usize = 1000;
 
 /// How many DaemonSets may count on one node. Kubernetes gives a node 110 pods, and few go far
-/// beyond; this many names still fit into the program's memory.
-const MOST_HERE: usize = 20_000;
+/// beyond; the old verdict and the next one, of so many with the longest names, are two megabytes.
+const MOST_HERE: usize = 2_000;
 
 /// What is needed of a DaemonSet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

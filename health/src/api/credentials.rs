@@ -4,7 +4,7 @@
 //! for each round, and what is wrong with them today is a reason, never an end. The token is shown
 //! to nobody but the server.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -52,6 +52,10 @@ fn read_token(file: &Path) -> Result<String, String> {
 }
 
 fn contents(file: &Path) -> io::Result<Vec<u8>> {
+    // Opening a pipe that nobody writes to would never end.
+    if !fs::metadata(file)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
     let mut bytes = Vec::new();
     let file = File::open(file)?;
     file.take(LONGEST_TOKEN + 2).read_to_end(&mut bytes)?;
@@ -87,7 +91,7 @@ mod tests {
         fs::remove_file(&file).unwrap();
         let error = read_token(&file).unwrap_err();
         assert!(error.starts_with(&format!("token file {}: No such file", file.display())), "{error}");
-        assert!(read_token(&folder).unwrap_err().contains("directory"));
+        assert!(read_token(&folder).unwrap_err().contains("not a regular file"));
         fs::remove_dir(&folder).unwrap();
     }
 }

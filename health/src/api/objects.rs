@@ -7,7 +7,10 @@
 use std::fmt;
 use std::io::Read;
 
+use std::marker::PhantomData;
+
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::bounded::{Bounded, Spent};
@@ -44,7 +47,7 @@ pub fn read_list<T: Item>(source: impl Read, each: &mut dyn FnMut(T)) -> serde_j
 pub fn read_one<T: DeserializeOwned>(source: impl Read) -> serde_json::Result<T> {
     let spent = Spent::default();
     let mut deserializer = serde_json::Deserializer::from_reader(Bounded::new(source, &spent));
-    let object = T::deserialize(&mut deserializer)?;
+    let object = object(&mut deserializer)?;
     deserializer.end()?;
     Ok(object)
 }
@@ -70,23 +73,31 @@ impl<'de, T: Item> Visitor<'de> for List<'_, T> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut is_kind, mut has_items, mut token) = (false, false, None);
+        let (mut kind, mut metadata, mut items) = (None, None, None);
         while let Some(key) = map.next_key()? {
             match key {
-                ListKey::Kind => is_kind = map.next_value::<String>()? == T::LIST,
-                ListKey::Metadata => token = map.next_value::<Option<ListMeta>>()?.and_then(|meta| meta.token),
+                ListKey::Kind => once(&mut kind, map.next_value::<String>()?)?,
+                ListKey::Metadata => once(&mut metadata, map.next_value::<Option<Object<ListMeta>>>()?)?,
                 ListKey::Items => {
-                    has_items = true;
-                    map.next_value_seed(Items { spent: self.spent, each: &mut *self.each })?;
+                    once(&mut items, map.next_value_seed(Items { spent: self.spent, each: &mut *self.each })?)?;
                 }
                 ListKey::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         // Any other JSON, an empty object say, must not pass for a list of nothing: nothing to wait for is "healthy".
-        if !is_kind || !has_items {
+        if kind.as_deref() != Some(T::LIST) || items.is_none() {
             return Err(A::Error::custom(format_args!("no {}", T::LIST)));
         }
+        let token = metadata.flatten().and_then(|meta| meta.0.token);
         Ok(token.filter(|token| !token.is_empty()))
+    }
+}
+
+/// A second value would make the first one not have been: a token that is lost is a list cut short.
+fn once<T, E: Error>(into: &mut Option<T>, value: T) -> Result<(), E> {
+    match into.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(E::custom("a key that stands twice")),
     }
 }
 
@@ -137,8 +148,8 @@ impl<'de, T: Item> Visitor<'de> for Items<'_, T> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         loop {
             self.spent.set(0);
-            match items.next_element()? {
-                Some(item) => (self.each)(item),
+            match items.next_element::<Object<T>>()? {
+                Some(item) => (self.each)(item.0),
                 None => break,
             }
         }
@@ -147,38 +158,140 @@ impl<'de, T: Item> Visitor<'de> for Items<'_, T> {
     }
 }
 
+/// JSON in braces: serde's derived code would also take an array, field after field.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<T>, D::Error> {
+        deserializer.deserialize_map(Braces(PhantomData)).map(Object)
+    }
+}
+
+struct Braces<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Braces<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
+}
+
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|object| object.0)
+}
+
+fn optional<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::<Object<T>>::deserialize(deserializer).map(|object| object.map(|object| object.0))
+}
+
+/// A text that Kubernetes bounds ("Object Names and IDs", "Labels and Selectors"). What is longer
+/// does not come from it, and would be kept for as long as the verdict stands.
+#[derive(Default, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(try_from = "String")]
+struct Short<const MOST: usize>(String);
+
+impl<const MOST: usize> TryFrom<String> for Short<MOST> {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Short<MOST>, String> {
+        if text.len() <= MOST { Ok(Short(text)) } else { Err(format!("a text of more than {MOST} bytes")) }
+    }
+}
+
+/// Names and namespaces are DNS subdomains.
+type Name = Short<253>;
+/// UIDs are UUIDs, phases and conditions words; with room for more.
+type Word = Short<128>;
+
+/// When the object was asked to go; that it was is all that is kept.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Deletion;
+
+impl TryFrom<String> for Deletion {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Deletion, &'static str> {
+        if text.is_empty() { Err("a moment that is empty") } else { Ok(Deletion) }
+    }
+}
+
+/// Kubernetes does not bound how many labels an object has; these are more than anybody has use for.
+const MOST_LABELS: usize = 1024;
+
+/// Labels, or a selector. Of more than 1,024 the rest is not looked at: an error would let whoever
+/// may make a DaemonSet close the gate of every node.
+#[derive(Default)]
+struct Few(Labels);
+
+impl<'de> Deserialize<'de> for Few {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Few, D::Error> {
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+struct Pairs;
+
+impl<'de> Visitor<'de> for Pairs {
+    type Value = Few;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("labels")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Few, A::Error> {
+        let mut labels = Labels::new();
+        // A key has a prefix of up to 253 characters, a slash, and a name of up to 63, as a value has.
+        while let Some((Short(key), Short(value))) = map.next_entry::<Short<317>, Short<63>>()? {
+            if labels.len() < MOST_LABELS {
+                labels.insert(key, value);
+            }
+        }
+        Ok(Few(labels))
+    }
+}
+
 /// What is read of a DaemonSet.
 #[derive(Deserialize)]
 pub struct DaemonSet {
+    #[serde(deserialize_with = "object")]
     metadata: DaemonSetMeta,
+    #[serde(default, deserialize_with = "optional")]
     spec: Option<DaemonSetSpec>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct DaemonSetMeta {
-    namespace: String,
-    name: String,
-    uid: String,
-    labels: Option<Labels>,
+    namespace: Name,
+    name: Name,
+    uid: Word,
+    labels: Option<Few>,
     annotations: Option<Ignore>,
-    deletion_timestamp: Option<IgnoredAny>,
+    deletion_timestamp: Option<Deletion>,
 }
 
 #[derive(Deserialize)]
 struct DaemonSetSpec {
+    #[serde(default, deserialize_with = "optional")]
     template: Option<Template>,
 }
 
 #[derive(Deserialize)]
 struct Template {
+    #[serde(default, deserialize_with = "optional")]
     spec: Option<TemplateSpec>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TemplateSpec {
-    node_selector: Option<Labels>,
+    node_selector: Option<Few>,
     host_network: Option<bool>,
 }
 
@@ -186,14 +299,14 @@ impl From<DaemonSet> for verdict::DaemonSet {
     fn from(set: DaemonSet) -> verdict::DaemonSet {
         let template = set.spec.and_then(|spec| spec.template?.spec).unwrap_or_default();
         verdict::DaemonSet {
-            namespace: set.metadata.namespace,
-            name: set.metadata.name,
-            uid: set.metadata.uid,
-            labels: set.metadata.labels.unwrap_or_default(),
+            namespace: set.metadata.namespace.0,
+            name: set.metadata.name.0,
+            uid: set.metadata.uid.0,
+            labels: set.metadata.labels.unwrap_or_default().0,
             is_ignored: set.metadata.annotations.is_some_and(|ignore| ignore.0),
             is_being_deleted: set.metadata.deletion_timestamp.is_some(),
             has_host_network: template.host_network.unwrap_or(false),
-            node_selector: template.node_selector.unwrap_or_default(),
+            node_selector: template.node_selector.unwrap_or_default().0,
         }
     }
 }
@@ -232,22 +345,25 @@ impl<'de> Visitor<'de> for Annotations {
 /// What is read of a pod.
 #[derive(Deserialize)]
 pub struct Pod {
+    #[serde(deserialize_with = "object")]
     metadata: PodMeta,
+    #[serde(default, deserialize_with = "optional")]
     spec: Option<PodSpec>,
+    #[serde(default, deserialize_with = "optional")]
     status: Option<PodStatus>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PodMeta {
-    name: String,
+    name: Name,
     owner_references: Option<Vec<Owner>>,
-    deletion_timestamp: Option<IgnoredAny>,
+    deletion_timestamp: Option<Deletion>,
 }
 
 #[derive(Deserialize)]
 struct Owner {
-    uid: String,
+    uid: Word,
     controller: Option<bool>,
 }
 
@@ -259,7 +375,7 @@ struct PodSpec {
 
 #[derive(Default, Deserialize)]
 struct PodStatus {
-    phase: Option<String>,
+    phase: Option<Word>,
     conditions: Option<Vec<Condition>>,
 }
 
@@ -284,10 +400,10 @@ impl From<Pod> for verdict::Pod {
         let mut owners = pod.metadata.owner_references.unwrap_or_default().into_iter();
         let mut conditions = status.conditions.unwrap_or_default().into_iter();
         verdict::Pod {
-            name: pod.metadata.name,
-            owner: owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.uid),
+            name: pod.metadata.name.0,
+            owner: owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.0),
             is_being_deleted: pod.metadata.deletion_timestamp.is_some(),
-            phase: status.phase.unwrap_or_default(),
+            phase: status.phase.unwrap_or_default().0,
             is_ready: conditions.any(|condition| condition.kind == "Ready" && condition.status == "True"),
         }
     }
@@ -297,20 +413,21 @@ impl From<Pod> for verdict::Pod {
 #[derive(Deserialize)]
 pub struct Node {
     kind: String,
+    #[serde(deserialize_with = "object")]
     metadata: NodeMeta,
 }
 
 #[derive(Deserialize)]
 struct NodeMeta {
-    name: String,
-    labels: Option<Labels>,
+    name: Name,
+    labels: Option<Few>,
 }
 
 impl Node {
     /// Its labels, where it is the node that was asked for.
     pub fn labels_of(self, name: &str) -> Option<Labels> {
-        let is_it = self.kind == "Node" && self.metadata.name == name;
-        is_it.then(|| self.metadata.labels.unwrap_or_default())
+        let is_it = self.kind == "Node" && self.metadata.name.0 == name;
+        is_it.then(|| self.metadata.labels.unwrap_or_default().0)
     }
 }
 
@@ -321,8 +438,9 @@ pub struct Status {
 }
 
 impl Status {
-    /// The server's words; nothing where it found none, or what answered was no API server.
+    /// The server's words on one line; nothing where it found none, or what answered was no API server.
     pub fn words(text: &str) -> Option<String> {
-        serde_json::from_str::<Status>(text).ok()?.message.filter(|message| !message.is_empty())
+        let message = serde_json::from_str::<Status>(text).ok()?.message?;
+        Some(psl::text::one_line(&message)).filter(|message| !message.is_empty())
     }
 }

@@ -241,6 +241,70 @@ const CUT: &str = "list: the answer ends in the middle of its JSON";
 const NO_JSON: &str = "list: the answer is not JSON";
 const OTHER: &str = "list: the answer is JSON of another form";
 
+fn daemonset(metadata: &str, rest: &str) -> String {
+    format!(
+        r#"{{"kind":"DaemonSetList","items":[{{"metadata":{{"namespace":"n","name":"a","uid":"u"{metadata}}}{rest}}}]}}"#
+    )
+}
+
+fn read_daemonsets(json: &str) -> Result<Vec<verdict::DaemonSet>, String> {
+    let mut found = Vec::new();
+    let mut add = |set: objects::DaemonSet| found.push(verdict::DaemonSet::from(set));
+    objects::read_list(json.as_bytes(), &mut add).map_err(|e| e.to_string())?;
+    Ok(found)
+}
+
+#[test]
+fn what_kubernetes_never_sends_is_an_error() {
+    let long = "x".repeat(300);
+    for (name, json) in [
+        ("a long label", daemonset(&format!(r#","labels":{{"k":"{long}"}}"#), "")),
+        ("a long key", daemonset(&format!(r#","labels":{{"{long}{long}":""}}"#), "")),
+        (
+            "a long selector",
+            daemonset("", &format!(r#","spec":{{"template":{{"spec":{{"nodeSelector":{{"k":"{long}"}}}}}}}}"#)),
+        ),
+        ("a number for a moment", daemonset(r#","deletionTimestamp":5"#, "")),
+        ("an empty moment", daemonset(r#","deletionTimestamp":"""#, "")),
+        (
+            "a long name",
+            format!(
+                r#"{{"kind":"DaemonSetList","items":[{{"metadata":{{"namespace":"n","name":"{long}","uid":"u"}}}}]}}"#
+            ),
+        ),
+        (
+            "an array for an object",
+            r#"{"kind":"DaemonSetList","items":[[{"namespace":"n","name":"a","uid":"u"},null]]}"#.to_owned(),
+        ),
+        (
+            "an array for metadata",
+            r#"{"kind":"DaemonSetList","items":[{"metadata":["n","a","u",null,null,null]}]}"#.to_owned(),
+        ),
+        ("a kind twice", r#"{"kind":"DaemonSetList","kind":"DaemonSetList","items":[]}"#.to_owned()),
+        ("items twice", r#"{"kind":"DaemonSetList","items":[],"items":[]}"#.to_owned()),
+        (
+            "a token that is taken back",
+            r#"{"kind":"DaemonSetList","metadata":{"continue":"x"},"metadata":{},"items":[]}"#.to_owned(),
+        ),
+    ] {
+        assert!(read_daemonsets(&json).is_err(), "{name}");
+    }
+    assert!(
+        read_daemonsets(&daemonset(r#","deletionTimestamp":"2026-11-23T00:00:00Z""#, "")).unwrap()[0].is_being_deleted
+    );
+    assert!(
+        !read_daemonsets(&daemonset(r#","deletionTimestamp":null,"labels":null"#, r#","spec":null"#)).unwrap()[0]
+            .is_being_deleted
+    );
+}
+
+#[test]
+fn no_number_of_labels_shuts_the_gate_or_fills_the_memory() {
+    let labels: Vec<String> = (0..5000).map(|n| format!(r#""k{n}":"v""#)).collect();
+    let sets = read_daemonsets(&daemonset(&format!(r#","labels":{{{}}}"#, labels.join(",")), "")).unwrap();
+    assert_eq!(sets[0].labels.len(), 1024);
+}
+
 /// Answers that are none, and the cause that is told; seeds of the fuzz target as well.
 const NO_LISTS: &[(&str, &str)] = &[
     ("", CUT),

@@ -108,7 +108,7 @@ fn a_ca_that_does_not_fit_is_a_reason() {
 fn certificates_that_are_not_valid_are_a_reason() {
     let authority = Authority::new();
     for (identity, expected) in [
-        (authority.issue_expired(&["127.0.0.1"]), "TLS: invalid peer certificate: certificate expired"),
+        (authority.issue_expired(&["127.0.0.1"]), "TLS: invalid peer certificate: expired"),
         (authority.issue(&["another.example"]), "TLS: invalid peer certificate: certificate not valid for name"),
     ] {
         let api = Api::start_tls(answers(), &identity);

@@ -161,7 +161,7 @@ fn a_port_that_is_taken_is_a_failure() {
     let health = Program::new(env!("CARGO_BIN_EXE_health")).args(["--host=127.0.0.1", "--node-name=a"]);
     let health = health.arg(format!("--port={port}")).env("PSL_HC_DAEMONSET_ENABLED", "false");
     let finished = health.run(CEILING).expect_code(1);
-    assert!(finished.stderr.starts_with(&format!("health: cannot bind 127.0.0.1:{port}: ")), "{finished}");
+    assert!(finished.stderr.starts_with(&format!("level=error msg=\"cannot bind 127.0.0.1:{port}: ")), "{finished}");
 }
 
 #[test]
