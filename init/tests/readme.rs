@@ -3,27 +3,9 @@
 
 use init::config::PROGRAM;
 use psl::args::Setting;
+use testkit::readme::{same_rows, section};
 
-const README: &str = include_str!("../../README.md");
 const EXAMPLE: &str = include_str!("../../deploy/example/deployment.yaml");
-
-/// The text from a heading to the next one.
-fn section(heading: &str) -> &'static str {
-    let (_, text) = README.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no heading {heading:?}"));
-    text.split("\n## ").next().unwrap().split("\n### ").next().unwrap()
-}
-
-/// The rows of a section's table that begin like this, without its two lines of head.
-fn rows(heading: &str, start: &str) -> Vec<&'static str> {
-    let table =
-        section(heading).lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
-    table.skip(2).filter(|row| row.starts_with(start)).collect()
-}
-
-#[track_caller]
-fn same_rows(heading: &str, start: &str, expected: &[String]) {
-    assert_eq!(rows(heading, start), expected, "README.md, {heading}: the rows have to be\n{}\n", expected.join("\n"));
-}
 
 #[test]
 fn settings() {

@@ -7,33 +7,7 @@ use serde_json::Value;
 use testkit::CEILING;
 use testkit::http::Request;
 use testkit::program::{Program, Running};
-
-const README: &str = include_str!("../../README.md");
-
-/// The text from a heading to the next one.
-fn section(heading: &str) -> &'static str {
-    let (_, text) = README.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no heading {heading:?}"));
-    text.split("\n## ").next().unwrap().split("\n### ").next().unwrap()
-}
-
-/// The rows of a section's table that begin like this, without its two lines of head.
-fn rows(heading: &str, start: &str) -> Vec<&'static str> {
-    let table =
-        section(heading).lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
-    table.skip(2).filter(|row| row.starts_with(start)).collect()
-}
-
-/// The first block of code in a section.
-fn code(heading: &str) -> &'static str {
-    let (_, rest) = section(heading).split_once("\n```").unwrap_or_else(|| panic!("no code below {heading:?}"));
-    let (_, code) = rest.split_once('\n').unwrap();
-    code.split("\n```").next().unwrap()
-}
-
-#[track_caller]
-fn same_rows(heading: &str, start: &str, expected: &[String]) {
-    assert_eq!(rows(heading, start), expected, "README.md, {heading}: the rows have to be\n{}\n", expected.join("\n"));
-}
+use testkit::readme::{code, rows, same_rows, section};
 
 fn lock(arguments: &[&str]) -> Running {
     Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0"]).args(arguments).start()

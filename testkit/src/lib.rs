@@ -19,6 +19,7 @@ pub mod dns;
 pub mod http;
 mod listening;
 pub mod program;
+pub mod readme;
 pub mod scratch;
 pub mod scripted;
 pub mod tls;

@@ -65,7 +65,8 @@ fn contents(file: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
 
     #[test]
     fn tokens() {
@@ -92,6 +93,16 @@ mod tests {
         let error = read_token(&file).unwrap_err();
         assert!(error.starts_with(&format!("token file {}: No such file", file.display())), "{error}");
         assert!(read_token(&folder).unwrap_err().contains("not a regular file"));
-        fs::remove_dir(&folder).unwrap();
+        fs::write(folder.join("data"), "abc").unwrap();
+        // As Kubernetes mounts it: a link to what is replaced as a whole.
+        symlink("data", &file).unwrap();
+        assert_eq!(read_token(&file).as_deref(), Ok("abc"));
+        let pipe = folder.join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for endless in [pipe.as_path(), Path::new("/dev/zero")] {
+            let expected = format!("token file {}: not a regular file", endless.display());
+            assert_eq!(read_token(endless), Err(expected));
+        }
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

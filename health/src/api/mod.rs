@@ -77,7 +77,7 @@ impl Api {
         let sets = round.list(
             &Question::daemonsets(namespace),
             || Reading::new(filter, &labels),
-            |reading, set: objects::DaemonSet| reading.add(set.into()),
+            |reading, set: objects::DaemonSet| reading.add(set.with_labels(|key| filter.names(key))),
         )?;
         let wanted = sets.finish().map_err(|too_many| Problem::new(too_many.to_string()))?;
         let add = |pods: &mut Pods, pod: objects::Pod| {
@@ -111,7 +111,7 @@ impl Round<'_> {
         if reply.status != 200 {
             return Err(self.refused(&question, reply));
         }
-        let node: Node = objects::read_one(reply.body).map_err(|e| problem::unreadable(&question.object, e))?;
+        let node: Node = objects::read_one(reply.body).map_err(|e| problem::unreadable(&question.object, None, e))?;
         let not_it = || Problem::new(format!("{}: the answer is about something else", question.object));
         node.labels_of(name).ok_or_else(not_it)
     }
@@ -148,8 +148,12 @@ impl Round<'_> {
         let reply = self.ask(question, target)?;
         match reply.status {
             200 => {
-                let next =
-                    objects::read_list(reply.body, each).map_err(|e| problem::unreadable(&question.object, e))?;
+                let mut last = None;
+                let read = objects::read_list(reply.body, &mut |item: T| {
+                    last = Some(item.title());
+                    each(item);
+                });
+                let next = read.map_err(|e| problem::unreadable(&question.object, last.as_deref(), e))?;
                 Ok(next.map_or(Page::Last, Page::Next))
             }
             410 => Ok(Page::Expired),

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::io::Read;
-
 use std::marker::PhantomData;
 
 use serde::Deserialize;
@@ -24,14 +23,25 @@ const IGNORE: &str = "pod-startup-lock/ignore";
 pub trait Item: DeserializeOwned {
     /// What a list of them calls itself.
     const LIST: &'static str;
+
+    /// What people know it by.
+    fn title(&self) -> String;
 }
 
 impl Item for DaemonSet {
     const LIST: &'static str = "DaemonSetList";
+
+    fn title(&self) -> String {
+        format!("DaemonSet {}/{}", self.metadata.namespace.0, self.metadata.name.0)
+    }
 }
 
 impl Item for Pod {
     const LIST: &'static str = "PodList";
+
+    fn title(&self) -> String {
+        format!("pod {}", self.metadata.name.0)
+    }
 }
 
 /// Reads a list, hands on its items one by one, and returns the token that asks for its next page.
@@ -76,7 +86,7 @@ impl<'de, T: Item> Visitor<'de> for List<'_, T> {
         let (mut kind, mut metadata, mut items) = (None, None, None);
         while let Some(key) = map.next_key()? {
             match key {
-                ListKey::Kind => once(&mut kind, map.next_value::<String>()?)?,
+                ListKey::Kind => once(&mut kind, map.next_value::<Word>()?)?,
                 ListKey::Metadata => once(&mut metadata, map.next_value::<Option<Object<ListMeta>>>()?)?,
                 ListKey::Items => {
                     once(&mut items, map.next_value_seed(Items { spent: self.spent, each: &mut *self.each })?)?;
@@ -85,7 +95,7 @@ impl<'de, T: Item> Visitor<'de> for List<'_, T> {
             }
         }
         // Any other JSON, an empty object say, must not pass for a list of nothing: nothing to wait for is "healthy".
-        if kind.as_deref() != Some(T::LIST) || items.is_none() {
+        if kind.is_none_or(|kind: Word| kind.0 != T::LIST) || items.is_none() {
             return Err(A::Error::custom(format_args!("no {}", T::LIST)));
         }
         let token = metadata.flatten().and_then(|meta| meta.0.token);
@@ -221,16 +231,20 @@ impl TryFrom<String> for Deletion {
     }
 }
 
-/// Kubernetes does not bound how many labels an object has; these are more than anybody has use for.
+/// A key has a prefix, which is a DNS subdomain, a slash, and a name.
+type Key = Short<317>;
+type Value = Short<63>;
+
+/// Kubernetes does not bound how many labels a node has; these are more than anybody has use for.
 const MOST_LABELS: usize = 1024;
 
-/// Labels, or a selector. Of more than 1,024 the rest is not looked at: an error would let whoever
-/// may make a DaemonSet close the gate of every node.
+/// A nodeSelector. Of one with more than any node has labels the rest is not looked at: it fits no
+/// node either way, and an error would let whoever may make a DaemonSet close the gate of every node.
 #[derive(Default)]
-struct Few(Labels);
+struct Selector(Labels);
 
-impl<'de> Deserialize<'de> for Few {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Few, D::Error> {
+impl<'de> Deserialize<'de> for Selector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Selector, D::Error> {
         deserializer.deserialize_map(Pairs)
     }
 }
@@ -238,21 +252,113 @@ impl<'de> Deserialize<'de> for Few {
 struct Pairs;
 
 impl<'de> Visitor<'de> for Pairs {
-    type Value = Few;
+    type Value = Selector;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("labels")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Few, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Selector, A::Error> {
         let mut labels = Labels::new();
-        // A key has a prefix of up to 253 characters, a slash, and a name of up to 63, as a value has.
-        while let Some((Short(key), Short(value))) = map.next_entry::<Short<317>, Short<63>>()? {
-            if labels.len() < MOST_LABELS {
-                labels.insert(key, value);
+        while let Some((Short(key), Short(value))) = map.next_entry::<Key, Value>()? {
+            if labels.len() <= MOST_LABELS && labels.insert(key, value).is_some() {
+                return Err(A::Error::custom("a key that stands twice"));
             }
         }
-        Ok(Few(labels))
+        Ok(Selector(labels))
+    }
+}
+
+/// A node's labels, all of them: one that is left out would send away the DaemonSets that want it.
+#[derive(Default, Deserialize)]
+#[serde(try_from = "Selector")]
+struct NodeLabels(Labels);
+
+impl TryFrom<Selector> for NodeLabels {
+    type Error = String;
+
+    fn try_from(Selector(labels): Selector) -> Result<NodeLabels, String> {
+        if labels.len() <= MOST_LABELS {
+            Ok(NodeLabels(labels))
+        } else {
+            Err(format!("more than {MOST_LABELS} labels"))
+        }
+    }
+}
+
+/// A DaemonSet's own labels in one piece, each key and each value on a line: a map of as many as fit
+/// into an object would take ten times their size, and what a filter asks for may be the last.
+#[derive(Default)]
+struct Packed(String);
+
+impl<'de> Deserialize<'de> for Packed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Packed, D::Error> {
+        deserializer.deserialize_map(Lines)
+    }
+}
+
+struct Lines;
+
+impl<'de> Visitor<'de> for Lines {
+    type Value = Packed;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("labels")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Packed, A::Error> {
+        let mut lines = String::new();
+        while let Some((Short(key), Short(value))) = map.next_entry::<Key, Value>()? {
+            for text in [key, value] {
+                if text.contains('\n') {
+                    return Err(A::Error::custom("a label of more than one line"));
+                }
+                lines.push_str(&text);
+                lines.push('\n');
+            }
+        }
+        Ok(Packed(lines))
+    }
+}
+
+impl Packed {
+    fn labels(&self, is_asked_for: impl Fn(&str) -> bool) -> Labels {
+        let mut lines = self.0.split('\n');
+        let pairs = std::iter::from_fn(|| Some((lines.next()?, lines.next()?)));
+        pairs.filter(|(key, _)| is_asked_for(key)).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+}
+
+/// Of a list the first element that matters; the others, however many, are read and dropped.
+struct First<T>(Option<T>);
+
+trait Matters {
+    fn matters(&self) -> bool;
+}
+
+impl<'de, T: Deserialize<'de> + Matters> Deserialize<'de> for First<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<First<T>, D::Error> {
+        deserializer.deserialize_seq(Elements(PhantomData))
+    }
+}
+
+struct Elements<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de> + Matters> Visitor<'de> for Elements<T> {
+    type Value = First<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<First<T>, A::Error> {
+        let mut first = None;
+        while let Some(Object(element)) = elements.next_element::<Object<T>>()? {
+            if first.is_none() && element.matters() {
+                first = Some(element);
+            }
+        }
+        Ok(First(first))
     }
 }
 
@@ -271,7 +377,7 @@ struct DaemonSetMeta {
     namespace: Name,
     name: Name,
     uid: Word,
-    labels: Option<Few>,
+    labels: Option<Packed>,
     annotations: Option<Ignore>,
     deletion_timestamp: Option<Deletion>,
 }
@@ -291,20 +397,21 @@ struct Template {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TemplateSpec {
-    node_selector: Option<Few>,
+    node_selector: Option<Selector>,
     host_network: Option<bool>,
 }
 
-impl From<DaemonSet> for verdict::DaemonSet {
-    fn from(set: DaemonSet) -> verdict::DaemonSet {
-        let template = set.spec.and_then(|spec| spec.template?.spec).unwrap_or_default();
+impl DaemonSet {
+    /// With those of its labels that are asked for.
+    pub fn with_labels(self, is_asked_for: impl Fn(&str) -> bool) -> verdict::DaemonSet {
+        let template = self.spec.and_then(|spec| spec.template?.spec).unwrap_or_default();
         verdict::DaemonSet {
-            namespace: set.metadata.namespace.0,
-            name: set.metadata.name.0,
-            uid: set.metadata.uid.0,
-            labels: set.metadata.labels.unwrap_or_default().0,
-            is_ignored: set.metadata.annotations.is_some_and(|ignore| ignore.0),
-            is_being_deleted: set.metadata.deletion_timestamp.is_some(),
+            namespace: self.metadata.namespace.0,
+            name: self.metadata.name.0,
+            uid: self.metadata.uid.0,
+            labels: self.metadata.labels.unwrap_or_default().labels(is_asked_for),
+            is_ignored: self.metadata.annotations.is_some_and(|ignore| ignore.0),
+            is_being_deleted: self.metadata.deletion_timestamp.is_some(),
             has_host_network: template.host_network.unwrap_or(false),
             node_selector: template.node_selector.unwrap_or_default().0,
         }
@@ -357,7 +464,7 @@ pub struct Pod {
 #[serde(rename_all = "camelCase")]
 struct PodMeta {
     name: Name,
-    owner_references: Option<Vec<Owner>>,
+    owner_references: Option<First<Owner>>,
     deletion_timestamp: Option<Deletion>,
 }
 
@@ -367,16 +474,22 @@ struct Owner {
     controller: Option<bool>,
 }
 
+impl Matters for Owner {
+    fn matters(&self) -> bool {
+        self.controller == Some(true)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PodSpec {
-    node_name: Option<String>,
+    node_name: Option<Name>,
 }
 
 #[derive(Default, Deserialize)]
 struct PodStatus {
     phase: Option<Word>,
-    conditions: Option<Vec<Condition>>,
+    conditions: Option<First<Condition>>,
 }
 
 #[derive(Deserialize)]
@@ -386,25 +499,29 @@ struct Condition {
     status: String,
 }
 
+impl Matters for Condition {
+    fn matters(&self) -> bool {
+        self.kind == "Ready" && self.status == "True"
+    }
+}
+
 impl Pod {
     /// Whether it is bound to this node. The server is asked for these alone, but what answers
     /// may be a proxy or a cache that does not know the selector.
     pub fn is_on(&self, node: &str) -> bool {
-        self.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
+        self.spec.as_ref().and_then(|spec| spec.node_name.as_ref()).is_some_and(|name| name.0 == node)
     }
 }
 
 impl From<Pod> for verdict::Pod {
     fn from(pod: Pod) -> verdict::Pod {
         let status = pod.status.unwrap_or_default();
-        let mut owners = pod.metadata.owner_references.unwrap_or_default().into_iter();
-        let mut conditions = status.conditions.unwrap_or_default().into_iter();
         verdict::Pod {
             name: pod.metadata.name.0,
-            owner: owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.0),
+            owner: pod.metadata.owner_references.and_then(|owners| owners.0).map(|owner| owner.uid.0),
             is_being_deleted: pod.metadata.deletion_timestamp.is_some(),
             phase: status.phase.unwrap_or_default().0,
-            is_ready: conditions.any(|condition| condition.kind == "Ready" && condition.status == "True"),
+            is_ready: status.conditions.is_some_and(|conditions| conditions.0.is_some()),
         }
     }
 }
@@ -412,7 +529,7 @@ impl From<Pod> for verdict::Pod {
 /// What is read of a node.
 #[derive(Deserialize)]
 pub struct Node {
-    kind: String,
+    kind: Word,
     #[serde(deserialize_with = "object")]
     metadata: NodeMeta,
 }
@@ -420,13 +537,13 @@ pub struct Node {
 #[derive(Deserialize)]
 struct NodeMeta {
     name: Name,
-    labels: Option<Few>,
+    labels: Option<NodeLabels>,
 }
 
 impl Node {
     /// Its labels, where it is the node that was asked for.
     pub fn labels_of(self, name: &str) -> Option<Labels> {
-        let is_it = self.kind == "Node" && self.metadata.name.0 == name;
+        let is_it = self.kind.0 == "Node" && self.metadata.name.0 == name;
         is_it.then(|| self.metadata.labels.unwrap_or_default().0)
     }
 }

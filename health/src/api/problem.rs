@@ -44,20 +44,25 @@ impl Problem {
 }
 
 /// Why a body could not be read to its end. The parser's own text may quote the body, so it is
-/// among the words, not in the cause.
-pub fn unreadable(object: &str, error: serde_json::Error) -> Problem {
+/// among the words, not in the cause. So is the item after which it went wrong: whoever looks for
+/// the one that is at fault finds it next to that.
+pub fn unreadable(object: &str, after: Option<&str>, error: serde_json::Error) -> Problem {
+    let after = after.map(|item| format!("after {}", one_line(item)));
     let (why, words) = match error.classify() {
-        Category::Io => (broken_off(io::Error::from(error)), None),
+        Category::Io => broken_off(io::Error::from(error), after),
         Category::Eof => ("the answer ends in the middle of its JSON".to_owned(), None),
         Category::Syntax => ("the answer is not JSON".to_owned(), Some(error.to_string())),
-        Category::Data => ("the answer is JSON of another form".to_owned(), Some(error.to_string())),
+        Category::Data => {
+            let words = [Some(error.to_string()), after].into_iter().flatten().collect::<Vec<_>>();
+            ("the answer is JSON of another form".to_owned(), Some(words.join(", ")))
+        }
     };
     Problem::new(format!("{object}: {why}")).with_words(words)
 }
 
-fn broken_off(error: io::Error) -> String {
+fn broken_off(error: io::Error, after: Option<String>) -> (String, Option<String>) {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Beyond>()) {
-        Some(beyond) => format!("the answer is refused: {beyond}"),
-        None => Failure::from(error).to_string(),
+        Some(beyond) => (format!("the answer is refused: {beyond}"), after),
+        None => (Failure::from(error).to_string(), None),
     }
 }

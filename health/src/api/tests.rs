@@ -37,12 +37,16 @@ type List<T> = Result<(Vec<T>, Option<String>), Problem>;
 
 fn list_from<T: Item>(source: impl Read) -> List<T> {
     let mut items = Vec::new();
-    let token = objects::read_list(source, &mut |item| items.push(item)).map_err(|e| unreadable("list", e))?;
+    let token = objects::read_list(source, &mut |item| items.push(item)).map_err(|e| unreadable("list", None, e))?;
     Ok((items, token))
 }
 
+fn with_all_labels(set: DaemonSet) -> verdict::DaemonSet {
+    set.with_labels(|_| true)
+}
+
 fn daemonsets(json: &str) -> Result<Vec<verdict::DaemonSet>, Problem> {
-    Ok(list_from::<DaemonSet>(json.as_bytes())?.0.into_iter().map(Into::into).collect())
+    Ok(list_from::<DaemonSet>(json.as_bytes())?.0.into_iter().map(with_all_labels).collect())
 }
 
 fn pods(json: &str) -> Result<Vec<verdict::Pod>, Problem> {
@@ -110,7 +114,7 @@ fn recorded_daemonsets() {
     ] {
         let (items, token) = list_from::<DaemonSet>(page.as_bytes()).unwrap();
         assert_eq!(token.is_some_and(|token| token.starts_with("eyJ2I")), has_next);
-        pages.extend(items.into_iter().map(verdict::DaemonSet::from));
+        pages.extend(items.into_iter().map(with_all_labels));
     }
     assert_eq!(pages, all_sets());
 }
@@ -249,7 +253,7 @@ fn daemonset(metadata: &str, rest: &str) -> String {
 
 fn read_daemonsets(json: &str) -> Result<Vec<verdict::DaemonSet>, String> {
     let mut found = Vec::new();
-    let mut add = |set: objects::DaemonSet| found.push(verdict::DaemonSet::from(set));
+    let mut add = |set: objects::DaemonSet| found.push(with_all_labels(set));
     objects::read_list(json.as_bytes(), &mut add).map_err(|e| e.to_string())?;
     Ok(found)
 }
@@ -298,11 +302,119 @@ fn what_kubernetes_never_sends_is_an_error() {
     );
 }
 
+fn many_labels(count: usize) -> String {
+    (0..count).map(|n| format!(r#""k{n:06}":"v""#)).collect::<Vec<_>>().join(",")
+}
+
 #[test]
-fn no_number_of_labels_shuts_the_gate_or_fills_the_memory() {
-    let labels: Vec<String> = (0..5000).map(|n| format!(r#""k{n}":"v""#)).collect();
-    let sets = read_daemonsets(&daemonset(&format!(r#","labels":{{{}}}"#, labels.join(",")), "")).unwrap();
-    assert_eq!(sets[0].labels.len(), 1024);
+fn bounds_of_texts() {
+    type Case<'a> = (&'a str, usize, &'a dyn Fn(usize) -> String);
+    let x = |length: usize| "x".repeat(length);
+    let selector =
+        |pair: String| daemonset("", &format!(r#","spec":{{"template":{{"spec":{{"nodeSelector":{{{pair}}}}}}}}}"#));
+    let named = |namespace: &str, name: &str, uid: &str| {
+        let metadata = format!(r#"{{"namespace":"{namespace}","name":"{name}","uid":"{uid}"}}"#);
+        format!(r#"{{"kind":"DaemonSetList","items":[{{"metadata":{metadata}}}]}}"#)
+    };
+    let sets: [Case; 7] = [
+        ("namespace", 253, &|length| named(&x(length), "d", "u")),
+        ("name", 253, &|length| named("n", &x(length), "u")),
+        ("UID", 128, &|length| named("n", "d", &x(length))),
+        ("label's key", 317, &|length| daemonset(&format!(r#","labels":{{"{}":""}}"#, x(length)), "")),
+        ("label's value", 63, &|length| daemonset(&format!(r#","labels":{{"k":"{}"}}"#, x(length)), "")),
+        ("selector's key", 317, &|length| selector(format!(r#""{}":"""#, x(length)))),
+        ("selector's value", 63, &|length| selector(format!(r#""k":"{}""#, x(length)))),
+    ];
+    for (case, most, json) in sets {
+        assert!(daemonsets(&json(most)).is_ok(), "{case} of {most}");
+        let problem = daemonsets(&json(most + 1)).expect_err(case);
+        assert_eq!(problem.cause, OTHER, "{case}");
+        assert!(problem.whole().contains(&format!("a text of more than {most} bytes")), "{problem:?}");
+    }
+    let pod = |name: usize, owner: usize, phase: usize| {
+        let metadata = format!(r#"{{"name":"{}","ownerReferences":[{{"uid":"{}"}}]}}"#, x(name), x(owner));
+        pods(&format!(
+            r#"{{"kind":"PodList","items":[{{"metadata":{metadata},"status":{{"phase":"{}"}}}}]}}"#,
+            x(phase)
+        ))
+    };
+    assert!(pod(253, 128, 128).is_ok());
+    for (name, owner, phase) in [(254, 1, 1), (1, 129, 1), (1, 1, 129)] {
+        assert_eq!(pod(name, owner, phase).expect_err("too long").cause, OTHER, "{name} {owner} {phase}");
+    }
+}
+
+#[test]
+fn no_number_of_labels_shuts_the_gate_or_hides_one() {
+    let json = daemonset(&format!(r#","labels":{{{}}}"#, many_labels(70_000)), "");
+    let mut found = Vec::new();
+    let mut keep = |set: DaemonSet| found.push(set.with_labels(|key| key == "k069999" || key == "v"));
+    objects::read_list(json.as_bytes(), &mut keep).unwrap();
+    assert_eq!(found[0].labels, labels(&[("k069999", "v")]));
+    assert!(daemonsets(&daemonset(r#","labels":{"a\nb":""}"#, "")).is_err());
+}
+
+#[test]
+fn a_selector_is_kept_as_far_as_it_can_fit_a_node() {
+    for (count, kept) in [(1024, 1024), (1025, 1025), (50_000, 1025)] {
+        let spec = format!(r#","spec":{{"template":{{"spec":{{"nodeSelector":{{{}}}}}}}}}"#, many_labels(count));
+        assert_eq!(daemonsets(&daemonset("", &spec)).unwrap()[0].node_selector.len(), kept, "{count}");
+    }
+    let twice = r#","spec":{"template":{"spec":{"nodeSelector":{"a":"1","a":"2"}}}}"#;
+    assert_eq!(daemonsets(&daemonset("", twice)).unwrap_err().cause, OTHER);
+}
+
+#[test]
+fn a_node_of_more_labels_than_any_has_is_an_error() {
+    let read = |count: usize| {
+        let metadata = format!(r#"{{"name":"n","labels":{{{}}}}}"#, many_labels(count));
+        let json = format!(r#"{{"kind":"Node","metadata":{metadata}}}"#);
+        let node = objects::read_one::<Node>(json.as_bytes()).map_err(|e| e.to_string())?;
+        Ok(node.labels_of("n").map(|labels| labels.len()))
+    };
+    assert_eq!(read(1024), Ok(Some(1024)));
+    assert!(read(1025).is_err_and(|e: String| e.contains("more than 1024 labels")));
+    let array = br#"["Node",{"name":"n"}]"#;
+    assert!(objects::read_one::<Node>(&array[..]).is_err());
+}
+
+#[test]
+fn arrays_are_no_objects_in_pods_either() {
+    for (rest, is_accepted) in [
+        (r#""ownerReferences":[{"uid":"u","controller":true}]},"status":{"conditions":[]}"#, true),
+        (r#""ownerReferences":[["u",true]]},"status":{}"#, false),
+        (r#""ownerReferences":{"uid":"u"}},"status":{}"#, false),
+        (r#""deletionTimestamp":""},"status":{}"#, false),
+        (r#""deletionTimestamp":[]},"status":{}"#, false),
+        (r#""x":1},"status":["Running",null]"#, false),
+        (r#""x":1},"status":{"conditions":[["Ready","True"]]}"#, false),
+        (r#""x":1},"spec":["n"]"#, false),
+    ] {
+        let json = format!(r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p",{rest}}}]}}"#);
+        assert_eq!(
+            pods(&json).map(|_| ()).map_err(|problem| problem.cause),
+            if is_accepted { Ok(()) } else { Err(OTHER.to_owned()) },
+            "{rest}"
+        );
+    }
+}
+
+#[test]
+fn the_item_before_the_one_at_fault_is_told_to_insiders() {
+    let json = with_metadata_and_spec("", "");
+    let read = |json: String| {
+        let mut last = None;
+        let error = objects::read_list(json.as_bytes(), &mut |set: DaemonSet| last = Some(set.title())).unwrap_err();
+        unreadable("list", last.as_deref(), error)
+    };
+    let large = read(json.replace("}]}", &format!(r#"}},{{"x":"{}"}}]}}"#, "x".repeat(LARGEST_OBJECT))));
+    assert!(!large.cause.contains("n/d"), "{large:?}");
+    assert_eq!(large.words.as_deref(), Some("after DaemonSet n/d"));
+    let other = read(json.replace("}]}", "},5]}"));
+    assert_eq!(other.cause, OTHER);
+    assert!(other.words.unwrap().ends_with(", after DaemonSet n/d"));
+    let first = read(format!(r#"{{"kind":"DaemonSetList","items":[{{"x":"{}"}}]}}"#, "x".repeat(LARGEST_OBJECT)));
+    assert_eq!(first.words, None);
 }
 
 /// Answers that are none, and the cause that is told; seeds of the fuzz target as well.
@@ -388,7 +500,7 @@ fn in_pieces_at_every_split() {
         let pieces = Pieces { bytes: json.as_bytes(), ends: vec![split], at: 0 };
         let (items, token) = list_from::<DaemonSet>(pieces).unwrap_or_else(|e| panic!("split at {split}: {e:?}"));
         assert!(token.is_some());
-        assert_eq!(items.into_iter().map(verdict::DaemonSet::from).collect::<Vec<_>>(), whole, "split at {split}");
+        assert_eq!(items.into_iter().map(with_all_labels).collect::<Vec<_>>(), whole, "split at {split}");
     }
 }
 
@@ -467,7 +579,7 @@ fn size_is_bounded_for_each_object_not_for_the_list() {
 #[test]
 fn a_node_is_bounded_as_well() {
     let long = format!(r#"{{"kind":"Node","x":"{}"}}"#, "x".repeat(LARGEST_OBJECT));
-    let error = objects::read_one::<Node>(long.as_bytes()).map(drop).map_err(|e| unreadable("node n", e).cause);
+    let error = objects::read_one::<Node>(long.as_bytes()).map(drop).map_err(|e| unreadable("node n", None, e).cause);
     assert_eq!(error, Err(format!("node n: the answer is refused: an object of more than {LARGEST_OBJECT} bytes")));
 }
 

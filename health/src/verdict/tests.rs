@@ -146,6 +146,12 @@ fn filters() {
 }
 
 #[test]
+fn a_filter_names_the_keys_of_both_lists() {
+    let filter = Filter { include: vec![label("a=1")], exclude: vec![label("b=")], ..Filter::default() };
+    assert_eq!(["a", "b", "c", "1", ""].map(|key| filter.names(key)), [true, true, false, false, false]);
+}
+
+#[test]
 fn those_that_wait_come_first_in_a_fixed_order() {
     let mut elsewhere = set("b");
     elsewhere.node_selector = labels("disk=ssd");
