@@ -641,7 +641,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "no binary at")]
     fn a_missing_file_is_named() {
-        Program::new("/nowhere/lock");
+        Program::new("/nowhere/no-such-program");
     }
 
     #[test]
