@@ -48,7 +48,8 @@ pub struct Load {
     request: Vec<u8>,
     /// Bytes of an answer; all are alike but for their date.
     answer: usize,
-    /// Connections opened so far.
+    /// The number of the address that connections come from now, and how many have come from it.
+    source: usize,
     opened: usize,
 }
 
@@ -81,11 +82,13 @@ impl Load {
         if !raw.starts_with(STATUS_LINE) {
             return Err(format!("GET {path} of {target}: status {status}, expected 200"));
         }
-        Ok(Load { target, style, request: request.bytes(&target.to_string()), answer: raw.len(), opened: 0 })
+        Ok(Load { target, style, request: request.bytes(&target.to_string()), answer: raw.len(), source: 0, opened: 0 })
     }
 
-    /// Keeps it up for so long.
+    /// Keeps it up for so long; from another address than before, because the server may not have
+    /// noticed yet that the last connections have ended, and admits so many of one address.
     pub fn run(&mut self, length: Duration) -> Result<Outcome, String> {
+        self.next_source();
         self.drive(length).map_err(|e| format!("load on {}: {e}", self.target))
     }
 
@@ -172,20 +175,27 @@ impl Load {
         // It ends by a reset, but only after the answer and the server's own end have been read. What
         // ends so does not linger: neither ports nor the kernel's tables run out within a round.
         socket.set_linger(Some(Duration::ZERO))?;
-        socket.bind(&SocketAddr::new(self.source(), 0).into())?;
+        socket.bind(&SocketAddr::new(self.address(), 0).into())?;
         socket.connect(&self.target.into())?;
         let mut stream = TcpStream::from(socket);
         stream.write_all(&self.request)?;
         stream.set_nonblocking(true)?;
         epoll::add(poll, &stream, epoll::EventData::new_u64(place as u64), epoll::EventFlags::IN)?;
         self.opened += 1;
+        if self.opened == FROM_ONE_ADDRESS {
+            self.next_source();
+        }
         Ok(Lane { stream, since, received: 0 })
     }
 
+    fn next_source(&mut self) {
+        (self.source, self.opened) = (self.source + 1, 0);
+    }
+
     /// 127.2.0.1, then 127.2.0.2, and so on.
-    fn source(&self) -> IpAddr {
-        let number = self.opened / FROM_ONE_ADDRESS;
-        Ipv4Addr::new(127, 2, (number / 250 % 250) as u8, (number % 250 + 1) as u8).into()
+    fn address(&self) -> IpAddr {
+        let [.., high, low] = self.source.to_be_bytes();
+        Ipv4Addr::new(127, 2, high, low).into()
     }
 }
 

@@ -29,22 +29,6 @@ const PARTS: &[(&str, Part)] = &[("http", http::run), ("attack", attack::run)];
 
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/RESULTS.md");
 
-const HELP: &str = "\
-Measures the programs and prints tables.
-
-  scripts/bench.sh [PART...] [--write] [--rounds N] [--seconds N]
-
-Parts; all of them where none is named:
-  http     requests a second and CPU for each request, beside a plain tiny_http::Server
-  attack   how long an honest client waits while lock is attacked
-
-  --write        also keeps the tables in bench/RESULTS.md
-  --rounds N     pairs of rounds in http (default 10)
-  --seconds N    length of a round in http (default 1) or of an attack (default 10)
-
-Exit codes: 0 all promises kept, 1 one is not (or it could not be measured), 2 bad arguments
-";
-
 const BROKEN: u8 = 1;
 const BAD_ARGUMENTS: u8 = 2;
 
@@ -69,14 +53,11 @@ struct Command {
 
 fn main() -> ExitCode {
     children::end_on_panic();
-    let mut arguments = Arguments::from_env();
-    if arguments.contains(["-h", "--help"]) {
-        print!("{HELP}");
-        return ExitCode::SUCCESS;
-    }
-    let command = match parse(arguments) {
+    let command = match parse(Arguments::from_env()) {
         Ok(command) => command,
-        Err(error) => return failed(&[error], BAD_ARGUMENTS),
+        Err(error) => {
+            return failed(&[error, "scripts/bench.sh --help says what is accepted".to_owned()], BAD_ARGUMENTS);
+        }
     };
     match run(&command) {
         Ok(broken) if broken.is_empty() => ExitCode::SUCCESS,
@@ -93,23 +74,29 @@ fn failed(lines: &[String], code: u8) -> ExitCode {
 }
 
 fn parse(mut arguments: Arguments) -> Result<Command, String> {
-    let number = |text: &str| match text.parse::<u64>() {
-        Ok(number) if number > 0 => Ok(number),
-        _ => Err("a whole number, at least 1, is accepted"),
-    };
-    let text = |error: pico_args::Error| error.to_string();
-    let path = |text: &str| Ok::<_, String>(PathBuf::from(text));
     let options = Options {
-        lock: arguments.value_from_fn("--lock", path).map_err(text)?,
-        plain: arguments.value_from_fn("--plain", path).map_err(text)?,
-        rounds: arguments.opt_value_from_fn("--rounds", number).map_err(text)?.unwrap_or(10) as usize,
-        seconds: arguments.opt_value_from_fn("--seconds", number).map_err(text)?.map(Duration::from_secs),
+        lock: path(&mut arguments, "--lock")?,
+        plain: path(&mut arguments, "--plain")?,
+        rounds: number(&mut arguments, "--rounds")?.unwrap_or(10) as usize,
+        seconds: number(&mut arguments, "--seconds")?.map(|seconds| Duration::from_secs(seconds.into())),
     };
     let write = arguments.contains("--write");
-    let named =
-        arguments.finish().into_iter().map(|name| part(&name.to_string_lossy())).collect::<Result<Vec<_>, _>>()?;
+    let named = arguments.finish();
+    let named = named.iter().map(|name| part(&name.to_string_lossy())).collect::<Result<Vec<_>, _>>()?;
     let parts = if named.is_empty() { PARTS.to_vec() } else { named };
     Ok(Command { parts, write, options })
+}
+
+fn path(arguments: &mut Arguments, name: &'static str) -> Result<PathBuf, String> {
+    arguments.value_from_str(name).map_err(|error| format!("{name}: {error}"))
+}
+
+fn number(arguments: &mut Arguments, name: &'static str) -> Result<Option<u32>, String> {
+    let number = arguments.opt_value_from_str(name).map_err(|error| format!("{name}: {error}"))?;
+    match number {
+        Some(0) => Err(format!("{name}: 0 is not accepted; accepted: whole numbers from 1")),
+        number => Ok(number),
+    }
 }
 
 fn part(name: &str) -> Result<(&'static str, Part), String> {
