@@ -28,10 +28,8 @@ target=x86_64-unknown-linux-musl
 # First, because it also brings the target.
 scripts/build.sh lock >&2
 
-# The plain server is built with lock's flags and profile, so that the two differ by their code alone:
-# see scripts/build.sh.
-export CC_x86_64_unknown_linux_musl=cc
-export RUSTFLAGS="-C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,-T,scripts/static.ld"
+# The plain server is built with lock's flags and profile, so that the two differ by their code alone.
+. scripts/flags.sh
 cargo build --quiet --locked --release --target "$target" -p bench
 built="${CARGO_TARGET_DIR:-target}/$target/release"
 

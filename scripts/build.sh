@@ -37,10 +37,7 @@ if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
     rustup target add "$target" || fail "cannot add the target $target"
 fi
 
-# The C compiler of the system does for ring: it needs no C library.
-export CC_x86_64_unknown_linux_musl=cc
-# Relocations packed into a bitmap, and no tables for unwinding: see DESIGN.md, "Sizes".
-export RUSTFLAGS="-C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,-T,scripts/static.ld"
+. scripts/flags.sh
 
 target_dir=${CARGO_TARGET_DIR:-target}
 mkdir -p "$out"

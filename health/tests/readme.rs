@@ -7,7 +7,7 @@ use serde_json::Value;
 use testkit::api::Api;
 use testkit::http::{Reply, Request};
 use testkit::program::{Program, Running};
-use testkit::readme::{same_rows, section};
+use testkit::readme::{described, same_rows, section};
 use testkit::{CEILING, eventually};
 
 #[test]
@@ -36,19 +36,6 @@ fn judged() -> (Running, Api) {
 
 fn get(health: &mut Running, path: &str) -> Reply {
     Request::get(path).send(health.addr(), CEILING).unwrap_or_else(|e| panic!("{path}: {e}\n{health}"))
-}
-
-/// One row for each metric that is served, with the labels of its samples.
-fn described(program: &str, metrics: &str) -> Vec<String> {
-    let row = |line: &str| {
-        let (name, help) = line.strip_prefix("# HELP ")?.split_once(' ')?;
-        let kind = metrics.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} ")))?;
-        let sample = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
-        let labels = sample.unwrap_or_default().split('}').next()?.split(',').filter_map(|label| label.split_once('='));
-        let labels: Vec<_> = labels.map(|(label, _)| format!("`{label}`")).collect();
-        Some(format!("| {program} | `{name}` | {kind} | {} | {help} |", labels.join(", ")))
-    };
-    metrics.lines().filter_map(row).collect()
 }
 
 #[test]

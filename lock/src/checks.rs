@@ -30,14 +30,13 @@ pub fn start(checks: Checks, shared: Arc<Shared>) -> Result<(), String> {
     if checks.endpoints.is_empty() {
         return Ok(());
     }
-    let rounds = Rounds { caller: Caller::new("lock"), ca_file: checks.ca_file.clone(), checks, shared, last: None };
+    let rounds = Rounds { caller: Caller::new("lock"), checks, shared, last: None };
     let thread = thread::Builder::new().name("checks".to_owned()).stack_size(STACK).spawn(move || rounds.run());
     thread.map(drop).map_err(|e| format!("cannot start the thread of the checks: {e}"))
 }
 
 struct Rounds {
     caller: Caller,
-    ca_file: Option<PathBuf>,
     checks: Checks,
     shared: Arc<Shared>,
     /// What was logged last: each endpoint's result and the verdict.
@@ -71,7 +70,7 @@ impl Rounds {
     /// A certificate authority's file may have been replaced since the last round.
     fn round(&mut self) -> Vec<Checked> {
         let trusted = |file: &PathBuf| Trust::read(file).map(|trust| self.caller.clone().with_trust(trust));
-        let secure = self.ca_file.as_ref().map_or_else(|| Ok(self.caller.clone()), trusted);
+        let secure = self.checks.ca_file.as_ref().map_or_else(|| Ok(self.caller.clone()), trusted);
         let (plain, secure, timeout) = (&self.caller, secure.as_ref(), self.checks.timeout);
         thread::scope(|scope| {
             let begin = |endpoint| {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use testkit::CEILING;
 use testkit::http::Request;
 use testkit::program::{Program, Running};
-use testkit::readme::{code, rows, same_rows, section};
+use testkit::readme::{code, described, rows, same_rows, section};
 
 fn lock(arguments: &[&str]) -> Running {
     Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0"]).args(arguments).start()
@@ -24,19 +24,6 @@ fn exit_codes() {
     let row = |(code, meaning): &(u8, &str)| format!("| lock | {code} | {meaning} |");
     let expected: Vec<_> = lock::PROGRAM.exit_codes.iter().map(row).collect();
     same_rows("## Exit codes", "| lock |", &expected);
-}
-
-/// One row for each metric that is served, with the labels of its samples.
-fn described(program: &str, metrics: &str) -> Vec<String> {
-    let row = |line: &str| {
-        let (name, help) = line.strip_prefix("# HELP ")?.split_once(' ')?;
-        let kind = metrics.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} ")))?;
-        let sample = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
-        let labels = sample.unwrap_or_default().split('}').next()?.split(',').filter_map(|label| label.split_once('='));
-        let labels: Vec<_> = labels.map(|(label, _)| format!("`{label}`")).collect();
-        Some(format!("| {program} | `{name}` | {kind} | {} | {help} |", labels.join(", ")))
-    };
-    metrics.lines().filter_map(row).collect()
 }
 
 #[test]

@@ -33,6 +33,19 @@ pub fn same_rows(heading: &str, start: &str, expected: &[String]) {
     assert_eq!(rows(heading, start), expected, "README.md, {heading}: the rows have to be\n{}\n", expected.join("\n"));
 }
 
+/// One row for each metric in a Prometheus text, with the labels of its samples.
+pub fn described(program: &str, metrics: &str) -> Vec<String> {
+    let row = |line: &str| {
+        let (name, help) = line.strip_prefix("# HELP ")?.split_once(' ')?;
+        let kind = metrics.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} ")))?;
+        let sample = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+        let labels = sample.unwrap_or_default().split('}').next()?.split(',').filter_map(|label| label.split_once('='));
+        let labels: Vec<_> = labels.map(|(label, _)| format!("`{label}`")).collect();
+        Some(format!("| {program} | `{name}` | {kind} | {} | {help} |", labels.join(", ")))
+    };
+    metrics.lines().filter_map(row).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
