@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use ureq::config::Config;
 use ureq::http::Uri;
+use ureq::typestate::WithoutBody;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as UreqResolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, BodyReader, Error, Timeout};
+use ureq::{Agent, BodyReader, Error, RequestBuilder, Timeout};
 
 use crate::resolve::{Resolver, Unresolved};
 use crate::text::one_line;
@@ -55,6 +56,9 @@ impl Patience {
     }
 }
 
+/// The library's own way to begin a request of one method.
+type Method = fn(&Agent, String) -> RequestBuilder<WithoutBody>;
+
 /// What all calls of one caller have in common.
 #[derive(Clone)]
 pub struct Caller {
@@ -68,6 +72,8 @@ pub struct Caller {
 pub struct Reply {
     /// 100 to 999.
     pub status: u16,
+    /// A server of this project answered (`Server: psl`). Not proof of anything: whoever answers may say so.
+    pub is_ours: bool,
     /// `Retry-After` in whole seconds; its other form, a date, is not taken.
     pub retry_after: Option<Duration>,
     /// The body; its errors are explained by [`Failure::from`].
@@ -136,12 +142,20 @@ impl Caller {
     }
 
     /// Sends a GET with these headers and reads the answer's head.
-    ///
+    pub fn get(&self, url: &Url, headers: &[(&str, &str)], patience: Patience) -> Result<Reply, Failure> {
+        self.call(Agent::get, url, headers, patience)
+    }
+
+    /// The same with DELETE.
+    pub fn delete(&self, url: &Url, headers: &[(&str, &str)], patience: Patience) -> Result<Reply, Failure> {
+        self.call(Agent::delete, url, headers, patience)
+    }
+
     /// The addresses of a name are tried in turn until one is reached, each with its share of the
     /// time that is left. One that was reached is never followed by another: the request may have
     /// done its work there already.
     #[expect(clippy::disallowed_methods, reason = "the edge that waits for the network")]
-    pub fn get(&self, url: &Url, headers: &[(&str, &str)], patience: Patience) -> Result<Reply, Failure> {
+    fn call(&self, method: Method, url: &Url, headers: &[(&str, &str)], patience: Patience) -> Result<Reply, Failure> {
         let start = Instant::now();
         let mut addresses = self.resolver.resolve(&url.host, patience.reach).map_err(Failure::Unresolved)?;
         addresses.truncate(MOST_ADDRESSES);
@@ -149,7 +163,7 @@ impl Caller {
         for (ip, untried) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
             let left = |of: Duration| of.saturating_sub(start.elapsed());
             let patience = Patience { reach: left(patience.reach) / untried, whole: left(patience.whole), ..patience };
-            match self.get_at(*ip, url, headers, patience) {
+            match self.call_at(*ip, method, url, headers, patience) {
                 Err(Failure::Refused) => refused = true,
                 Err(Failure::NoRoute) => {}
                 reached => return reached,
@@ -159,7 +173,14 @@ impl Caller {
         Err(if refused { Failure::Refused } else { Failure::NoRoute })
     }
 
-    fn get_at(&self, ip: IpAddr, url: &Url, headers: &[(&str, &str)], patience: Patience) -> Result<Reply, Failure> {
+    fn call_at(
+        &self,
+        ip: IpAddr,
+        method: Method,
+        url: &Url,
+        headers: &[(&str, &str)],
+        patience: Patience,
+    ) -> Result<Reply, Failure> {
         // Zero would mean "no bound" to some of the library's time-outs.
         let bound = |of: Duration| of.clamp(Duration::from_millis(1), LONGEST);
         let reach = bound(patience.reach);
@@ -172,13 +193,16 @@ impl Caller {
             .timeout_global(Some(bound(patience.whole).max(reach + HAIR)))
             .build();
         let known = Known(SocketAddr::new(ip, url.port));
-        let mut request = Agent::with_parts(config, DefaultConnector::new(), known).get(url.to_request());
+        let agent = Agent::with_parts(config, DefaultConnector::new(), known);
+        let mut request = method(&agent, url.to_request());
         for (name, value) in headers.iter().chain(&[("connection", "close")]) {
             request = request.header(*name, *value);
         }
         let response = request.call().map_err(Failure::from)?;
-        let retry_after = response.headers().get("retry-after").and_then(|value| seconds(value.as_bytes()));
-        Ok(Reply { status: response.status().as_u16(), retry_after, body: response.into_body().into_reader() })
+        let header = |name| response.headers().get(name).map(|value| value.as_bytes());
+        let (status, retry_after) = (response.status().as_u16(), header("retry-after").and_then(seconds));
+        let is_ours = header("server") == Some(b"psl");
+        Ok(Reply { status, is_ours, retry_after, body: response.into_body().into_reader() })
     }
 
     #[cfg(feature = "tls")]
@@ -344,18 +368,54 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_longest_patience_is_no_panic() {
+    /// The reply to one request, and what the server read of it.
+    fn answered(answer: &'static str, call: impl Fn(&Caller, &Url) -> Result<Reply, Failure>) -> (Reply, String) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let _ = stream.read(&mut [0; 4096]).unwrap();
-            stream.write_all(b"HTTP/1.1 423 Locked\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\nno").unwrap();
+            let mut buffer = [0; 4096];
+            let length = stream.read(&mut buffer).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8_lossy(&buffer[..length]).into_owned()
         });
-        let reply = Caller::new("test").get(&url("localhost", port), &[], Patience::of(Duration::MAX)).unwrap();
+        let reply = call(&Caller::new("test"), &url("localhost", port)).unwrap();
+        (reply, server.join().unwrap())
+    }
+
+    #[test]
+    fn the_longest_patience_is_no_panic() {
+        let answer = "HTTP/1.1 423 Locked\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\nno";
+        let (reply, seen) = answered(answer, |caller, url| caller.get(url, &[], Patience::of(Duration::MAX)));
         assert_eq!((reply.status, reply.retry_after), (423, Some(Duration::from_secs(7))));
         assert_eq!(reply.text(2), Ok("no".to_owned()));
-        server.join().unwrap();
+        assert!(seen.starts_with("GET / HTTP/1.1\r\n"), "{seen}");
+    }
+
+    #[test]
+    fn a_delete_has_no_body() {
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        let patience = Patience::of(Duration::from_secs(20));
+        let (reply, seen) = answered(answer, |caller, url| caller.delete(url, &[("x-y", "z")], patience));
+        assert_eq!(reply.status, 200);
+        let lower = seen.to_lowercase();
+        assert!(seen.starts_with("DELETE / HTTP/1.1\r\n") && lower.contains("\r\nx-y: z\r\n"), "{seen}");
+        assert!(!lower.contains("content-length") && !lower.contains("transfer-encoding"), "{seen}");
+    }
+
+    #[test]
+    fn whose_answer_it_is() {
+        for (answer, expected) in [
+            ("HTTP/1.1 200 OK\r\nServer: psl\r\nContent-Length: 0\r\n\r\n", true),
+            ("HTTP/1.1 423 Locked\r\nserver: psl\r\nContent-Length: 0\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\nServer: envoy\r\nContent-Length: 0\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\nServer: pslx\r\nContent-Length: 0\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\nVia: psl\r\nContent-Length: 0\r\n\r\n", false),
+        ] {
+            let patience = Patience::of(Duration::from_secs(20));
+            let (reply, _) = answered(answer, |caller, url| caller.get(url, &[], patience));
+            assert_eq!(reply.is_ours, expected, "{answer}");
+        }
     }
 }

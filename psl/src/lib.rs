@@ -1,5 +1,5 @@
-//! What the three programs share, as a closed list: settings, durations, addresses, logging,
-//! signals, a little chance; and, where a program asks for the feature, serving HTTP (`serve`),
+//! What the three programs share, as a closed list: settings, durations, addresses, what
+//! init and lock say to each other (`holder`, `ready`), logging, signals, a little chance; and, where a program asks for the feature, serving HTTP (`serve`),
 //! calling HTTP (`call`) and HTTPS (`tls`).
 //!
 //! Nothing here knows of leases, gates or DaemonSets.
@@ -8,8 +8,10 @@ pub mod address;
 pub mod args;
 pub mod duration;
 pub mod end;
+pub mod holder;
 pub mod logging;
 pub mod random;
+pub mod ready;
 pub mod signals;
 pub mod stderr;
 pub mod text;
