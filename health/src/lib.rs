@@ -32,5 +32,5 @@ pub fn run() -> Result<u8, End> {
         Some(settings) => poll::start(settings, Arc::clone(&board)).map_err(End::Failed)?,
         None => log::info!("DaemonSets do not count, so the answer is always 200"),
     }
-    Err(End::Failed(serve::run(listener, move |request| http::answer(&board, request))))
+    Err(End::Failed(serve::run(listener, move |request, _| http::answer(&board, request))))
 }

@@ -17,7 +17,7 @@ use psl::url::Url;
 
 use crate::config::Checks;
 use crate::gate::{Checked, Verdict};
-use crate::state::Shared;
+use crate::shared::Shared;
 
 /// A TLS handshake was seen to touch 60 KiB; the rest is address space, not memory.
 const STACK: usize = 256 * 1024;
@@ -53,11 +53,10 @@ impl Rounds {
             let pause = if passed { self.checks.pause_passed } else { self.checks.pause_failed };
             // A pause beyond the clock is none that anybody sees the end of.
             let next = now.checked_add(pause).unwrap_or(now + Duration::from_secs(3600 * 24 * 365));
-            let overridden_at = {
-                let mut state = self.shared.lock();
-                state.gate.round(results.clone(), now, next);
-                state.gate.overridden_at()
-            };
+            let overridden_at = self.shared.with(now, |state| {
+                state.round(results.clone(), now, next);
+                state.gate().overridden_at()
+            });
             self.report(results, now);
             if let Some(at) = overridden_at.filter(|at| (now..next).contains(at)) {
                 thread::sleep(at - now);
@@ -103,7 +102,7 @@ impl Rounds {
     }
 
     fn report_verdict(&mut self, now: Instant) {
-        let verdict = self.shared.lock().gate.verdict(now);
+        let verdict = self.shared.with(now, |state| state.gate().verdict(now));
         let Some((_, before)) = &mut self.last else { return };
         if *before == verdict {
             return;

@@ -131,6 +131,22 @@ const NODE: Setting = setting!(
     "none",
     "the node that this lock serves; a request with another `?node=` gets 421"
 );
+const STATE_FILE: Setting = setting!(
+    Some("--state-file"),
+    &["PSL_STATE_FILE"],
+    "FILE",
+    Value,
+    "none",
+    "where leases and line outlive a restart of the container; best in a memory-backed volume. A file of another boot is not used"
+);
+const READY_PERIOD: Setting = setting!(
+    Some("--ready-period"),
+    &["PSL_READY_PERIOD"],
+    "DURATION",
+    Value,
+    "500ms",
+    "the longest pause between two looks at a lease's `ready` port; the first ones come sooner"
+);
 /// Not a setting of ours, but every TLS client's; read where `--ca-file` is not given.
 const SSL_CERT_FILE: Setting =
     setting!(None, &["SSL_CERT_FILE"], "FILE", Value, "none", "CA certificates (PEM) where `--ca-file` is not given");
@@ -153,6 +169,8 @@ pub const PROGRAM: Program = Program {
         MAX_HOLD,
         CA_FILE,
         NODE,
+        STATE_FILE,
+        READY_PERIOD,
         SSL_CERT_FILE,
         LOG_FORMAT,
         LOG,
@@ -162,7 +180,8 @@ pub const PROGRAM: Program = Program {
         (1, "failed at run time, such as a port that is taken"),
         (2, "bad configuration"),
     ],
-    notes: "Requests: GET or POST / takes a lease (?duration=, ?node=); GET /livez, /readyz, /metrics, /state.\n\
+    notes: "Requests: GET or POST / takes a lease (?holder=, ?duration=, ?ready=, ?wait=, ?node=); DELETE /?holder= gives it\n\
+        or the place in line back; GET /livez, /readyz, /metrics, /state.\n\
         Durations are whole seconds or 500ms, 1.5s, 1m30s, 2h; more than zero unless 0 is named above.\n",
 };
 
@@ -179,6 +198,10 @@ pub struct Config {
     pub rules: Rules,
     /// What must be up.
     pub checks: Checks,
+    /// Where leases and line outlive the process.
+    pub state_file: Option<PathBuf>,
+    /// The longest pause between two looks at a port.
+    pub ready_period: Duration,
     /// How to log.
     pub logging: logging::Settings,
 }
@@ -248,6 +271,8 @@ impl Config {
             locks: given.value(&LOCKS, Locks::parse).unwrap_or(Locks::Count(1)),
             rules: rules(&mut given),
             checks: checks(&mut given),
+            state_file: given.value(&STATE_FILE, |text| Ok::<_, fmt::Error>(PathBuf::from(text))),
+            ready_period: given.value(&READY_PERIOD, parse_nonzero).unwrap_or(Duration::from_millis(500)),
             logging: logging::Settings::take(&mut given),
         };
         given.finish().map(|()| config)

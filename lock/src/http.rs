@@ -7,22 +7,28 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{Level, debug, log};
+use log::{debug, info, log};
 use percent_encoding::percent_decode_str;
 use psl::duration::{self, Text};
-use psl::serve::{Answer, Method, Request, Route, dispatch};
+use psl::ready::Ready;
+use psl::serve::{Answer, Client, Method, Reply, Request, Route, dispatch};
 use psl::text::{one_line, shown};
+use psl::holder;
 use serde::Serialize;
 
+use crate::book::{GivenUp, Refusal};
 use crate::config::Rules;
-use crate::state::{Ask, Counted, Outcome, Shared};
+use crate::lease::Id;
+use crate::prober::Prober;
+use crate::shared::{Shared, level_of, named, rounded};
+use crate::state::{Ask, Counted, Outcome};
 use crate::view;
 
 /// What answers requests.
-#[derive(Debug)]
 pub struct Service {
     rules: Rules,
     shared: Arc<Shared>,
+    prober: Prober,
 }
 
 /// A parameter that is not understood.
@@ -31,57 +37,115 @@ pub struct Invalid(String);
 
 impl Service {
     /// Answers from this state by these rules.
-    pub fn new(rules: Rules, shared: Arc<Shared>) -> Service {
-        Service { rules, shared }
+    pub fn new(rules: Rules, shared: Arc<Shared>, prober: Prober) -> Service {
+        Service { rules, shared, prober }
     }
 
     /// The answer to a request that came now.
-    pub fn answer(&self, request: &Request, now: Instant) -> Answer {
+    pub fn answer(&self, request: &Request, client: &Client, now: Instant) -> Reply {
         let get = &[Method::Get];
+        let root = &[Method::Get, Method::Post, Method::Delete];
         dispatch(
             request,
             &[
-                Route { path: "/", methods: &[Method::Get, Method::Post], answer: &|request| self.lease(request, now) },
-                Route { path: "/metrics", methods: get, answer: &|_| self.metrics(now) },
-                Route { path: "/state", methods: get, answer: &|_| self.state(now) },
+                Route { path: "/", methods: root, answer: &|request| self.root(request, client, now) },
+                Route { path: "/metrics", methods: get, answer: &|_| self.metrics(now).into() },
+                Route { path: "/state", methods: get, answer: &|request| self.state(request, now).into() },
             ],
         )
     }
 
     fn metrics(&self, now: Instant) -> Answer {
-        let view = self.shared.lock().view(now, 0);
+        let view = self.shared.with(now, |state| state.view(now, 0));
         view::metrics(&view, now)
     }
 
-    fn state(&self, now: Instant) -> Answer {
-        let view = self.shared.lock().view(now, view::LISTED);
-        view::state(&view, &self.rules, now)
+    fn state(&self, request: &Request, now: Instant) -> Answer {
+        let view = self.shared.with(now, |state| state.view(now, view::LISTED));
+        view::state(&view, &self.rules, request.peer.is_loopback(), now)
     }
 
-    fn lease(&self, request: &Request, now: Instant) -> Answer {
-        let ask = match ask(&request.query) {
-            Ok(ask) => ask,
+    fn root(&self, request: &Request, client: &Client, now: Instant) -> Reply {
+        let is_question = request.method != Method::Delete;
+        match ask(request) {
+            Ok(ask) if is_question => self.lease(&ask, request, client, now),
+            Ok(ask) => self.give_up(&ask, request, now).into(),
             Err(Invalid(why)) => {
-                self.shared.lock().count(Counted::Invalid);
-                return Answer::error(400, "invalid_parameter", &why, request.json);
+                if is_question {
+                    self.shared.with(now, |state| state.count(Counted::Invalid));
+                }
+                Answer::error(400, "invalid_parameter", &why, request.json).into()
             }
+        }
+    }
+
+    fn lease(&self, ask: &Ask, request: &Request, client: &Client, now: Instant) -> Reply {
+        let hold = ask.wait.and_then(|_| client.hold());
+        let ask = &Ask { wait: ask.wait.filter(|_| hold.is_some()), ..ask.clone() };
+        let Some(outcome) = self.shared.ask(ask, &self.rules, hold.as_ref(), now) else {
+            debug!(holder = named(ask.holder.as_deref()), peer:% = ask.address; "a held client has gone");
+            // Nobody reads this.
+            return Answer::error(423, "gone", "the client has gone", request.json).into();
         };
-        let outcome = self.shared.lock().ask(&ask, &self.rules, now);
-        log(&outcome, request);
-        answer(&outcome, request.json)
+        let watch = match &outcome {
+            Outcome::Granted { id, .. } | Outcome::Again { id, .. } => self.first_look(*id),
+            _ => None,
+        };
+        self.shared.keep();
+        log(&outcome, ask, watch);
+        let reply = Reply::from(answer(&outcome, request.json));
+        match outcome {
+            Outcome::Granted { id, .. } => {
+                let (shared, holder, peer) = (Arc::clone(&self.shared), ask.holder.clone(), ask.address);
+                reply.or_else(move || undo(&shared, id, holder.as_deref(), peer))
+            }
+            _ => reply,
+        }
+    }
+
+    /// Whether the lease's port tells anything; nothing where it is not asked now.
+    #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock after a look")]
+    fn first_look(&self, id: Id) -> Option<bool> {
+        let target = self.shared.with(Instant::now(), |state| state.book.first_look(id))?;
+        let is_open = self.prober.first_look(&target);
+        let now = Instant::now();
+        Some(self.shared.with(now, |state| state.first_looked(&target, is_open, now)))
+    }
+
+    fn give_up(&self, ask: &Ask, request: &Request, now: Instant) -> Answer {
+        let Some(holder) = ask.holder.as_deref() else {
+            let why = "holder: missing; DELETE takes ?holder=ID";
+            return Answer::error(400, "invalid_parameter", why, request.json);
+        };
+        let given_up = self.shared.with(now, |state| state.give_up(holder, ask.address, now));
+        self.shared.keep();
+        if given_up == GivenUp::Place {
+            info!(holder, peer:% = ask.address; "place in line given up");
+        }
+        given_up_answer(given_up, request.json)
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the edge that reads the clock after a failed write")]
+fn undo(shared: &Shared, id: Id, holder: Option<&str>, peer: std::net::IpAddr) {
+    info!(holder = named(holder), peer:%; "the answer could not be sent: the lease is given back");
+    let now = Instant::now();
+    shared.with(now, |state| state.undo(id, now));
+}
+
 /// Reads the parameters that are known and ignores the others.
-pub fn ask(query: &str) -> Result<Ask, Invalid> {
-    let mut ask = Ask::default();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+pub fn ask(request: &Request) -> Result<Ask, Invalid> {
+    let address = request.peer;
+    let mut ask = Ask { address, holder: None, duration: None, ready: None, wait: None, node: None };
+    for pair in request.query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = percent_decode_str(name).decode_utf8_lossy();
+        let parse_duration = |text: &str| duration::parse(text).map_err(|e| e.to_string());
         match name.as_ref() {
-            "duration" => {
-                once(&mut ask.duration, &name, value, |text| duration::parse(text).map_err(|e| e.to_string()))?;
-            }
+            "holder" => once(&mut ask.holder, &name, value, |text| holder::parse(text).map_err(str::to_owned))?,
+            "duration" => once(&mut ask.duration, &name, value, parse_duration)?,
+            "ready" => once(&mut ask.ready, &name, value, |text| Ready::parse(text).map_err(str::to_owned))?,
+            "wait" => once(&mut ask.wait, &name, value, parse_duration)?,
             "node" => once(&mut ask.node, &name, value, |text| match text.len() {
                 1..=253 => Ok(text.to_owned()),
                 _ => Err("the name of a node".to_owned()),
@@ -89,6 +153,8 @@ pub fn ask(query: &str) -> Result<Ask, Invalid> {
             _ => {}
         }
     }
+    // No time to wait, or nobody to wait for, is none.
+    ask.wait = ask.wait.filter(|wait| !wait.is_zero() && ask.holder.is_some());
     Ok(ask)
 }
 
@@ -110,23 +176,43 @@ fn once<T>(
 /// The one place where an outcome becomes a status and a body.
 pub fn answer(outcome: &Outcome, json: bool) -> Answer {
     match outcome {
-        Outcome::Granted { duration, is_cut, is_overridden } => {
+        Outcome::Granted { duration, is_cut, is_overridden, .. } => {
             let cut = if *is_cut { ", the longest that this lock grants" } else { "" };
             let overridden =
                 if *is_overridden { "; the checks fail, but have held starts back for long enough" } else { "" };
             let reason = format!("for {}{cut}{overridden}", Text(*duration));
-            told(200, &reason, None, Some(*duration), json)
+            granted(&reason, Some(*duration), json)
         }
-        Outcome::Free => told(200, "a slot is free; a duration of 0 takes none", None, None, json),
-        Outcome::Busy { free_in, .. } => told(423, "all slots are taken", Some(*free_in), None, json),
-        Outcome::GateClosed { reasons, next_round_in, .. } => {
-            let reason = format!("waiting for {}", reasons.join("\nwaiting for "));
-            told(423, &reason, Some(*next_round_in), None, json)
+        Outcome::Again { remaining, .. } => {
+            let reason = format!("the lease that this holder has, for {} more", Text(rounded(*remaining)));
+            granted(&reason, Some(*remaining), json)
+        }
+        Outcome::Free => granted("a slot is free; a duration of 0 takes none", None, json),
+        Outcome::Busy { refusal, .. } => refused("all slots are taken", refusal, json),
+        // A request is held back inside of what asks; nobody is answered so.
+        Outcome::Held { .. } => Answer::error(500, "held", "held back", json),
+        Outcome::GateClosed { reasons, refusal, .. } => {
+            refused(&format!("waiting for {}", reasons.join("\nwaiting for ")), refusal, json)
         }
         Outcome::Misdirected { asks_for, serves } => {
             let why = format!("this lock serves node {serves}, the request comes from node {}", one_line(asks_for));
             Answer::error(421, "misdirected", &why, json)
         }
+    }
+}
+
+fn given_up_answer(given_up: GivenUp, json: bool) -> Answer {
+    let what = match given_up {
+        GivenUp::Lease => "lease",
+        GivenUp::Place => "place",
+        GivenUp::Nothing => {
+            let why = "this holder has neither a lease nor a place in line, or asked from another address last";
+            return Answer::error(404, "no_such_holder", why, json);
+        }
+    };
+    match json {
+        true => Answer::json(200, serde_json::json!({ "released": what }).to_string()),
+        false => Answer::text(200, format!("Released\nthe {what} of this holder\n")),
     }
 }
 
@@ -140,44 +226,69 @@ struct Told<'a> {
     expires_in_seconds: Option<f64>,
 }
 
-fn told(status: u16, reason: &str, retry_after: Option<Duration>, expires_in: Option<Duration>, json: bool) -> Answer {
-    let granted = status == 200;
-    let retry_after_seconds = retry_after.map(whole_seconds);
-    let expires_in_seconds = expires_in.map(view::seconds);
-    let answer = if json {
-        let told = Told { granted, reason, retry_after_seconds, position: None, expires_in_seconds };
-        Answer::json(status, view::json(&told))
-    } else {
-        Answer::text(status, format!("{}\n{reason}\n", if granted { "Lock acquired" } else { "Locked" }))
-    };
-    match retry_after_seconds {
-        Some(seconds) => answer.with_header("Retry-After", seconds.to_string()),
-        None => answer,
+fn granted(reason: &str, expires_in: Option<Duration>, json: bool) -> Answer {
+    if !json {
+        return Answer::text(200, format!("Lock acquired\n{reason}\n"));
     }
+    let expires_in_seconds = expires_in.map(view::seconds);
+    Answer::json(200, view::json(&Told { granted: true, reason, retry_after_seconds: None, position: None, expires_in_seconds }))
 }
 
-/// `Retry-After` knows whole seconds alone: up, so that nobody comes too early, and at least 1.
-fn whole_seconds(duration: Duration) -> u64 {
-    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0)).max(1)
+fn refused(reason: &str, refusal: &Refusal, json: bool) -> Answer {
+    let Refusal { retry_after, position, free_in } = refusal;
+    let seconds = retry_after.as_secs();
+    let answer = if json {
+        let retry_after_seconds = Some(seconds);
+        Answer::json(423, view::json(&Told { granted: false, reason, retry_after_seconds, position: *position, expires_in_seconds: None }))
+    } else {
+        let place = match position {
+            Some(position) => format!("position {position} in line, a slot is expected in {}\n", Text(up(*free_in))),
+            None => String::new(),
+        };
+        Answer::text(423, format!("Locked\n{reason}\n{place}"))
+    };
+    answer.with_header("Retry-After", seconds.to_string())
 }
 
-/// Leases of no length at all would let one client fill the log; those of a second and more come
-/// no faster than the slots allow.
-fn level_of(duration: Duration) -> Level {
-    if duration < Duration::from_secs(1) { Level::Debug } else { Level::Info }
+/// Nobody plans by fractions of a second.
+fn up(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
 }
 
-fn log(outcome: &Outcome, request: &Request) {
-    let peer = request.peer;
+fn log(outcome: &Outcome, ask: &Ask, watch: Option<bool>) {
+    let (holder, peer) = (named(ask.holder.as_deref()), ask.address);
     match outcome {
-        Outcome::Granted { duration, is_overridden, .. } => {
-            log!(level_of(*duration), peer:%, duration:% = Text(*duration), overridden = *is_overridden; "lock acquired");
+        Outcome::Granted { duration, waited, is_overridden, .. } => {
+            let ready = watched(ask.ready.as_ref(), watch);
+            let (duration, waited) = (Text(*duration), Text(rounded(*waited)));
+            log!(level_of(duration.0), holder, peer:%, duration:%, waited:%, ready = ready.as_ref(), overridden = *is_overridden; "lock acquired");
         }
+        Outcome::Again { has_moved: true, .. } => {
+            let ready = watched(ask.ready.as_ref(), watch);
+            info!(holder, peer:%, ready = ready.as_ref(); "lease follows its holder to another address");
+        }
+        Outcome::Again { .. } => debug!(holder, peer:%; "lock acquired already"),
         Outcome::Free => debug!(peer:%; "probe: a slot is free"),
-        Outcome::Busy { free_in, .. } => debug!(peer:%, free_in:% = Text(*free_in); "locked: all slots are taken"),
-        Outcome::GateClosed { reasons, .. } => debug!(peer:%, reason = reasons.join("; "); "locked: checks fail"),
+        Outcome::Busy { refusal, .. } => {
+            let position = refusal.position.unwrap_or(0);
+            debug!(holder, peer:%, position, free_in:% = Text(rounded(refusal.free_in)); "locked: all slots are taken");
+        }
+        Outcome::Held { .. } => {}
+        Outcome::GateClosed { reasons, .. } => debug!(holder, peer:%, reason = reasons.join("; "); "locked: checks fail"),
         Outcome::Misdirected { asks_for, .. } => {
             debug!(peer:%, node = one_line(asks_for); "misdirected: another node's request");
         }
+    }
+}
+
+/// What ends a lease before its time, in a log line.
+fn watched(ready: Option<&Ready>, watch: Option<bool>) -> Cow<'static, str> {
+    match (ready, watch) {
+        (None, _) => "none".into(),
+        (Some(ready), Some(false)) => {
+            format!("{ready} is open before the application can run: the duration alone counts").into()
+        }
+        (Some(ready), Some(true)) => ready.to_string().into(),
+        (Some(ready), None) => format!("{ready} is not asked at this address: the duration alone counts").into(),
     }
 }

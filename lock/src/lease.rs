@@ -1,216 +1,174 @@
-//! The leases: at most N at the same time, each with its end.
+//! The leases: who has a slot, until when, and whether his application is already looked at.
 //!
-//! Pure: the time is an argument and never goes back. Knows nothing of HTTP, of gates, nor of who
-//! asks: every request counts for itself.
+//! Pure: the time is an argument and never goes back. Knows nothing of the line of those who wait,
+//! nor of HTTP; whether a slot may be taken is decided by whoever calls [`Leases::begin`].
 //!
-//! Invariants: there are never more leases than slots; a lease ends exactly at its deadline, so
-//! that at this instant its slot is free.
+//! Invariants: a lease ends at its deadline at the latest, so that at this instant its slot is
+//! free; one that is named has a name of its own.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
+
+use psl::ready::Ready;
 
 /// Stands for deadlines that the clock cannot hold; nobody waits this long.
 const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// A slot that is taken until its deadline. Ordered by that.
+/// After this share of a lease's age its port is looked at again: a tenth of a start is as late as
+/// anybody may notice that it is over.
+const LOOKS: u32 = 10;
+
+/// The shortest pause between two looks at one port.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// Names a lease for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Id(pub u64);
+
+/// A slot that is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// When it ends by itself.
-    pub deadline: Instant,
+    /// Unlike any other's.
+    pub id: Id,
+    /// Who has it; nothing for a request that named nobody.
+    pub holder: Option<Box<str>>,
+    /// Where the holder asked from last.
+    pub address: IpAddr,
     /// When it was granted.
     pub since: Instant,
+    /// When it ends by itself.
+    pub deadline: Instant,
+    /// What ends it earlier.
+    pub ready: Option<Ready>,
+    /// What is known of that.
+    pub look: Look,
+    /// What to restore where its grant never reached the holder.
+    pub before: Before,
+    /// Its holder has asked again and was told so: the grant has reached him, whatever became of
+    /// the first answer.
+    pub was_told_again: bool,
 }
 
-/// What became of a request for a slot.
+/// What a grant has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// It has one.
-    Granted(Lease),
-    /// All are taken; this is when the first of them ends.
-    Busy(Instant),
+pub struct Before {
+    /// The holder's place in order of arrival; nothing where it had none.
+    pub ticket: Option<u64>,
+    /// When it first asked.
+    pub asked: Instant,
+    /// When its address had last been served.
+    pub served: Option<Instant>,
 }
 
-/// The slots of this node.
-#[derive(Clone, Debug)]
+/// What is known of a lease's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nobody looks: none is given, or it is at an address that is not asked.
+    Never,
+    /// Not looked at yet, or the holder has moved to another address since.
+    First,
+    /// It answered before the application could run, and so says nothing: the deadline alone ends
+    /// this lease.
+    Open,
+    /// Looked at next then.
+    At(Instant),
+    /// Somebody is looking.
+    Looking,
+}
+
+/// How a lease ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Its port answered.
+    Ready,
+    /// It was given back.
+    Released,
+    /// By its deadline.
+    Expired,
+}
+
+impl How {
+    /// In the order of their metric.
+    pub const ALL: [(How, &str); 3] =
+        [(How::Ready, "ready"), (How::Released, "released"), (How::Expired, "expired")];
+
+    /// As metrics and log have it.
+    pub fn name(self) -> &'static str {
+        How::ALL[self as usize].1
+    }
+}
+
+impl Lease {
+    /// Its port is looked at until it answers.
+    pub fn is_watched(&self) -> bool {
+        matches!(self.look, Look::First | Look::At(_) | Look::Looking)
+    }
+
+    /// After a look without success.
+    pub fn look_again(&mut self, now: Instant, longest_pause: Duration) {
+        let age = now.saturating_duration_since(self.since);
+        let pause = (age / LOOKS).max(SHORTEST_PAUSE).min(longest_pause);
+        self.look = Look::At(after(now, pause));
+    }
+}
+
+/// All leases, in the order in which they end.
+#[derive(Clone, Debug, Default)]
 pub struct Leases {
-    slots: usize,
-    running: BinaryHeap<Reverse<Lease>>,
+    running: BTreeMap<(Instant, Id), Lease>,
 }
 
 impl Leases {
-    /// All slots free; there is at least one.
-    pub fn new(slots: usize) -> Leases {
-        Leases { slots: slots.max(1), running: BinaryHeap::new() }
+    /// One more.
+    pub fn begin(&mut self, lease: Lease) {
+        self.running.insert((lease.deadline, lease.id), lease);
     }
 
-    /// Takes a slot for this long if one is free. Zero would hold nothing: see [`Leases::free_at`].
-    pub fn take(&mut self, now: Instant, duration: Duration) -> Taken {
-        match self.free_at(now) {
-            Some(busy_until) => Taken::Busy(busy_until),
-            None => {
-                let lease = Lease { deadline: after(now, duration), since: now };
-                self.running.push(Reverse(lease));
-                Taken::Granted(lease)
-            }
-        }
+    /// Removes the one that has been over for longest.
+    pub fn expire_one(&mut self, now: Instant) -> Option<Lease> {
+        let first = self.running.first_entry().filter(|first| first.key().0 <= now)?;
+        Some(first.remove())
     }
 
-    /// Nothing where a slot is free now, else when the first will be.
-    pub fn free_at(&self, now: Instant) -> Option<Instant> {
-        let running =
-            self.running.iter().filter(|Reverse(lease)| lease.deadline > now).map(|Reverse(lease)| lease.deadline);
-        if running.clone().count() < self.slots { None } else { running.min() }
+    /// Ends this one early.
+    pub fn end(&mut self, id: Id) -> Option<Lease> {
+        let key = self.iter().find(|lease| lease.id == id).map(|lease| (lease.deadline, id))?;
+        self.running.remove(&key)
     }
 
-    /// Removes the leases that have ended, and hands them out, the earliest first.
-    pub fn expire(&mut self, now: Instant) -> Vec<Lease> {
-        let mut ended = Vec::new();
-        while let Some(Reverse(lease)) = self.running.peek().copied() {
-            if lease.deadline > now {
-                break;
-            }
-            self.running.pop();
-            ended.push(lease);
-        }
-        ended
+    /// By its number.
+    pub fn get_mut(&mut self, id: Id) -> Option<&mut Lease> {
+        self.running.values_mut().find(|lease| lease.id == id)
     }
 
-    /// The slots.
-    pub fn slots(&self) -> usize {
-        self.slots
+    /// By the name of who has it.
+    pub fn of(&self, holder: &str) -> Option<&Lease> {
+        self.iter().find(|lease| lease.holder.as_deref() == Some(holder))
     }
 
-    /// How many run; [`Leases::expire`] those before that have ended.
+    /// Those that end first come first.
+    pub fn iter(&self) -> impl Iterator<Item = &Lease> {
+        self.running.values()
+    }
+
+    /// As [`Leases::iter`]; deadlines stay as they are.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lease> {
+        self.running.values_mut()
+    }
+
+    /// How many run.
     pub fn count(&self) -> usize {
         self.running.len()
     }
 
-    /// Those that end first, so many at most, in the order of their ends. Never holds more than
-    /// it hands out: with thousands of slots a copy of all would be most of the memory there is.
-    pub fn first_to_end(&self, most: usize) -> Vec<Lease> {
-        let mut first = BinaryHeap::with_capacity(most.min(self.running.len()) + 1);
-        for Reverse(lease) in &self.running {
-            first.push(*lease);
-            if first.len() > most {
-                first.pop();
-            }
-        }
-        first.into_sorted_vec()
+    /// When the first of them ends.
+    pub fn first_deadline(&self) -> Option<Instant> {
+        self.running.keys().next().map(|(deadline, _)| *deadline)
     }
 }
 
-fn after(now: Instant, duration: Duration) -> Instant {
+/// The end of a duration that begins now, also where the clock cannot hold it.
+pub fn after(now: Instant, duration: Duration) -> Instant {
     now.checked_add(duration).or_else(|| now.checked_add(FAR)).unwrap_or(now)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const NANO: Duration = Duration::from_nanos(1);
-    const SECOND: Duration = Duration::from_secs(1);
-
-    #[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
-    fn zero() -> Instant {
-        Instant::now()
-    }
-
-    fn granted(taken: Taken) -> bool {
-        matches!(taken, Taken::Granted(_))
-    }
-
-    #[test]
-    fn one_slot_is_free_again_exactly_at_the_deadline() {
-        let start = zero();
-        let mut leases = Leases::new(1);
-        assert!(granted(leases.take(start, SECOND)));
-        assert_eq!(leases.take(start, SECOND), Taken::Busy(start + SECOND));
-        assert_eq!(leases.take(start + SECOND - NANO, SECOND), Taken::Busy(start + SECOND));
-        assert_eq!(leases.expire(start + SECOND - NANO), []);
-        assert!(granted(leases.take(start + SECOND, SECOND)));
-        assert_eq!(leases.expire(start + SECOND).len(), 1);
-        assert_eq!(leases.count(), 1);
-    }
-
-    #[test]
-    fn the_first_to_end_is_what_others_wait_for() {
-        let start = zero();
-        let mut leases = Leases::new(2);
-        assert!(granted(leases.take(start, 5 * SECOND)));
-        assert!(granted(leases.take(start, 2 * SECOND)));
-        assert_eq!(leases.take(start, SECOND), Taken::Busy(start + 2 * SECOND));
-        assert_eq!(leases.free_at(start), Some(start + 2 * SECOND));
-        assert_eq!(leases.free_at(start + 2 * SECOND), None);
-    }
-
-    #[test]
-    fn listed_in_the_order_of_their_ends() {
-        let start = zero();
-        let mut leases = Leases::new(3);
-        for seconds in [3, 1, 2] {
-            assert!(granted(leases.take(start, SECOND * seconds)));
-        }
-        let ends: Vec<_> = leases.first_to_end(2).iter().map(|lease| lease.deadline - start).collect();
-        assert_eq!(ends, [SECOND, 2 * SECOND]);
-    }
-
-    #[test]
-    fn the_ends_of_time() {
-        let start = zero();
-        let mut leases = Leases::new(3);
-        for duration in [Duration::MAX, Duration::from_secs(u64::MAX), NANO] {
-            assert!(granted(leases.take(start, duration)));
-        }
-        assert!(!granted(leases.take(start, SECOND)));
-        assert_eq!(leases.expire(start + FAR - NANO).len(), 1);
-        assert_eq!(leases.expire(start + FAR).len(), 2);
-    }
-
-    #[test]
-    fn there_is_always_a_slot() {
-        assert_eq!(Leases::new(0).slots(), 1);
-    }
-
-    proptest! {
-        /// The model: a plain list of ends, looked through from scratch at each step.
-        #[test]
-        fn agrees_with_a_naive_model(
-            slots in 1usize..5,
-            script in prop::collection::vec((0u64..5, prop::option::of(1u64..12)), 0..200),
-        ) {
-            let start = zero();
-            let mut leases = Leases::new(slots);
-            let mut model: Vec<u64> = Vec::new();
-            let mut now = 0;
-            for (pause, duration) in script {
-                now += pause;
-                let at = start + SECOND * now as u32;
-                let live: Vec<u64> = model.iter().copied().filter(|end| *end > now).collect();
-                match duration {
-                    None => prop_assert_eq!(leases.expire(at).len(), model.len() - live.len()),
-                    Some(duration) => {
-                        let free = live.len() < slots;
-                        prop_assert_eq!(leases.free_at(at).is_none(), free);
-                        match leases.take(at, SECOND * duration as u32) {
-                            Taken::Granted(lease) => {
-                                prop_assert!(free);
-                                prop_assert_eq!(lease.deadline, at + SECOND * duration as u32);
-                                model.push(now + duration);
-                                continue;
-                            }
-                            Taken::Busy(until) => {
-                                prop_assert!(!free);
-                                prop_assert_eq!(until, start + SECOND * *live.iter().min().unwrap() as u32);
-                                continue;
-                            }
-                        }
-                    }
-                }
-                model = live;
-                prop_assert_eq!(leases.count(), model.len());
-            }
-        }
-    }
 }

@@ -1,15 +1,22 @@
 //! Lets N callers of a node through at a time, each for a limited while.
 //!
 //! How a request flows: `psl::serve` → `http` (bytes to a question, outcome to an answer) →
-//! `state` (the one mutex) → `lease` and `gate`, which are pure. Beside it `checks` asks the
-//! endpoints that must be up and tells the gate, and `view` renders what is seen from outside.
+//! `shared` (the one mutex, and who waits beside it) → `state` (the gate's verdict, the counts) →
+//! `book` (`lease`: who has a slot; `queue`: who is next), pure from `state` on. Beside it `checks`
+//! asks the endpoints that must be up, `prober` looks whether applications are ready, `record`
+//! keeps the book over a restart, and `view` renders what is seen from outside.
 
+pub mod book;
 mod checks;
 pub mod config;
 mod cores;
 pub mod gate;
 pub mod http;
 pub mod lease;
+mod prober;
+pub mod queue;
+mod record;
+pub mod shared;
 pub mod state;
 mod view;
 
@@ -18,13 +25,16 @@ use std::time::Instant;
 
 use log::info;
 use psl::end::{DONE, End, given};
-use psl::serve::Request;
+use psl::serve::{Client, Request};
 use psl::{listen, logging, serve, signals};
 
 use config::Config;
 pub use config::PROGRAM;
 use http::Service;
-use state::{Shared, State};
+use prober::Prober;
+use record::Record;
+use shared::Shared;
+use state::State;
 
 /// Runs until a signal ends it.
 #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock once for each request")]
@@ -34,10 +44,21 @@ pub fn run() -> Result<u8, End> {
     logging::start(&config.logging);
     let slots = config.locks.slots(cores::online());
     let listener = listen::bind(config.host.as_ref(), config.port).map_err(End::Failed)?;
-    let shared = Shared::new(State::new(slots, &config, Instant::now()));
+    let mut state = State::new(slots, &config, Instant::now());
+    let record = config.state_file.clone().map(Record::new);
+    if let Some(record) = &record {
+        record.restore(&mut state.book);
+    }
+    let shared = Shared::new(state, record.is_some());
+    let prober = Prober::new();
+    shared.start_clock().and_then(|()| prober.start(&shared)).map_err(End::Failed)?;
+    if let Some(record) = record {
+        record.start(Arc::clone(&shared)).map_err(End::Failed)?;
+    }
     checks::start(config.checks.clone(), Arc::clone(&shared)).map_err(End::Failed)?;
     let default = psl::duration::Text(config.rules.default);
     info!(version = env!("CARGO_PKG_VERSION"), slots, duration:% = default, checks = config.checks.endpoints.len(); "lock started");
-    let service = Service::new(config.rules, shared);
-    Err(End::Failed(serve::run(listener, move |request: &Request| service.answer(request, Instant::now()))))
+    let service = Service::new(config.rules, shared, prober);
+    let handler = move |request: &Request, client: &Client| service.answer(request, client, Instant::now());
+    Err(End::Failed(serve::run(listener, handler)))
 }

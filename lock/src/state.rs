@@ -1,22 +1,33 @@
-//! What all threads share: the leases, the gate and the counts, behind one mutex.
+//! What all threads share, as one pure machine: leases and line, the gate, the counts.
 //!
-//! One is enough: whoever holds it only computes, for microseconds, and never waits for a client,
-//! a disk or an endpoint. [`State`] itself is pure; the time is an argument.
+//! The time is an argument. Whoever has the mutex around it ([`crate::shared`]) only computes, for
+//! microseconds, and never waits for a client, a disk or an endpoint.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use psl::metrics::Histogram;
+use psl::ready::Ready;
 
+use crate::book::{Book, GivenUp, News, Refusal, Request, Target, Told};
 use crate::config::{Config, Rules};
-use crate::gate::{Gate, Verdict};
-use crate::lease::{Lease, Leases, Taken};
+use crate::gate::{Checked, Gate, Verdict};
+use crate::lease::{How, Id, Lease};
+use crate::queue::{Place, Seat};
 
 /// A request for a lease, parsed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// Who asks.
+    pub holder: Option<Box<str>>,
     /// The duration that it names.
     pub duration: Option<Duration>,
+    /// What would end the lease earlier.
+    pub ready: Option<Ready>,
+    /// How long the answer may be held back.
+    pub wait: Option<Duration>,
     /// The node that it comes from.
     pub node: Option<String>,
 }
@@ -26,19 +37,39 @@ pub struct Ask {
 pub enum Outcome {
     /// It has a lease of this duration.
     Granted {
+        /// The lease.
+        id: Id,
         /// How long the lease lasts.
         duration: Duration,
+        /// Since the holder first asked.
+        waited: Duration,
         /// It asked for more.
         is_cut: bool,
         /// The checks fail, but have held back for long enough.
         is_overridden: bool,
     },
+    /// Its holder has a lease already.
+    Again {
+        /// The lease.
+        id: Id,
+        /// How much of it is left.
+        remaining: Duration,
+        /// The holder has asked from another address before.
+        has_moved: bool,
+    },
     /// It asked for nothing but whether a slot is free, and one is.
     Free,
-    /// All slots are taken; the first will be free after this.
+    /// It is held back; see [`State::resume`].
+    Held {
+        /// Names the request.
+        seat: Seat,
+        /// When it has waited for as long as it may.
+        until: Instant,
+    },
+    /// All slots are taken, or kept for those who come before.
     Busy {
-        /// Until the first slot is free.
-        free_in: Duration,
+        /// When to ask again.
+        refusal: Refusal,
         /// It asked for nothing but whether a slot is free.
         is_probe: bool,
     },
@@ -46,8 +77,8 @@ pub enum Outcome {
     GateClosed {
         /// One for each endpoint that is not up.
         reasons: Vec<String>,
-        /// Until the next round of checks, or until they hold nobody back any more.
-        next_round_in: Duration,
+        /// When to ask again: after the next round of checks, or when they hold nobody back any more.
+        refusal: Refusal,
         /// It asked for nothing but whether a slot is free.
         is_probe: bool,
     },
@@ -65,6 +96,8 @@ pub enum Outcome {
 pub enum Counted {
     /// A lease was granted.
     Granted,
+    /// The holder had one already.
+    Again,
     /// All slots were taken.
     Busy,
     /// The checks failed.
@@ -79,8 +112,9 @@ pub enum Counted {
 
 impl Counted {
     /// In the order of [`Counts::requests`].
-    pub const ALL: [(Counted, &str); 6] = [
+    pub const ALL: [(Counted, &str); 7] = [
         (Counted::Granted, "granted"),
+        (Counted::Again, "again"),
         (Counted::Busy, "busy"),
         (Counted::GateClosed, "gate_closed"),
         (Counted::Probe, "probe"),
@@ -94,10 +128,12 @@ impl Counted {
 pub struct Counts {
     /// By [`Counted`].
     pub requests: [u64; Counted::ALL.len()],
+    /// From a holder's first request to its grant.
+    pub waited: Histogram,
     /// How long the leases were held that have ended.
     pub held: Histogram,
-    /// Leases that ended by their deadline.
-    pub expired: u64,
+    /// Leases that have ended, by [`How`].
+    pub ended: [u64; How::ALL.len()],
 }
 
 /// A copy to render after the mutex has been given back.
@@ -107,8 +143,12 @@ pub struct View {
     pub slots: usize,
     /// Leases that are held.
     pub slots_in_use: usize,
-    /// Some of them.
+    /// Some of them, those that end first.
     pub leases: Vec<Lease>,
+    /// Holders that wait.
+    pub queue_length: usize,
+    /// Some of them, in the order in which they are served.
+    pub queue: Vec<Place>,
     /// The last round of checks.
     pub gate: Gate,
     /// What has happened so far.
@@ -118,13 +158,19 @@ pub struct View {
 /// From half a second to the longest lease by default.
 const HELD_BOUNDS: &[f64] = &[0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
-/// Leases, gate, counts.
+/// From "at once" to what the manifests let an init wait.
+const WAITED_BOUNDS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+
+/// Leases and line, gate, counts.
 #[derive(Debug)]
 pub struct State {
-    leases: Leases,
-    /// Written by the checks alone.
-    pub gate: Gate,
+    /// Read and restored by what keeps it over a restart.
+    pub book: Book,
+    gate: Gate,
     counts: Counts,
+    /// The time that was seen last: threads read the clock before they come here, and so may come
+    /// in another order.
+    latest: Instant,
 }
 
 impl State {
@@ -132,18 +178,97 @@ impl State {
     pub fn new(slots: usize, config: &Config, now: Instant) -> State {
         let endpoints = config.checks.endpoints.iter().map(ToString::to_string).collect();
         State {
-            leases: Leases::new(slots),
+            book: Book::new(slots, config.rules.default, config.ready_period),
             gate: Gate::new(endpoints, config.checks.max_hold, now),
-            counts: Counts { requests: [0; 6], held: Histogram::new(HELD_BOUNDS), expired: 0 },
+            counts: Counts {
+                requests: [0; Counted::ALL.len()],
+                waited: Histogram::new(WAITED_BOUNDS),
+                held: Histogram::new(HELD_BOUNDS),
+                ended: [0; How::ALL.len()],
+            },
+            latest: now,
         }
     }
 
-    /// Decides on a request, and counts it.
+    /// Decides on a request, and counts it unless it is held back.
     pub fn ask(&mut self, ask: &Ask, rules: &Rules, now: Instant) -> Outcome {
-        self.expire(now);
-        let outcome = self.decide(ask, rules, now);
-        self.count(counted(&outcome));
-        outcome
+        let now = self.at(now);
+        if let (Some(asks_for), Some(serves)) = (&ask.node, &rules.node)
+            && asks_for != serves
+        {
+            self.count(Counted::Misdirected);
+            return Outcome::Misdirected { asks_for: asks_for.clone(), serves: serves.clone() };
+        }
+        if ask.duration == Some(Duration::ZERO) {
+            self.count(Counted::Probe);
+            return self.probe(now);
+        }
+        let told = self.book.ask(&request(ask, rules), self.closed_for(now), now);
+        self.outcome(told, ask, now)
+    }
+
+    /// Decides on a request that was held back, as [`State::ask`] does.
+    pub fn resume(&mut self, ask: &Ask, rules: &Rules, seat: Seat, until: Instant, now: Instant) -> Outcome {
+        let now = self.at(now);
+        let told = self.book.resume(&request(ask, rules), seat, until, self.closed_for(now), now);
+        self.outcome(told, ask, now)
+    }
+
+    /// The client of a held request has hung up.
+    pub fn hung_up(&mut self, seat: Seat, now: Instant) {
+        let now = self.at(now);
+        self.count(Counted::Busy);
+        self.book.hung_up(seat, now);
+    }
+
+    /// The answer with this grant could not be sent.
+    pub fn undo(&mut self, id: Id, now: Instant) {
+        let now = self.at(now);
+        self.book.undo(id, now);
+    }
+
+    /// A holder gives up its lease or place.
+    pub fn give_up(&mut self, holder: &str, from: IpAddr, now: Instant) -> GivenUp {
+        let now = self.at(now);
+        self.book.give_up(holder, from, now)
+    }
+
+    /// See [`Book::first_looked`].
+    pub fn first_looked(&mut self, target: &Target, is_open: bool, now: Instant) -> bool {
+        let now = self.at(now);
+        self.book.first_looked(target, is_open, now)
+    }
+
+    /// See [`Book::looked`].
+    pub fn looked(&mut self, target: &Target, is_open: bool, now: Instant) {
+        let now = self.at(now);
+        self.book.looked(target, is_open, now);
+    }
+
+    /// See [`Book::due_look`].
+    pub fn due_look(&mut self, now: Instant) -> Option<Target> {
+        let now = self.at(now);
+        self.book.due_look(now)
+    }
+
+    /// Does what the time alone brings, and says when it brings something next.
+    pub fn tick(&mut self, now: Instant) -> Option<Instant> {
+        let now = self.at(now);
+        self.book.tick(self.closed_for(now), now);
+        self.book.next_event(now)
+    }
+
+    /// Takes note of a finished round of checks.
+    pub fn round(&mut self, results: Vec<Checked>, now: Instant, next_round: Instant) {
+        self.gate.round(results, now, next_round);
+        if self.gate.verdict(now) == Verdict::Closed {
+            self.book.close();
+        }
+    }
+
+    /// The last round of checks.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Counts a request that has become nothing.
@@ -151,79 +276,90 @@ impl State {
         self.counts.requests[counted as usize] += 1;
     }
 
-    /// What there is to see now; of the leases so many at most, those that end first.
+    /// What has happened that somebody has to do something about. Here it is counted.
+    pub fn news(&mut self) -> News {
+        let news = self.book.news();
+        for (lease, how, at) in &news.ended {
+            self.counts.ended[*how as usize] += 1;
+            self.counts.held.observe(at.saturating_duration_since(lease.since));
+        }
+        news
+    }
+
+    /// What there is to see now; of leases and places so many at most.
     pub fn view(&mut self, now: Instant, most: usize) -> View {
-        self.expire(now);
+        let now = self.at(now);
+        self.book.pass(now);
         View {
-            slots: self.leases.slots(),
-            slots_in_use: self.leases.count(),
-            leases: self.leases.first_to_end(most),
+            slots: self.book.slots(),
+            slots_in_use: self.book.leases().count(),
+            leases: self.book.leases().iter().take(most).cloned().collect(),
+            queue_length: self.book.queue().places().len(),
+            queue: self.book.queue().line(most).into_iter().cloned().collect(),
             gate: self.gate.clone(),
             counts: self.counts.clone(),
         }
     }
 
-    fn decide(&mut self, ask: &Ask, rules: &Rules, now: Instant) -> Outcome {
-        if let (Some(asks_for), Some(serves)) = (&ask.node, &rules.node)
-            && asks_for != serves
-        {
-            return Outcome::Misdirected { asks_for: asks_for.clone(), serves: serves.clone() };
+    fn at(&mut self, now: Instant) -> Instant {
+        self.latest = self.latest.max(now);
+        self.latest
+    }
+
+    /// When the checks may let somebody in again; nothing while they do.
+    fn closed_for(&self, now: Instant) -> Option<Duration> {
+        if self.gate.verdict(now) != Verdict::Closed {
+            return None;
         }
-        let is_probe = ask.duration == Some(Duration::ZERO);
-        let verdict = self.gate.verdict(now);
-        if verdict == Verdict::Closed {
-            let due = self.gate.overridden_at().map_or(self.gate.next_round(), |at| at.min(self.gate.next_round()));
-            let next_round_in = due.saturating_duration_since(now);
-            return Outcome::GateClosed { reasons: self.gate.reasons(), next_round_in, is_probe };
-        }
-        if is_probe {
-            return match self.leases.free_at(now) {
-                None => Outcome::Free,
-                Some(at) => Outcome::Busy { free_in: at.saturating_duration_since(now), is_probe },
-            };
-        }
-        let wanted = ask.duration.unwrap_or(rules.default);
-        let duration = wanted.min(rules.longest);
-        match self.leases.take(now, duration) {
-            Taken::Granted(_) => {
-                Outcome::Granted { duration, is_cut: duration < wanted, is_overridden: verdict == Verdict::Overridden }
+        let next_round = self.gate.next_round();
+        let due = self.gate.overridden_at().map_or(next_round, |at| at.min(next_round));
+        Some(due.saturating_duration_since(now))
+    }
+
+    /// A duration of zero takes nothing, and is told what a request without a name would be.
+    fn probe(&mut self, now: Instant) -> Outcome {
+        match (self.closed_for(now), self.book.is_free(now)) {
+            (None, Ok(())) => Outcome::Free,
+            (None, Err(refusal)) => Outcome::Busy { refusal, is_probe: true },
+            (Some(closed_for), _) => {
+                let refusal = self.book.closed(closed_for);
+                Outcome::GateClosed { reasons: self.gate.reasons(), refusal, is_probe: true }
             }
-            Taken::Busy(until) => Outcome::Busy { free_in: until.saturating_duration_since(now), is_probe },
         }
     }
 
-    fn expire(&mut self, now: Instant) {
-        for lease in self.leases.expire(now) {
-            self.counts.expired += 1;
-            self.counts.held.observe(lease.deadline.saturating_duration_since(lease.since));
+    fn outcome(&mut self, told: Told, ask: &Ask, now: Instant) -> Outcome {
+        match told {
+            Told::Granted { id, duration, waited } => {
+                self.count(Counted::Granted);
+                self.counts.waited.observe(waited);
+                let is_cut = ask.duration.is_some_and(|wanted| wanted > duration);
+                let is_overridden = self.gate.verdict(now) == Verdict::Overridden;
+                Outcome::Granted { id, duration, waited, is_cut, is_overridden }
+            }
+            Told::Again { id, remaining, has_moved } => {
+                self.count(Counted::Again);
+                Outcome::Again { id, remaining, has_moved }
+            }
+            Told::Held { seat, until } => Outcome::Held { seat, until },
+            Told::Refused(refusal) if self.closed_for(now).is_some() => {
+                self.count(Counted::GateClosed);
+                Outcome::GateClosed { reasons: self.gate.reasons(), refusal, is_probe: false }
+            }
+            Told::Refused(refusal) => {
+                self.count(Counted::Busy);
+                Outcome::Busy { refusal, is_probe: false }
+            }
         }
     }
 }
 
-fn counted(outcome: &Outcome) -> Counted {
-    match outcome {
-        Outcome::Granted { .. } => Counted::Granted,
-        Outcome::Free | Outcome::Busy { is_probe: true, .. } | Outcome::GateClosed { is_probe: true, .. } => {
-            Counted::Probe
-        }
-        Outcome::Busy { .. } => Counted::Busy,
-        Outcome::GateClosed { .. } => Counted::GateClosed,
-        Outcome::Misdirected { .. } => Counted::Misdirected,
-    }
-}
-
-/// The state as threads hold it.
-#[derive(Debug)]
-pub struct Shared(Mutex<State>);
-
-impl Shared {
-    /// Ready to be given to threads.
-    pub fn new(state: State) -> Arc<Shared> {
-        Arc::new(Shared(Mutex::new(state)))
-    }
-
-    /// No code that holds this lock can panic half-way through a change.
-    pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+fn request<'a>(ask: &'a Ask, rules: &Rules) -> Request<'a> {
+    Request {
+        holder: ask.holder.as_deref(),
+        address: ask.address,
+        duration: ask.duration.unwrap_or(rules.default).min(rules.longest),
+        ready: ask.ready.as_ref(),
+        wait: ask.wait,
     }
 }

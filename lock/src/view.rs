@@ -8,12 +8,15 @@ use psl::metrics::{self, Exposition};
 use psl::serve::Answer;
 use serde::Serialize;
 
+use crate::book::LONGEST_HOLD;
 use crate::config::Rules;
 use crate::gate::Verdict;
-use crate::lease::Lease;
+use crate::lease::{How, Lease};
+use crate::queue::{self, Place};
 use crate::state::{Counted, View};
 
-/// `/state` lists so many leases, those that end first; its size has to have a bound.
+/// `/state` lists so many leases, those that end first, and so many places, those that are next; its
+/// size has to have a bound.
 pub const LISTED: usize = 100;
 
 /// The answer to `/metrics`.
@@ -23,11 +26,19 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
     for ((_, label), count) in Counted::ALL.iter().zip(view.counts.requests) {
         out.sample("psl_lock_requests_total", &[("result", label)], count);
     }
+    out.histogram(
+        "psl_lock_wait_seconds",
+        "From a holder's first request to its lease; without a name each request is the first",
+        &view.counts.waited,
+    );
     out.histogram("psl_lock_held_seconds", "How long leases were held that have ended", &view.counts.held);
     out.single_gauge("psl_lock_slots", "Leases that may be held at the same time", view.slots);
     out.single_gauge("psl_lock_slots_in_use", "Leases that are held", view.slots_in_use);
+    out.single_gauge("psl_lock_queue_length", "Holders that wait in line", view.queue_length);
     out.counter("psl_lock_ended_total", "Leases that have ended by how they ended");
-    out.sample("psl_lock_ended_total", &[("how", "expired")], view.counts.expired);
+    for ((_, label), count) in How::ALL.iter().zip(view.counts.ended) {
+        out.sample("psl_lock_ended_total", &[("how", label)], count);
+    }
     out.gauge("psl_check_up", "Whether the endpoint passed the last round of checks");
     for (endpoint, failure) in view.gate.results() {
         out.sample("psl_check_up", &[("endpoint", endpoint)], u8::from(failure.is_none()));
@@ -42,9 +53,9 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
     Answer::of(200, metrics::CONTENT_TYPE, out.finish())
 }
 
-/// The answer to `/state`.
-pub fn state(view: &View, rules: &Rules, now: Instant) -> Answer {
-    Answer::json(200, json(&State::new(view, rules, now)) + "\n")
+/// The answer to `/state`. Who has a lease or waits is told to this machine alone.
+pub fn state(view: &View, rules: &Rules, names: bool, now: Instant) -> Answer {
+    Answer::json(200, json(&State::new(view, rules, names, now)) + "\n")
 }
 
 /// Nothing that is written here can fail: map keys are strings, numbers are finite.
@@ -64,16 +75,31 @@ struct State<'v> {
     node: Option<&'v str>,
     slots: usize,
     slots_in_use: usize,
-    leases: Vec<Held>,
+    leases: Vec<Held<'v>>,
+    queue_length: usize,
+    queue: Vec<Waiting<'v>>,
     gate: Gate,
     checks: Vec<Check<'v>>,
     limits: Limits,
 }
 
 #[derive(Serialize)]
-struct Held {
+struct Held<'v> {
+    holder: Option<&'v str>,
     age_seconds: f64,
     remaining_seconds: f64,
+    /// Its port is looked at, and ends it.
+    watched: bool,
+}
+
+#[derive(Serialize)]
+struct Waiting<'v> {
+    holder: Option<&'v str>,
+    waited_seconds: f64,
+    /// Its answer is held back.
+    held: bool,
+    /// When it was told to ask again.
+    due_in_seconds: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -95,14 +121,29 @@ struct Check<'v> {
 struct Limits {
     default_duration_seconds: f64,
     max_duration_seconds: f64,
-    listed_leases: usize,
+    max_wait_seconds: f64,
+    places: usize,
+    held_answers: usize,
+    /// Of leases and places so many at most are listed here.
+    listed: usize,
 }
 
 impl<'v> State<'v> {
-    fn new(view: &'v View, rules: &'v Rules, now: Instant) -> State<'v> {
+    fn new(view: &'v View, rules: &'v Rules, names: bool, now: Instant) -> State<'v> {
         let ago = |at| seconds(now.saturating_duration_since(at));
         let until = |at: Instant| seconds(at.saturating_duration_since(now));
-        let held = |lease: &Lease| Held { age_seconds: ago(lease.since), remaining_seconds: until(lease.deadline) };
+        let held = |lease: &'v Lease| Held {
+            holder: lease.holder.as_deref().filter(|_| names),
+            age_seconds: ago(lease.since),
+            remaining_seconds: until(lease.deadline),
+            watched: lease.is_watched(),
+        };
+        let waiting = |place: &'v Place| Waiting {
+            holder: names.then_some(&place.holder),
+            waited_seconds: ago(place.since),
+            held: place.seat.is_some(),
+            due_in_seconds: place.seat.is_none().then(|| until(place.due)),
+        };
         let checked_seconds_ago = view.gate.checked_at().map(ago);
         let check = |(endpoint, reason): (&'v str, Option<&'v str>)| Check {
             endpoint,
@@ -118,6 +159,8 @@ impl<'v> State<'v> {
             slots: view.slots,
             slots_in_use: view.slots_in_use,
             leases: view.leases.iter().map(held).collect(),
+            queue_length: view.queue_length,
+            queue: view.queue.iter().map(waiting).collect(),
             gate: Gate {
                 open: verdict != Verdict::Closed,
                 overridden: verdict == Verdict::Overridden,
@@ -127,7 +170,10 @@ impl<'v> State<'v> {
             limits: Limits {
                 default_duration_seconds: seconds(rules.default),
                 max_duration_seconds: seconds(rules.longest),
-                listed_leases: LISTED,
+                max_wait_seconds: seconds(LONGEST_HOLD),
+                places: queue::MOST,
+                held_answers: queue::SEATS,
+                listed: LISTED,
             },
         }
     }

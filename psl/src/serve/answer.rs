@@ -15,6 +15,26 @@ pub struct Answer {
     body: String,
 }
 
+/// An answer, and what to do where it cannot be sent.
+pub struct Reply {
+    pub(super) answer: Answer,
+    pub(super) unsent: Option<Box<dyn FnOnce()>>,
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Reply {
+        Reply { answer, unsent: None }
+    }
+}
+
+impl Reply {
+    /// Runs this where the client has gone before it could have the answer.
+    #[must_use]
+    pub fn or_else(self, unsent: impl FnOnce() + 'static) -> Reply {
+        Reply { unsent: Some(Box::new(unsent)), ..self }
+    }
+}
+
 /// What the connection has to say about an answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Framing {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tiny_http::Method;
 
 use super::Limits;
-use super::answer::{Answer, Framing};
+use super::answer::{Answer, Framing, Reply};
 use super::head::{self, Parsed, Request};
 
 /// Read at a time: nearly every head fits.
@@ -49,7 +49,7 @@ impl<'s> Conversation<'s> {
     }
 
     /// Answers requests until either side has had enough. `on_request` hears of each complete one.
-    pub(super) fn run(mut self, on_request: impl Fn(Instant), handler: impl Fn(&Request) -> Answer) {
+    pub(super) fn run(mut self, on_request: impl Fn(Instant), handler: impl Fn(&Request) -> Reply) {
         let mut patience = self.limits.head;
         loop {
             match self.hear(patience) {
@@ -57,7 +57,11 @@ impl<'s> Conversation<'s> {
                     on_request(now());
                     let keep_alive = keep_alive && !self.is_single;
                     let framing = Framing { close: !keep_alive, without_body: request.method == Method::Head };
-                    let sent = self.send(&handler(&request).bytes(framing));
+                    let reply = handler(&request);
+                    let sent = self.send(&reply.answer.bytes(framing));
+                    if let Some(unsent) = reply.unsent.filter(|_| !sent) {
+                        unsent();
+                    }
                     if !sent || !keep_alive {
                         return self.close(sent && !self.buffer.is_empty());
                     }

@@ -7,6 +7,7 @@
 //! Knows HTTP, not what is asked for: the programs bring their routes.
 
 mod answer;
+mod client;
 mod conversation;
 mod head;
 mod table;
@@ -14,7 +15,8 @@ mod workers;
 
 use std::time::Duration;
 
-pub use answer::Answer;
+pub use answer::{Answer, Reply};
+pub use client::{Client, Hold};
 pub use head::{Parsed, Request, parse};
 pub use tiny_http::Method;
 pub use workers::run;
@@ -33,6 +35,9 @@ pub struct Limits {
     pub answer: Duration,
     /// Between two requests on one connection.
     pub idle: Duration,
+    /// Requests whose answers are held back at the same time. They keep their connections, but none
+    /// of those that are left to the others, and are not counted among the ones of their address.
+    pub held: usize,
 }
 
 /// A node runs 110 pods as Kubernetes is shipped, and a request takes a millisecond.
@@ -42,24 +47,25 @@ pub const LIMITS: Limits = Limits {
     head: Duration::from_secs(2),
     answer: Duration::from_secs(2),
     idle: Duration::from_secs(10),
+    held: 40,
 };
 
 /// A path, the methods that it takes, and who answers.
-pub struct Route<'h> {
+pub struct Route<'h, R> {
     /// Compared as it was sent: nothing is decoded, no slash is folded.
     pub path: &'static str,
     /// All others get 405; what is listed here becomes `Allow`.
     pub methods: &'static [Method],
     /// Makes the answer.
-    pub answer: &'h dyn Fn(&Request) -> Answer,
+    pub answer: &'h dyn Fn(&Request) -> R,
 }
 
 const GET: &[Method] = &[Method::Get];
 
 /// Finds the route; adds `/livez` and `/readyz`, which say that the process serves, and the
 /// answers for what there is not.
-pub fn dispatch(request: &Request, routes: &[Route]) -> Answer {
-    let well = Route { path: "", methods: GET, answer: &|_| Answer::text(200, "ok\n") };
+pub fn dispatch<R: From<Answer>>(request: &Request, routes: &[Route<R>]) -> R {
+    let well = Route { path: "", methods: GET, answer: &|_| Answer::text(200, "ok\n").into() };
     let route = match request.path.as_str() {
         "/livez" | "/readyz" => Some(&well),
         path => routes.iter().find(|route| route.path == path),
@@ -70,11 +76,11 @@ pub fn dispatch(request: &Request, routes: &[Route]) -> Answer {
             let allowed: Vec<_> = route.methods.iter().map(Method::as_str).collect();
             let allowed = allowed.join(", ");
             let why = format!("this path takes {allowed}");
-            Answer::error(405, "method_not_allowed", &why, request.json).with_header("Allow", allowed)
+            Answer::error(405, "method_not_allowed", &why, request.json).with_header("Allow", allowed).into()
         }
         None => {
             let known: Vec<_> = routes.iter().map(|route| route.path).chain(["/livez", "/readyz"]).collect();
-            Answer::error(404, "not_found", &format!("there are {}", known.join(", ")), request.json)
+            Answer::error(404, "not_found", &format!("there are {}", known.join(", ")), request.json).into()
         }
     }
 }

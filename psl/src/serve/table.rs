@@ -1,8 +1,9 @@
 //! Who may come in, and who has to go when it is full.
 //!
 //! Pure: time and addresses are arguments, a connection is whatever handle the caller keeps.
-//! Invariants: there are never more entries than there was room for, and never more of one address
-//! than `per_address`.
+//! Invariants: there are never more entries than there was room for; of one address never more than
+//! `per_address` that wait for their answer or ask, and never more in all whose answer is held back
+//! than was said.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -25,6 +26,8 @@ struct Entry<C> {
     address: IpAddr,
     /// When its last complete request came, or it was accepted.
     since: Instant,
+    /// Its answer is held back: it is silent because it has to be.
+    is_held: bool,
     connection: C,
 }
 
@@ -47,23 +50,23 @@ impl<C> Table<C> {
     /// When it is full a *new* address displaces the connection that has been longest without a
     /// complete request, so that neither one address with many connections nor many with one can
     /// shut the door: what they hold grows old, and an honest request is complete in a moment.
-    /// There is room for so many at this moment.
+    /// There is room for so many at this moment. Who is held keeps his place, and nobody else from it.
     pub(super) fn admit(&mut self, address: IpAddr, now: Instant, room: usize, connection: C) -> Admission<C> {
-        let held = self.entries.iter().filter(|entry| entry.address == address).count();
-        if held >= self.per_address {
+        let open = self.entries.iter().filter(|entry| entry.address == address && !entry.is_held).count();
+        if open >= self.per_address {
             return Admission::Refused;
         }
         let displaced = if self.entries.len() < room {
             None
         } else {
             match self.oldest() {
-                Some(oldest) if held == 0 => Some(self.entries.swap_remove(oldest).connection),
+                Some(oldest) if open == 0 => Some(self.entries.swap_remove(oldest).connection),
                 _ => return Admission::Refused,
             }
         };
         let id = Id(self.next);
         self.next += 1;
-        self.entries.push(Entry { id, address, since: now, connection });
+        self.entries.push(Entry { id, address, since: now, is_held: false, connection });
         displaced.map_or(Admission::Admitted(id), |connection| Admission::Displaced(id, connection))
     }
 
@@ -74,13 +77,35 @@ impl<C> Table<C> {
         }
     }
 
+    /// Its answer is held back from now on, if no more than so many are. One that was displaced has
+    /// nobody to hold it for.
+    pub(super) fn hold(&mut self, id: Id, most: usize) -> bool {
+        let held = self.entries.iter().filter(|entry| entry.is_held).count();
+        match self.entries.iter_mut().find(|entry| entry.id == id) {
+            Some(entry) if held < most => {
+                entry.is_held = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// It is answered now, and as good as one that has just asked.
+    pub(super) fn let_go(&mut self, id: Id, now: Instant) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) {
+            entry.is_held = false;
+            entry.since = now;
+        }
+    }
+
     /// The connection has ended; one that was displaced is not here any more.
     pub(super) fn leave(&mut self, id: Id) {
         self.entries.retain(|entry| entry.id != id);
     }
 
     fn oldest(&self) -> Option<usize> {
-        (0..self.entries.len()).min_by_key(|at| (self.entries[*at].since, self.entries[*at].id.0))
+        let open = (0..self.entries.len()).filter(|at| !self.entries[*at].is_held);
+        open.min_by_key(|at| (self.entries[*at].since, self.entries[*at].id.0))
     }
 }
 
@@ -140,9 +165,22 @@ mod tests {
         assert_eq!(table.entries.len(), 1);
     }
 
+    #[test]
+    fn who_is_held_keeps_his_place_and_counts_for_nobody() {
+        let (mut table, now) = table(1);
+        let Admission::Admitted(first) = table.admit(address(1), now, 2, 1) else { panic!() };
+        assert!(table.hold(first, 1));
+        let Admission::Admitted(second) = table.admit(address(1), now, 2, 2) else { panic!("held is not open") };
+        assert!(!table.hold(second, 1), "no more than one");
+        assert_eq!(displaced(table.admit(address(2), now, 2, 3)), Some(2), "the older one is held");
+        table.let_go(first, now);
+        assert_eq!(table.admit(address(1), now, 2, 4), Admission::Refused);
+        assert!(!table.hold(second, 2), "it was displaced");
+    }
+
     proptest! {
         #[test]
-        fn the_bounds_hold_and_a_new_address_always_comes_in(script in prop::collection::vec((0u8..12, 0u8..3), 0..300)) {
+        fn the_bounds_hold_and_a_new_address_always_comes_in(script in prop::collection::vec((0u8..12, 0u8..5), 0..300)) {
             let (mut table, start) = table(3);
             let mut inside: Vec<Id> = Vec::new();
             for (step, (who, what)) in script.into_iter().enumerate() {
@@ -151,8 +189,10 @@ mod tests {
                 match (what, id) {
                     (0, Some(id)) => table.leave(id),
                     (1, Some(id)) => table.completed(id, now),
+                    (2, Some(id)) => { table.hold(id, 4); }
+                    (3, Some(id)) => table.let_go(id, now),
                     _ => {
-                        let is_new = table.entries.iter().all(|entry| entry.address != address(who));
+                        let is_new = table.entries.iter().all(|entry| entry.address != address(who) || entry.is_held);
                         match table.admit(address(who), now, 8, who.into()) {
                             Admission::Admitted(id) | Admission::Displaced(id, _) => inside.insert(0, id),
                             Admission::Refused => prop_assert!(!is_new),
@@ -160,8 +200,10 @@ mod tests {
                     }
                 }
                 prop_assert!(table.entries.len() <= 8);
+                prop_assert!(table.entries.iter().filter(|entry| entry.is_held).count() <= 4);
                 for n in 0..12 {
-                    prop_assert!(table.entries.iter().filter(|entry| entry.address == address(n)).count() <= 3);
+                    let open = table.entries.iter().filter(|entry| entry.address == address(n) && !entry.is_held);
+                    prop_assert!(open.count() <= 3 + 4, "those let go may be more for a while");
                 }
             }
         }

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::answer::Answer;
+use super::answer::Reply;
+use super::client::{Client, Holding};
 use super::conversation::Conversation;
 use super::head::Request;
 use super::table::{Admission, Id, Table};
@@ -56,10 +57,12 @@ struct Crew {
 }
 
 /// Serves for ever; what it returns is why it could not begin.
-pub fn run<H>(listener: TcpListener, handler: H) -> String
+pub fn run<H, R>(listener: TcpListener, handler: H) -> String
 where
-    H: Fn(&Request) -> Answer + Send + Sync + 'static,
+    H: Fn(&Request, &Client) -> R + Send + Sync + 'static,
+    R: Into<Reply>,
 {
+    let handler = move |request: &Request, client: &Client| handler(request, client).into();
     let address = match listener.local_addr() {
         Ok(address) => canonical_socket(address),
         Err(error) => return format!("cannot tell the listening address: {error}"),
@@ -96,7 +99,7 @@ fn soft_limit(limits: &str) -> Option<usize> {
 
 impl<H> Server<H>
 where
-    H: Fn(&Request) -> Answer + Send + Sync + 'static,
+    H: Fn(&Request, &Client) -> Reply + Send + Sync + 'static,
 {
     #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock for each connection")]
     fn work(self: &Arc<Self>) -> ! {
@@ -115,7 +118,9 @@ where
             let on_request = |at| self.crew().table.completed(id, at);
             // Where there is no other thread nobody may keep this one to himself.
             let is_alone = self.crew().started == 1;
-            Conversation::new(&stream, peer, &self.limits, is_alone).run(on_request, &self.handler);
+            let client = Client::new(&stream, self.as_ref(), id);
+            let handler = |request: &Request| (self.handler)(request, &client);
+            Conversation::new(&stream, peer, &self.limits, is_alone).run(on_request, handler);
         }
         let mut crew = self.crew();
         crew.waiting += 1;
@@ -149,6 +154,16 @@ where
             }
             Admission::Refused => None,
         }
+    }
+
+    /// As many as the limits say, and where there are few threads or descriptors still no more than
+    /// five connections in eight: the others are left to those who are answered at once.
+    fn most_held(&self, crew: &Crew) -> usize {
+        let threads = match self.is_short_of_threads.load(Ordering::Relaxed) {
+            true => crew.started - 1,
+            false => usize::MAX,
+        };
+        self.limits.held.min(self.limits.connections.min(threads) * 5 / 8)
     }
 
     /// The new thread is counted before it runs, for it may accept a connection at once.
@@ -186,6 +201,22 @@ where
     /// No code that holds this lock can panic half-way through a change.
     fn crew(&self) -> MutexGuard<'_, Crew> {
         self.crew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<H> Holding for Server<H>
+where
+    H: Fn(&Request, &Client) -> Reply + Send + Sync + 'static,
+{
+    fn hold(&self, id: Id) -> bool {
+        let mut crew = self.crew();
+        let most = self.most_held(&crew);
+        crew.table.hold(id, most)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock for each connection")]
+    fn let_go(&self, id: Id) {
+        self.crew().table.let_go(id, Instant::now());
     }
 }
 

@@ -1,0 +1,300 @@
+//! Leases and line on disk, so that they outlive the process.
+//!
+//! One JSON file, replaced by a rename: whoever is killed at any moment leaves the old one or the
+//! new one. It is not synced to the disk: it has to outlive the process, not the machine, whose next
+//! boot it means nothing to. Knows what the file looks like; when to write it is the business of
+//! [`crate::shared`], what a lease means that of [`crate::book`].
+
+use std::borrow::Cow;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use psl::ready::Ready;
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use crate::book::Book;
+use crate::lease::{Before, Id, Lease, Look};
+use crate::shared::Shared;
+
+const VERSION: u64 = 1;
+
+/// Two files of this size, for one replaces the other, have room in a volume of 1 MiB.
+const LARGEST: usize = 480 * 1024;
+
+/// What an entry takes besides its texts, at most.
+const OVERHEAD: usize = 240;
+
+/// Putting the book into words was seen to touch 8 KiB.
+const STACK: usize = 64 * 1024;
+
+/// The kernel's own number of this boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Where the book is kept.
+pub struct Record {
+    file: PathBuf,
+    boot: String,
+}
+
+/// The file. Times are nanoseconds of the clock that counts from the boot, sleep included, and that
+/// nobody sets (clock_gettime(2), `CLOCK_BOOTTIME`).
+#[derive(Serialize, Deserialize)]
+struct Written<'a> {
+    version: u64,
+    boot: &'a str,
+    #[serde(borrow)]
+    leases: Vec<WrittenLease<'a>>,
+    #[serde(borrow)]
+    queue: Vec<WrittenPlace<'a>>,
+}
+
+/// What can be read of a file of any version.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenLease<'a> {
+    #[serde(borrow)]
+    holder: Option<Cow<'a, str>>,
+    address: IpAddr,
+    since: u64,
+    deadline: u64,
+    ready: Option<String>,
+    look: WrittenLook,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WrittenLook {
+    Never,
+    First,
+    Open,
+    Watched,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenPlace<'a> {
+    #[serde(borrow)]
+    holder: Cow<'a, str>,
+    address: IpAddr,
+    since: u64,
+}
+
+/// Both clocks at nearly the same moment, to go from one to the other. One is read before and after
+/// the other, so that a pause in between never makes a deadline later than it was.
+#[derive(Clone, Copy)]
+struct Clocks {
+    before: Instant,
+    boot: Duration,
+    after: Instant,
+}
+
+impl Record {
+    /// The record in this file.
+    pub fn new(file: PathBuf) -> Record {
+        let boot = fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
+        Record { file, boot }
+    }
+
+    /// Takes over what an earlier process of this boot has left, and says what came of that.
+    pub fn restore(&self, book: &mut Book) {
+        let file = self.file.display();
+        let text = match read(&self.file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return info!(file:%; "no state file yet: starting with an empty book");
+            }
+            Err(error) => return warn!(file:%, error:%; "state file not read: starting with an empty book"),
+        };
+        match self.parse(&text) {
+            Ok(written) => {
+                let clocks = Clocks::now();
+                restore(&written, clocks, book);
+                let (leases, places) = (book.leases().count(), book.queue().places().len());
+                info!(file:%, leases, places; "state restored");
+            }
+            Err(why) => warn!(file:%, reason = why.as_str(); "state file not used: starting with an empty book"),
+        }
+    }
+
+    /// Starts the thread that writes each change.
+    pub fn start(self, shared: Arc<Shared>) -> Result<(), String> {
+        let thread = thread::Builder::new().name("record".to_owned()).stack_size(STACK).spawn(move || self.run(&shared));
+        thread.map(drop).map_err(|e| format!("cannot start the thread of the state file: {e}"))
+    }
+
+    fn run(&self, shared: &Shared) -> ! {
+        let mut bytes = Vec::new();
+        let mut told = String::new();
+        loop {
+            let (left_out, version) = shared.to_write(|state| self.put(&state.book, Clocks::now(), &mut bytes));
+            let problem = match self.replace(&bytes) {
+                Err(error) => format!("cannot write it: {error}"),
+                Ok(()) if left_out => format!("it holds no more than {LARGEST} bytes: a restart will forget the rest"),
+                Ok(()) => String::new(),
+            };
+            shared.is_written(version);
+            if problem != told {
+                let file = self.file.display();
+                match problem.as_str() {
+                    "" => info!(file:%; "state file is whole again"),
+                    problem => warn!(file:%, reason = problem; "state file is not whole: a restart may let too many start"),
+                }
+                told = problem;
+            }
+        }
+    }
+
+    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut name = self.file.clone().into_os_string();
+        name.push(".new");
+        let new = Path::new(&name);
+        fs::write(new, bytes)?;
+        fs::rename(new, &self.file)
+    }
+
+    /// The book as bytes; whether something had no room there.
+    fn put(&self, book: &Book, clocks: Clocks, bytes: &mut Vec<u8>) -> bool {
+        let mut room = LARGEST;
+        let mut has_room = |texts: usize| {
+            let fits = room.checked_sub(texts + OVERHEAD);
+            room = fits.unwrap_or(0);
+            fits.is_some()
+        };
+        let leases: Vec<_> = book
+            .leases()
+            .iter()
+            .map(|lease| (lease, lease.ready.as_ref().map(Ready::to_string)))
+            .filter(|(lease, ready)| {
+                has_room(quoted(lease.holder.as_deref()) + quoted(ready.as_deref()))
+            })
+            .map(|(lease, ready)| WrittenLease {
+                holder: lease.holder.as_deref().map(Into::into),
+                address: lease.address,
+                since: clocks.to_boot(lease.since),
+                deadline: clocks.to_boot(lease.deadline),
+                ready,
+                look: match lease.look {
+                    Look::Never => WrittenLook::Never,
+                    Look::First => WrittenLook::First,
+                    Look::Open => WrittenLook::Open,
+                    Look::At(_) | Look::Looking => WrittenLook::Watched,
+                },
+            })
+            .collect();
+        let queue: Vec<_> = book
+            .queue()
+            .places()
+            .iter()
+            .filter(|place| has_room(quoted(Some(&place.holder))))
+            .map(|place| WrittenPlace {
+                holder: (&*place.holder).into(),
+                address: place.address,
+                since: clocks.to_boot(place.since),
+            })
+            .collect();
+        let left_out = leases.len() < book.leases().count() || queue.len() < book.queue().places().len();
+        bytes.clear();
+        // Writing to memory does not fail.
+        let _ = serde_json::to_writer(bytes, &Written { version: VERSION, boot: &self.boot, leases, queue });
+        left_out
+    }
+
+    fn parse<'t>(&self, text: &'t str) -> Result<Written<'t>, String> {
+        let Versioned { version } = serde_json::from_str(text).map_err(|e| format!("torn, or not a state file: {e}"))?;
+        if version != VERSION {
+            return Err(format!("it has version {version}, this program reads {VERSION}"));
+        }
+        let written: Written = serde_json::from_str(text).map_err(|e| format!("torn, or not a state file: {e}"))?;
+        // Where the kernel does not tell its boot nothing could be told apart from another one's.
+        if written.boot != self.boot || self.boot.is_empty() {
+            return Err("it is another boot's".to_owned());
+        }
+        Ok(written)
+    }
+}
+
+fn restore(written: &Written, clocks: Clocks, book: &mut Book) {
+    let now = clocks.before;
+    for lease in &written.leases {
+        let Some(deadline) = clocks.to_instant(lease.deadline) else { continue };
+        let since = clocks.to_instant(lease.since).unwrap_or(now).min(now);
+        let holder = lease.holder.as_deref().and_then(|holder| psl::holder::parse(holder).ok());
+        let ready = lease.ready.as_deref().and_then(|ready| Ready::parse(ready).ok());
+        let look = match (&ready, lease.look) {
+            (None, _) | (_, WrittenLook::Never) => Look::Never,
+            // Its answer was not sent yet; the holder asks again.
+            (_, WrittenLook::First) => Look::First,
+            (_, WrittenLook::Open) => Look::Open,
+            (_, WrittenLook::Watched) => Look::At(now),
+        };
+        let before = Before { ticket: None, asked: since, served: None };
+        let lease = Lease {
+            id: Id(0),
+            holder,
+            address: lease.address,
+            since,
+            deadline,
+            ready,
+            look,
+            before,
+            was_told_again: true,
+        };
+        book.restore_lease(lease, now);
+    }
+    for place in &written.queue {
+        let since = clocks.to_instant(place.since).unwrap_or(now).min(now);
+        if let Ok(holder) = psl::holder::parse(&place.holder) {
+            book.restore_place(holder, place.address, since, now);
+        }
+    }
+}
+
+impl Clocks {
+    #[expect(clippy::disallowed_methods, reason = "the edge that reads both clocks")]
+    fn now() -> Clocks {
+        let before = Instant::now();
+        let boot = clock_gettime(ClockId::Boottime);
+        let boot = Duration::new(boot.tv_sec.unsigned_abs(), boot.tv_nsec.unsigned_abs() as u32);
+        Clocks { before, boot, after: Instant::now() }
+    }
+
+    fn to_boot(self, at: Instant) -> u64 {
+        let boot = match at.checked_duration_since(self.after) {
+            Some(later) => self.boot.saturating_add(later),
+            None => self.boot.saturating_sub(self.after.saturating_duration_since(at)),
+        };
+        u64::try_from(boot.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Nothing for what the clock cannot hold.
+    fn to_instant(self, boot: u64) -> Option<Instant> {
+        let boot = Duration::from_nanos(boot);
+        match boot.checked_sub(self.boot) {
+            Some(later) => self.before.checked_add(later),
+            None => self.before.checked_sub(self.boot - boot),
+        }
+    }
+}
+
+/// No more than this many bytes are read: a larger one is nobody's state.
+fn read(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(file)?.take(2 * LARGEST as u64).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// The bytes of a text with its quotes.
+fn quoted(text: Option<&str>) -> usize {
+    text.map_or(0, |text| text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count())
+}
+

@@ -1,0 +1,270 @@
+//! The state as threads share it: one mutex, and who is woken by what has changed under it.
+//!
+//! Whoever waits here waits without the mutex: a held request for its call or its time, those who
+//! look at ports for one that is due, the clock for what happens by itself next, a grant for being
+//! written down. Knows whom to wake; decides nothing.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use log::{Level, log, warn};
+use psl::duration::Text;
+use psl::serve::Hold;
+
+use crate::book::Target;
+use crate::config::Rules;
+use crate::lease::{How, Lease};
+use crate::queue::Seat;
+use crate::state::{Ask, Outcome, State};
+
+/// A held client that has gone is noticed after this long, or when it is its turn.
+const GLANCE: Duration = Duration::from_secs(1);
+
+/// A grant waits for the state file so long at most: a disk that hangs must not be the outage.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The clock keeps the time and writes lines; it was seen to touch 8 KiB.
+const STACK: usize = 64 * 1024;
+
+/// What threads hold.
+#[derive(Debug)]
+pub struct Shared {
+    inner: Mutex<Inner>,
+    /// Something will happen earlier than the clock has set its alarm to.
+    earlier: Condvar,
+    /// A port is due to be looked at.
+    due: Condvar,
+    /// There is something to write down.
+    changed: Condvar,
+    /// It has been written down.
+    written: Condvar,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    /// The threads of the requests that are held back.
+    held: Vec<(Seat, Thread)>,
+    /// When the clock wakes by itself.
+    alarm: Option<Instant>,
+    file: Option<Written>,
+}
+
+/// How far the state file is.
+#[derive(Debug)]
+struct Written {
+    /// Nothing before the first time.
+    version: Option<u64>,
+    /// It takes longer than anybody may wait for it.
+    is_late: bool,
+}
+
+/// What is done after the mutex has been given back.
+#[must_use]
+struct After {
+    called: Vec<Thread>,
+    ended: Vec<(Lease, How, Instant)>,
+}
+
+impl Shared {
+    /// Ready to be given to threads; with a state file, grants wait for being written there.
+    pub fn new(state: State, has_file: bool) -> Arc<Shared> {
+        let file = has_file.then_some(Written { version: None, is_late: false });
+        Arc::new(Shared {
+            inner: Mutex::new(Inner { state, held: Vec::new(), alarm: None, file }),
+            earlier: Condvar::new(),
+            due: Condvar::new(),
+            changed: Condvar::new(),
+            written: Condvar::new(),
+        })
+    }
+
+    /// Changes the state, and wakes whom that concerns.
+    pub fn with<T>(&self, now: Instant, change: impl FnOnce(&mut State) -> T) -> T {
+        self.change(now, |inner| change(&mut inner.state))
+    }
+
+    /// Decides on a request. Where the answer may be held back, this returns when there is one;
+    /// nothing where the client has gone by then.
+    pub fn ask(&self, ask: &Ask, rules: &Rules, hold: Option<&Hold>, now: Instant) -> Option<Outcome> {
+        let outcome = self.change(now, |inner| {
+            let outcome = inner.state.ask(ask, rules, now);
+            if let Outcome::Held { seat, .. } = outcome {
+                inner.held.push((seat, thread::current()));
+            }
+            outcome
+        });
+        match (outcome, hold) {
+            (Outcome::Held { seat, until }, Some(hold)) => self.hold(ask, rules, hold, seat, until),
+            (outcome, _) => Some(outcome),
+        }
+    }
+
+    /// Waits for the call, and asks again.
+    #[expect(clippy::disallowed_methods, reason = "the edge that waits for a slot")]
+    fn hold(&self, ask: &Ask, rules: &Rules, hold: &Hold, seat: Seat, until: Instant) -> Option<Outcome> {
+        loop {
+            thread::park_timeout(until.saturating_duration_since(Instant::now()).min(GLANCE));
+            let is_gone = hold.is_gone();
+            let now = Instant::now();
+            let outcome = self.change(now, |inner| {
+                let outcome = match is_gone {
+                    true => {
+                        inner.state.hung_up(seat, now);
+                        None
+                    }
+                    false => Some(inner.state.resume(ask, rules, seat, until, now)),
+                };
+                if !matches!(outcome, Some(Outcome::Held { .. })) {
+                    inner.held.retain(|(other, _)| *other != seat);
+                }
+                outcome
+            });
+            if !matches!(outcome, Some(Outcome::Held { .. })) {
+                return outcome;
+            }
+        }
+    }
+
+    /// Waits until what has changed so far is written down, where it is.
+    #[expect(clippy::disallowed_methods, reason = "the edge that waits for a file")]
+    pub fn keep(&self) {
+        let begin = Instant::now();
+        let mut inner = self.inner();
+        let version = inner.state.book.version();
+        while let Some(file) = &mut inner.file
+            && file.version.is_none_or(|written| written < version)
+            && !file.is_late
+        {
+            let left = PATIENCE.saturating_sub(begin.elapsed());
+            if left.is_zero() {
+                file.is_late = true;
+                warn!("the state file takes longer than {}: answers do not wait for it any more", Text(PATIENCE));
+                return;
+            }
+            inner = self.written.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits for something to write down, and lets it be put into words.
+    pub fn to_write<T>(&self, put: impl FnOnce(&State) -> T) -> (T, u64) {
+        let mut inner = self.inner();
+        loop {
+            let version = inner.state.book.version();
+            if inner.file.as_ref().is_some_and(|file| file.version != Some(version)) {
+                return (put(&inner.state), version);
+            }
+            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// It is written down, or cannot be.
+    pub fn is_written(&self, version: u64) {
+        self.inner().file = Some(Written { version: Some(version), is_late: false });
+        self.written.notify_all();
+    }
+
+    /// Waits for a port that is due to be looked at.
+    #[expect(clippy::disallowed_methods, reason = "the edge that waits for the time to look")]
+    pub fn next_look(&self) -> Target {
+        let mut inner = self.inner();
+        loop {
+            if let Some(target) = inner.state.due_look(Instant::now()) {
+                return target;
+            }
+            inner = self.due.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Starts the clock: the thread that does what the time alone brings.
+    pub fn start_clock(self: &Arc<Self>) -> Result<(), String> {
+        let shared = Arc::clone(self);
+        let thread = thread::Builder::new().name("clock".to_owned()).stack_size(STACK).spawn(move || shared.run_clock());
+        thread.map(drop).map_err(|e| format!("cannot start the clock's thread: {e}"))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the edge that waits for what happens next")]
+    fn run_clock(&self) -> ! {
+        loop {
+            let now = Instant::now();
+            let mut inner = self.inner();
+            inner.alarm = inner.state.tick(now);
+            let after = inner.after();
+            let has_due_look = inner.state.book.has_due_look(now);
+            drop(inner);
+            if has_due_look {
+                self.due.notify_all();
+            }
+            after.run();
+            // An alarm may have been set earlier in between.
+            let inner = self.inner();
+            let ignored = match inner.alarm.map(|alarm| alarm.saturating_duration_since(Instant::now())) {
+                Some(left) => self.earlier.wait_timeout(inner, left).map(drop).is_err(),
+                None => self.earlier.wait(inner).map(drop).is_err(),
+            };
+            let _ = ignored;
+        }
+    }
+
+    fn change<T>(&self, now: Instant, change: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = self.inner();
+        let result = change(&mut inner);
+        let next = inner.state.book.next_event(now);
+        if let Some(next) = next.filter(|next| inner.alarm.is_none_or(|alarm| *next < alarm)) {
+            inner.alarm = Some(next);
+            self.earlier.notify_one();
+        }
+        let version = inner.state.book.version();
+        if inner.file.as_ref().is_some_and(|file| file.version != Some(version)) {
+            self.changed.notify_one();
+        }
+        let after = inner.after();
+        drop(inner);
+        after.run();
+        result
+    }
+
+    /// No code that holds this lock can panic half-way through a change.
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn after(&mut self) -> After {
+        let news = self.state.news();
+        let thread = |seat: &Seat| self.held.iter().find(|(held, _)| held == seat).map(|(_, thread)| thread.clone());
+        After { called: news.called.iter().filter_map(thread).collect(), ended: news.ended }
+    }
+}
+
+impl After {
+    fn run(self) {
+        for thread in &self.called {
+            thread.unpark();
+        }
+        for (lease, how, at) in self.ended {
+            let held = at.saturating_duration_since(lease.since);
+            let level = level_of(lease.deadline.saturating_duration_since(lease.since));
+            let (holder, peer, how) = (named(lease.holder.as_deref()), lease.address, how.name());
+            log!(level, holder, peer:%, how, held:% = Text(rounded(held)); "lease ended");
+        }
+    }
+}
+
+/// Leases of no length at all would let one client fill the log; those of a second and more come
+/// no faster than the slots allow.
+pub fn level_of(duration: Duration) -> Level {
+    if duration < Duration::from_secs(1) { Level::Debug } else { Level::Info }
+}
+
+/// A holder in a log line.
+pub fn named(holder: Option<&str>) -> &str {
+    holder.unwrap_or("none")
+}
+
+/// Milliseconds are as much as anybody reads.
+pub fn rounded(duration: Duration) -> Duration {
+    Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000)
+}
