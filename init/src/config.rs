@@ -10,8 +10,9 @@ use psl::address::{Host, whole_number};
 use psl::args::{Given, Program, Setting, Takes};
 use psl::duration;
 use psl::end::{BAD_CONFIGURATION, DONE, FAILED};
-use psl::logging;
+use psl::ready::Ready;
 use psl::url::{HTTP, Url};
+use psl::{holder, logging};
 
 use crate::wait::{AtBound, Rules};
 
@@ -71,6 +72,33 @@ const TIMEOUT: Setting = Setting {
     meaning: "no such flag here: 1.0's --timeout is --duration (PSL_LOCK_DURATION), and the bound of one attempt is --attempt-timeout (PSL_LOCK_CHECK_TIMEOUT)",
 };
 
+const HOLDER: Setting = Setting {
+    flag: Some("--holder"),
+    variables: &["PSL_HOLDER"],
+    value: "ID",
+    takes: Takes::Value,
+    default: "host name, a dot, 64 random bits",
+    meaning: "who asks, 1 to 512 visible ASCII characters: whoever asks again under the same name keeps its lease, or its place in line. The manifests pass `$(POD_NAMESPACE)/$(POD_NAME)/$(POD_UID)`, which outlives a restart of this container",
+};
+
+const READY: Setting = Setting {
+    flag: Some("--ready"),
+    variables: &["PSL_READY"],
+    value: "PORT",
+    takes: Takes::Value,
+    default: "none",
+    meaning: "`tcp:PORT` or `http:PORT/PATH` of this pod: as soon as it accepts, or answers 2xx, the lock ends the lease; the duration is then only the upper bound",
+};
+
+const WAIT: Setting = Setting {
+    flag: Some("--wait"),
+    variables: &["PSL_WAIT"],
+    value: "DURATION",
+    takes: Takes::Value,
+    default: "10s",
+    meaning: "how long the lock may hold its answer back from whoever is next in line, so that a slot is his the moment it is free; 0 asks for an answer at once. An attempt may take this much longer, 30 s at most",
+};
+
 const NODE: Setting = Setting {
     flag: Some("--node"),
     variables: &["PSL_NODE_NAME"],
@@ -117,6 +145,9 @@ pub const PROGRAM: Program = Program {
         DURATION,
         PAUSE,
         ATTEMPT_TIMEOUT,
+        HOLDER,
+        READY,
+        WAIT,
         NODE,
         MAX_WAIT,
         UNREACHABLE_WAIT,
@@ -138,6 +169,9 @@ pub const PROGRAM: Program = Program {
 /// The longest name that Kubernetes gives a node.
 const LONGEST_NODE: usize = 253;
 
+/// No lock holds an answer back for longer, whatever it is asked for; who has said nothing by then is silent.
+const LONGEST_HELD: Duration = Duration::from_secs(30);
+
 /// What a query's value may hold as it is (RFC 3986, 2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -146,34 +180,72 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 pub struct Config {
     /// The lock, with what is asked of it as its query.
     pub lock: Url,
+    /// The lock, with the place in line that is to be given up as its query.
+    pub place: Url,
     /// The lock's host is this pod itself, unless it is on the host network.
     pub loopback: bool,
+    /// Who asks, for the log.
+    pub holder: Box<str>,
     /// One attempt's time, see the table.
     pub attempt_timeout: Duration,
+    /// How much longer an answer may take that the lock holds back.
+    pub held: Duration,
     /// When to ask again and when to stop.
     pub rules: Rules,
 }
 
 impl Config {
     /// Takes the settings out of what was given; where one is a mistake its default stands in, and
-    /// `given` remembers the mistake.
-    pub fn take(given: &mut Given) -> Config {
+    /// `given` remembers the mistake. `drawn` is who asks where nobody says it.
+    pub fn take(given: &mut Given, drawn: impl FnOnce() -> Box<str>) -> Config {
         let host = given.value(&HOST, Host::parse).unwrap_or_else(|| Host::Name("localhost".to_owned()));
         let port = given.value(&PORT, parse_port).flatten().unwrap_or(8888);
         let duration = given.value(&DURATION, duration::parse).filter(|d| !d.is_zero());
         let pause = given.value(&PAUSE, duration::parse_nonzero).unwrap_or(Duration::from_secs(1));
         let attempt_timeout = given.value(&ATTEMPT_TIMEOUT, duration::parse_nonzero).unwrap_or(Duration::from_secs(1));
+        let holder = given.value(&HOLDER, parse_holder).unwrap_or_else(drawn);
+        let ready = given.value(&READY, Ready::parse);
+        let wait = given.value(&WAIT, duration::parse).unwrap_or(Duration::from_secs(10));
         let node = given.value(&NODE, parse_node);
         let max_wait = given.value(&MAX_WAIT, duration::parse).filter(|d| !d.is_zero());
         let unreachable_wait = given.value(&UNREACHABLE_WAIT, duration::parse).filter(|d| !d.is_zero());
         let at_bound = given.value(&ON_TIMEOUT, parse_at_bound).unwrap_or(AtBound::Start);
+        let loopback = host.is_loopback();
+        let lock = Url::root(HTTP, host, port);
+        let who = ("holder", Some(holder.to_string()));
+        let from = ("node", node);
         Config {
-            loopback: host.is_loopback(),
-            lock: Url::root(HTTP, host, port).join(&path_and_query(duration, node.as_deref())),
+            place: lock.join(&path_and_query(&[who.clone(), from.clone()])),
+            lock: lock.join(&path_and_query(&[
+                ("duration", duration.map(sent)),
+                who,
+                ("ready", ready.map(|ready| ready.to_string())),
+                ("wait", Some(wait).filter(|wait| !wait.is_zero()).map(sent)),
+                from,
+            ])),
+            loopback,
+            holder,
             attempt_timeout,
+            held: wait.min(LONGEST_HELD),
             rules: Rules { pause, max_wait, unreachable_wait, at_bound },
         }
     }
+}
+
+/// Who asks where nobody says it: another one in each run, also on nodes and in StatefulSets where
+/// pods share a host name.
+pub fn drawn_holder(host_name: &str, bits: u64) -> Box<str> {
+    let host_name: String = host_name.chars().filter(char::is_ascii_graphic).take(LONGEST_NODE).collect();
+    format!("{host_name}.{bits:016x}").into()
+}
+
+/// Kubernetes leaves a reference to a variable that is not defined before it as it is; all pods
+/// would then be one holder, and share one lease.
+fn parse_holder(text: &str) -> Result<Box<str>, &'static str> {
+    if text.contains("$(") {
+        return Err("a name in which every $(VARIABLE) is replaced: define that variable before this one");
+    }
+    holder::parse(text)
 }
 
 /// `Some(None)` for what counts as unset.
@@ -201,11 +273,11 @@ fn parse_at_bound(text: &str) -> Result<AtBound, &'static str> {
     }
 }
 
-fn path_and_query(duration: Option<Duration>, node: Option<&str>) -> String {
-    let duration = duration.map(|d| format!("duration={}", sent(d)));
-    let node = node.map(|name| format!("node={}", utf8_percent_encode(name, ESCAPED)));
-    let query: Vec<_> = duration.into_iter().chain(node).collect();
-    if query.is_empty() { "/".to_owned() } else { format!("/?{}", query.join("&")) }
+/// The root, with those of these parameters that have a value.
+fn path_and_query(parameters: &[(&str, Option<String>)]) -> String {
+    let given = parameters.iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+    let query: Vec<_> = given.map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, ESCAPED))).collect();
+    format!("/?{}", query.join("&"))
 }
 
 /// Whole seconds where it is whole: a lock of 1.x reads nothing else.
@@ -226,16 +298,21 @@ mod tests {
         let lookup = move |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v));
         let mut given =
             Given::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), lookup).expect("not asked for help");
-        let config = Config::take(&mut given);
+        let config = Config::take(&mut given, || drawn_holder("web-0", 1));
         given.finish().map(|()| config)
     }
+
+    /// The query of a wait that asks for the defaults.
+    const DEFAULTS: &str = "holder=web-0.0000000000000001&wait=10";
 
     #[test]
     fn defaults() {
         let config = take(&[], &[]).unwrap();
         let second = Duration::from_secs(1);
-        assert_eq!(config.lock.to_request(), "http://localhost:8888/");
-        assert_eq!((config.loopback, config.attempt_timeout), (true, second));
+        assert_eq!(config.lock.to_request(), format!("http://localhost:8888/?{DEFAULTS}"));
+        assert_eq!(config.place.to_request(), "http://localhost:8888/?holder=web-0.0000000000000001");
+        assert_eq!(config.lock.to_string(), "http://localhost:8888/", "the log shows no query");
+        assert_eq!((config.loopback, config.attempt_timeout, config.held), (true, second, second * 10));
         assert_eq!(
             config.rules,
             Rules { pause: second, max_wait: None, unreachable_wait: None, at_bound: AtBound::Start }
@@ -244,24 +321,80 @@ mod tests {
 
     #[test]
     fn what_is_asked() {
+        for (arguments, variables, root, query) in [
+            (&["--host", "lock.psl.svc", "-port=80"][..], &[][..], "http://lock.psl.svc:80/", DEFAULTS),
+            (&["--host=fd00::1"], &[], "http://[fd00::1]:8888/", DEFAULTS),
+            (&[], &[("PSL_LOCK_HOST", "[::1]"), ("PSL_LOCK_PORT", "1")], "http://[::1]:1/", DEFAULTS),
+            (&[], &[("PSL_LOCK_PORT", "tcp://10.0.0.1:8080")], "http://localhost:8888/", DEFAULTS),
+        ] {
+            let asked = take(arguments, variables).unwrap().lock.to_request();
+            assert_eq!(asked, format!("{root}?{query}"), "{arguments:?} {variables:?}");
+        }
         for (arguments, variables, expected) in [
-            (&["--host", "lock.psl.svc", "-port=80"][..], &[][..], "http://lock.psl.svc:80/"),
-            (&["--host=fd00::1"], &[], "http://[fd00::1]:8888/"),
-            (&[], &[("PSL_LOCK_HOST", "[::1]"), ("PSL_LOCK_PORT", "1")], "http://[::1]:1/"),
-            (&[], &[("PSL_LOCK_PORT", "tcp://10.0.0.1:8080")], "http://localhost:8888/"),
-            (&["--duration", "20"], &[], "http://localhost:8888/?duration=20"),
-            (&["--duration", "1m30s"], &[], "http://localhost:8888/?duration=90"),
-            (&["--duration", "1500ms"], &[], "http://localhost:8888/?duration=1.5s"),
-            (&["--duration", "18446744073709551615"], &[], "http://localhost:8888/?duration=18446744073709551615"),
-            (&["--duration", "0"], &[("PSL_LOCK_DURATION", "5s")], "http://localhost:8888/"),
+            (&["--duration", "20"][..], &[][..], "duration=20&holder=h"),
+            (&["--duration", "1m30s"], &[], "duration=90&holder=h"),
+            (&["--duration", "1500ms"], &[], "duration=1.5s&holder=h"),
+            (&["--duration", "18446744073709551615"], &[], "duration=18446744073709551615&holder=h"),
+            (&["--duration", "0"], &[("PSL_LOCK_DURATION", "5s")], "holder=h"),
             (
                 &[],
                 &[("PSL_LOCK_DURATION", "5s"), ("PSL_NODE_NAME", "n-1.example")],
-                "http://localhost:8888/?duration=5&node=n-1.example",
+                "duration=5&holder=h&node=n-1.example",
             ),
-            (&["--node", "a&b=c#%ü"], &[], "http://localhost:8888/?node=a%26b%3Dc%23%25%C3%BC"),
+            (&["--node", "a&b=c#%ü"], &[], "holder=h&node=a%26b%3Dc%23%25%C3%BC"),
+            (&["--holder", "shop/web-0/1-2_3~4.5"], &[], "holder=shop%2Fweb-0%2F1-2_3~4.5"),
+            (&["--holder", "a&node=b#%+?"], &[], "holder=a%26node%3Db%23%25%2B%3F"),
+            (&[], &[("PSL_HOLDER", "from-a-variable")], "holder=from-a-variable"),
+            (&["--ready", "tcp:5432"], &[], "holder=h&ready=tcp%3A5432"),
+            (&["--ready", "http:80"], &[], "holder=h&ready=http%3A80%2F"),
+            (&[], &[("PSL_READY", "http:8080/healthz?a=b&c")], "holder=h&ready=http%3A8080%2Fhealthz%3Fa%3Db%26c"),
+            (&["--wait", "2m"], &[("PSL_WAIT", "5")], "holder=h&wait=120"),
+            (&["--wait=250ms"], &[], "holder=h&wait=250ms"),
+            (&[], &[("PSL_WAIT", "5s")], "holder=h&wait=5"),
+            (
+                &["--node=n", "--wait=1", "--ready=tcp:1", "--holder=x", "--duration=2"],
+                &[],
+                "duration=2&holder=x&ready=tcp%3A1&wait=1&node=n",
+            ),
         ] {
-            assert_eq!(take(arguments, variables).unwrap().lock.to_request(), expected, "{arguments:?} {variables:?}");
+            // What is first counts, so that these are defaults: a flag wins, and of two variables the given one.
+            let variables: Vec<_> = variables.iter().copied().chain([("PSL_HOLDER", "h"), ("PSL_WAIT", "0")]).collect();
+            let asked = take(arguments, &variables).unwrap().lock.to_request();
+            assert_eq!(asked, format!("http://localhost:8888/?{expected}"), "{arguments:?} {variables:?}");
+        }
+    }
+
+    #[test]
+    fn the_place_that_is_given_up() {
+        for (arguments, expected) in [
+            (&["--holder=a/b"][..], "holder=a%2Fb"),
+            (&["--holder=a", "--node=n&", "--duration=5", "--ready=tcp:1", "--wait=1"], "holder=a&node=n%26"),
+        ] {
+            let config = take(arguments, &[("PSL_LOCK_HOST", "lock")]).unwrap();
+            assert_eq!(config.place.to_request(), format!("http://lock:8888/?{expected}"));
+        }
+    }
+
+    #[test]
+    fn no_lock_holds_an_answer_back_for_longer_than_half_a_minute() {
+        for (wait, expected) in [("0", 0), ("5", 5), ("30s", 30), ("31s", 30), ("18446744073709551615", 30)] {
+            assert_eq!(take(&["--wait", wait], &[]).unwrap().held, Duration::from_secs(expected), "{wait}");
+        }
+    }
+
+    #[test]
+    fn drawn_holders() {
+        let long = "n".repeat(1000);
+        for (host_name, bits, expected) in [
+            ("web-0", 0x0123_4567_89ab_cdef, "web-0.0123456789abcdef"),
+            ("web-0\n", 1, "web-0.0000000000000001"),
+            ("a b\u{1b}ü\0c", u64::MAX, "abc.ffffffffffffffff"),
+            ("", 0, ".0000000000000000"),
+            (&long, 0, &format!("{}.0000000000000000", &long[..253])),
+        ] {
+            let drawn = drawn_holder(host_name, bits);
+            assert_eq!(&*drawn, expected);
+            assert_eq!(holder::parse(&drawn), Ok(drawn), "a lock takes it");
         }
     }
 
@@ -307,6 +440,9 @@ mod tests {
             ("--duration", &["1.5", "1d", "99999999999999999999"]),
             ("--pause", &["0", "0s", "x"]),
             ("--attempt-timeout", &["0", "x"]),
+            ("--holder", &["a b", "ü", &"h".repeat(513), "$(POD_NAMESPACE)/$(POD_NAME)/$(POD_UID)"]),
+            ("--ready", &["5432", "tcp:0", "http:80x", "http://h:80/", "http:80/a b"]),
+            ("--wait", &["-1", "1.5", "x"]),
             ("--node", &["a b", "a\n", &long]),
             ("--max-wait", &["8 m", "x"]),
             ("--unreachable-wait", &["1.5", "x"]),
@@ -334,7 +470,7 @@ mod tests {
     #[test]
     fn help_lists_every_setting_but_those_that_are_gone() {
         let help = PROGRAM.help();
-        assert_eq!(PROGRAM.listed().count(), 11);
+        assert_eq!(PROGRAM.listed().count(), 14);
         assert!(PROGRAM.listed().all(|s| s.variables.iter().all(|v| help.contains(v))));
         assert!(!help.contains("--timeout"), "{help}");
     }

@@ -8,9 +8,9 @@ mod client;
 mod termination;
 pub mod wait;
 
-use std::io;
-use std::thread;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use std::{fs, io, thread};
 
 use log::{debug, info, warn};
 use psl::duration::Text;
@@ -22,10 +22,14 @@ use config::{Config, PROGRAM};
 use termination::{LastWords, Outcome, rounded};
 use wait::{Answer, Kind, Next, Refusal, Say, Waiting, Why};
 
+/// The pod's name, or the node's on the host network.
+const HOST_NAME: &str = "/proc/sys/kernel/hostname";
+
 /// The whole program; the result is its exit code.
 pub fn run() -> Result<u8, End> {
     let last_words = LastWords::begin();
-    let handled = handle_signals(&last_words);
+    let client = Arc::new(OnceLock::new());
+    let handled = handle_signals(&last_words, &client);
     let (config, log_settings) = settings()?;
     logging::start(&log_settings);
     if let Err(error) = handled {
@@ -33,17 +37,29 @@ pub fn run() -> Result<u8, End> {
         warn!(error:% = error; "signals will not end this program at once");
     }
     announce(&config);
-    let outcome = wait(&config, &last_words);
-    last_words.end(outcome);
+    let client = client.get_or_init(|| Client::new(&config));
+    let outcome = wait(&config, client, &last_words);
+    if !last_words.end(outcome) {
+        until_the_signal_ends_it();
+    }
+    // Under `fail` the kubelet runs this program again, and its place in line should stand.
+    if matches!(outcome, Outcome::StartedWithout(_)) {
+        client.give_up_place();
+    }
     Ok(outcome.exit_code())
 }
 
 /// Before *anything else*: as process 1 of a container it would not end at all without this.
-fn handle_signals(last_words: &LastWords) -> io::Result<()> {
-    let last_words = last_words.clone();
+/// The client comes later, and a signal that comes before it has no place to give up.
+fn handle_signals(last_words: &LastWords, client: &Arc<OnceLock<Client>>) -> io::Result<()> {
+    let (last_words, client) = (last_words.clone(), Arc::clone(client));
     let on_stop = move |stop| {
         let outcome = Outcome::Stopped(stop);
-        last_words.end(outcome);
+        // First, so that the log is written while the lock is told.
+        let is_first = last_words.end(outcome);
+        if let Some(client) = client.get().filter(|_| is_first) {
+            client.give_up_place();
+        }
         i32::from(outcome.exit_code())
     };
     signals::on_stop(on_stop)
@@ -51,25 +67,31 @@ fn handle_signals(last_words: &LastWords) -> io::Result<()> {
 
 fn settings() -> Result<(Config, logging::Settings), End> {
     let mut given = psl::end::given(&PROGRAM)?;
-    let config = Config::take(&mut given);
+    let config = Config::take(&mut given, drawn_holder);
     let log_settings = logging::Settings::take(&mut given);
     given.finish().map_err(End::Mistakes)?;
     Ok((config, log_settings))
 }
 
+fn drawn_holder() -> Box<str> {
+    // Without a name the random bits alone tell pods apart.
+    let host_name = fs::read_to_string(HOST_NAME).unwrap_or_default();
+    config::drawn_holder(&host_name, random::bits())
+}
+
 fn announce(config: &Config) {
     let bound = |bound: Option<Duration>| bound.map_or_else(|| "none".to_owned(), |b| Text(b).to_string());
     let (max_wait, unreachable_wait) = (bound(config.rules.max_wait), bound(config.rules.unreachable_wait));
-    info!(lock:% = config.lock, max_wait = max_wait, unreachable_wait = unreachable_wait; "asking for the lock");
+    let holder = &*config.holder;
+    info!(lock:% = config.lock, holder, max_wait = max_wait, unreachable_wait = unreachable_wait; "asking for the lock");
 }
 
-fn wait(config: &Config, last_words: &LastWords) -> Outcome {
-    let client = Client::new(config.lock.clone(), config.attempt_timeout);
+fn wait(config: &Config, client: &Client, last_words: &LastWords) -> Outcome {
     let mut waiting = Waiting::new(config.rules, config.loopback, [random::fraction(), random::fraction()]);
     let mut next = waiting.next(last_words.waited());
     loop {
         next = match next {
-            Next::Ask(within) => attempt(&client, &mut waiting, within, last_words),
+            Next::Ask(within) => attempt(client, &mut waiting, within, last_words),
             Next::Pause(length) => {
                 pause(length);
                 waiting.next(last_words.waited())
@@ -82,9 +104,14 @@ fn wait(config: &Config, last_words: &LastWords) -> Outcome {
 }
 
 fn attempt(client: &Client, waiting: &mut Waiting, within: Duration, last_words: &LastWords) -> Next {
+    if last_words.is_over() {
+        // One more question would take the place anew that is being given up.
+        until_the_signal_ends_it();
+    }
+    let asked = last_words.waited();
     let answer = client.ask(within);
     let waited = last_words.waited();
-    let (next, say) = waiting.answered(&answer, waited, random::fraction());
+    let (next, say) = waiting.answered(&answer, asked, waited, random::fraction());
     if let Answer::Refusal(refusal) = &answer {
         // An attempt that the bound cut short says nothing of the lock.
         let is_cut_short = matches!(next, Next::Start(_) | Next::Fail(_)) && refusal.kind == Kind::Unreachable;
@@ -118,6 +145,13 @@ fn report(refusal: &Refusal, waited: Duration, next: Next, say: Option<Say>) {
         info!(
             "localhost is the node only on the host network, else this pod alone: set --host (PSL_LOCK_HOST) to the lock's Service or the node's address"
         );
+    }
+}
+
+/// Whatever this thread would do now, above all ending with another code, the signal was first.
+fn until_the_signal_ends_it() -> ! {
+    loop {
+        thread::park();
     }
 }
 

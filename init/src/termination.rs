@@ -82,12 +82,18 @@ impl LastWords {
         self.known().reason.is_some()
     }
 
-    /// Writes the termination message and the last line of the log, once.
-    pub fn end(&self, outcome: Outcome) {
+    /// Whether somebody has had the last word.
+    pub fn is_over(&self) -> bool {
+        self.known().ended
+    }
+
+    /// Writes the termination message and the last line of the log; false if somebody had the last
+    /// word already, who then also ends the program.
+    pub fn end(&self, outcome: Outcome) -> bool {
         let waited = self.waited();
         let mut known = self.known();
         if std::mem::replace(&mut known.ended, true) {
-            return;
+            return false;
         }
         let reason = known.reason.take();
         let written = write_message(Path::new(TERMINATION_LOG), &message(outcome, waited, reason.as_deref()));
@@ -96,6 +102,7 @@ impl LastWords {
             warn!(path = TERMINATION_LOG, error:% = error; "cannot write the termination message");
         }
         log_end(outcome, waited, reason.as_deref());
+        true
     }
 
     /// Nothing that holds this lock can panic half-way through a change.

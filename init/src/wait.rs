@@ -187,9 +187,9 @@ impl Waiting {
         }
     }
 
-    /// What to do after an attempt that gave this, and what to say about it. `chance` (0 to 1)
-    /// lengthens the pause.
-    pub fn answered(&mut self, answer: &Answer, now: Duration, chance: f64) -> (Next, Option<Say>) {
+    /// What to do after an attempt that began at `asked` and gave this by `now`, and what to say
+    /// about it. `chance` (0 to 1) lengthens the pause.
+    pub fn answered(&mut self, answer: &Answer, asked: Duration, now: Duration, chance: f64) -> (Next, Option<Say>) {
         let refusal = match answer {
             Answer::Acquired => return (Next::Start(Why::Acquired), None),
             Answer::Refusal(refusal) => refusal,
@@ -198,7 +198,10 @@ impl Waiting {
             self.unreachable_wait_ends = self.unreachable_wait.map(|wait| now.saturating_add(wait));
         }
         match self.next(now) {
-            Next::Ask(left) => (Next::Pause(self.pause(refusal.retry_after, chance).min(left)), self.say(refusal, now)),
+            Next::Ask(left) => {
+                let took = now.saturating_sub(asked);
+                (Next::Pause(self.pause(refusal, took, chance).min(left)), self.say(refusal, now))
+            }
             end => (end, None),
         }
     }
@@ -217,9 +220,19 @@ impl Waiting {
         }
     }
 
-    fn pause(&self, retry_after: Option<Duration>, chance: f64) -> Duration {
-        let asked_for = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
-        lengthened(self.rules.pause.max(asked_for), JITTER, chance)
+    /// From now to the next attempt, after one that took this long.
+    ///
+    /// A lock holds its answer back from whoever is next in line, and keeps a slot that becomes free
+    /// for him until he asks again. So he should be away as briefly as possible: a 423 that does not
+    /// ask for more than `--pause` was itself a pause, which counts from when the attempt began, and
+    /// after one that was held back it is over. A longer `Retry-After` counts from the answer that
+    /// says it, and so does the pause after anything else, which may be slow because it has trouble.
+    /// In all cases attempts begin no more often than once in a pause, its random share included.
+    fn pause(&self, refusal: &Refusal, took: Duration, chance: f64) -> Duration {
+        let asked_for = refusal.retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+        let pause = lengthened(self.rules.pause.max(asked_for), JITTER, chance);
+        let was_a_pause = refusal.kind == Kind::Held && asked_for <= self.rules.pause;
+        if was_a_pause { pause.saturating_sub(took) } else { pause }
     }
 
     /// A changed reason at once, the same one no more often than once a minute.
@@ -244,14 +257,21 @@ impl Waiting {
 }
 
 /// A reason without its numbers: a count or a time that runs down does not make it another one.
+/// Units go with their number, or `1m5s` would be another reason than `59s`.
 fn gist(words: &str) -> String {
-    words.chars().filter(|c| !c.is_ascii_digit()).collect()
+    let mut in_number = false;
+    let mut is_of_a_number = |c: char| {
+        in_number = c.is_ascii_digit() || in_number && matches!(c, '.' | 'h' | 'm' | 's' | 'u' | 'µ' | 'n');
+        in_number
+    };
+    words.chars().filter(|c| !is_of_a_number(*c)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use psl::duration::Text;
 
     const SECOND: Duration = Duration::from_secs(1);
     const NANO: Duration = Duration::from_nanos(1);
@@ -281,12 +301,19 @@ mod tests {
         Answer::Refusal(Refusal { kind: Kind::Held, words: "423 Locked".to_owned(), retry_after })
     }
 
+    impl Waiting {
+        /// After an attempt that took no time.
+        fn answered_at_once(&mut self, answer: &Answer, now: Duration, chance: f64) -> (Next, Option<Say>) {
+            self.answered(answer, now, now, chance)
+        }
+    }
+
     #[test]
     fn granted_at_any_time() {
         let mut waiting = Waiting::new(rules(Some(8), Some(2), AtBound::Fail), false, [0.0; 2]);
         for now in [Duration::ZERO, seconds(7), seconds(100)] {
             assert_eq!(
-                waiting.answered(&Answer::Acquired, now, 0.5),
+                waiting.answered_at_once(&Answer::Acquired, now, 0.5),
                 (Next::Start(Why::Acquired), None),
                 "a grant counts also when it comes late"
             );
@@ -329,8 +356,8 @@ mod tests {
             assert_eq!(waiting.next(ends), end, "{name}");
             assert_eq!(waiting.next(ends + NANO), end, "{name}");
             let refused = refusal(Kind::Refused, "connection refused");
-            assert_eq!(waiting.clone().answered(&refused, ends - NANO, 1.0).0, Next::Pause(NANO), "{name}");
-            assert_eq!(waiting.clone().answered(&refused, ends, 1.0), (end, None), "{name}");
+            assert_eq!(waiting.clone().answered_at_once(&refused, ends - NANO, 1.0).0, Next::Pause(NANO), "{name}");
+            assert_eq!(waiting.clone().answered_at_once(&refused, ends, 1.0), (end, None), "{name}");
         }
     }
 
@@ -340,7 +367,7 @@ mod tests {
         assert_eq!(waiting.deadline(), None);
         for now in [Duration::ZERO, seconds(1_000_000), Duration::MAX] {
             assert_eq!(waiting.next(now), Next::Ask(Duration::MAX));
-            assert_eq!(waiting.answered(&held(None), now, 0.0).0, Next::Pause(SECOND));
+            assert_eq!(waiting.answered_at_once(&held(None), now, 0.0).0, Next::Pause(SECOND));
         }
     }
 
@@ -368,7 +395,7 @@ mod tests {
             (Kind::Unreachable, 10),
         ] {
             let mut waiting = Waiting::new(rules(None, Some(10), AtBound::Start), false, [0.0; 2]);
-            let _ = waiting.answered(&refusal(kind, "x"), seconds(3), 0.0);
+            let _ = waiting.answered_at_once(&refusal(kind, "x"), seconds(3), 0.0);
             assert_eq!(waiting.deadline(), Some((seconds(expected), Bound::UnreachableWait)), "{kind:?}");
         }
     }
@@ -376,10 +403,10 @@ mod tests {
     #[test]
     fn an_answer_that_comes_at_the_very_bound_still_counts() {
         let mut waiting = Waiting::new(rules(Some(20), Some(10), AtBound::Fail), false, [0.0; 2]);
-        assert_eq!(waiting.answered(&held(None), seconds(10), 0.0).0, Next::Pause(SECOND));
-        assert_eq!(waiting.answered(&held(None), seconds(19), 0.0).0, Next::Pause(SECOND));
+        assert_eq!(waiting.answered_at_once(&held(None), seconds(10), 0.0).0, Next::Pause(SECOND));
+        assert_eq!(waiting.answered_at_once(&held(None), seconds(19), 0.0).0, Next::Pause(SECOND));
         assert_eq!(
-            waiting.answered(&held(None), seconds(20), 0.0).0,
+            waiting.answered_at_once(&held(None), seconds(20), 0.0).0,
             Next::Fail(Bound::MaxWait),
             "no answer moves this one"
         );
@@ -400,7 +427,7 @@ mod tests {
             (60_000, Some(40_000), 0.0, 60_000),
         ] {
             let rules = Rules { pause: Duration::from_millis(pause), ..rules(None, None, AtBound::Start) };
-            let (next, _) = Waiting::new(rules, false, [0.0; 2]).answered(
+            let (next, _) = Waiting::new(rules, false, [0.0; 2]).answered_at_once(
                 &held(retry_after.map(Duration::from_millis)),
                 SECOND,
                 chance,
@@ -410,9 +437,45 @@ mod tests {
     }
 
     #[test]
+    fn a_423_that_was_held_back_has_been_a_pause() {
+        let answer = |kind, retry_after: Option<u64>| {
+            Answer::Refusal(Refusal {
+                kind,
+                words: "x".to_owned(),
+                retry_after: retry_after.map(Duration::from_millis),
+            })
+        };
+        // In milliseconds: `Retry-After`, how long the attempt took, chance, what is left of the pause of a second.
+        for (name, kind, retry_after, took, chance, expected) in [
+            ("at once", Kind::Held, None, 0, 0.0, 1000),
+            ("held a while", Kind::Held, None, 300, 0.0, 700),
+            ("held as long as the pause", Kind::Held, None, 1000, 0.0, 0),
+            ("held longer", Kind::Held, Some(1000), 10_000, 0.0, 0),
+            ("asks for less than the pause", Kind::Held, Some(0), 300, 0.0, 700),
+            ("asks for the pause", Kind::Held, Some(1000), 300, 0.0, 700),
+            ("asks for more than the pause", Kind::Held, Some(1001), 300, 0.0, 1001),
+            ("asks for more, held longer", Kind::Held, Some(2000), 10_000, 0.0, 2000),
+            ("the random share counts", Kind::Held, None, 1000, 1.0, 200),
+            ("and is over, too", Kind::Held, Some(1000), 1200, 1.0, 0),
+            ("no lock of this node", Kind::Rejected, None, 300, 0.0, 1000),
+            ("no lock there", Kind::Elsewhere, None, 300, 0.0, 1000),
+            ("no lock", Kind::NotALock, Some(1000), 300, 0.0, 1000),
+            ("refused", Kind::Refused, None, 300, 0.0, 1000),
+            ("no answer", Kind::Unreachable, None, 10_000, 0.0, 1000),
+        ] {
+            let now = seconds(60);
+            let asked = now - Duration::from_millis(took);
+            let (next, _) = endless().answered(&answer(kind, retry_after), asked, now, chance);
+            assert_eq!(next, Next::Pause(Duration::from_millis(expected)), "{name}");
+        }
+        let (next, _) = endless().answered(&held(None), seconds(2), SECOND, 0.0);
+        assert_eq!(next, Next::Pause(SECOND), "a clock that goes backwards lengthens nothing");
+    }
+
+    #[test]
     fn a_pause_ends_at_the_bound() {
         let mut waiting = Waiting::new(rules(Some(10), None, AtBound::Start), false, [0.0; 2]);
-        assert_eq!(waiting.answered(&held(Some(seconds(30))), seconds(7), 0.0).0, Next::Pause(seconds(3)));
+        assert_eq!(waiting.answered_at_once(&held(Some(seconds(30))), seconds(7), 0.0).0, Next::Pause(seconds(3)));
         assert_eq!(waiting.next(seconds(10)), Next::Start(Why::Bound(Bound::MaxWait)));
     }
 
@@ -430,7 +493,7 @@ mod tests {
             (minute * 2, refusal(Kind::Unreachable, "423 Locked; another"), Some(Say::Reason)),
             (minute * 2, held(None), Some(Say::Reason)),
         ] {
-            assert_eq!(waiting.answered(&answer, now, 0.0).1, expected, "{now:?} {answer:?}");
+            assert_eq!(waiting.answered_at_once(&answer, now, 0.0).1, expected, "{now:?} {answer:?}");
         }
     }
 
@@ -439,10 +502,43 @@ mod tests {
         let mut waiting = endless();
         let says: Vec<_> = (0..5)
             .map(|n| {
-                waiting.answered(&refusal(Kind::Held, &format!("423 Locked; {} s left", 12 - n)), seconds(n), 0.0).1
+                waiting
+                    .answered_at_once(&refusal(Kind::Held, &format!("423 Locked; {} s left", 12 - n)), seconds(n), 0.0)
+                    .1
             })
             .collect();
         assert_eq!(says, [Some(Say::Reason), None, None, None, None]);
+    }
+
+    #[test]
+    fn gists() {
+        let words = |position: &str, expected: &str| {
+            format!("423 Locked; all slots are taken; position {position} in line, a slot is expected in {expected}")
+        };
+        let first = gist(&words("12", "1h2m5s"));
+        for (position, expected) in [("9", "59s"), ("1", "1.5s"), ("2", "2m"), ("10", "500ms"), ("3", "7µs")] {
+            assert_eq!(gist(&words(position, expected)), first, "{position} {expected}");
+        }
+        for (one, other) in [
+            ("423 Locked; all slots are taken", "423 Locked; the gate is closed"),
+            ("position 3 in line", "position 3 in line, a slot is expected in 12s"),
+            ("12 slots", "12 pods"),
+            ("12", ""),
+        ] {
+            assert_eq!(gist(one) == gist(other), other.is_empty(), "{one} | {other}");
+        }
+    }
+
+    #[test]
+    fn the_place_in_line_is_said_once_a_minute() {
+        let mut waiting = endless();
+        let said: Vec<u64> = (0..180)
+            .filter(|n| {
+                let words = format!("423 Locked; position {} in line, a slot is expected in {}s", 12 - n / 20, 200 - n);
+                waiting.answered_at_once(&refusal(Kind::Held, &words), seconds(*n), 0.0).1.is_some()
+            })
+            .collect();
+        assert_eq!(said, [0, 60, 120]);
     }
 
     #[test]
@@ -454,7 +550,7 @@ mod tests {
             (Kind::NotALock, Say::Reason),
             (Kind::Unreachable, Say::Reason),
         ] {
-            assert_eq!(endless().answered(&refusal(kind, "x"), SECOND, 0.0).1, Some(expected), "{kind:?}");
+            assert_eq!(endless().answered_at_once(&refusal(kind, "x"), SECOND, 0.0).1, Some(expected), "{kind:?}");
         }
     }
 
@@ -469,10 +565,14 @@ mod tests {
             (3, &refused, Some(Say::Reason)),
             (63, &refused, Some(Say::Reason)),
         ] {
-            assert_eq!(waiting.answered(answer, seconds(now), 0.0).1, expected, "{now}");
+            assert_eq!(waiting.answered_at_once(answer, seconds(now), 0.0).1, expected, "{now}");
         }
         let mut elsewhere = Waiting::new(rules(None, None, AtBound::Start), false, [0.0; 2]);
-        assert_eq!(elsewhere.answered(&refused, SECOND, 0.0).1, Some(Say::Reason), "only where it is localhost");
+        assert_eq!(
+            elsewhere.answered_at_once(&refused, SECOND, 0.0).1,
+            Some(Say::Reason),
+            "only where it is localhost"
+        );
     }
 
     fn any_duration() -> impl Strategy<Value = Duration> {
@@ -508,6 +608,7 @@ mod tests {
             let (mut now, mut heard) = (Duration::ZERO, Duration::ZERO);
             for (takes, answer, chance) in &steps {
                 let over = |now: Duration, heard: Duration| max_wait.is_some_and(|w| now >= most_of(w)) || unreachable_wait.is_some_and(|w| now >= heard.saturating_add(most_of(w)));
+                let asked = now;
                 match waiting.next(now) {
                     Next::Ask(within) => {
                         prop_assert!(!within.is_zero() && !over(now, heard));
@@ -523,11 +624,19 @@ mod tests {
                 if refusal.kind.is_of_a_lock() {
                     heard = now;
                 }
-                let (next, _) = waiting.answered(answer, now, *chance);
+                let (next, _) = waiting.answered(answer, asked, now, *chance);
                 if let Next::Pause(length) = next {
                     let left = waiting.deadline().map_or(Duration::MAX, |(ends, _)| ends - now);
-                    let least = pause.max(refusal.retry_after.unwrap_or_default().min(seconds(30)));
-                    prop_assert!(length <= left && length >= least.min(left) && length <= lengthened(least, 0.2, 1.0));
+                    let asked_for = refusal.retry_after.unwrap_or_default().min(seconds(30));
+                    let least = pause.max(asked_for);
+                    // Since the question or since the answer, and nothing in between.
+                    let counted = match refusal.kind {
+                        Kind::Held if asked_for <= pause => now - asked,
+                        _ => Duration::ZERO,
+                    };
+                    let (least, most) = (least.saturating_sub(counted), lengthened(least, 0.2, 1.0).saturating_sub(counted));
+                    prop_assert!(length <= left && length >= least.min(left) && length <= most);
+                    prop_assert!(length == left || length.saturating_add(now - asked) >= pause, "more often than once a pause");
                     now = now.saturating_add(length);
                 } else {
                     prop_assert!(matches!(next, Next::Start(Why::Bound(_)) | Next::Fail(_)));
@@ -537,9 +646,18 @@ mod tests {
         }
 
         #[test]
+        fn no_number_and_no_duration_is_a_new_reason(
+            counts in [any::<u32>(), any::<u32>()],
+            expected in [any_duration(), any_duration()],
+        ) {
+            let words = |n: usize| format!("position {} in line, expected in {}, later", counts[n], Text(expected[n]));
+            prop_assert_eq!(gist(&words(0)), gist(&words(1)));
+        }
+
+        #[test]
         fn the_log_stays_short(seconds_between in 1..30u64, answers in 1..500u64) {
             let mut waiting = endless();
-            let said = (0..answers).filter(|n| waiting.answered(&held(None), seconds(n * seconds_between), 0.0).1.is_some()).count() as u64;
+            let said = (0..answers).filter(|n| waiting.answered_at_once(&held(None), seconds(n * seconds_between), 0.0).1.is_some()).count() as u64;
             prop_assert!(said <= 1 + answers * seconds_between / 60);
         }
     }

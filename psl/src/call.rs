@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
-use ureq::http::Uri;
+use ureq::http::{HeaderValue, Uri};
 use ureq::typestate::WithoutBody;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as UreqResolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
@@ -53,6 +53,12 @@ impl Patience {
     /// One bound for everything.
     pub fn of(whole: Duration) -> Patience {
         Patience { reach: whole, answer: whole, whole }
+    }
+
+    /// The same, but each part cut to this.
+    #[must_use]
+    pub fn at_most(self, most: Duration) -> Patience {
+        Patience { reach: self.reach.min(most), answer: self.answer.min(most), whole: self.whole.min(most) }
     }
 }
 
@@ -199,7 +205,7 @@ impl Caller {
             request = request.header(*name, *value);
         }
         let response = request.call().map_err(Failure::from)?;
-        let header = |name| response.headers().get(name).map(|value| value.as_bytes());
+        let header = |name| response.headers().get(name).map(HeaderValue::as_bytes);
         let (status, retry_after) = (response.status().as_u16(), header("retry-after").and_then(seconds));
         let is_ours = header("server") == Some(b"psl");
         Ok(Reply { status, is_ours, retry_after, body: response.into_body().into_reader() })

@@ -135,6 +135,8 @@ fn each_policy_notices_when_it_is_broken() {
         ("another gate's name", "Deployment startup-example", "GATE/name", json!("init")),
         ("no bound", "Deployment startup-example", "GATE/args/2", json!("--max-wait=0")),
         ("a lock elsewhere", "Deployment startup-example", "GATE/args/0", json!("--host=psl-lock")),
+        ("a holder that all share", "Deployment startup-example", "GATE/env/4/value", json!("$(POD_NAMESPACE)")),
+        ("another port than the probe's", "Deployment startup-example", "GATE/env/5/value", json!("http:80/readyz")),
         ("any node's lock", "Service lock", "/spec/internalTrafficPolicy", json!("Cluster")),
         ("no port for 2.x", "Service lock", "/spec/ports/1", none.clone()),
         ("a Service without pods", "Service health", "/spec/selector/app.kubernetes.io~1name", json!("lock")),
@@ -460,6 +462,19 @@ fn short_token(object: &Value) -> Vec<String> {
 fn example(object: &Value) -> Vec<String> {
     let spec = &object["spec"]["template"]["spec"];
     let gate = list(spec, "/initContainers").last().unwrap_or(&Value::Null);
+    // Only what comes before it can be part of the holder, and each pod has to be another one.
+    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    let pod = [
+        field("POD_NAMESPACE", "metadata.namespace"),
+        field("POD_NAME", "metadata.name"),
+        field("POD_UID", "metadata.uid"),
+    ];
+    let holder = json!({"name": "PSL_HOLDER", "value": "$(POD_NAMESPACE)/$(POD_NAME)/$(POD_UID)"});
+    // The lease ends when the application's own probe passes.
+    let application = &containers(object)[1];
+    let port = &application["ports"][0]["containerPort"];
+    let path = text(application, "/readinessProbe/httpGet/path");
+    let ready = json!({"name": "PSL_READY", "value": format!("http:{port}{path}")});
     let mut found = all_unless(
         gate,
         [
@@ -468,7 +483,7 @@ fn example(object: &Value) -> Vec<String> {
                 "/args",
                 json!(["--host=lock.pod-startup-lock", "--duration=20s", "--max-wait=8m", "--unreachable-wait=2m"]),
             ),
-            ("/env", node_name()),
+            ("/env", json!([node_name()[0], pod[0], pod[1], pod[2], holder, ready])),
         ],
     );
     for container in containers(object) {
@@ -515,11 +530,14 @@ impl Run {
         for variable in list(container, "/env") {
             let value = match variable.pointer("/valueFrom/fieldRef/fieldPath").and_then(Value::as_str) {
                 // A node that the recorded API server has.
-                Some("spec.nodeName") => "node-a",
+                Some("spec.nodeName") => "node-a".to_string(),
+                Some("metadata.namespace") => "default".to_string(),
+                Some("metadata.name") => "startup-example-5d9c7b8f6-x2x7k".to_string(),
+                Some("metadata.uid") => "0e4a1f0e-6f43-4b5e-9d0c-2f6f5f0c9a11".to_string(),
                 Some(other) => panic!("{name}: {other} is not known here"),
-                None => text(variable, "/value"),
+                None => replaced(text(variable, "/value"), &env),
             };
-            env.insert(text(variable, "/name").to_string(), value.to_string());
+            env.insert(text(variable, "/name").to_string(), value);
         }
         let probes = ["/livenessProbe", "/readinessProbe"].map(|probe| container.pointer(probe));
         Run {
@@ -549,6 +567,11 @@ impl Run {
         let program = self.with_flags(program, &[("--port", "0")]);
         program.env("PSL_BIND_HOST", "127.0.0.1").env("PSL_BIND_PORT", "0")
     }
+}
+
+/// The text with each `$(NAME)` replaced by a variable that is there already; what is not stays, as in Kubernetes.
+fn replaced(text: &str, env: &BTreeMap<String, String>) -> String {
+    env.iter().fold(text.to_string(), |text, (name, value)| text.replace(&format!("$({name})"), value))
 }
 
 /// A static binary, or nothing where none was built.

@@ -99,11 +99,14 @@ fn a_bound_cuts_a_pause_short() {
 fn the_longest_durations_are_no_panic() {
     let longest = u64::MAX.to_string();
     let server = Server::start(Behaviour::ok("Lock acquired"));
-    let all = ["--duration", "--attempt-timeout", "--max-wait", "--unreachable-wait", "--pause"];
+    let all = ["--duration", "--attempt-timeout", "--wait", "--max-wait", "--unreachable-wait", "--pause"];
     let program =
         bare().args(["--port", &server.port().to_string()]).args(all.iter().flat_map(|flag| [*flag, &longest]));
     program.run(CEILING).expect_code(0);
-    assert_eq!(server.requests()[0].target, format!("/?duration={longest}"));
+    let query = server.requests()[0].query();
+    for name in ["duration", "wait"] {
+        assert!(query.contains(&(name.to_owned(), longest.clone())), "{query:?}");
+    }
 
     server.set(Behaviour::status(423, "Locked"));
     let mut running = program.start();
@@ -115,7 +118,14 @@ fn the_longest_durations_are_no_panic() {
 #[test]
 fn the_shortest_durations_are_no_panic() {
     let server = Server::start(Behaviour::Silent);
-    let all = ["--duration=1ns", "--attempt-timeout=1ns", "--max-wait=100ms", "--unreachable-wait=1h", "--pause=1ns"];
+    let all = [
+        "--duration=1ns",
+        "--attempt-timeout=1ns",
+        "--wait=1ns",
+        "--max-wait=100ms",
+        "--unreachable-wait=1h",
+        "--pause=1ns",
+    ];
     let finished = bare().args(["--port", &server.port().to_string()]).args(all).run(CEILING).expect_code(0);
     assert!(finished.stderr.contains("starting without the lock"), "{finished}");
 }

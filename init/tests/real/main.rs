@@ -9,6 +9,7 @@
 
 mod answers;
 mod bounds;
+mod holder;
 mod memory;
 mod names;
 mod settings;
@@ -27,9 +28,9 @@ fn bare() -> Program {
     Program::new(env!("CARGO_BIN_EXE_init"))
 }
 
-/// Impatient, for tests: short pauses, short attempts.
+/// Impatient, for tests: short pauses, short attempts, no answers that are held back.
 fn init() -> Program {
-    bare().args(["--pause=20ms", "--attempt-timeout=500ms"])
+    bare().args(["--pause=20ms", "--attempt-timeout=500ms"]).env("PSL_WAIT", "0")
 }
 
 /// Impatient, and asks this server.

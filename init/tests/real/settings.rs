@@ -71,12 +71,20 @@ fn a_port_that_kubernetes_injects_counts_as_unset() {
 }
 
 #[test]
-fn duration_and_node() {
+fn what_is_passed_on() {
     let server = free();
     for (flag, variable, value, sent) in [
         ("--duration", "PSL_LOCK_DURATION", "20", "duration=20"),
         ("--duration", "PSL_LOCK_DURATION", "1m30s", "duration=90"),
         ("--duration", "PSL_LOCK_DURATION", "1500ms", "duration=1.5s"),
+        ("--holder", "PSL_HOLDER", "shop/web-0/8d1f", "holder=shop%2Fweb-0%2F8d1f"),
+        ("--holder", "PSL_HOLDER", "a&wait=0#+%~", "holder=a%26wait%3D0%23%2B%25~"),
+        ("--ready", "PSL_READY", "tcp:5432", "ready=tcp%3A5432"),
+        ("--ready", "PSL_READY", "http:8080", "ready=http%3A8080%2F"),
+        ("--ready", "PSL_READY", "http:8080/healthz?a=b&c", "ready=http%3A8080%2Fhealthz%3Fa%3Db%26c"),
+        ("--wait", "PSL_WAIT", "25", "wait=25"),
+        ("--wait", "PSL_WAIT", "1m", "wait=60"),
+        ("--wait", "PSL_WAIT", "250ms", "wait=250ms"),
         ("--node", "PSL_NODE_NAME", "node-1.example", "node=node-1.example"),
         ("--node", "PSL_NODE_NAME", "a&b=ü", "node=a%26b%3D%C3%BC"),
     ] {
@@ -86,8 +94,14 @@ fn duration_and_node() {
         }
         let requests = server.requests();
         assert_eq!(requests.len(), before + 6);
-        assert!(requests[before..].iter().all(|seen| seen.target == format!("/?{sent}")), "{:?}", requests.last());
+        let has = |target: &str| target.strip_prefix("/?").is_some_and(|query| query.split('&').any(|one| one == sent));
+        assert!(requests[before..].iter().all(|seen| has(&seen.target)), "{:?}", requests.last());
     }
+    let before = server.requests().len();
+    for program in each_way("--wait", "PSL_WAIT", "0") {
+        at(&server, program).run(CEILING).expect_code(0);
+    }
+    assert!(server.requests()[before..].iter().all(|seen| !seen.target.contains("wait=")), "zero is not sent");
 }
 
 #[test]
@@ -107,7 +121,7 @@ fn attempt_timeout() {
     let server = Server::start(Behaviour::Silent);
     // Longer than the default, so that no ceiling is needed to tell them apart.
     let programs = each_way("--attempt-timeout", "PSL_LOCK_CHECK_TIMEOUT", "1500ms");
-    let running: Vec<_> = programs.into_iter().map(|program| at(&server, program).start()).collect();
+    let running: Vec<_> = programs.into_iter().map(|program| at(&server, program).arg("--wait=0").start()).collect();
     for mut running in running {
         let line = wait_for_reason(&mut running, "no whole answer in time");
         let waited = psl::duration::parse(&field(&line, "waited").unwrap()).unwrap();
@@ -164,6 +178,9 @@ fn empty_variables_count_as_unset() {
         "PSL_LOCK_DURATION",
         "PSL_LOCK_CHECK_PERIOD",
         "PSL_LOCK_CHECK_TIMEOUT",
+        "PSL_HOLDER",
+        "PSL_READY",
+        "PSL_WAIT",
         "PSL_NODE_NAME",
         "PSL_MAX_WAIT",
         "PSL_UNREACHABLE_WAIT",
@@ -173,7 +190,8 @@ fn empty_variables_count_as_unset() {
     ];
     let program = names.iter().fold(at(&server, bare()), |program, name| program.env(name, ""));
     program.run(CEILING).expect_code(0);
-    assert_eq!(server.requests()[0].target, "/");
+    let names: Vec<_> = server.requests()[0].query().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["holder", "wait"], "the defaults");
 }
 
 #[track_caller]
@@ -199,7 +217,7 @@ fn all_mistakes_are_told_together() {
             "--timeout",
             "5",
         ])
-        .args(["--holder=x", "--ready=tcp:1", "--wait=1"])
+        .args(["--holder=a b", "--ready=8080", "--wait=1 s"])
         .env("PSL_MAX_WAIT", "8 m")
         .env("PSL_ON_TIMEOUT", "explode")
         .env("PSL_LOG", "a=b=c")
@@ -212,9 +230,9 @@ fn all_mistakes_are_told_together() {
         "\"left-over\": unexpected argument",
         "--port (PSL_LOCK_PORT): given twice",
         "--timeout: no such flag here: 1.0's --timeout is --duration",
-        "\"--holder\": unknown flag",
-        "\"--ready\": unknown flag",
-        "\"--wait\": unknown flag",
+        "--holder (PSL_HOLDER): \"a b\" is not accepted; accepted: 1 to 512 visible ASCII characters",
+        "--ready (PSL_READY): \"8080\" is not accepted; accepted: tcp:PORT, http:PORT or http:PORT/PATH",
+        "--wait (PSL_WAIT): \"1 s\" is not accepted; accepted: whole seconds or a duration",
         "--max-wait (PSL_MAX_WAIT): \"8 m\"",
         "--on-timeout (PSL_ON_TIMEOUT): \"explode\" is not accepted; accepted: start or fail",
         "PSL_LOG: \"a=b=c\"",
@@ -234,6 +252,11 @@ fn each_mistake_by_flag_and_by_variable() {
         ("--duration", "PSL_LOCK_DURATION", "1.5"),
         ("--pause", "PSL_LOCK_CHECK_PERIOD", "0s"),
         ("--attempt-timeout", "PSL_LOCK_CHECK_TIMEOUT", "0"),
+        ("--holder", "PSL_HOLDER", "a b"),
+        ("--holder", "PSL_HOLDER", "$(POD_NAMESPACE)/$(POD_NAME)"),
+        ("--ready", "PSL_READY", "http:0/"),
+        ("--ready", "PSL_READY", "http:80/a b"),
+        ("--wait", "PSL_WAIT", "1.5"),
         ("--node", "PSL_NODE_NAME", "a b"),
         ("--max-wait", "PSL_MAX_WAIT", "1d"),
         ("--unreachable-wait", "PSL_UNREACHABLE_WAIT", "18446744073709551616"),
@@ -258,12 +281,20 @@ fn help_and_version_always_work() {
     for flag in ["--help", "-help", "-h"] {
         let finished = bare().args(["--nonsense", flag]).env("PSL_ON_TIMEOUT", "explode").run(CEILING).expect_code(0);
         assert_eq!(finished.stderr, "");
-        for part in ["--host", "PSL_LOCK_HOST", "--unreachable-wait", "PSL_LOG", "143", "/dev/termination-log"] {
+        for part in [
+            "--host",
+            "PSL_LOCK_HOST",
+            "--holder",
+            "--ready",
+            "--wait ",
+            "--unreachable-wait",
+            "PSL_LOG",
+            "143",
+            "/dev/termination-log",
+        ] {
             assert!(finished.stdout.contains(part), "{part}: {finished}");
         }
-        for part in ["--holder", "--ready", "--wait ", "--timeout"] {
-            assert!(!finished.stdout.contains(part), "{part}: {finished}");
-        }
+        assert!(!finished.stdout.contains("--timeout"), "{finished}");
     }
     let finished = bare().arg("--version").run(CEILING).expect_code(0);
     assert_eq!(finished.stdout, format!("init {}\n", env!("CARGO_PKG_VERSION")));

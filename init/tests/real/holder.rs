@@ -1,0 +1,335 @@
+//! Who asks, answers that are held back, and the place in line that is given up at the end.
+
+use std::time::{Duration, Instant};
+
+use testkit::dns::{answering_dns, with_resolv_conf};
+use testkit::program::{Running, field};
+use testkit::scripted::{Behaviour, Seen, Server};
+
+use crate::{CEILING, bare, init_at, wait_for_reason};
+
+/// What a signal may take; the farewell has 40 ms of it. Far more than that for a machine with other work.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+const HELD_FOREVER: &[(&str, &str)] = &[("Server", "psl"), ("Retry-After", "30")];
+
+/// A lock that knows holders says so by its name, whatever it answers.
+fn ours(status: u16) -> Behaviour {
+    Behaviour::status_with(status, "Locked", HELD_FOREVER)
+}
+
+fn farewells(server: &Server) -> Vec<Seen> {
+    server.requests().into_iter().filter(|seen| seen.method != "GET").collect()
+}
+
+fn query_of(seen: &Seen, name: &str) -> Option<String> {
+    seen.query().into_iter().find(|(n, _)| n == name).map(|(_, value)| value)
+}
+
+/// Ends it by a signal; how long that took.
+#[track_caller]
+fn stop(mut running: Running, signal: &str, code: i32) -> Duration {
+    let sent = Instant::now();
+    running.signal(signal);
+    let finished = running.wait(CEILING).expect_code(code);
+    let took = sent.elapsed();
+    assert!(took < AT_ONCE, "{took:?}\n{finished}");
+    took
+}
+
+#[test]
+fn whoever_is_not_told_who_it_is_draws_a_name() {
+    let server = Server::start(Behaviour::ok("Lock acquired"));
+    let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    for _ in 0..3 {
+        let finished = init_at(&server).run(CEILING).expect_code(0);
+        let asked = finished.lines().into_iter().find(|line| line.contains("asking for the lock")).unwrap();
+        let sent = query_of(server.requests().last().unwrap(), "holder");
+        assert_eq!(field(&asked, "holder"), sent, "{finished}");
+    }
+    let mut holders: Vec<_> = server.requests().iter().map(|seen| query_of(seen, "holder").unwrap()).collect();
+    for holder in &holders {
+        let (name, bits) = holder.rsplit_once('.').unwrap();
+        assert_eq!(name, host_name.trim(), "{holder}");
+        assert!(bits.len() == 16 && bits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')), "{holder}");
+    }
+    holders.sort();
+    holders.dedup();
+    assert_eq!(holders.len(), 3, "each run is another one");
+}
+
+#[test]
+fn it_is_the_same_one_in_all_attempts() {
+    let server = Server::start(Behaviour::status(423, "Locked"));
+    let running = init_at(&server).start();
+    let requests = server.wait_for_requests(5, CEILING);
+    drop(running);
+    assert!(requests.iter().all(|seen| seen.target == requests[0].target), "{requests:?}");
+}
+
+#[test]
+fn an_answer_that_is_held_back_is_waited_for() {
+    let held = Duration::from_millis(900);
+    let server = Server::start(Behaviour::After(held, Box::new(Behaviour::ok("Lock acquired"))));
+    let at = |wait: &str| {
+        bare().args([
+            "--host=127.0.0.1",
+            "--attempt-timeout=300ms",
+            "--port",
+            &server.port().to_string(),
+            "--wait",
+            wait,
+        ])
+    };
+    let finished = at("2s").run(CEILING).expect_code(0);
+    assert!(finished.took >= held && server.requests().len() == 1, "{finished}");
+    // Not for longer than that, and not where it was not asked for.
+    for wait in ["200ms", "0"] {
+        let mut running = at(wait).start();
+        wait_for_reason(&mut running, "connected, but no whole answer in time");
+    }
+}
+
+#[test]
+fn a_bound_cuts_the_wait_for_a_held_answer_short() {
+    let server = Server::start(Behaviour::SilentAfterRequest);
+    let port = server.port().to_string();
+    let program = bare().args(["--host=127.0.0.1", "--wait=30", "--max-wait=300ms", "--port", &port]);
+    let finished = program.run(CEILING).expect_code(0);
+    assert!(finished.took < Duration::from_secs(10), "{finished}");
+    assert!(finished.stderr.contains("starting without the lock"), "{finished}");
+}
+
+#[test]
+fn after_a_held_423_it_asks_again_at_once() {
+    let held = Duration::from_millis(300);
+    let locked = Behaviour::status_with(423, "Locked", &[("Server", "psl")]);
+    let server = Server::start(Behaviour::After(held, Box::new(locked)));
+    let port = server.port().to_string();
+    let program = bare().args(["--host=127.0.0.1", "--wait=1s", "--pause=200ms", "--port", &port]);
+    let running = program.env("PSL_LOG", "debug").start();
+    let requests = server.wait_for_requests(6, CEILING);
+    // The pause was over before the answer came; the clock of the log is the program's own.
+    testkit::eventually("five answers", CEILING, || (running.count(is_waiting) >= 5).then_some(()));
+    assert_eq!(running.count(|line| is_waiting(line) && field(line, "pause").as_deref() != Some("0s")), 0, "{running}");
+    // On a machine with other work one gap may be long, but not the shortest of five.
+    let gaps = requests.windows(2).map(|pair| pair[1].at - pair[0].at);
+    let shortest = gaps.min().unwrap();
+    assert!(shortest >= held && shortest < held + Duration::from_millis(200), "{shortest:?}");
+}
+
+fn is_waiting(line: &str) -> bool {
+    line.contains("waiting for the lock")
+}
+
+#[test]
+fn never_more_often_than_once_a_pause() {
+    let server = Server::start(Behaviour::status_with(423, "Locked", &[("Server", "psl"), ("Retry-After", "0")]));
+    let port = server.port().to_string();
+    let running = bare().args(["--host=127.0.0.1", "--pause=100ms", "--port", &port]).start();
+    let requests = server.wait_for_requests(6, CEILING);
+    drop(running);
+    // From the first to the last, so that one that was late does not count against the next.
+    let whole = requests[5].at - requests[0].at;
+    assert!(whole >= Duration::from_millis(480), "{whole:?}");
+}
+
+#[test]
+fn a_place_in_line_is_given_up() {
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let server = Server::start(ours(423));
+        let program = init_at(&server).args(["--holder=shop/web-0/8d1f&x", "--node=n+1", "--duration=5"]);
+        let mut running = program.args(["--ready=tcp:1", "--wait=1"]).start();
+        wait_for_reason(&mut running, "423 Locked");
+        let sent = Instant::now();
+        let took = stop(running, signal, code);
+        let farewells = farewells(&server);
+        assert_eq!(farewells.len(), 1, "{farewells:?}");
+        let farewell = &farewells[0];
+        eprintln!("SIG{signal}: given up after {:?}, ended after {took:?}", farewell.at - sent);
+        assert_eq!(farewell.method, "DELETE");
+        assert_eq!(farewell.target, "/?holder=shop%2Fweb-0%2F8d1f%26x&node=n%2B1");
+        assert!(farewell.body.is_empty() && farewell.header("content-length").is_none(), "{farewell:?}");
+    }
+}
+
+/// The best of some tries: on a machine with other work any of them may be late.
+#[test]
+fn within_fifty_milliseconds_and_the_end_well_under_a_hundred() {
+    let server = Server::start(ours(423));
+    let mut best = [Duration::MAX; 2];
+    for _ in 0..10 {
+        let mut running = init_at(&server).start();
+        wait_for_reason(&mut running, "423 Locked");
+        let sent = Instant::now();
+        let took = stop(running, "TERM", 143);
+        let came = farewells(&server).last().unwrap().at - sent;
+        best = [best[0].min(came), best[1].min(took)];
+    }
+    eprintln!("at best the DELETE came after {:?}, and the end after {:?}", best[0], best[1]);
+    assert!(best[0] < Duration::from_millis(50) && best[1] < Duration::from_millis(100), "{best:?}");
+}
+
+#[test]
+fn a_signal_during_a_held_answer_gives_the_place_up_too() {
+    let server = Server::start(Behaviour::Sequence(vec![
+        Behaviour::status_with(423, "Locked", &[("Server", "psl")]),
+        Behaviour::SilentAfterRequest,
+        ours(200),
+    ]));
+    let running = init_at(&server).arg("--wait=30").start();
+    server.wait_for_requests(2, CEILING);
+    stop(running, "TERM", 143);
+    let methods: Vec<_> = server.requests().into_iter().map(|seen| seen.method).collect();
+    assert_eq!(methods, ["GET", "GET", "DELETE"]);
+}
+
+/// Whatever becomes of the farewell, the end comes in time and with its code.
+#[test]
+fn a_farewell_that_fails_delays_nothing() {
+    let quick = Duration::from_millis(100);
+    for (name, then) in [
+        ("silent", Behaviour::Silent),
+        ("silent after the request", Behaviour::SilentAfterRequest),
+        ("refuses", Behaviour::Refuse),
+        ("closes", Behaviour::CloseAtOnce),
+        ("a byte a second", Behaviour::Trickle(Duration::from_secs(1))),
+        ("a head without end", Behaviour::EndlessHead),
+        ("a body without end", Behaviour::EndlessBody),
+        ("no HTTP", Behaviour::Garbage),
+        ("has no such place", Behaviour::status(404, "no")),
+        ("a redirect", Behaviour::status_with(302, "", &[("Location", "/")])),
+    ] {
+        let mut best = Duration::MAX;
+        for _ in 0..5 {
+            let server = Server::start(ours(423));
+            let mut running = init_at(&server).start();
+            wait_for_reason(&mut running, "423 Locked");
+            server.set(then.clone());
+            best = best.min(stop(running, "TERM", 143));
+        }
+        eprintln!("{name}: ended after {best:?} at best");
+        assert!(best < quick, "{name}: {best:?}");
+    }
+}
+
+#[test]
+fn a_name_that_no_longer_resolves_delays_nothing() {
+    let server = Server::start(ours(423));
+    for stays in [true, false] {
+        let dns = answering_dns(&[("lock.example", "127.0.0.1")], Duration::ZERO);
+        let named = bare()
+            .args(["--host=lock.example", "--pause=1h", "--wait=0"])
+            .env("PSL_LOCK_PORT", server.port().to_string());
+        let both = dns.and_then(|dns| with_resolv_conf(&dns.resolv_conf(), named).map(|program| (dns, program)));
+        let (dns, program) = match both {
+            Ok(both) => both,
+            Err(why) => return testkit::skip(&why),
+        };
+        let before = farewells(&server).len();
+        let mut running = program.start();
+        wait_for_reason(&mut running, "423 Locked");
+        let dns = Some(dns).filter(|_| stays);
+        let took = stop(running, "TERM", 143);
+        eprintln!("by name, which {}: ended after {took:?}", if stays { "resolves" } else { "does not resolve" });
+        assert_eq!(farewells(&server).len() - before, usize::from(stays));
+        drop(dns);
+    }
+}
+
+/// A lock of the Go generations takes every method for a request for a lease.
+#[test]
+fn nothing_is_given_up_at_a_lock_that_knows_no_holders() {
+    for (name, behaviour) in [
+        ("nameless", Behaviour::status_with(423, "Locked", &[("Retry-After", "30")])),
+        ("another name", Behaviour::status_with(423, "Locked", &[("Server", "nginx"), ("Retry-After", "30")])),
+        ("was ours, is another", {
+            let first = Behaviour::status_with(423, "Locked", &[("Server", "psl")]);
+            Behaviour::Sequence(vec![first, Behaviour::status_with(423, "another now", &[("Retry-After", "30")])])
+        }),
+        ("ours, but no lock", Behaviour::status_with(404, "another now", HELD_FOREVER)),
+    ] {
+        let server = Server::start(behaviour);
+        let mut running = init_at(&server).start();
+        let last = if name == "nameless" || name == "another name" { "423 Locked" } else { "another now" };
+        wait_for_reason(&mut running, last);
+        stop(running, "TERM", 143);
+        assert!(farewells(&server).is_empty(), "{name}: {:?}", server.requests());
+    }
+}
+
+#[test]
+fn nothing_is_given_up_before_any_answer() {
+    for behaviour in [Behaviour::SilentAfterRequest, Behaviour::Silent] {
+        let server = Server::start(behaviour);
+        let port = server.port().to_string();
+        let running = bare().args(["--host=127.0.0.1", "--attempt-timeout=1h", "--port", &port]).start();
+        testkit::eventually("a connection", CEILING, || (server.connections() > 0).then_some(()));
+        stop(running, "TERM", 143);
+        assert!(server.connections() == 1 && farewells(&server).is_empty(), "{:?}", server.requests());
+    }
+}
+
+/// What stands before a lock for a moment says nothing of it.
+#[test]
+fn a_proxys_own_error_does_not_change_what_is_known_of_the_lock() {
+    let server = Server::start(Behaviour::Sequence(vec![
+        Behaviour::status_with(423, "Locked", &[("Server", "psl")]),
+        Behaviour::status_with(503, "no upstream", &[("Server", "envoy"), ("Retry-After", "30")]),
+    ]));
+    let mut running = init_at(&server).start();
+    wait_for_reason(&mut running, "503 no upstream");
+    stop(running, "TERM", 143);
+    assert_eq!(farewells(&server).len(), 1);
+}
+
+#[test]
+fn who_starts_without_the_lock_gives_its_place_up_and_who_is_run_again_does_not() {
+    let nameless = Behaviour::status(423, "Locked");
+    for (on_timeout, behaviour, code, expected) in
+        [("start", ours(423), 0, 1), ("fail", ours(423), 1, 0), ("start", nameless, 0, 0)]
+    {
+        let server = Server::start(behaviour);
+        let program = init_at(&server).args(["--holder=h", "--max-wait=200ms", "--on-timeout", on_timeout]);
+        program.run(CEILING).expect_code(code);
+        let farewells = farewells(&server);
+        assert_eq!(farewells.len(), expected, "{on_timeout}: {farewells:?}");
+        assert!(farewells.iter().all(|seen| seen.method == "DELETE" && seen.target == "/?holder=h"), "{farewells:?}");
+    }
+    // Neither does a lock that falls silent keep it from starting.
+    let server = Server::start(Behaviour::Sequence(vec![
+        Behaviour::status_with(423, "Locked", &[("Server", "psl")]),
+        Behaviour::SilentAfterRequest,
+    ]));
+    let finished = init_at(&server).args(["--wait=30", "--max-wait=300ms"]).run(CEILING).expect_code(0);
+    assert!(finished.took < Duration::from_secs(10), "{finished}");
+    assert_eq!(farewells(&server).len(), 1);
+}
+
+#[test]
+fn who_has_the_lease_keeps_it() {
+    let server = Server::start(Behaviour::Sequence(vec![
+        Behaviour::status_with(423, "Locked", &[("Server", "psl")]),
+        Behaviour::status_with(200, "Lock acquired", &[("Server", "psl")]),
+    ]));
+    init_at(&server).run(CEILING).expect_code(0);
+    assert!(server.requests().len() == 2 && farewells(&server).is_empty(), "{:?}", server.requests());
+}
+
+/// The place and the expected wait are in the reason, and the numbers in it make it no other one.
+#[test]
+fn the_place_in_line_is_logged_and_is_no_new_reason() {
+    let place = |n: u32| {
+        Behaviour::status(
+            423,
+            &format!("Locked\nall slots are taken\nposition {n} in line, a slot is expected in {}s\n", n * 25),
+        )
+    };
+    let server = Server::start(Behaviour::Sequence((1..=12).rev().map(place).collect()));
+    let mut running = init_at(&server).start();
+    let reason = "423 Locked; all slots are taken; position 12 in line, a slot is expected in 300s";
+    wait_for_reason(&mut running, reason);
+    server.wait_for_requests(13, CEILING);
+    assert_eq!(running.count(is_waiting), 1, "{running}");
+    stop(running, "TERM", 143);
+}
