@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use psl::ready::Ready;
 
-use crate::lease::{Before, How, Id, Lease, Leases, Look, after};
+use crate::lease::{How, Id, Lease, Leases, Look, Watch, after};
 use crate::queue::{Place, Queue, SEATS, Seat, Standing};
 
 /// The longest that an answer is held back.
@@ -72,6 +72,8 @@ pub enum Told {
         duration: Duration,
         /// Since the holder first asked.
         waited: Duration,
+        /// What [`Book::undo`] restores.
+        before: Before,
     },
     /// The holder has a lease already.
     Again {
@@ -91,6 +93,17 @@ pub enum Told {
     },
     /// Not now.
     Refused(Refusal),
+}
+
+/// What a grant has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// The holder's place in order of arrival; nothing where it had none.
+    ticket: Option<u64>,
+    /// When it first asked.
+    asked: Instant,
+    /// When its address had last been served.
+    served: Option<Instant>,
 }
 
 /// A request that has not got a slot.
@@ -237,7 +250,7 @@ impl Book {
     }
 
     /// The grant could not be told: the slot is free again, and the holder where it was in line.
-    pub fn undo(&mut self, id: Id, now: Instant) {
+    pub fn undo(&mut self, id: Id, before: Before, now: Instant) {
         self.pass(now);
         // Whoever has asked again in the meantime has been told.
         if self.leases.get_mut(id).is_none_or(|lease| lease.was_told_again) {
@@ -248,11 +261,11 @@ impl Book {
         self.typical = typical;
         let known = self.known(lease.address, now);
         if known.standing.served == Some(lease.since) {
-            known.standing.served = lease.before.served;
+            known.standing.served = before.served;
         }
         self.rank(lease.address);
-        if let (Some(holder), Some(ticket)) = (lease.holder, lease.before.ticket) {
-            let mut place = Place::new(ticket, holder, lease.address, lease.before.asked, now);
+        if let (Some(holder), Some(ticket)) = (lease.holder, before.ticket) {
+            let mut place = Place::new(ticket, holder, lease.address, before.asked, now);
             place.gone(now);
             self.join(place, now);
         }
@@ -281,8 +294,9 @@ impl Book {
 
     /// What is to be asked before this grant is answered, if anything.
     pub fn first_look(&mut self, id: Id) -> Option<Target> {
-        let lease = self.leases.get_mut(id).filter(|lease| lease.look == Look::First)?;
-        Some(Target { id, address: lease.address, ready: lease.ready.clone()? })
+        let lease = self.leases.get_mut(id)?;
+        let watch = lease.watch.as_ref().filter(|watch| watch.look == Look::First)?;
+        Some(Target { id, address: lease.address, ready: watch.ready.clone() })
     }
 
     /// What the first look has given. Whether the lease's port tells anything is handed back.
@@ -291,8 +305,8 @@ impl Book {
             return false;
         };
         if is_open {
-            lease.look = Look::Open;
-        } else if lease.look == Look::First {
+            lease.set_look(Look::Open);
+        } else if lease.look() == Some(Look::First) {
             lease.look_again(now, self.look_pause);
         }
         self.version += 1;
@@ -301,26 +315,26 @@ impl Book {
 
     /// Whether a port is to be looked at.
     pub fn has_due_look(&self, now: Instant) -> bool {
-        self.leases.iter().any(|lease| matches!(lease.look, Look::At(at) if at <= now))
+        self.leases.iter().any(|lease| matches!(lease.look(), Some(Look::At(at)) if at <= now))
     }
 
     /// A port whose turn it is to be looked at.
     pub fn due_look(&mut self, now: Instant) -> Option<Target> {
-        self.pass(now);
-        let due = |lease: &&mut Lease| matches!(lease.look, Look::At(at) if at <= now);
-        let lease = self.leases.iter_mut().filter(due).min_by_key(|lease| match lease.look {
-            Look::At(at) => at,
+        let due = |lease: &&mut Lease| matches!(lease.look(), Some(Look::At(at)) if at <= now);
+        let lease = self.leases.iter_mut().filter(due).min_by_key(|lease| match lease.look() {
+            Some(Look::At(at)) => at,
             _ => now,
         })?;
-        lease.look = Look::Looking;
-        Some(Target { id: lease.id, address: lease.address, ready: lease.ready.clone()? })
+        lease.set_look(Look::Looking);
+        let ready = lease.watch.as_ref()?.ready.clone();
+        Some(Target { id: lease.id, address: lease.address, ready })
     }
 
     /// What a look has given: the first success ends the lease.
     pub fn looked(&mut self, target: &Target, is_open: bool, now: Instant) {
         self.pass(now);
         let longest_pause = self.look_pause;
-        let lease = self.leases.get_mut(target.id).filter(|lease| lease.look == Look::Looking);
+        let lease = self.leases.get_mut(target.id).filter(|lease| lease.look() == Some(Look::Looking));
         match lease {
             Some(lease) if is_open && lease.address == target.address => {
                 self.end(target.id, How::Ready, now);
@@ -359,9 +373,9 @@ impl Book {
     /// When something happens by itself next: a lease ends, a slot is kept no longer, a port is due.
     pub fn next_event(&self, now: Instant) -> Option<Instant> {
         let lapse = if self.free() > 0 && self.queue.has_seated() { self.queue.next_lapse(now) } else { None };
-        let look = self.leases.iter().filter_map(|lease| match lease.look {
+        let look = self.leases.iter().filter_map(|lease| match lease.look() {
             // Those that are due already wait for somebody who looks, not for the time.
-            Look::At(at) if at > now => Some(at),
+            Some(Look::At(at)) if at > now => Some(at),
             _ => None,
         });
         self.leases.first_deadline().into_iter().chain(lapse).chain(look).min()
@@ -452,7 +466,8 @@ impl Book {
             self.rank(request.address);
             if let Some(lease) = self.leases.get_mut(id) {
                 lease.address = request.address;
-                lease.look = first_look(lease.ready.as_ref(), request.address);
+                let ready = lease.watch.take().map(|watch| watch.ready);
+                lease.watch = watch(ready.as_ref(), request.address);
             }
             self.version += 1;
         }
@@ -529,13 +544,12 @@ impl Book {
             address: request.address,
             since: now,
             deadline: after(now, request.duration),
-            ready: request.ready.cloned(),
-            look: first_look(request.ready, request.address),
-            before,
+            watch: watch(request.ready, request.address),
             was_told_again: false,
         });
         self.version += 1;
-        Told::Granted { id, duration: request.duration, waited: now.saturating_duration_since(asked) }
+        let waited = now.saturating_duration_since(asked);
+        Told::Granted { id, duration: request.duration, waited, before }
     }
 
     /// A seat for those who come next. Where all are taken, the one that comes last gets up.
@@ -681,12 +695,13 @@ impl Book {
 
 /// A node's own link is no address of a pod, and behind it is what no pod may reach through us:
 /// a cloud's metadata, for one.
-fn first_look(ready: Option<&Ready>, address: IpAddr) -> Look {
+fn watch(ready: Option<&Ready>, address: IpAddr) -> Option<Box<Watch>> {
     let is_link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
-    if ready.is_some() && !is_link_local { Look::First } else { Look::Never }
+    let ready = ready.filter(|_| !is_link_local)?.clone();
+    Some(Box::new(Watch { ready, look: Look::First }))
 }
 
 /// Up, so that nobody comes too early, and at least 1.

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use log::{debug, info, log};
 use percent_encoding::percent_decode_str;
 use psl::duration::{self, Text};
+use psl::holder;
 use psl::ready::Ready;
 use psl::serve::{Answer, Client, Method, Reply, Request, Route, dispatch};
 use psl::text::{one_line, shown};
-use psl::holder;
 use serde::Serialize;
 
-use crate::book::{GivenUp, Refusal};
+use crate::book::{Before, GivenUp, Refusal};
 use crate::config::Rules;
 use crate::lease::Id;
 use crate::prober::Prober;
@@ -37,7 +37,8 @@ pub struct Invalid(String);
 
 impl Service {
     /// Answers from this state by these rules.
-    pub fn new(rules: Rules, shared: Arc<Shared>, prober: Prober) -> Service {
+    pub fn new(rules: Rules, shared: Arc<Shared>) -> Service {
+        let prober = Prober::new(Arc::clone(&shared));
         Service { rules, shared, prober }
     }
 
@@ -88,28 +89,22 @@ impl Service {
             return Answer::error(423, "gone", "the client has gone", request.json).into();
         };
         let watch = match &outcome {
-            Outcome::Granted { id, .. } | Outcome::Again { id, .. } => self.first_look(*id),
+            Outcome::Granted { id, .. } | Outcome::Again { id, .. } => self.prober.first_look(*id),
             _ => None,
         };
         self.shared.keep();
         log(&outcome, ask, watch);
         let reply = Reply::from(answer(&outcome, request.json));
         match outcome {
-            Outcome::Granted { id, .. } => {
+            Outcome::Granted { id, before, .. } => {
                 let (shared, holder, peer) = (Arc::clone(&self.shared), ask.holder.clone(), ask.address);
-                reply.or_else(move || undo(&shared, id, holder.as_deref(), peer))
+                reply.or_else(move || {
+                    info!(holder = named(holder.as_deref()), peer:%; "the answer could not be sent: the lease is given back");
+                    undo(&shared, id, before);
+                })
             }
             _ => reply,
         }
-    }
-
-    /// Whether the lease's port tells anything; nothing where it is not asked now.
-    #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock after a look")]
-    fn first_look(&self, id: Id) -> Option<bool> {
-        let target = self.shared.with(Instant::now(), |state| state.book.first_look(id))?;
-        let is_open = self.prober.first_look(&target);
-        let now = Instant::now();
-        Some(self.shared.with(now, |state| state.first_looked(&target, is_open, now)))
     }
 
     fn give_up(&self, ask: &Ask, request: &Request, now: Instant) -> Answer {
@@ -127,10 +122,9 @@ impl Service {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock after a failed write")]
-fn undo(shared: &Shared, id: Id, holder: Option<&str>, peer: std::net::IpAddr) {
-    info!(holder = named(holder), peer:%; "the answer could not be sent: the lease is given back");
+fn undo(shared: &Shared, id: Id, before: Before) {
     let now = Instant::now();
-    shared.with(now, |state| state.undo(id, now));
+    shared.with(now, |state| state.undo(id, before, now));
 }
 
 /// Reads the parameters that are known and ignores the others.
@@ -231,7 +225,10 @@ fn granted(reason: &str, expires_in: Option<Duration>, json: bool) -> Answer {
         return Answer::text(200, format!("Lock acquired\n{reason}\n"));
     }
     let expires_in_seconds = expires_in.map(view::seconds);
-    Answer::json(200, view::json(&Told { granted: true, reason, retry_after_seconds: None, position: None, expires_in_seconds }))
+    Answer::json(
+        200,
+        view::json(&Told { granted: true, reason, retry_after_seconds: None, position: None, expires_in_seconds }),
+    )
 }
 
 fn refused(reason: &str, refusal: &Refusal, json: bool) -> Answer {
@@ -239,7 +236,16 @@ fn refused(reason: &str, refusal: &Refusal, json: bool) -> Answer {
     let seconds = retry_after.as_secs();
     let answer = if json {
         let retry_after_seconds = Some(seconds);
-        Answer::json(423, view::json(&Told { granted: false, reason, retry_after_seconds, position: *position, expires_in_seconds: None }))
+        Answer::json(
+            423,
+            view::json(&Told {
+                granted: false,
+                reason,
+                retry_after_seconds,
+                position: *position,
+                expires_in_seconds: None,
+            }),
+        )
     } else {
         let place = match position {
             Some(position) => format!("position {position} in line, a slot is expected in {}\n", Text(up(*free_in))),
@@ -274,7 +280,9 @@ fn log(outcome: &Outcome, ask: &Ask, watch: Option<bool>) {
             debug!(holder, peer:%, position, free_in:% = Text(rounded(refusal.free_in)); "locked: all slots are taken");
         }
         Outcome::Held { .. } => {}
-        Outcome::GateClosed { reasons, .. } => debug!(holder, peer:%, reason = reasons.join("; "); "locked: checks fail"),
+        Outcome::GateClosed { reasons, .. } => {
+            debug!(holder, peer:%, reason = reasons.join("; "); "locked: checks fail");
+        }
         Outcome::Misdirected { asks_for, .. } => {
             debug!(peer:%, node = one_line(asks_for); "misdirected: another node's request");
         }

@@ -39,33 +39,25 @@ pub struct Lease {
     pub since: Instant,
     /// When it ends by itself.
     pub deadline: Instant,
-    /// What ends it earlier.
-    pub ready: Option<Ready>,
-    /// What is known of that.
-    pub look: Look,
-    /// What to restore where its grant never reached the holder.
-    pub before: Before,
+    /// What may end it earlier.
+    pub watch: Option<Box<Watch>>,
     /// Its holder has asked again and was told so: the grant has reached him, whatever became of
     /// the first answer.
     pub was_told_again: bool,
 }
 
-/// What a grant has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Before {
-    /// The holder's place in order of arrival; nothing where it had none.
-    pub ticket: Option<u64>,
-    /// When it first asked.
-    pub asked: Instant,
-    /// When its address had last been served.
-    pub served: Option<Instant>,
+/// The port of an application that is about to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// What to ask, at the holder's own address.
+    pub ready: Ready,
+    /// What is known of it.
+    pub look: Look,
 }
 
 /// What is known of a lease's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// Nobody looks: none is given, or it is at an address that is not asked.
-    Never,
     /// Not looked at yet, or the holder has moved to another address since.
     First,
     /// It answered before the application could run, and so says nothing: the deadline alone ends
@@ -90,8 +82,7 @@ pub enum How {
 
 impl How {
     /// In the order of their metric.
-    pub const ALL: [(How, &str); 3] =
-        [(How::Ready, "ready"), (How::Released, "released"), (How::Expired, "expired")];
+    pub const ALL: [(How, &str); 3] = [(How::Ready, "ready"), (How::Released, "released"), (How::Expired, "expired")];
 
     /// As metrics and log have it.
     pub fn name(self) -> &'static str {
@@ -102,14 +93,26 @@ impl How {
 impl Lease {
     /// Its port is looked at until it answers.
     pub fn is_watched(&self) -> bool {
-        matches!(self.look, Look::First | Look::At(_) | Look::Looking)
+        self.watch.as_ref().is_some_and(|watch| watch.look != Look::Open)
+    }
+
+    /// What is known of its port, if it has one.
+    pub fn look(&self) -> Option<Look> {
+        self.watch.as_ref().map(|watch| watch.look)
+    }
+
+    /// Notes what is known of its port.
+    pub fn set_look(&mut self, look: Look) {
+        if let Some(watch) = &mut self.watch {
+            watch.look = look;
+        }
     }
 
     /// After a look without success.
     pub fn look_again(&mut self, now: Instant, longest_pause: Duration) {
         let age = now.saturating_duration_since(self.since);
         let pause = (age / LOOKS).max(SHORTEST_PAUSE).min(longest_pause);
-        self.look = Look::At(after(now, pause));
+        self.set_look(Look::At(after(now, pause)));
     }
 }
 

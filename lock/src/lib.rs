@@ -31,7 +31,6 @@ use psl::{listen, logging, serve, signals};
 use config::Config;
 pub use config::PROGRAM;
 use http::Service;
-use prober::Prober;
 use record::Record;
 use shared::Shared;
 use state::State;
@@ -50,15 +49,14 @@ pub fn run() -> Result<u8, End> {
         record.restore(&mut state.book);
     }
     let shared = Shared::new(state, record.is_some());
-    let prober = Prober::new();
-    shared.start_clock().and_then(|()| prober.start(&shared)).map_err(End::Failed)?;
+    shared.start_clock().map_err(End::Failed)?;
     if let Some(record) = record {
         record.start(Arc::clone(&shared)).map_err(End::Failed)?;
     }
     checks::start(config.checks.clone(), Arc::clone(&shared)).map_err(End::Failed)?;
     let default = psl::duration::Text(config.rules.default);
     info!(version = env!("CARGO_PKG_VERSION"), slots, duration:% = default, checks = config.checks.endpoints.len(); "lock started");
-    let service = Service::new(config.rules, shared, prober);
+    let service = Service::new(config.rules, shared);
     let handler = move |request: &Request, client: &Client| service.answer(request, client, Instant::now());
     Err(End::Failed(serve::run(listener, handler)))
 }

@@ -179,12 +179,10 @@ impl Queue {
 
     /// Notes what has changed for an address: its places, its leases, when it was served.
     pub fn rank(&mut self, address: IpAddr, standing: Standing) {
-        let mut nth = 0;
         let mut first = None;
-        for place in self.places.iter_mut().filter(|place| place.address == address) {
+        for (nth, place) in self.places.iter_mut().filter(|place| place.address == address).enumerate() {
             let first = *first.get_or_insert(place.ticket);
             place.rank = Rank { leases: standing.leases + nth, nth, served: standing.served, first };
-            nth += 1;
         }
     }
 
@@ -216,8 +214,10 @@ impl Queue {
 
     /// Calls those whose turn it is while so many slots are free, each once.
     pub fn call(&mut self, free: usize, now: Instant) -> Vec<Seat> {
-        let mut live: Vec<_> =
-            (0..self.places.len()).filter(|at| self.places[*at].is_live(now)).map(|at| (self.places[at].rank, at)).collect();
+        let mut live: Vec<_> = (0..self.places.len())
+            .filter(|at| self.places[*at].is_live(now))
+            .map(|at| (self.places[at].rank, at))
+            .collect();
         live.sort_unstable();
         let mut called = Vec::new();
         for (_, at) in live.into_iter().take(free) {

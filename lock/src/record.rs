@@ -20,7 +20,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::book::Book;
-use crate::lease::{Before, Id, Lease, Look};
+use crate::lease::{Id, Lease, Look, Watch};
 use crate::shared::Shared;
 
 const VERSION: u64 = 1;
@@ -69,13 +69,12 @@ struct WrittenLease<'a> {
     since: u64,
     deadline: u64,
     ready: Option<String>,
-    look: WrittenLook,
+    look: Option<WrittenLook>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum WrittenLook {
-    Never,
     First,
     Open,
     Watched,
@@ -128,7 +127,8 @@ impl Record {
 
     /// Starts the thread that writes each change.
     pub fn start(self, shared: Arc<Shared>) -> Result<(), String> {
-        let thread = thread::Builder::new().name("record".to_owned()).stack_size(STACK).spawn(move || self.run(&shared));
+        let thread =
+            thread::Builder::new().name("record".to_owned()).stack_size(STACK).spawn(move || self.run(&shared));
         thread.map(drop).map_err(|e| format!("cannot start the thread of the state file: {e}"))
     }
 
@@ -147,7 +147,9 @@ impl Record {
                 let file = self.file.display();
                 match problem.as_str() {
                     "" => info!(file:%; "state file is whole again"),
-                    problem => warn!(file:%, reason = problem; "state file is not whole: a restart may let too many start"),
+                    problem => {
+                        warn!(file:%, reason = problem; "state file is not whole: a restart may let too many start");
+                    }
                 }
                 told = problem;
             }
@@ -173,22 +175,19 @@ impl Record {
         let leases: Vec<_> = book
             .leases()
             .iter()
-            .map(|lease| (lease, lease.ready.as_ref().map(Ready::to_string)))
-            .filter(|(lease, ready)| {
-                has_room(quoted(lease.holder.as_deref()) + quoted(ready.as_deref()))
-            })
+            .map(|lease| (lease, lease.watch.as_ref().map(|watch| watch.ready.to_string())))
+            .filter(|(lease, ready)| has_room(quoted(lease.holder.as_deref()) + quoted(ready.as_deref())))
             .map(|(lease, ready)| WrittenLease {
                 holder: lease.holder.as_deref().map(Into::into),
                 address: lease.address,
                 since: clocks.to_boot(lease.since),
                 deadline: clocks.to_boot(lease.deadline),
                 ready,
-                look: match lease.look {
-                    Look::Never => WrittenLook::Never,
+                look: lease.look().map(|look| match look {
                     Look::First => WrittenLook::First,
                     Look::Open => WrittenLook::Open,
                     Look::At(_) | Look::Looking => WrittenLook::Watched,
-                },
+                }),
             })
             .collect();
         let queue: Vec<_> = book
@@ -210,7 +209,8 @@ impl Record {
     }
 
     fn parse<'t>(&self, text: &'t str) -> Result<Written<'t>, String> {
-        let Versioned { version } = serde_json::from_str(text).map_err(|e| format!("torn, or not a state file: {e}"))?;
+        let Versioned { version } =
+            serde_json::from_str(text).map_err(|e| format!("torn, or not a state file: {e}"))?;
         if version != VERSION {
             return Err(format!("it has version {version}, this program reads {VERSION}"));
         }
@@ -230,25 +230,15 @@ fn restore(written: &Written, clocks: Clocks, book: &mut Book) {
         let since = clocks.to_instant(lease.since).unwrap_or(now).min(now);
         let holder = lease.holder.as_deref().and_then(|holder| psl::holder::parse(holder).ok());
         let ready = lease.ready.as_deref().and_then(|ready| Ready::parse(ready).ok());
-        let look = match (&ready, lease.look) {
-            (None, _) | (_, WrittenLook::Never) => Look::Never,
+        let look = lease.look.map(|look| match look {
             // Its answer was not sent yet; the holder asks again.
-            (_, WrittenLook::First) => Look::First,
-            (_, WrittenLook::Open) => Look::Open,
-            (_, WrittenLook::Watched) => Look::At(now),
-        };
-        let before = Before { ticket: None, asked: since, served: None };
-        let lease = Lease {
-            id: Id(0),
-            holder,
-            address: lease.address,
-            since,
-            deadline,
-            ready,
-            look,
-            before,
-            was_told_again: true,
-        };
+            WrittenLook::First => Look::First,
+            WrittenLook::Open => Look::Open,
+            WrittenLook::Watched => Look::At(now),
+        });
+        let watch = ready.zip(look).map(|(ready, look)| Box::new(Watch { ready, look }));
+        let (id, address) = (Id(0), lease.address);
+        let lease = Lease { id, holder, address, since, deadline, watch, was_told_again: true };
         book.restore_lease(lease, now);
     }
     for place in &written.queue {
@@ -297,4 +287,3 @@ fn read(file: &Path) -> io::Result<String> {
 fn quoted(text: Option<&str>) -> usize {
     text.map_or(0, |text| text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count())
 }
-

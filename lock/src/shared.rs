@@ -180,7 +180,8 @@ impl Shared {
     /// Starts the clock: the thread that does what the time alone brings.
     pub fn start_clock(self: &Arc<Self>) -> Result<(), String> {
         let shared = Arc::clone(self);
-        let thread = thread::Builder::new().name("clock".to_owned()).stack_size(STACK).spawn(move || shared.run_clock());
+        let thread =
+            thread::Builder::new().name("clock".to_owned()).stack_size(STACK).spawn(move || shared.run_clock());
         thread.map(drop).map_err(|e| format!("cannot start the clock's thread: {e}"))
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use psl::metrics::Histogram;
 use psl::ready::Ready;
 
-use crate::book::{Book, GivenUp, News, Refusal, Request, Target, Told};
+use crate::book::{Before, Book, GivenUp, News, Refusal, Request, Target, Told};
 use crate::config::{Config, Rules};
 use crate::gate::{Checked, Gate, Verdict};
 use crate::lease::{How, Id, Lease};
@@ -43,6 +43,8 @@ pub enum Outcome {
         duration: Duration,
         /// Since the holder first asked.
         waited: Duration,
+        /// What to restore where it cannot be told.
+        before: Before,
         /// It asked for more.
         is_cut: bool,
         /// The checks fail, but have held back for long enough.
@@ -222,9 +224,9 @@ impl State {
     }
 
     /// The answer with this grant could not be sent.
-    pub fn undo(&mut self, id: Id, now: Instant) {
+    pub fn undo(&mut self, id: Id, before: Before, now: Instant) {
         let now = self.at(now);
-        self.book.undo(id, now);
+        self.book.undo(id, before, now);
     }
 
     /// A holder gives up its lease or place.
@@ -330,12 +332,12 @@ impl State {
 
     fn outcome(&mut self, told: Told, ask: &Ask, now: Instant) -> Outcome {
         match told {
-            Told::Granted { id, duration, waited } => {
+            Told::Granted { id, duration, waited, before } => {
                 self.count(Counted::Granted);
                 self.counts.waited.observe(waited);
                 let is_cut = ask.duration.is_some_and(|wanted| wanted > duration);
                 let is_overridden = self.gate.verdict(now) == Verdict::Overridden;
-                Outcome::Granted { id, duration, waited, is_cut, is_overridden }
+                Outcome::Granted { id, duration, waited, before, is_cut, is_overridden }
             }
             Told::Again { id, remaining, has_moved } => {
                 self.count(Counted::Again);

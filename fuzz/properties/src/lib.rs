@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use health::api::objects::{DaemonSet, Node, Pod, Status, read_list, read_one};
 use psl::args::Given;
 use psl::duration::{self, Text};
-use psl::serve::{Parsed, parse};
+use psl::serve::{Parsed, Request, parse};
 use psl::url::{HTTP, HTTPS, Scheme, TCP, Url};
 
 /// A property of some input.
@@ -28,12 +28,12 @@ pub fn head(bytes: &[u8]) {
         Parsed::Complete { request, length, .. } => {
             assert!(*length <= bytes.len().min(8192), "a head ends where there are bytes");
             assert_eq!(parse(&bytes[..*length], PEER), parsed, "what follows a head does not change it");
-            let _ = lock::http::ask(&request.query);
+            let _ = lock::http::ask(request);
         }
         Parsed::Refused(answer) => assert!((400..=505).contains(&answer.status()), "a refusal is an error"),
         Parsed::Partial => assert!(bytes.len() < 8192, "a head that is too large is refused"),
     }
-    let _ = lock::http::ask(&String::from_utf8_lossy(bytes));
+    let _ = lock::http::ask(&Request { query: String::from_utf8_lossy(bytes).into_owned(), ..Request::default() });
 }
 
 /// A duration: what is accepted is written and read back as the same.

@@ -42,6 +42,8 @@ struct Held {
     told_again: bool,
     /// Ticket and since of the place it had; when its address was served before.
     before: (Option<u64>, Instant, Option<Instant>),
+    /// What the book itself says of that.
+    token: Before,
 }
 
 #[derive(Clone, Debug)]
@@ -141,7 +143,14 @@ struct Run {
 }
 
 impl Run {
-    fn ask(&mut self, holder: Option<usize>, from: u32, millis: u32, wait: bool, closed: bool) -> Result<(), TestCaseError> {
+    fn ask(
+        &mut self,
+        holder: Option<usize>,
+        from: u32,
+        millis: u32,
+        wait: bool,
+        closed: bool,
+    ) -> Result<(), TestCaseError> {
         let now = self.now;
         let request = Request {
             holder: holder.map(|holder| NAMES[holder]),
@@ -197,7 +206,7 @@ impl Run {
         let may = !closed && self.model.may(holder, now);
         prop_assert_eq!(is_granted(told), may, "{:?}", told);
         match told {
-            Told::Granted { id, duration, waited } => {
+            Told::Granted { id, duration, waited, before: token } => {
                 prop_assert_eq!(duration, millis * MILLI);
                 let place = self.model.places.iter().position(|place| Some(place.holder) == holder);
                 let place = place.map(|at| self.model.places.remove(at));
@@ -206,7 +215,16 @@ impl Run {
                 let before = (place.map(|place| place.ticket), since, self.model.served.insert(from, now));
                 self.model.seen.insert(from, now);
                 let deadline = now + duration;
-                self.model.leases.push(Held { id, holder, from, since: now, deadline, told_again: false, before });
+                self.model.leases.push(Held {
+                    id,
+                    holder,
+                    from,
+                    since: now,
+                    deadline,
+                    told_again: false,
+                    before,
+                    token,
+                });
             }
             Told::Held { seat, until: held } => {
                 prop_assert_eq!(Some(held), until);
@@ -280,7 +298,7 @@ impl Run {
             Step::Undo { nth } => {
                 self.model.pass(now);
                 let Some(lease) = self.model.leases.get(*nth).cloned() else { return Ok(()) };
-                self.book.undo(lease.id, now);
+                self.book.undo(lease.id, lease.token, now);
                 if lease.told_again {
                     return Ok(());
                 }
@@ -310,7 +328,8 @@ impl Run {
 
     fn agree(&mut self) -> Result<(), TestCaseError> {
         let now = self.now;
-        let mut leases: Vec<_> = self.model.leases.iter().map(|l| (l.deadline, l.id, address(l.from), l.since)).collect();
+        let mut leases: Vec<_> =
+            self.model.leases.iter().map(|l| (l.deadline, l.id, address(l.from), l.since)).collect();
         leases.sort_unstable();
         let ours: Vec<_> = self.book.leases().iter().map(|l| (l.deadline, l.id, l.address, l.since)).collect();
         prop_assert_eq!(ours, leases);
