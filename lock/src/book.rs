@@ -57,8 +57,10 @@ pub struct Request<'a> {
     pub duration: Duration,
     /// What would end it earlier.
     pub ready: Option<&'a Ready>,
-    /// How long the answer may be held back.
+    /// How long the answer may be held back; zero for who would wait and has nowhere to.
     pub wait: Option<Duration>,
+    /// See [`Lease::is_quiet`].
+    pub is_quiet: bool,
 }
 
 /// What became of a request.
@@ -212,7 +214,8 @@ impl Book {
             return again;
         }
         let at = self.stand_in_line(request, now);
-        let until = request.wait.map(|wait| after(now, wait.min(LONGEST_HOLD)));
+        let wait = request.wait.filter(|wait| !wait.is_zero());
+        let until = wait.map(|wait| after(now, wait.min(LONGEST_HOLD)));
         let told = self.decide(request, at, None, until, closed_for, now);
         self.call(closed_for, now);
         told
@@ -313,7 +316,12 @@ impl Book {
         !is_open
     }
 
-    /// Whether a port is to be looked at.
+    /// Whether any lease may be ended by its port.
+    pub fn is_watching(&self) -> bool {
+        self.leases.iter().any(Lease::is_watched)
+    }
+
+    /// Whether a port is to be looked at now.
     pub fn has_due_look(&self, now: Instant) -> bool {
         self.leases.iter().any(|lease| matches!(lease.look(), Some(Look::At(at)) if at <= now))
     }
@@ -545,6 +553,7 @@ impl Book {
             since: now,
             deadline: after(now, request.duration),
             watch: watch(request.ready, request.address),
+            is_quiet: request.is_quiet,
             was_told_again: false,
         });
         self.version += 1;

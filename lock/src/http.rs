@@ -69,7 +69,7 @@ impl Service {
     fn root(&self, request: &Request, client: &Client, now: Instant) -> Reply {
         let is_question = request.method != Method::Delete;
         match ask(request) {
-            Ok(ask) if is_question => self.lease(&ask, request, client, now),
+            Ok(ask) if is_question => self.lease(ask, request, client, now),
             Ok(ask) => self.give_up(&ask, request, now).into(),
             Err(Invalid(why)) => {
                 if is_question {
@@ -80,10 +80,13 @@ impl Service {
         }
     }
 
-    fn lease(&self, ask: &Ask, request: &Request, client: &Client, now: Instant) -> Reply {
+    fn lease(&self, mut ask: Ask, request: &Request, client: &Client, now: Instant) -> Reply {
         let hold = ask.wait.and_then(|_| client.hold());
-        let ask = &Ask { wait: ask.wait.filter(|_| hold.is_some()), ..ask.clone() };
-        let Some(outcome) = self.shared.ask(ask, &self.rules, hold.as_ref(), now) else {
+        if hold.is_none() {
+            // He waits no time, but is told what one who waits is told.
+            ask.wait = ask.wait.map(|_| Duration::ZERO);
+        }
+        let Some(outcome) = self.shared.ask(&ask, &self.rules, hold.as_ref(), now) else {
             debug!(holder = named(ask.holder.as_deref()), peer:% = ask.address; "a held client has gone");
             // Nobody reads this.
             return Answer::error(423, "gone", "the client has gone", request.json).into();
@@ -93,13 +96,13 @@ impl Service {
             _ => None,
         };
         self.shared.keep();
-        log(&outcome, ask, watch);
+        log(&outcome, &ask, watch);
         let reply = Reply::from(answer(&outcome, request.json));
         match outcome {
             Outcome::Granted { id, before, .. } => {
                 let (shared, holder, peer) = (Arc::clone(&self.shared), ask.holder.clone(), ask.address);
                 reply.or_else(move || {
-                    info!(holder = named(holder.as_deref()), peer:%; "the answer could not be sent: the lease is given back");
+                    debug!(holder = named(holder.as_deref()), peer:%; "the answer could not be sent: the lease is given back");
                     undo(&shared, id, before);
                 })
             }
@@ -114,9 +117,7 @@ impl Service {
         };
         let given_up = self.shared.with(now, |state| state.give_up(holder, ask.address, now));
         self.shared.keep();
-        if given_up == GivenUp::Place {
-            info!(holder, peer:% = ask.address; "place in line given up");
-        }
+        debug!(holder, peer:% = ask.address; "given up: {given_up:?}");
         given_up_answer(given_up, request.json)
     }
 }
@@ -183,8 +184,6 @@ pub fn answer(outcome: &Outcome, json: bool) -> Answer {
         }
         Outcome::Free => granted("a slot is free; a duration of 0 takes none", None, json),
         Outcome::Busy { refusal, .. } => refused("all slots are taken", refusal, json),
-        // A request is held back inside of what asks; nobody is answered so.
-        Outcome::Held { .. } => Answer::error(500, "held", "held back", json),
         Outcome::GateClosed { reasons, refusal, .. } => {
             refused(&format!("waiting for {}", reasons.join("\nwaiting for ")), refusal, json)
         }
@@ -264,10 +263,10 @@ fn up(duration: Duration) -> Duration {
 fn log(outcome: &Outcome, ask: &Ask, watch: Option<bool>) {
     let (holder, peer) = (named(ask.holder.as_deref()), ask.address);
     match outcome {
-        Outcome::Granted { duration, waited, is_overridden, .. } => {
+        Outcome::Granted { duration, waited, is_overridden, is_quiet, .. } => {
             let ready = watched(ask.ready.as_ref(), watch);
             let (duration, waited) = (Text(*duration), Text(rounded(*waited)));
-            log!(level_of(duration.0), holder, peer:%, duration:%, waited:%, ready = ready.as_ref(), overridden = *is_overridden; "lock acquired");
+            log!(level_of(*is_quiet), holder, peer:%, duration:%, waited:%, ready = ready.as_ref(), overridden = *is_overridden; "lock acquired");
         }
         Outcome::Again { has_moved: true, .. } => {
             let ready = watched(ask.ready.as_ref(), watch);
@@ -279,7 +278,6 @@ fn log(outcome: &Outcome, ask: &Ask, watch: Option<bool>) {
             let position = refusal.position.unwrap_or(0);
             debug!(holder, peer:%, position, free_in:% = Text(rounded(refusal.free_in)); "locked: all slots are taken");
         }
-        Outcome::Held { .. } => {}
         Outcome::GateClosed { reasons, .. } => {
             debug!(holder, peer:%, reason = reasons.join("; "); "locked: checks fail");
         }

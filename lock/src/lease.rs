@@ -41,6 +41,8 @@ pub struct Lease {
     pub deadline: Instant,
     /// What may end it earlier.
     pub watch: Option<Box<Watch>>,
+    /// Its life is not told to everybody who reads the log.
+    pub is_quiet: bool,
     /// Its holder has asked again and was told so: the grant has reached him, whatever became of
     /// the first answer.
     pub was_told_again: bool,

@@ -42,9 +42,15 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Ready to look at what this book says. Its threads start when there is something to look at.
+    /// Ready to look at what this book says. Its threads start when there is something to look at,
+    /// which there may be from before a restart.
+    #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock")]
     pub fn new(shared: Arc<Shared>) -> Prober {
-        Prober { caller: Caller::new("lock"), shared, started: Once::new() }
+        let prober = Prober { caller: Caller::new("lock"), shared, started: Once::new() };
+        if prober.shared.with(Instant::now(), |state| state.book.is_watching()) {
+            prober.started.call_once(|| prober.start());
+        }
+        prober
     }
 
     /// Whether this lease's port tells anything, which it does not where it is open before the

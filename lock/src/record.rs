@@ -28,8 +28,9 @@ const VERSION: u64 = 1;
 /// Two files of this size, for one replaces the other, have room in a volume of 1 MiB.
 const LARGEST: usize = 480 * 1024;
 
-/// What an entry takes besides its texts, at most.
-const OVERHEAD: usize = 240;
+/// What a lease and a place take besides their texts, at most: keys, an IPv6 address, numbers.
+const LEASE: usize = 160;
+const PLACE: usize = 100;
 
 /// Putting the book into words was seen to touch 8 KiB.
 const STACK: usize = 64 * 1024;
@@ -167,8 +168,8 @@ impl Record {
     /// The book as bytes; whether something had no room there.
     fn put(&self, book: &Book, clocks: Clocks, bytes: &mut Vec<u8>) -> bool {
         let mut room = LARGEST;
-        let mut has_room = |texts: usize| {
-            let fits = room.checked_sub(texts + OVERHEAD);
+        let mut has_room = |bytes: usize| {
+            let fits = room.checked_sub(bytes);
             room = fits.unwrap_or(0);
             fits.is_some()
         };
@@ -176,7 +177,7 @@ impl Record {
             .leases()
             .iter()
             .map(|lease| (lease, lease.watch.as_ref().map(|watch| watch.ready.to_string())))
-            .filter(|(lease, ready)| has_room(quoted(lease.holder.as_deref()) + quoted(ready.as_deref())))
+            .filter(|(lease, ready)| has_room(LEASE + quoted(lease.holder.as_deref()) + quoted(ready.as_deref())))
             .map(|(lease, ready)| WrittenLease {
                 holder: lease.holder.as_deref().map(Into::into),
                 address: lease.address,
@@ -194,7 +195,7 @@ impl Record {
             .queue()
             .places()
             .iter()
-            .filter(|place| has_room(quoted(Some(&place.holder))))
+            .filter(|place| has_room(PLACE + quoted(Some(&place.holder))))
             .map(|place| WrittenPlace {
                 holder: (&*place.holder).into(),
                 address: place.address,
@@ -238,7 +239,7 @@ fn restore(written: &Written, clocks: Clocks, book: &mut Book) {
         });
         let watch = ready.zip(look).map(|(ready, look)| Box::new(Watch { ready, look }));
         let (id, address) = (Id(0), lease.address);
-        let lease = Lease { id, holder, address, since, deadline, watch, was_told_again: true };
+        let lease = Lease { id, holder, address, since, deadline, watch, is_quiet: false, was_told_again: true };
         book.restore_lease(lease, now);
     }
     for place in &written.queue {
@@ -286,4 +287,150 @@ fn read(file: &Path) -> io::Result<String> {
 /// The bytes of a text with its quotes.
 fn quoted(text: Option<&str>) -> usize {
     text.map_or(0, |text| text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::book::{Request, Told};
+    use crate::queue::MOST;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn record() -> Record {
+        Record { file: PathBuf::from("/nowhere"), boot: "this-boot".to_owned() }
+    }
+
+    fn book(slots: usize) -> Book {
+        Book::new(slots, 10 * SECOND, SECOND)
+    }
+
+    fn ask(book: &mut Book, holder: &str, ready: Option<&str>, now: Instant) -> Told {
+        let ready = ready.map(|ready| Ready::parse(ready).unwrap());
+        let address = "10.0.0.1".parse().unwrap();
+        let request = Request {
+            holder: Some(holder),
+            address,
+            duration: 10 * SECOND,
+            ready: ready.as_ref(),
+            wait: None,
+            is_quiet: false,
+        };
+        book.ask(&request, None, now)
+    }
+
+    fn written(record: &Record, book: &Book, clocks: Clocks) -> (String, bool) {
+        let mut bytes = Vec::new();
+        let left_out = record.put(book, clocks, &mut bytes);
+        (String::from_utf8(bytes).unwrap(), left_out)
+    }
+
+    /// The same moments of both clocks, so much after the boot.
+    fn clocks(instant: Instant, boot: Duration) -> Clocks {
+        Clocks { before: instant, boot, after: instant }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let start = Clocks::now();
+        let mut old = book(3);
+        ask(&mut old, "a", None, start.after);
+        for (holder, is_open) in [("watched\"\\", false), ("open", true)] {
+            let Told::Granted { id, .. } = ask(&mut old, holder, Some("http:80/a?b=\"c\""), start.after) else {
+                panic!()
+            };
+            let target = old.first_look(id).unwrap();
+            old.first_looked(&target, is_open, start.after);
+        }
+        for place in ["b", "c"] {
+            ask(&mut old, place, None, start.after);
+        }
+        let (text, left_out) = written(&record(), &old, start);
+        assert!(!left_out);
+        let mut new = book(3);
+        let later = clocks(start.after + 3 * SECOND, start.boot + 3 * SECOND);
+        restore(&record().parse(&text).unwrap(), later, &mut new);
+        let of = |book: &Book| -> Vec<_> {
+            book.leases().iter().map(|lease| (lease.holder.clone(), lease.deadline, lease.since)).collect()
+        };
+        assert_eq!(of(&new), of(&old));
+        let looks: Vec<_> = new.leases().iter().map(Lease::look).collect();
+        assert_eq!(looks, [None, Some(Look::At(later.before)), Some(Look::Open)]);
+        let line: Vec<_> = new.queue().line(9).iter().map(|place| place.holder.to_string()).collect();
+        assert_eq!(line, ["b", "c"]);
+    }
+
+    #[test]
+    fn what_is_not_this_boots_state_is_refused_with_a_reason() {
+        let now = Clocks::now();
+        let mut old = book(1);
+        ask(&mut old, "a", Some("tcp:1"), now.after);
+        ask(&mut old, "b", None, now.after);
+        let (text, _) = written(&record(), &old, now);
+        assert!(record().parse(&text).is_ok());
+        for end in 0..text.len() {
+            assert!(record().parse(&text[..end]).is_err(), "{}", &text[..end]);
+        }
+        for (text, part) in [
+            (text.replace("\"version\":1", "\"version\":2"), "it has version 2, this program reads 1"),
+            (text.replace("this-boot", "that-boot"), "another boot"),
+            (format!("{text}{text}"), "torn, or not a state file"),
+            ("{\"version\":1}".to_owned(), "torn, or not a state file"),
+            ("[]".to_owned(), "torn, or not a state file"),
+            ("\0".repeat(1000), "torn, or not a state file"),
+        ] {
+            let why = record().parse(&text).err().unwrap_or_else(|| panic!("{text}"));
+            assert!(why.contains(part), "{why}");
+        }
+        let nowhere = Record { boot: String::new(), ..record() };
+        assert!(nowhere.parse(&text.replace("this-boot", "")).is_err(), "a boot that nobody knows is no boot");
+    }
+
+    #[test]
+    fn two_files_have_room_in_a_volume_of_a_mebibyte() {
+        let now = Clocks::now();
+        let mut old = book(4096);
+        let name = |n: usize| format!("{n:0>8}{}", "\"".repeat(504));
+        let ready = format!("http:1/{}", "\\".repeat(255));
+        for n in 0..4096 + MOST {
+            ask(&mut old, &name(n), Some(&ready), now.after);
+        }
+        let (text, left_out) = written(&record(), &old, now);
+        assert!(left_out && text.len() <= LARGEST, "{}", text.len());
+        assert!(record().parse(&text).is_ok_and(|written| written.leases.len() > 200));
+
+        let mut usual = book(1000);
+        let name = |n: usize| {
+            format!("some-namespace/some-deployment-7c9fd5c8b5-{n:0>5}/7c1e6b0a-5f3d-4e7b-9a51-0f6f0c5f0a5a")
+        };
+        for n in 0..1000 + MOST {
+            ask(&mut usual, &name(n), None, now.after);
+        }
+        let (text, left_out) = written(&record(), &usual, now);
+        assert!(!left_out, "{}", text.len());
+    }
+
+    proptest! {
+        /// Whatever time passes between writing and reading, and in either between the two clocks.
+        #[test]
+        fn no_lease_lives_longer_than_it_would_have(
+            slept in 0u64..20_000, ran in 0u64..20_000, wrote in 0u64..50, read in 0u64..50,
+        ) {
+            let milli = Duration::from_millis;
+            let zero = Clocks::now().before + 100 * SECOND;
+            let mut old = book(1);
+            ask(&mut old, "a", None, zero);
+            let (boot, after) = (1000 * SECOND, zero + milli(wrote));
+            let (text, _) = written(&record(), &old, Clocks { before: zero, boot, after });
+            // Sleep is counted by the boot's clock alone.
+            let before = zero + milli(ran);
+            let later = Clocks { before, boot: boot + milli(ran + slept + read), after: before + milli(read) };
+            let mut new = book(1);
+            restore(&record().parse(&text).unwrap(), later, &mut new);
+            let left = new.leases().iter().next().map(|lease| lease.deadline - later.after);
+            let due = (10 * SECOND).checked_sub(milli(ran + slept + read));
+            prop_assert!(left.unwrap_or_default() <= due.unwrap_or_default(), "{:?} of {:?}", left, due);
+        }
+    }
 }

@@ -16,7 +16,7 @@ use crate::book::Target;
 use crate::config::Rules;
 use crate::lease::{How, Lease};
 use crate::queue::Seat;
-use crate::state::{Ask, Outcome, State};
+use crate::state::{Ask, Decision, Outcome, State};
 
 /// A held client that has gone is noticed after this long, or when it is its turn.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -88,16 +88,17 @@ impl Shared {
     /// Decides on a request. Where the answer may be held back, this returns when there is one;
     /// nothing where the client has gone by then.
     pub fn ask(&self, ask: &Ask, rules: &Rules, hold: Option<&Hold>, now: Instant) -> Option<Outcome> {
-        let outcome = self.change(now, |inner| {
-            let outcome = inner.state.ask(ask, rules, now);
-            if let Outcome::Held { seat, .. } = outcome {
+        let decision = self.change(now, |inner| {
+            let decision = inner.state.ask(ask, rules, now);
+            if let Decision::Later { seat, .. } = decision {
                 inner.held.push((seat, thread::current()));
             }
-            outcome
+            decision
         });
-        match (outcome, hold) {
-            (Outcome::Held { seat, until }, Some(hold)) => self.hold(ask, rules, hold, seat, until),
-            (outcome, _) => Some(outcome),
+        match (decision, hold) {
+            (Decision::Now(outcome), _) => Some(outcome),
+            (Decision::Later { seat, until }, Some(hold)) => self.hold(ask, rules, hold, seat, until),
+            (Decision::Later { .. }, None) => None,
         }
     }
 
@@ -108,21 +109,23 @@ impl Shared {
             thread::park_timeout(until.saturating_duration_since(Instant::now()).min(GLANCE));
             let is_gone = hold.is_gone();
             let now = Instant::now();
-            let outcome = self.change(now, |inner| {
-                let outcome = match is_gone {
+            let decision = self.change(now, |inner| {
+                let decision = match is_gone {
                     true => {
                         inner.state.hung_up(seat, now);
                         None
                     }
                     false => Some(inner.state.resume(ask, rules, seat, until, now)),
                 };
-                if !matches!(outcome, Some(Outcome::Held { .. })) {
+                if !matches!(decision, Some(Decision::Later { .. })) {
                     inner.held.retain(|(other, _)| *other != seat);
                 }
-                outcome
+                decision
             });
-            if !matches!(outcome, Some(Outcome::Held { .. })) {
-                return outcome;
+            match decision {
+                Some(Decision::Later { .. }) => {}
+                Some(Decision::Now(outcome)) => return Some(outcome),
+                None => return None,
             }
         }
     }
@@ -200,11 +203,10 @@ impl Shared {
             after.run();
             // An alarm may have been set earlier in between.
             let inner = self.inner();
-            let ignored = match inner.alarm.map(|alarm| alarm.saturating_duration_since(Instant::now())) {
-                Some(left) => self.earlier.wait_timeout(inner, left).map(drop).is_err(),
-                None => self.earlier.wait(inner).map(drop).is_err(),
-            };
-            let _ = ignored;
+            match inner.alarm.map(|alarm| alarm.saturating_duration_since(Instant::now())) {
+                Some(left) => drop(self.earlier.wait_timeout(inner, left)),
+                None => drop(self.earlier.wait(inner)),
+            }
         }
     }
 
@@ -247,17 +249,16 @@ impl After {
         }
         for (lease, how, at) in self.ended {
             let held = at.saturating_duration_since(lease.since);
-            let level = level_of(lease.deadline.saturating_duration_since(lease.since));
+            let level = level_of(lease.is_quiet);
             let (holder, peer, how) = (named(lease.holder.as_deref()), lease.address, how.name());
             log!(level, holder, peer:%, how, held:% = Text(rounded(held)); "lease ended");
         }
     }
 }
 
-/// Leases of no length at all would let one client fill the log; those of a second and more come
-/// no faster than the slots allow.
-pub fn level_of(duration: Duration) -> Level {
-    if duration < Duration::from_secs(1) { Level::Debug } else { Level::Info }
+/// Of what is told of a lease's life.
+pub fn level_of(is_quiet: bool) -> Level {
+    if is_quiet { Level::Debug } else { Level::Info }
 }
 
 /// A holder in a log line.

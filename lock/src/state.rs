@@ -32,6 +32,20 @@ pub struct Ask {
     pub node: Option<String>,
 }
 
+/// Whether a request is answered now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is.
+    Now(Outcome),
+    /// It is held back; see [`State::resume`].
+    Later {
+        /// Names the request.
+        seat: Seat,
+        /// When it has waited for as long as it may.
+        until: Instant,
+    },
+}
+
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -49,6 +63,8 @@ pub enum Outcome {
         is_cut: bool,
         /// The checks fail, but have held back for long enough.
         is_overridden: bool,
+        /// Its life is not told to everybody who reads the log.
+        is_quiet: bool,
     },
     /// Its holder has a lease already.
     Again {
@@ -61,13 +77,6 @@ pub enum Outcome {
     },
     /// It asked for nothing but whether a slot is free, and one is.
     Free,
-    /// It is held back; see [`State::resume`].
-    Held {
-        /// Names the request.
-        seat: Seat,
-        /// When it has waited for as long as it may.
-        until: Instant,
-    },
     /// All slots are taken, or kept for those who come before.
     Busy {
         /// When to ask again.
@@ -163,6 +172,27 @@ const HELD_BOUNDS: &[f64] = &[0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0,
 /// From "at once" to what the manifests let an init wait.
 const WAITED_BOUNDS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
+/// Leases that are told of in one second at most, and how short one may be: one client that takes
+/// leases and gives them back must not fill the log.
+const MOST_TOLD: usize = 100;
+const SHORTEST_TOLD: Duration = Duration::from_secs(1);
+
+/// How many leases were told of since this second began.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    began: Instant,
+    told: usize,
+}
+
+impl Pace {
+    fn is_quiet(&mut self, duration: Duration, now: Instant) -> bool {
+        if now.saturating_duration_since(self.began) >= Duration::from_secs(1) {
+            *self = Pace { began: now, told: 0 };
+        }
+        duration < SHORTEST_TOLD || self.told >= MOST_TOLD
+    }
+}
+
 /// Leases and line, gate, counts.
 #[derive(Debug)]
 pub struct State {
@@ -173,6 +203,7 @@ pub struct State {
     /// The time that was seen last: threads read the clock before they come here, and so may come
     /// in another order.
     latest: Instant,
+    pace: Pace,
 }
 
 impl State {
@@ -189,31 +220,36 @@ impl State {
                 ended: [0; How::ALL.len()],
             },
             latest: now,
+            pace: Pace { began: now, told: 0 },
         }
     }
 
     /// Decides on a request, and counts it unless it is held back.
-    pub fn ask(&mut self, ask: &Ask, rules: &Rules, now: Instant) -> Outcome {
+    pub fn ask(&mut self, ask: &Ask, rules: &Rules, now: Instant) -> Decision {
         let now = self.at(now);
         if let (Some(asks_for), Some(serves)) = (&ask.node, &rules.node)
             && asks_for != serves
         {
             self.count(Counted::Misdirected);
-            return Outcome::Misdirected { asks_for: asks_for.clone(), serves: serves.clone() };
+            return Decision::Now(Outcome::Misdirected { asks_for: asks_for.clone(), serves: serves.clone() });
         }
         if ask.duration == Some(Duration::ZERO) {
             self.count(Counted::Probe);
-            return self.probe(now);
+            return Decision::Now(self.probe(now));
         }
-        let told = self.book.ask(&request(ask, rules), self.closed_for(now), now);
-        self.outcome(told, ask, now)
+        let request = self.request(ask, rules, now);
+        let told = self.book.ask(&request, self.closed_for(now), now);
+        let is_quiet = request.is_quiet;
+        self.decision(told, ask, is_quiet, now)
     }
 
     /// Decides on a request that was held back, as [`State::ask`] does.
-    pub fn resume(&mut self, ask: &Ask, rules: &Rules, seat: Seat, until: Instant, now: Instant) -> Outcome {
+    pub fn resume(&mut self, ask: &Ask, rules: &Rules, seat: Seat, until: Instant, now: Instant) -> Decision {
         let now = self.at(now);
-        let told = self.book.resume(&request(ask, rules), seat, until, self.closed_for(now), now);
-        self.outcome(told, ask, now)
+        let request = self.request(ask, rules, now);
+        let told = self.book.resume(&request, seat, until, self.closed_for(now), now);
+        let is_quiet = request.is_quiet;
+        self.decision(told, ask, is_quiet, now)
     }
 
     /// The client of a held request has hung up.
@@ -330,20 +366,33 @@ impl State {
         }
     }
 
-    fn outcome(&mut self, told: Told, ask: &Ask, now: Instant) -> Outcome {
-        match told {
+    fn request<'a>(&mut self, ask: &'a Ask, rules: &Rules, now: Instant) -> Request<'a> {
+        let duration = ask.duration.unwrap_or(rules.default).min(rules.longest);
+        Request {
+            holder: ask.holder.as_deref(),
+            address: ask.address,
+            duration,
+            ready: ask.ready.as_ref(),
+            wait: ask.wait,
+            is_quiet: self.pace.is_quiet(duration, now),
+        }
+    }
+
+    fn decision(&mut self, told: Told, ask: &Ask, is_quiet: bool, now: Instant) -> Decision {
+        let outcome = match told {
             Told::Granted { id, duration, waited, before } => {
                 self.count(Counted::Granted);
                 self.counts.waited.observe(waited);
+                self.pace.told += usize::from(!is_quiet);
                 let is_cut = ask.duration.is_some_and(|wanted| wanted > duration);
                 let is_overridden = self.gate.verdict(now) == Verdict::Overridden;
-                Outcome::Granted { id, duration, waited, before, is_cut, is_overridden }
+                Outcome::Granted { id, duration, waited, before, is_cut, is_overridden, is_quiet }
             }
             Told::Again { id, remaining, has_moved } => {
                 self.count(Counted::Again);
                 Outcome::Again { id, remaining, has_moved }
             }
-            Told::Held { seat, until } => Outcome::Held { seat, until },
+            Told::Held { seat, until } => return Decision::Later { seat, until },
             Told::Refused(refusal) if self.closed_for(now).is_some() => {
                 self.count(Counted::GateClosed);
                 Outcome::GateClosed { reasons: self.gate.reasons(), refusal, is_probe: false }
@@ -352,16 +401,94 @@ impl State {
                 self.count(Counted::Busy);
                 Outcome::Busy { refusal, is_probe: false }
             }
-        }
+        };
+        Decision::Now(outcome)
     }
 }
 
-fn request<'a>(ask: &'a Ask, rules: &Rules) -> Request<'a> {
-    Request {
-        holder: ask.holder.as_deref(),
-        address: ask.address,
-        duration: ask.duration.unwrap_or(rules.default).min(rules.longest),
-        ready: ask.ready.as_ref(),
-        wait: ask.wait,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PROGRAM;
+    use psl::args::Given;
+    use std::net::Ipv4Addr;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
+    fn state(slots: usize) -> (State, Rules, Instant) {
+        let config = Config::from(Given::read(&PROGRAM, Vec::new(), |_| None).unwrap()).unwrap();
+        let now = Instant::now();
+        (State::new(slots, &config, now), config.rules, now)
+    }
+
+    fn by(holder: &str) -> Ask {
+        let address = Ipv4Addr::new(10, 0, 0, 1).into();
+        Ask { address, holder: Some(holder.into()), duration: None, ready: None, wait: None, node: None }
+    }
+
+    fn outcome(decision: Decision) -> Outcome {
+        match decision {
+            Decision::Now(outcome) => outcome,
+            later => panic!("{later:?}"),
+        }
+    }
+
+    #[test]
+    fn counts_are_right_to_the_unit() {
+        let (mut state, mut rules, start) = state(1);
+        rules.node = Some("here".to_owned());
+        let elsewhere = Ask { node: Some("there".to_owned()), ..by("a") };
+        let probe = Ask { duration: Some(Duration::ZERO), ..by("a") };
+        for ask in [by("a"), by("a"), by("b"), elsewhere, probe] {
+            state.ask(&ask, &rules, start);
+        }
+        state.count(Counted::Invalid);
+        state.give_up("a", by("a").address, start + 4 * SECOND);
+        state.ask(&by("b"), &rules, start + 4 * SECOND);
+        state.tick(start + 14 * SECOND);
+        let news = state.news();
+        assert_eq!(news.ended.len(), 2);
+        let view = state.view(start + 14 * SECOND, 9);
+        assert_eq!(view.counts.requests, [2, 1, 1, 0, 1, 1, 1]);
+        assert_eq!(view.counts.ended, [0, 1, 1]);
+        assert_eq!((view.slots_in_use, view.queue_length), (0, 0));
+        let mut out = psl::metrics::Exposition::default();
+        out.histogram("w", "waited", &view.counts.waited);
+        out.histogram("h", "held", &view.counts.held);
+        let text = out.finish();
+        for line in ["w_sum 4", "w_count 2", "h_sum 14", "h_count 2"] {
+            assert!(text.lines().any(|l| l == line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_takes_and_gives_back_does_not_fill_the_log() {
+        let (mut state, rules, start) = state(1);
+        let mut told = 0;
+        for n in 0..3 * MOST_TOLD as u32 {
+            // Two seconds long in all.
+            let now = start + Duration::from_millis(2000) / (3 * MOST_TOLD as u32) * n;
+            match outcome(state.ask(&by("a"), &rules, now)) {
+                Outcome::Granted { is_quiet, .. } => told += usize::from(!is_quiet),
+                other => panic!("{other:?}"),
+            }
+            state.give_up("a", by("a").address, now);
+        }
+        assert_eq!(told, 2 * MOST_TOLD);
+        let short = Ask { duration: Some(SECOND - Duration::from_nanos(1)), ..by("a") };
+        assert!(matches!(
+            outcome(state.ask(&short, &rules, start + 9 * SECOND)),
+            Outcome::Granted { is_quiet: true, .. }
+        ));
+    }
+
+    #[test]
+    fn time_that_comes_in_another_order_is_no_harm() {
+        let (mut state, rules, start) = state(1);
+        state.ask(&by("a"), &rules, start + 20 * SECOND);
+        assert!(matches!(outcome(state.ask(&by("b"), &rules, start)), Outcome::Busy { .. }));
+        state.tick(start + 5 * SECOND);
+        assert_eq!(state.view(start, 1).slots_in_use, 1);
     }
 }

@@ -26,7 +26,14 @@ fn book(slots: usize) -> Book {
 }
 
 fn request(holder: &str, from: u32) -> Request<'_> {
-    Request { holder: Some(holder), address: address(from), duration: 10 * SECOND, ready: None, wait: None }
+    Request {
+        holder: Some(holder),
+        address: address(from),
+        duration: 10 * SECOND,
+        ready: None,
+        wait: None,
+        is_quiet: false,
+    }
 }
 
 fn stranger<'a>(from: u32) -> Request<'a> {

@@ -158,6 +158,7 @@ impl Run {
             duration: millis * MILLI,
             ready: None,
             wait: wait.then_some(10 * SECOND),
+            is_quiet: false,
         };
         let told = self.book.ask(&request, closed.then_some(SECOND), now);
         self.model.pass(now);
