@@ -42,11 +42,33 @@ fn the_values_of_the_label_result() {
 }
 
 #[test]
+fn the_values_of_the_label_how() {
+    for (_, how) in lock::lease::How::ALL {
+        assert!(section("## Metrics").contains(&format!("`{how}`")), "{how}");
+    }
+}
+
+#[test]
+fn bounds_of_the_line() {
+    let text = section("### Who is next").replace('\n', " ");
+    for part in [
+        format!("up to {} requests", lock::queue::SEATS),
+        format!("until {} ms after", lock::queue::GRACE.as_millis()),
+        format!("and {} s at most", lock::book::LONGEST_HOLD.as_secs()),
+        "There are 1,024 places".to_owned(),
+    ] {
+        assert!(text.contains(&part), "{part} in {text}");
+    }
+    assert_eq!(lock::queue::MOST, 1024);
+}
+
+#[test]
 fn bounds_of_the_server() {
     let bounds = rows("## Bounds of the HTTP server", "|");
     for start in [
         format!("| connections at the same time | {} |", LIMITS.connections),
         format!("| of these from one address | {} |", LIMITS.per_address),
+        format!("| of these whose answers are held back | {} |", LIMITS.held),
         format!("| time for a head, from its first byte | {} s |", LIMITS.head.as_secs()),
         format!("| time until an answer is taken | {} s |", LIMITS.answer.as_secs()),
         format!("| idle time between two requests | {} s |", LIMITS.idle.as_secs()),
@@ -110,7 +132,9 @@ fn the_example_of_state_has_its_form() {
     let example: Value = serde_json::from_str(code("### What lock tells of itself")).unwrap();
     let mut lock = lock(&["--check=tcp://127.0.0.1:1", "--failHc=1h", "--max-hold=1ms"]);
     lock.wait_for_text("gate overridden", CEILING);
-    assert_eq!(Request::get("/").send(lock.addr(), CEILING).unwrap().status, 200);
+    for (holder, status) in [("a", 200), ("b", 423)] {
+        assert_eq!(Request::get(&format!("/?holder={holder}")).send(lock.addr(), CEILING).unwrap().status, status);
+    }
     let state = Request::get("/state").send(lock.addr(), CEILING).unwrap().json();
     assert_eq!(shape(&example), shape(&state), "{state}");
 }

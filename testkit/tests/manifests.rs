@@ -129,6 +129,7 @@ fn each_policy_notices_when_it_is_broken() {
         ("service links", "DaemonSet lock", "POD/enableServiceLinks", none.clone()),
         ("a token", "DaemonSet lock", "POD/automountServiceAccountToken", none.clone()),
         ("a long token", "DaemonSet health", token, json!(86400)),
+        ("state on a disk", "DaemonSet lock", "POD/volumes/0/emptyDir/medium", none.clone()),
         ("a long grace", "DaemonSet lock", "POD/terminationGracePeriodSeconds", none.clone()),
         ("no node", "DaemonSet lock", "MAIN/env", none.clone()),
         ("pulled always", "DaemonSet lock", "MAIN/imagePullPolicy", none.clone()),
@@ -369,7 +370,8 @@ fn pod(object: &Value) -> Vec<String> {
     );
     for volume in list(spec, "/volumes") {
         let kinds: Vec<&String> = volume.as_object().unwrap().keys().filter(|key| *key != "name").collect();
-        if kinds != ["projected"] {
+        let is_in_memory = volume["emptyDir"] == json!({"medium": "Memory", "sizeLimit": "1Mi"});
+        if kinds != ["projected"] && !is_in_memory {
             found.push(format!("a volume of kind {kinds:?}"));
         }
     }
@@ -432,10 +434,16 @@ fn node_name() -> Value {
     json!([{"name": "PSL_NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}])
 }
 
+/// Its one volume is where the state file is, which the settings name.
 fn no_token(object: &Value) -> Vec<String> {
+    let state = json!([{"name": "state", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]);
     all_unless(
         &object["spec"]["template"]["spec"],
-        [("/volumes", Value::Null), ("/serviceAccountName", Value::Null), ("/containers/0/volumeMounts", Value::Null)],
+        [
+            ("/volumes", state),
+            ("/serviceAccountName", Value::Null),
+            ("/containers/0/volumeMounts", json!([{"name": "state", "mountPath": "/state"}])),
+        ],
     )
 }
 
