@@ -426,7 +426,7 @@ fn daemon_set(object: &Value) -> Vec<String> {
             ("/spec/template/spec/containers/0/env", node_name()),
         ],
     );
-    found.extend(if name == "health" { short_token(object) } else { no_token(object) });
+    found.extend(if name == "health" { short_token(object) } else { state_alone(object) });
     found
 }
 
@@ -434,16 +434,20 @@ fn node_name() -> Value {
     json!([{"name": "PSL_NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}])
 }
 
-/// Its one volume is where the state file is, which the settings name.
 fn no_token(object: &Value) -> Vec<String> {
+    no_account_but(object, Value::Null, Value::Null)
+}
+
+/// The one volume is where the settings put the state file.
+fn state_alone(object: &Value) -> Vec<String> {
     let state = json!([{"name": "state", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]);
+    no_account_but(object, state, json!([{"name": "state", "mountPath": "/state"}]))
+}
+
+fn no_account_but(object: &Value, volumes: Value, mounts: Value) -> Vec<String> {
     all_unless(
         &object["spec"]["template"]["spec"],
-        [
-            ("/volumes", state),
-            ("/serviceAccountName", Value::Null),
-            ("/containers/0/volumeMounts", json!([{"name": "state", "mountPath": "/state"}])),
-        ],
+        [("/volumes", volumes), ("/serviceAccountName", Value::Null), ("/containers/0/volumeMounts", mounts)],
     )
 }
 
