@@ -15,7 +15,7 @@ pub mod http;
 pub mod lease;
 mod prober;
 pub mod queue;
-mod record;
+pub mod record;
 pub mod shared;
 pub mod state;
 mod view;

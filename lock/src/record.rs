@@ -99,10 +99,14 @@ struct Clocks {
 }
 
 impl Record {
-    /// The record in this file.
+    /// The record in this file, of this machine's boot.
     pub fn new(file: PathBuf) -> Record {
-        let boot = fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
-        Record { file, boot }
+        Record::of_boot(file, fs::read_to_string(BOOT_ID).unwrap_or_default().trim())
+    }
+
+    /// The record in this file, of this boot.
+    pub fn of_boot(file: PathBuf, boot: &str) -> Record {
+        Record { file, boot: boot.to_owned() }
     }
 
     /// Takes over what an earlier process of this boot has left, and says what came of that.
@@ -115,15 +119,27 @@ impl Record {
             }
             Err(error) => return warn!(file:%, error:%; "state file not read: starting with an empty book"),
         };
-        match self.parse(&text) {
-            Ok(written) => {
-                let clocks = Clocks::now();
-                restore(&written, clocks, book);
+        match self.take_over(&text, book) {
+            Ok(()) => {
                 let (leases, places) = (book.leases().count(), book.queue().places().len());
                 info!(file:%, leases, places; "state restored");
             }
             Err(why) => warn!(file:%, reason = why.as_str(); "state file not used: starting with an empty book"),
         }
+    }
+
+    /// Takes over what the file says; an error says why it is not this boot's state.
+    pub fn take_over(&self, text: &str, book: &mut Book) -> Result<(), String> {
+        let written = self.parse(text)?;
+        restore(&written, Clocks::now(), book);
+        Ok(())
+    }
+
+    /// What the file says of this book.
+    pub fn words(&self, book: &Book) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.put(book, Clocks::now(), &mut bytes);
+        bytes
     }
 
     /// Starts the thread that writes each change.
@@ -299,7 +315,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn record() -> Record {
-        Record { file: PathBuf::from("/nowhere"), boot: "this-boot".to_owned() }
+        Record::of_boot(PathBuf::from("/nowhere"), "this-boot")
     }
 
     fn book(slots: usize) -> Book {
@@ -383,7 +399,7 @@ mod tests {
             let why = record().parse(&text).err().unwrap_or_else(|| panic!("{text}"));
             assert!(why.contains(part), "{why}");
         }
-        let nowhere = Record { boot: String::new(), ..record() };
+        let nowhere = Record::of_boot(PathBuf::from("/nowhere"), "");
         assert!(nowhere.parse(&text.replace("this-boot", "")).is_err(), "a boot that nobody knows is no boot");
     }
 

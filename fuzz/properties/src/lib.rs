@@ -4,10 +4,15 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use health::api::objects::{DaemonSet, Node, Pod, Status, read_list, read_one};
+use lock::book::Book;
+use lock::record::Record;
 use psl::args::Given;
 use psl::duration::{self, Text};
+use psl::ready::Ready;
 use psl::serve::{Parsed, Request, parse};
 use psl::url::{HTTP, HTTPS, Scheme, TCP, Url};
 
@@ -15,8 +20,15 @@ use psl::url::{HTTP, HTTPS, Scheme, TCP, Url};
 pub type Property = fn(&[u8]);
 
 /// The fuzz targets and the folders of their seeds, by name.
-pub const ALL: &[(&str, Property)] =
-    &[("head", head), ("durations", durations), ("endpoints", endpoints), ("labels", labels), ("api", api)];
+pub const ALL: &[(&str, Property)] = &[
+    ("head", head),
+    ("durations", durations),
+    ("endpoints", endpoints),
+    ("labels", labels),
+    ("claims", claims),
+    ("record", record),
+    ("api", api),
+];
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const SCHEMES: &[Scheme] = &[HTTP, HTTPS, TCP];
@@ -74,6 +86,35 @@ pub fn labels(bytes: &[u8]) {
     if let Ok(given) = Given::read(&health::config::PROGRAM, Vec::new(), lookup) {
         let _ = health::config::read(given);
     }
+}
+
+/// Who asks and what ends his lease: what is accepted reads back, and has its bounds.
+pub fn claims(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(holder) = psl::holder::parse(&text) {
+        assert_eq!(*holder, *text, "nothing is lost");
+        assert!(holder.len() <= 512 && holder.bytes().all(|byte| byte.is_ascii_graphic()), "visible and bounded");
+    }
+    if let Ok(ready) = Ready::parse(&text) {
+        assert!(ready.port() > 0 && ready.path().is_none_or(|path| path.starts_with('/') && path.len() <= 256));
+        assert_eq!(Ready::parse(&ready.to_string()), Ok(ready), "read back");
+    }
+}
+
+/// The state file: taken over or refused, within the bounds of the book, and written again as what was taken over.
+pub fn record(bytes: &[u8]) {
+    let record = Record::of_boot(PathBuf::new(), "boot");
+    let new = || Book::new(2, Duration::from_secs(10), Duration::from_secs(1));
+    let mut book = new();
+    if record.take_over(&String::from_utf8_lossy(bytes), &mut book).is_err() {
+        assert_eq!((book.leases().count(), book.queue().places().len()), (0, 0), "all or nothing");
+        return;
+    }
+    assert!(book.queue().places().len() <= lock::queue::MOST);
+    let mut again = new();
+    let words = String::from_utf8_lossy(&record.words(&book)).into_owned();
+    assert_eq!(record.take_over(&words, &mut again), Ok(()), "what was written is read");
+    assert!(again.leases().count() <= book.leases().count(), "nobody gets more than he had");
 }
 
 /// JSON as the API server sends it: read or refused.
