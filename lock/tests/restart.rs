@@ -497,6 +497,19 @@ fn a_volume_that_is_full_stops_nobody() {
 }
 
 #[test]
+fn a_pipe_in_the_place_of_the_file_does_not_keep_it_from_starting() {
+    let directory = Scratch::new();
+    let pipe = directory.join("state.json");
+    if !Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()) {
+        return skip("a pipe for a state file: there is no mkfifo");
+    }
+    let mut lock = program(&pipe).start();
+    let address = lock.addr();
+    lock.wait_for_text("starting with an empty book", CEILING);
+    assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
+}
+
+#[test]
 fn a_disk_that_hangs_holds_nobody_up_for_long() {
     let directory = Scratch::new();
     let file = directory.join("state.json");
