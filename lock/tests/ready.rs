@@ -109,19 +109,31 @@ fn only_2xx_ends_the_lease() {
 
 #[test]
 fn a_port_that_is_open_before_the_application_can_run_says_nothing() {
-    let mut lock = lock(&["--locks", "2", "--ready-period", "50ms"]);
+    let mut lock = lock(&["--locks", "64", "--ready-period", "50ms"]);
     let address = lock.addr();
     let server = Server::start(Behaviour::ok("somebody else"));
-    for (holder, ready) in [("a", format!("http:{}/x", server.port())), ("b", format!("tcp:{}", server.port()))] {
-        assert_eq!(get(address, &format!("/?holder={holder}&duration=1s&ready={ready}")).status, 200);
-        let line = line_about(&mut lock, holder, "lock acquired");
+    let mut missed = 0;
+    for ready in [format!("http:{}/x", server.port()), format!("tcp:{}", server.port())] {
         let said = format!("{ready} is open before the application can run: the duration alone counts");
-        assert_eq!(field(&line, "ready"), Some(said), "{line}");
+        // On a busy machine the answer to the first look may come too late, which makes it a look like the others.
+        let holder = (0..10).map(|attempt| format!("{}-{attempt}", &ready[..3])).find(|holder| {
+            let reply = get(address, &format!("/?holder={holder}&duration=1s&ready={ready}"));
+            assert_eq!(reply.status, 200, "{ready}");
+            let line = line_about(&mut lock, holder, "lock acquired");
+            let is_said = field(&line, "ready") == Some(said.clone());
+            missed += u32::from(!is_said);
+            is_said
+        });
+        let holder = holder.unwrap_or_else(|| panic!("{ready}: never seen as open: {lock}"));
+        let state = get(address, "/state").json();
+        let lease = state["leases"].as_array().unwrap().iter().find(|lease| lease["holder"] == *holder);
+        assert!(lease.is_some_and(|lease| lease["watched"] == false), "{holder}: {state}");
     }
-    let state = get(address, "/state").json();
-    assert!(state["leases"].as_array().unwrap().iter().all(|lease| lease["watched"] == false), "{state}");
     wait_for_end(address, "expired", 2.0);
-    assert_eq!((ended(address, "ready"), server.connections()), (0.0, 2), "looked at once each");
+    wait_for_end(address, "ready", missed.into());
+    if missed == 0 {
+        assert_eq!(server.connections(), 2, "looked at once each");
+    }
 }
 
 #[test]
@@ -353,19 +365,25 @@ fn the_path_arrives_as_it_was_given() {
             .map(str::to_owned),
     );
     paths.push(format!("/{}", "x".repeat(255)));
-    let mut wrong = Vec::new();
-    for (number, path) in paths.iter().enumerate() {
+    // Either it is refused with a word, or it is asked for to the letter.
+    let is_taken = |(number, path): &(usize, &String)| {
         let encoded: String = path.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let before = server.requests().len();
         let reply = get(address, &format!("/?holder={number}&duration=1h&ready=http:{}{encoded}", server.port()));
         assert!([200, 400].contains(&reply.status), "{path}: {reply}");
-        // Either it is refused with a word, or it is asked for to the letter.
-        let seen: Vec<_> = server.requests().drain(before..).map(|seen| seen.target).collect();
-        if reply.status == 200 && seen != [path.as_str()] {
-            wrong.push(format!("{path} became {seen:?}"));
-        }
+        reply.status == 200
+    };
+    let taken: Vec<&String> = paths.iter().enumerate().filter(is_taken).map(|(_, path)| path).collect();
+    assert!(taken.len() > paths.len() / 2, "only {} of {} are accepted", taken.len(), paths.len());
+    let missing = || {
+        let seen: Vec<String> = server.requests().into_iter().map(|seen| seen.target).collect();
+        assert!(seen.iter().all(|target| paths.contains(target)), "asked for what nobody gave: {seen:?}");
+        taken.iter().filter(|path| !seen.contains(path)).collect::<Vec<_>>()
+    };
+    let until = Instant::now() + Duration::from_secs(5);
+    while !missing().is_empty() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(10));
     }
-    assert!(wrong.is_empty(), "{} of {}: {wrong:#?}", wrong.len(), paths.len());
+    assert!(missing().is_empty(), "of {} accepted paths these are never asked for: {:?}", taken.len(), missing());
 }
 
 #[test]
