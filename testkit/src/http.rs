@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// An HTTP request. Without further calls it carries `Host` and `Connection: close`.
 #[derive(Clone, Debug)]
@@ -135,6 +135,13 @@ impl Reply {
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("not JSON: {error}\n{self}"))
     }
+
+    /// The value of a sample in the Prometheus text format, named with its labels as they stand there.
+    #[track_caller]
+    pub fn sample(&self, name: &str) -> f64 {
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        self.body.lines().find_map(value).unwrap_or_else(|| panic!("no sample {name}\n{self}"))
+    }
 }
 
 impl fmt::Display for Reply {
@@ -184,6 +191,12 @@ impl Connection {
     /// Reads the next answer, to a request written before (not to a HEAD).
     pub fn reply(&mut self) -> io::Result<Reply> {
         self.read(Instant::now(), false)
+    }
+
+    /// Breaks the connection: the other side sees a reset, and cannot write any more.
+    pub fn reset(self) {
+        // No lingering is what makes the close a reset; it can fail only where there is no socket.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     /// Whether the other side ends the connection, be it by a reset, before the ceiling; what it still sends is dropped.
@@ -485,6 +498,23 @@ mod tests {
         let second = connection.reply().unwrap();
         assert_eq!((second.status, second.reason.as_str(), second.body.as_str()), (404, "No", "b"));
         assert!(connection.closed());
+    }
+
+    #[test]
+    fn a_reset_is_seen_by_the_other_side() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connection = Connection::open(listener.local_addr().unwrap(), None, CEILING).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        connection.reset();
+        let error = read_some(&mut stream, Instant::now() + CEILING).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn samples_are_found_by_their_whole_name() {
+        let (address, _thread) = answering(b"HTTP/1.0 200 OK\r\n\r\n# TYPE a counter\na_b 1\na{c=\"d\"} 2.5\na 3\n");
+        let reply = Request::get("/").send(address, CEILING).unwrap();
+        assert_eq!((reply.sample("a"), reply.sample("a{c=\"d\"}"), reply.sample("a_b")), (3.0, 2.5, 1.0));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod scripted;
 pub mod tls;
 
 use std::io::Write as _;
+use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// The time within which anything that works has happened, also on a busy machine with two cores.
@@ -47,4 +48,20 @@ pub fn eventually<T>(what: &str, ceiling: Duration, mut attempt: impl FnMut() ->
 pub fn skip(why: &str) {
     // Not by `eprintln!`, which the test runner swallows where the test passes.
     let _ = writeln!(std::io::stderr(), "\nskipped: {why}");
+}
+
+/// An address of this machine that is not a loopback's, from which it reaches itself; nothing where it has none.
+pub fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Nothing is sent: this only asks by which address somebody far away would be reached.
+    socket.connect("203.0.113.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+}
+
+/// The middle one, which a few that a busy machine has delayed do not move.
+#[track_caller]
+pub fn median(mut values: Vec<Duration>) -> Duration {
+    values.sort_unstable();
+    *values.get(values.len() / 2).expect("a median is one of some values")
 }

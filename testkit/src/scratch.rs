@@ -1,7 +1,10 @@
 //! Directories that last as long as a test. Does not know what is put into them.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::program::root_tool;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -49,6 +52,42 @@ impl Drop for Scratch {
     }
 }
 
+/// A directory in memory with room for so much and no more, gone on drop.
+#[derive(Debug)]
+pub struct Volume {
+    directory: Scratch,
+    umount: PathBuf,
+}
+
+impl Volume {
+    /// The error says why that cannot be done here.
+    pub fn new(bytes: usize) -> Result<Volume, String> {
+        let (mount, umount) = (root_tool("mount")?, root_tool("umount")?);
+        let directory = Scratch::new();
+        let size = format!("size={bytes}");
+        let output = Command::new(mount).args(["-t", "tmpfs", "-o", &size, "psl-test"]).arg(directory.path()).output();
+        match output.map_err(|error| format!("mount: {error}"))? {
+            output if output.status.success() => Ok(Volume { directory, umount }),
+            output => Err(String::from_utf8_lossy(&output.stderr).trim().to_string()),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        // Lazily, for a program may still have a file open there; a drop must not panic.
+        let _ = Command::new(&self.umount).arg("-l").arg(self.directory.path()).output();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +101,19 @@ mod tests {
         drop(first);
         assert!(!file.exists());
         assert!(second.path().exists());
+    }
+
+    #[test]
+    fn a_volume_has_an_end() {
+        let volume = match Volume::new(64 * 1024) {
+            Ok(volume) => volume,
+            Err(why) => return crate::skip(&format!("a volume of its own: {why}")),
+        };
+        std::fs::write(volume.join("fits"), [0; 4096]).unwrap();
+        let error = std::fs::write(volume.join("does-not-fit"), [0; 128 * 1024]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        let path = volume.path().to_path_buf();
+        drop(volume);
+        assert!(!path.exists());
     }
 }
