@@ -16,10 +16,12 @@ pub struct Relay {
     way: Arc<Way>,
 }
 
+/// Finds the address for a query's pairs, which are decoded.
+type From = dyn Fn(&[(String, String)]) -> IpAddr + Send + Sync;
+
 struct Way {
     server: SocketAddr,
-    /// By the query's pairs, decoded.
-    from: Box<dyn Fn(&[(String, String)]) -> IpAddr + Send + Sync>,
+    from: Box<From>,
     cut_each: usize,
     answers: AtomicUsize,
     cut: Mutex<Vec<u16>>,
