@@ -1,25 +1,27 @@
-//! A thousand holders wait in line: what that costs the lock, and how soon those are answered who
-//! are not held back.
+//! A thousand holders wait in line: what that costs the lock, and how soon somebody is answered whose
+//! answer is not to be held back.
 //!
-//! One thread plays them all, each at an address of its own, and each as init behaves: it asks for
-//! its answer to be held back, stays away for as long as it is told and up to a fifth more, and asks
-//! again at once where the answer was itself the pause.
+//! One thread plays all holders, each at an address of its own, and each as init behaves: it asks
+//! for its answer to be held back, stays away for as long as it is told and up to a fifth more, and
+//! asks again at once where the answer was itself the pause.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 use testkit::CEILING;
+use testkit::attack::{Latencies, honest};
 use testkit::http::{Request, connect_from};
-use testkit::program::{Program, Running};
+use testkit::program::Program;
 
 use super::Goal;
 use crate::Options;
-use crate::table::{Table, millis, quantile};
+use crate::table::{Table, millis};
 
 const HOLDERS: usize = 1000;
 const SLOTS: usize = 4;
@@ -37,8 +39,10 @@ const JITTER: f64 = 0.2;
 /// A lease in the line that moves: then it is given back, and somebody else comes.
 const LEASE: Duration = Duration::from_secs(1);
 
-/// Answers to those further behind are never held back.
-const HELD: usize = 32;
+/// Who asks without a name is answered at once.
+const PASSER_BY: &str = "/?duration=1s";
+const PASSER_BY_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 9, 9));
+const EVERY: Duration = Duration::from_millis(50);
 
 /// How long an event is awaited before the clock is looked at.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
@@ -74,8 +78,6 @@ struct Asking {
 struct Seen {
     answers: usize,
     granted: usize,
-    /// Of those who are so far behind that they are never held.
-    at_once: Vec<Duration>,
     failures: usize,
     first_failure: Option<String>,
 }
@@ -85,12 +87,12 @@ struct Seen {
 struct Told {
     status: u16,
     retry_after: Duration,
-    position: usize,
 }
 
 /// One line.
 struct Met {
     seen: Seen,
+    passer_by: Latencies,
     per_second: f64,
     cpu: f64,
     peak_kib: u64,
@@ -104,34 +106,33 @@ pub fn run(options: &Options) -> Result<(String, Vec<Goal>), String> {
          - {HOLDERS} holders, an address each, wait for {SLOTS} slots as init does (`?wait=10s`, `Retry-After` obeyed with up \
          to {:.0} % more); they come within {ARRIVAL:?}, and {length:?} are measured from {SETTLED:?} on; one generator thread \
          on the same cores\n\
-         - at once: answers to those from place {} on, which are not held back; from connecting to the end of the connection\n\n",
+         - at once: what somebody without a name is told who asks each {EVERY:?}; the lock's threads and the generator's \
+         have the same cores\n\n",
         JITTER * 100.0,
-        HELD + 1,
     );
     let mut table = Table::new([
         "",
         "answers/s",
         "granted",
+        "failed",
         "CPU of one core",
         "at once",
         "p50 ms",
         "p99 ms",
         "max ms",
-        "failed",
         "peak KiB",
         "threads",
     ]);
-    let (mut peak, mut cpu, mut slow) = (0.0_f64, 0.0_f64, 0.0_f64);
+    let (mut peak, mut cpu, mut slow, mut failed) = (0.0_f64, 0.0_f64, 0.0_f64, 0.0_f64);
     for (name, moves) in [("nothing moves", false), ("leases of one second", true)] {
-        let mut met = measure(options, moves, length).map_err(|e| format!("a long line: {e}"))?;
-        met.seen.at_once.sort_unstable();
-        if met.seen.failures > 0 || met.seen.at_once.is_empty() {
-            let first = met.seen.first_failure.as_deref().unwrap_or("nobody was answered at once");
-            text += &format!("{name}: {} failures, first: {first}\n\n", met.seen.failures);
+        let met = measure(options, moves, length).map_err(|e| format!("a long line: {e}"))?;
+        for first in met.seen.first_failure.iter().chain(met.passer_by.failures.first()) {
+            text += &format!("{name}: first failure: {first}\n\n");
         }
+        failed += (met.seen.failures + met.passer_by.failures.len()) as f64;
         peak = peak.max(met.peak_kib as f64);
         cpu = cpu.max(met.cpu * 100.0);
-        slow = slow.max(quantile(&met.seen.at_once, 0.99).as_secs_f64() * 1000.0);
+        slow = slow.max(met.passer_by.p99().as_secs_f64() * 1000.0);
         table.row(met.row(name));
     }
     text += &table.text();
@@ -139,6 +140,7 @@ pub fn run(options: &Options) -> Result<(String, Vec<Goal>), String> {
         Goal { what: "peak memory with a long line", unit: " KiB", measured: peak, goal: 4096.0, broken: 6144.0 },
         Goal { what: "share of one core for a long line", unit: " %", measured: cpu, goal: 2.0, broken: 6.0 },
         Goal { what: "99th percentile of answers at once", unit: " ms", measured: slow, goal: 10.0, broken: 50.0 },
+        Goal { what: "requests in a long line without an answer", unit: "", measured: failed, goal: 0.0, broken: 1.0 },
     ];
     Ok((text, goals))
 }
@@ -157,23 +159,27 @@ fn measure(options: &Options, moves: bool, length: Duration) -> io::Result<Met> 
     line.play(begin + SETTLED)?;
     line.seen = Seen::default();
     let (from, before) = (Instant::now(), lock.cpu_time());
+    let passer_by = thread::spawn(move || honest(address, Some(PASSER_BY_ADDRESS), PASSER_BY, EVERY, from + length));
     line.play(from + length)?;
-    let took = from.elapsed().as_secs_f64();
-    Ok(Met::of(line.seen, &lock, (lock.cpu_time() - before).as_secs_f64(), took))
+    let (cpu, took) = ((lock.cpu_time() - before).as_secs_f64(), from.elapsed().as_secs_f64());
+    let passer_by = passer_by.join().map_err(|_| io::Error::other("who passed by has failed"))?;
+    Ok(Met {
+        per_second: (line.seen.answers + passer_by.n()) as f64 / took,
+        seen: line.seen,
+        passer_by,
+        cpu: cpu / took,
+        peak_kib: lock.memory_peak_kib(),
+        threads: lock.threads(),
+    })
 }
 
 impl Met {
-    fn of(seen: Seen, lock: &Running, cpu: f64, took: f64) -> Met {
-        let (per_second, cpu) = (seen.answers as f64 / took, cpu / took);
-        Met { seen, per_second, cpu, peak_kib: lock.memory_peak_kib(), threads: lock.threads() }
-    }
-
     fn row(&self, name: &str) -> Vec<String> {
-        let at_once = &self.seen.at_once;
-        let mut row = vec![name.to_owned(), format!("{:.0}", self.per_second), self.seen.granted.to_string()];
-        row.extend([format!("{:.2} %", self.cpu * 100.0), at_once.len().to_string()]);
-        row.extend([0.5, 0.99, 1.0].map(|share| millis(quantile(at_once, share))));
-        row.extend([self.seen.failures, self.peak_kib as usize, self.threads].map(|number| number.to_string()));
+        let Seen { granted, failures, .. } = &self.seen;
+        let mut row = vec![name.to_owned(), format!("{:.0}", self.per_second), granted.to_string()];
+        row.extend([failures.to_string(), format!("{:.2} %", self.cpu * 100.0), self.passer_by.n().to_string()]);
+        row.extend([self.passer_by.median(), self.passer_by.p99(), self.passer_by.max()].map(millis));
+        row.extend([self.peak_kib.to_string(), self.threads.to_string()]);
         row
     }
 }
@@ -268,9 +274,6 @@ impl Line {
             holder.has_lease = self.moves;
             return LEASE;
         }
-        if told.position > HELD {
-            self.seen.at_once.push(took);
-        }
         let pause = self.lengthened(PAUSE.max(told.retry_after));
         if told.retry_after <= PAUSE { pause.saturating_sub(took) } else { pause }
     }
@@ -287,23 +290,20 @@ fn address(number: usize) -> IpAddr {
     Ipv4Addr::new(127, 6, high, low).into()
 }
 
-/// Nothing where the answer is not whole, or is neither of the two that there are in a line.
+/// Nothing where the answer is not whole, or is none that there is in a line.
 fn told(answer: &[u8]) -> Option<Told> {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n")?;
-    let number_after = |text: &str, name: &str| -> Option<usize> {
-        let rest = text.split_once(name)?.1;
+    let number_after = |name: &str| -> Option<u64> {
+        let rest = head.split_once(name)?.1;
         rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
     };
-    match number_after(head, "HTTP/1.1 ")? {
-        200 => Some(Told { status: 200, retry_after: Duration::ZERO, position: 0 }),
-        423 => Some(Told {
-            status: 423,
-            retry_after: Duration::from_secs(number_after(head, "Retry-After: ")? as u64),
-            position: number_after(body, "position ")?,
-        }),
+    match number_after("HTTP/1.1 ")? {
+        200 => Some(Told { status: 200, retry_after: Duration::ZERO }),
+        423 => Some(Told { status: 423, retry_after: Duration::from_secs(number_after("Retry-After: ")?) }),
         _ => None,
     }
+    .filter(|_| number_after("Content-Length: ").is_some_and(|length| length == body.len() as u64))
 }
 
 #[cfg(test)]
@@ -312,13 +312,15 @@ mod tests {
 
     #[test]
     fn answers() {
-        let locked =
-            "HTTP/1.1 423 Locked\r\nRetry-After: 7\r\n\r\nLocked\nall slots are taken\nposition 50 in line, a slot\n";
+        let locked = "HTTP/1.1 423 Locked\r\nRetry-After: 7\r\nContent-Length: 27\r\n\r\nLocked\nall slots are taken\n";
         let told_of = |answer: &str| told(answer.as_bytes());
-        let expected = Told { status: 423, retry_after: Duration::from_secs(7), position: 50 };
+        let expected = Told { status: 423, retry_after: Duration::from_secs(7) };
         assert_eq!(told_of(locked), Some(expected));
-        assert_eq!(told_of("HTTP/1.1 200 OK\r\n\r\nLock acquired\n").map(|told| told.status), Some(200));
-        for broken in ["", "HTTP/1.1 423 Locked\r\nRetry-After: 7\r\n", "HTTP/1.1 400 Bad Request\r\n\r\n"] {
+        assert_eq!(
+            told_of("HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\nLock acquired\n").map(|told| told.status),
+            Some(200)
+        );
+        for broken in ["", &locked[..40], &locked[..locked.len() - 1], &locked.replace("423", "400")] {
             assert_eq!(told_of(broken), None, "{broken}");
         }
     }
@@ -326,13 +328,13 @@ mod tests {
     #[test]
     fn pauses_are_those_of_init() {
         let mut line = Line::new(SocketAddr::from(([127, 0, 0, 1], 1)), true, Instant::now()).unwrap();
-        let told = |seconds, position| Told { status: 423, retry_after: Duration::from_secs(seconds), position };
-        let held = line.told(0, &told(1, 1), Duration::from_secs(10));
+        let told = |seconds| Told { status: 423, retry_after: Duration::from_secs(seconds) };
+        let held = line.told(0, &told(1), Duration::from_secs(10));
         assert_eq!(held, Duration::ZERO, "the answer was the pause");
-        let far = line.told(0, &told(10, 500), Duration::from_millis(1));
+        let far = line.told(0, &told(10), Duration::from_millis(1));
         assert!((10.0..12.0).contains(&far.as_secs_f64()), "{far:?}");
-        assert_eq!((line.seen.answers, line.seen.at_once.len()), (2, 1));
-        let granted = Told { status: 200, ..told(0, 0) };
+        assert_eq!(line.seen.answers, 2);
+        let granted = Told { status: 200, ..told(0) };
         assert_eq!(line.told(0, &granted, Duration::ZERO), LEASE);
         assert_eq!(line.told(0, &granted, Duration::ZERO), Duration::ZERO, "somebody else comes at once");
         assert_eq!((line.holders[0].generation, line.seen.granted), (1, 1));
