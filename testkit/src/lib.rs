@@ -14,12 +14,14 @@
 #![allow(missing_docs, reason = "many names here say it all; what they do not say is documented")]
 
 pub mod api;
+pub mod application;
 pub mod attack;
 pub mod dns;
 pub mod http;
 mod listening;
 pub mod program;
 pub mod readme;
+pub mod relay;
 pub mod scratch;
 pub mod scripted;
 pub mod tls;

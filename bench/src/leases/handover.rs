@@ -1,0 +1,126 @@
+//! How long a slot that has become free stays empty while somebody is held: from the look that finds
+//! an application's port open, or from a `DELETE`, to the next holder's 200.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testkit::application::Application;
+use testkit::http::{Connection, Request};
+use testkit::program::Program;
+use testkit::{CEILING, eventually};
+
+use super::Goal;
+use crate::Options;
+use crate::table::{Table, millis, quantile};
+
+const ROUNDS: usize = 50;
+
+/// What a lease lasts: its port is looked at each tenth of its age.
+const LEASE: Duration = Duration::from_millis(100);
+
+/// Where the line is looked at from.
+const WATCHER: Ipv4Addr = Ipv4Addr::new(127, 0, 7, 1);
+
+/// How a lease ends; handed back is when that began, and the moment that counts.
+type End = fn(&mut Holder, SocketAddr) -> io::Result<(Instant, Instant)>;
+
+/// Somebody at an address of his own.
+struct Holder {
+    name: String,
+    address: IpAddr,
+    application: Option<Application>,
+}
+
+pub fn run(options: &Options) -> Result<(String, Vec<Goal>), String> {
+    let text = format!(
+        "\n### Hand-over\n\n\
+         - one slot, one holder held back; {ROUNDS} leases of {LEASE:?} each; until the next holder has read its 200\n\
+         - the look: from when the application has accepted lock's connection, and from when it opened its port, which is \
+         looked at each tenth of the lease's age, at least each 20 ms\n\n",
+    );
+    let mut table = Table::new(["from", "median ms", "p90 ms", "max ms"]);
+    let mut goals = Vec::new();
+    let ends: [(_, _, End); 2] = [("successful look", "open port", opened), ("DELETE", "", given_back)];
+    for (name, before, end) in ends {
+        let (mut from_end, mut from_before) = handovers(options, end).map_err(|e| format!("hand-over: {e}"))?;
+        for (name, taken) in [(name, &mut from_end), (before, &mut from_before)] {
+            taken.sort_unstable();
+            if !name.is_empty() {
+                let cells = [0.5, 0.9, 1.0].map(|share| millis(quantile(taken, share)));
+                table.row(std::iter::once(name.to_owned()).chain(cells));
+            }
+        }
+        let what = if name == "DELETE" { "hand-over from DELETE" } else { "hand-over from the successful look" };
+        let measured = quantile(&from_end, 0.5).as_secs_f64() * 1000.0;
+        goals.push(Goal { what, unit: " ms", measured, goal: 20.0, broken: 100.0 });
+    }
+    Ok((text + &table.text(), goals))
+}
+
+/// How long each took from its end, and from what led to it.
+fn handovers(options: &Options, end: End) -> io::Result<(Vec<Duration>, Vec<Duration>)> {
+    let mut lock = Program::at(&options.lock).args(["--host=127.0.0.1", "--port=0"]).start();
+    let address = lock.addr();
+    let mut holder = Holder::new(0);
+    holder.ask(address)?.reply().and_then(|reply| expect(reply.status))?;
+    let (mut from_end, mut from_before) = (Vec::new(), Vec::new());
+    for number in 1..=ROUNDS {
+        let next = Holder::new(number);
+        let mut asking = next.ask(address)?;
+        eventually("the next holder is held", CEILING, || is_held(address).then_some(()));
+        let waits = thread::spawn(move || asking.reply().map(|reply| (reply.status, Instant::now())));
+        thread::sleep(LEASE);
+        let (before, ended) = end(&mut holder, address)?;
+        let (status, granted) = waits.join().map_err(|_| io::Error::other("who waited has failed"))??;
+        expect(status)?;
+        from_end.push(granted.saturating_duration_since(ended));
+        from_before.push(granted.saturating_duration_since(before));
+        holder = next;
+    }
+    Ok((from_end, from_before))
+}
+
+fn opened(holder: &mut Holder, _: SocketAddr) -> io::Result<(Instant, Instant)> {
+    let application = holder.application.take().ok_or_else(|| io::Error::other("it is open already"))?;
+    let before = Instant::now();
+    application.open().accept()?;
+    Ok((before, Instant::now()))
+}
+
+fn given_back(holder: &mut Holder, lock: SocketAddr) -> io::Result<(Instant, Instant)> {
+    let before = Instant::now();
+    let delete = Request::delete(&format!("/?holder={}", holder.name)).from(holder.address);
+    expect(delete.send(lock, CEILING)?.status)?;
+    Ok((before, before))
+}
+
+fn expect(status: u16) -> io::Result<()> {
+    match status {
+        200 => Ok(()),
+        status => Err(io::Error::other(format!("status {status}, expected 200"))),
+    }
+}
+
+fn is_held(lock: SocketAddr) -> bool {
+    let state = Request::get("/state").from(WATCHER).send(lock, CEILING);
+    state.is_ok_and(|state| state.json()["queue"][0]["held"] == true)
+}
+
+impl Holder {
+    fn new(number: usize) -> Holder {
+        let [.., last] = number.to_be_bytes();
+        let address = Ipv4Addr::new(127, 0, 8, last);
+        let name = format!("bench/pod-{number}/uid");
+        Holder { name, address: address.into(), application: Some(Application::starting(address)) }
+    }
+
+    fn ask(&self, lock: SocketAddr) -> io::Result<Connection> {
+        let mut connection = Connection::open(lock, Some(self.address), CEILING)?;
+        let ready = self.application.as_ref().map(|application| format!("&ready={}", application.ready()));
+        let target = format!("/?holder={}&duration=60s&wait=30s{}", self.name, ready.unwrap_or_default());
+        connection.write(&Request::get(&target).bytes("lock"))?;
+        Ok(connection)
+    }
+}
