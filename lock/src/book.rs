@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use psl::ready::Ready;
 
-use crate::lease::{How, Id, Lease, Leases, Look, Watch, after};
+use crate::lease::{How, Id, Lease, Leases, Look, Seen, Watch, after};
 use crate::queue::{Place, Queue, SEATS, Seat, Standing};
 
 /// The longest that an answer is held back.
@@ -38,6 +38,16 @@ const AT_A_ROUND: u64 = 16;
 /// What a lease that can end early is thought to last before one has ended: rather too little,
 /// since whoever comes back too late leaves a slot empty, and too early only asks once more.
 const QUICK: Duration = Duration::from_millis(250);
+
+/// No application runs sooner after its gate: from the end of an init container to the start of the
+/// next one the kubelet was seen to take 213 ms and more. A port that is open by then is not its own.
+const TOO_SOON: Duration = Duration::from_millis(200);
+
+/// A look that took this long was at a port that is hardly there.
+const LONG_LOOK: Duration = Duration::from_millis(250);
+
+/// So many look at ports that took long the last time; the others are for those that answer.
+const AT_SLOW_PORTS: usize = 2;
 
 /// An address without lease and place is remembered for so long, that it may not come back as one
 /// that was never served.
@@ -83,7 +93,7 @@ pub enum Told {
         id: Id,
         /// How much of it is left.
         remaining: Duration,
-        /// Its holder has asked from another address before.
+        /// Its holder asks from another address for the first time.
         has_moved: bool,
     },
     /// The answer is held back: to be asked for by [`Book::resume`] when called, or then.
@@ -302,18 +312,14 @@ impl Book {
         Some(Target { id, address: lease.address, ready: watch.ready.clone() })
     }
 
-    /// What the first look has given. Whether the lease's port tells anything is handed back.
-    pub fn first_looked(&mut self, target: &Target, is_open: bool, now: Instant) -> bool {
-        let Some(lease) = self.leases.get_mut(target.id).filter(|lease| lease.address == target.address) else {
-            return false;
-        };
-        if is_open {
-            lease.set_look(Look::Open);
-        } else if lease.look() == Some(Look::First) {
-            lease.look_again(now, self.look_pause);
+    /// What the first look has given.
+    pub fn first_looked(&mut self, target: &Target, seen: Seen, now: Instant) {
+        let longest_pause = self.look_pause;
+        let lease = self.leases.get_mut(target.id).filter(|lease| lease.address == target.address);
+        if let Some(lease) = lease.filter(|lease| lease.look() == Some(Look::First)) {
+            self.version += 1;
+            not_ready(lease, seen, now, longest_pause);
         }
-        self.version += 1;
-        !is_open
     }
 
     /// Whether any lease may be ended by its port.
@@ -323,13 +329,15 @@ impl Book {
 
     /// Whether a port is to be looked at now.
     pub fn has_due_look(&self, now: Instant) -> bool {
-        self.leases.iter().any(|lease| matches!(lease.look(), Some(Look::At(at)) if at <= now))
+        let has_room = self.has_room_for_slow();
+        self.leases.iter().any(|lease| is_due(lease, has_room, now))
     }
 
     /// A port whose turn it is to be looked at.
     pub fn due_look(&mut self, now: Instant) -> Option<Target> {
-        let due = |lease: &&mut Lease| matches!(lease.look(), Some(Look::At(at)) if at <= now);
-        let lease = self.leases.iter_mut().filter(due).min_by_key(|lease| match lease.look() {
+        let has_room = self.has_room_for_slow();
+        let due = self.leases.iter_mut().filter(|lease| is_due(lease, has_room, now));
+        let lease = due.min_by_key(|lease| match lease.look() {
             Some(Look::At(at)) => at,
             _ => now,
         })?;
@@ -338,19 +346,24 @@ impl Book {
         Some(Target { id: lease.id, address: lease.address, ready })
     }
 
-    /// What a look has given: the first success ends the lease.
-    pub fn looked(&mut self, target: &Target, is_open: bool, now: Instant) {
+    /// What a look has given: the first success ends the lease, unless it comes too soon to mean
+    /// anything. Whether it did is handed back.
+    pub fn looked(&mut self, target: &Target, seen: Seen, took: Duration, now: Instant) -> bool {
         self.pass(now);
         let longest_pause = self.look_pause;
         let lease = self.leases.get_mut(target.id).filter(|lease| lease.look() == Some(Look::Looking));
-        match lease {
-            Some(lease) if is_open && lease.address == target.address => {
-                self.end(target.id, How::Ready, now);
-            }
-            Some(lease) => lease.look_again(now, longest_pause),
-            None => {}
+        let Some(lease) = lease.filter(|lease| lease.address == target.address) else { return false };
+        let is_early = now.saturating_duration_since(lease.since) < TOO_SOON;
+        let Some(watch) = &mut lease.watch else { return false };
+        watch.is_slow = took >= LONG_LOOK;
+        let is_ready = seen == Seen::Open && (watch.was_closed || !is_early);
+        if is_ready {
+            self.end(target.id, How::Ready, now);
+        } else {
+            not_ready(lease, seen, now, longest_pause);
         }
         self.call(None, now);
+        seen == Seen::Open && !is_ready
     }
 
     /// The checks have begun to hold everybody back: those who are held know nothing of it yet.
@@ -462,8 +475,11 @@ impl Book {
         let (id, old) = (lease.id, lease.address);
         let remaining = lease.deadline.saturating_duration_since(now);
         let has_moved = old != request.address;
+        let mut is_first_move = false;
         if let Some(lease) = self.leases.get_mut(id) {
             lease.was_told_again = true;
+            is_first_move = has_moved && !lease.has_moved;
+            lease.has_moved |= has_moved;
         }
         if has_moved {
             self.known(old, now).standing.leases -= 1;
@@ -479,7 +495,7 @@ impl Book {
             }
             self.version += 1;
         }
-        Some(Told::Again { id, remaining, has_moved })
+        Some(Told::Again { id, remaining, has_moved: is_first_move })
     }
 
     /// The holder's place, found or made; nothing for who has no name or finds no room.
@@ -554,6 +570,7 @@ impl Book {
             deadline: after(now, request.duration),
             watch: watch(request.ready, request.address),
             is_quiet: request.is_quiet,
+            has_moved: false,
             was_told_again: false,
         });
         self.version += 1;
@@ -621,6 +638,12 @@ impl Book {
         let (rounds, nth) = (before / self.slots, before % self.slots + left_behind);
         let (_, first, _) = ends.select_nth_unstable(nth);
         first.saturating_add(typical.saturating_mul(rounds as u32))
+    }
+
+    fn has_room_for_slow(&self) -> bool {
+        let looking =
+            |lease: &&Lease| lease.watch.as_ref().is_some_and(|watch| watch.is_slow && watch.look == Look::Looking);
+        self.leases.iter().filter(looking).count() < AT_SLOW_PORTS
     }
 
     fn free(&self) -> usize {
@@ -702,6 +725,23 @@ impl Book {
     }
 }
 
+/// After a look that does not end the lease.
+fn not_ready(lease: &mut Lease, seen: Seen, now: Instant, longest_pause: Duration) {
+    let Some(watch) = &mut lease.watch else { return };
+    match seen {
+        Seen::Open => watch.look = Look::Open,
+        Seen::Closed | Seen::Silent => {
+            watch.was_closed |= seen == Seen::Closed;
+            lease.look_again(now, longest_pause);
+        }
+    }
+}
+
+fn is_due(lease: &Lease, has_room_for_slow: bool, now: Instant) -> bool {
+    let is_due = matches!(lease.look(), Some(Look::At(at)) if at <= now);
+    is_due && (has_room_for_slow || !lease.watch.as_ref().is_some_and(|watch| watch.is_slow))
+}
+
 /// A node's own link is no address of a pod, and behind it is what no pod may reach through us:
 /// a cloud's metadata, for one.
 fn watch(ready: Option<&Ready>, address: IpAddr) -> Option<Box<Watch>> {
@@ -710,7 +750,7 @@ fn watch(ready: Option<&Ready>, address: IpAddr) -> Option<Box<Watch>> {
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
     let ready = ready.filter(|_| !is_link_local)?.clone();
-    Some(Box::new(Watch { ready, look: Look::First }))
+    Some(Box::new(Watch { ready, look: Look::First, was_closed: false, is_slow: false }))
 }
 
 /// Up, so that nobody comes too early, and at least 1.

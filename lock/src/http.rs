@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::book::{Before, GivenUp, Refusal};
 use crate::config::Rules;
-use crate::lease::Id;
+use crate::lease::{Id, Seen};
 use crate::prober::Prober;
 use crate::shared::{Shared, level_of, named, rounded};
 use crate::state::{Ask, Counted, Outcome};
@@ -91,18 +91,19 @@ impl Service {
             // Nobody reads this.
             return Answer::error(423, "gone", "the client has gone", request.json).into();
         };
-        let watch = match &outcome {
+        let seen = match &outcome {
             Outcome::Granted { id, .. } | Outcome::Again { id, .. } => self.prober.first_look(*id),
             _ => None,
         };
         self.shared.keep();
-        log(&outcome, &ask, watch);
+        log(&outcome, &ask, seen);
         let reply = Reply::from(answer(&outcome, request.json));
         match outcome {
-            Outcome::Granted { id, before, .. } => {
-                let (shared, holder, peer) = (Arc::clone(&self.shared), ask.holder.clone(), ask.address);
+            Outcome::Granted { id, before, is_quiet, .. } => {
+                let (shared, holder, peer) = (Arc::clone(&self.shared), ask.holder, ask.address);
                 reply.or_else(move || {
-                    debug!(holder = named(holder.as_deref()), peer:%; "the answer could not be sent: the lease is given back");
+                    let (level, holder) = (level_of(is_quiet), named(holder.as_deref()));
+                    log!(level, holder, peer:%; "the answer could not be sent: the lease is given back");
                     undo(&shared, id, before);
                 })
             }
@@ -260,16 +261,16 @@ fn up(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
 }
 
-fn log(outcome: &Outcome, ask: &Ask, watch: Option<bool>) {
+fn log(outcome: &Outcome, ask: &Ask, seen: Option<Seen>) {
     let (holder, peer) = (named(ask.holder.as_deref()), ask.address);
     match outcome {
         Outcome::Granted { duration, waited, is_overridden, is_quiet, .. } => {
-            let ready = watched(ask.ready.as_ref(), watch);
+            let ready = watched(ask.ready.as_ref(), seen);
             let (duration, waited) = (Text(*duration), Text(rounded(*waited)));
             log!(level_of(*is_quiet), holder, peer:%, duration:%, waited:%, ready = ready.as_ref(), overridden = *is_overridden; "lock acquired");
         }
         Outcome::Again { has_moved: true, .. } => {
-            let ready = watched(ask.ready.as_ref(), watch);
+            let ready = watched(ask.ready.as_ref(), seen);
             info!(holder, peer:%, ready = ready.as_ref(); "lease follows its holder to another address");
         }
         Outcome::Again { .. } => debug!(holder, peer:%; "lock acquired already"),
@@ -288,13 +289,13 @@ fn log(outcome: &Outcome, ask: &Ask, watch: Option<bool>) {
 }
 
 /// What ends a lease before its time, in a log line.
-fn watched(ready: Option<&Ready>, watch: Option<bool>) -> Cow<'static, str> {
-    match (ready, watch) {
+fn watched(ready: Option<&Ready>, seen: Option<Seen>) -> Cow<'static, str> {
+    match (ready, seen) {
         (None, _) => "none".into(),
-        (Some(ready), Some(false)) => {
+        (Some(ready), Some(Seen::Open)) => {
             format!("{ready} is open before the application can run: the duration alone counts").into()
         }
-        (Some(ready), Some(true)) => ready.to_string().into(),
+        (Some(ready), Some(Seen::Closed | Seen::Silent)) => ready.to_string().into(),
         (Some(ready), None) => format!("{ready} is not asked at this address: the duration alone counts").into(),
     }
 }

@@ -43,6 +43,8 @@ pub struct Lease {
     pub watch: Option<Box<Watch>>,
     /// Its life is not told to everybody who reads the log.
     pub is_quiet: bool,
+    /// Its holder has asked from another address since.
+    pub has_moved: bool,
     /// Its holder has asked again and was told so: the grant has reached him, whatever became of
     /// the first answer.
     pub was_told_again: bool,
@@ -55,6 +57,21 @@ pub struct Watch {
     pub ready: Ready,
     /// What is known of it.
     pub look: Look,
+    /// It was seen not to answer, so that an answer will mean something.
+    pub was_closed: bool,
+    /// The last look at it took long.
+    pub is_slow: bool,
+}
+
+/// What a look has given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It accepts, or answers 2xx.
+    Open,
+    /// It refuses, or answers anything else.
+    Closed,
+    /// Nothing came back in time.
+    Silent,
 }
 
 /// What is known of a lease's port.

@@ -3,30 +3,31 @@
 //! A fixed number of threads, whatever the number of leases. Knows how to look; when, and what
 //! comes of it, is the book's business.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::warn;
+use log::{info, warn};
 use psl::address::Host;
-use psl::call::{Caller, Patience};
+use psl::call::{Caller, Failure, Patience};
 use psl::url::{HTTP, Url};
 
 use crate::book::Target;
-use crate::lease::Id;
+use crate::lease::{Id, Seen};
 use crate::shared::Shared;
 
-/// Two look while two are held up by ports that accept and never answer.
+/// Two look while two are held up by ports that accept and never answer: see the book.
 const THREADS: usize = 4;
 
 const STACK: usize = 256 * 1024;
 
-/// A grant waits for its first look no longer than this.
-const FIRST: Duration = Duration::from_millis(50);
+/// A grant waits for its first look 50 ms at most; the kernel's timers and the thread take the rest.
+const FIRST: Duration = Duration::from_millis(40);
 
 /// Of these, for the connection; the client library adds 20 ms to what it is given for that.
-const FIRST_REACH: Duration = Duration::from_millis(30);
+const FIRST_REACH: Duration = Duration::from_millis(20);
 
 /// A pod on this node is reached in less than a millisecond, or not at all.
 const REACH: Duration = Duration::from_millis(250);
@@ -53,17 +54,17 @@ impl Prober {
         prober
     }
 
-    /// Whether this lease's port tells anything, which it does not where it is open before the
-    /// application can run; nothing where it is not to be looked at for the first time.
+    /// Looks at this lease's port before its application can run, and says what it saw; nothing
+    /// where it is not to be looked at for the first time.
     #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock before and after a look")]
-    #[inline(never)]
-    pub fn first_look(&self, lease: Id) -> Option<bool> {
+    pub fn first_look(&self, lease: Id) -> Option<Seen> {
         let target = self.shared.with(Instant::now(), |state| state.book.first_look(lease))?;
         self.started.call_once(|| self.start());
         let patience = Patience { reach: FIRST_REACH, answer: FIRST, whole: FIRST };
-        let is_open = is_open(&self.caller, &target, patience);
+        let seen = look_aside(&self.caller, &target, patience);
         let now = Instant::now();
-        Some(self.shared.with(now, |state| state.first_looked(&target, is_open, now)))
+        self.shared.with(now, |state| state.first_looked(&target, seen, now));
+        Some(seen)
     }
 
     /// Where no thread can be had the leases last their durations.
@@ -78,22 +79,47 @@ impl Prober {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the edge that reads the clock after a look")]
+#[expect(clippy::disallowed_methods, reason = "the edge that reads the clock before and after a look")]
 fn run(caller: &Caller, shared: &Shared) -> ! {
     loop {
         let target = shared.next_look();
-        let is_open = is_open(caller, &target, Patience { reach: REACH, answer: ANSWER, whole: ANSWER });
+        let begin = Instant::now();
+        let seen = look(caller, &target, Patience { reach: REACH, answer: ANSWER, whole: ANSWER });
         let now = Instant::now();
-        shared.with(now, |state| state.looked(&target, is_open, now));
+        if shared.with(now, |state| state.looked(&target, seen, now - begin, now)) {
+            let (peer, ready) = (target.address, &target.ready);
+            info!(peer:%, ready:%; "a port is open before the application can run: the duration alone counts");
+        }
     }
 }
 
+/// The client library takes more of a stack than those who serve have: it gets one for a while.
+fn look_aside(caller: &Caller, target: &Target, patience: Patience) -> Seen {
+    if target.ready.path().is_none() {
+        return look(caller, target, patience);
+    }
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("look".to_owned()).stack_size(STACK);
+        let looking = thread.spawn_scoped(scope, || look(caller, target, patience));
+        // Where no thread can be had nothing was seen.
+        looking.map_or(Seen::Silent, |looking| looking.join().unwrap_or(Seen::Silent))
+    })
+}
+
 /// 2xx, where a path is given; redirects are not followed. Whoever accepts, where none is.
-fn is_open(caller: &Caller, target: &Target, patience: Patience) -> bool {
+fn look(caller: &Caller, target: &Target, patience: Patience) -> Seen {
     let port = target.ready.port();
     let Some(path) = target.ready.path() else {
-        return TcpStream::connect_timeout(&SocketAddr::new(target.address, port), patience.reach).is_ok();
+        return match TcpStream::connect_timeout(&SocketAddr::new(target.address, port), patience.reach) {
+            Ok(_) => Seen::Open,
+            Err(error) if error.kind() == ErrorKind::TimedOut => Seen::Silent,
+            Err(_) => Seen::Closed,
+        };
     };
     let url = Url::root(HTTP, Host::Ip(target.address), port).join(path);
-    caller.get(&url, &[], patience).is_ok_and(|reply| (200..300).contains(&reply.status))
+    match caller.get(&url, &[], patience) {
+        Ok(reply) if (200..300).contains(&reply.status) => Seen::Open,
+        Err(Failure::NoRoute | Failure::Silent) => Seen::Silent,
+        _ => Seen::Closed,
+    }
 }

@@ -12,7 +12,7 @@ use psl::ready::Ready;
 use crate::book::{Before, Book, GivenUp, News, Refusal, Request, Target, Told};
 use crate::config::{Config, Rules};
 use crate::gate::{Checked, Gate, Verdict};
-use crate::lease::{How, Id, Lease};
+use crate::lease::{How, Id, Lease, Seen};
 use crate::queue::{Place, Seat};
 
 /// A request for a lease, parsed.
@@ -72,7 +72,7 @@ pub enum Outcome {
         id: Id,
         /// How much of it is left.
         remaining: Duration,
-        /// The holder has asked from another address before.
+        /// The holder asks from another address for the first time.
         has_moved: bool,
     },
     /// It asked for nothing but whether a slot is free, and one is.
@@ -272,15 +272,15 @@ impl State {
     }
 
     /// See [`Book::first_looked`].
-    pub fn first_looked(&mut self, target: &Target, is_open: bool, now: Instant) -> bool {
+    pub fn first_looked(&mut self, target: &Target, seen: Seen, now: Instant) {
         let now = self.at(now);
-        self.book.first_looked(target, is_open, now)
+        self.book.first_looked(target, seen, now);
     }
 
     /// See [`Book::looked`].
-    pub fn looked(&mut self, target: &Target, is_open: bool, now: Instant) {
+    pub fn looked(&mut self, target: &Target, seen: Seen, took: Duration, now: Instant) -> bool {
         let now = self.at(now);
-        self.book.looked(target, is_open, now);
+        self.book.looked(target, seen, took, now)
     }
 
     /// See [`Book::due_look`].

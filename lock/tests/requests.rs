@@ -42,7 +42,9 @@ fn as_many_as_there_are_slots() {
     let mut lock = lock(&["--locks=3"]);
     let statuses: Vec<u16> = (0..5).map(|_| get(lock.addr(), "/?duration=1m").status).collect();
     assert_eq!(statuses, [200, 200, 200, 423, 423]);
-    assert_eq!(get(lock.addr(), "/").header("retry-after"), Some("60"));
+    // A lease may be given up early, so nobody is told to stay away for longer than half a minute.
+    let retry_after: u64 = get(lock.addr(), "/").header("retry-after").unwrap().parse().unwrap();
+    assert!((15..=30).contains(&retry_after), "{retry_after}");
 }
 
 #[test]
@@ -100,9 +102,9 @@ fn answers_to_the_letter() {
 fn only_get_and_post_of_the_root_take_a_lease() {
     let mut lock = lock(&[]);
     for (method, path, status, allow) in [
-        ("HEAD", "/", 405, Some("GET, POST")),
-        ("DELETE", "/", 405, Some("GET, POST")),
-        ("PUT", "/", 405, Some("GET, POST")),
+        ("HEAD", "/", 405, Some("GET, POST, DELETE")),
+        ("DELETE", "/", 400, None),
+        ("PUT", "/", 405, Some("GET, POST, DELETE")),
         ("POST", "/livez", 405, Some("GET")),
         ("HEAD", "/state", 405, Some("GET")),
         ("POST", "/metrics", 405, Some("GET")),

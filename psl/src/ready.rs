@@ -8,9 +8,9 @@ use std::fmt;
 use crate::address::whole_number;
 
 /// What is accepted, for error messages and `--help`.
-pub const ACCEPTED: &str = "tcp:PORT, http:PORT or http:PORT/PATH: a port from 1 to 65535 without leading zeros, and a path of at most 256 visible ASCII characters without #";
+pub const ACCEPTED: &str = "tcp:PORT, http:PORT or http:PORT/PATH: a port from 1 to 65535 without leading zeros, and a path of at most 256 characters of a URL, its query included, without #";
 
-/// Bytes of a path, its query included.
+/// Bytes of a path, its query included; what they may be is RFC 3986, 3.3 and 3.4.
 const LONGEST_PATH: usize = 256;
 
 /// A port that accepts, or that answers 2xx, once the application is up.
@@ -60,7 +60,8 @@ fn parse_port(text: &str) -> Result<u16, &'static str> {
 }
 
 fn parse_path(text: &str) -> Result<Box<str>, &'static str> {
-    let fits = text.len() <= LONGEST_PATH && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+    let fits = text.len() <= LONGEST_PATH
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&b));
     match text {
         "" => Ok("/".into()),
         path if fits => Ok(path.into()),
@@ -137,7 +138,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_back(port in 1..=u16::MAX, path in proptest::option::of("/[!-~&&[^#]]{0,255}")) {
+        fn what_is_shown_is_read_back(port in 1..=u16::MAX, path in proptest::option::of("/[A-Za-z0-9._~!$&'()*+,;=:@/?%-]{0,255}")) {
             let ready = Ready { port, path: path.map(Box::from) };
             prop_assert_eq!(Ready::parse(&ready.to_string()), Ok(ready));
         }

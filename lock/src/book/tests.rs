@@ -97,7 +97,7 @@ fn the_same_holder_gets_the_same_lease() {
     let start = zero();
     let mut book = book(2);
     let first = id(book.ask(&request("a", 1), None, start));
-    for (from, moved) in [(1, false), (2, true), (2, false), (1, true)] {
+    for (from, moved) in [(1, false), (2, true), (2, false), (1, false)] {
         let told = book.ask(&request("a", from), None, start + 3 * SECOND);
         assert_eq!(told, Told::Again { id: first, remaining: 7 * SECOND, has_moved: moved }, "{from}");
         assert_eq!(book.leases().count(), 1);
@@ -393,7 +393,7 @@ fn a_port_that_is_open_before_the_application_runs_says_nothing() {
     let granted = id(book.ask(&asked, None, start));
     let target = book.first_look(granted).unwrap();
     assert_eq!((target.address, &target.ready), (address(1), &ready));
-    assert!(!book.first_looked(&target, true, start));
+    book.first_looked(&target, Seen::Open, start);
     assert_eq!(book.due_look(start + 9 * SECOND), None);
     assert_eq!(book.leases().count(), 1);
 }
@@ -405,23 +405,68 @@ fn looks_come_after_a_tenth_of_the_age_and_the_first_success_ends_the_lease() {
     let mut book = book(1);
     let granted = id(book.ask(&Request { ready: Some(&ready), ..request("a", 1) }, None, start));
     let target = book.first_look(granted).unwrap();
-    assert!(book.first_looked(&target, false, start));
+    book.first_looked(&target, Seen::Closed, start);
     // Milliseconds of age at a look, and from there to the next.
     for (age, pause) in [(0, 20), (100, 20), (1000, 100), (4000, 400), (9000, 500)] {
         let now = start + age * MILLI;
         if age > 0 {
             assert_eq!(book.due_look(now), Some(target.clone()), "{age}");
             assert!(!book.has_due_look(now), "one looks at a time");
-            book.looked(&target, false, now);
+            assert!(!book.looked(&target, Seen::Closed, MILLI, now));
         }
         assert_eq!(book.next_event(now), Some(now + pause * MILLI), "{age}");
         assert_eq!(book.due_look(now + pause * MILLI - NANO), None, "{age}");
     }
     let now = start + 9600 * MILLI;
     assert_eq!(book.due_look(now), Some(target.clone()));
-    book.looked(&target, true, now);
+    assert!(!book.looked(&target, Seen::Open, MILLI, now));
     assert_eq!(book.news().ended[0].1, How::Ready);
     assert_eq!(book.leases().count(), 0);
+}
+
+#[test]
+fn a_port_that_was_never_seen_closed_means_something_only_once_an_application_can_run() {
+    let start = zero();
+    let ready = Ready::parse("http:80/").unwrap();
+    for (name, second_look, age, says_nothing, ends) in [
+        ("too soon", Seen::Silent, TOO_SOON - NANO, true, false),
+        ("late enough", Seen::Silent, TOO_SOON, false, true),
+        ("seen closed before", Seen::Closed, TOO_SOON - NANO, false, true),
+    ] {
+        let mut book = book(1);
+        let granted = id(book.ask(&Request { ready: Some(&ready), ..request("a", 1) }, None, start));
+        let target = book.first_look(granted).unwrap();
+        book.first_looked(&target, Seen::Silent, start + 50 * MILLI);
+        let target = book.due_look(start + 70 * MILLI).unwrap();
+        book.looked(&target, second_look, MILLI, start + 70 * MILLI);
+        let target = book.due_look(start + age).unwrap();
+        assert_eq!(book.looked(&target, Seen::Open, MILLI, start + age), says_nothing, "{name}");
+        assert_eq!(book.leases().count() == 0, ends, "{name}");
+        assert_eq!(book.due_look(start + 9 * SECOND), None, "{name}");
+    }
+}
+
+#[test]
+fn ports_that_hang_do_not_hold_up_the_looks_at_others() {
+    let start = zero();
+    let ready = Ready::parse("tcp:80").unwrap();
+    let mut book = book(9);
+    let names = ["a", "b", "c", "d", "e"];
+    for name in names {
+        let granted = id(book.ask(&Request { ready: Some(&ready), ..request(name, 1) }, None, start));
+        let target = book.first_look(granted).unwrap();
+        book.first_looked(&target, Seen::Closed, start);
+    }
+    let then = start + SECOND;
+    let targets: Vec<_> = names.iter().map(|_| book.due_look(then).unwrap()).collect();
+    for target in &targets[..4] {
+        book.looked(target, Seen::Silent, LONG_LOOK, then);
+    }
+    book.looked(&targets[4], Seen::Closed, LONG_LOOK - NANO, then);
+    let later = then + SECOND;
+    let looks: Vec<_> = std::iter::from_fn(|| book.due_look(later)).map(|target| target.id).collect();
+    assert_eq!(looks.len(), AT_SLOW_PORTS + 1, "two of the slow ones and the quick one");
+    assert!(looks.contains(&targets[4].id) && !book.has_due_look(later));
 }
 
 #[test]
@@ -432,10 +477,10 @@ fn looks_follow_the_holder_to_its_new_address() {
     let asked = |from| Request { ready: Some(&ready), ..request("a", from) };
     let granted = id(book.ask(&asked(1), None, start));
     let old = book.first_look(granted).unwrap();
-    book.first_looked(&old, false, start);
+    book.first_looked(&old, Seen::Closed, start);
     let old = book.due_look(start + SECOND).unwrap();
     book.ask(&asked(2), None, start + SECOND);
-    book.looked(&old, true, start + SECOND);
+    book.looked(&old, Seen::Open, MILLI, start + SECOND);
     assert_eq!(book.leases().count(), 1, "what answered at the old address is not it");
     assert_eq!(book.first_look(granted).unwrap().address, address(2));
 }

@@ -2,16 +2,11 @@
 //!
 //! Does not know what the client waits for.
 
-use std::mem::MaybeUninit;
 use std::net::TcpStream;
 
-use socket2::SockRef;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::table::Id;
-
-/// recv(2): look without taking anything out, and without waiting.
-const MSG_PEEK: i32 = 0x02;
-const MSG_DONTWAIT: i32 = 0x40;
 
 /// Who asks.
 pub struct Client<'s> {
@@ -43,14 +38,13 @@ impl<'s> Client<'s> {
 }
 
 impl Hold<'_> {
-    /// The client has closed the connection, or its own half of it: nobody who waits for an answer
-    /// does that.
+    /// The client has closed the connection, or its own half of it, whatever it sent before: nobody
+    /// who waits for an answer does that.
     pub fn is_gone(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
-        match SockRef::from(self.0.stream).recv_with_flags(&mut byte, MSG_PEEK | MSG_DONTWAIT) {
-            Ok(count) => count == 0,
-            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
-        }
+        let mut client = [PollFd::new(self.0.stream, PollFlags::RDHUP)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // A hang-up and an error are told unasked (poll(2)). Who cannot be asked is taken to be there.
+        poll(&mut client, Some(&at_once)).is_ok_and(|count| count > 0)
     }
 }
 

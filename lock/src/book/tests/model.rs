@@ -40,6 +40,7 @@ struct Held {
     since: Instant,
     deadline: Instant,
     told_again: bool,
+    has_moved: bool,
     /// Ticket and since of the place it had; when its address was served before.
     before: (Option<u64>, Instant, Option<Instant>),
     /// What the book itself says of that.
@@ -164,7 +165,9 @@ impl Run {
         self.model.pass(now);
         if let Some(lease) = self.model.leases.iter_mut().find(|lease| holder.is_some() && lease.holder == holder) {
             let has_moved = lease.from != from;
-            prop_assert_eq!(told, Told::Again { id: lease.id, remaining: lease.deadline - now, has_moved });
+            let is_first = has_moved && !lease.has_moved;
+            prop_assert_eq!(told, Told::Again { id: lease.id, remaining: lease.deadline - now, has_moved: is_first });
+            lease.has_moved |= has_moved;
             lease.told_again = true;
             if has_moved {
                 self.model.seen.extend([(lease.from, now), (from, now)]);
@@ -223,6 +226,7 @@ impl Run {
                     since: now,
                     deadline,
                     told_again: false,
+                    has_moved: false,
                     before,
                     token,
                 });
