@@ -896,7 +896,9 @@ fn written_objects() -> Vec<Value> {
 fn collect_yaml(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
+        if path.ends_with("deploy/upgrade") {
+            // Other people's files: upgrade.rs looks at them.
+        } else if path.is_dir() {
             collect_yaml(&path, files);
         } else if path.to_string_lossy().ends_with(".patch.yaml") {
             // A part of an object, and seen where it is rendered.
