@@ -1,14 +1,17 @@
-"""Holds the manifests against Kubernetes' published schemas, and evaluates the expressions of the injection.
+"""Holds the manifests against Kubernetes' published schemas, evaluates the expressions of the injection, and parses those
+of the alerts and the dashboard.
 
 Run by scripts/manifests.sh, with the rendered manifests as files: NAME.yaml each. It does not know what the settings mean:
 testkit/tests/manifests.rs holds them against the programs.
 """
 
+import json
 import re
 import sys
 from pathlib import Path
 
 import kubernetes_validate
+import promql_parser
 import yaml
 from cel_expr_python import cel
 
@@ -185,6 +188,22 @@ def check_injection(policy, example):
     assert not found, found
 
 
+def check_queries(objects):
+    """The number of expressions in the rules and the dashboard; ends the program at one that Prometheus would not take."""
+    (rules,) = (one for one in objects if one["kind"] == "PrometheusRule")
+    (dashboard,) = (one for one in objects if one["metadata"]["name"] == "pod-startup-lock-dashboard")
+    queries = [rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"]]
+    for panel in json.loads(dashboard["data"]["pod-startup-lock.json"])["panels"]:
+        # What Grafana puts in.
+        queries += [one["expr"].replace("$__rate_interval", "5m").replace("$node", ".*") for one in panel["targets"]]
+    for query in queries:
+        try:
+            promql_parser.parse(query)
+        except ValueError as error:
+            sys.exit(f"{query}: {error}")
+    return len(queries)
+
+
 def documents(file):
     return [one for one in yaml.safe_load_all(file.read_text()) if one]
 
@@ -200,6 +219,8 @@ def main():
     (policy,) = (one for one in documents(by_name["injection.yaml"]) if one["kind"] == "MutatingAdmissionPolicy")
     (example,) = documents(by_name["example.yaml"])
     check_injection(Policy(policy), example)
+    queries = check_queries(documents(by_name["monitoring.yaml"]))
+    print(f"{queries} expressions of the alerts and the dashboard are Prometheus's")
     print(f"the injection does what it should with {len(CASES)} kinds of pods")
 
 

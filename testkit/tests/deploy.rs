@@ -478,6 +478,36 @@ fn help_lists_every_option() {
     }
 }
 
+/// The unit for nodes without a network, run as systemd would: one shell after the other, with `$$` for `$`.
+#[test]
+fn a_node_imports_and_pins_its_archives_at_boot() {
+    let stand = Stand::new();
+    let archives = stand.path("archives");
+    fs::create_dir(&archives).unwrap();
+    for name in ["psl-init-amd64.tar", "psl-lock-amd64.tar", "other.tar"] {
+        fs::write(archives.join(name), "").unwrap();
+    }
+    let list = "case $* in *list*) printf '%s\\n' registry.example/pause:3 localhost/psl-lock:0.1.0 ;; esac";
+    stand.tool("ctr", list);
+    let unit = fs::read_to_string(shell::root().join("deploy/air-gapped/pod-startup-lock-images.service")).unwrap();
+    let commands: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix("ExecStart=/bin/sh -ec '")).collect();
+    assert_eq!(commands.len(), 2);
+    for command in commands {
+        let script = command.strip_suffix('\'').unwrap().replace("$$", "$");
+        assert!(!script.contains('\''), "one quoted word: {script}");
+        let script = script.replace("/var/lib/pod-startup-lock", archives.to_str().unwrap());
+        run(stand.within(&mut Command::new("/bin/sh")).args(["-ec", &script])).ok();
+    }
+    let archive = |name: &str| format!("ctr --namespace k8s.io images import {}", archives.join(name).display());
+    let expected = [
+        archive("psl-init-amd64.tar"),
+        archive("psl-lock-amd64.tar"),
+        "ctr --namespace k8s.io images list --quiet".to_string(),
+        "ctr --namespace k8s.io images label localhost/psl-lock:0.1.0 io.cri-containerd.pinned=pinned".to_string(),
+    ];
+    assert_eq!(stand.asked(), expected);
+}
+
 // ---- commands that write down what they were asked ----
 
 /// Four nodes with a lock that is ready, and one without.
@@ -570,9 +600,14 @@ impl Stand {
 
     fn command(&self) -> Command {
         let mut command = self.checkout.command("scripts/deploy.sh");
-        let path = format!("{}:{}", self.path("bin").display(), self.path("tools").display());
-        command.env_clear().env("PATH", path).env("RECORD", self.path("record")).env("HOME", self.checkout.path());
+        self.within(&mut command);
         command
+    }
+
+    /// The command with this environment and no other.
+    fn within<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let path = format!("{}:{}", self.path("bin").display(), self.path("tools").display());
+        command.env_clear().env("PATH", path).env("RECORD", self.path("record")).env("HOME", self.checkout.path())
     }
 
     fn deploy(&self, words: &str) -> Ended {

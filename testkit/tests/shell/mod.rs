@@ -68,7 +68,7 @@ pub struct Checkout {
 impl Checkout {
     pub fn new() -> Checkout {
         let scratch = Scratch::new();
-        for name in ["scripts", "deploy", "Cargo.toml", "Cargo.lock", "CHANGELOG.md"] {
+        for name in ["scripts", "deploy", ".dockerignore", "Cargo.toml", "Cargo.lock", "CHANGELOG.md"] {
             run(Command::new("cp").arg("-R").arg(root().join(name)).arg(scratch.path())).ok();
         }
         Checkout { scratch }
