@@ -1,5 +1,6 @@
 #!/bin/sh
-# Holds everything in deploy/ against the schemas that Kubernetes publishes, and tries the injection's expressions.
+# Holds everything in deploy/ against the schemas that Kubernetes publishes, and tries the expressions of the
+# injection and of the alerts.
 #
 #   scripts/manifests.sh [--help]
 #
@@ -42,3 +43,12 @@ for overlay in service host-port host-network health air-gapped injection monito
     scripts/deploy.sh render --overlay "$overlay" >"$scratch/$overlay.yaml"
 done
 "$tools/bin/python" scripts/manifests.py "$scratch"/*.yaml
+
+if command -v promtool >/dev/null; then
+    # What the operator makes of its object: the groups under "spec", one step further to the left.
+    sed -n '/^spec:/,$s/^  //p' deploy/monitoring/rules.yaml >"$scratch/rules.yaml"
+    cp testkit/tests/data/alerts.yaml "$scratch/alerts.yaml"
+    promtool test rules "$scratch/alerts.yaml"
+else
+    echo "skipped: there is no promtool to play the alerts (Debian: apt-get install prometheus)"
+fi
