@@ -4,12 +4,13 @@
 #   scripts/deploy.sh render  [OPTION...]   prints the manifests that apply would apply
 #   scripts/deploy.sh apply   [OPTION...]   applies them, waits, and asks some of the locks
 #   scripts/deploy.sh status  [OPTION...]   which nodes have no lock, or no image; exit code 1 if any
-#   scripts/deploy.sh delete  [OPTION...]   takes everything away again; waiting pods then start
+#   scripts/deploy.sh delete  [OPTION...]   takes everything away again, whatever overlays it came
+#                                           with; waiting pods then start
 #   scripts/deploy.sh example [OPTION...]   applies an application with the init container
 #   scripts/deploy.sh load    [OPTION...]   gives the archives of scripts/image.sh to nodes
 #   scripts/deploy.sh push    [OPTION...]   gives them to a registry
 #
-# What is applied (render, apply, delete, example):
+# What is applied (render, apply, example; delete takes --namespace):
 #   --overlay NAME        service (default), host-port, host-network: how pods find the lock;
 #                         health, air-gapped, injection, monitoring, network-policies: what comes
 #                         with it. May be given several times
@@ -214,7 +215,7 @@ END
             ! serves "admissionregistration.k8s.io/$version" MutatingAdmissionPolicy || { echo "$version" && break; }
         done)
         if [ -z "$served" ]; then
-            # What the cluster does not know cannot be there.
+            # As for the operator's kinds.
             [ "$command" != delete ] || return 0
             fail "the cluster has no MutatingAdmissionPolicy: it comes with Kubernetes 1.36, or 1.32 with a feature gate (deploy/injection)"
         fi
@@ -300,9 +301,13 @@ ask_locks() {
 }
 
 do_delete() {
+    # All that apply can bring, because what was left out here would be left behind. The namespace takes what is in it
+    # along, so that the way to the lock does not matter.
+    overlays='health network-policies monitoring injection'
     if [ -z "$dry" ]; then
         reachable
-        if with_overlay monitoring && ! serves monitoring.coreos.com/v1 PodMonitor; then overlays=$(echo "$overlays" | sed 's/monitoring//'); fi
+        # What the cluster does not know cannot be there.
+        serves monitoring.coreos.com/v1 PodMonitor || overlays='health network-policies injection'
     fi
     render
     if [ -n "$dry" ]; then

@@ -194,12 +194,22 @@ fn a_dry_run_only_renders() {
 #[test]
 fn delete_takes_away_what_apply_has_brought() {
     let Some(stand) = Stand::with_kubectl("*'--raw /apis/'*) exit 1 ;; api-versions) ;;") else { return };
-    stand.deploy("delete --with-health --overlay injection --overlay monitoring").with(0);
+    stand.deploy("delete").with(0);
     let asked = stand.asked();
     assert_eq!(asked.last().unwrap(), "kubectl delete --ignore-not-found -f MANIFESTS");
     let deleted = stand.read("applied");
     assert!(deleted.contains("kind: ClusterRoleBinding") && deleted.contains("kind: Namespace"));
     assert!(!deleted.contains("PodMonitor") && !deleted.contains("Admission"), "kinds that the cluster does not have");
+
+    let served = "api-versions) echo admissionregistration.k8s.io/v1 ;; \
+        *admissionregistration*) echo '{\"kind\":\"MutatingAdmissionPolicy\"}' ;; *monitoring*) echo '{\"kind\":\"PodMonitor\"}' ;;";
+    let Some(stand) = Stand::with_kubectl(served) else { return };
+    stand.deploy("delete").with(0);
+    let deleted = stand.read("applied");
+    assert!(
+        deleted.contains("PodMonitor") && deleted.contains("MutatingAdmissionPolicyBinding"),
+        "whatever was applied"
+    );
 }
 
 #[test]
@@ -235,7 +245,69 @@ fn the_injection_is_written_as_the_cluster_serves_it() {
     assert!(!applied.contains("'lock.pod-startup-lock'"), "the node's address, and no Service");
 }
 
-// ---- status, against the real kubectl ----
+// ---- against the real kubectl ----
+
+/// The real kubectl, for which an API server only has to say which kinds it knows, reads every object of every overlay.
+#[test]
+fn the_real_kubectl_takes_what_is_rendered() {
+    let Some(stand) = Stand::with_kubectl("") else { return };
+    let api = Api::start(shell::root().join("health/tests/data/answers"));
+    api.open(true);
+    discovery(&api);
+    let everything = "render --with-health --overlay monitoring --overlay network-policies --overlay injection";
+    let file = stand.path("everything.yaml");
+    fs::write(&file, stand.deploy(everything).ok()).unwrap();
+    let mut kubectl = Command::new(real("kubectl").unwrap());
+    kubectl.args(["--server", &api.url(), "--cache-dir"]).arg(stand.path("cache"));
+    kubectl.args(["create", "--dry-run=client", "--validate=false", "--output=name", "--filename"]).arg(&file);
+    let names = run(&mut kubectl).ok();
+    let objects = fs::read_to_string(&file).unwrap().lines().filter(|line| line.starts_with("kind: ")).count();
+    assert_eq!(names.lines().count(), objects, "{names}");
+    for name in ["daemonset.apps/lock", "mutatingadmissionpolicy.admissionregistration.k8s.io/pod-startup-lock"] {
+        assert!(names.lines().any(|line| line == name), "{names}");
+    }
+}
+
+/// Says which kinds the API server knows.
+fn discovery(api: &Api) {
+    let groups = [
+        (
+            "v1",
+            "namespaces Namespace,resourcequotas ResourceQuota,configmaps ConfigMap,services Service,serviceaccounts ServiceAccount",
+        ),
+        ("apps/v1", "daemonsets DaemonSet,deployments Deployment"),
+        ("rbac.authorization.k8s.io/v1", "clusterroles ClusterRole,clusterrolebindings ClusterRoleBinding"),
+        ("networking.k8s.io/v1", "networkpolicies NetworkPolicy"),
+        (
+            "admissionregistration.k8s.io/v1",
+            "mutatingadmissionpolicies MutatingAdmissionPolicy,mutatingadmissionpolicybindings MutatingAdmissionPolicyBinding",
+        ),
+        ("monitoring.coreos.com/v1", "podmonitors PodMonitor,prometheusrules PrometheusRule"),
+    ];
+    let mut listed = Vec::new();
+    for (version, kinds) in groups {
+        let resources: Vec<Value> = kinds
+            .split(',')
+            .map(|kind| {
+                let (name, kind) = kind.split_once(' ').unwrap();
+                let namespaced = !(kind == "Namespace" || kind.starts_with("Cluster") || kind.starts_with("Mutating"));
+                let verbs = ["create", "get", "list"];
+                json!({"name": name, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": verbs})
+            })
+            .collect();
+        let list = json!({"kind": "APIResourceList", "groupVersion": version, "resources": resources});
+        match version.split_once('/') {
+            None => api.set("/api/v1", list),
+            Some((group, short)) => {
+                api.set(&format!("/apis/{version}"), list);
+                let one = json!({"groupVersion": version, "version": short});
+                listed.push(json!({"name": group, "versions": [one], "preferredVersion": one}));
+            }
+        }
+    }
+    api.set("/api", json!({"kind": "APIVersions", "versions": ["v1"]}));
+    api.set("/apis", json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}));
+}
 
 #[test]
 fn status_lists_nodes_without_lock_or_image() {
@@ -349,8 +421,9 @@ fn load_brings_and_pins_the_archives_with_what_is_there() {
         ),
         ("minikube", " --cluster dev", &["minikube --profile dev image load ARCHIVE"]),
     ];
+    let Some(stand) = Stand::with_archives() else { return };
     for (tool, more, expected) in cases {
-        let Some(stand) = Stand::with_archives() else { return };
+        stand.forget();
         for present in ["docker", tool] {
             stand.tool(present, "case $* in 'get nodes'*) echo dev-worker ;; esac");
         }
@@ -390,6 +463,7 @@ fn load_over_ssh_asks_each_node_before_it_gives_any_of_them_anything() {
     assert_eq!(stand.asked().iter().filter(|line| !line.contains("uname")).count(), 0);
 
     stand.forget();
+    stand.tool("ssh", node);
     nodes("node-a node-b").with(0);
     let given: Vec<String> = stand.asked().into_iter().filter(|line| !line.contains("uname")).collect();
     let mut expected = Vec::new();
@@ -433,8 +507,9 @@ fn push_takes_the_tool_that_is_there_and_never_a_password() {
             ],
         }
     };
+    let Some(stand) = Stand::with_archives() else { return };
     for tool in ["skopeo", "crane", "podman", "docker"] {
-        let Some(stand) = Stand::with_archives() else { return };
+        stand.forget();
         stand.tool(tool, "exit 0");
         stand.deploy("push --registry registry.example:5000/tools --arch amd64").with(0);
         let expected: Vec<String> = PROGRAMS.iter().flat_map(|program| lines(program, tool)).collect();
@@ -444,7 +519,7 @@ fn push_takes_the_tool_that_is_there_and_never_a_password() {
         let ended = stand.deploy("push --registry registry.example --arch amd64").with(1);
         assert!(ended.stderr.contains("is it logged in there"), "{}", ended.stderr);
     }
-    let Some(stand) = Stand::with_archives() else { return };
+    stand.forget();
     let ended = stand.deploy("push --registry registry.example --arch amd64").with(1);
     assert!(ended.stderr.contains("none of these is installed: skopeo crane podman docker"), "{}", ended.stderr);
 }
@@ -632,8 +707,15 @@ impl Stand {
             .collect()
     }
 
+    /// Forgets what was asked, and every command that was stood in for but kubectl.
     fn forget(&self) {
+        // There is none where nothing was asked.
         let _ = fs::remove_file(self.path("record"));
+        for command in fs::read_dir(self.path("bin")).unwrap().map(|entry| entry.unwrap().path()) {
+            if !command.ends_with("kubectl") {
+                fs::remove_file(command).unwrap();
+            }
+        }
     }
 
     fn read(&self, name: &str) -> String {
