@@ -1,8 +1,48 @@
 #!/bin/sh
 # How the static binaries are compiled and linked; read by the scripts that do it, from the
-# repository's root.
+# repository's root, with `arch` set to amd64 or arm64 (amd64 where it is not set). Sets `target`,
+# `cc` and `target_dir`.
 
-# The C compiler of the system does for ring: it needs no C library.
-export CC_x86_64_unknown_linux_musl=cc
+# shellcheck disable=SC2034 # used by the scripts that read this
+case ${arch:-amd64} in
+amd64)
+    target=x86_64-unknown-linux-musl
+    # The C compiler of the system does for ring: it needs no C library.
+    cc=cc
+    [ "$(uname -m)" = x86_64 ] || cc=x86_64-linux-gnu-gcc
+    export CC_x86_64_unknown_linux_musl="$cc" CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER="$cc"
+    ;;
+arm64)
+    target=aarch64-unknown-linux-musl
+    cc=cc
+    [ "$(uname -m)" = aarch64 ] || cc=aarch64-linux-gnu-gcc
+    export CC_aarch64_unknown_linux_musl="$cc" CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER="$cc"
+    ;;
+esac
+target_dir=${CARGO_TARGET_DIR:-target}
+
+# Takes one more word into the flags: divided by a character that is in no path, since a path may
+# hold spaces.
+flag() { encoded=${encoded:+$encoded$(printf '\037')}$1; }
+encoded=
 # Relocations packed into a bitmap, and no tables for unwinding: see DESIGN.md, "Sizes".
-export RUSTFLAGS="-C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,-T,scripts/static.ld"
+flag -Clink-arg=-Wl,-z,pack-relative-relocs
+flag -Clink-arg=-Wl,--no-eh-frame-hdr
+flag -Clink-arg=-Wl,-T,scripts/static.ld
+
+# Panics name their source file, so where that lies on this machine must not be in the binary: the
+# same commit gives the same bytes in every directory. The last one that fits counts, and so the
+# wider ones come first.
+root=$(pwd -P)
+flag "--remap-path-prefix=$root=/pod-startup-lock"
+for crates in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do flag "--remap-path-prefix=$crates=/crates"; done
+flag "--remap-path-prefix=$root/vendor=/crates"
+case $target_dir in
+/*) flag "--remap-path-prefix=$target_dir=/target" ;;
+*) flag "--remap-path-prefix=$root/$target_dir=/target" ;;
+esac
+# Where the toolchain's sources are installed, rustc names them in place of the path that they were
+# compiled under.
+flag "--remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$(rustc -vV | sed -n 's/^commit-hash: //p')"
+export CARGO_ENCODED_RUSTFLAGS="$encoded"
+unset RUSTFLAGS

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Checks everything: form, lints, the static binaries with their budgets, all tests against them,
-# the documentation, the dependencies, the scripts, the demonstration.
+# the manifests, that the binaries can be made again elsewhere, arm64, the documentation, the
+# dependencies, the scripts, the demonstration.
 #
 #   scripts/test.sh
 #
@@ -32,6 +33,29 @@ fi
 
 step "tests, with the static binaries"
 PSL_TEST_BIN_DIR="$PWD/dist/amd64" cargo test --quiet --locked --workspace
+
+step "manifests against Kubernetes' schemas"
+code=0
+scripts/manifests.sh || code=$?
+case $code in
+0) ;;
+3) skip "the schemas, for the reason above" ;;
+*) exit 1 ;;
+esac
+
+step "the same binaries, built elsewhere without a network"
+scripts/reproduce.sh
+
+step "arm64"
+if ! has aarch64-linux-gnu-gcc; then
+    skip "there is no compiler for arm64 (Debian: apt-get install gcc-aarch64-linux-gnu)"
+elif ! has qemu-aarch64-static && ! has qemu-aarch64; then
+    skip "there is no qemu-aarch64 to run arm64 (Debian: apt-get install qemu-user-static)"
+elif [ ! -d "$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-musl" ] && ! rustup target add aarch64-unknown-linux-musl; then
+    skip "the target aarch64-unknown-linux-musl cannot be added from here"
+else
+    scripts/arm64.sh
+fi
 
 step "documentation"
 RUSTDOCFLAGS=$warnings cargo doc --quiet --locked --workspace --no-deps

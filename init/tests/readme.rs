@@ -34,7 +34,7 @@ fn the_snippet_is_that_of_the_example() {
     let gate = EXAMPLE.lines().skip_while(|line| !line.trim().starts_with("initContainers:"));
     let gate = bare(gate.take_while(|line| !line.trim().starts_with("containers:")));
     // The example gets its tag from deploy/images.
-    let tag = format!("image: psl-init:{}", env!("CARGO_PKG_VERSION"));
+    let tag = format!("image: localhost/psl-init:{}", env!("CARGO_PKG_VERSION"));
     let gate: Vec<_> = gate.iter().map(|line| line.replace("image: psl-init", &tag)).collect();
     assert_eq!(snippet, gate);
 }

@@ -52,6 +52,34 @@ const ENTRY_POINTS: &[(&str, &[&str])] = &[
     ("deploy/example", &["Deployment startup-example"]),
 ];
 
+/// What each overlay has in addition to `deploy`, by `scripts/deploy.sh render --overlay NAME`.
+const OVERLAYS: &[(&str, &[&str])] = &[
+    ("service", &[]),
+    ("host-port", &[]),
+    ("host-network", &[]),
+    (
+        "health",
+        &[
+            "ClusterRole pod-startup-lock-health",
+            "ClusterRoleBinding pod-startup-lock-health",
+            "ConfigMap health",
+            "DaemonSet health",
+            "Service health",
+            "ServiceAccount health",
+        ],
+    ),
+    ("air-gapped", &[]),
+    ("injection", &["MutatingAdmissionPolicy pod-startup-lock", "MutatingAdmissionPolicyBinding pod-startup-lock"]),
+    (
+        "monitoring",
+        &["ConfigMap pod-startup-lock-dashboard", "PodMonitor pod-startup-lock", "PrometheusRule pod-startup-lock"],
+    ),
+    ("network-policies", &["NetworkPolicy health", "NetworkPolicy lock"]),
+];
+
+/// Applied by hand, where it is needed.
+const SNIPPETS: &[&str] = &["NetworkPolicy pod-startup-lock"];
+
 // ---- the tests ----
 
 #[test]
@@ -64,10 +92,11 @@ fn the_files_keep_the_policies() {
 #[test]
 fn the_images_are_tagged_in_one_place_with_the_version_of_the_workspace() {
     let images = read_yaml(&root().join("deploy/images/kustomization.yaml"));
+    // The name that scripts/image.sh gives the archives.
     let tagged = json!([
-        {"name": "psl-lock", "newTag": version()},
-        {"name": "psl-init", "newTag": version()},
-        {"name": "psl-health", "newTag": version()},
+        {"name": "psl-lock", "newName": "localhost/psl-lock", "newTag": version()},
+        {"name": "psl-init", "newName": "localhost/psl-init", "newTag": version()},
+        {"name": "psl-health", "newName": "localhost/psl-health", "newTag": version()},
     ]);
     assert_eq!(
         images,
@@ -96,8 +125,134 @@ fn what_kubectl_renders_keeps_the_policies_too() {
         }
         for container in objects.iter().flat_map(containers) {
             let image = text(container, "/image");
-            assert!(image.starts_with("psl-") && image.ends_with(&format!(":{}", version())), "{entry}: {image}");
+            assert!(
+                image.starts_with("localhost/psl-") && image.ends_with(&format!(":{}", version())),
+                "{entry}: {image}"
+            );
         }
+    }
+}
+
+#[test]
+fn each_overlay_adds_its_objects_and_nothing_else() {
+    for (overlay, more) in OVERLAYS {
+        let Some(rendered) = deployed(&["--overlay", overlay]) else { return };
+        let objects: Vec<Value> = rendered.into_iter().map(without_hash).collect();
+        let mut expected: BTreeSet<String> = ENTRY_POINTS[0].1.iter().chain(*more).map(ToString::to_string).collect();
+        if overlay.starts_with("host-") {
+            expected.remove("Service lock");
+        } else {
+            // The ways that need a privilege are the next test's.
+            assert_none(&complaints(&objects));
+        }
+        assert_eq!(kinds_and_names(&objects), expected, "{overlay}");
+    }
+}
+
+#[test]
+fn the_ways_to_the_lock_differ_in_what_they_say_and_no_more() {
+    let lock = |objects: &[Value]| objects.iter().find(|one| kind_and_name(one) == "DaemonSet lock").cloned().unwrap();
+    let level = |objects: &[Value]| {
+        let namespace = objects.iter().find(|one| one["kind"] == "Namespace").unwrap();
+        text(namespace, "/metadata/labels/pod-security.kubernetes.io~1enforce").to_string()
+    };
+    let Some(service) = deployed(&["--overlay", "service"]) else { return };
+    assert_eq!(level(&service), "restricted");
+
+    let port = deployed(&["--overlay", "host-port"]).unwrap();
+    assert_eq!(level(&port), "privileged");
+    let mut expected = lock(&service);
+    put(&mut expected, "/spec/template/spec/containers/0/ports/0/hostPort", json!(8888));
+    assert_eq!(lock(&port), expected);
+
+    let network = deployed(&["--overlay", "host-network"]).unwrap();
+    assert_eq!(level(&network), "privileged");
+    let mut expected = lock(&service);
+    put(&mut expected, "/spec/template/spec/hostNetwork", json!(true));
+    put(&mut expected, "/spec/template/spec/dnsPolicy", json!("ClusterFirstWithHostNet"));
+    assert_eq!(lock(&network), expected);
+
+    for overlay in ["service", "host-port", "host-network"] {
+        let file = fs::read_to_string(root().join(format!("deploy/{overlay}/kustomization.yaml"))).unwrap();
+        assert!(file.contains("#   Pod Security ") && file.contains("#   init needs "), "{overlay} says what it takes");
+    }
+}
+
+#[test]
+fn options_reach_every_place_that_they_are_about() {
+    let options = "--namespace start --registry registry.example:5000/x --tag v7 --locks 50% --timeout 7s --never-pull \
+        --with-health --overlay injection --overlay monitoring --overlay network-policies --overlay air-gapped";
+    let Some(objects) = deployed(&options.split_whitespace().collect::<Vec<_>>()) else { return };
+    for object in &objects {
+        let namespace = object.pointer("/metadata/namespace");
+        let cluster = ["Namespace", "ClusterRole", "ClusterRoleBinding"].contains(&text(object, "/kind"))
+            || text(object, "/kind").starts_with("MutatingAdmission");
+        assert_eq!(namespace, (!cluster).then(|| json!("start")).as_ref(), "{}", kind_and_name(object));
+        for container in containers(object) {
+            let name = text(container, "/name");
+            assert_eq!(text(container, "/image"), format!("registry.example:5000/x/psl-{name}:v7"));
+            assert_eq!(text(container, "/imagePullPolicy"), "Never");
+        }
+    }
+    let find = |name: &str| objects.iter().find(|one| kind_and_name(one) == name).expect(name);
+    assert_eq!(text(find("ClusterRoleBinding pod-startup-lock-health"), "/subjects/0/namespace"), "start");
+    let policy = find("MutatingAdmissionPolicy pod-startup-lock");
+    assert_eq!(text(policy, "/spec/variables/0/expression"), "'registry.example:5000/x/psl-init:v7'");
+    assert_eq!(text(policy, "/spec/variables/1/expression"), "'lock.start'");
+    let left_out = "/spec/matchResources/namespaceSelector/matchExpressions/0/values";
+    let binding = find("MutatingAdmissionPolicyBinding pod-startup-lock");
+    assert_eq!(binding.pointer(left_out), Some(&json!(["kube-system", "start"])));
+    let settings: BTreeMap<_, _> =
+        config_maps(&objects).into_iter().find(|(name, _)| name.starts_with("lock-")).unwrap().1;
+    assert_eq!(settings["PSL_PARALLEL_LOCKS"], "50%");
+    assert_eq!(settings["PSL_LOCK_DURATION"], "7s");
+}
+
+/// Each metric that a rule or the dashboard asks for is in the README's table.
+#[test]
+fn rules_and_dashboard_ask_for_metrics_that_are_there() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let table: BTreeSet<&str> =
+        readme.lines().filter_map(|line| line.split('|').nth(2)?.trim().strip_prefix('`')?.strip_suffix('`')).collect();
+    let mut asked = BTreeSet::new();
+    for file in ["rules.yaml", "dashboard.json"] {
+        let text = fs::read_to_string(root().join("deploy/monitoring").join(file)).unwrap();
+        let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
+        asked.extend(
+            words.filter(|word| word.starts_with("psl_")).map(|word| word.trim_end_matches("_bucket").to_string()),
+        );
+    }
+    assert!(asked.len() > 8, "{asked:?}");
+    for metric in asked {
+        assert!(table.contains(metric.as_str()), "no program has {metric}");
+    }
+}
+
+#[test]
+fn the_dashboard_is_one() {
+    let dashboard = fs::read(root().join("deploy/monitoring/dashboard.json")).unwrap();
+    let dashboard: Value = serde_json::from_slice(&dashboard).unwrap();
+    let panels = list(&dashboard, "/panels");
+    let numbers: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    assert_eq!(numbers.len(), panels.len(), "a number twice");
+    for panel in panels {
+        assert!(!text(panel, "/title").is_empty() && !list(panel, "/targets").is_empty(), "{panel}");
+        for target in list(panel, "/targets") {
+            assert!(text(target, "/expr").contains("node=~\"$node\""), "{target}");
+        }
+    }
+}
+
+/// The variables of the injected container, by the names that the policy's expressions write.
+#[test]
+fn the_injected_variables_are_ones_that_init_has() {
+    let Some(init) = program("init") else { return };
+    let help = init.arg("--help").run(CEILING).expect_code(0).stdout;
+    let policy = fs::read_to_string(root().join("deploy/injection/policy.yaml")).unwrap();
+    let names: BTreeSet<&str> = policy.split('\'').filter(|word| word.starts_with("PSL_")).collect();
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        assert!(help.contains(name), "init --help knows no {name}");
     }
 }
 
@@ -146,6 +301,17 @@ fn each_policy_notices_when_it_is_broken() {
         ("a rule more", "ClusterRole pod-startup-lock-health", "/rules/3", json!({})),
         ("another role", "ClusterRoleBinding pod-startup-lock-health", "/roleRef/name", json!("cluster-admin")),
         ("the account's token", "ServiceAccount health", "/automountServiceAccountToken", none.clone()),
+        ("all may ask health", "NetworkPolicy health", "/spec/ingress/0/from", none.clone()),
+        ("no names for lock", "NetworkPolicy lock", "/spec/egress/0", none.clone()),
+        ("a way that is open", "NetworkPolicy pod-startup-lock", "/spec/policyTypes/1", none.clone()),
+        ("pods that are refused", "MutatingAdmissionPolicy pod-startup-lock", "/spec/failurePolicy", json!("Fail")),
+        ("a stale image", "MutatingAdmissionPolicy pod-startup-lock", "/spec/variables/0/expression", json!("'a:1'")),
+        (
+            "kube-system waits",
+            "MutatingAdmissionPolicyBinding pod-startup-lock",
+            "/spec/matchResources/namespaceSelector/matchExpressions/0/values/0",
+            none.clone(),
+        ),
         ("another class", "ResourceQuota node-critical-pods", values, json!("system-cluster-critical")),
         ("a kind nobody thought of", "Service lock", "/kind", json!("Secret")),
     ];
@@ -268,6 +434,10 @@ fn complaints(objects: &[Value]) -> Vec<String> {
             "Service" => service(object, objects),
             "DaemonSet" => [in_our_namespace(object), pod(object), daemon_set(object)].concat(),
             "Deployment" => [pod(object), example(object)].concat(),
+            "NetworkPolicy" => network_policy(object),
+            "PodMonitor" | "PrometheusRule" => in_our_namespace(object),
+            "MutatingAdmissionPolicy" => injection(object),
+            "MutatingAdmissionPolicyBinding" => injected_namespaces(object),
             other => vec![format!("no policy for the kind {other}")],
         };
         found.extend(list.iter().map(|what| format!("{}: {what}", kind_and_name(object))));
@@ -330,6 +500,88 @@ fn binding(object: &Value) -> Vec<String> {
     });
     let subject = json!({"kind": "ServiceAccount", "name": "health", "namespace": NAMESPACE});
     all_unless(object, [("/roleRef", role), ("/subjects", json!([subject]))])
+}
+
+/// Pods of lock and health, by the labels that their DaemonSets give them.
+fn pods_of(name: &str) -> Value {
+    json!({"matchLabels": {"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": NAMESPACE}})
+}
+
+/// Anyone may ask lock, lock alone may ask health; both directions are said, so that neither is open by default.
+fn network_policy(object: &Value) -> Vec<String> {
+    let name = text(object, "/metadata/name");
+    let dns = json!({"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]});
+    let own = [
+        ("/metadata/namespace", json!(NAMESPACE)),
+        ("/spec/policyTypes", json!(["Ingress", "Egress"])),
+        ("/spec/podSelector", pods_of(name)),
+    ];
+    let http = json!([{"protocol": "TCP", "port": "http"}]);
+    match name {
+        "lock" => all_unless(
+            object,
+            own.into_iter().chain([
+                ("/spec/ingress", json!([{"ports": http}])),
+                ("/spec/egress", json!([dns, {"to": [{"namespaceSelector": {}}]}])),
+            ]),
+        ),
+        "health" => {
+            let api = json!([{"ports": [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 6443}]}]);
+            let lock = json!([{"from": [{"podSelector": pods_of("lock")}], "ports": http}]);
+            all_unless(object, own.into_iter().chain([("/spec/ingress", lock), ("/spec/egress", api)]))
+        }
+        // For the namespaces of applications.
+        _ => {
+            let lock = json!([{
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}},
+                "podSelector": pods_of("lock"),
+            }]);
+            all_unless(
+                object,
+                [
+                    ("/metadata/namespace", Value::Null),
+                    ("/spec/podSelector", json!({})),
+                    ("/spec/policyTypes", json!(["Ingress", "Egress"])),
+                    ("/spec/ingress", json!([{"from": lock}])),
+                    ("/spec/egress", json!([{"to": lock, "ports": [{"protocol": "TCP", "port": 8888}]}, dns])),
+                ],
+            )
+        }
+    }
+}
+
+/// What scripts/manifests.py cannot see by evaluating it: for whom it is, and that it fails open.
+fn injection(object: &Value) -> Vec<String> {
+    all_unless(
+        object,
+        [
+            ("/spec/failurePolicy", json!("Ignore")),
+            ("/spec/reinvocationPolicy", json!("Never")),
+            ("/spec/matchConstraints/objectSelector/matchLabels", json!({"pod-startup-lock/inject": "true"})),
+            (
+                "/spec/matchConstraints/resourceRules",
+                json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]),
+            ),
+            (
+                "/spec/variables/0",
+                json!({"name": "image", "expression": format!("'localhost/psl-init:{}'", version())}),
+            ),
+            ("/spec/variables/1", json!({"name": "lockHost", "expression": format!("'lock.{NAMESPACE}'")})),
+        ],
+    )
+}
+
+fn injected_namespaces(object: &Value) -> Vec<String> {
+    let left_out = json!([{
+        "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", NAMESPACE],
+    }]);
+    all_unless(
+        object,
+        [
+            ("/spec/policyName", json!("pod-startup-lock")),
+            ("/spec/matchResources/namespaceSelector/matchExpressions", left_out),
+        ],
+    )
 }
 
 /// A Service leads to the pods of its own node's DaemonSet, whose labels and named port it repeats.
@@ -675,8 +927,12 @@ fn written_objects() -> Vec<Value> {
 fn collect_yaml(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
+        if path.ends_with("deploy/upgrade") {
+            // Other people's files: upgrade.rs looks at them.
+        } else if path.is_dir() {
             collect_yaml(&path, files);
+        } else if path.to_string_lossy().ends_with(".patch.yaml") {
+            // A part of an object, and seen where it is rendered.
         } else if path.extension().is_some_and(|end| end == "yaml" || end == "yml") {
             files.push(path);
         }
@@ -698,7 +954,18 @@ fn parse(documents: &str, source: &str) -> Vec<Value> {
 
 /// What `kubectl apply -k` would send; nothing where there is no kubectl.
 fn rendered(entry: &str) -> Option<Vec<Value>> {
-    let output = match Command::new("kubectl").arg("kustomize").arg(root().join(entry)).output() {
+    printed(Command::new("kubectl").arg("kustomize").arg(root().join(entry)), entry)
+}
+
+/// What `scripts/deploy.sh render` prints with these options.
+fn deployed(options: &[&str]) -> Option<Vec<Value>> {
+    // Asked first, because the script would say it in its own words.
+    rendered("deploy")?;
+    printed(Command::new(root().join("scripts/deploy.sh")).arg("render").args(options), &options.join(" "))
+}
+
+fn printed(command: &mut Command, entry: &str) -> Option<Vec<Value>> {
+    let output = match command.output() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             skip("there is no kubectl to render the manifests");
             return None;
@@ -712,6 +979,10 @@ fn rendered(entry: &str) -> Option<Vec<Value>> {
 /// The object with the hash taken off the generated ConfigMap's name and off the reference to it, so that the same
 /// policies fit; both must have been there, or a changed setting would roll no pod.
 fn without_hash(mut object: Value) -> Value {
+    if kind_and_name(&object) == "ConfigMap pod-startup-lock-dashboard" {
+        // No pod refers to it.
+        return object;
+    }
     let reference = "/spec/template/spec/containers/0/envFrom/0/configMapRef/name";
     let place = if object["kind"] == "ConfigMap" { "/metadata/name" } else { reference };
     if let Some(name) = object.pointer_mut(place) {
@@ -751,9 +1022,9 @@ fn kinds_and_names(objects: &[Value]) -> BTreeSet<String> {
     names
 }
 
-/// What all entry points have together, without the kinds that only rendering makes.
+/// What all entry points and overlays have together, without the kinds that only rendering makes.
 fn all_expected(generated: &str) -> BTreeSet<String> {
-    let all = ENTRY_POINTS.iter().flat_map(|(_, expected)| expected.iter());
+    let all = ENTRY_POINTS.iter().chain(OVERLAYS).flat_map(|(_, expected)| expected.iter()).chain(SNIPPETS);
     all.filter(|name| !name.starts_with(generated)).map(ToString::to_string).collect()
 }
 

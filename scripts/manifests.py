@@ -1,0 +1,227 @@
+"""Holds the manifests against Kubernetes' published schemas, evaluates the expressions of the injection, and parses those
+of the alerts and the dashboard.
+
+Run by scripts/manifests.sh, with the rendered manifests as files: NAME.yaml each. It does not know what the settings mean:
+testkit/tests/manifests.rs holds them against the programs.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import kubernetes_validate
+import promql_parser
+import yaml
+from cel_expr_python import cel
+
+OLDEST = (1, 25)
+# The versions in which each kind that is younger than OLDEST is served under the version that the manifests name.
+SINCE = {"MutatingAdmissionPolicy": (1, 36), "MutatingAdmissionPolicyBinding": (1, 36)}
+# Under what the injection is served before that; scripts/deploy.sh writes it.
+EARLIER = {(1, 34): "v1beta1", (1, 35): "v1beta1", (1, 32): "v1alpha1", (1, 33): "v1alpha1"}
+# Kinds of the Prometheus operator, whose schemas are not Kubernetes'.
+FOREIGN = {"monitoring.coreos.com/v1"}
+
+
+def versions():
+    found = {tuple(int(part) for part in version.split(".")[:2]) for version in kubernetes_validate.utils.all_versions()}
+    return sorted(version for version in found if version >= OLDEST)
+
+
+def complaints(name, thing):
+    """What the schemas of all versions that serve this kind say against it."""
+    kind = thing["kind"]
+    for version in versions():
+        if version < SINCE.get(kind, OLDEST):
+            if version not in EARLIER:
+                continue
+            thing = {**thing, "apiVersion": f"admissionregistration.k8s.io/{EARLIER[version]}"}
+        text = ".".join(map(str, version))
+        try:
+            kubernetes_validate.validate(thing, text, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            yield f"{name}: {kind} {thing['metadata']['name']}, Kubernetes {text}: {'/'.join(map(str, error.path))}: {error.message}"
+        except kubernetes_validate.SchemaNotFoundError as error:
+            yield f"{name}: {error.message}"
+
+
+def validate(files):
+    """The number of objects that were held against schemas; ends the program where one does not fit."""
+    found, count, foreign = [], 0, set()
+    for file in files:
+        for thing in yaml.safe_load_all(file.read_text()):
+            if thing is None or thing["apiVersion"].startswith("kustomize.config.k8s.io/"):
+                continue
+            if thing["apiVersion"] in FOREIGN:
+                foreign.add(thing["kind"])
+                continue
+            count += 1
+            found += complaints(file.name, thing)
+    if found:
+        sys.exit("\n".join(found))
+    for kind in sorted(foreign):
+        print(f"skipped: {kind} is not Kubernetes' own, and there is no schema of it here")
+    return count
+
+
+def schemas_notice_a_mistake():
+    """A check that nothing can fail is none."""
+    good = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"internalTrafficPolicy": "Local"}}
+    assert not list(complaints("good", good))
+    assert list(complaints("bad", {**good, "spec": {"internalTrafikPolicy": "Local"}}))
+    assert list(complaints("bad", {**good, "spec": {"ports": [{"port": "http"}]}}))
+
+
+# ---- the injection: what the API server would do with a pod ----
+
+
+class Policy:
+    """The MutatingAdmissionPolicy, evaluated as far as pods are concerned."""
+
+    def __init__(self, policy):
+        self.spec = policy["spec"]
+        self.env = cel.NewEnv(variables={"object": cel.Type.DYN, "variables": cel.Type.DYN})
+
+    def evaluate(self, expression, pod, variables):
+        return self.env.compile(untyped(expression)).eval(data={"object": pod, "variables": variables}).plain_value()
+
+    def matches(self, pod):
+        wanted = self.spec["matchConstraints"]["objectSelector"]["matchLabels"].items()
+        labels = pod["metadata"].get("labels", {})
+        if any(labels.get(key) != value for key, value in wanted):
+            return False
+        return all(self.evaluate(one["expression"], pod, {}) for one in self.spec["matchConditions"])
+
+    def mutated(self, pod):
+        """The init containers that the pod then has."""
+        present = list(pod["spec"].get("initContainers", []))
+        if not self.matches(pod):
+            return present
+        variables = {}
+        for one in self.spec["variables"]:
+            variables[one["name"]] = self.evaluate(one["expression"], pod, variables)
+        (mutation,) = self.spec["mutations"]
+        for patch in self.evaluate(mutation["jsonPatch"]["expression"], pod, variables):
+            assert patch["op"] == "add", patch
+            if patch["path"] == "/spec/initContainers":
+                assert "initContainers" not in pod["spec"], "a list that is there would be lost"
+                present = patch["value"]
+            else:
+                assert patch["path"] == "/spec/initContainers/-", patch
+                present = present + [patch["value"]]
+        return present
+
+
+def untyped(expression):
+    """The expression with maps for Kubernetes' typed objects, which no CEL but the API server's knows."""
+    expression = re.sub(r"\b(Object(\.\w+)*|JSONPatch)\s*\{", "{", expression)
+    return re.sub(r"([{,]\s*)(\w+):(?=\s)", r"\1'\2':", expression)
+
+
+def pod(labels=True, annotations=None, owners=None, present=None):
+    metadata = {"labels": {"pod-startup-lock/inject": "true"} if labels else {}}
+    if annotations is not None:
+        metadata["annotations"] = annotations
+    if owners is not None:
+        metadata["ownerReferences"] = [{"kind": kind} for kind in owners]
+    spec = {"containers": [{"name": "application"}]}
+    if present is not None:
+        spec["initContainers"] = [{"name": name} for name in present]
+    return {"metadata": metadata, "spec": spec}
+
+
+NAME = "pod-startup-lock"
+# What it is, the pod, and the names of its init containers afterwards.
+CASES = [
+    ("no init container", pod(), [NAME]),
+    ("an empty list of them", pod(present=[]), [NAME]),
+    ("last", pod(present=["migrate", "fetch"]), ["migrate", "fetch", NAME]),
+    ("once", pod(present=["migrate", NAME]), ["migrate", NAME]),
+    ("once, and left where it is", pod(present=[NAME, "migrate"]), [NAME, "migrate"]),
+    ("once, under a name of its own", pod(present=["guard"], annotations={f"{NAME}/gate": "guard"}), ["guard"]),
+    ("a gate that is named and is not there", pod(present=["a"], annotations={f"{NAME}/gate": "guard"}), ["a", NAME]),
+    ("not asked for", pod(labels=False), []),
+    ("opted out", pod(annotations={f"{NAME}/inject": "false"}), []),
+    ("opted in twice", pod(annotations={f"{NAME}/inject": "true"}), [NAME]),
+    ("other annotations", pod(annotations={"a": "b"}), [NAME]),
+    ("of a DaemonSet", pod(owners=["DaemonSet"], present=["a"]), ["a"]),
+    ("of a ReplicaSet", pod(owners=["ReplicaSet"]), [NAME]),
+    ("of a Job", pod(owners=["Job"]), [NAME]),
+    ("a static pod's mirror", pod(annotations={"kubernetes.io/config.mirror": "1"}), []),
+]
+
+
+def env_of(policy, **annotations):
+    (gate,) = policy.mutated(pod(annotations={f"{NAME}/{key}": value for key, value in annotations.items()}))
+    return {one["name"]: one.get("value", one.get("valueFrom")) for one in gate["env"]}
+
+
+def check_injection(policy, example):
+    # The API server knows these types in mutations alone; elsewhere the policy would not compile, and do nothing.
+    for one in policy.spec["variables"] + policy.spec["matchConditions"]:
+        assert "Object" not in one["expression"] and "JSONPatch" not in one["expression"], one
+    for case, before, after in CASES:
+        names = [one["name"] for one in policy.mutated(before)]
+        assert names == after, f"{case}: {names}, not {after}"
+    bare = env_of(policy)
+    assert bare["PSL_LOCK_HOST"] == "lock.pod-startup-lock", bare
+    assert "PSL_LOCK_DURATION" not in bare and "PSL_READY" not in bare, bare
+    asked = env_of(policy, duration="45s", ready="http:8080/healthz")
+    assert asked["PSL_LOCK_DURATION"] == "45s" and asked["PSL_READY"] == "http:8080/healthz", asked
+
+    host = next(one for one in policy.spec["variables"] if one["name"] == "lockHost")
+    host["expression"], kept = "''", host["expression"]
+    assert env_of(policy)["PSL_LOCK_HOST"] == {"fieldRef": {"fieldPath": "status.hostIP"}}
+    host["expression"] = kept
+
+    # Where the example has the same thing, it is the same; and a pod with it passes the schemas.
+    (gate,) = policy.mutated(pod())
+    (written,) = example["spec"]["template"]["spec"]["initContainers"]
+    for field in ["name", "image", "imagePullPolicy", "resources", "terminationMessagePolicy"]:
+        assert gate[field] == written[field], f"{field}: {gate[field]}, the example has {written[field]}"
+    for field, value in written["securityContext"].items():
+        assert gate["securityContext"][field] == value, field
+    whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}}
+    whole["spec"] = {"containers": [{"name": "a", "image": "a"}], "initContainers": [gate]}
+    found = list(complaints("injected", whole))
+    assert not found, found
+
+
+def check_queries(objects):
+    """The number of expressions in the rules and the dashboard; ends the program at one that Prometheus would not take."""
+    (rules,) = (one for one in objects if one["kind"] == "PrometheusRule")
+    (dashboard,) = (one for one in objects if one["metadata"]["name"] == "pod-startup-lock-dashboard")
+    queries = [rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"]]
+    for panel in json.loads(dashboard["data"]["pod-startup-lock.json"])["panels"]:
+        # What Grafana puts in.
+        queries += [one["expr"].replace("$__rate_interval", "5m").replace("$node", ".*") for one in panel["targets"]]
+    for query in queries:
+        try:
+            promql_parser.parse(query)
+        except ValueError as error:
+            sys.exit(f"{query}: {error}")
+    return len(queries)
+
+
+def documents(file):
+    return [one for one in yaml.safe_load_all(file.read_text()) if one]
+
+
+def main():
+    files = [Path(name) for name in sys.argv[1:]]
+    schemas_notice_a_mistake()
+    count = validate(files)
+    oldest, newest = (".".join(map(str, version)) for version in (versions()[0], versions()[-1]))
+    print(f"{count} objects of {len(files)} files fit the schemas of Kubernetes {oldest} to {newest}")
+
+    by_name = {file.name: file for file in files}
+    (policy,) = (one for one in documents(by_name["injection.yaml"]) if one["kind"] == "MutatingAdmissionPolicy")
+    (example,) = documents(by_name["example.yaml"])
+    check_injection(Policy(policy), example)
+    queries = check_queries(documents(by_name["monitoring.yaml"]))
+    print(f"{queries} expressions of the alerts and the dashboard are Prometheus's")
+    print(f"the injection does what it should with {len(CASES)} kinds of pods")
+
+
+main()

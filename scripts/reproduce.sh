@@ -1,0 +1,49 @@
+#!/bin/sh
+# Builds once more, elsewhere and without a network, and compares with what dist/ has.
+#
+#   scripts/reproduce.sh [--arch ARCH] [PROGRAM...]     arguments as of scripts/build.sh
+#
+# Copies this checkout and the packed crates (scripts/vendor.sh) to another directory, builds there
+# with an empty Cargo home and another target directory, and where it may (root, unshare) in a
+# network namespace that has no way out. Needs what scripts/build.sh needs, and its output.
+# Exit codes: 0 the same bytes, 1 not the same or not built, 2 bad arguments.
+set -eu
+cd "$(dirname "$0")/.."
+
+arch=amd64 programs=''
+while [ $# -gt 0 ]; do
+    case $1 in
+    --help) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/reproduce.sh && exit 0 ;;
+    --arch=*) arch=${1#*=} ;;
+    --arch) arch=${2:-} && shift ;;
+    lock | init | health) programs="$programs $1" ;;
+    *) echo "reproduce.sh: no option or program '$1'; there are --arch ARCH, lock, init, health" >&2 && exit 2 ;;
+    esac
+    shift
+done
+case $arch in amd64 | arm64) ;; *) echo "reproduce.sh: no architecture '$arch'; there are amd64, arm64" >&2 && exit 2 ;; esac
+programs=${programs:-lock init health}
+
+elsewhere=$(mktemp -d)
+trap 'rm -rf "$elsewhere"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+scripts/vendor.sh
+mkdir "$elsewhere/another directory"
+git ls-files --cached --others --exclude-standard -z | tar --create --null --files-from=- --ignore-failed-read | tar --extract --directory "$elsewhere/another directory"
+tar --extract --gzip --file dist/crates.tar.gz --directory "$elsewhere/another directory"
+
+alone=
+if unshare --net true 2>/dev/null; then alone="unshare --net"; else echo "skipped: no network namespace can be made here, so --offline alone keeps the second build from the network"; fi
+# shellcheck disable=SC2086 # words of a command, names of programs
+CARGO_HOME="$elsewhere/cargo" CARGO_TARGET_DIR="$elsewhere/target" $alone \
+    "$elsewhere/another directory/scripts/build.sh" --offline --arch "$arch" $programs >/dev/null
+
+for program in $programs; do
+    if ! cmp "dist/$arch/$program" "$elsewhere/another directory/dist/$arch/$program"; then
+        echo "reproduce.sh: dist/$arch/$program is not what the same sources give elsewhere" >&2
+        exit 1
+    fi
+    echo "the same bytes: $(sha256sum "dist/$arch/$program")"
+done

@@ -1,0 +1,731 @@
+//! `scripts/deploy.sh` against commands that write down what they were asked, and, where it only reads, against the real
+//! kubectl with a replayed API server. It does not know a cluster.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests of real processes wait on a real clock, and a failed step is a failed test"
+)]
+
+mod shell;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use shell::{Checkout, Ended, PROGRAMS, answers, run};
+use testkit::api::Api;
+use testkit::skip;
+
+// ---- apply, delete, example ----
+
+#[test]
+fn apply_asks_first_then_applies_waits_and_asks_the_locks() {
+    let Some(stand) = Stand::with_kubectl(LOCKS_READY) else { return };
+    let ended = stand.deploy("apply --with-health --locks 2 --overlay network-policies").with(0);
+    let expected = [
+        "kubectl get --raw /readyz",
+        "kubectl kustomize DEPLOY/everything",
+        "kubectl get namespace pod-startup-lock",
+        "kubectl apply --dry-run=server -f MANIFESTS",
+        "kubectl apply -f MANIFESTS",
+        "kubectl --namespace pod-startup-lock rollout status daemonset/lock --timeout 180s",
+        "kubectl --namespace pod-startup-lock rollout status daemonset/health --timeout 180s",
+        "kubectl --namespace pod-startup-lock get pods",
+        "kubectl get --raw /api/v1/namespaces/pod-startup-lock/pods/lock-a:8888/proxy/state",
+        "kubectl get --raw /api/v1/namespaces/pod-startup-lock/pods/lock-b:8888/proxy/state",
+        "kubectl get --raw /api/v1/namespaces/pod-startup-lock/pods/lock-c:8888/proxy/state",
+    ];
+    assert_eq!(stand.asked(), expected, "three of the four nodes with a ready lock\n{}", ended.stderr);
+    assert!(ended.stderr.contains("node-a: the lock answers: {\"version\":1}"), "{}", ended.stderr);
+
+    let applied = stand.read("applied");
+    let rendered = stand.deploy("render --with-health --locks 2 --overlay network-policies").ok();
+    assert_eq!(applied, rendered, "what render prints is what is applied");
+
+    stand.forget();
+    stand.deploy("apply --with-health --locks 2 --overlay network-policies").with(0);
+    assert_eq!(stand.asked(), expected, "the same again");
+    assert_eq!(stand.read("applied"), applied);
+}
+
+#[test]
+fn another_kubectl_another_namespace_and_another_wait_reach_every_call() {
+    let Some(stand) = Stand::with_kubectl(LOCKS_READY) else { return };
+    stand.tool("k3s", "shift; exec kubectl \"$@\"");
+    let ended = run(stand.command().args(["apply", "--kubectl", "k3s kubectl", "--namespace=start", "--wait", "7"]));
+    let ended = ended.with(0);
+    let asked = stand.asked();
+    assert!(
+        asked.contains(&"k3s kubectl --namespace start rollout status daemonset/lock --timeout 7s".into()),
+        "{asked:?}"
+    );
+    assert!(asked.contains(&"k3s kubectl get namespace start".into()), "{asked:?}");
+    assert!(!asked.iter().any(|line| line.contains("pod-startup-lock")), "{asked:?} {ended:?}");
+}
+
+/// Each ends with one line and a 2, and nobody was asked anything.
+#[test]
+fn a_mistake_in_the_words_changes_nothing() {
+    let stand = Stand::new();
+    for tool in ["kubectl", "docker", "skopeo", "ssh"] {
+        stand.tool(tool, "exit 0");
+    }
+    let cases = [
+        ("", "no command ''"),
+        ("install", "no command 'install'"),
+        ("apply now", "'now' is not accepted here"),
+        ("apply --overlays service", "no option '--overlays'"),
+        ("apply --overlay", "--overlay needs a value"),
+        ("apply --namespace=", "--namespace needs a value"),
+        ("apply --overlay helm", "--overlay: 'helm' is not accepted; accepted: service,"),
+        ("apply --overlay host-port --overlay host-network", "host-port and host-network are two ways"),
+        ("apply --namespace Start", "--namespace: 'Start' is not accepted"),
+        ("apply --namespace a/b", "--namespace: 'a/b' is not accepted"),
+        ("apply --locks none", "--locks: 'none' is not accepted"),
+        ("apply --locks 0", "--locks: '0' is not accepted"),
+        ("apply --timeout -5", "--timeout: '-5' is not accepted"),
+        ("apply --wait 3m", "--wait: '3m' is not accepted"),
+        ("apply --tag a:b", "--tag: 'a:b' is not accepted"),
+        ("apply --registry https://registry.example", "--registry: 'https://registry.example' is not accepted"),
+        ("push --registry admin:secret@registry.example", "user and password are not accepted"),
+        ("push", "push needs --registry"),
+        ("push --registry registry.example --with kind", "--with: 'kind' is not accepted here"),
+        ("load --registry registry.example", "load keeps the archives' own names"),
+        ("load --with skopeo", "--with: 'skopeo' is not accepted here"),
+        ("load --nodes -oProxyCommand=x", "--nodes: '-oProxyCommand=x' is no name of a node"),
+        ("load --arch mips", "--arch: 'mips' is not accepted"),
+    ];
+    for (words, why) in cases {
+        let ended = stand.deploy(words).with(2);
+        assert!(ended.stderr.contains(why) && ended.stderr.lines().count() == 1, "{words}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("secret"), "{words}: {}", ended.stderr);
+        assert!(stand.asked().is_empty(), "{words}: {:?}", stand.asked());
+    }
+}
+
+#[test]
+fn what_the_cluster_says_ends_it_before_anything_is_changed() {
+    let cases = [
+        (
+            "no cluster",
+            "apply",
+            "*'--raw /readyz') echo 'connection refused' >&2; exit 1 ;;",
+            "no cluster answers: connection refused",
+        ),
+        (
+            "a refusal",
+            "apply",
+            "*--dry-run=server*) echo 'Warning: x' >&2; echo 'DaemonSet.apps \"lock\" is invalid' >&2; exit 1 ;;",
+            "the API server refuses this: DaemonSet.apps \"lock\" is invalid",
+        ),
+        ("no operator", "apply --overlay monitoring", "*'--raw /apis/'*) exit 1 ;;", "the cluster has no PodMonitor"),
+        (
+            "no policies",
+            "apply --overlay injection",
+            "api-versions) echo apps/v1 ;;",
+            "the cluster has no MutatingAdmissionPolicy",
+        ),
+        ("nowhere to put it", "example --into shop", "'get namespace shop') exit 1 ;;", "there is no namespace shop"),
+    ];
+    for (case, words, answer, why) in cases {
+        let Some(stand) = Stand::with_kubectl(answer) else { return };
+        let ended = stand.deploy(words).with(1);
+        assert!(ended.stderr.contains(why) && ended.stderr.lines().count() == 1, "{case}: {}", ended.stderr);
+        let changed = stand.asked().into_iter().filter(|line| line.contains("apply -f") || line.contains("delete"));
+        assert_eq!(changed.count(), 0, "{case}");
+    }
+}
+
+#[test]
+fn pods_that_do_not_come_up_are_explained() {
+    let answer = "*'rollout status'*) exit 1 ;; *'get pods'*) printf '%s\\n' \
+        'node-a lock-a true - -' \
+        'node-b lock-b false ImagePullBackOff Back-off pulling image' \
+        'node-c lock-c false CreateContainerConfigError configmap lock not found' \
+        'node-d lock-d false - -' '- lock-e false Unschedulable 0/5 nodes are available' ;;";
+    let Some(stand) = Stand::with_kubectl(answer) else { return };
+    let said = stand.deploy("apply").with(1).stderr;
+    for why in [
+        "node-b: the image localhost/psl-lock:0.1.0 is not there (ImagePullBackOff): scripts/deploy.sh load --nodes node-b",
+        "node-c: lock-c: CreateContainerConfigError: configmap lock not found",
+        "node-d: lock-d runs and is not ready: kubectl --namespace pod-startup-lock logs lock-d",
+        "-: lock-e: Unschedulable: 0/5 nodes are available",
+        "not every node has a ready lock after 180 s",
+    ] {
+        assert!(said.contains(why), "no {why:?} in\n{said}");
+    }
+    assert!(!said.contains("node-a"), "{said}");
+}
+
+#[test]
+fn a_lock_that_does_not_answer_is_named() {
+    for (case, answer, why) in [
+        (
+            "silent",
+            "*/proxy/state) echo 'no endpoints available' >&2; exit 1 ;;",
+            "does not answer: no endpoints available",
+        ),
+        ("another server", "*/proxy/state) echo '<html>' ;;", "is no lock: <html>"),
+    ] {
+        let Some(stand) = Stand::with_kubectl(&format!("{answer} {LOCKS_READY}")) else { return };
+        let ended = stand.deploy("apply").with(1);
+        assert!(ended.stderr.contains("node-a: ") && ended.stderr.contains(why), "{case}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_dry_run_only_renders() {
+    let Some(stand) = Stand::with_kubectl(LOCKS_READY) else { return };
+    let changes = "apply|delete|example --into shop|apply --overlay injection --overlay monitoring";
+    for words in changes.split('|') {
+        stand.forget();
+        let ended = stand.deploy(&format!("{words} --dry-run")).with(0);
+        assert!(!ended.stdout.is_empty(), "{words}");
+        for line in stand.asked() {
+            assert!(line.contains("kustomize") || line.contains("config current-context"), "{words}: {line}");
+        }
+    }
+}
+
+#[test]
+fn delete_takes_away_what_apply_has_brought() {
+    let Some(stand) = Stand::with_kubectl("*'--raw /apis/'*) exit 1 ;; api-versions) ;;") else { return };
+    stand.deploy("delete").with(0);
+    let asked = stand.asked();
+    assert_eq!(asked.last().unwrap(), "kubectl delete --ignore-not-found -f MANIFESTS");
+    let deleted = stand.read("applied");
+    assert!(deleted.contains("kind: ClusterRoleBinding") && deleted.contains("kind: Namespace"));
+    assert!(!deleted.contains("PodMonitor") && !deleted.contains("Admission"), "kinds that the cluster does not have");
+
+    let served = "api-versions) echo admissionregistration.k8s.io/v1 ;; \
+        *admissionregistration*) echo '{\"kind\":\"MutatingAdmissionPolicy\"}' ;; *monitoring*) echo '{\"kind\":\"PodMonitor\"}' ;;";
+    let Some(stand) = Stand::with_kubectl(served) else { return };
+    stand.deploy("delete").with(0);
+    let deleted = stand.read("applied");
+    assert!(
+        deleted.contains("PodMonitor") && deleted.contains("MutatingAdmissionPolicyBinding"),
+        "whatever was applied"
+    );
+}
+
+#[test]
+fn the_example_asks_the_lock_that_was_applied() {
+    let Some(stand) = Stand::with_kubectl("nothing) ;;") else { return };
+    stand.deploy("example --namespace start --into shop --registry registry.example --tag 7").with(0);
+    let applied = stand.read("applied");
+    assert!(
+        applied.contains("--host=lock.start\n") && applied.contains("image: registry.example/psl-init:7\n"),
+        "{applied}"
+    );
+    let asked = stand.asked();
+    assert!(asked.contains(&"kubectl --namespace shop apply -f MANIFESTS".into()), "{asked:?}");
+    assert!(
+        asked.contains(&"kubectl --namespace shop rollout status deployment/startup-example --timeout 180s".into())
+    );
+
+    stand.deploy("example --overlay host-port --never-pull").with(0);
+    let applied = stand.read("applied");
+    assert!(applied.contains("--host=$(HOST_IP)\n") && applied.contains("fieldPath: status.hostIP\n"), "{applied}");
+    assert!(!applied.contains("IfNotPresent"), "{applied}");
+}
+
+#[test]
+fn the_injection_is_written_as_the_cluster_serves_it() {
+    let served = "api-versions) printf '%s\\n' admissionregistration.k8s.io/v1 admissionregistration.k8s.io/v1beta1 ;; \
+        *v1beta1) echo '{\"kind\": \"MutatingAdmissionPolicy\"}' ;; \
+        *admissionregistration*) echo '{\"kind\": \"ValidatingAdmissionPolicy\"}' ;;";
+    let Some(stand) = Stand::with_kubectl(&format!("{served} {LOCKS_READY}")) else { return };
+    stand.deploy("apply --overlay injection --overlay host-network").with(0);
+    let applied = stand.read("applied");
+    assert_eq!(applied.matches("apiVersion: admissionregistration.k8s.io/v1beta1\n").count(), 2, "{applied}");
+    assert!(!applied.contains("'lock.pod-startup-lock'"), "the node's address, and no Service");
+}
+
+// ---- against the real kubectl ----
+
+/// The real kubectl, for which an API server only has to say which kinds it knows, reads every object of every overlay.
+#[test]
+fn the_real_kubectl_takes_what_is_rendered() {
+    let Some(stand) = Stand::with_kubectl("") else { return };
+    let api = Api::start(shell::root().join("health/tests/data/answers"));
+    api.open(true);
+    discovery(&api);
+    let everything = "render --with-health --overlay monitoring --overlay network-policies --overlay injection";
+    let file = stand.path("everything.yaml");
+    fs::write(&file, stand.deploy(everything).ok()).unwrap();
+    let mut kubectl = Command::new(real("kubectl").unwrap());
+    kubectl.args(["--server", &api.url(), "--cache-dir"]).arg(stand.path("cache"));
+    kubectl.args(["create", "--dry-run=client", "--validate=false", "--output=name", "--filename"]).arg(&file);
+    let names = run(&mut kubectl).ok();
+    let objects = fs::read_to_string(&file).unwrap().lines().filter(|line| line.starts_with("kind: ")).count();
+    assert_eq!(names.lines().count(), objects, "{names}");
+    for name in ["daemonset.apps/lock", "mutatingadmissionpolicy.admissionregistration.k8s.io/pod-startup-lock"] {
+        assert!(names.lines().any(|line| line == name), "{names}");
+    }
+}
+
+/// Says which kinds the API server knows.
+fn discovery(api: &Api) {
+    let groups = [
+        (
+            "v1",
+            "namespaces Namespace,resourcequotas ResourceQuota,configmaps ConfigMap,services Service,serviceaccounts ServiceAccount",
+        ),
+        ("apps/v1", "daemonsets DaemonSet,deployments Deployment"),
+        ("rbac.authorization.k8s.io/v1", "clusterroles ClusterRole,clusterrolebindings ClusterRoleBinding"),
+        ("networking.k8s.io/v1", "networkpolicies NetworkPolicy"),
+        (
+            "admissionregistration.k8s.io/v1",
+            "mutatingadmissionpolicies MutatingAdmissionPolicy,mutatingadmissionpolicybindings MutatingAdmissionPolicyBinding",
+        ),
+        ("monitoring.coreos.com/v1", "podmonitors PodMonitor,prometheusrules PrometheusRule"),
+    ];
+    let mut listed = Vec::new();
+    for (version, kinds) in groups {
+        let resources: Vec<Value> = kinds
+            .split(',')
+            .map(|kind| {
+                let (name, kind) = kind.split_once(' ').unwrap();
+                let namespaced = !(kind == "Namespace" || kind.starts_with("Cluster") || kind.starts_with("Mutating"));
+                let verbs = ["create", "get", "list"];
+                json!({"name": name, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": verbs})
+            })
+            .collect();
+        let list = json!({"kind": "APIResourceList", "groupVersion": version, "resources": resources});
+        match version.split_once('/') {
+            None => api.set("/api/v1", list),
+            Some((group, short)) => {
+                api.set(&format!("/apis/{version}"), list);
+                let one = json!({"groupVersion": version, "version": short});
+                listed.push(json!({"name": group, "versions": [one], "preferredVersion": one}));
+            }
+        }
+    }
+    api.set("/api", json!({"kind": "APIVersions", "versions": ["v1"]}));
+    api.set("/apis", json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}));
+}
+
+#[test]
+fn status_lists_nodes_without_lock_or_image() {
+    let Some(stand) = Stand::with_kubectl("") else { return };
+    let api = cluster();
+    let kubectl = format!(
+        "{} --server {} --cache-dir {}",
+        real("kubectl").unwrap().display(),
+        api.url(),
+        stand.path("cache").display()
+    );
+    let status = || run(stand.command().args(["status", "--kubectl", &kubectl]));
+    let bad = status().with(1);
+    let expected = "node-b: no image psl-init\nnode-c: a lock that is not ready (ImagePullBackOff), no image psl-lock, no image psl-init\nnode-d: no lock\n";
+    assert_eq!(bad.stdout, expected, "{}", bad.stderr);
+    assert!(
+        bad.stderr.contains("deploy.sh: node-c: the image localhost/psl-lock:0.1.0 is not there (ImagePullBackOff)")
+    );
+    assert!(bad.stderr.contains("3 of 5 nodes lack something"), "{}", bad.stderr);
+
+    let nodes = json!([node("node-a", &["lock", "init"]), full_node("node-e")]);
+    api.set("/api/v1/nodes", list("NodeList", nodes));
+    assert_eq!(status().ok(), "all 2 nodes have a ready lock, and the images as far as they tell\n");
+}
+
+/// Nodes of an API server, and the locks on them.
+fn cluster() -> Api {
+    let api = Api::start(shell::root().join("health/tests/data/answers"));
+    api.open(true);
+    let resource = |name: &str, kind: &str, namespaced: bool| json!({"name": name, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": ["get", "list"]});
+    let resources = json!([resource("nodes", "Node", false), resource("pods", "Pod", true)]);
+    api.set("/api", json!({"kind": "APIVersions", "versions": ["v1"]}));
+    api.set("/apis", json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []}));
+    api.set("/api/v1", json!({"kind": "APIResourceList", "groupVersion": "v1", "resources": resources}));
+    api.set("/readyz", json!({}));
+    let windows =
+        json!({"metadata": {"name": "w", "labels": {"kubernetes.io/os": "windows"}}, "status": {"images": []}});
+    let nodes = json!([
+        node("node-a", &["lock", "init"]),
+        node("node-b", &["lock"]),
+        node("node-c", &[]),
+        node("node-d", &["lock", "init", "health"]),
+        full_node("node-e"),
+        windows,
+    ]);
+    api.set("/api/v1/nodes", list("NodeList", nodes));
+    let waiting = json!({"ready": false, "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off"}}});
+    let running = json!({"ready": true, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}});
+    let pods = [("node-a", &running), ("node-b", &running), ("node-c", &waiting), ("node-e", &running)];
+    let pods = pods.map(|(node, container)| {
+        json!({
+            "metadata": {
+                "name": format!("lock-{node}"), "namespace": "pod-startup-lock",
+                "labels": {"app.kubernetes.io/name": "lock", "app.kubernetes.io/part-of": "pod-startup-lock"},
+            },
+            "spec": {"nodeName": node}, "status": {"containerStatuses": [container]},
+        })
+    });
+    api.set("/api/v1/pods", list("PodList", json!(pods)));
+    api
+}
+
+fn list(kind: &str, items: Value) -> Value {
+    json!({"kind": kind, "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items})
+}
+
+fn node(name: &str, programs: &[&str]) -> Value {
+    let images = programs.iter().map(|program| json!({"names": [format!("localhost/psl-{program}:0.1.0")]}));
+    let images: Vec<Value> = images.chain([json!({"names": ["registry.example/pause:3"]})]).collect();
+    json!({"metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"}}, "status": {"images": images}})
+}
+
+/// One that has more images than it tells of.
+fn full_node(name: &str) -> Value {
+    let mut node = node(name, &[]);
+    let images = (0..50).map(|number| json!({"names": [format!("registry.example/{number}:1")]}));
+    node["status"]["images"] = images.collect();
+    node
+}
+
+// ---- load and push ----
+
+#[test]
+fn load_brings_and_pins_the_archives_with_what_is_there() {
+    let cases: [(&str, &str, &[&str]); 5] = [
+        ("docker", "", &["docker load --input ARCHIVE"]),
+        (
+            "ctr",
+            "",
+            &[
+                "ctr --namespace k8s.io images import ARCHIVE",
+                "ctr --namespace k8s.io images label NAME io.cri-containerd.pinned=pinned",
+            ],
+        ),
+        (
+            "k3s",
+            "",
+            &[
+                "k3s ctr --namespace k8s.io images import ARCHIVE",
+                "k3s ctr --namespace k8s.io images label NAME io.cri-containerd.pinned=pinned",
+            ],
+        ),
+        (
+            "kind",
+            " --cluster dev",
+            &[
+                "kind load image-archive ARCHIVE --name dev",
+                "kind get nodes --name dev",
+                "docker exec dev-worker ctr --namespace k8s.io images label NAME io.cri-containerd.pinned=pinned",
+            ],
+        ),
+        ("minikube", " --cluster dev", &["minikube --profile dev image load ARCHIVE"]),
+    ];
+    let Some(stand) = Stand::with_archives() else { return };
+    for (tool, more, expected) in cases {
+        stand.forget();
+        for present in ["docker", tool] {
+            stand.tool(present, "case $* in 'get nodes'*) echo dev-worker ;; esac");
+        }
+        let words = if tool == "docker" {
+            "load --arch amd64".to_string()
+        } else {
+            format!("load --arch amd64 --with {tool}{more}")
+        };
+        let ended = stand.deploy(&words).with(0);
+        let expected: Vec<String> = PROGRAMS
+            .iter()
+            .flat_map(|program| {
+                expected.iter().map(move |line| {
+                    line.replace("ARCHIVE", &format!("dist/images/psl-{program}-amd64.tar"))
+                        .replace("NAME", &format!("localhost/psl-{program}:0.1.0"))
+                })
+            })
+            .collect();
+        assert_eq!(stand.asked(), expected, "{tool}");
+        let warned = ended.stderr.contains("cannot pin images");
+        assert_eq!(warned, ["docker", "minikube"].contains(&tool), "{tool}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn load_over_ssh_asks_each_node_before_it_gives_any_of_them_anything() {
+    let Some(stand) = Stand::with_archives() else { return };
+    let node = "case \"$*\" in \
+        *node-c*) exit 255 ;; \
+        *'node-a uname'*) printf 'x86_64\\nctr\\ndocker\\n' ;; \
+        *'node-b uname'*) printf 'aarch64\\ndocker\\n' ;; \
+        *) wc -c >>\"$RECORD.bytes\" ;; esac";
+    stand.tool("ssh", node);
+    let nodes = |nodes: &str| run(stand.command().args(["load", "--ssh", "ssh -l admin", "--sudo", "--nodes", nodes]));
+    let ended = nodes("node-a node-b node-c").with(1);
+    assert!(ended.stderr.contains("node-c does not answer over 'ssh -l admin'"), "{}", ended.stderr);
+    assert_eq!(stand.asked().iter().filter(|line| !line.contains("uname")).count(), 0);
+
+    stand.forget();
+    stand.tool("ssh", node);
+    nodes("node-a node-b").with(0);
+    let given: Vec<String> = stand.asked().into_iter().filter(|line| !line.contains("uname")).collect();
+    let mut expected = Vec::new();
+    for program in PROGRAMS {
+        expected.push(format!(
+            "ssh -l admin node-a sudo ctr --namespace k8s.io images import - && sudo ctr --namespace k8s.io images label localhost/psl-{program}:0.1.0 io.cri-containerd.pinned=pinned"
+        ));
+    }
+    expected.extend(["ssh -l admin node-b sudo docker load"; 3].map(str::to_string));
+    assert_eq!(given, expected);
+    let bytes = stand.read("record.bytes");
+    assert_eq!(bytes.lines().count(), 6, "each got an archive: {bytes}");
+    assert!(bytes.lines().all(|line| line.trim().parse::<u64>().unwrap() > 100_000), "{bytes}");
+}
+
+#[test]
+fn archives_that_are_missing_or_carry_another_tag_are_a_mistake() {
+    let stand = Stand::new();
+    stand.tool("docker", "exit 0");
+    let ended = stand.deploy("load --arch amd64").with(1);
+    assert!(ended.stderr.contains("psl-lock-amd64.tar is missing: scripts/build.sh --arch amd64"), "{}", ended.stderr);
+    let Some(stand) = Stand::with_archives() else { return };
+    stand.tool("docker", "exit 0");
+    let ended = stand.deploy("load --arch amd64 --tag 9").with(1);
+    assert!(ended.stderr.contains("holds another tag than 9: scripts/image.sh --tag 9"), "{}", ended.stderr);
+    assert!(stand.asked().is_empty());
+}
+
+#[test]
+fn push_takes_the_tool_that_is_there_and_never_a_password() {
+    let lines = |program: &str, tool: &str| {
+        let from = format!("dist/images/psl-{program}-amd64.tar");
+        let to = format!("registry.example:5000/tools/psl-{program}:0.1.0");
+        match tool {
+            "skopeo" => vec![format!("skopeo copy oci-archive:{from} docker://{to}")],
+            "crane" => vec![format!("crane push {from} {to}")],
+            _ => vec![
+                format!("{tool} load --input {from}"),
+                format!("{tool} tag localhost/psl-{program}:0.1.0 {to}"),
+                format!("{tool} push {to}"),
+            ],
+        }
+    };
+    let Some(stand) = Stand::with_archives() else { return };
+    for tool in ["skopeo", "crane", "podman", "docker"] {
+        stand.forget();
+        stand.tool(tool, "exit 0");
+        stand.deploy("push --registry registry.example:5000/tools --arch amd64").with(0);
+        let expected: Vec<String> = PROGRAMS.iter().flat_map(|program| lines(program, tool)).collect();
+        assert_eq!(stand.asked(), expected, "{tool}");
+
+        stand.tool(tool, "echo unauthorized >&2; exit 1");
+        let ended = stand.deploy("push --registry registry.example --arch amd64").with(1);
+        assert!(ended.stderr.contains("is it logged in there"), "{}", ended.stderr);
+    }
+    stand.forget();
+    let ended = stand.deploy("push --registry registry.example --arch amd64").with(1);
+    assert!(ended.stderr.contains("none of these is installed: skopeo crane podman docker"), "{}", ended.stderr);
+}
+
+#[test]
+fn both_architectures_go_under_one_name_where_the_index_was_made() {
+    let Some(stand) = Stand::with_archives() else { return };
+    run(stand.checkout.command("scripts/image.sh").arg("--index")).ok();
+    stand.tool("skopeo", "exit 0");
+    stand.deploy("push --registry registry.example").with(0);
+    assert_eq!(
+        stand.asked()[0],
+        "skopeo copy --all oci-archive:dist/images/psl-lock.tar docker://registry.example/psl-lock:0.1.0"
+    );
+}
+
+#[test]
+fn help_lists_every_option() {
+    let checkout = Checkout::new();
+    let help = run(checkout.command("scripts/deploy.sh").arg("--help")).ok();
+    let script = fs::read_to_string(checkout.join("scripts/deploy.sh")).unwrap();
+    let cases = script.lines().map(str::trim).filter(|line| line.starts_with("--") && line.contains(')'));
+    let options: Vec<&str> =
+        cases.map(|line| line.split(')').next().unwrap()).filter(|one| !one.contains('*')).collect();
+    assert!(options.len() > 15, "{options:?}");
+    for option in options.iter().filter(|option| **option != "--help") {
+        assert!(
+            help.contains(&format!("  {option}")) || help.contains(&format!("\n{option}")),
+            "no {option} in\n{help}"
+        );
+    }
+}
+
+/// The unit for nodes without a network, run as systemd would: one shell after the other, with `$$` for `$`.
+#[test]
+fn a_node_imports_and_pins_its_archives_at_boot() {
+    let stand = Stand::new();
+    let archives = stand.path("archives");
+    fs::create_dir(&archives).unwrap();
+    for name in ["psl-init-amd64.tar", "psl-lock-amd64.tar", "other.tar"] {
+        fs::write(archives.join(name), "").unwrap();
+    }
+    let list = "case $* in *list*) printf '%s\\n' registry.example/pause:3 localhost/psl-lock:0.1.0 ;; esac";
+    stand.tool("ctr", list);
+    let unit = fs::read_to_string(shell::root().join("deploy/air-gapped/pod-startup-lock-images.service")).unwrap();
+    let commands: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix("ExecStart=/bin/sh -ec '")).collect();
+    assert_eq!(commands.len(), 2);
+    for command in commands {
+        let script = command.strip_suffix('\'').unwrap().replace("$$", "$");
+        assert!(!script.contains('\''), "one quoted word: {script}");
+        let script = script.replace("/var/lib/pod-startup-lock", archives.to_str().unwrap());
+        run(stand.within(&mut Command::new("/bin/sh")).args(["-ec", &script])).ok();
+    }
+    let archive = |name: &str| format!("ctr --namespace k8s.io images import {}", archives.join(name).display());
+    let expected = [
+        archive("psl-init-amd64.tar"),
+        archive("psl-lock-amd64.tar"),
+        "ctr --namespace k8s.io images list --quiet".to_string(),
+        "ctr --namespace k8s.io images label localhost/psl-lock:0.1.0 io.cri-containerd.pinned=pinned".to_string(),
+    ];
+    assert_eq!(stand.asked(), expected);
+}
+
+// ---- commands that write down what they were asked ----
+
+/// Four nodes with a lock that is ready, and one without.
+const LOCKS_READY: &str = "*'get pods'*) for node in a b c d; do echo \"node-$node lock-$node true - -\"; done; \
+    echo 'node-x lock-x false - -' ;; */proxy/state) echo '{\"version\":1}' ;;";
+
+/// What the script needs beside the commands that are stood in for.
+const TOOLS: &[&str] = &[
+    "sh",
+    "sed",
+    "grep",
+    "cat",
+    "cp",
+    "mv",
+    "rm",
+    "mkdir",
+    "mktemp",
+    "head",
+    "tail",
+    "awk",
+    "tar",
+    "uname",
+    "sort",
+    "wc",
+    "dirname",
+    "env",
+    "date",
+    "sha256sum",
+    "gzip",
+    "chmod",
+    "touch",
+    "basename",
+];
+
+/// A checkout whose scripts see these commands and no others.
+struct Stand {
+    checkout: Checkout,
+}
+
+impl Stand {
+    fn new() -> Stand {
+        Stand::of(Checkout::new())
+    }
+
+    fn of(checkout: Checkout) -> Stand {
+        let stand = Stand { checkout };
+        fs::create_dir(stand.path("bin")).unwrap();
+        fs::create_dir(stand.path("tools")).unwrap();
+        for tool in TOOLS {
+            symlink(real(tool).expect(tool), stand.path("tools").join(tool)).unwrap();
+        }
+        stand
+    }
+
+    /// With a kubectl that renders as the real one does, writes down everything, keeps what is applied, and answers with
+    /// these cases of `case`.
+    fn with_kubectl(cases: &str) -> Option<Stand> {
+        let Some(kubectl) = real("kubectl") else {
+            skip("there is no kubectl to render the manifests");
+            return None;
+        };
+        let stand = Stand::new();
+        let body = format!(
+            "case \"$*\" in kustomize*) exec '{}' \"$@\" ;; {cases} esac\n\
+             for last; do :; done; case \"$*\" in *' -f '* | *'-f '*) cp \"$last\" \"$(dirname \"$RECORD\")/applied\" ;; esac",
+            kubectl.display()
+        );
+        stand.tool("kubectl", &body);
+        Some(stand)
+    }
+
+    /// With archives of both architectures; the programs for arm64 are those for amd64, which nobody runs.
+    fn with_archives() -> Option<Stand> {
+        let stand = Stand::of(Checkout::with_programs()?);
+        run(stand.checkout.command("cp").args(["-R", "dist/amd64", "dist/arm64"])).ok();
+        run(&mut stand.checkout.command("scripts/image.sh")).ok();
+        Some(stand)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.checkout.join(name)
+    }
+
+    /// A command of this name that writes down how it was called and then does this.
+    fn tool(&self, name: &str, body: &str) {
+        let file = self.path("bin").join(name);
+        fs::write(&file, format!("#!/bin/sh\nprintf '%s\\n' \"${{0##*/}} $*\" >>\"$RECORD\"\n{body}\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn command(&self) -> Command {
+        let mut command = self.checkout.command("scripts/deploy.sh");
+        self.within(&mut command);
+        command
+    }
+
+    /// The command with this environment and no other.
+    fn within<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let path = format!("{}:{}", self.path("bin").display(), self.path("tools").display());
+        command.env_clear().env("PATH", path).env("RECORD", self.path("record")).env("HOME", self.checkout.path())
+    }
+
+    fn deploy(&self, words: &str) -> Ended {
+        run(self.command().args(words.split_whitespace()))
+    }
+
+    /// The calls in order, with a word each for the names that differ from run to run.
+    fn asked(&self) -> Vec<String> {
+        let record = fs::read_to_string(self.path("record")).unwrap_or_default();
+        record
+            .lines()
+            .map(|line| {
+                let words = line.split(' ').map(|word| match word {
+                    _ if word.contains("/deploy/") => format!("DEPLOY/{}", word.rsplit('/').next().unwrap()),
+                    _ if word.starts_with('/') && word.ends_with(".yaml") => "MANIFESTS".to_string(),
+                    _ => word.to_string(),
+                });
+                let line = words.collect::<Vec<_>>().join(" ");
+                // The selector and the template are kubectl's own test's.
+                line.split(" --selector").next().unwrap().to_string()
+            })
+            .collect()
+    }
+
+    /// Forgets what was asked, and every command that was stood in for but kubectl.
+    fn forget(&self) {
+        // There is none where nothing was asked.
+        let _ = fs::remove_file(self.path("record"));
+        for command in fs::read_dir(self.path("bin")).unwrap().map(|entry| entry.unwrap().path()) {
+            if !command.ends_with("kubectl") {
+                fs::remove_file(command).unwrap();
+            }
+        }
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+}
+
+/// Where the real command of this name is.
+fn real(name: &str) -> Option<PathBuf> {
+    let found = run(Command::new("sh").args(["-c", &format!("command -v {name}")]));
+    (found.code == Some(0) && (name != "kubectl" || answers("kubectl", &["version", "--client"])))
+        .then(|| PathBuf::from(found.stdout.trim()))
+}

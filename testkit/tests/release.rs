@@ -1,0 +1,204 @@
+//! `scripts/release.sh` and `scripts/sbom.sh`: what a release needs before it is made, what is in it, and what the
+//! programs are said to be made of. The long steps (tests, builds, crates) are stood in for.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests of real processes wait on a real clock, and a failed step is a failed test"
+)]
+
+mod shell;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use serde_json::Value;
+use shell::{Checkout, Ended, PROGRAMS, run};
+use testkit::skip;
+
+#[test]
+fn a_release_holds_everything_with_checksums_and_twice_the_same() {
+    let Some(release) = Release::new() else { return };
+    release.make("0.1.0").with(0);
+    let listing = || run(release.checkout.command("sh").args(["-c", "cd dist/0.1.0 && sha256sum *"])).ok();
+    let first = listing();
+    let names: BTreeSet<&str> = first.lines().map(|line| line.split("  ").nth(1).unwrap()).collect();
+    let mut expected: BTreeSet<String> = ["SHA256SUMS", "crates.tar.gz", "source.tar.gz"].map(str::to_string).into();
+    for program in PROGRAMS {
+        expected.insert(format!("psl-{program}.tar"));
+        for arch in ["amd64", "arm64"] {
+            let endings = ["", ".tar", ".cdx.json"];
+            expected.extend(endings.map(|ending| format!("psl-{program}-{arch}{ending}")));
+        }
+    }
+    assert_eq!(names, expected.iter().map(String::as_str).collect());
+    run(release.checkout.command("sh").args(["-c", "cd dist/0.1.0 && sha256sum --check --strict SHA256SUMS"])).ok();
+    let sums = fs::read_to_string(release.checkout.join("dist/0.1.0/SHA256SUMS")).unwrap();
+    assert_eq!(sums.lines().count(), expected.len() - 1, "each file but itself: {sums}");
+    let steps = fs::read_to_string(release.checkout.join("dist/steps")).unwrap();
+    assert_eq!(steps, "test.sh\nbuild.sh --arch amd64\nbuild.sh --arch arm64\nvendor.sh\n");
+
+    release.make("0.1.0").with(0);
+    assert_eq!(listing(), first);
+}
+
+#[test]
+fn nothing_is_made_of_what_is_not_ready() {
+    let Some(release) = Release::new() else { return };
+    let cases = [
+        ("", "accepted is one argument"),
+        ("1", "'1' is no version"),
+        ("1.2.3.4", "'1.2.3.4' is no version"),
+        ("v0.1.0", "'v0.1.0' is no version"),
+        ("0.2.0", "Cargo.toml has another version"),
+    ];
+    for (version, why) in cases {
+        release.refuses(version, why);
+    }
+    let file = |name: &str| release.checkout.join(name);
+    let edit = |name: &str, old: &str, new: &str| {
+        let text = fs::read_to_string(file(name)).unwrap();
+        assert!(text.contains(old), "{name} has no {old}");
+        fs::write(file(name), text.replace(old, new)).unwrap();
+    };
+    edit("CHANGELOG.md", "## [0.1.0] - ", "## [0.1.1] - ");
+    release.refuses("0.1.0", "there is something uncommitted");
+    release.commit();
+    release.refuses("0.1.0", "CHANGELOG.md has no '## [0.1.0] - DATE'");
+    edit("CHANGELOG.md", "## [0.1.1] - ", "## [0.1.0] - ");
+    edit("deploy/images/kustomization.yaml", "newTag: 0.1.0", "newTag: 0.0.9");
+    release.commit();
+    release.refuses("0.1.0", "deploy/images/kustomization.yaml has another tag");
+    edit("deploy/images/kustomization.yaml", "newTag: 0.0.9", "newTag: 0.1.0");
+    release.commit();
+    release.make("0.1.0").with(0);
+}
+
+/// A repository of its own at version 0.1.0 with built programs, whose long steps only say that they were taken.
+struct Release {
+    checkout: Checkout,
+}
+
+impl Release {
+    fn new() -> Option<Release> {
+        let checkout = Checkout::with_programs()?;
+        run(checkout.command("cp").args(["-R", "dist/amd64", "dist/arm64"])).ok();
+        let step = |name: &str, body: &str| {
+            let file = checkout.join(&format!("scripts/{name}"));
+            fs::write(&file, format!("#!/bin/sh\necho \"{name}${{1:+ }}$*\" >>dist/steps\n{body}\n")).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        step("test.sh", "");
+        step("build.sh", "");
+        step("vendor.sh", "echo crates >dist/crates.tar.gz");
+        let sbom = "#!/bin/sh\necho \"$@\"\n";
+        fs::write(checkout.join("scripts/sbom.sh"), sbom).unwrap();
+        // The test must not change with the version of the workspace.
+        for (name, from) in
+            [("Cargo.toml", "version = \"0.1.0\""), ("deploy/images/kustomization.yaml", "newTag: 0.1.0")]
+        {
+            let version = env!("CARGO_PKG_VERSION");
+            let text = fs::read_to_string(checkout.join(name)).unwrap();
+            fs::write(checkout.join(name), text.replace(&from.replace("0.1.0", version), from)).unwrap();
+        }
+        fs::write(checkout.join("CHANGELOG.md"), "## [0.1.0] - 2026-01-01\n").unwrap();
+        fs::write(checkout.join(".gitignore"), "/dist/\n").unwrap();
+        let release = Release { checkout };
+        if run(release.checkout.command("git").args(["init", "--quiet"])).code != Some(0) {
+            skip("there is no git to release from");
+            return None;
+        }
+        release.commit();
+        Some(release)
+    }
+
+    fn commit(&self) {
+        let script =
+            "git add --all && git -c user.name=test -c user.email=test@localhost commit --quiet --message test";
+        run(self.checkout.command("sh").args(["-c", script])).ok();
+    }
+
+    fn make(&self, version: &str) -> Ended {
+        let mut command = self.checkout.command("scripts/release.sh");
+        run(command.args((!version.is_empty()).then_some(version)))
+    }
+
+    fn refuses(&self, version: &str, why: &str) {
+        let ended = self.make(version);
+        assert_ne!(ended.code, Some(0), "{version}: {ended:?}");
+        assert!(ended.stderr.contains(why) && ended.stderr.lines().count() == 1, "{version}: {}", ended.stderr);
+        assert!(!self.checkout.join("dist/steps").exists(), "{version}: a step was taken");
+    }
+}
+
+// ---- what the programs are made of ----
+
+#[test]
+fn the_list_of_components_is_cargos() {
+    for program in PROGRAMS {
+        let Some(sbom) = sbom(program) else { return };
+        assert_eq!(sbom["bomFormat"], "CycloneDX");
+        let file = fs::canonicalize(shell::root().join(format!("dist/amd64/{program}"))).unwrap();
+        let sum = run(Command::new("sha256sum").arg(file)).ok();
+        assert_eq!(sbom["metadata"]["component"]["hashes"][0]["content"], sum[..64]);
+
+        let mut tree = Command::new(env!("CARGO"));
+        tree.current_dir(shell::root()).args(["tree", "--locked", "--package", program, "--prefix", "none"]);
+        tree.args(["--edges", "normal,build", "--target", "x86_64-unknown-linux-musl", "--format", "{p}"]);
+        let tree = run(&mut tree).ok();
+        let expected: BTreeSet<String> = tree
+            .lines()
+            .map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ").replace(" v", " "))
+            .filter(|line| !line.starts_with(&format!("{program} ")))
+            .collect();
+        let components = sbom["components"].as_array().unwrap();
+        let name = |one: &Value| format!("{} {}", one["name"].as_str().unwrap(), one["version"].as_str().unwrap());
+        let found: BTreeSet<String> = components.iter().map(name).collect();
+        let toolchain: Vec<&String> = found.difference(&expected).collect();
+        assert!(
+            expected.is_subset(&found) && toolchain.len() == 2,
+            "{program}: {toolchain:?}\n{expected:?}\n{found:?}"
+        );
+
+        for one in components.iter().filter(|one| !one["purl"].is_null()) {
+            assert_eq!(one["hashes"][0]["content"].as_str().unwrap().len(), 64, "{one}");
+            assert!(!one["licenses"][0]["expression"].as_str().unwrap().is_empty(), "{one}");
+        }
+        let known: Vec<&Value> = components.iter().map(|one| &one["bom-ref"]).collect();
+        for edge in sbom["dependencies"].as_array().unwrap() {
+            for to in edge["dependsOn"].as_array().unwrap() {
+                assert!(known.contains(&to), "{to} is needed and not listed");
+            }
+        }
+    }
+}
+
+/// Cargo unifies features over one build; the list has to be that of each program's own.
+#[test]
+fn init_carries_no_tls_and_no_program_its_tests() {
+    let Some(init) = sbom("init") else { return };
+    let Some(lock) = sbom("lock") else { return };
+    let scope = |sbom: &Value, name: &str| {
+        let one = sbom["components"].as_array().unwrap().iter().find(|one| one["name"] == name)?.clone();
+        Some(one["scope"].as_str()?.to_string())
+    };
+    assert_eq!(scope(&init, "rustls"), None);
+    assert_eq!(scope(&lock, "rustls").as_deref(), Some("required"));
+    assert_eq!(scope(&lock, "cc").as_deref(), Some("excluded"), "it compiles ring, and is not in the program");
+    for name in ["proptest", "testkit", "rcgen"] {
+        assert_eq!((scope(&init, name), scope(&lock, name)), (None, None), "{name}");
+    }
+}
+
+/// Of the program that scripts/build.sh has left in this checkout.
+fn sbom(program: &str) -> Option<Value> {
+    if !shell::root().join(format!("dist/amd64/{program}.built")).exists() {
+        skip("scripts/build.sh has not been run here, so that there is no program to list the components of");
+        return None;
+    }
+    let mut command = Command::new(shell::root().join("scripts/sbom.sh"));
+    Some(serde_json::from_str(&run(command.args([program, "amd64"])).ok()).unwrap())
+}
