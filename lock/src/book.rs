@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::mem;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use psl::ready::Ready;
@@ -23,14 +24,12 @@ use crate::queue::{Place, Queue, SEATS, Seat, Standing};
 /// The longest that an answer is held back.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(30);
 
-/// Nobody is told to stay away for longer: a lease may end early.
+/// Nobody is told to stay away for longer, and only a third of it where a lease may be given up while
+/// a slot would be kept for him. Those who would be told so are spread over the last half of it.
 const LONGEST_RETRY: u64 = 30;
 
 /// As soon as whole seconds can say.
 const AT_ONCE: Duration = Duration::from_secs(1);
-
-/// Those who would be told so are spread over the last so many seconds before.
-const SPREAD: u64 = 16;
 
 /// So many are told the same second of the next round of checks.
 const AT_A_ROUND: u64 = 16;
@@ -116,6 +115,8 @@ pub struct Before {
     asked: Instant,
     /// When its address had last been served.
     served: Option<Instant>,
+    /// Slots that had been kept for its place in vain.
+    misses: u8,
 }
 
 /// A request that has not got a slot.
@@ -127,6 +128,8 @@ pub struct Refusal {
     pub position: Option<usize>,
     /// When a slot is likely to be free.
     pub free_in: Duration,
+    /// One is free, and kept for who comes before.
+    pub is_kept: bool,
 }
 
 /// What a holder has given up.
@@ -248,7 +251,7 @@ impl Book {
                 self.decide(request, Some(at), Some(seat), until, closed_for, now)
             }
             // The holder has asked anew, has given up, or was crowded out.
-            None => Told::Refused(Refusal { retry_after: AT_ONCE, position: None, free_in: AT_ONCE }),
+            None => Told::Refused(Refusal { retry_after: AT_ONCE, position: None, free_in: AT_ONCE, is_kept: false }),
         };
         self.call(closed_for, now);
         told
@@ -279,6 +282,7 @@ impl Book {
         self.rank(lease.address);
         if let (Some(holder), Some(ticket)) = (lease.holder, before.ticket) {
             let mut place = Place::new(ticket, holder, lease.address, before.asked, now);
+            place.misses = before.misses;
             place.gone(now);
             self.join(place, now);
         }
@@ -418,7 +422,7 @@ impl Book {
 
     /// What a request without a name is told while the checks let nobody in.
     pub fn closed(&self, closed_for: Duration) -> Refusal {
-        Refusal { retry_after: seconds(whole_seconds(closed_for)), position: None, free_in: closed_for }
+        Refusal { retry_after: seconds(whole_seconds(closed_for)), position: None, free_in: closed_for, is_kept: false }
     }
 
     /// The slots.
@@ -447,6 +451,7 @@ impl Book {
             return;
         }
         lease.id = Id(self.number());
+        lease.watch = lease.watch.filter(|_| !is_link_local(lease.address));
         let known = self.known(lease.address, now);
         known.standing.leases += 1;
         known.standing.served = known.standing.served.max(Some(lease.since));
@@ -455,7 +460,7 @@ impl Book {
     }
 
     /// Takes over a place from before a restart, behind those that were taken over before it.
-    pub fn restore_place(&mut self, holder: Box<str>, address: IpAddr, since: Instant, now: Instant) {
+    pub fn restore_place(&mut self, holder: Arc<str>, address: IpAddr, since: Instant, now: Instant) {
         if self.knows(&holder) {
             return;
         }
@@ -478,7 +483,7 @@ impl Book {
         let mut is_first_move = false;
         if let Some(lease) = self.leases.get_mut(id) {
             lease.was_told_again = true;
-            is_first_move = has_moved && !lease.has_moved;
+            is_first_move = has_moved && !lease.has_moved && !lease.is_quiet;
             lease.has_moved |= has_moved;
         }
         if has_moved {
@@ -515,6 +520,7 @@ impl Book {
             place.address = request.address;
             place.told(Duration::ZERO, now);
             self.join(place, now);
+            self.version += 1;
         } else {
             let place = Place::new(self.number(), holder.into(), request.address, now, now);
             self.join(place, now);
@@ -532,7 +538,7 @@ impl Book {
         closed_for: Option<Duration>,
         now: Instant,
     ) -> Told {
-        if closed_for.is_none() && self.queue.live_before(at, now) < self.free() {
+        if closed_for.is_none() && self.free() > 0 && self.queue.live_before(at, now) < self.free() {
             return self.grant(request, at, now);
         }
         if let (Some(at), Some(until), None) = (at, until, closed_for)
@@ -552,19 +558,25 @@ impl Book {
     fn grant(&mut self, request: &Request, at: Option<usize>, now: Instant) -> Told {
         let id = Id(self.number());
         self.strangers = 0;
+        self.queue.pass_by(at, now);
         let place = at.map(|at| self.queue.leave(at));
         if let Some(place) = &place {
             self.left(place, now);
         }
         let known = self.known(request.address, now);
         let asked = place.as_ref().map_or(now, |place| place.since);
-        let before = Before { ticket: place.as_ref().map(|place| place.ticket), asked, served: known.standing.served };
+        let before = Before {
+            ticket: place.as_ref().map(|place| place.ticket),
+            asked,
+            served: known.standing.served,
+            misses: place.as_ref().map_or(0, |place| place.misses),
+        };
         known.standing.leases += 1;
         known.standing.served = Some(now);
         self.rank(request.address);
         self.leases.begin(Lease {
             id,
-            holder: request.holder.map(Box::from),
+            holder: place.map(|place| place.holder).or_else(|| request.holder.map(Arc::from)),
             address: request.address,
             since: now,
             deadline: after(now, request.duration),
@@ -601,10 +613,11 @@ impl Book {
         let number = at.map_or(self.strangers, |at| self.queue.places()[at].ticket);
         if let Some(next_round) = closed_for {
             let retry_after = whole_seconds(next_round).saturating_add(before as u64 / AT_A_ROUND);
-            return Refusal { retry_after: seconds(retry_after), position, free_in: next_round };
+            return Refusal { retry_after: seconds(retry_after), position, free_in: next_round, is_kept: false };
         }
         let free_in = self.free_in(before, self.typical.unwrap_or(self.default), false, now);
         let may_end_early = can_be_held || self.leases.iter().any(Lease::is_watched);
+        let may_be_given_up = may_end_early || self.leases.iter().any(|lease| lease.holder.is_some());
         let retry_after = if can_be_held && before < SEATS {
             1
         } else if may_end_early {
@@ -617,11 +630,13 @@ impl Book {
         };
         // Strangers are all told of the same slot; only one of them will get it.
         let spread = if at.is_none() { number % (retry_after / 2 + 2) } else { 0 };
-        let retry_after = match retry_after + spread {
-            late if late > LONGEST_RETRY => LONGEST_RETRY - number % SPREAD,
+        // Who is held comes to sit long before; of the others each may be the one for whom a slot is kept.
+        let longest = if may_be_given_up && !can_be_held { LONGEST_RETRY / 3 } else { LONGEST_RETRY };
+        let retry_after = match retry_after.saturating_add(spread) {
+            late if late > longest => longest - number % (longest / 2 + 1),
             soon => soon,
         };
-        Refusal { retry_after: seconds(retry_after), position, free_in }
+        Refusal { retry_after: seconds(retry_after), position, free_in, is_kept: self.free() > 0 }
     }
 
     /// When there is likely to be a slot for one with so many before him; `all_early` where not only
@@ -744,12 +759,15 @@ fn is_due(lease: &Lease, has_room_for_slow: bool, now: Instant) -> bool {
 
 /// A node's own link is no address of a pod, and behind it is what no pod may reach through us:
 /// a cloud's metadata, for one.
-fn watch(ready: Option<&Ready>, address: IpAddr) -> Option<Box<Watch>> {
-    let is_link_local = match address {
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    let ready = ready.filter(|_| !is_link_local)?.clone();
+    }
+}
+
+fn watch(ready: Option<&Ready>, address: IpAddr) -> Option<Box<Watch>> {
+    let ready = ready.filter(|_| !is_link_local(address))?.clone();
     Some(Box::new(Watch { ready, look: Look::First, was_closed: false, is_slow: false }))
 }
 

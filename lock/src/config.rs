@@ -13,6 +13,8 @@ use psl::logging::{self, LOG, LOG_FORMAT};
 use psl::tls::{self, Trust};
 use psl::url::{HTTP, HTTPS, TCP, Url};
 
+use crate::lease::SHORTEST_PAUSE;
+
 /// The most leases that may be held at the same time.
 pub const MOST_SLOTS: usize = 4096;
 
@@ -145,7 +147,7 @@ const READY_PERIOD: Setting = setting!(
     "DURATION",
     Value,
     "500ms",
-    "the longest pause between two looks at a lease's `ready` port; the first ones come sooner"
+    "the longest pause between two looks at a lease's `ready` port, at least 20ms; the first ones come sooner"
 );
 /// Not a setting of ours, but every TLS client's; read where `--ca-file` is not given.
 const SSL_CERT_FILE: Setting =
@@ -272,7 +274,7 @@ impl Config {
             rules: rules(&mut given),
             checks: checks(&mut given),
             state_file: given.value(&STATE_FILE, |text| Ok::<_, fmt::Error>(PathBuf::from(text))),
-            ready_period: given.value(&READY_PERIOD, parse_nonzero).unwrap_or(Duration::from_millis(500)),
+            ready_period: given.value(&READY_PERIOD, parse_ready_period).unwrap_or(Duration::from_millis(500)),
             logging: logging::Settings::take(&mut given),
         };
         given.finish().map(|()| config)
@@ -349,6 +351,11 @@ fn trusted(given: &mut Given, ca_file: Option<PathBuf>, bundle: Option<PathBuf>)
             None
         }
     }
+}
+
+fn parse_ready_period(text: &str) -> Result<Duration, &'static str> {
+    let period = parse_nonzero(text)?;
+    if period < SHORTEST_PAUSE { Err("a duration of at least 20ms") } else { Ok(period) }
 }
 
 /// A node's name is a DNS subdomain (Kubernetes, "Object Names and IDs").

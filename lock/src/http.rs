@@ -91,6 +91,7 @@ impl Service {
             // Nobody reads this.
             return Answer::error(423, "gone", "the client has gone", request.json).into();
         };
+        drop(hold);
         let seen = match &outcome {
             Outcome::Granted { id, .. } | Outcome::Again { id, .. } => self.prober.first_look(*id),
             _ => None,
@@ -184,7 +185,11 @@ pub fn answer(outcome: &Outcome, json: bool) -> Answer {
             granted(&reason, Some(*remaining), json)
         }
         Outcome::Free => granted("a slot is free; a duration of 0 takes none", None, json),
-        Outcome::Busy { refusal, .. } => refused("all slots are taken", refusal, json),
+        Outcome::Busy { refusal, .. } => {
+            let reason =
+                if refusal.is_kept { "a free slot is kept for who comes before" } else { "all slots are taken" };
+            refused(reason, refusal, json)
+        }
         Outcome::GateClosed { reasons, refusal, .. } => {
             refused(&format!("waiting for {}", reasons.join("\nwaiting for ")), refusal, json)
         }
@@ -232,7 +237,7 @@ fn granted(reason: &str, expires_in: Option<Duration>, json: bool) -> Answer {
 }
 
 fn refused(reason: &str, refusal: &Refusal, json: bool) -> Answer {
-    let Refusal { retry_after, position, free_in } = refusal;
+    let Refusal { retry_after, position, free_in, .. } = refusal;
     let seconds = retry_after.as_secs();
     let answer = if json {
         let retry_after_seconds = Some(seconds);
@@ -258,7 +263,7 @@ fn refused(reason: &str, refusal: &Refusal, json: bool) -> Answer {
 
 /// Nobody plans by fractions of a second.
 fn up(duration: Duration) -> Duration {
-    Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
+    Duration::from_secs(duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0)))
 }
 
 fn log(outcome: &Outcome, ask: &Ask, seen: Option<Seen>) {

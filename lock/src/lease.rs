@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use psl::ready::Ready;
@@ -20,7 +21,7 @@ const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const LOOKS: u32 = 10;
 
 /// The shortest pause between two looks at one port.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+pub const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Names a lease for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +33,7 @@ pub struct Lease {
     /// Unlike any other's.
     pub id: Id,
     /// Who has it; nothing for a request that named nobody.
-    pub holder: Option<Box<str>>,
+    pub holder: Option<Arc<str>>,
     /// Where the holder asked from last.
     pub address: IpAddr,
     /// When it was granted.
@@ -130,7 +131,7 @@ impl Lease {
     /// After a look without success.
     pub fn look_again(&mut self, now: Instant, longest_pause: Duration) {
         let age = now.saturating_duration_since(self.since);
-        let pause = (age / LOOKS).max(SHORTEST_PAUSE).min(longest_pause);
+        let pause = (age / LOOKS).min(longest_pause).max(SHORTEST_PAUSE);
         self.set_look(Look::At(after(now, pause)));
     }
 }

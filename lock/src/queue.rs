@@ -5,7 +5,9 @@
 //!
 //! Invariants: a holder has one place at most; there are never more than [`MOST`] places.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::lease::after;
@@ -18,6 +20,10 @@ pub const SEATS: usize = 32;
 
 /// A freed slot is kept for who comes next until this long after he was due to ask.
 pub const GRACE: Duration = Duration::from_millis(500);
+
+/// So often a slot is kept in vain for a place; from then on it is its turn only when it asks. Who
+/// lets slots go by must not be able to keep them empty.
+const MOST_MISSES: u8 = 2;
 
 /// A place lives so long after its holder last asked, at least.
 const LIFE: Duration = Duration::from_secs(60);
@@ -35,7 +41,7 @@ pub struct Place {
     /// The order of arrival.
     pub ticket: u64,
     /// Who waits.
-    pub holder: Box<str>,
+    pub holder: Arc<str>,
     /// Where he asked from last.
     pub address: IpAddr,
     /// When he first asked.
@@ -48,6 +54,11 @@ pub struct Place {
     pub seat: Option<Seat>,
     /// That request was told to look whether it is its turn.
     pub is_called: bool,
+    /// Slots that were kept for it in vain.
+    pub misses: u8,
+    /// The last of them is counted.
+    is_counted: bool,
+    standing: Standing,
     rank: Rank,
 }
 
@@ -70,8 +81,14 @@ struct Rank {
     first: u64,
 }
 
+impl Rank {
+    fn of(standing: Standing, nth: usize, first: u64) -> Rank {
+        Rank { leases: standing.leases + nth, nth, served: standing.served, first }
+    }
+}
+
 /// What an address has had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Leases that it has now.
     pub leases: usize,
@@ -81,7 +98,7 @@ pub struct Standing {
 
 impl Place {
     /// At the end of the line; it is to ask at once.
-    pub fn new(ticket: u64, holder: Box<str>, address: IpAddr, since: Instant, now: Instant) -> Place {
+    pub fn new(ticket: u64, holder: Arc<str>, address: IpAddr, since: Instant, now: Instant) -> Place {
         let mut place = Place {
             ticket,
             holder,
@@ -91,6 +108,9 @@ impl Place {
             ends: now,
             seat: None,
             is_called: false,
+            misses: 0,
+            is_counted: false,
+            standing: Standing::default(),
             rank: Rank::default(),
         };
         place.told(Duration::ZERO, now);
@@ -101,6 +121,7 @@ impl Place {
     pub fn told(&mut self, retry_after: Duration, now: Instant) {
         self.seat = None;
         self.is_called = false;
+        self.is_counted = false;
         self.due = after(now, retry_after);
         self.ends = after(now, LIFE.max(retry_after.saturating_mul(LIVES)));
     }
@@ -115,11 +136,13 @@ impl Place {
     pub fn gone(&mut self, now: Instant) {
         self.told(Duration::ZERO, now);
         self.due = now.checked_sub(GRACE).unwrap_or(now);
+        self.is_counted = true;
     }
 
     /// A freed slot is kept for him.
     pub fn is_live(&self, now: Instant) -> bool {
-        self.seat.is_some() || now.saturating_duration_since(self.due) < GRACE
+        let is_due = now.saturating_duration_since(self.due) < GRACE;
+        self.seat.is_some() || (is_due && self.misses < MOST_MISSES)
     }
 }
 
@@ -182,15 +205,45 @@ impl Queue {
         let mut first = None;
         for (nth, place) in self.places.iter_mut().filter(|place| place.address == address).enumerate() {
             let first = *first.get_or_insert(place.ticket);
-            place.rank = Rank { leases: standing.leases + nth, nth, served: standing.served, first };
+            place.standing = standing;
+            place.rank = Rank::of(standing, nth, first);
         }
     }
 
     /// For how many a slot is kept, of those who come before this place; of all where there is none.
     pub fn live_before(&self, at: Option<usize>, now: Instant) -> usize {
+        let live = self.live(at, now);
+        at.map_or(live.len(), |at| live.iter().position(|other| *other == at).unwrap_or(live.len()))
+    }
+
+    /// Those for whom a slot is kept, and this one, in the order in which they are served: whoever
+    /// stays away is not served in between, and so counts for nothing in what his address has.
+    fn live(&self, asks: Option<usize>, now: Instant) -> Vec<usize> {
+        let mut of_address: HashMap<IpAddr, (usize, u64)> = HashMap::new();
+        let mut live: Vec<(Rank, usize)> = Vec::new();
+        for (at, place) in self.places.iter().enumerate() {
+            if asks != Some(at) && !place.is_live(now) {
+                continue;
+            }
+            let (nth, first) = of_address.entry(place.address).or_insert((0, place.ticket));
+            live.push((Rank::of(place.standing, *nth, *first), at));
+            *nth += 1;
+        }
+        live.sort_unstable();
+        live.into_iter().map(|(_, at)| at).collect()
+    }
+
+    /// A slot goes past those who come before this place, or before everybody who has none, and for
+    /// whom it was kept long enough.
+    pub fn pass_by(&mut self, at: Option<usize>, now: Instant) {
         let rank = at.map(|at| self.places[at].rank);
-        let is_before = |place: &&Place| rank.is_none_or(|rank| place.rank < rank);
-        self.places.iter().filter(is_before).filter(|place| place.is_live(now)).count()
+        let is_before = |place: &Place| rank.is_none_or(|rank| place.rank < rank);
+        for place in self.places.iter_mut().filter(|place| !place.is_counted && is_before(place)) {
+            if !place.is_live(now) {
+                place.is_counted = true;
+                place.misses = place.misses.saturating_add(1);
+            }
+        }
     }
 
     /// How many come before this place.
@@ -214,13 +267,8 @@ impl Queue {
 
     /// Calls those whose turn it is while so many slots are free, each once.
     pub fn call(&mut self, free: usize, now: Instant) -> Vec<Seat> {
-        let mut live: Vec<_> = (0..self.places.len())
-            .filter(|at| self.places[*at].is_live(now))
-            .map(|at| (self.places[at].rank, at))
-            .collect();
-        live.sort_unstable();
         let mut called = Vec::new();
-        for (_, at) in live.into_iter().take(free) {
+        for at in self.live(None, now).into_iter().take(free) {
             let place = &mut self.places[at];
             if let Some(seat) = place.seat.filter(|_| !place.is_called) {
                 place.is_called = true;

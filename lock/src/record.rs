@@ -138,7 +138,7 @@ impl Record {
     /// What the file says of this book.
     pub fn words(&self, book: &Book) -> Vec<u8> {
         let mut bytes = Vec::new();
-        self.put(book, Clocks::now(), &mut bytes);
+        self.put(&Page::of(book), Clocks::now(), &mut bytes);
         bytes
     }
 
@@ -149,11 +149,14 @@ impl Record {
         thread.map(drop).map_err(|e| format!("cannot start the thread of the state file: {e}"))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the edge that rests between two writes")]
     fn run(&self, shared: &Shared) -> ! {
         let mut bytes = Vec::new();
         let mut told = String::new();
         loop {
-            let (left_out, version) = shared.to_write(|state| self.put(&state.book, Clocks::now(), &mut bytes));
+            let (page, version) = shared.to_write(|state| Page::of(&state.book));
+            let begin = Instant::now();
+            let left_out = self.put(&page, Clocks::now(), &mut bytes);
             let problem = match self.replace(&bytes) {
                 Err(error) => format!("cannot write it: {error}"),
                 Ok(()) if left_out => format!("it holds no more than {LARGEST} bytes: a restart will forget the rest"),
@@ -170,6 +173,8 @@ impl Record {
                 }
                 told = problem;
             }
+            // However fast clients come and go, no more than a third of a core goes into this.
+            thread::sleep(begin.elapsed() * 2);
         }
     }
 
@@ -182,15 +187,15 @@ impl Record {
     }
 
     /// The book as bytes; whether something had no room there.
-    fn put(&self, book: &Book, clocks: Clocks, bytes: &mut Vec<u8>) -> bool {
+    fn put(&self, page: &Page, clocks: Clocks, bytes: &mut Vec<u8>) -> bool {
         let mut room = LARGEST;
         let mut has_room = |bytes: usize| {
             let fits = room.checked_sub(bytes);
             room = fits.unwrap_or(0);
             fits.is_some()
         };
-        let leases: Vec<_> = book
-            .leases()
+        let leases: Vec<_> = page
+            .leases
             .iter()
             .map(|lease| (lease, lease.watch.as_ref().map(|watch| watch.ready.to_string())))
             .filter(|(lease, ready)| has_room(LEASE + quoted(lease.holder.as_deref()) + quoted(ready.as_deref())))
@@ -207,18 +212,17 @@ impl Record {
                 }),
             })
             .collect();
-        let queue: Vec<_> = book
-            .queue()
-            .places()
+        let queue: Vec<_> = page
+            .places
             .iter()
-            .filter(|place| has_room(PLACE + quoted(Some(&place.holder))))
-            .map(|place| WrittenPlace {
-                holder: (&*place.holder).into(),
-                address: place.address,
-                since: clocks.to_boot(place.since),
+            .filter(|(holder, ..)| has_room(PLACE + quoted(Some(holder))))
+            .map(|(holder, address, since)| WrittenPlace {
+                holder: (&**holder).into(),
+                address: *address,
+                since: clocks.to_boot(*since),
             })
             .collect();
-        let left_out = leases.len() < book.leases().count() || queue.len() < book.queue().places().len();
+        let left_out = leases.len() < page.leases.len() || queue.len() < page.places.len();
         bytes.clear();
         // Writing to memory does not fail.
         let _ = serde_json::to_writer(bytes, &Written { version: VERSION, boot: &self.boot, leases, queue });
@@ -240,12 +244,29 @@ impl Record {
     }
 }
 
+/// A copy of what is written, so that it can be put into words without the mutex.
+struct Page {
+    leases: Vec<Lease>,
+    places: Vec<(Arc<str>, IpAddr, Instant)>,
+}
+
+impl Page {
+    fn of(book: &Book) -> Page {
+        let places = book.queue().places().iter();
+        Page {
+            leases: book.leases().iter().cloned().collect(),
+            places: places.map(|place| (Arc::clone(&place.holder), place.address, place.since)).collect(),
+        }
+    }
+}
+
 fn restore(written: &Written, clocks: Clocks, book: &mut Book) {
     let now = clocks.before;
     for lease in &written.leases {
         let Some(deadline) = clocks.to_instant(lease.deadline) else { continue };
         let since = clocks.to_instant(lease.since).unwrap_or(now).min(now);
-        let holder = lease.holder.as_deref().and_then(|holder| psl::holder::parse(holder).ok());
+        let Ok(holder) = lease.holder.as_deref().map(psl::holder::parse).transpose() else { continue };
+        let holder = holder.map(Arc::from);
         let ready = lease.ready.as_deref().and_then(|ready| Ready::parse(ready).ok());
         let look = lease.look.map(|look| match look {
             // Its answer was not sent yet; the holder asks again.
@@ -272,7 +293,7 @@ fn restore(written: &Written, clocks: Clocks, book: &mut Book) {
     for place in &written.queue {
         let since = clocks.to_instant(place.since).unwrap_or(now).min(now);
         if let Ok(holder) = psl::holder::parse(&place.holder) {
-            book.restore_place(holder, place.address, since, now);
+            book.restore_place(holder.into(), place.address, since, now);
         }
     }
 }
@@ -354,7 +375,7 @@ mod tests {
 
     fn written(record: &Record, book: &Book, clocks: Clocks) -> (String, bool) {
         let mut bytes = Vec::new();
-        let left_out = record.put(book, clocks, &mut bytes);
+        let left_out = record.put(&Page::of(book), clocks, &mut bytes);
         (String::from_utf8(bytes).unwrap(), left_out)
     }
 

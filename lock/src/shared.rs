@@ -193,9 +193,9 @@ impl Shared {
         loop {
             let now = Instant::now();
             let mut inner = self.inner();
-            inner.alarm = inner.state.tick(now);
+            let (next, has_due_look) = inner.state.tick(now);
+            inner.alarm = next;
             let after = inner.after();
-            let has_due_look = inner.state.book.has_due_look(now);
             drop(inner);
             if has_due_look {
                 self.due.notify_all();

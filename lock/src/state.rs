@@ -289,11 +289,12 @@ impl State {
         self.book.due_look(now)
     }
 
-    /// Does what the time alone brings, and says when it brings something next.
-    pub fn tick(&mut self, now: Instant) -> Option<Instant> {
+    /// Does what the time alone brings; says when it brings something next, and whether a port is due
+    /// to be looked at.
+    pub fn tick(&mut self, now: Instant) -> (Option<Instant>, bool) {
         let now = self.at(now);
         self.book.tick(self.closed_for(now), now);
-        self.book.next_event(now)
+        (self.book.next_event(now), self.book.has_due_look(now))
     }
 
     /// Takes note of a finished round of checks.

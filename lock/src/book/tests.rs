@@ -150,6 +150,54 @@ fn a_slot_is_kept_for_the_head_until_half_a_second_after_it_was_due() {
 }
 
 #[test]
+fn who_lets_slots_go_by_cannot_keep_them_empty() {
+    let start = zero();
+    let mut book = book(1);
+    book.ask(&request("first", 9), None, start);
+    let mut now = start;
+    let mut idle = Vec::new();
+    for turn in 0..6 {
+        // It asks while the slot is taken, and never when it is kept for it.
+        let told = refusal(book.ask(&request("evil", 1), None, now));
+        assert_eq!(told.position, Some(1), "it keeps its place");
+        let name = format!("honest-{turn}");
+        let waits = waiting(&name, 10 + turn);
+        let honest = seat(book.ask(&waits, None, now));
+        let holder = book.leases().iter().next().unwrap().holder.clone().unwrap();
+        let from = book.leases().iter().next().unwrap().address;
+        book.news();
+        assert_eq!(book.give_up(&holder, from, now), GivenUp::Lease);
+        let freed = now;
+        if book.news().called.is_empty() {
+            now = book.next_event(now).unwrap();
+            book.tick(None, now);
+            assert_eq!(book.news().called, [honest], "{turn}");
+        }
+        assert!(is_granted(book.resume(&waits, honest, now + SECOND, None, now)));
+        idle.push(now - freed);
+    }
+    assert!(idle[0] > Duration::ZERO && idle[0] <= 10 * SECOND + GRACE, "{idle:?}");
+    assert!(idle[2..].iter().all(Duration::is_zero), "{idle:?}");
+}
+
+#[test]
+fn those_who_stay_away_do_not_put_their_neighbours_behind() {
+    let start = zero();
+    let mut book = book(1);
+    book.ask(&stranger(9), None, start);
+    for name in ["dead-1", "dead-2", "dead-3"] {
+        let held = seat(book.ask(&waiting(name, 1), None, start));
+        book.hung_up(held, start);
+    }
+    let live = seat(book.ask(&waiting("live", 1), None, start));
+    let other = seat(book.ask(&waiting("other", 2), None, start));
+    book.news();
+    book.tick(None, start + 10 * SECOND);
+    assert_eq!(book.news().called, [live], "its address was not served longer than the other's, and it came first");
+    assert!(live != other);
+}
+
+#[test]
 fn who_has_no_place_is_served_when_nobody_who_has_one_is_due() {
     let start = zero();
     let mut book = book(2);
@@ -514,6 +562,23 @@ fn the_ends_of_time() {
         book.ask(&stranger(2), Some(Duration::MAX), start);
         book.tick(None, start + Duration::from_secs(300 * 365 * 86_400));
         assert_eq!(book.leases().count(), 0);
+    }
+}
+
+#[test]
+fn a_retry_after_is_a_second_at_least_also_at_the_ends_of_time() {
+    let start = zero();
+    let longest = Duration::from_secs(u64::MAX);
+    let mut book = Book::new(1, longest, SECOND);
+    book.ask(&Request { duration: longest, ..stranger(1) }, None, start);
+    for n in 0..50 {
+        for closed_for in [None, Some(longest)] {
+            let name = n.to_string();
+            for request in [stranger(n), request(&name, n)] {
+                let told = refusal(book.ask(&request, closed_for, start));
+                assert!(told.retry_after >= SECOND, "{told:?}");
+            }
+        }
     }
 }
 

@@ -43,6 +43,8 @@ struct Held {
     has_moved: bool,
     /// Ticket and since of the place it had; when its address was served before.
     before: (Option<u64>, Instant, Option<Instant>),
+    /// What was kept for that place in vain.
+    misses: u8,
     /// What the book itself says of that.
     token: Before,
 }
@@ -56,6 +58,8 @@ struct Waits {
     due: Instant,
     ends: Instant,
     seat: Option<(Seat, Instant)>,
+    misses: u8,
+    is_counted: bool,
 }
 
 #[derive(Default)]
@@ -88,8 +92,8 @@ impl Model {
         self.slots.saturating_sub(self.leases.len())
     }
 
-    /// Serves the whole line, one by one, as if no lease ended.
-    fn line(&self) -> Vec<usize> {
+    /// Serves those of the line, one by one, as if no lease ended.
+    fn line_of(&self, mut left: Vec<usize>) -> Vec<usize> {
         let mut leases: HashMap<u32, usize> = HashMap::new();
         for lease in &self.leases {
             *leases.entry(lease.from).or_default() += 1;
@@ -97,7 +101,6 @@ impl Model {
         // Before all of the line, and after all that was.
         let mut served: HashMap<u32, (u64, Option<Instant>)> =
             self.served.iter().map(|(from, at)| (*from, (0, Some(*at)))).collect();
-        let mut left: Vec<usize> = (0..self.places.len()).collect();
         let mut line = Vec::new();
         while !left.is_empty() {
             let key = |at: &usize| {
@@ -115,15 +118,19 @@ impl Model {
         line
     }
 
+    fn line(&self) -> Vec<usize> {
+        self.line_of((0..self.places.len()).collect())
+    }
+
     fn is_live(place: &Waits, now: Instant) -> bool {
-        place.seat.is_some() || now < place.due + GRACE
+        place.seat.is_some() || (now < place.due + GRACE && place.misses < 2)
     }
 
     /// Whether it is somebody's turn; of who has no place where none is given.
     fn may(&self, holder: Option<usize>, now: Instant) -> bool {
-        let line = self.line();
-        let before = line.iter().take_while(|at| Some(self.places[**at].holder) != holder);
-        before.filter(|at| Model::is_live(&self.places[**at], now)).count() < self.free()
+        let is_in = |place: &Waits| Model::is_live(place, now) || Some(place.holder) == holder;
+        let line = self.line_of((0..self.places.len()).filter(|at| is_in(&self.places[*at])).collect());
+        line.iter().take_while(|at| Some(self.places[**at].holder) != holder).count() < self.free()
     }
 
     fn of(&mut self, holder: usize) -> Option<&mut Waits> {
@@ -132,6 +139,7 @@ impl Model {
 
     fn tell(place: &mut Waits, retry_after: Duration, now: Instant) {
         place.seat = None;
+        place.is_counted = false;
         place.due = now + retry_after;
         place.ends = now + (60 * SECOND).max(3 * retry_after);
     }
@@ -188,7 +196,10 @@ impl Run {
                     self.model.tickets += 1;
                     let ticket = self.model.tickets;
                     let (due, ends) = (now, now + 60 * SECOND);
-                    self.model.places.push(Waits { ticket, holder, from, since: now, due, ends, seat: None });
+                    let (since, seat) = (now, None);
+                    let (misses, is_counted) = (0, false);
+                    let place = Waits { ticket, holder, from, since, due, ends, seat, misses, is_counted };
+                    self.model.places.push(place);
                     self.model.seen.insert(from, now);
                 }
             }
@@ -212,10 +223,20 @@ impl Run {
         match told {
             Told::Granted { id, duration, waited, before: token } => {
                 prop_assert_eq!(duration, millis * MILLI);
+                for at in self.model.line() {
+                    let place = &mut self.model.places[at];
+                    if Some(place.holder) == holder {
+                        break;
+                    }
+                    if !Model::is_live(place, now) && !place.is_counted {
+                        (place.misses, place.is_counted) = (place.misses.saturating_add(1), true);
+                    }
+                }
                 let place = self.model.places.iter().position(|place| Some(place.holder) == holder);
                 let place = place.map(|at| self.model.places.remove(at));
                 let since = place.as_ref().map_or(now, |place| place.since);
                 prop_assert_eq!(waited, now - since);
+                let misses = place.as_ref().map_or(0, |place| place.misses);
                 let before = (place.map(|place| place.ticket), since, self.model.served.insert(from, now));
                 self.model.seen.insert(from, now);
                 let deadline = now + duration;
@@ -228,6 +249,7 @@ impl Run {
                     told_again: false,
                     has_moved: false,
                     before,
+                    misses,
                     token,
                 });
             }
@@ -298,7 +320,7 @@ impl Run {
                 self.book.hung_up(place.seat.unwrap().0, now);
                 let place = self.model.of(place.holder).unwrap();
                 Model::tell(place, Duration::ZERO, now);
-                place.due = now - GRACE;
+                (place.due, place.is_counted) = (now - GRACE, true);
             }
             Step::Undo { nth } => {
                 self.model.pass(now);
@@ -317,7 +339,8 @@ impl Run {
                 }
                 if let (Some(holder), (Some(ticket), since, _)) = (lease.holder, lease.before) {
                     let (due, ends) = (now - GRACE, now + 60 * SECOND);
-                    let place = Waits { ticket, holder, from: lease.from, since, due, ends, seat: None };
+                    let (misses, is_counted, from, seat) = (lease.misses, true, lease.from, None);
+                    let place = Waits { ticket, holder, from, since, due, ends, seat, misses, is_counted };
                     let at = self.model.places.partition_point(|other| other.ticket < ticket);
                     self.model.places.insert(at, place);
                 }
@@ -348,9 +371,13 @@ impl Run {
         }
         // Whoever is held and could have a slot has been called.
         self.book.tick(None, now);
-        let line = self.book.queue().line(usize::MAX);
-        let next = line.iter().filter(|place| place.is_live(now)).take(self.model.free());
-        prop_assert!(next.clone().all(|place| place.seat.is_none() || place.is_called));
+        let is_live = |at: &usize| Model::is_live(&self.model.places[*at], now);
+        let line = self.model.line_of((0..self.model.places.len()).filter(is_live).collect());
+        for at in line.into_iter().take(self.model.free()) {
+            let place = &self.book.queue().places()[at];
+            prop_assert_eq!(&*place.holder, NAMES[self.model.places[at].holder]);
+            prop_assert!(place.seat.is_none() || place.is_called);
+        }
         Ok(())
     }
 }
