@@ -5,7 +5,9 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 
-use health::api::objects::{DaemonSet, Node, Pod, Status, read_list, read_one};
+use health::api::objects::{DaemonSet, Node, NodeMetrics, Pod, Status};
+use health::api::{read_events, read_list, read_one};
+use health::load::Quantity;
 use psl::args::Given;
 use psl::duration::{self, Text};
 use psl::serve::{Parsed, parse};
@@ -82,7 +84,11 @@ pub fn api(bytes: &[u8]) {
     let _ = read_list::<DaemonSet>(bytes, &mut |_| count += 1);
     let _ = read_list::<Pod>(bytes, &mut |_| count += 1);
     assert!(count <= bytes.len(), "each item has bytes of its own");
+    assert!(read_events::<Pod>(bytes).count() <= bytes.len() + 1, "each event has bytes of its own");
+    assert!(read_events::<Node>(bytes).count() <= bytes.len() + 1, "each event has bytes of its own");
     let _ = read_one::<Node>(bytes);
+    let _ = read_one::<NodeMetrics>(bytes);
+    let _ = Quantity::parse(&String::from_utf8_lossy(bytes));
     let _ = read_one::<Status>(bytes);
     if let Some(words) = Status::words(&String::from_utf8_lossy(bytes)) {
         assert!(!words.chars().any(char::is_control), "one line, without terminal escapes");
