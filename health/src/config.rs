@@ -375,9 +375,7 @@ fn load(given: &mut Given, stale_after: Duration) -> Option<load::Settings> {
 }
 
 fn percent(text: &str) -> Result<u8, &'static str> {
-    address::whole_number(text)
-        .filter(|number| *number <= 100)
-        .ok_or("a whole number of percent, 0 to 100")
+    address::whole_number(text).filter(|number| *number <= 100).ok_or("a whole number of percent, 0 to 100")
 }
 
 fn latch(text: &str) -> Result<bool, &'static str> {

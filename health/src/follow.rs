@@ -49,10 +49,10 @@ const IDLE: Duration = Duration::from_secs(3600);
 pub fn start(settings: Cluster, board: Arc<Board>) -> Result<(), String> {
     let follower = Arc::new(Follower::new(settings, board));
     let counts = follower.settings.filter.is_some();
-    spawn("node", &follower, |follower| follower.follow::<OfNode>())?;
+    spawn("node", &follower, Follower::follow::<OfNode>)?;
     spawn("daemonsets", &follower, Follower::daemonsets)?;
     if counts {
-        spawn("pods", &follower, |follower| follower.follow::<OfPods>())?;
+        spawn("pods", &follower, Follower::follow::<OfPods>)?;
     }
     if follower.settings.load.is_some() {
         spawn("load", &follower, Follower::load)?;
@@ -86,8 +86,7 @@ struct Known {
 impl Follower {
     fn new(settings: Cluster, board: Arc<Board>) -> Follower {
         let boot = Boot::new(settings.boot_check, settings.boot_grace, &Machine::read());
-        let rules =
-            Rules { filter: settings.filter.clone(), conditions: settings.conditions, latch: settings.latch };
+        let rules = Rules { filter: settings.filter.clone(), conditions: settings.conditions, latch: settings.latch };
         let periods = Periods { fail: settings.fail_period, pass: settings.pass_period };
         let namespace = settings.filter.as_ref().and_then(|filter| filter.namespace.clone());
         let counted = Arc::clone(&board);
@@ -256,8 +255,7 @@ impl Follower {
             };
             let changes = known.view.changes_in(&Machine::read());
             let timeout = changes.map_or(until, |changes| changes.min(until));
-            let (locked, waited) =
-                self.changed.wait_timeout(known, timeout).unwrap_or_else(PoisonError::into_inner);
+            let (locked, waited) = self.changed.wait_timeout(known, timeout).unwrap_or_else(PoisonError::into_inner);
             known = locked;
             if waited.timed_out() && changes.is_some() {
                 self.judge(&mut known);

@@ -153,10 +153,14 @@ impl Load {
         match (self.fresh(now), &self.problem) {
             (Some(look), _) if self.is_busy => {
                 let percent = look.percent();
-                Some(format!("the node's CPU is busy to {percent} %; closed from {threshold} %, opens again at {opens} %"))
+                Some(format!(
+                    "the node's CPU is busy to {percent} %; closed from {threshold} %, opens again at {opens} %"
+                ))
             }
             (Some(_), _) => None,
-            (None, Some(_)) => Some(format!("the node's load is not known: {}", self.problem(insiders).unwrap_or_default())),
+            (None, Some(_)) => {
+                Some(format!("the node's load is not known: {}", self.problem(insiders).unwrap_or_default()))
+            }
             (None, None) => Some("the node's load is not known yet".to_owned()),
         }
     }
@@ -298,7 +302,11 @@ mod tests {
         let nano = Duration::from_nanos(1);
         assert!(!load.is_open(at) && !load.is_open(at + PERIOD - nano));
         assert!(load.is_open(at + PERIOD));
-        assert_eq!(load.reason(true, at + PERIOD).as_deref(), Some("the node's load is not known: 404"), "it is told all the same");
+        assert_eq!(
+            load.reason(true, at + PERIOD).as_deref(),
+            Some("the node's load is not known: 404"),
+            "it is told all the same"
+        );
         load.note(cpus("4"), cpus("4"), at + PERIOD);
         load.fail(Problem::new("503"));
         assert!(!load.is_open(at + PERIOD + STALE - nano), "the last look stands for a while");

@@ -138,9 +138,8 @@ impl Node {
     /// for a moment before the others come.
     fn complaints(&self) -> Vec<String> {
         let mut found = Vec::new();
-        let is_telling = |taint: &&eligibility::Taint| {
-            taint.effect == Effect::NoSchedule && NOT_READY.contains(&&*taint.key)
-        };
+        let is_telling =
+            |taint: &&eligibility::Taint| taint.effect == Effect::NoSchedule && NOT_READY.contains(&&*taint.key);
         match self.placed.taints.iter().find(is_telling) {
             _ if !self.is_ready => found.push("the node is not Ready".to_owned()),
             Some(taint) => found.push(format!("the node still has the taint {taint}")),

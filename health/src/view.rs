@@ -164,7 +164,8 @@ fn weight(placement: &Placement) -> usize {
     let requirements = terms.map(|requirement| {
         EACH + requirement.key.len() + requirement.values.iter().map(|value| EACH / 2 + value.len()).sum::<usize>()
     });
-    let tolerations = placement.tolerations.iter().map(|toleration| EACH + toleration.key.len() + toleration.value.len());
+    let tolerations =
+        placement.tolerations.iter().map(|toleration| EACH + toleration.key.len() + toleration.value.len());
     let empty_terms = placement.affinity.iter().map(|terms| EACH * terms.len());
     OVERHEAD + selector.chain(requirements).chain(tolerations).chain(empty_terms).sum::<usize>()
 }

@@ -277,7 +277,8 @@ fn the_roles_cover_what_health_asks_for_and_nothing_more() {
         // A pod of a DaemonSet that is not known has that one asked for by its name.
         let pods = "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-a";
         api.edit(pods, |list| list["items"][0]["metadata"]["ownerReferences"][0]["uid"] = json!("unknown"));
-        let by_name = |asked: &Asked| asked.query.iter().any(|(_, value)| value.starts_with("metadata.name=kube-proxy"));
+        let by_name =
+            |asked: &Asked| asked.query.iter().any(|(_, value)| value.starts_with("metadata.name=kube-proxy"));
         api.wait_for_request(by_name, CEILING);
         for (verb, namespace) in &granted {
             let fits = |asked: &Asked| {
@@ -318,7 +319,9 @@ fn complaints(objects: &[Value]) -> Vec<String> {
             "ResourceQuota" => quota(object),
             "ServiceAccount" => account(object),
             "ClusterRole" => cluster_role(object),
-            "Role" => [in_one_namespace(object), unless(object, "/rules", &json!([list_daemonsets(), watch_pods()]))].concat(),
+            "Role" => {
+                [in_one_namespace(object), unless(object, "/rules", &json!([list_daemonsets(), watch_pods()]))].concat()
+            }
             "ClusterRoleBinding" => binding(object, "ClusterRole"),
             "RoleBinding" => [in_one_namespace(object), binding(object, "Role")].concat(),
             "ConfigMap" => in_our_namespace(object),

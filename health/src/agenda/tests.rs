@@ -17,10 +17,8 @@ fn identity(name: &str) -> Identity {
 }
 
 fn waiting(count: usize) -> Vec<Judged> {
-    let judged = |number| Judged {
-        set: Arc::new(identity(&format!("d{number}"))),
-        standing: Standing::Waiting(Waiting::NoPod),
-    };
+    let judged =
+        |number| Judged { set: Arc::new(identity(&format!("d{number}"))), standing: Standing::Waiting(Waiting::NoPod) };
     (0..count).map(judged).collect()
 }
 

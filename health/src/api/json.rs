@@ -292,8 +292,7 @@ fn seconds_since_1970(text: &str) -> Option<i64> {
     let (year, month, day) = three(date, '-')?;
     let (hour, minute, second) = three(time, ':')?;
     // Days by the civil calendar, with years that begin in March, so that a leap day is a year's last.
-    let in_range =
-        (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 61;
+    let in_range = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 61;
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
     in_range.then_some(days * 86_400 + hour * 3600 + minute * 60 + second)

@@ -108,7 +108,11 @@ impl Api {
     }
 
     /// All DaemonSets.
-    pub fn daemonsets<S>(&self, start: impl Fn() -> S, add: impl FnMut(&mut S, objects::DaemonSet)) -> Result<S, Problem> {
+    pub fn daemonsets<S>(
+        &self,
+        start: impl Fn() -> S,
+        add: impl FnMut(&mut S, objects::DaemonSet),
+    ) -> Result<S, Problem> {
         Ok(self.list(&Question::daemonsets(self.namespace.as_deref()), start, add)?.0)
     }
 

@@ -103,11 +103,7 @@ struct Affinity {
 
 #[derive(Deserialize)]
 struct NodeAffinity {
-    #[serde(
-        default,
-        deserialize_with = "optional",
-        rename = "requiredDuringSchedulingIgnoredDuringExecution"
-    )]
+    #[serde(default, deserialize_with = "optional", rename = "requiredDuringSchedulingIgnoredDuringExecution")]
     required: Option<NodeSelector>,
 }
 

@@ -7,9 +7,11 @@ use proptest::prelude::*;
 
 use super::bounded::{DEEPEST, LARGEST_OBJECT};
 use super::objects::{DaemonSet, Node, Pod, Status};
-use super::{Event, Item, read_events, read_list, read_one};
 use super::problem::{Problem, unreadable};
-use crate::eligibility::{Effect, Operator, Placement, Requirement, Taint, Term, ToleratedEffect, Tolerates, Toleration};
+use super::{Event, Item, read_events, read_list, read_one};
+use crate::eligibility::{
+    Effect, Operator, Placement, Requirement, Taint, Term, ToleratedEffect, Tolerates, Toleration,
+};
 use crate::load::Quantity;
 use crate::verdict::{self, Gate, Phase};
 
@@ -271,7 +273,10 @@ fn only_the_controlling_owner_counts() {
         ("[]", None),
         (r#"[{"apiVersion":"apps/v1","kind":"DaemonSet","uid":"a"}]"#, None),
         (r#"[{"apiVersion":"apps/v1","kind":"DaemonSet","uid":"a","controller":false}]"#, None),
-        (r#"[{"uid":"a","controller":null},{"apiVersion":"apps/v1","kind":"DaemonSet","uid":"b","controller":true}]"#, Some("b")),
+        (
+            r#"[{"uid":"a","controller":null},{"apiVersion":"apps/v1","kind":"DaemonSet","uid":"b","controller":true}]"#,
+            Some("b"),
+        ),
         (r#"[{"apiVersion":"apps/v1","kind":"ReplicaSet","uid":"b","controller":true}]"#, None),
         (r#"[{"apiVersion":"apps.kruise.io/v1","kind":"DaemonSet","uid":"b","controller":true}]"#, None),
     ] {
@@ -282,7 +287,8 @@ fn only_the_controlling_owner_counts() {
 }
 
 /// A pod's `metadata`, as far as it makes it a DaemonSet's.
-const OWNED: &str = r#""ownerReferences":[{"apiVersion":"apps/v1","kind":"DaemonSet","name":"d","uid":"u","controller":true}]"#;
+const OWNED: &str =
+    r#""ownerReferences":[{"apiVersion":"apps/v1","kind":"DaemonSet","name":"d","uid":"u","controller":true}]"#;
 
 #[test]
 fn only_the_condition_ready_counts() {
@@ -645,7 +651,8 @@ fn a_node_is_bounded_as_well() {
 
 #[test]
 fn gates_of_pods() {
-    let init = |names: &[&str]| names.iter().map(|name| format!(r#"{{"name":"{name}"}}"#)).collect::<Vec<_>>().join(",");
+    let init =
+        |names: &[&str]| names.iter().map(|name| format!(r#"{{"name":"{name}"}}"#)).collect::<Vec<_>>().join(",");
     let done = |name: &str, code: i32| {
         format!(r#""initContainerStatuses":[{{"name":"{name}","state":{{"terminated":{{"exitCode":{code}}}}}}}]"#)
     };
@@ -663,10 +670,38 @@ fn gates_of_pods() {
         ("another one ended well", "", vec![gate, "other"], done("other", 0), Gate::Ahead),
         ("the annotated one ended well", annotation, vec![gate, "wait"], done("wait", 0), Gate::Passed),
         ("not the annotated one", annotation, vec![gate, "wait"], done(gate, 0), Gate::Ahead),
-        ("runs", "", vec![gate], format!(r#""initContainerStatuses":[{{"name":"{gate}","state":{{"running":{{"startedAt":"2026-11-22T19:59:21Z"}}}}}}]"#), Gate::Ahead),
-        ("has no state", "", vec![gate], format!(r#""initContainerStatuses":[{{"name":"{gate}","state":{{}},"lastState":{{"terminated":{{"exitCode":0}}}}}}]"#), Gate::Ahead),
-        ("initialized", "", vec![gate], r#""conditions":[{"type":"Initialized","status":"True"}]"#.to_owned(), Gate::Passed),
-        ("not initialized", "", vec![gate], r#""conditions":[{"type":"Initialized","status":"False"}]"#.to_owned(), Gate::Ahead),
+        (
+            "runs",
+            "",
+            vec![gate],
+            format!(
+                r#""initContainerStatuses":[{{"name":"{gate}","state":{{"running":{{"startedAt":"2026-11-22T19:59:21Z"}}}}}}]"#
+            ),
+            Gate::Ahead,
+        ),
+        (
+            "has no state",
+            "",
+            vec![gate],
+            format!(
+                r#""initContainerStatuses":[{{"name":"{gate}","state":{{}},"lastState":{{"terminated":{{"exitCode":0}}}}}}]"#
+            ),
+            Gate::Ahead,
+        ),
+        (
+            "initialized",
+            "",
+            vec![gate],
+            r#""conditions":[{"type":"Initialized","status":"True"}]"#.to_owned(),
+            Gate::Passed,
+        ),
+        (
+            "not initialized",
+            "",
+            vec![gate],
+            r#""conditions":[{"type":"Initialized","status":"False"}]"#.to_owned(),
+            Gate::Ahead,
+        ),
     ] {
         let comma = if annotations.is_empty() { "" } else { "," };
         let json = format!(
@@ -702,8 +737,16 @@ fn the_oldest_running_container_counts() {
     for (main, init, expected) in [
         ("null".to_owned(), "null".to_owned(), None),
         (format!("[{}]", running("null")), format!("[{ended}]"), None),
-        (format!("[{},{}]", running(r#""1970-01-01T00:00:09Z""#), running(r#""1970-01-01T00:00:05Z""#)), "[]".to_owned(), Some(5)),
-        (format!("[{}]", running(r#""1970-01-01T00:00:09Z""#)), format!("[{}]", running(r#""1970-01-01T00:00:02Z""#)), Some(2)),
+        (
+            format!("[{},{}]", running(r#""1970-01-01T00:00:09Z""#), running(r#""1970-01-01T00:00:05Z""#)),
+            "[]".to_owned(),
+            Some(5),
+        ),
+        (
+            format!("[{}]", running(r#""1970-01-01T00:00:09Z""#)),
+            format!("[{}]", running(r#""1970-01-01T00:00:02Z""#)),
+            Some(2),
+        ),
     ] {
         let status = format!(r#"{{"containerStatuses":{main},"initContainerStatuses":{init}}}"#);
         let json = format!(r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p",{OWNED}}},"status":{status}}}]}}"#);
@@ -801,11 +844,21 @@ fn what_is_no_watch() {
     let pod = r#"{"metadata":{"name":"p","resourceVersion":"7"}}"#;
     for (json, expected) in [
         (format!(r#"{{"type":"ADDED","object":{pod}}}"#), Ok(vec!["is pod p 7"])),
-        (format!(r#"{{"type":"ADDED","object":{pod}}}{{"type":"DELETED","object":{pod}}}"#), Ok(vec!["is pod p 7", "gone pod p 7"])),
+        (
+            format!(r#"{{"type":"ADDED","object":{pod}}}{{"type":"DELETED","object":{pod}}}"#),
+            Ok(vec!["is pod p 7", "gone pod p 7"]),
+        ),
         (format!(r#"{{"x":[{{}}],"type":"NEWS","object":{pod}}}"#), Ok(vec!["other"])),
         (format!(r#"{{"object":{pod},"type":"ADDED"}}"#), Ok(vec!["is pod p 7"])),
-        (r#"{"object":{"code":410,"message":"m","status":"Failure"},"type":"ERROR"}"#.to_owned(), Ok(vec!["error 410 m"])),
-        (r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"},"spec":{"containers":null}}}"#.to_owned(), Ok(vec!["bookmark 9"])),
+        (
+            r#"{"object":{"code":410,"message":"m","status":"Failure"},"type":"ERROR"}"#.to_owned(),
+            Ok(vec!["error 410 m"]),
+        ),
+        (
+            r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"},"spec":{"containers":null}}}"#
+                .to_owned(),
+            Ok(vec!["bookmark 9"]),
+        ),
         (r#"{"type":"ERROR","object":{"code":500}}"#.to_owned(), Ok(vec!["error 500 "])),
         (format!(r#"{{"object":{pod}}}"#), Err(OTHER)),
         (format!(r#"{{"type":"ADDED","type":"DELETED","object":{pod}}}"#), Err(OTHER)),
@@ -824,12 +877,20 @@ fn what_is_no_watch() {
 
 #[test]
 fn events_are_bounded_one_by_one() {
-    let event = |bytes: usize| format!(r#"{{"type":"BOOKMARK","object":{{"metadata":{{"resourceVersion":"1"}},"x":"{}"}}}}"#, "x".repeat(bytes));
+    let event = |bytes: usize| {
+        format!(
+            r#"{{"type":"BOOKMARK","object":{{"metadata":{{"resourceVersion":"1"}},"x":"{}"}}}}"#,
+            "x".repeat(bytes)
+        )
+    };
     let most = event(LARGEST_OBJECT - 200);
     let (told, end) = events::<Pod>(format!("{most}\n{most}\n{most}\n").as_bytes());
     assert_eq!((told.len(), end), (3, Ok(())));
     let (told, end) = events::<Pod>(format!("{}\n{}", event(1), event(LARGEST_OBJECT)).as_bytes());
-    assert_eq!((told.len(), end), (1, Err(format!("watch: the answer is refused: an object of more than {LARGEST_OBJECT} bytes"))));
+    assert_eq!(
+        (told.len(), end),
+        (1, Err(format!("watch: the answer is refused: an object of more than {LARGEST_OBJECT} bytes")))
+    );
 }
 
 proptest! {

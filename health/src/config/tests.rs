@@ -38,7 +38,9 @@ fn defaults() {
 #[test]
 fn the_boot_is_checked_by_itself_only_in_the_cluster() {
     let outside = |check: &str| asked(&[check], &[]).boot_check;
-    for (flag, expected) in [("--boot-check=auto", Check::Off), ("--boot-check=on", Check::On), ("--boot-check=off", Check::Off)] {
+    for (flag, expected) in
+        [("--boot-check=auto", Check::Off), ("--boot-check=on", Check::On), ("--boot-check=off", Check::Off)]
+    {
         assert_eq!(outside(flag), expected, "{flag}");
     }
     assert_eq!(asked(&[], &[]).boot_check, Check::Off);
@@ -59,7 +61,10 @@ fn the_load_by_its_variables() {
     assert_eq!(asked(&[], &[enabled, threshold, period]).load, Some(settings(0, 30)));
     assert_eq!(asked(&[], &[threshold, period]).load, None);
     for value in ["101", "-1", "80%", "", "1.5"] {
-        let found = read_with(&["--node-name=n", "--baseUrl=http://127.0.0.1"], &[enabled, ("PSL_HC_NODELOAD_CPU_THRESHOLD", value)]);
+        let found = read_with(
+            &["--node-name=n", "--baseUrl=http://127.0.0.1"],
+            &[enabled, ("PSL_HC_NODELOAD_CPU_THRESHOLD", value)],
+        );
         assert_eq!(found.is_ok(), value.is_empty(), "{value}");
     }
 }
@@ -285,7 +290,15 @@ fn mistakes() {
             ],
         ),
         (
-            &[proxy[0], proxy[1], "--latch=always", "--boot-check=maybe", "--boot-grace=0", "--stale-after=0", "--conditions=2"],
+            &[
+                proxy[0],
+                proxy[1],
+                "--latch=always",
+                "--boot-check=maybe",
+                "--boot-grace=0",
+                "--stale-after=0",
+                "--conditions=2",
+            ],
             &[("PSL_HC_NODELOAD_ENABLED", "often"), ("PSL_HC_NODELOAD_PERIOD", "0")],
             &[
                 "--conditions (PSL_HC_NODE_CONDITIONS): \"2\" is not accepted; accepted: true or false (also 1, 0, t, f, T, F, TRUE, FALSE, True, False)",

@@ -45,11 +45,13 @@ fn node(labels: &str, taints: &[(&str, &str, Effect)]) -> Node {
 #[test]
 fn as_the_real_controller_has_placed_them() {
     let value: serde_json::Value = serde_json::from_str(recorded!("nodes")).unwrap();
-    let names: Vec<_> = value["items"].as_array().unwrap().iter().map(|n| n["metadata"]["name"].as_str().unwrap()).collect();
+    let names: Vec<_> =
+        value["items"].as_array().unwrap().iter().map(|n| n["metadata"]["name"].as_str().unwrap()).collect();
     let mut nodes = value.clone();
     nodes["items"].as_array_mut().unwrap().iter_mut().for_each(|node| node["kind"] = "Node".into());
     let nodes: Vec<objects::Node> = list(&nodes.to_string());
-    let nodes: Vec<verdict::Node> = nodes.into_iter().zip(&names).map(|(node, name)| node.called(name).unwrap()).collect();
+    let nodes: Vec<verdict::Node> =
+        nodes.into_iter().zip(&names).map(|(node, name)| node.called(name).unwrap()).collect();
     let sets: Vec<objects::DaemonSet> = list(recorded!("daemonsets"));
     let expected: BTreeMap<String, Vec<String>> = serde_json::from_str(recorded!("expected")).unwrap();
     assert_eq!((nodes.len(), sets.len(), expected.len()), (19, 64, 64));
@@ -139,9 +141,7 @@ fn terms() {
     let named = |operator: &str, values: &[&str]| expression("metadata.name", operator, values);
     let all = |expressions: &[&serde_json::Value]| serde_json::json!({"matchExpressions": expressions});
     let fields = |fields: serde_json::Value| serde_json::json!({"matchFields": [fields]});
-    let both = |expression: &serde_json::Value, field: serde_json::Value| {
-        serde_json::json!({"matchExpressions": [expression], "matchFields": [field]})
-    };
+    let both = |expression: &serde_json::Value, field: serde_json::Value| serde_json::json!({"matchExpressions": [expression], "matchFields": [field]});
     let empty = serde_json::json!({});
     let nulls = serde_json::json!({"matchExpressions": null, "matchFields": []});
     for (case, terms, expected) in [
@@ -186,7 +186,8 @@ fn affinity_that_asks_for_nothing() {
     ] {
         assert_eq!(placement(spec.clone()).mismatch(&node("", &[])), None, "{spec}");
     }
-    let required = serde_json::json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}}});
+    let required =
+        serde_json::json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}}});
     assert_eq!(placement(required).mismatch(&node("", &[])), Some(NotHere::Affinity), "required, and no terms");
 }
 
@@ -207,7 +208,12 @@ fn tolerations() {
         ("another value", r#"{"key":"k","value":"w"}"#, ("k", "v", NO_SCHEDULE), false),
         ("a key alone", r#"{"key":"k"}"#, ("k", "v", NO_SCHEDULE), false),
         ("a key alone, no value", r#"{"key":"k"}"#, ("k", "", NO_SCHEDULE), true),
-        ("a soft one", r#"{"key":"k","operator":"Exists","effect":"PreferNoSchedule"}"#, ("k", "v", NO_SCHEDULE), false),
+        (
+            "a soft one",
+            r#"{"key":"k","operator":"Exists","effect":"PreferNoSchedule"}"#,
+            ("k", "v", NO_SCHEDULE),
+            false,
+        ),
         ("seconds", r#"{"key":"k","operator":"Exists","tolerationSeconds":0}"#, ("k", "v", NO_EXECUTE), true),
         ("fewer", r#"{"key":"k","operator":"Exists","tolerationSeconds":-5}"#, ("k", "v", NO_EXECUTE), true),
         ("unknown", r#"{"key":"k","operator":"Matches","value":"v"}"#, ("k", "v", NO_SCHEDULE), false),
@@ -256,10 +262,7 @@ fn reasons() {
     let tainted = node("disk=hdd", &[("a", "b", NO_EXECUTE)]);
     for (template, expected) in [
         (serde_json::json!({"nodeName": "node-2"}), "nodeName wants node-2"),
-        (
-            serde_json::json!({"nodeSelector": {"disk": "ssd"}}),
-            "nodeSelector wants disk \"ssd\", the node has \"hdd\"",
-        ),
+        (serde_json::json!({"nodeSelector": {"disk": "ssd"}}), "nodeSelector wants disk \"ssd\", the node has \"hdd\""),
         (serde_json::json!({"nodeSelector": {"x": ""}}), "nodeSelector wants x \"\", the node has no such label"),
         (affinity(serde_json::json!([])), "its required node affinity does not fit the node"),
         (serde_json::json!({}), "it does not tolerate the node's taint a=b:NoExecute"),
@@ -279,12 +282,19 @@ fn effect() -> impl Strategy<Value = Effect> {
 }
 
 fn taint() -> impl Strategy<Value = Taint> {
-    ("[abc]", "[0-3]?", effect()).prop_map(|(key, value, effect)| Taint { key: key.into(), value: value.into(), effect })
+    ("[abc]", "[0-3]?", effect()).prop_map(|(key, value, effect)| Taint {
+        key: key.into(),
+        value: value.into(),
+        effect,
+    })
 }
 
 fn nodes() -> impl Strategy<Value = Node> {
-    ("[mn]", labels(), proptest::collection::vec(taint(), 0..3))
-        .prop_map(|(name, labels, taints)| Node { name: name.into(), labels, taints })
+    ("[mn]", labels(), proptest::collection::vec(taint(), 0..3)).prop_map(|(name, labels, taints)| Node {
+        name: name.into(),
+        labels,
+        taints,
+    })
 }
 
 fn requirement() -> impl Strategy<Value = Requirement> {
@@ -310,7 +320,8 @@ fn term() -> impl Strategy<Value = Term> {
 }
 
 fn toleration() -> impl Strategy<Value = Toleration> {
-    let operator = prop_oneof![Just(Tolerates::Equal), Just(Tolerates::Exists), Just(Tolerates::Gt), Just(Tolerates::Lt)];
+    let operator =
+        prop_oneof![Just(Tolerates::Equal), Just(Tolerates::Exists), Just(Tolerates::Gt), Just(Tolerates::Lt)];
     let effect = proptest::option::of(effect().prop_map(ToleratedEffect::Of));
     ("[abc]?", operator, "[0-3]?", effect).prop_map(|(key, operator, value, effect)| Toleration {
         key: key.into(),

@@ -73,7 +73,11 @@ fn boards() -> Vec<(&'static str, Board, Instant)> {
         ("refused for too long", failing(judged(0), now - STALE_AFTER), now),
         ("before this boot", of_node(|verdict| verdict.node_is_old = true), now),
         ("latched", of_node(|verdict| verdict.is_latched = true), now),
-        ("latched, but not Ready", of_node(|verdict| (verdict.is_latched, verdict.node) = (true, vec!["the node is not Ready".into()])), now),
+        (
+            "latched, but not Ready",
+            of_node(|verdict| (verdict.is_latched, verdict.node) = (true, vec!["the node is not Ready".into()])),
+            now,
+        ),
     ]
 }
 
@@ -134,10 +138,12 @@ fn states() {
     let ready = judged("ready", "ready", "pod ready-1 is ready");
     let hidden = judged("hidden", "excluded", "its annotation pod-startup-lock/ignore says so");
     let late = judged("late-0000", "waiting", "no pod on this node yet");
-    let none = || serde_json::json!({
-        "version": 1, "healthy": false, "reasons": [], "counts": null, "latched": false, "daemonsets": [], "node_load": null,
-        "last_success_seconds_ago": null, "stale": false, "api_problems": [], "reconnects": 0,
-    });
+    let none = || {
+        serde_json::json!({
+            "version": 1, "healthy": false, "reasons": [], "counts": null, "latched": false, "daemonsets": [], "node_load": null,
+            "last_success_seconds_ago": null, "stale": false, "api_problems": [], "reconnects": 0,
+        })
+    };
     let known = |waiting: usize, sets: &[&serde_json::Value]| {
         let mut state = none();
         state["counts"] = serde_json::json!({"waiting": waiting, "ready": 1, "not-here": 0, "excluded": 1});
@@ -160,12 +166,18 @@ fn states() {
         (
             "one waits",
             INSIDE,
-            with(known(1, &[&late, &ready, &hidden]), serde_json::json!({"reasons": ["ns/late-0000: no pod on this node yet"]})),
+            with(
+                known(1, &[&late, &ready, &hidden]),
+                serde_json::json!({"reasons": ["ns/late-0000: no pod on this node yet"]}),
+            ),
         ),
         (
             "one waits",
             OUTSIDE,
-            with(known(1, &[]), serde_json::json!({"reasons": ["1 DaemonSet is not ready on this node"], "daemonsets": null})),
+            with(
+                known(1, &[]),
+                serde_json::json!({"reasons": ["1 DaemonSet is not ready on this node"], "daemonsets": null}),
+            ),
         ),
         (
             "refused at first",
@@ -187,7 +199,11 @@ fn states() {
                 }),
             ),
         ),
-        ("latched", OUTSIDE, with(known(1, &[]), serde_json::json!({"healthy": true, "latched": true, "daemonsets": null}))),
+        (
+            "latched",
+            OUTSIDE,
+            with(known(1, &[]), serde_json::json!({"healthy": true, "latched": true, "daemonsets": null})),
+        ),
     ] {
         let (_, board, now) = boards().into_iter().find(|(name, ..)| *name == case).expect("a board of that name");
         let answer: serde_json::Value = serde_json::from_str(state(&board.known(), peer, now).body()).unwrap();
@@ -208,7 +224,10 @@ fn the_load_is_told() {
     };
     let (body, load) = shown(at);
     assert_eq!(body, "HealthCheck Failed\nthe node's load is not known yet\n");
-    assert_eq!(load, serde_json::json!({"open": false, "cpu_percent": null, "threshold_percent": 80, "measured_seconds_ago": null, "problem": null}));
+    assert_eq!(
+        load,
+        serde_json::json!({"open": false, "cpu_percent": null, "threshold_percent": 80, "measured_seconds_ago": null, "problem": null})
+    );
     board.load(|load| load.note(cpus("3.5"), cpus("4"), at));
     let (body, load) = shown(at + Duration::from_secs(3));
     assert_eq!(body, "HealthCheck Failed\nthe node's CPU is busy to 87 %; closed from 80 %, opens again at 70 %\n");

@@ -248,15 +248,40 @@ fn who_waits_for_the_lock_is_not_waited_for() {
         ("in the pod alone", set("a"), vec![ahead()], waits),
         ("in both", gated(), vec![ahead()], waits),
         ("in the pod alone, no pod yet", set("a"), vec![], "waiting ns/a: no pod on this node yet"),
-        ("passed", gated(), vec![with(|p| (p.gate, p.is_ready) = (Gate::Passed, false))], "waiting ns/a: pod a-1 is Running, but not ready"),
+        (
+            "passed",
+            gated(),
+            vec![with(|p| (p.gate, p.is_ready) = (Gate::Passed, false))],
+            "waiting ns/a: pod a-1 is Running, but not ready",
+        ),
         ("passed and ready", gated(), vec![with(|p| p.gate = Gate::Passed)], "ready ns/a: pod a-1 is ready"),
-        ("passed, other init containers run", gated(), vec![with(|p| (p.gate, p.phase, p.is_ready) = (Gate::Passed, Phase::Pending, false))], "waiting ns/a: pod a-1 is Pending"),
-        ("a pod from before the template had it", gated(), vec![with(|p| p.is_ready = false)], "waiting ns/a: pod a-1 is Running, but not ready"),
+        (
+            "passed, other init containers run",
+            gated(),
+            vec![with(|p| (p.gate, p.phase, p.is_ready) = (Gate::Passed, Phase::Pending, false))],
+            "waiting ns/a: pod a-1 is Pending",
+        ),
+        (
+            "a pod from before the template had it",
+            gated(),
+            vec![with(|p| p.is_ready = false)],
+            "waiting ns/a: pod a-1 is Running, but not ready",
+        ),
         ("its pod is going", gated(), vec![going()], to_come),
         ("its pod has failed", gated(), vec![with(|p| p.phase = Phase::Failed)], to_come),
         ("one goes, the next one waits", gated(), vec![going(), ahead()], waits),
-        ("the going one waited", set("a"), vec![with(|p| (p.is_being_deleted, p.gate) = (true, Gate::Ahead))], "waiting ns/a: pod a-1 is being deleted"),
-        ("surging", set("a"), vec![ahead(), Pod { uid: "a-2".into(), name: "a-2".into(), ..pod("a", "a-2") }], "ready ns/a: pod a-2 is ready"),
+        (
+            "the going one waited",
+            set("a"),
+            vec![with(|p| (p.is_being_deleted, p.gate) = (true, Gate::Ahead))],
+            "waiting ns/a: pod a-1 is being deleted",
+        ),
+        (
+            "surging",
+            set("a"),
+            vec![ahead(), Pod { uid: "a-2".into(), name: "a-2".into(), ..pod("a", "a-2") }],
+            "ready ns/a: pod a-2 is ready",
+        ),
     ] {
         assert_eq!(alone(set, &Filter::default(), &pods), expected, "{case}");
     }
@@ -277,7 +302,8 @@ fn readiness_is_of_this_boot() {
     };
     let node = |boot_id: &str| Node { boot_id: boot_id.into(), ..node_with(&Labels::new()) };
     let started = |at: i64| Pod { created: Some(500), started: Some(at), ..pod("a", "a-1") };
-    let (booted, later) = (1_000_000_000, Machine { uptime: Duration::from_secs(300), wall: 1_000_000_300, ..machine() });
+    let (booted, later) =
+        (1_000_000_000, Machine { uptime: Duration::from_secs(300), wall: 1_000_000_300, ..machine() });
     let (ready, old) = ("ns/a: pod a-1 is ready", "ns/a: pod a-1 was ready before this boot");
     for (case, check, boot_id, start, at, expected) in [
         ("this boot", Check::On, "this", booted + 5, machine(), (true, false, ready)),
@@ -323,9 +349,27 @@ fn the_node_s_own_troubles() {
     for (case, is_ready, troubles, taints, expected) in [
         ("none", true, vec![], vec![], vec![]),
         ("not ready", false, vec![], vec![taint(not_ready, Effect::NoSchedule)], vec!["the node is not Ready"]),
-        ("pressure", true, vec!["DiskPressure", "PIDPressure"], vec![], vec!["the node has the condition DiskPressure", "the node has the condition PIDPressure"]),
-        ("still tainted", true, vec![], vec![taint(not_ready, Effect::NoSchedule)], vec!["the node still has the taint node.kubernetes.io/not-ready:NoSchedule"]),
-        ("another taint", true, vec![], vec![taint("x", Effect::NoSchedule), taint(not_ready, Effect::NoExecute)], vec![]),
+        (
+            "pressure",
+            true,
+            vec!["DiskPressure", "PIDPressure"],
+            vec![],
+            vec!["the node has the condition DiskPressure", "the node has the condition PIDPressure"],
+        ),
+        (
+            "still tainted",
+            true,
+            vec![],
+            vec![taint(not_ready, Effect::NoSchedule)],
+            vec!["the node still has the taint node.kubernetes.io/not-ready:NoSchedule"],
+        ),
+        (
+            "another taint",
+            true,
+            vec![],
+            vec![taint("x", Effect::NoSchedule), taint(not_ready, Effect::NoExecute)],
+            vec![],
+        ),
     ] {
         let placed = eligibility::Node { taints, ..eligibility::Node::default() };
         let node = Node { placed, is_ready, troubles, ..Node::default() };

@@ -114,7 +114,9 @@ fn owners_of_which_nothing_is_known() {
     let mut view = view();
     view.set_node(node(&[]));
     view.set_pods(BTreeMap::new());
-    for (uid, owner, owner_uid) in [("1", "a", "a"), ("2", "a", "older"), ("3", "b", "b"), ("4", "b", "b"), ("5", "c", "c")] {
+    for (uid, owner, owner_uid) in
+        [("1", "a", "a"), ("2", "a", "older"), ("3", "b", "b"), ("4", "b", "b"), ("5", "c", "c")]
+    {
         view.set_pod(pod(uid, owner, owner_uid)).unwrap();
     }
     assert!(view.knows(&owner_of(&pod("1", "a", "a"))), "before the first list there is nothing to miss");
@@ -128,9 +130,7 @@ fn owners_of_which_nothing_is_known() {
 
 #[test]
 fn what_is_kept_is_bounded() {
-    let many = |count: usize, length: usize| {
-        sets((0..count).map(|number| set(&format!("{number:0length$}"), "u")))
-    };
+    let many = |count: usize, length: usize| sets((0..count).map(|number| set(&format!("{number:0length$}"), "u")));
     assert!(view().set_daemonsets(many(15_000, 20)).is_ok());
     assert_eq!(view().set_daemonsets(many(15_000, 200)), Err(TooMany::DaemonSets));
     let heavy = |number: usize| {
@@ -161,7 +161,8 @@ enum Change {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let any_pod = ("[1-4]", "[abc]", any::<bool>()).prop_map(|(uid, owner, is_ready)| Pod { is_ready, ..pod(&uid, &owner, &owner) });
+    let any_pod = ("[1-4]", "[abc]", any::<bool>())
+        .prop_map(|(uid, owner, is_ready)| Pod { is_ready, ..pod(&uid, &owner, &owner) });
     let any_set = ("[abc]", prop_oneof![Just(""), Just("disk"), Just("rack")]).prop_map(|(name, key)| match key {
         "" => set(&name, &name),
         key => selecting(&name, key),

@@ -12,6 +12,7 @@ mod failures;
 mod filters;
 mod large;
 mod lists;
+mod scale;
 mod settings;
 mod verdicts;
 mod watches;

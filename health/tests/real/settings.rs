@@ -203,9 +203,7 @@ fn logs_are_of_changes_and_at_debug_of_each_round() {
     assert_eq!(field(&line, "waiting").as_deref(), Some("1"));
     assert_eq!(
         field(&line, "why").as_deref(),
-        Some(
-            "monitoring/node-exporter: pod node-exporter-szjrd is Running, but not ready"
-        )
+        Some("monitoring/node-exporter: pod node-exporter-szjrd is Running, but not ready")
     );
     let line = health.wait_for_text("msg=\"nothing new\"", CEILING);
     assert!(line.starts_with("level=debug "), "{line}");

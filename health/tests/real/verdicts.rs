@@ -232,13 +232,13 @@ fn what_the_server_sees() {
     assert_eq!(first(DAEMONSETS, false), from_cache());
     assert_eq!(first(PODS, false), [on_node(), from_cache()].concat());
     let watching = |selector: Vec<_>, version: &str| {
-        [selector, vec![pair("watch", "1"), pair("allowWatchBookmarks", "true"), pair("resourceVersion", version)]].concat()
+        [selector, vec![pair("watch", "1"), pair("allowWatchBookmarks", "true"), pair("resourceVersion", version)]]
+            .concat()
     };
     let of_node = vec![pair("fieldSelector", "metadata.name=node-a")];
-    for (mut query, expected) in [
-        (first("/api/v1/nodes", true), watching(of_node, "0")),
-        (first(PODS, true), watching(on_node(), "316")),
-    ] {
+    for (mut query, expected) in
+        [(first("/api/v1/nodes", true), watching(of_node, "0")), (first(PODS, true), watching(on_node(), "316"))]
+    {
         let (key, seconds) = query.pop().unwrap();
         assert!(key == "timeoutSeconds" && (600..=1200).contains(&seconds.parse::<u32>().unwrap()), "{key} {seconds}");
         assert_eq!(query, expected);

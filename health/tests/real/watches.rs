@@ -77,14 +77,9 @@ fn what_is_told_twice_is_the_same() {
 
 #[test]
 fn watches_that_end_are_begun_again_and_miss_nothing() {
-    for how in [
-        WatchEnd::Well,
-        WatchEnd::Cut,
-        WatchEnd::Reset,
-        WatchEnd::HalfEvent,
-        WatchEnd::Garbage,
-        WatchEnd::Expired,
-    ] {
+    for how in
+        [WatchEnd::Well, WatchEnd::Cut, WatchEnd::Reset, WatchEnd::HalfEvent, WatchEnd::Garbage, WatchEnd::Expired]
+    {
         let cluster = Cluster::new();
         let mut health = healthy(&cluster);
         // Changed in the moment in which nobody looks.
@@ -140,7 +135,8 @@ fn an_api_that_goes_away_is_believed_for_a_while() {
         assert_eq!(get(&mut health, "/").status, 200, "the last verdict stands");
         assert_eq!(state(&mut health)["stale"], false);
     }
-    let reply = wait_for_answer(&mut health, 412, "the API has failed for longer than the 3s that its last verdict stands\n");
+    let reply =
+        wait_for_answer(&mut health, 412, "the API has failed for longer than the 3s that its last verdict stands\n");
     assert!(start.elapsed() >= Duration::from_secs(3), "{}", reply.body);
     assert!(get(&mut health, "/metrics").body.contains("\npsl_k8s_stale 1\n"));
     cluster.api.refuse(false);
@@ -213,7 +209,9 @@ fn a_pod_whose_daemonset_has_gone_is_asked_about_once() {
     cluster.api.wait_for_request(|asked| asked.path == one, CEILING);
     for step in 0..5 {
         pod["status"]["step"] = step.into();
-        cluster.api.edit(&pods_of("node-a"), |list| *list["items"].as_array_mut().unwrap().last_mut().unwrap() = pod.clone());
+        cluster
+            .api
+            .edit(&pods_of("node-a"), |list| *list["items"].as_array_mut().unwrap().last_mut().unwrap() = pod.clone());
         std::thread::sleep(Duration::from_millis(30));
     }
     assert_eq!(get(&mut health, "/").status, 200);
@@ -287,10 +285,12 @@ fn nothing_waits_for_itself() {
     let state = state(&mut health);
     assert!(state["daemonsets"].as_array().unwrap().iter().any(|set| set["reason"] == reason), "{state}");
     // It gets its lease and starts: now it is waited for.
-    cluster.api.edit(&pods_of("node-a"), |list| exporter(list, |pod| {
-        let ended = json!({"terminated": {"exitCode": 0, "reason": "Completed"}});
-        pod["status"]["initContainerStatuses"][0]["state"] = ended;
-    }));
+    cluster.api.edit(&pods_of("node-a"), |list| {
+        exporter(list, |pod| {
+            let ended = json!({"terminated": {"exitCode": 0, "reason": "Completed"}});
+            pod["status"]["initContainerStatuses"][0]["state"] = ended;
+        });
+    });
     wait_for_answer(&mut health, 412, "monitoring/node-exporter: pod node-exporter-szjrd is Pending\n");
     cluster.api.edit(&pods_of("node-a"), |list| assert_eq!(pods_ready(list, "node-exporter", true), 1));
     wait_for_answer(&mut health, 200, "");
@@ -333,7 +333,11 @@ fn old_readiness_is_not_believed_before_the_grace_is_over() {
     let patient = ["--boot-check=on", "--boot-grace=1000000h"];
     let mut health = cluster.health().args(patient).start();
     let reply = wait_for_answer(&mut health, 412, "the API still shows this node as it was before this boot\n");
-    assert!(reply.body.contains("monitoring/node-exporter: pod node-exporter-szjrd was ready before this boot\n"), "{}", reply.body);
+    assert!(
+        reply.body.contains("monitoring/node-exporter: pod node-exporter-szjrd was ready before this boot\n"),
+        "{}",
+        reply.body
+    );
     cluster.api.edit(NODE, |node| node["status"]["nodeInfo"]["bootID"] = boot_id().into());
     wait_for_answer(&mut health, 200, "");
     // A container of before the boot: the recorded ones, with pods that are older still.
@@ -346,7 +350,11 @@ fn old_readiness_is_not_believed_before_the_grace_is_over() {
         }
     });
     wait_for_answer(&mut health, 412, "kube-system/kube-proxy: pod kube-proxy-pq68d was ready before this boot\n");
-    for arguments in [&["--boot-check=on", "--boot-grace=1ms"][..], &["--boot-check=off", patient[1]], &["--boot-check=auto", patient[1]]] {
+    for arguments in [
+        &["--boot-check=on", "--boot-grace=1ms"][..],
+        &["--boot-check=off", patient[1]],
+        &["--boot-check=auto", patient[1]],
+    ] {
         let mut health = cluster.health().args(arguments).start();
         wait_for_answer(&mut health, 200, "");
     }
