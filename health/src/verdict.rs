@@ -450,7 +450,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Of DaemonSets and what they mean, in any order.
+    /// Of DaemonSets and what they mean, in the order of their names, which those of one kind keep.
     pub fn new(daemonsets: impl IntoIterator<Item = Judged>) -> Verdict {
         let mut verdict = Verdict::default();
         for judged in daemonsets {
@@ -464,7 +464,7 @@ impl Verdict {
             *count += 1;
             verdict.daemonsets.push(judged);
         }
-        verdict.daemonsets.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
+        verdict.daemonsets.sort_by_key(Judged::rank);
         verdict
     }
 
@@ -493,14 +493,13 @@ impl Verdict {
 
 impl Judged {
     /// Those that close the gate come first.
-    fn order(&self) -> (u8, &Identity) {
-        let rank = match self.standing {
+    fn rank(&self) -> u8 {
+        match self.standing {
             Standing::Waiting(_) => 0,
             Standing::Ready(_) => 1,
             Standing::NotHere(_) => 2,
             Standing::Excluded(_) => 3,
-        };
-        (rank, &self.set)
+        }
     }
 }
 
