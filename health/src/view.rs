@@ -24,9 +24,9 @@ const OVERHEAD: usize = 200;
 /// More than any cluster has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TooMany {
-    /// [`MOST_PODS`]
+    /// Pods of DaemonSets on the node.
     Pods,
-    /// [`MOST_BYTES`]
+    /// DaemonSets in the cluster.
     DaemonSets,
 }
 
