@@ -14,6 +14,8 @@ use psl::end::{BAD_CONFIGURATION, DONE, FAILED};
 use psl::url::{HTTP, HTTPS, Url};
 use psl::{duration, logging};
 
+use crate::boot::Check;
+use crate::load;
 use crate::verdict::{Filter, Label};
 
 const HOST: Setting = Setting {
@@ -58,7 +60,7 @@ const CA_FILE: Setting = Setting {
     value: "FILE",
     takes: Takes::Value,
     default: "the service account's",
-    meaning: "CA certificates (PEM) that an `https://` API server is verified against; read anew for each round",
+    meaning: "CA certificates (PEM) that an `https://` API server is verified against; read anew for each request",
 };
 
 const TOKEN_FILE: Setting = Setting {
@@ -67,7 +69,7 @@ const TOKEN_FILE: Setting = Setting {
     value: "FILE",
     takes: Takes::Value,
     default: "the service account's; none with an `http://` API server",
-    meaning: "token sent to the API server; read anew for each round",
+    meaning: "token sent to the API server; read anew for each request",
 };
 
 const ENABLED: Setting = Setting {
@@ -76,7 +78,7 @@ const ENABLED: Setting = Setting {
     value: "BOOL",
     takes: Takes::Value,
     default: "true",
-    meaning: "whether DaemonSets count; without them the answer is always 200 and no API server is needed",
+    meaning: "whether DaemonSets count; without them, and with neither `--conditions` nor node load asked for, the answer is always 200 and no API server is needed",
 };
 
 const NAMESPACE: Setting = Setting {
@@ -121,7 +123,7 @@ const FAIL_PERIOD: Setting = Setting {
     value: "DURATION",
     takes: Takes::Value,
     default: "10s",
-    meaning: "pause after a round that failed or found the node not healthy; up to 20 % longer at random",
+    meaning: "pause after the API failed, drawn from up to three times this; where polling is used, pause while the node is not healthy, up to 20 % longer at random; while DaemonSets are waited for, they are asked for again after 3 to 9 times this",
 };
 
 const PASS_PERIOD: Setting = Setting {
@@ -130,7 +132,79 @@ const PASS_PERIOD: Setting = Setting {
     value: "DURATION",
     takes: Takes::Value,
     default: "60s",
-    meaning: "pause after a round that found the node healthy; up to 20 % longer at random",
+    meaning: "where polling is used, pause while the node is healthy, up to 20 % longer at random; all DaemonSets are listed anew after 30 to 90 times this",
+};
+
+const LATCH: Setting = Setting {
+    flag: Some("--latch"),
+    variables: &["PSL_LATCH"],
+    value: "WHEN",
+    takes: Takes::Value,
+    default: "off",
+    meaning: "`boot`: once healthy in this boot, DaemonSets no longer close the gate (rolling updates); a restart of health forgets it",
+};
+
+const CONDITIONS: Setting = Setting {
+    flag: Some("--conditions"),
+    variables: &["PSL_HC_NODE_CONDITIONS"],
+    value: "BOOL",
+    takes: Takes::Switch,
+    default: "true",
+    meaning: "node conditions count: Ready, no MemoryPressure, DiskPressure, PIDPressure, NetworkUnavailable; where DaemonSets do not count, only if this is set",
+};
+
+const BOOT_CHECK: Setting = Setting {
+    flag: Some("--boot-check"),
+    variables: &["PSL_BOOT_CHECK"],
+    value: "WHEN",
+    takes: Takes::Value,
+    default: "auto",
+    meaning: "whether readiness must be of this boot: `on`, `off`; `auto`: on where the API's boot ID of this node has ever equalled this machine's, off with `--baseUrl`",
+};
+
+const BOOT_GRACE: Setting = Setting {
+    flag: Some("--boot-grace"),
+    variables: &["PSL_BOOT_GRACE"],
+    value: "DURATION",
+    takes: Takes::Value,
+    default: "5m",
+    meaning: "after this much uptime old readiness is believed after all",
+};
+
+const STALE_AFTER: Setting = Setting {
+    flag: Some("--stale-after"),
+    variables: &["PSL_STALE_AFTER"],
+    value: "DURATION",
+    takes: Takes::Value,
+    default: "5m",
+    meaning: "how long the last verdict stands while the API fails",
+};
+
+const LOAD_ENABLED: Setting = Setting {
+    flag: None,
+    variables: &["PSL_HC_NODELOAD_ENABLED"],
+    value: "BOOL",
+    takes: Takes::Value,
+    default: "false",
+    meaning: "whether the node's CPU counts, as `metrics.k8s.io` tells it; the role must then allow `get` on `nodes.metrics.k8s.io`",
+};
+
+const LOAD_THRESHOLD: Setting = Setting {
+    flag: None,
+    variables: &["PSL_HC_NODELOAD_CPU_THRESHOLD"],
+    value: "PERCENT",
+    takes: Takes::Value,
+    default: "80",
+    meaning: "percent of the node's capacity, 0 to 100; at or above it is unhealthy, until ten points below",
+};
+
+const LOAD_PERIOD: Setting = Setting {
+    flag: None,
+    variables: &["PSL_HC_NODELOAD_PERIOD"],
+    value: "DURATION",
+    takes: Takes::Value,
+    default: "10s",
+    meaning: "pause between two looks at it; a metrics server that is missing closes the gate for the first such period only",
 };
 
 /// Kubernetes sets these two in every container; they are no settings of this program's table.
@@ -155,7 +229,7 @@ const SERVICE_PORT: Setting = Setting {
 /// `health`, its settings in the order of the README.
 pub const PROGRAM: Program = Program {
     name: "health",
-    purpose: "Tells a lock whether the DaemonSets of its node are up: 200 or 412.",
+    purpose: "Tells a lock whether its node and the DaemonSets on it are up: 200 or 412.",
     settings: &[
         HOST,
         PORT,
@@ -170,6 +244,14 @@ pub const PROGRAM: Program = Program {
         EXCLUDE,
         FAIL_PERIOD,
         PASS_PERIOD,
+        LATCH,
+        CONDITIONS,
+        BOOT_CHECK,
+        BOOT_GRACE,
+        STALE_AFTER,
+        LOAD_ENABLED,
+        LOAD_THRESHOLD,
+        LOAD_PERIOD,
         logging::LOG_FORMAT,
         logging::LOG,
     ],
@@ -188,6 +270,10 @@ const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/
 const DEFAULT_PORT: u16 = 9999;
 const DEFAULT_FAIL_PERIOD: Duration = Duration::from_secs(10);
 const DEFAULT_PASS_PERIOD: Duration = Duration::from_secs(60);
+const DEFAULT_BOOT_GRACE: Duration = Duration::from_secs(300);
+const DEFAULT_STALE_AFTER: Duration = Duration::from_secs(300);
+const DEFAULT_LOAD_THRESHOLD: u8 = 80;
+const DEFAULT_LOAD_PERIOD: Duration = Duration::from_secs(10);
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -196,25 +282,37 @@ pub struct Config {
     pub host: Option<Host>,
     /// 0 means any free one.
     pub port: u16,
-    /// Nothing where they do not count.
-    pub daemonsets: Option<DaemonSets>,
+    /// Nothing where nothing of it counts.
+    pub cluster: Option<Cluster>,
     /// How to log.
     pub logging: logging::Settings,
 }
 
-/// Which DaemonSets to ask for, whom, and how often.
+/// What counts, whom to ask for it, and how often.
 #[derive(Clone, Debug, PartialEq)]
-pub struct DaemonSets {
+pub struct Cluster {
     /// The node that this instance speaks for.
     pub node: String,
     /// Whom to ask.
     pub server: Server,
-    /// Which DaemonSets count.
-    pub filter: Filter,
-    /// Pause after a round that failed or found the node not healthy.
+    /// Which DaemonSets count; nothing where none do.
+    pub filter: Option<Filter>,
+    /// Pause after a failure, and the measure of others while the node is not healthy.
     pub fail_period: Duration,
-    /// Pause after one that found it healthy.
+    /// The measure of pauses once it is.
     pub pass_period: Duration,
+    /// Whether DaemonSets count only until they have once been ready.
+    pub latch: bool,
+    /// Whether the node's conditions count.
+    pub conditions: bool,
+    /// Whether readiness must be of this boot.
+    pub boot_check: Check,
+    /// Up to which uptime.
+    pub boot_grace: Duration,
+    /// How long the last verdict stands while the API fails.
+    pub stale_after: Duration,
+    /// Nothing where the node's load does not count.
+    pub load: Option<load::Settings>,
 }
 
 /// An API server and how it and we prove who we are.
@@ -234,19 +332,67 @@ pub fn read(mut given: Given) -> Result<Config, Vec<String>> {
     let port = given.value(&PORT, address::parse_port).unwrap_or(DEFAULT_PORT);
     let node = required(&mut given, &NODE_NAME, node_name);
     let enabled = given.switch(&ENABLED).unwrap_or(true);
-    let server = server(&mut given, enabled);
+    let conditions = given.switch(&CONDITIONS).unwrap_or(enabled);
+    let stale_after = given.value(&STALE_AFTER, duration::parse_nonzero).unwrap_or(DEFAULT_STALE_AFTER);
+    let load = load(&mut given, stale_after);
+    let is_needed = enabled || conditions || load.is_some();
+    let (is_in_cluster, server) = server(&mut given, is_needed);
     let filter = filter(&mut given);
     let fail_period = given.value(&FAIL_PERIOD, duration::parse_nonzero).unwrap_or(DEFAULT_FAIL_PERIOD);
     let pass_period = given.value(&PASS_PERIOD, duration::parse_nonzero).unwrap_or(DEFAULT_PASS_PERIOD);
+    let latch = given.value(&LATCH, latch).unwrap_or(false);
+    let boot_check = given.value(&BOOT_CHECK, boot_check).unwrap_or(Check::Auto);
+    let boot_grace = given.value(&BOOT_GRACE, duration::parse_nonzero).unwrap_or(DEFAULT_BOOT_GRACE);
     let logging = logging::Settings::take(&mut given);
     given.finish()?;
-    let daemonsets = match (enabled, node, server) {
-        (false, ..) => None,
-        (true, Some(node), Some(server)) => Some(DaemonSets { node, server, filter, fail_period, pass_period }),
+    let cluster = match (node, server) {
+        _ if !is_needed => None,
+        (Some(node), Some(server)) => Some(Cluster {
+            node,
+            server,
+            filter: enabled.then_some(filter),
+            fail_period,
+            pass_period,
+            latch,
+            conditions,
+            // Whoever asks from elsewhere need not be on the node at all.
+            boot_check: if boot_check == Check::Auto && !is_in_cluster { Check::Off } else { boot_check },
+            boot_grace,
+            stale_after,
+            load,
+        }),
         // Whatever is missing has been complained of above; an open gate must never come of a gap in that.
-        (true, ..) => return Err(vec![format!("{}, {}: both are needed", NODE_NAME.name(), BASE_URL.name())]),
+        _ => return Err(vec![format!("{}, {}: both are needed", NODE_NAME.name(), BASE_URL.name())]),
     };
-    Ok(Config { host, port, daemonsets, logging })
+    Ok(Config { host, port, cluster, logging })
+}
+
+fn load(given: &mut Given, stale_after: Duration) -> Option<load::Settings> {
+    let enabled = given.switch(&LOAD_ENABLED).unwrap_or(false);
+    let threshold = given.value(&LOAD_THRESHOLD, percent).unwrap_or(DEFAULT_LOAD_THRESHOLD);
+    let period = given.value(&LOAD_PERIOD, duration::parse_nonzero).unwrap_or(DEFAULT_LOAD_PERIOD);
+    enabled.then_some(load::Settings { threshold, period, stale_after })
+}
+
+fn percent(text: &str) -> Result<u8, &'static str> {
+    address::whole_number(text).filter(|number| *number <= 100).ok_or("a whole number of percent, 0 to 100")
+}
+
+fn latch(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "boot" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("boot, off"),
+    }
+}
+
+fn boot_check(text: &str) -> Result<Check, &'static str> {
+    match text {
+        "on" => Ok(Check::On),
+        "off" => Ok(Check::Off),
+        "auto" => Ok(Check::Auto),
+        _ => Err("on, off, auto"),
+    }
 }
 
 fn required<T>(given: &mut Given, setting: &Setting, parse: fn(&str) -> Result<T, &'static str>) -> Option<T> {
@@ -271,11 +417,12 @@ fn whether_given<T, E: ToString>(
     (is_given.get(), value)
 }
 
-fn server(given: &mut Given, enabled: bool) -> Option<Server> {
+/// Also says whether it is the cluster's own, as seen from a pod.
+fn server(given: &mut Given, is_needed: bool) -> (bool, Option<Server>) {
     let (has_base, base) = whether_given(given, &BASE_URL, base_url);
     let ca_file = given.value(&CA_FILE, file).unwrap_or_else(|| SERVICE_ACCOUNT_CA.into());
     let token_file = given.value(&TOKEN_FILE, file);
-    let url = if has_base || !enabled { base } else { in_cluster(given) }?;
+    let Some(url) = (if has_base || !is_needed { base } else { in_cluster(given) }) else { return (!has_base, None) };
     let is_plain = url.scheme == HTTP.0;
     if is_plain && token_file.is_some() && !url.host.is_loopback() {
         given.mistake(format!(
@@ -286,7 +433,7 @@ fn server(given: &mut Given, enabled: bool) -> Option<Server> {
     }
     // Plain HTTP means a proxy with credentials of its own; the service account's would be shown to whoever listens.
     let token_file = token_file.or_else(|| (!is_plain).then(|| SERVICE_ACCOUNT_TOKEN.into()));
-    Some(Server { url, ca_file, token_file })
+    (!has_base, Some(Server { url, ca_file, token_file }))
 }
 
 fn in_cluster(given: &mut Given) -> Option<Url> {

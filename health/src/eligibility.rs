@@ -1,4 +1,9 @@
-//! Whether a node is one that a DaemonSet wants: its nodeSelector against the node's labels.
+//! Whether the DaemonSet controller would have a node run a DaemonSet's pod, and why not.
+//!
+//! Agrees with Kubernetes 1.36: the rules are those of its DaemonSet controller, which asks the
+//! scheduler's predicates for node affinity and taints ("DaemonSet", "Assigning Pods to Nodes",
+//! "Taints and Tolerations"). What the controller does not look at is not here: preferred affinity,
+//! pod affinity, requests, ports, the scheduler's name, `spec.unschedulable`.
 //!
 //! Pure. Does not know of pods, filters, or where the objects come from.
 
@@ -10,79 +15,288 @@ use psl::text::one_line;
 /// Keys and values, as Kubernetes keeps them.
 pub type Labels = BTreeMap<String, String>;
 
-/// The first label of a nodeSelector that the node does not have.
+/// The only field of a node that `matchFields` knows.
+const NAME_FIELD: &str = "metadata.name";
+
+/// What is needed of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: Box<str>,
+    /// All of them.
+    pub labels: Labels,
+    /// Those that keep pods away; `PreferNoSchedule` never does.
+    pub taints: Vec<Taint>,
+}
+
+/// A taint with the effect `NoSchedule` or `NoExecute`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotHere {
-    key: String,
-    wanted: String,
-    found: Option<String>,
+pub struct Taint {
+    /// Its key.
+    pub key: Box<str>,
+    /// May be empty.
+    pub value: Box<str>,
+    /// What it does to pods that do not tolerate it.
+    pub effect: Effect,
 }
 
-/// Nothing where every label of the selector stands on the node with the same value. An empty value
-/// asks for a label that is there and empty; a label that is not there does not do.
-pub fn mismatch(selector: &Labels, node: &Labels) -> Option<NotHere> {
-    let (key, wanted) = selector.iter().find(|(key, wanted)| node.get(*key) != Some(*wanted))?;
-    Some(NotHere { key: key.clone(), wanted: wanted.clone(), found: node.get(key).cloned() })
+/// What a taint does, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// Keeps new pods away.
+    NoSchedule,
+    /// Also drives away those that are there.
+    NoExecute,
 }
 
+/// Where a DaemonSet's template lets its pods go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Placement {
+    /// `nodeName`; empty means any.
+    pub node_name: Box<str>,
+    /// `nodeSelector`
+    pub selector: Labels,
+    /// The required node affinity, where there is one; terms are alternatives.
+    pub affinity: Option<Box<[Term]>>,
+    /// As written; those that the controller adds are not among them.
+    pub tolerations: Box<[Toleration]>,
+    /// `hostNetwork`, for which the controller adds one more.
+    pub has_host_network: bool,
+}
+
+/// One alternative: all of its requirements have to hold. One without any holds nowhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Term {
+    /// `matchExpressions`, about labels.
+    pub labels: Box<[Requirement]>,
+    /// `matchFields`
+    pub fields: Box<[Requirement]>,
+}
+
+/// One requirement.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Requirement {
+    /// Of a label, or of a field.
+    pub key: Box<str>,
+    /// As written.
+    pub operator: Operator,
+    /// As many as there are.
+    pub values: Box<[Box<str>]>,
+}
+
+/// How a requirement compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operator {
+    /// Present with one of the values.
+    In,
+    /// Absent, or with none of the values.
+    NotIn,
+    /// Present.
+    Exists,
+    /// Absent.
+    DoesNotExist,
+    /// Present, a whole number, and greater than the value.
+    Gt,
+    /// Present, a whole number, and less.
+    Lt,
+    /// Any other, which makes its term hold nowhere.
+    Unknown,
+}
+
+/// What a pod puts up with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Toleration {
+    /// Empty means every key.
+    pub key: Box<str>,
+    /// As written.
+    pub operator: Tolerates,
+    /// As written.
+    pub value: Box<str>,
+    /// Nothing means every effect.
+    pub effect: Option<ToleratedEffect>,
+}
+
+/// How a toleration compares values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tolerates {
+    /// The same value. The default, so that a key alone asks for a taint without a value.
+    #[default]
+    Equal,
+    /// Any value.
+    Exists,
+    /// Both are whole numbers, and the taint's is greater ("Taints and Tolerations", 1.35).
+    Gt,
+    /// Both are whole numbers, and the taint's is less.
+    Lt,
+    /// Any other, which tolerates nothing.
+    Unknown,
+}
+
+/// The effect that a toleration names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ToleratedEffect {
+    /// One that keeps pods away.
+    Of(Effect),
+    /// `PreferNoSchedule`, or one that is not known: of no use against the two others.
+    Other,
+}
+
+/// Taints that each daemon pod tolerates without being told, and with the host network one more
+/// ("DaemonSet", Taints and tolerations).
+const TOLERATED: &[(&str, Effect)] = &[
+    ("node.kubernetes.io/not-ready", Effect::NoExecute),
+    ("node.kubernetes.io/unreachable", Effect::NoExecute),
+    ("node.kubernetes.io/disk-pressure", Effect::NoSchedule),
+    ("node.kubernetes.io/memory-pressure", Effect::NoSchedule),
+    ("node.kubernetes.io/pid-pressure", Effect::NoSchedule),
+    ("node.kubernetes.io/unschedulable", Effect::NoSchedule),
+];
+const TOLERATED_ON_HOST_NETWORK: (&str, Effect) = ("node.kubernetes.io/network-unavailable", Effect::NoSchedule);
+
+/// Why a DaemonSet does not want a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotHere {
+    /// Its template names another node.
+    NodeName(Box<str>),
+    /// The first label of the nodeSelector that the node does not have.
+    Selector {
+        /// The label's key.
+        key: Box<str>,
+        /// What the selector asks for.
+        wanted: Box<str>,
+        /// What the node has.
+        found: Option<Box<str>>,
+    },
+    /// No term of the required node affinity holds.
+    Affinity,
+    /// The first taint that it does not tolerate.
+    Taint(Taint),
+}
+
+impl Placement {
+    /// Nothing where the controller would have this node run a pod of it.
+    pub fn mismatch(&self, node: &Node) -> Option<NotHere> {
+        if !self.node_name.is_empty() && self.node_name != node.name {
+            return Some(NotHere::NodeName(self.node_name.clone()));
+        }
+        if let Some((key, wanted)) = self.selector.iter().find(|(key, wanted)| node.labels.get(*key) != Some(*wanted)) {
+            let found = node.labels.get(key).map(|found| found.as_str().into());
+            return Some(NotHere::Selector { key: key.as_str().into(), wanted: wanted.as_str().into(), found });
+        }
+        if self.affinity.as_ref().is_some_and(|terms| !terms.iter().any(|term| term.holds(node))) {
+            return Some(NotHere::Affinity);
+        }
+        node.taints.iter().find(|taint| !self.tolerates(taint)).cloned().map(NotHere::Taint)
+    }
+
+    fn tolerates(&self, taint: &Taint) -> bool {
+        let on_host_network = self.has_host_network.then_some(&TOLERATED_ON_HOST_NETWORK);
+        let is_it = |(key, effect): &&(&str, Effect)| **key == *taint.key && *effect == taint.effect;
+        TOLERATED.iter().chain(on_host_network).any(|added| is_it(&added))
+            || self.tolerations.iter().any(|toleration| toleration.tolerates(taint))
+    }
+}
+
+impl Term {
+    fn holds(&self, node: &Node) -> bool {
+        let is_empty = self.labels.is_empty() && self.fields.is_empty();
+        let of_label = |requirement: &Requirement| requirement.holds(node.labels.get(&*requirement.key).map(|v| &**v));
+        let of_field = |requirement: &Requirement| requirement.holds_of_field(node);
+        // One that cannot be read makes the whole term void, also where another of its
+        // requirements would have failed already; that is the same here, since both are "no".
+        !is_empty && self.labels.iter().all(of_label) && self.fields.iter().all(of_field)
+    }
+}
+
+impl Requirement {
+    /// Against a label's value, or its absence.
+    fn holds(&self, found: Option<&str>) -> bool {
+        let values = &*self.values;
+        // The controller reads each value as one of a label, whatever the operator: -1 is none.
+        if !values.iter().all(|value| is_label_value(value)) {
+            return false;
+        }
+        let is_among = || found.is_some_and(|found| values.iter().any(|value| **value == *found));
+        let against_number = |compare: fn(&i64, &i64) -> bool| match (found.map(str::parse), values) {
+            (Some(Ok(found)), [value]) => value.parse().is_ok_and(|value| compare(&found, &value)),
+            _ => false,
+        };
+        match self.operator {
+            Operator::In => is_among(),
+            Operator::NotIn => !values.is_empty() && !is_among(),
+            Operator::Exists => values.is_empty() && found.is_some(),
+            Operator::DoesNotExist => values.is_empty() && found.is_none(),
+            Operator::Gt => against_number(i64::gt),
+            Operator::Lt => against_number(i64::lt),
+            Operator::Unknown => false,
+        }
+    }
+
+    /// Fields have two operators, with exactly one value; one that a node does not have is empty.
+    fn holds_of_field(&self, node: &Node) -> bool {
+        let found = if *self.key == *NAME_FIELD { &*node.name } else { "" };
+        match (self.operator, &*self.values) {
+            (Operator::In, [value]) => **value == *found,
+            (Operator::NotIn, [value]) => **value != *found,
+            _ => false,
+        }
+    }
+}
+
+/// "Labels and Selectors": empty, or up to 63 letters, digits, `-`, `_` and `.` that begin and end
+/// with a letter or digit.
+fn is_label_value(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let ends_well = |b: Option<&u8>| b.is_none_or(u8::is_ascii_alphanumeric);
+    bytes.len() <= 63
+        && ends_well(bytes.first())
+        && ends_well(bytes.last())
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+}
+
+impl Toleration {
+    fn tolerates(&self, taint: &Taint) -> bool {
+        let numbers = || Some((taint.value.parse::<i64>().ok()?, self.value.parse::<i64>().ok()?));
+        self.effect.is_none_or(|effect| effect == ToleratedEffect::Of(taint.effect))
+            && (self.key.is_empty() || self.key == taint.key)
+            && match self.operator {
+                Tolerates::Equal => self.value == taint.value,
+                Tolerates::Exists => true,
+                Tolerates::Gt => numbers().is_some_and(|(taint, bound)| taint > bound),
+                Tolerates::Lt => numbers().is_some_and(|(taint, bound)| taint < bound),
+                Tolerates::Unknown => false,
+            }
+    }
+}
+
+/// The reason, for people.
 impl fmt::Display for NotHere {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (key, wanted) = (one_line(&self.key), one_line(&self.wanted));
-        match &self.found {
-            Some(found) => write!(f, "nodeSelector wants {key} \"{wanted}\", the node has \"{}\"", one_line(found)),
-            None => write!(f, "nodeSelector wants {key} \"{wanted}\", the node has no such label"),
+        match self {
+            NotHere::NodeName(name) => write!(f, "nodeName wants {}", one_line(name)),
+            NotHere::Selector { key, wanted, found } => {
+                write!(f, "nodeSelector wants {} \"{}\", the node has ", one_line(key), one_line(wanted))?;
+                match found {
+                    Some(found) => write!(f, "\"{}\"", one_line(found)),
+                    None => f.write_str("no such label"),
+                }
+            }
+            NotHere::Affinity => f.write_str("its required node affinity does not fit the node"),
+            NotHere::Taint(taint) => write!(f, "it does not tolerate the node's taint {taint}"),
         }
+    }
+}
+
+/// As `kubectl describe node` writes it.
+impl fmt::Display for Taint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&one_line(&self.key))?;
+        if !self.value.is_empty() {
+            write!(f, "={}", one_line(&self.value))?;
+        }
+        write!(f, ":{:?}", self.effect)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn labels(text: &str) -> Labels {
-        text.split_whitespace()
-            .filter_map(|item| item.split_once('='))
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .collect()
-    }
-
-    #[test]
-    fn selectors() {
-        for (selector, node, expected) in [
-            ("", "", None),
-            ("", "a=1", None),
-            ("a=1", "a=1 b=2", None),
-            ("a=1 b=2", "a=1 b=2", None),
-            ("a=1", "", Some("nodeSelector wants a \"1\", the node has no such label")),
-            ("a=1", "a=2", Some("nodeSelector wants a \"1\", the node has \"2\"")),
-            ("a=1 b=2", "a=1", Some("nodeSelector wants b \"2\", the node has no such label")),
-            ("a=", "a=", None),
-            ("a=", "", Some("nodeSelector wants a \"\", the node has no such label")),
-            ("a=", "a=1", Some("nodeSelector wants a \"\", the node has \"1\"")),
-            ("a=1", "A=1", Some("nodeSelector wants a \"1\", the node has no such label")),
-        ] {
-            let found = mismatch(&labels(selector), &labels(node)).map(|m| m.to_string());
-            assert_eq!(found.as_deref(), expected, "{selector:?} on {node:?}");
-        }
-    }
-
-    fn small() -> impl Strategy<Value = Labels> {
-        proptest::collection::btree_map("[abc]", "[01]?", 0..4)
-    }
-
-    proptest! {
-        #[test]
-        fn a_node_fits_exactly_when_the_selector_is_a_subset(selector in small(), node in small()) {
-            let is_subset = selector.iter().all(|pair| node.iter().any(|other| other == pair));
-            prop_assert_eq!(mismatch(&selector, &node).is_none(), is_subset);
-        }
-
-        #[test]
-        fn a_node_fits_its_own_labels_and_more_labels_never_unfit_it(selector in small(), more in small()) {
-            let mut node = more;
-            node.extend(selector.clone());
-            prop_assert_eq!(mismatch(&selector, &node), None);
-        }
-    }
-}
+mod tests;

@@ -7,7 +7,8 @@ use psl::metrics::{CONTENT_TYPE, Exposition};
 use psl::serve::{self, Answer, Method, Request, Route};
 use serde::Serialize;
 
-use crate::status::{Board, Known};
+use crate::load::Load;
+use crate::status::{Board, Known, Told};
 use crate::verdict::{Counts, Verdict};
 
 /// The healthy first line, as the Go generations wrote it.
@@ -28,20 +29,20 @@ pub fn answer(board: &Board, request: &Request) -> Answer {
     let known = board.known();
     let now = Instant::now();
     let routes = [
-        Route { path: "/", methods: GET, answer: &|request| gate(&known, request.peer) },
+        Route { path: "/", methods: GET, answer: &|request| gate(&known, request.peer, now) },
         Route { path: "/state", methods: GET, answer: &|request| state(&known, request.peer, now) },
-        Route { path: "/metrics", methods: GET, answer: &|_| metrics(&known) },
+        Route { path: "/metrics", methods: GET, answer: &|_| metrics(&known, now) },
     ];
     serve::dispatch(request, &routes)
 }
 
 /// The one place where the verdict becomes a status and a body.
-fn gate(known: &Known, peer: IpAddr) -> Answer {
-    if known.is_healthy() {
+fn gate(known: &Known, peer: IpAddr, now: Instant) -> Answer {
+    if known.is_healthy(now) {
         return Answer::text(200, format!("{OK}\n"));
     }
     let mut body = format!("{FAILED}\n");
-    for reason in known.reasons(peer.is_loopback(), MOST_CAUSES) {
+    for reason in known.reasons(peer.is_loopback(), MOST_CAUSES, now) {
         body.push_str(&reason);
         body.push('\n');
     }
@@ -54,8 +55,13 @@ struct State<'k> {
     healthy: bool,
     reasons: Vec<String>,
     counts: Option<StateCounts>,
+    latched: bool,
     daemonsets: Option<Vec<StateDaemonSet<'k>>>,
+    node_load: Option<StateLoad>,
     last_success_seconds_ago: Option<u64>,
+    stale: bool,
+    api_problems: Vec<String>,
+    reconnects: u64,
 }
 
 /// Also for those who may not see the list, and of all where the list is cut.
@@ -76,16 +82,32 @@ struct StateDaemonSet<'k> {
     reason: String,
 }
 
+#[derive(Serialize)]
+struct StateLoad {
+    open: bool,
+    cpu_percent: Option<u64>,
+    threshold_percent: u8,
+    measured_seconds_ago: Option<u64>,
+    problem: Option<String>,
+}
+
 fn state(known: &Known, peer: IpAddr, now: Instant) -> Answer {
     let insider = peer.is_loopback();
-    let verdict = known.last.as_ref().map(|(verdict, _)| &**verdict);
+    let told = known.told.as_ref();
+    let verdict = told.and_then(|told| told.verdict.as_deref());
+    let last_success = told.and_then(Told::last_success);
     let state = State {
         version: 1,
-        healthy: known.is_healthy(),
-        reasons: known.reasons(insider, MOST_CAUSES),
+        healthy: known.is_healthy(now),
+        reasons: known.reasons(insider, MOST_CAUSES, now),
         counts: verdict.map(|verdict| verdict.counts.into()),
+        latched: verdict.is_some_and(|verdict| verdict.is_latched),
         daemonsets: insider.then(|| verdict.map(listed).unwrap_or_default()),
-        last_success_seconds_ago: known.last.as_ref().map(|(_, at)| now.saturating_duration_since(*at).as_secs()),
+        node_load: known.load.as_ref().map(|load| load_state(load, insider, now)),
+        last_success_seconds_ago: last_success.map(|at| now.saturating_duration_since(at).as_secs()),
+        stale: told.is_some_and(|told| told.is_stale(now)),
+        api_problems: told.map(|told| told.problems(insider).collect()).unwrap_or_default(),
+        reconnects: known.reconnects,
     };
     // Nothing in it can fail to be written: its keys are strings and its numbers whole.
     Answer::json(200, serde_json::to_string(&state).unwrap_or_default())
@@ -93,13 +115,25 @@ fn state(known: &Known, peer: IpAddr, now: Instant) -> Answer {
 
 fn listed(verdict: &Verdict) -> Vec<StateDaemonSet<'_>> {
     let sets = verdict.daemonsets.iter().take(MOST_LISTED);
-    let shown = sets.map(|set| StateDaemonSet {
-        namespace: &set.namespace,
-        name: &set.name,
-        verdict: set.standing.name(),
-        reason: set.standing.to_string(),
+    let shown = sets.map(|judged| StateDaemonSet {
+        namespace: &judged.set.namespace,
+        name: &judged.set.name,
+        verdict: judged.standing.name(),
+        reason: judged.standing.to_string(),
     });
     shown.collect()
+}
+
+/// The server's own words are for insiders.
+fn load_state(load: &Load, insider: bool, now: Instant) -> StateLoad {
+    let last = load.last(now);
+    StateLoad {
+        open: load.is_open(now),
+        cpu_percent: last.map(|(percent, _)| percent),
+        threshold_percent: load.threshold(),
+        measured_seconds_ago: last.map(|(_, age)| age.as_secs()),
+        problem: load.problem(insider),
+    }
 }
 
 impl From<Counts> for StateCounts {
@@ -108,15 +142,25 @@ impl From<Counts> for StateCounts {
     }
 }
 
-fn metrics(known: &Known) -> Answer {
+fn metrics(known: &Known, now: Instant) -> Answer {
     let mut out = Exposition::new("health");
     out.counter("psl_k8s_requests_total", "Requests to the API by the answer's status; error where none came");
     for (status, count) in &known.requests {
         let code = status.map_or_else(|| "error".to_owned(), |status| status.to_string());
         out.sample("psl_k8s_requests_total", &[("code", &code)], count);
     }
-    let counts = known.last.as_ref().map(|(verdict, _)| verdict.counts).unwrap_or_default();
-    out.gauge("psl_daemonsets", "DaemonSets by what the last full round made of them for this node");
+    out.counter("psl_k8s_reconnects_total", "Watches of the API that have ended and were begun again");
+    out.sample("psl_k8s_reconnects_total", &[], known.reconnects);
+    let told = known.told.as_ref();
+    if let Some(at) = told.and_then(Told::last_success) {
+        out.gauge("psl_k8s_last_success_age_seconds", "How old the last verdict is that the API is known to bear out");
+        out.sample("psl_k8s_last_success_age_seconds", &[], now.saturating_duration_since(at).as_secs());
+    }
+    out.gauge("psl_k8s_stale", "Whether the API has failed for longer than the last verdict stands");
+    out.sample("psl_k8s_stale", &[], u8::from(told.is_some_and(|told| told.is_stale(now))));
+    let verdict = told.and_then(|told| told.verdict.as_deref());
+    let counts = verdict.map(|verdict| verdict.counts).unwrap_or_default();
+    out.gauge("psl_daemonsets", "DaemonSets by what they mean for this node");
     for (verdict, count) in [
         ("ready", counts.ready),
         ("waiting", counts.waiting),
@@ -125,8 +169,16 @@ fn metrics(known: &Known) -> Answer {
     ] {
         out.sample("psl_daemonsets", &[("verdict", verdict)], count);
     }
+    let standing = told.map(|told| told.standing(now));
+    let by = |is_good: fn(&Verdict) -> bool| standing.is_none_or(|verdict| verdict.is_some_and(is_good));
     out.gauge("psl_gate_open", "Whether this lets the lock grant leases");
-    out.sample("psl_gate_open", &[("gate", "daemonsets")], u8::from(known.is_healthy()));
+    for (gate, open) in [
+        ("daemonsets", by(Verdict::daemonsets_are_ready)),
+        ("conditions", by(|verdict| verdict.node.is_empty())),
+        ("load", known.load.as_ref().is_none_or(|load| load.is_open(now))),
+    ] {
+        out.sample("psl_gate_open", &[("gate", gate)], u8::from(open));
+    }
     Answer::of(200, CONTENT_TYPE, out.finish())
 }
 

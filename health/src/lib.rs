@@ -1,23 +1,30 @@
 //! Tells a lock whether its node is fit for starts: whether the DaemonSets that want the node are
-//! ready on it.
+//! ready on it, and the node's own conditions and load are good.
 //!
-//! The way through: `config` (what is asked for) → `poll` (round by round) → `api` (questions and
-//! answers) → `verdict` and `eligibility` (pure: what the answers mean) → `status` (what is known)
-//! → `http` (who asks is told).
+//! The way through: `config` (what is asked for) → `follow` (threads that watch and ask) → `api`
+//! (questions and answers) → `view` (what is known of the cluster), judged by `verdict`,
+//! `eligibility` and `boot` (pure) → `status` (what is known) → `http` (who asks is told). `agenda`
+//! says when to ask for DaemonSets, `load` what a busy node means.
 
+pub mod agenda;
 pub mod api;
+pub mod boot;
 pub mod config;
 pub mod eligibility;
+pub mod follow;
 pub mod http;
-pub mod poll;
+pub mod load;
 pub mod status;
 pub mod verdict;
+pub mod view;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use psl::end::{self, End};
 use psl::{listen, logging, serve, signals};
 
+use load::Load;
 use status::{Board, Known};
 
 /// Runs until a signal ends the process; what comes back says why it could not.
@@ -27,10 +34,16 @@ pub fn run() -> Result<u8, End> {
     let config = config::read(end::given(&config::PROGRAM)?).map_err(End::Mistakes)?;
     logging::start(&config.logging);
     let listener = listen::bind(config.host.as_ref(), config.port).map_err(End::Failed)?;
-    let board = Arc::new(Board::new(Known::at_start(config.daemonsets.is_some())));
-    match config.daemonsets {
-        Some(settings) => poll::start(settings, Arc::clone(&board)).map_err(End::Failed)?,
-        None => log::info!("DaemonSets do not count, so the answer is always 200"),
+    let board = Arc::new(Board::new(at_start(config.cluster.as_ref())));
+    match config.cluster {
+        Some(cluster) => follow::start(cluster, Arc::clone(&board)).map_err(End::Failed)?,
+        None => log::info!("nothing of the cluster counts, so the answer is always 200"),
     }
     Err(End::Failed(serve::run(listener, move |request, _| http::answer(&board, request))))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the edge that reads the clock")]
+fn at_start(cluster: Option<&config::Cluster>) -> Known {
+    let load = cluster.and_then(|cluster| cluster.load).map(|settings| Load::new(settings, Instant::now()));
+    Known::at_start(cluster.map(|cluster| cluster.stale_after), load)
 }

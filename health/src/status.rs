@@ -1,79 +1,136 @@
-//! What is known at present: written by the one who asks the API, read by those who answer for it.
+//! What is known at present: written by those who ask the API, read by those who answer for it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use psl::duration;
 
 use crate::api::Problem;
+use crate::load::Load;
 use crate::verdict::Verdict;
 
-/// What the last round came to.
+/// What is asked of the API, each by a thread of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// This node.
+    Node,
+    /// All DaemonSets, or one.
+    DaemonSets,
+    /// The pods on this node.
+    Pods,
+}
+
+/// What the API has told.
 #[derive(Clone, Debug)]
-pub enum Outcome {
-    /// DaemonSets do not count, so there are no rounds.
-    Off,
-    /// The first round has not ended.
-    NoneYet,
-    /// The API gave no answer to judge by.
-    Failed(Arc<Problem>),
-    /// The last verdict is of this round.
-    Judged,
+pub struct Told {
+    /// Nothing until all has been told once.
+    pub verdict: Option<Arc<Verdict>>,
+    /// When it last told anything.
+    pub heard: Option<Instant>,
+    /// What fails at present, and since when.
+    pub troubles: BTreeMap<Source, (Instant, Arc<Problem>)>,
+    /// How long the verdict stands while anything fails.
+    pub stale_after: Duration,
+}
+
+impl Told {
+    fn failing_since(&self) -> Option<Instant> {
+        self.troubles.values().map(|(since, _)| *since).min()
+    }
+
+    /// Up to when the verdict is known to have been right; nothing where there is none.
+    pub fn last_success(&self) -> Option<Instant> {
+        let heard = self.heard.filter(|_| self.verdict.is_some())?;
+        Some(self.failing_since().map_or(heard, |since| since.min(heard)))
+    }
+
+    /// Whether the API has failed for too long.
+    pub fn is_stale(&self, now: Instant) -> bool {
+        self.failing_since().is_some_and(|since| now.saturating_duration_since(since) >= self.stale_after)
+    }
+
+    /// The verdict, as long as it stands.
+    pub fn standing(&self, now: Instant) -> Option<&Verdict> {
+        self.verdict.as_deref().filter(|_| !self.is_stale(now))
+    }
+
+    /// What fails, to everybody or to `insiders`.
+    pub fn problems(&self, insiders: bool) -> impl Iterator<Item = String> {
+        self.troubles.values().map(move |(_, problem)| problem.told(insiders))
+    }
+
+    /// Why the gate is shut, one cause each; at most so many DaemonSets are named, to `insiders` only.
+    fn reasons(&self, insiders: bool, most: usize, now: Instant) -> Vec<String> {
+        if let Some(verdict) = self.standing(now) {
+            return verdict_reasons(verdict, insiders, most);
+        }
+        let mut reasons: Vec<String> = self.problems(insiders).collect();
+        if self.verdict.is_some() {
+            let limit = duration::Text(self.stale_after);
+            reasons.push(format!("the API has failed for longer than the {limit} that its last verdict stands"));
+        } else if reasons.is_empty() {
+            reasons.push("no answer of the API yet".to_owned());
+        }
+        reasons
+    }
 }
 
 /// What is known.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// Of the last round.
-    pub outcome: Outcome,
-    /// The last verdict there was and when, also where rounds have failed since.
-    pub last: Option<(Arc<Verdict>, Instant)>,
+    /// Nothing where nothing of it counts.
+    pub told: Option<Told>,
+    /// Nothing where it does not count.
+    pub load: Option<Load>,
     /// Answers of the API by status; nothing stands for no answer.
     pub requests: BTreeMap<Option<u16>, u64>,
+    /// Watches that were begun again.
+    pub reconnects: u64,
 }
 
 impl Known {
-    /// What is known before the first round, or where there will be none.
-    pub fn at_start(enabled: bool) -> Known {
-        let outcome = if enabled { Outcome::NoneYet } else { Outcome::Off };
-        Known { outcome, last: None, requests: BTreeMap::new() }
+    /// What is known before the first answer.
+    pub fn at_start(stale_after: Option<Duration>, load: Option<Load>) -> Known {
+        let told = |stale_after| Told { verdict: None, heard: None, troubles: BTreeMap::new(), stale_after };
+        Known { told: stale_after.map(told), load, requests: BTreeMap::new(), reconnects: 0 }
     }
 
     /// Whether the gate is open.
-    pub fn is_healthy(&self) -> bool {
-        match (&self.outcome, &self.last) {
-            (Outcome::Off, _) => true,
-            (Outcome::Judged, Some((verdict, _))) => verdict.is_healthy(),
-            _ => false,
-        }
+    pub fn is_healthy(&self, now: Instant) -> bool {
+        let told = self.told.as_ref();
+        let by_api = told.is_none_or(|told| told.standing(now).is_some_and(Verdict::is_healthy));
+        by_api && self.load.as_ref().is_none_or(|load| load.is_open(now))
     }
 
-    /// Why the gate is shut, one cause each. DaemonSets, and what the API says of them, are told
-    /// to `insiders` only; at most so many are named.
-    pub fn reasons(&self, insiders: bool, most: usize) -> Vec<String> {
-        match (&self.outcome, &self.last) {
-            (Outcome::NoneYet, _) => vec!["no answer of the API yet".to_owned()],
-            (Outcome::Failed(problem), _) if insiders => vec![problem.whole()],
-            (Outcome::Failed(problem), _) => vec![problem.cause.clone()],
-            (Outcome::Judged, Some((verdict, _))) => waiting(verdict, insiders, most),
-            (Outcome::Off | Outcome::Judged, _) => Vec::new(),
-        }
+    /// Why the gate is shut, one cause each.
+    pub fn reasons(&self, insiders: bool, most: usize, now: Instant) -> Vec<String> {
+        let mut reasons = self.told.as_ref().map(|told| told.reasons(insiders, most, now)).unwrap_or_default();
+        let load = self.load.as_ref().filter(|load| !load.is_open(now));
+        reasons.extend(load.and_then(|load| load.reason(insiders, now)));
+        reasons
     }
 }
 
-fn waiting(verdict: &Verdict, insiders: bool, most: usize) -> Vec<String> {
-    let waiting = verdict.waiting();
+fn verdict_reasons(verdict: &Verdict, insiders: bool, most: usize) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if verdict.node_is_old {
+        reasons.push("the API still shows this node as it was before this boot".to_owned());
+    }
+    reasons.extend(verdict.node.iter().cloned());
+    let waiting = if verdict.is_latched { &[] } else { verdict.waiting() };
     match (waiting.len(), insiders) {
-        (0, _) => Vec::new(),
-        (1, false) => vec!["1 DaemonSet is not ready on this node".to_owned()],
-        (count, false) => vec![format!("{count} DaemonSets are not ready on this node")],
+        (0, _) => {}
+        (1, false) => reasons.push("1 DaemonSet is not ready on this node".to_owned()),
+        (count, false) => reasons.push(format!("{count} DaemonSets are not ready on this node")),
         (count, true) => {
-            let mut reasons: Vec<_> = waiting.iter().take(most).map(ToString::to_string).collect();
+            reasons.extend(waiting.iter().take(most).map(ToString::to_string));
             if count > most {
                 reasons.push(format!("and {} more", count - most));
             }
-            reasons
         }
     }
+    reasons
 }
 
 /// Where it is kept.
@@ -93,22 +150,53 @@ impl Board {
         self.lock().clone()
     }
 
-    /// Notes what a round came to, and returns the whole as it is now.
-    pub fn note(&self, result: Result<Verdict, Problem>, now: Instant) -> Known {
-        let mut known = self.lock();
-        match result {
-            Ok(verdict) => {
-                known.last = Some((Arc::new(verdict), now));
-                known.outcome = Outcome::Judged;
-            }
-            Err(problem) => known.outcome = Outcome::Failed(Arc::new(problem)),
+    /// The verdict of last.
+    pub fn verdict(&self) -> Option<Arc<Verdict>> {
+        self.lock().told.as_ref()?.verdict.clone()
+    }
+
+    /// Notes what all that is known comes to.
+    pub fn judged(&self, verdict: Verdict) {
+        if let Some(told) = &mut self.lock().told {
+            told.verdict = Some(Arc::new(verdict));
         }
-        known.clone()
+    }
+
+    /// Notes that the API has told something about this. Returns whether it failed before.
+    pub fn well(&self, source: Source, now: Instant) -> bool {
+        let mut known = self.lock();
+        let Some(told) = &mut known.told else { return false };
+        told.heard = Some(now);
+        told.troubles.remove(&source).is_some()
+    }
+
+    /// Notes that it fails. Returns whether that is news.
+    pub fn trouble(&self, source: Source, problem: Problem, now: Instant) -> bool {
+        let mut known = self.lock();
+        let Some(told) = &mut known.told else { return false };
+        let (since, is_news) = match told.troubles.get(&source) {
+            Some((since, known)) => (*since, known.cause != problem.cause),
+            None => (now, true),
+        };
+        told.troubles.insert(source, (since, Arc::new(problem)));
+        is_news
+    }
+
+    /// Changes what is known of the load.
+    pub fn load(&self, change: impl FnOnce(&mut Load)) {
+        if let Some(load) = &mut self.lock().load {
+            change(load);
+        }
     }
 
     /// Counts an answer of the API, or that none came.
     pub fn count(&self, status: Option<u16>) {
         *self.lock().requests.entry(status).or_default() += 1;
+    }
+
+    /// Counts a watch that is begun again.
+    pub fn count_reconnect(&self) {
+        self.lock().reconnects += 1;
     }
 
     /// No code that holds this lock can panic half-way through a change.

@@ -1,23 +1,26 @@
-//! Whether a node is healthy: every DaemonSet that counts and wants this node has a ready pod on it.
+//! Whether a node is healthy: every DaemonSet that counts and wants this node has a ready pod on
+//! it, of this boot, and the node's own conditions are good.
 //!
-//! Pure: objects in, a verdict with its reasons out. The objects are handed in one by one and only
-//! what the verdict needs is kept, so that the length of a list hardly matters. Does not know where
-//! objects come from, when to look again, or who may see the names.
+//! Pure: objects in, a verdict with its reasons out. Does not know where objects come from, when to
+//! look again, or who may see the names.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use psl::text::one_line;
 
-use crate::eligibility::{self, Labels, NotHere};
+use crate::boot::News;
+use crate::eligibility::{self, Effect, Labels, NotHere, Placement};
+use crate::load::Quantity;
 
-/// How many of the DaemonSets that do not count here are remembered by name. They are for people
-/// to read; all of them are counted.
-const MOST_REMEMBERED: usize = 1000;
-
-/// How many DaemonSets may count on one node. Kubernetes gives a node 110 pods, and few go far
-/// beyond; the old verdict and the next one, of so many with the longest names, take some 3.5 MB.
-const MOST_HERE: usize = 2_000;
+/// The label that all of this project's objects carry.
+const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "pod-startup-lock");
+/// The namespace of the shipped manifests.
+const OUR_NAMESPACE: &str = "pod-startup-lock";
+/// The DaemonSets in it.
+const OUR_NAMES: &[&str] = &["lock", "health"];
 
 /// What is needed of a DaemonSet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,25 +37,117 @@ pub struct DaemonSet {
     pub is_ignored: bool,
     /// Has a `deletionTimestamp`.
     pub is_being_deleted: bool,
-    /// `spec.template.spec.hostNetwork`.
-    pub has_host_network: bool,
-    /// `spec.template.spec.nodeSelector`.
-    pub node_selector: Labels,
+    /// Its template has the init container that waits for the lock.
+    pub has_gate: bool,
+    /// Where its pods may go.
+    pub placement: Placement,
 }
 
-/// What is needed of a pod on the node.
+/// What is needed of a DaemonSet's pod on the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
+    /// A pod made anew under the same name is another one.
+    pub uid: Box<str>,
+    /// Its namespace, which is its owner's too.
+    pub namespace: Box<str>,
     /// Its name.
-    pub name: String,
-    /// The UID of the owner that controls it.
-    pub owner: Option<String>,
+    pub name: Arc<str>,
+    /// The name of the DaemonSet that controls it.
+    pub owner: Box<str>,
+    /// And its UID.
+    pub owner_uid: Box<str>,
     /// Has a `deletionTimestamp`.
     pub is_being_deleted: bool,
-    /// `status.phase`.
-    pub phase: String,
+    /// `status.phase`
+    pub phase: Phase,
     /// The condition `Ready` is `True`.
     pub is_ready: bool,
+    /// Whether it has to pass the lock.
+    pub gate: Gate,
+    /// When it was made, in seconds since 1970 by the API's clock.
+    pub created: Option<i64>,
+    /// When the first of its running containers started, by the node's clock.
+    pub started: Option<i64>,
+}
+
+/// Where a pod stands to the lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gate {
+    /// It has no init container that waits for it.
+    #[default]
+    None,
+    /// It has one, which has not ended.
+    Ahead,
+    /// It has one, which has ended well.
+    Passed,
+}
+
+/// `status.phase`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Not set.
+    #[default]
+    None,
+    /// Not bound, or its containers have not all started once.
+    Pending,
+    /// They have.
+    Running,
+    /// All have ended well.
+    Succeeded,
+    /// All have ended, not all well.
+    Failed,
+    /// The node does not tell, or a phase that is not known.
+    Unknown,
+}
+
+impl Phase {
+    /// By its name.
+    pub fn of(name: &str) -> Phase {
+        match name {
+            "" => Phase::None,
+            "Pending" => Phase::Pending,
+            "Running" => Phase::Running,
+            "Succeeded" => Phase::Succeeded,
+            "Failed" => Phase::Failed,
+            _ => Phase::Unknown,
+        }
+    }
+}
+
+/// What is needed of the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// What decides which pods it gets.
+    pub placed: eligibility::Node,
+    /// The condition `Ready` is `True`.
+    pub is_ready: bool,
+    /// Those of the bad conditions that are `True`.
+    pub troubles: Vec<&'static str>,
+    /// `status.nodeInfo.bootID`
+    pub boot_id: Box<str>,
+    /// `status.capacity.cpu`
+    pub cpus: Option<Quantity>,
+}
+
+/// Taints by which the cluster says that it still takes the node for not ready.
+const NOT_READY: &[&str] = &["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+
+impl Node {
+    /// What is wrong with its conditions. The taints count as well: between the kubelet's "Ready" and
+    /// their removal nobody but DaemonSets that tolerate them wants the node, and the gate would open
+    /// for a moment before the others come.
+    fn complaints(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let is_telling =
+            |taint: &&eligibility::Taint| taint.effect == Effect::NoSchedule && NOT_READY.contains(&&*taint.key);
+        match self.placed.taints.iter().find(is_telling) {
+            _ if !self.is_ready => found.push("the node is not Ready".to_owned()),
+            Some(taint) => found.push(format!("the node still has the taint {taint}")),
+            None => {}
+        }
+        found.extend(self.troubles.iter().map(|trouble| format!("the node has the condition {trouble}")));
+        found
+    }
 }
 
 /// One label with its value.
@@ -90,21 +185,24 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether it asks for labels of this key.
+    /// Whether labels of this key make a difference.
     pub fn names(&self, key: &str) -> bool {
-        self.include.iter().chain(&self.exclude).any(|label| label.key == key)
+        key == PART_OF.0 || self.include.iter().chain(&self.exclude).any(|label| label.key == key)
     }
 
     /// Why a DaemonSet does not count, whatever node it wants.
-    fn exclusion(&self, set: &DaemonSet) -> Option<Excluded> {
+    pub fn exclusion(&self, set: &DaemonSet) -> Option<Excluded> {
         let is_elsewhere = self.namespace.as_ref().is_some_and(|namespace| *namespace != set.namespace);
+        let is_ours = set.labels.get(PART_OF.0).is_some_and(|value| value == PART_OF.1)
+            || (set.namespace == OUR_NAMESPACE && OUR_NAMES.contains(&set.name.as_str()));
         let lacking = || self.include.iter().find(|label| !label.is_on(&set.labels));
         let carried = || self.exclude.iter().find(|label| label.is_on(&set.labels));
         match () {
             () if set.is_ignored => Some(Excluded::Ignored),
+            () if is_ours => Some(Excluded::Ours),
             () if set.is_being_deleted => Some(Excluded::BeingDeleted),
             () if is_elsewhere => Some(Excluded::OtherNamespace),
-            () if self.host_network && !set.has_host_network => Some(Excluded::NotOnHostNetwork),
+            () if self.host_network && !set.placement.has_host_network => Some(Excluded::NotOnHostNetwork),
             () => lacking().cloned().map(Excluded::Lacks).or_else(|| carried().cloned().map(Excluded::Has)),
         }
     }
@@ -116,11 +214,11 @@ pub enum Standing {
     /// It counts, wants this node and has no ready pod on it.
     Waiting(Waiting),
     /// It counts, wants this node, and this pod of it is ready.
-    Ready(Box<str>),
+    Ready(Arc<str>),
     /// It counts and wants other nodes.
-    NotHere(Box<NotHere>),
+    NotHere(Arc<NotHere>),
     /// It does not count.
-    Excluded(Excluded),
+    Excluded(Arc<Excluded>),
 }
 
 /// Why a DaemonSet is not ready on the node.
@@ -129,22 +227,39 @@ pub enum Waiting {
     /// It has no pod on the node.
     NoPod,
     /// Of its pods the one that is nearest to being ready, and how far it is.
-    Pod(Box<str>, Stage),
+    Pod(Arc<str>, Stage),
 }
 
-/// How far a pod that is not ready has come. Later ones are nearer to being ready.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// How far a pod has come. Later ones are nearer to being ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// On its way out, ready or not: its place will be empty.
     BeingDeleted,
-    /// `Failed`, `Succeeded`, `Unknown`: the controller will make another one.
-    Ended(Box<str>),
+    /// It has no phase, or one that it will not come back from: the controller makes another one.
+    Ended(Ended),
     /// Not bound, or its containers have not started.
     Pending,
     /// Running without the condition `Ready`.
     NotReady,
-    /// Running with it.
+    /// Running with it, but since before this boot.
+    OfEarlierBoot,
+    /// Waits for the lock, which waits for health: to wait for it would be a circle.
+    AtTheGate,
+    /// Running and `Ready`.
     Ready,
+}
+
+/// A phase that is none to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ended {
+    /// Not set yet.
+    NoPhase,
+    /// `Unknown`, or a phase that is not known.
+    Unknown,
+    /// `Failed`
+    Failed,
+    /// `Succeeded`
+    Succeeded,
 }
 
 /// Why a DaemonSet does not count.
@@ -152,6 +267,8 @@ pub enum Stage {
 pub enum Excluded {
     /// By its annotation.
     Ignored,
+    /// It is the lock, or health itself.
+    Ours,
     /// Its pods are going and will not come back.
     BeingDeleted,
     /// The setting asks for another namespace.
@@ -162,6 +279,10 @@ pub enum Excluded {
     Lacks(Label),
     /// It has this label.
     Has(Label),
+    /// This pod of it waits for the lock.
+    PodAtTheGate(Arc<str>),
+    /// Its pod here is to come, and will wait for the lock.
+    TemplateHasGate,
 }
 
 impl Standing {
@@ -191,14 +312,18 @@ impl fmt::Display for Standing {
 
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Stage::BeingDeleted => f.write_str("is being deleted"),
-            Stage::Ended(phase) if phase.is_empty() => f.write_str("has no phase yet"),
-            Stage::Ended(phase) => write!(f, "is {}", one_line(phase)),
-            Stage::Pending => f.write_str("is Pending"),
-            Stage::NotReady => f.write_str("is Running, but not ready"),
-            Stage::Ready => f.write_str("is ready"),
-        }
+        f.write_str(match self {
+            Stage::BeingDeleted => "is being deleted",
+            Stage::Ended(Ended::NoPhase) => "has no phase yet",
+            Stage::Ended(Ended::Unknown) => "is in an unknown phase",
+            Stage::Ended(Ended::Failed) => "is Failed",
+            Stage::Ended(Ended::Succeeded) => "is Succeeded",
+            Stage::Pending => "is Pending",
+            Stage::NotReady => "is Running, but not ready",
+            Stage::OfEarlierBoot => "was ready before this boot",
+            Stage::AtTheGate => "waits for the lock",
+            Stage::Ready => "is ready",
+        })
     }
 }
 
@@ -206,22 +331,34 @@ impl fmt::Display for Excluded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Excluded::Ignored => f.write_str("its annotation pod-startup-lock/ignore says so"),
+            Excluded::Ours => f.write_str("it is part of pod-startup-lock, which does not wait for itself"),
             Excluded::BeingDeleted => f.write_str("it is being deleted"),
             Excluded::OtherNamespace => f.write_str("another namespace is asked for"),
             Excluded::NotOnHostNetwork => f.write_str("only the host network is asked for"),
             Excluded::Lacks(label) => write!(f, "it lacks the label {label}"),
             Excluded::Has(label) => write!(f, "it has the label {label}"),
+            Excluded::PodAtTheGate(pod) => write!(f, "pod {} {}", one_line(pod), Stage::AtTheGate),
+            Excluded::TemplateHasGate => f.write_str("its pods wait for the lock, and none has come here yet"),
         }
     }
+}
+
+/// What a DaemonSet is known by.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    /// Its namespace.
+    pub namespace: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+    /// Empty where it makes no difference.
+    pub uid: Box<str>,
 }
 
 /// A DaemonSet and what it means for the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
-    /// Its namespace.
-    pub namespace: Box<str>,
-    /// Its name.
-    pub name: Box<str>,
+    /// Which one.
+    pub set: Arc<Identity>,
     /// What it means.
     pub standing: Standing,
 }
@@ -229,7 +366,7 @@ pub struct Judged {
 /// `namespace/name: why`.
 impl fmt::Display for Judged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}: {}", one_line(&self.namespace), one_line(&self.name), self.standing)
+        write!(f, "{}/{}: {}", one_line(&self.set.namespace), one_line(&self.set.name), self.standing)
     }
 }
 
@@ -246,173 +383,123 @@ pub struct Counts {
     pub excluded: usize,
 }
 
-/// More DaemonSets want the node than any node has room for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooMany;
-
-impl fmt::Display for TooMany {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "more than {MOST_HERE} DaemonSets count on this node")
-    }
-}
-
-/// The DaemonSets as they are read, each judged by all but its pods at once.
-pub struct Reading<'a> {
-    filter: &'a Filter,
-    node: &'a Labels,
-    wanted: Wanted,
-}
-
-/// The DaemonSets of which a pod must be ready on the node, and what is known of the others.
-#[derive(Clone, Debug, Default)]
-pub struct Wanted {
-    /// Invariant: in the order of their UIDs, none twice, once the reading has finished.
-    here: Vec<Here>,
-    others: Vec<Judged>,
-    counts: Counts,
-}
-
-#[derive(Clone, Debug)]
-struct Here {
-    uid: Box<str>,
-    namespace: Box<str>,
-    name: Box<str>,
-}
-
-impl<'a> Reading<'a> {
-    /// Begins with none.
-    pub fn new(filter: &'a Filter, node: &'a Labels) -> Reading<'a> {
-        Reading { filter, node, wanted: Wanted::default() }
-    }
-
-    /// Takes one DaemonSet and keeps what the verdict needs of it.
-    pub fn add(&mut self, set: DaemonSet) {
-        let wanted = &mut self.wanted;
-        let standing = if let Some(why) = self.filter.exclusion(&set) {
-            wanted.counts.excluded += 1;
-            Standing::Excluded(why)
-        } else if let Some(why) = eligibility::mismatch(&set.node_selector, self.node) {
-            wanted.counts.not_here += 1;
-            Standing::NotHere(Box::new(why))
-        } else {
-            // One more than there may be is enough to see that there are too many.
-            if wanted.here.len() <= MOST_HERE {
-                wanted.here.push(Here { uid: set.uid.into(), namespace: set.namespace.into(), name: set.name.into() });
-            }
-            return;
-        };
-        if wanted.others.len() < MOST_REMEMBERED {
-            wanted.others.push(Judged { namespace: set.namespace.into(), name: set.name.into(), standing });
-        }
-    }
-
-    /// After the last one.
-    pub fn finish(self) -> Result<Wanted, TooMany> {
-        let mut wanted = self.wanted;
-        wanted.here.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
-        // A list in pages may show an object twice; its double would never find a pod.
-        wanted.here.dedup_by(|a, b| a.uid == b.uid);
-        if wanted.here.len() > MOST_HERE { Err(TooMany) } else { Ok(wanted) }
-    }
-}
-
-/// The pods of the node as they are read: of each wanted DaemonSet the one nearest to being ready.
-pub struct Pods<'a> {
-    wanted: &'a Wanted,
-    nearest: Nearest,
-}
-
-/// Invariant: one for each DaemonSet that is wanted here, in the same order.
-pub type Nearest = Vec<Option<(Stage, Box<str>)>>;
-
-impl<'a> Pods<'a> {
-    /// Begins with none.
-    pub fn new(wanted: &'a Wanted) -> Pods<'a> {
-        Pods { wanted, nearest: vec![None; wanted.here.len()] }
-    }
-
-    /// Takes one pod of the node, whosever it is.
-    pub fn add(&mut self, pod: Pod) {
-        let Some(owner) = &pod.owner else { return };
-        let Ok(at) = self.wanted.here.binary_search_by(|here| (*here.uid).cmp(owner)) else { return };
-        let found = (pod.stage(), Box::from(pod.name));
-        // Of two that have come equally far always the same one, or reasons would change for nothing.
-        let is_nearer = |(stage, name): &(Stage, Box<str>)| (&found.0, Reverse(&found.1)) > (stage, Reverse(name));
-        if self.nearest[at].as_ref().is_none_or(is_nearer) {
-            self.nearest[at] = Some(found);
-        }
-    }
-
-    /// After the last one.
-    pub fn finish(self) -> Nearest {
-        self.nearest
-    }
-}
-
 impl Pod {
-    fn stage(&self) -> Stage {
-        match self.phase.as_str() {
+    fn stage(&self, news: &News) -> Stage {
+        match self.phase {
             _ if self.is_being_deleted => Stage::BeingDeleted,
-            "Running" if self.is_ready => Stage::Ready,
-            "Running" => Stage::NotReady,
-            "Pending" => Stage::Pending,
-            phase => Stage::Ended(phase.into()),
+            Phase::None => Stage::Ended(Ended::NoPhase),
+            Phase::Succeeded => Stage::Ended(Ended::Succeeded),
+            Phase::Failed => Stage::Ended(Ended::Failed),
+            Phase::Unknown => Stage::Ended(Ended::Unknown),
+            Phase::Running if self.is_ready && !news.is_old(self.started, self.created) => Stage::Ready,
+            _ if self.gate == Gate::Ahead => Stage::AtTheGate,
+            Phase::Running if self.is_ready => Stage::OfEarlierBoot,
+            Phase::Running => Stage::NotReady,
+            Phase::Pending => Stage::Pending,
         }
     }
 }
 
-impl Wanted {
-    /// What the DaemonSets and the pods say together.
-    pub fn verdict(self, nearest: Nearest) -> Verdict {
-        let mut counts = self.counts;
-        let mut daemonsets = self.others;
-        daemonsets.reserve_exact(self.here.len());
-        for (here, nearest) in self.here.into_iter().zip(nearest) {
-            let standing = match nearest {
-                Some((Stage::Ready, pod)) => Standing::Ready(pod),
-                Some((stage, pod)) => Standing::Waiting(Waiting::Pod(pod, stage)),
-                None => Standing::Waiting(Waiting::NoPod),
-            };
-            let count = if matches!(standing, Standing::Ready(_)) { &mut counts.ready } else { &mut counts.waiting };
-            *count += 1;
-            daemonsets.push(Judged { namespace: here.namespace, name: here.name, standing });
+/// Of each DaemonSet, by its UID, the pod that is nearest to being ready.
+#[derive(Default)]
+pub struct Nearest<'p>(BTreeMap<&'p str, (Stage, &'p Arc<str>)>);
+
+impl<'p> Nearest<'p> {
+    /// Looks through the pods of the node.
+    pub fn among(pods: impl IntoIterator<Item = &'p Pod>, news: &News) -> Nearest<'p> {
+        let mut nearest = Nearest::default();
+        for pod in pods {
+            let found = (pod.stage(news), &pod.name);
+            let kept = nearest.0.entry(&pod.owner_uid).or_insert(found);
+            // Of two that have come equally far always the same one, or reasons would change for nothing.
+            if (found.0, Reverse(found.1)) > (kept.0, Reverse(kept.1)) {
+                *kept = found;
+            }
         }
-        daemonsets.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
-        Verdict { daemonsets, counts }
+        nearest
+    }
+
+    /// What a DaemonSet means that counts and wants the node.
+    pub fn standing(&self, uid: &str, has_gate: bool) -> Standing {
+        match self.0.get(uid) {
+            Some((Stage::Ready, pod)) => Standing::Ready(Arc::clone(pod)),
+            Some((Stage::AtTheGate, pod)) => Standing::Excluded(Arc::new(Excluded::PodAtTheGate(Arc::clone(pod)))),
+            // Whatever is there will not become ready: it is the next one that would be waited for.
+            None | Some((Stage::BeingDeleted | Stage::Ended(_), _)) if has_gate => {
+                Standing::Excluded(Arc::new(Excluded::TemplateHasGate))
+            }
+            Some((stage, pod)) => Standing::Waiting(Waiting::Pod(Arc::clone(pod), *stage)),
+            None => Standing::Waiting(Waiting::NoPod),
+        }
     }
 }
 
-impl Judged {
-    /// Those that close the gate come first.
-    fn order(&self) -> (u8, &str, &str) {
-        let rank = match self.standing {
-            Standing::Waiting(_) => 0,
-            Standing::Ready(_) => 1,
-            Standing::NotHere(_) => 2,
-            Standing::Excluded(_) => 3,
-        };
-        (rank, &self.namespace, &self.name)
-    }
-}
-
-/// What one round found out.
+/// What is known, judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// First those that wait; of those that do not count here a bounded number.
     pub daemonsets: Vec<Judged>,
     /// All of them.
     pub counts: Counts,
+    /// Once healthy in this boot, and asked to leave it at that.
+    pub is_latched: bool,
+    /// The API still shows the node as it was before this boot.
+    pub node_is_old: bool,
+    /// What is wrong with the node itself.
+    pub node: Vec<String>,
 }
 
 impl Verdict {
-    /// Healthy means that nothing waits.
-    pub fn is_healthy(&self) -> bool {
-        self.counts.waiting == 0
+    /// Of DaemonSets and what they mean, in the order of their names, which those of one kind keep.
+    pub fn new(daemonsets: impl IntoIterator<Item = Judged>) -> Verdict {
+        let mut verdict = Verdict::default();
+        for judged in daemonsets {
+            let counts = &mut verdict.counts;
+            let count = match judged.standing {
+                Standing::Waiting(_) => &mut counts.waiting,
+                Standing::Ready(_) => &mut counts.ready,
+                Standing::NotHere(_) => &mut counts.not_here,
+                Standing::Excluded(_) => &mut counts.excluded,
+            };
+            *count += 1;
+            verdict.daemonsets.push(judged);
+        }
+        verdict.daemonsets.sort_by_key(Judged::rank);
+        verdict
     }
 
-    /// Those that close the gate, in a fixed order.
+    /// With what there is to say of the node.
+    #[must_use]
+    pub fn of_node(self, node: &Node, news: &News, conditions: bool) -> Verdict {
+        let complaints = if conditions { node.complaints() } else { Vec::new() };
+        Verdict { node_is_old: news.node_is_old, node: complaints, ..self }
+    }
+
+    /// Whether DaemonSets leave the gate open.
+    pub fn daemonsets_are_ready(&self) -> bool {
+        self.is_latched || (self.counts.waiting == 0 && !self.node_is_old)
+    }
+
+    /// Healthy means that nothing waits, and nothing is wrong with the node.
+    pub fn is_healthy(&self) -> bool {
+        self.daemonsets_are_ready() && self.node.is_empty()
+    }
+
+    /// Those that are not ready, in a fixed order.
     pub fn waiting(&self) -> &[Judged] {
         &self.daemonsets[..self.counts.waiting.min(self.daemonsets.len())]
+    }
+}
+
+impl Judged {
+    /// Those that close the gate come first.
+    fn rank(&self) -> u8 {
+        match self.standing {
+            Standing::Waiting(_) => 0,
+            Standing::Ready(_) => 1,
+            Standing::NotHere(_) => 2,
+            Standing::Excluded(_) => 3,
+        }
     }
 }
 

@@ -70,6 +70,7 @@ type Method = fn(&Agent, String) -> RequestBuilder<WithoutBody>;
 pub struct Caller {
     user_agent: String,
     resolver: Resolver,
+    silence: Option<Duration>,
     #[cfg(feature = "tls")]
     trust: Option<Trust>,
 }
@@ -130,6 +131,7 @@ impl Caller {
         Caller {
             user_agent: format!("psl-{program}/{}", env!("CARGO_PKG_VERSION")),
             resolver: Resolver::default(),
+            silence: None,
             #[cfg(feature = "tls")]
             trust: None,
         }
@@ -140,6 +142,13 @@ impl Caller {
     #[must_use]
     pub fn with_trust(self, trust: Trust) -> Caller {
         Caller { trust: Some(trust), ..self }
+    }
+
+    /// The same caller for a body that comes bit by bit for as long as the whole call may take, with
+    /// pauses of no more than this.
+    #[must_use]
+    pub fn for_streams(self, silence: Duration) -> Caller {
+        Caller { silence: Some(silence), ..self }
     }
 
     /// The look-ups that this caller shares with its copies.
@@ -195,7 +204,8 @@ impl Caller {
             .timeout_connect(Some(reach))
             .timeout_send_request(Some(reach))
             .timeout_recv_response(Some(bound(patience.answer)))
-            .timeout_recv_body(Some(bound(patience.answer)))
+            .timeout_recv_body(Some(bound(self.silence.map_or(patience.answer, |_| patience.whole))))
+            .timeout_per_read(self.silence)
             .timeout_global(Some(bound(patience.whole).max(reach + HAIR)))
             .build();
         let known = Known(SocketAddr::new(ip, url.port));

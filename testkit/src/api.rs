@@ -1,9 +1,9 @@
 //! A Kubernetes API server that answers from recordings: plain or with TLS, keep-alive, lists in chunks, errors with
 //! their length, compact JSON unless a browser or curl asks, as the real one. Where no recording fits, it derives an
-//! answer from those that there are (another namespace, another selector). It can be told to fail in every way that
-//! matters. It does not know who asks, nor what health makes of the answers.
+//! answer from those that there are (another namespace, another selector). A watch tells what tests change from then on.
+//! It can be told to fail in every way that matters. It does not know who asks, nor what health makes of the answers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,26 @@ pub enum Role {
     Wide,
     /// To read pods and DaemonSets in kube-system.
     Narrow,
+    /// As `Wide`, but not to watch.
+    WithoutWatch,
+}
+
+/// How open watches end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchEnd {
+    /// As agreed.
+    Well,
+    /// The connection ends without the last chunk, as when a server stops.
+    Cut,
+    /// In the middle of an event.
+    HalfEvent,
+    Reset,
+    /// With an event that says 410; what went before is forgotten.
+    Expired,
+    /// Not at all, but nothing comes any more, not even a bookmark.
+    Silent,
+    /// With bytes that are no event.
+    Garbage,
 }
 
 /// A way to fail a request.
@@ -95,7 +115,24 @@ struct State {
     paged: bool,
     expire_continue: bool,
     asked: Vec<Asked>,
+    /// Goes up with each change; what is changed has this as its version.
+    version: u64,
+    /// What was told up to a version, by what was asked.
+    snapshots: HashMap<(String, String), Items>,
+    /// Goes up where open watches are to end, and how.
+    ends: (u64, Option<WatchEnd>),
+    /// Goes up with each bookmark that is to be told.
+    bookmarks: u64,
+    told_twice: bool,
+    watches: usize,
+    stopped: bool,
 }
+
+/// Objects by UID.
+type Items = BTreeMap<String, Value>;
+
+/// The first version of what tests change; recorded ones are far below.
+const FIRST_VERSION: u64 = 100_000;
 
 #[derive(Clone)]
 enum Source {
@@ -146,7 +183,7 @@ impl Api {
         let world = Arc::new(World {
             folder: folder.to_path_buf(),
             recordings: recordings(folder),
-            state: Mutex::new(State { tokens, ..State::default() }),
+            state: Mutex::new(State { tokens, version: FIRST_VERSION, ..State::default() }),
             tls,
         });
         let of_thread = Arc::clone(&world);
@@ -197,7 +234,9 @@ impl Api {
 
     /// Goes back to the recordings.
     pub fn unset(&self, path: &str) {
-        self.world.state().overrides.retain(|(of, _)| of != path);
+        let mut state = self.world.state();
+        state.version += 1;
+        state.overrides.retain(|(of, _)| of != path);
     }
 
     /// Changes what is now answered to a GET of this path.
@@ -279,9 +318,44 @@ impl Api {
         crate::eventually("a fitting request", ceiling, || self.requests().into_iter().find(&fits))
     }
 
+    /// Ends the watches that are open.
+    pub fn end_watches(&self, how: WatchEnd) {
+        let mut state = self.world.state();
+        if how == WatchEnd::Expired {
+            state.snapshots.clear();
+        }
+        state.ends = (state.ends.0 + 1, Some(how));
+    }
+
+    /// Forgets what watches may go on from, so that the next ones are answered with 410.
+    pub fn forget_versions(&self) {
+        self.world.state().snapshots.clear();
+    }
+
+    /// Tells each open watch that nothing has changed.
+    pub fn bookmark(&self) {
+        self.world.state().bookmarks += 1;
+    }
+
+    /// Whether watches tell everything twice.
+    pub fn tell_twice(&self, twice: bool) {
+        self.world.state().told_twice = twice;
+    }
+
+    /// How many watches are open.
+    pub fn watches(&self) -> usize {
+        self.world.state().watches
+    }
+
     /// How many connections were accepted.
     pub fn connections(&self) -> usize {
         self.listening.accepted()
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.world.state().stopped = true;
     }
 }
 
@@ -373,14 +447,14 @@ impl Resource {
     }
 
     /// What the server says to who may not read it.
-    fn forbidden(&self, user: &str) -> String {
+    fn forbidden(&self, user: &str, verb: Option<&str>) -> String {
         let (resource, group) = (&self.resource, &self.group);
         let subject = match &self.name {
             Some(name) => format!("{resource} {name:?}"),
             None if group.is_empty() => resource.clone(),
             None => format!("{resource}.{group}"),
         };
-        let verb = if self.name.is_some() { "get" } else { "list" };
+        let verb = verb.unwrap_or(if self.name.is_some() { "get" } else { "list" });
         let place = match &self.namespace {
             Some(namespace) => format!("in the namespace {namespace:?}"),
             None => "at the cluster scope".to_string(),
@@ -403,6 +477,8 @@ enum Body {
     Bytes(Vec<u8>),
     /// From this item up to that one.
     Big(Arc<BigList>, usize, usize),
+    /// What changes from now on, for one who may read this much.
+    Watch(Role),
 }
 
 impl World {
@@ -412,6 +488,7 @@ impl World {
 
     fn set(&self, path: &str, source: Source) {
         let mut state = self.state();
+        state.version += 1;
         state.overrides.retain(|(of, _)| of != path);
         state.overrides.push((path.to_string(), source));
     }
@@ -452,6 +529,12 @@ impl World {
             let last = seen.version == "HTTP/1.0"
                 || seen.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
             let (answer, fault) = self.decide(&seen);
+            if let (Body::Watch(role), None) = (&answer.body, &fault) {
+                self.state().watches += 1;
+                let end = self.watch(wire, &seen, *role);
+                self.state().watches -= 1;
+                return end;
+            }
             if let Some(end) = put(wire, &seen, answer, fault, last)? {
                 return Ok(end);
             }
@@ -506,9 +589,20 @@ impl World {
             _ if seen.method != "GET" => Answer::of(self.recording("error-404-path")),
             (None, Some(_)) => Answer::of(self.recording("error-401-bad-token")),
             _ if path == "/version" => Answer::of(self.recording("version")),
-            (None, None) => self.error("error-403-anonymous", &resource, &resource.forbidden("system:anonymous")),
-            (Some(Role::Narrow), _) if !narrow => {
-                self.error("error-403-node", &resource, &resource.forbidden("system:serviceaccount:psl:health-ns"))
+            (None, None) => self.error("error-403-anonymous", &resource, &resource.forbidden("system:anonymous", None)),
+            (Some(Role::Narrow), _) if !narrow => self.error(
+                "error-403-node",
+                &resource,
+                &resource.forbidden("system:serviceaccount:psl:health-ns", None),
+            ),
+            (Some(Role::WithoutWatch), _) if is_watch(query) => {
+                let message = resource.forbidden("system:serviceaccount:psl:health", Some("watch"));
+                self.error("error-403-node", &resource, &message)
+            }
+            (Some(role), _) if is_watch(query) => {
+                let mut answer = Answer::of(self.recording("daemonsets-all"));
+                answer.body = Body::Watch(role);
+                answer
             }
             (Some(role), _) => self.read(role, path, query),
         }
@@ -530,7 +624,7 @@ impl World {
         answer
     }
 
-    fn read(&self, role: Role, path: &str, query: &Query) -> Answer {
+    fn look_up(&self, role: Role, path: &str, query: &Query) -> Answer {
         let resource = Resource::of(path);
         if let Some(source) = self.override_for(path, &resource, query) {
             return self.answer_from(&source, &resource, query);
@@ -552,6 +646,123 @@ impl World {
         }
     }
 
+    /// Reads, and remembers what a watch may go on from.
+    fn read(&self, role: Role, path: &str, query: &Query) -> Answer {
+        let answer = self.look_up(role, path, query);
+        if let Body::Bytes(bytes) = &answer.body
+            && answer.status == 200
+            && path.ends_with("/pods")
+            && let Ok(list) = serde_json::from_slice::<Value>(bytes)
+        {
+            let key = (watched(path, query), text(&list["metadata"]["resourceVersion"]).to_string());
+            self.state().snapshots.insert(key, items_of(&list));
+        }
+        answer
+    }
+
+    /// Tells what changes until the time is up, the client goes away, or the test has enough.
+    fn watch(&self, wire: &mut (impl Read + Write), seen: &Seen, role: Role) -> io::Result<End> {
+        let (path, query) = split_target(&seen.target);
+        let seconds = value(&query, "timeoutSeconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(1800);
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let answer = Answer::of(self.recording("daemonsets-all"));
+        let mut out = Out { wire, pause: None, chunked: true };
+        out.send(format!("{}Transfer-Encoding: chunked\r\n\r\n", head(&answer, true)).as_bytes())?;
+        let key = watched(&path, &query);
+        let from = value(&query, "resourceVersion").unwrap_or_default();
+        let mut told = match from {
+            "" | "0" => Items::new(),
+            from => match self.state().snapshots.get(&(key.clone(), from.to_string())) {
+                Some(items) => items.clone(),
+                None => {
+                    out.piece(TOO_OLD)?;
+                    out.send(b"0\r\n\r\n")?;
+                    return Ok(End::Close);
+                }
+            },
+        };
+        let (mut looked_at, mut reached) = (0, from.to_string());
+        let (mut bookmarks, ends) = {
+            let state = self.state();
+            (state.bookmarks, state.ends.0)
+        };
+        let mut silent = false;
+        while Instant::now() < end {
+            let (version, marks, (ended, how), twice, stopped) = {
+                let state = self.state();
+                (state.version, state.bookmarks, state.ends, state.told_twice, state.stopped)
+            };
+            if stopped {
+                return Ok(End::Cut);
+            }
+            if ended != ends && !silent {
+                match how {
+                    Some(WatchEnd::Well) | None => break,
+                    Some(WatchEnd::Cut) => return Ok(End::Cut),
+                    Some(WatchEnd::Reset) => return Ok(End::Reset),
+                    Some(WatchEnd::Silent) => silent = true,
+                    Some(WatchEnd::Expired) => {
+                        out.piece(TOO_OLD)?;
+                        break;
+                    }
+                    Some(WatchEnd::HalfEvent) => {
+                        out.piece(br#"{"type":"MODIFIED","object":{"kind":"Pod","meta"#)?;
+                        return Ok(End::Cut);
+                    }
+                    Some(WatchEnd::Garbage) => {
+                        out.piece(b"<html>no</html>\n")?;
+                        break;
+                    }
+                }
+            }
+            if version != looked_at && !silent {
+                looked_at = version;
+                for (kind, mut object) in changes(&told, &self.now(role, &path, &query)) {
+                    let uid = uid_of(&object);
+                    match kind {
+                        "DELETED" => drop(told.remove(&uid)),
+                        _ => drop(told.insert(uid, object.clone())),
+                    }
+                    reached = {
+                        let mut state = self.state();
+                        // Only a change of the world is one that the others have to look at.
+                        let reached = format!("{}{:06}", state.version, state.snapshots.len());
+                        state.snapshots.insert((key.clone(), reached.clone()), told.clone());
+                        reached
+                    };
+                    object["metadata"]["resourceVersion"] = json!(reached);
+                    let event = format!("{}\n", json!({"type": kind, "object": object}));
+                    (0..=usize::from(twice)).try_for_each(|_| out.piece(event.as_bytes()))?;
+                }
+            }
+            if marks != bookmarks && !silent {
+                bookmarks = marks;
+                self.state().snapshots.insert((key.clone(), reached.clone()), told.clone());
+                let object = json!({"metadata": {"resourceVersion": reached, "creationTimestamp": null}, "spec": {"containers": null}});
+                out.piece(format!("{}\n", json!({"type": "BOOKMARK", "object": object})).as_bytes())?;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        out.send(b"0\r\n\r\n")?;
+        Ok(End::Close)
+    }
+
+    /// What a watch of this is about, as it is now.
+    fn now(&self, role: Role, path: &str, query: &Query) -> Items {
+        let name = value(query, "fieldSelector").and_then(|selector| selector.strip_prefix("metadata.name="));
+        let answer = match name.filter(|_| path == "/api/v1/nodes") {
+            Some(name) => self.look_up(role, &format!("{path}/{name}"), &Query::new()),
+            None => {
+                let selectors = query.iter().filter(|(key, _)| key.ends_with("Selector")).cloned().collect();
+                self.look_up(role, path, &selectors)
+            }
+        };
+        match (answer.status, &answer.body) {
+            (200, Body::Bytes(bytes)) => items_of(&serde_json::from_slice(bytes).unwrap()),
+            _ => Items::new(),
+        }
+    }
+
     fn override_for(&self, path: &str, resource: &Resource, query: &Query) -> Option<Source> {
         let everywhere = resource.everywhere();
         let state = self.state();
@@ -568,7 +779,13 @@ impl World {
     fn answer_from(&self, source: &Source, resource: &Resource, query: &Query) -> Answer {
         let mut answer = Answer::of(self.recording("daemonsets-all"));
         answer.body = match source {
-            Source::Value(value) => Body::Bytes(serde_json::to_vec(&filtered(value, resource, query)).unwrap()),
+            Source::Value(value) => {
+                let mut value = filtered(value, resource, query);
+                if value["items"].is_array() && value["metadata"].is_object() {
+                    value["metadata"]["resourceVersion"] = json!(self.state().version.to_string());
+                }
+                Body::Bytes(serde_json::to_vec(&value).unwrap())
+            }
             Source::Big(big) => {
                 let start = value(query, "continue").and_then(|token| token.strip_prefix("item-")?.parse().ok());
                 let start: usize = start.unwrap_or(0).min(big.count);
@@ -599,7 +816,7 @@ impl World {
         let wanted = essential(query);
         let allowed = |recording: &Recording| match role {
             // Who may read everything also gets what was recorded with less.
-            Role::Wide => {
+            Role::Wide | Role::WithoutWatch => {
                 recording.account == "health" || (recording.account == "health-ns" && recording.status == 200)
             }
             Role::Narrow => recording.account == "health-ns",
@@ -654,6 +871,47 @@ impl Answer {
             body: Body::Bytes(recording.body.clone()),
         }
     }
+}
+
+/// What a real server says to who wants to go on from too far back.
+const TOO_OLD: &[u8] = br#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"too old resource version: 1 (433)","reason":"Expired","code":410}}
+"#;
+
+fn is_watch(query: &Query) -> bool {
+    matches!(value(query, "watch"), Some("1" | "true"))
+}
+
+/// What is watched: a path with its selectors.
+fn watched(path: &str, query: &Query) -> String {
+    let selectors = query.iter().filter(|(key, _)| key.ends_with("Selector"));
+    selectors.fold(path.to_string(), |key, (name, value)| format!("{key}&{name}={value}"))
+}
+
+fn uid_of(object: &Value) -> String {
+    text(&object["metadata"]["uid"]).to_string()
+}
+
+/// The objects of a list, or the one that there is, with their kind, as events have them.
+fn items_of(answer: &Value) -> Items {
+    let kind = text(&answer["kind"]);
+    let Some(kind) = kind.strip_suffix("List") else { return [(uid_of(answer), answer.clone())].into() };
+    let item = |item: &Value| {
+        let mut item = item.clone();
+        (item["kind"], item["apiVersion"]) = (json!(kind), answer["apiVersion"].clone());
+        (uid_of(&item), item)
+    };
+    answer["items"].as_array().map(|items| items.iter().map(item).collect()).unwrap_or_default()
+}
+
+/// What leads from these to those. Who goes, goes first, as with a pod that is replaced.
+fn changes(from: &Items, to: &Items) -> Vec<(&'static str, Value)> {
+    let gone = from.iter().filter(|(uid, _)| !to.contains_key(*uid)).map(|(_, object)| ("DELETED", object.clone()));
+    let kind = |uid: &String, object: &Value| match from.get(uid) {
+        None => Some("ADDED"),
+        Some(known) if known != object => Some("MODIFIED"),
+        Some(_) => None,
+    };
+    gone.chain(to.iter().filter_map(|(uid, object)| Some((kind(uid, object)?, object.clone())))).collect()
 }
 
 fn value<'a>(query: &'a Query, key: &str) -> Option<&'a str> {
@@ -768,6 +1026,15 @@ fn put(wire: &mut dyn Write, seen: &Seen, answer: Answer, fault: Option<Fault>, 
             let pretty = ["curl", "Mozilla"].iter().any(|start| agent.starts_with(start));
             // A fault's body need not be JSON, and is sent as it is.
             let bytes = if pretty || matches!(fault, Some(Fault::Status(..))) { bytes } else { compact(&bytes) };
+            // As the real one, which leaves short answers and watches alone.
+            let asks = seen.header("accept-encoding").is_some_and(|value| value.contains("gzip"));
+            let bytes = match asks && chunked && bytes.len() > SHORTEST_COMPRESSED {
+                true => {
+                    head.push_str("Content-Encoding: gzip\r\n");
+                    compressed(&bytes)
+                }
+                false => bytes,
+            };
             let sent = if half { &bytes[..bytes.len() / 2] } else { &bytes[..] };
             if chunked {
                 head.push_str("Transfer-Encoding: chunked\r\n\r\n");
@@ -779,6 +1046,8 @@ fn put(wire: &mut dyn Write, seen: &Seen, answer: Answer, fault: Option<Fault>, 
             // As often as not a real server's chunk ends in the middle of a word.
             sent.chunks(4096).try_for_each(|piece| out.piece(piece))?;
         }
+        // Without a fault it does not come here, and the faults that do have no answer.
+        Body::Watch(_) => return Ok(Some(End::Close)),
         Body::Big(big, start, end) => {
             head.push_str(if chunked { "Transfer-Encoding: chunked\r\n\r\n" } else { "\r\n" });
             out.send(head.as_bytes())?;
@@ -793,6 +1062,16 @@ fn put(wire: &mut dyn Write, seen: &Seen, answer: Answer, fault: Option<Fault>, 
         (false, true) => Some(End::Close),
         (false, false) => None,
     })
+}
+
+/// A real server compresses longer answers, quickly rather than well.
+const SHORTEST_COMPRESSED: usize = 128 * 1024;
+
+/// As it goes over the wire.
+pub fn compressed(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(4));
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// The head but for the framing and the empty line.

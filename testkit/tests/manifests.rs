@@ -12,7 +12,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use testkit::api::{Api, TOKEN};
+use testkit::api::{Api, Asked, TOKEN};
 use testkit::http::Request;
 use testkit::program::Program;
 use testkit::scratch::Scratch;
@@ -49,6 +49,40 @@ const ENTRY_POINTS: &[(&str, &[&str])] = &[
             "ServiceAccount health",
         ],
     ),
+    (
+        "deploy/with-node-load",
+        &[
+            "ClusterRole pod-startup-lock-health",
+            "ClusterRoleBinding pod-startup-lock-health",
+            "ConfigMap health",
+            "ConfigMap lock",
+            "DaemonSet health",
+            "DaemonSet lock",
+            "Namespace pod-startup-lock",
+            "ResourceQuota node-critical-pods",
+            "Service health",
+            "Service lock",
+            "ServiceAccount health",
+        ],
+    ),
+    (
+        "deploy/one-namespace",
+        &[
+            "ClusterRole pod-startup-lock-health",
+            "ClusterRoleBinding pod-startup-lock-health",
+            "ConfigMap health",
+            "ConfigMap lock",
+            "DaemonSet health",
+            "DaemonSet lock",
+            "Namespace pod-startup-lock",
+            "ResourceQuota node-critical-pods",
+            "Role pod-startup-lock-health",
+            "RoleBinding pod-startup-lock-health",
+            "Service health",
+            "Service lock",
+            "ServiceAccount health",
+        ],
+    ),
     ("deploy/example", &["Deployment startup-example"]),
 ];
 
@@ -79,6 +113,8 @@ const OVERLAYS: &[(&str, &[&str])] = &[
 
 /// Applied by hand, where it is needed.
 const SNIPPETS: &[&str] = &["NetworkPolicy pod-startup-lock"];
+/// The namespace whose DaemonSets are all that matters in `deploy/one-namespace`.
+const ONE_NAMESPACE: &str = "kube-system";
 
 // ---- the tests ----
 
@@ -121,7 +157,7 @@ fn what_kubectl_renders_keeps_the_policies_too() {
         assert_eq!(found, expected.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), "{entry}");
         assert_none(&complaints(&objects));
         for (name, data) in config_maps(&objects) {
-            assert_eq!(data, settings(&name, *entry == "deploy/with-health"), "{entry}: ConfigMap {name}");
+            assert_eq!(data, settings(&name, entry), "{entry}: ConfigMap {name}");
         }
         for container in objects.iter().flat_map(containers) {
             let image = text(container, "/image");
@@ -297,7 +333,10 @@ fn each_policy_notices_when_it_is_broken() {
         ("no port for 2.x", "Service lock", "/spec/ports/1", none.clone()),
         ("a Service without pods", "Service health", "/spec/selector/app.kubernetes.io~1name", json!("lock")),
         ("privileged", "Namespace pod-startup-lock", "/metadata/labels", json!({})),
-        ("a verb more", "ClusterRole pod-startup-lock-health", "/rules/1/verbs/1", json!("watch")),
+        ("a verb more", "ClusterRole pod-startup-lock-health", "/rules/0/verbs/1", json!("watch")),
+        ("a verb more in a namespace", "Role pod-startup-lock-health", "/rules/0/verbs/1", json!("get")),
+        ("a role elsewhere", "Role pod-startup-lock-health", "/metadata/namespace", json!("default")),
+        ("another account", "RoleBinding pod-startup-lock-health", "/subjects/0/name", json!("default")),
         ("a rule more", "ClusterRole pod-startup-lock-health", "/rules/3", json!({})),
         ("another role", "ClusterRoleBinding pod-startup-lock-health", "/roleRef/name", json!("cluster-admin")),
         ("the account's token", "ServiceAccount health", "/automountServiceAccountToken", none.clone()),
@@ -373,36 +412,55 @@ fn the_examples_init_container_gets_a_lease_from_the_shipped_lock() {
     assert_eq!(taken.status, 423, "the example's lease is running: {taken:?}");
 }
 
-/// health runs as in the manifest, against a recorded API server, and may do what it then asks for, and nothing else.
+/// health runs as in each of the manifests, against a recorded API server: each of its requests is allowed, and no
+/// rule is without a request.
 #[test]
-fn the_role_covers_what_health_asks_for_and_nothing_more() {
-    let Some(program) = program("health") else { return };
-    let run = run_named("health");
-    let authority = Authority::new();
-    let api = Api::start_tls(root().join("health/tests/data/answers"), &authority.issue(&["127.0.0.1"]));
-    let scratch = Scratch::new();
-    let token = scratch.file("token", TOKEN);
-    let mut health = run
-        .on_any_port(program)
-        .env("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-        .env("KUBERNETES_SERVICE_PORT", api.port().to_string())
-        .env("PSL_K8S_CA_FILE", authority.file())
-        .env("PSL_K8S_TOKEN_FILE", token)
-        .start();
-    for path in &run.probed {
-        let reply = Request::get(path).send(health.addr(), CEILING).unwrap();
-        assert_eq!(reply.status, 200, "{}: GET {path}: {reply:?}", run.name);
+fn the_roles_cover_what_health_asks_for_and_nothing_more() {
+    for (run, entry) in [
+        ("health", "deploy/with-health"),
+        ("health and node load", "deploy/with-node-load"),
+        ("health of one namespace", "deploy/one-namespace"),
+    ] {
+        let (Some(program), Some(objects)) = (program("health"), rendered(entry)) else { return };
+        let run = run_named(run);
+        let roles = objects.iter().filter(|object| ["Role", "ClusterRole"].contains(&text(object, "/kind")));
+        let granted: BTreeSet<_> = roles.flat_map(granted).collect();
+        let authority = Authority::new();
+        let api = Api::start_tls(root().join("health/tests/data/answers"), &authority.issue(&["127.0.0.1"]));
+        let usage = json!({"metadata": {"name": "node-a"}, "usage": {"cpu": "1"}});
+        api.set("/apis/metrics.k8s.io/v1beta1/nodes/node-a", usage);
+        let scratch = Scratch::new();
+        let token = scratch.file("token", TOKEN);
+        let mut health = run
+            .on_any_port(program)
+            .env("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+            .env("KUBERNETES_SERVICE_PORT", api.port().to_string())
+            .env("PSL_K8S_CA_FILE", authority.file())
+            .env("PSL_K8S_TOKEN_FILE", token)
+            .start();
+        for path in &run.probed {
+            let reply = Request::get(path).send(health.addr(), CEILING).unwrap();
+            assert_eq!(reply.status, 200, "{}: GET {path}: {reply:?}", run.name);
+        }
+        // A pod of a DaemonSet that is not known has that one asked for by its name.
+        let pods = "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-a";
+        api.edit(pods, |list| list["items"][0]["metadata"]["ownerReferences"][0]["uid"] = json!("unknown"));
+        let by_name =
+            |asked: &Asked| asked.query.iter().any(|(_, value)| value.starts_with("metadata.name=kube-proxy"));
+        api.wait_for_request(by_name, CEILING);
+        for (verb, namespace) in &granted {
+            let fits = |asked: &Asked| {
+                let (needed, place) = needs(asked);
+                needed == *verb && (namespace.is_none() || *namespace == place)
+            };
+            api.wait_for_request(fits, CEILING);
+        }
+        for asked in api.requests() {
+            let (needed, place) = needs(&asked);
+            let is_granted = granted.contains(&(needed.clone(), None)) || granted.contains(&(needed.clone(), place));
+            assert!(is_granted, "{entry}: no rule for {needed}: {asked:?}\n{}", health.stderr());
+        }
     }
-    let wanted = ["get nodes", "list daemonsets.apps", "list pods"];
-    for verb in wanted {
-        api.wait_for_request(|asked| needs(&asked.method, &asked.path) == verb, CEILING);
-    }
-    for asked in api.requests() {
-        let verb = needs(&asked.method, &asked.path);
-        assert!(wanted.contains(&verb.as_str()), "no rule for {verb}: {asked:?}\n{}", health.stderr());
-    }
-    let role = written_objects().into_iter().find(|object| object["kind"] == "ClusterRole").unwrap();
-    assert_eq!(granted(&role), wanted.map(str::to_string).into());
 }
 
 #[test]
@@ -428,8 +486,12 @@ fn complaints(objects: &[Value]) -> Vec<String> {
             "Namespace" => namespace(object),
             "ResourceQuota" => quota(object),
             "ServiceAccount" => account(object),
-            "ClusterRole" => role(object),
-            "ClusterRoleBinding" => binding(object),
+            "ClusterRole" => cluster_role(object),
+            "Role" => {
+                [in_one_namespace(object), unless(object, "/rules", &json!([list_daemonsets(), watch_pods()]))].concat()
+            }
+            "ClusterRoleBinding" => binding(object, "ClusterRole"),
+            "RoleBinding" => [in_one_namespace(object), binding(object, "Role")].concat(),
             "ConfigMap" => in_our_namespace(object),
             "Service" => service(object, objects),
             "DaemonSet" => [in_our_namespace(object), pod(object), daemon_set(object)].concat(),
@@ -485,18 +547,31 @@ fn account(object: &Value) -> Vec<String> {
     [in_our_namespace(object), unless(object, "/automountServiceAccountToken", &json!(false))].concat()
 }
 
-fn role(object: &Value) -> Vec<String> {
-    let rules = json!([
-        {"apiGroups": ["apps"], "resources": ["daemonsets"], "verbs": ["list"]},
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
-        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
-    ]);
-    all_unless(object, [("/rules", rules), ("/aggregationRule", Value::Null)])
+fn in_one_namespace(object: &Value) -> Vec<String> {
+    unless(object, "/metadata/namespace", &json!(ONE_NAMESPACE))
 }
 
-fn binding(object: &Value) -> Vec<String> {
+fn list_daemonsets() -> Value {
+    json!({"apiGroups": ["apps"], "resources": ["daemonsets"], "verbs": ["list"]})
+}
+
+fn watch_pods() -> Value {
+    json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]})
+}
+
+/// As it is written, as node load adds to it, or what a Role for one namespace leaves of it.
+fn cluster_role(object: &Value) -> Vec<String> {
+    let node = json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "watch"]});
+    let load = json!({"apiGroups": ["metrics.k8s.io"], "resources": ["nodes"], "verbs": ["get"]});
+    let written = json!([list_daemonsets(), watch_pods(), node]);
+    let found = unless(object, "/aggregationRule", &Value::Null);
+    let variants = [json!([list_daemonsets(), watch_pods(), node, load]), json!([node])];
+    if variants.contains(&object["rules"]) { found } else { [found, unless(object, "/rules", &written)].concat() }
+}
+
+fn binding(object: &Value, kind: &str) -> Vec<String> {
     let role = json!({
-        "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "pod-startup-lock-health",
+        "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": "pod-startup-lock-health",
     });
     let subject = json!({"kind": "ServiceAccount", "name": "health", "namespace": NAMESPACE});
     all_unless(object, [("/roleRef", role), ("/subjects", json!([subject]))])
@@ -773,11 +848,13 @@ fn runs() -> Vec<Run> {
     let find = |name: &str| objects.iter().find(|object| kind_and_name(object) == name).expect(name);
     let [lock, health, example] = ["DaemonSet lock", "DaemonSet health", "Deployment startup-example"].map(find);
     vec![
-        Run::of("lock alone", containers(lock)[0], false),
-        Run::of("lock with health", containers(lock)[0], true),
-        Run::of("health", containers(health)[0], true),
-        Run::of("init container", containers(example)[0], false),
-        Run::of("application", containers(example)[1], false),
+        Run::of("lock alone", containers(lock)[0], "deploy"),
+        Run::of("lock with health", containers(lock)[0], "deploy/with-health"),
+        Run::of("health", containers(health)[0], "deploy/with-health"),
+        Run::of("health and node load", containers(health)[0], "deploy/with-node-load"),
+        Run::of("health of one namespace", containers(health)[0], "deploy/one-namespace"),
+        Run::of("init container", containers(example)[0], "deploy/example"),
+        Run::of("application", containers(example)[1], "deploy/example"),
     ]
 }
 
@@ -786,10 +863,10 @@ fn run_named(name: &str) -> Run {
 }
 
 impl Run {
-    fn of(name: &str, container: &Value, with_health: bool) -> Run {
+    fn of(name: &str, container: &Value, entry: &str) -> Run {
         let mut env = BTreeMap::new();
         for source in list(container, "/envFrom") {
-            env.extend(settings(text(source, "/configMapRef/name"), with_health));
+            env.extend(settings(text(source, "/configMapRef/name"), entry));
         }
         for variable in list(container, "/env") {
             let value = match variable.pointer("/valueFrom/fieldRef/fieldPath").and_then(Value::as_str) {
@@ -847,13 +924,14 @@ fn program(name: &str) -> Option<Program> {
     Some(Program::new(name))
 }
 
-/// What the generator of deploy/NAME puts into the ConfigMap, and what health's component adds to the lock's.
-fn settings(name: &str, with_health: bool) -> BTreeMap<String, String> {
+/// What the generator of deploy/NAME puts into the ConfigMap, and what health's component and the entry point add.
+fn settings(name: &str, entry: &str) -> BTreeMap<String, String> {
     let file = fs::read_to_string(root().join(format!("deploy/{name}/{name}.env"))).unwrap();
     let mut lines: Vec<String> = file.lines().map(str::to_string).collect();
-    if with_health {
-        let component = read_yaml(&root().join("deploy/health/kustomization.yaml")).remove(0);
-        let generators = list(&component, "/configMapGenerator").iter();
+    let component = if ["deploy", "deploy/example"].contains(&entry) { None } else { Some("deploy/health") };
+    for directory in component.into_iter().chain([entry]) {
+        let kustomization = read_yaml(&root().join(directory).join("kustomization.yaml")).remove(0);
+        let generators = list(&kustomization, "/configMapGenerator").iter();
         let merged = generators.filter(|one| one["name"] == name && one["behavior"] == "merge");
         for literals in merged.map(|one| list(one, "/literals")) {
             lines.extend(literals.iter().map(|line| line.as_str().unwrap().to_string()));
@@ -865,20 +943,26 @@ fn settings(name: &str, with_health: bool) -> BTreeMap<String, String> {
 
 // ---- the API's verbs ----
 
-/// The verb and resource that RBAC asks for when a request is made, as in "list daemonsets.apps".
-fn needs(method: &str, path: &str) -> String {
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+/// The verb and resource that RBAC asks for when a request is made, and where: "list daemonsets.apps", in a namespace
+/// or everywhere.
+fn needs(asked: &Asked) -> (String, Option<String>) {
+    let parts: Vec<&str> = asked.path.trim_matches('/').split('/').collect();
     let (group, rest) = match parts.as_slice() {
         ["api", "v1", rest @ ..] => ("", rest),
         ["apis", group, _version, rest @ ..] => (*group, rest),
-        _ => return format!("{method} {path}"),
+        _ => return (format!("{} {}", asked.method, asked.path), None),
     };
-    let rest = if let ["namespaces", _name, rest @ ..] = rest { rest } else { rest };
-    match (method, rest) {
-        ("GET", [resource]) => scoped("list", resource, group),
+    let (namespace, rest) = match rest {
+        ["namespaces", name, rest @ ..] => (Some((*name).to_string()), rest),
+        rest => (None, rest),
+    };
+    let is_watch = asked.query.iter().any(|(key, _)| key == "watch");
+    let needed = match (asked.method.as_str(), rest) {
+        ("GET", [resource]) => scoped(if is_watch { "watch" } else { "list" }, resource, group),
         ("GET", [resource, _name]) => scoped("get", resource, group),
-        _ => format!("{method} {path}"),
-    }
+        (method, _) => format!("{method} {}", asked.path),
+    };
+    (needed, namespace)
 }
 
 fn scoped(verb: &str, resource: &str, group: &str) -> String {
@@ -886,14 +970,16 @@ fn scoped(verb: &str, resource: &str, group: &str) -> String {
     format!("{verb} {resource}{dot}{group}")
 }
 
-fn granted(role: &Value) -> BTreeSet<String> {
+/// What a ClusterRole allows everywhere, or a Role in its namespace.
+fn granted(role: &Value) -> BTreeSet<(String, Option<String>)> {
+    let namespace = role.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_string);
     let mut granted = BTreeSet::new();
     for rule in list(role, "/rules") {
         for group in list(rule, "/apiGroups") {
             for resource in list(rule, "/resources") {
                 for verb in list(rule, "/verbs") {
                     let [verb, resource, group] = [verb, resource, group].map(|word| word.as_str().unwrap());
-                    granted.insert(scoped(verb, resource, group));
+                    granted.insert((scoped(verb, resource, group), namespace.clone()));
                 }
             }
         }

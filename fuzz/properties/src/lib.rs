@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use health::api::objects::{DaemonSet, Node, Pod, Status, read_list, read_one};
+use health::api::objects::{DaemonSet, Node, NodeMetrics, Pod, Status};
+use health::api::{read_events, read_list, read_one};
+use health::load::Quantity;
 use lock::book::Book;
 use lock::record::Record;
 use psl::args::Given;
@@ -123,7 +125,11 @@ pub fn api(bytes: &[u8]) {
     let _ = read_list::<DaemonSet>(bytes, &mut |_| count += 1);
     let _ = read_list::<Pod>(bytes, &mut |_| count += 1);
     assert!(count <= bytes.len(), "each item has bytes of its own");
+    assert!(read_events::<Pod>(bytes).count() <= bytes.len() + 1, "each event has bytes of its own");
+    assert!(read_events::<Node>(bytes).count() <= bytes.len() + 1, "each event has bytes of its own");
     let _ = read_one::<Node>(bytes);
+    let _ = read_one::<NodeMetrics>(bytes);
+    let _ = Quantity::parse(&String::from_utf8_lossy(bytes));
     let _ = read_one::<Status>(bytes);
     if let Some(words) = Status::words(&String::from_utf8_lossy(bytes)) {
         assert!(!words.chars().any(char::is_control), "one line, without terminal escapes");

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Read};
+use std::rc::Rc;
 
 /// An object may have this many bytes. etcd takes 1.5 MiB for one, and as JSON it grows.
 pub const LARGEST_OBJECT: usize = 2 * 1024 * 1024;
@@ -39,12 +40,12 @@ impl std::error::Error for Beyond {}
 
 /// How many bytes have gone by since the present object began; whoever sees objects begin and end
 /// sets it back to 0.
-pub type Spent = Cell<usize>;
+pub type Spent = Rc<Cell<usize>>;
 
 /// The reader.
-pub struct Bounded<'s, R> {
+pub struct Bounded<R> {
     source: R,
-    spent: &'s Spent,
+    spent: Spent,
     buffer: Box<[u8]>,
     taken: usize,
     filled: usize,
@@ -59,11 +60,11 @@ enum Place {
     AfterBackslash,
 }
 
-impl<'s, R: Read> Bounded<'s, R> {
+impl<R: Read> Bounded<R> {
     /// Reads from `source`.
-    pub fn new(source: R, spent: &'s Spent) -> Bounded<'s, R> {
+    pub fn new(source: R, spent: &Spent) -> Bounded<R> {
         let buffer = vec![0; BUFFER].into_boxed_slice();
-        Bounded { source, spent, buffer, taken: 0, filled: 0, depth: 0, place: Place::Outside }
+        Bounded { source, spent: Rc::clone(spent), buffer, taken: 0, filled: 0, depth: 0, place: Place::Outside }
     }
 
     fn check(&mut self, byte: u8) -> Result<(), Beyond> {
@@ -92,7 +93,7 @@ impl<'s, R: Read> Bounded<'s, R> {
     }
 }
 
-impl<R: Read> Read for Bounded<'_, R> {
+impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let Some(first) = out.first_mut() else { return Ok(0) };
         if self.taken == self.filled {

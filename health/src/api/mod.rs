@@ -1,119 +1,165 @@
-//! Asks the API server one round of questions: this node, the DaemonSets, the pods on this node.
+//! Asks the API server: about this node, DaemonSets, the pods on this node, and what changes.
 //!
 //! Every way in which that can fail is a [`Problem`]; nothing here ends the process. Does not know
-//! when a round is due, nor what the verdict is good for.
+//! when to ask, nor what the answers are good for.
 
 mod bounded;
 mod credentials;
+mod json;
 pub mod objects;
 mod problem;
 mod question;
 
 use std::time::{Duration, Instant};
 
-use psl::call::{Caller, Patience, Reply};
+use psl::call::{Caller, Failure, Patience, Reply};
 
+pub use json::{Event, Item, Page, read_events, read_list, read_one};
 pub use problem::Problem;
 
-use crate::config::{DaemonSets, PROGRAM};
-use crate::eligibility::Labels;
-use crate::verdict::{self, Pods, Reading, Verdict};
+use crate::config::{PROGRAM, Server};
+use crate::load::Quantity;
+use crate::verdict;
 use credentials::Credentials;
-use objects::{Item, Node, Status};
+use objects::Status;
 use question::Question;
 
 /// Name look-up, connecting, the TLS handshake and sending.
 const REACH: Duration = Duration::from_secs(10);
-
 /// From there to the end of an answer's head, and from the head to its last byte: a list of 60 MB
 /// comes with 2 MB a second.
 const ANSWER: Duration = Duration::from_secs(30);
-
 /// One request in all.
 const WHOLE: Duration = Duration::from_secs(60);
+/// All pages of a list, restarts included.
+const LIST: Duration = Duration::from_secs(180);
 
-/// All of a round, pages and restarts included.
-const ROUND: Duration = Duration::from_secs(180);
+/// Bookmarks come about once a minute: a watch on which nothing came for so long is dead.
+const SILENCE: Duration = Duration::from_secs(150);
+/// How long a watch is asked to last, and by up to how much longer, so that the watches of nodes
+/// that came up together do not end together.
+const WATCH: Duration = Duration::from_secs(600);
+/// Drawn by lot and added.
+const WATCH_SPREAD: Duration = Duration::from_secs(600);
+/// The server ends a watch; who has not by then has forgotten it.
+const OVERTIME: Duration = Duration::from_secs(60);
 
 /// Of 500 objects each. A server whose pages lead in a circle would otherwise be asked for as long
-/// as a round may take, without a pause.
+/// as a list may take, without a pause.
 const MOST_PAGES: usize = 1000;
-
-/// How often a list whose pages expire is begun anew in one round.
+/// How often a list whose pages expire is begun anew.
 const MOST_RESTARTS: usize = 3;
 
 /// The body of an error is some hundred bytes of JSON; what is longer is not worth reading.
 const LARGEST_ERROR: u64 = 16 * 1024;
 
 /// Told of each answer's status, or of nothing where no answer came.
-pub type Count<'a> = &'a dyn Fn(Option<u16>);
+pub type Count = Box<dyn Fn(Option<u16>) + Send + Sync>;
 
-/// Whom to ask for what.
+/// Whom to ask.
 pub struct Api {
-    settings: DaemonSets,
+    server: Server,
     caller: Caller,
+    node: String,
+    namespace: Option<String>,
+    count: Count,
 }
 
-impl Api {
-    /// Nothing is asked yet.
-    pub fn new(settings: DaemonSets) -> Api {
-        Api { settings, caller: Caller::new(PROGRAM.name) }
-    }
-
-    /// Asks all questions and says what the answers mean.
-    ///
-    /// The node comes first, so that the DaemonSets can be judged, and most of them dropped, as
-    /// they stream by. The pods come last: a DaemonSet made after its list was read is not in this
-    /// round at all and comes in the next one with its pods, whereas with the pods first it would
-    /// count as missing a pod that it had long since got. And of all the answers that about pods
-    /// must be the freshest, because a pod that ceased to be ready should close the gate at once.
-    #[expect(clippy::disallowed_methods, reason = "the edge that bounds a round's time")]
-    pub fn round(&self, count: Count) -> Result<Verdict, Problem> {
-        let credentials = Credentials::read(&self.caller, &self.settings.server)?;
-        let round = Round { api: self, credentials, count, end: Instant::now() + ROUND };
-        let DaemonSets { node, filter, .. } = &self.settings;
-        let namespace = filter.namespace.as_deref();
-        let labels = round.node(node)?;
-        let sets = round.list(
-            &Question::daemonsets(namespace),
-            || Reading::new(filter, &labels),
-            |reading, set: objects::DaemonSet| reading.add(set.with_labels(|key| filter.names(key))),
-        )?;
-        let wanted = sets.finish().map_err(|too_many| Problem::new(too_many.to_string()))?;
-        let add = |pods: &mut Pods, pod: objects::Pod| {
-            if pod.is_on(node) {
-                pods.add(verdict::Pod::from(pod));
-            }
-        };
-        let nearest = round.list(&Question::pods(namespace, node), || Pods::new(&wanted), add)?.finish();
-        Ok(wanted.verdict(nearest))
-    }
-}
-
-struct Round<'a> {
-    api: &'a Api,
-    credentials: Credentials,
-    count: Count<'a>,
-    end: Instant,
+/// How a watch has ended.
+pub enum Ended {
+    /// As agreed.
+    Well,
+    /// What it was to go on from is too old: 410.
+    Expired,
+    /// The role does not allow it.
+    Forbidden(Problem),
+    /// The connection, before its time. It may go on where it was.
+    Broken(Problem),
+    /// What came could not be understood, so that something may have been missed.
+    Lost(Problem),
 }
 
 /// What became of the request for one page.
-enum Page {
-    Last,
+enum Turn {
+    Last(String),
     Next(String),
     Expired,
 }
 
-impl Round<'_> {
-    fn node(&self, name: &str) -> Result<Labels, Problem> {
-        let question = Question::node(name);
-        let reply = self.ask(&question, &question.first())?;
+impl Api {
+    /// Nothing is asked yet. Of a namespace's objects alone, where one is given.
+    pub fn new(server: Server, node: String, namespace: Option<String>, count: Count) -> Api {
+        Api { server, caller: Caller::new(PROGRAM.name), node, namespace, count }
+    }
+
+    /// This node.
+    pub fn node(&self) -> Result<verdict::Node, Problem> {
+        let question = Question::node(&self.node);
+        let node: objects::Node = self.one(&question)?;
+        node.called(&self.node)
+            .ok_or_else(|| Problem::new(format!("{}: the answer is about something else", question.object)))
+    }
+
+    /// The CPUs that it uses.
+    pub fn cpus_in_use(&self) -> Result<Quantity, Problem> {
+        let question = Question::node_metrics(&self.node);
+        let metrics: objects::NodeMetrics = self.one(&question)?;
+        metrics.cpus().ok_or_else(|| Problem::new(format!("{}: no usage of CPU in it", question.object)))
+    }
+
+    /// All DaemonSets.
+    pub fn daemonsets<S>(
+        &self,
+        start: impl Fn() -> S,
+        add: impl FnMut(&mut S, objects::DaemonSet),
+    ) -> Result<S, Problem> {
+        Ok(self.list(&Question::daemonsets(self.namespace.as_deref()), start, add)?.0)
+    }
+
+    /// One DaemonSet, where there is one of this name.
+    pub fn daemonset(&self, namespace: &str, name: &str) -> Result<Option<objects::DaemonSet>, Problem> {
+        let add = |found: &mut Option<_>, set: objects::DaemonSet| {
+            // What answers may be a proxy that does not know the selector.
+            if set.is_called(namespace, name) {
+                *found = Some(set);
+            }
+        };
+        Ok(self.list(&Question::daemonset(namespace, name), || None, add)?.0)
+    }
+
+    /// All pods on this node, and the version that a watch may go on from.
+    pub fn pods<S>(
+        &self,
+        start: impl Fn() -> S,
+        add: impl FnMut(&mut S, objects::Pod),
+    ) -> Result<(S, String), Problem> {
+        self.list(&Question::pods(self.namespace.as_deref(), &self.node), start, add)
+    }
+
+    /// Watches this node from a version on.
+    pub fn watch_node(&self, version: &str, chance: f64, watcher: &mut dyn Watcher<objects::Node>) -> Ended {
+        let time = lasting(chance);
+        self.watch(&Question::node_watch(&self.node, version, time.as_secs()), time, watcher)
+    }
+
+    /// Watches the pods on this node from a version on.
+    pub fn watch_pods(&self, version: &str, chance: f64, watcher: &mut dyn Watcher<objects::Pod>) -> Ended {
+        let (time, namespace) = (lasting(chance), self.namespace.as_deref());
+        self.watch(&Question::pods_watch(namespace, &self.node, version, time.as_secs()), time, watcher)
+    }
+
+    /// The node that all of this is about.
+    pub fn node_name(&self) -> &str {
+        &self.node
+    }
+
+    fn one<T: serde::de::DeserializeOwned>(&self, question: &Question) -> Result<T, Problem> {
+        let call = Call::new(self)?;
+        let reply = call.ask(question, &question.first())?;
         if reply.status != 200 {
-            return Err(self.refused(&question, reply));
+            return Err(self.refused(question, reply));
         }
-        let node: Node = objects::read_one(reply.body).map_err(|e| problem::unreadable(&question.object, None, e))?;
-        let not_it = || Problem::new(format!("{}: the answer is about something else", question.object));
-        node.labels_of(name).ok_or_else(not_it)
+        read_one(reply.body).map_err(|e| problem::unreadable(&question.object, None, e))
     }
 
     /// Reads a list, in as many pages as the server makes of it. Where its pages expire on the way,
@@ -124,7 +170,8 @@ impl Round<'_> {
         question: &Question,
         start: impl Fn() -> S,
         mut add: impl FnMut(&mut S, T),
-    ) -> Result<S, Problem> {
+    ) -> Result<(S, String), Problem> {
+        let call = Call::new(self)?;
         for _ in 0..=MOST_RESTARTS {
             let mut found = start();
             let mut target = question.first();
@@ -133,10 +180,10 @@ impl Round<'_> {
                 if pages.next().is_none() {
                     return Err(Problem::new(format!("{}: more than {MOST_PAGES} pages", question.object)));
                 }
-                match self.page(question, &target, &mut |item| add(&mut found, item))? {
-                    Page::Last => return Ok(found),
-                    Page::Next(token) => target = question.next(&token)?,
-                    Page::Expired => break,
+                match call.page(question, &target, &mut |item| add(&mut found, item))? {
+                    Turn::Last(version) => return Ok((found, version)),
+                    Turn::Next(token) => target = question.next(&token)?,
+                    Turn::Expired => break,
                 }
             }
         }
@@ -144,44 +191,121 @@ impl Round<'_> {
         Err(Problem::new(format!("{}: 410, its pages expired before they were read, {times} times", question.object)))
     }
 
-    fn page<T: Item>(&self, question: &Question, target: &str, each: &mut dyn FnMut(T)) -> Result<Page, Problem> {
-        let reply = self.ask(question, target)?;
+    fn watch<T: Item>(&self, question: &Question, time: Duration, watcher: &mut dyn Watcher<T>) -> Ended {
+        let reply = match Call::new(self).and_then(|call| call.stream(question, time)) {
+            Ok(reply) => reply,
+            Err(problem) => return Ended::Broken(problem),
+        };
         match reply.status {
-            200 => {
-                let mut last = None;
-                let read = objects::read_list(reply.body, &mut |item: T| {
-                    last = Some(item.title());
-                    each(item);
-                });
-                let next = read.map_err(|e| problem::unreadable(&question.object, last.as_deref(), e))?;
-                Ok(next.map_or(Page::Last, Page::Next))
+            200 => {}
+            410 => return Ended::Expired,
+            403 => return Ended::Forbidden(self.refused(question, reply)),
+            _ => return Ended::Broken(self.refused(question, reply)),
+        }
+        watcher.begun();
+        for event in read_events(reply.body) {
+            match event {
+                Ok(Event::Error(410, _)) => return Ended::Expired,
+                Ok(Event::Error(status, words)) => {
+                    let problem = question.refused(&self.server, status);
+                    return Ended::Lost(problem.with_words(words));
+                }
+                Ok(event) => {
+                    if let Err(problem) = watcher.take(event) {
+                        return Ended::Lost(problem);
+                    }
+                }
+                Err(error) if error.is_eof() || error.is_io() => {
+                    return Ended::Broken(problem::unreadable(&question.object, None, error));
+                }
+                Err(error) => return Ended::Lost(problem::unreadable(&question.object, None, error)),
             }
-            410 => Ok(Page::Expired),
-            _ => Err(self.refused(question, reply)),
         }
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "the edge that bounds a round's time")]
-    fn ask(&self, question: &Question, target: &str) -> Result<Reply, Problem> {
-        let server = &self.api.settings.server;
-        let left = self.end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            let bound = psl::duration::Text(ROUND);
-            return Err(Problem::new(format!("{}: the round took longer than {bound}", question.object)));
-        }
-        let mut headers = vec![("accept", "application/json")];
-        headers.extend(self.credentials.authorization.as_deref().map(|value| ("authorization", value)));
-        let patience = Patience { reach: REACH.min(left), answer: ANSWER.min(left), whole: WHOLE.min(left) };
-        let reply = self.credentials.caller.get(&server.url.join(target), &headers, patience);
-        (self.count)(reply.as_ref().ok().map(|reply| reply.status));
-        reply.map_err(|failure| question.unanswered(server, &failure))
+        Ended::Well
     }
 
     fn refused(&self, question: &Question, reply: Reply) -> Problem {
         let Reply { status, retry_after, .. } = reply;
         // Without words the status still tells enough.
         let words = reply.text(LARGEST_ERROR).ok().and_then(|text| Status::words(&text));
-        Problem { retry_after, ..question.refused(&self.api.settings.server, status) }.with_words(words)
+        Problem { retry_after, ..question.refused(&self.server, status) }.with_words(words)
+    }
+}
+
+fn lasting(chance: f64) -> Duration {
+    WATCH + Duration::from_secs_f64(WATCH_SPREAD.as_secs_f64() * chance)
+}
+
+/// Who is told what a watch says.
+pub trait Watcher<T> {
+    /// The server has agreed.
+    fn begun(&mut self);
+
+    /// It says this. A problem ends the watch.
+    fn take(&mut self, event: Event<T>) -> Result<(), Problem>;
+}
+
+/// One question with all that belongs to it, and its bound.
+struct Call<'a> {
+    api: &'a Api,
+    credentials: Credentials,
+    end: Instant,
+}
+
+impl<'a> Call<'a> {
+    #[expect(clippy::disallowed_methods, reason = "the edge that bounds a list's time")]
+    fn new(api: &'a Api) -> Result<Call<'a>, Problem> {
+        let credentials = Credentials::read(&api.caller, &api.server)?;
+        Ok(Call { api, credentials, end: Instant::now() + LIST })
+    }
+
+    fn page<T: Item>(&self, question: &Question, target: &str, each: &mut dyn FnMut(T)) -> Result<Turn, Problem> {
+        let reply = self.ask(question, target)?;
+        match reply.status {
+            200 => {
+                let mut last = None;
+                let read = read_list(reply.body, &mut |item: T| {
+                    last = Some(item.title());
+                    each(item);
+                });
+                let page = read.map_err(|e| problem::unreadable(&question.object, last.as_deref(), e))?;
+                Ok(page.token.map_or(Turn::Last(page.version), Turn::Next))
+            }
+            410 => Ok(Turn::Expired),
+            _ => Err(self.api.refused(question, reply)),
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the edge that bounds a list's time")]
+    fn ask(&self, question: &Question, target: &str) -> Result<Reply, Problem> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let bound = psl::duration::Text(LIST);
+            return Err(Problem::new(format!("{}: the list took longer than {bound}", question.object)));
+        }
+        let patience = Patience { reach: REACH.min(left), answer: ANSWER.min(left), whole: WHOLE.min(left) };
+        self.told(question, self.credentials.caller.get(&self.url(target), &self.headers(), patience))
+    }
+
+    fn stream(&self, question: &Question, time: Duration) -> Result<Reply, Problem> {
+        let patience = Patience { reach: REACH, answer: ANSWER, whole: time + OVERTIME };
+        let caller = self.credentials.caller.clone().for_streams(SILENCE);
+        self.told(question, caller.get(&self.url(&question.first()), &self.headers(), patience))
+    }
+
+    fn url(&self, target: &str) -> psl::url::Url {
+        self.api.server.url.join(target)
+    }
+
+    fn headers(&self) -> Vec<(&str, &str)> {
+        let mut headers = vec![("accept", "application/json")];
+        headers.extend(self.credentials.authorization.as_deref().map(|value| ("authorization", value)));
+        headers
+    }
+
+    fn told(&self, question: &Question, reply: Result<Reply, Failure>) -> Result<Reply, Problem> {
+        (self.api.count)(reply.as_ref().ok().map(|reply| reply.status));
+        reply.map_err(|failure| question.unanswered(&self.api.server, &failure))
     }
 }
 

@@ -1,31 +1,34 @@
-//! The few fields that are read of Kubernetes' objects, and how a list of any length streams by.
+//! The few fields that are read of Kubernetes' objects, and what they come to. Whatever else an object holds is passed
+//! over while it streams by.
 //!
-//! Null where an object or a list should be counts as absent: Go writes empty ones so. Everything
-//! else that is not as the API documents it is an error, because an answer half understood could
-//! open the gate. Does not know of HTTP.
+//! Does not know of HTTP, nor what the fields are good for.
 
 use std::fmt;
-use std::io::Read;
-use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::bounded::{Bounded, Spent};
-use crate::eligibility::Labels;
-use crate::verdict;
+use super::json::{Deletion, Gather, Gathered, Item, Moment, Name, Short, Word, object, object_or_word, optional};
+use crate::eligibility::{
+    self, Effect, Labels, Operator, Placement, Requirement, Taint, Term, ToleratedEffect, Tolerates, Toleration,
+};
+use crate::load::Quantity;
+use crate::verdict::{self, Gate, Phase};
 
 /// Keeps a DaemonSet out of the verdict where its value is `true`.
 const IGNORE: &str = "pod-startup-lock/ignore";
+/// Names the init container that waits for the lock, where it is not called [`GATE`].
+const GATE_ANNOTATION: &str = "pod-startup-lock/gate";
+/// The init container that waits for the lock.
+const GATE: &str = "pod-startup-lock";
 
-/// An object that lists consist of.
-pub trait Item: DeserializeOwned {
-    /// What a list of them calls itself.
-    const LIST: &'static str;
-
-    /// What people know it by.
-    fn title(&self) -> String;
+/// What is read of a DaemonSet.
+#[derive(Deserialize)]
+pub struct DaemonSet {
+    #[serde(deserialize_with = "object")]
+    metadata: DaemonSetMeta,
+    #[serde(default, deserialize_with = "optional")]
+    spec: Option<DaemonSetSpec>,
 }
 
 impl Item for DaemonSet {
@@ -34,6 +37,261 @@ impl Item for DaemonSet {
     fn title(&self) -> String {
         format!("DaemonSet {}/{}", self.metadata.namespace.0, self.metadata.name.0)
     }
+
+    fn version(&self) -> &str {
+        // They are not watched.
+        ""
+    }
+
+    fn is_named(&self) -> bool {
+        true
+    }
+
+    fn status(self) -> (u16, Option<String>) {
+        (0, None)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DaemonSetMeta {
+    namespace: Name,
+    name: Name,
+    uid: Word,
+    labels: Option<Packed>,
+    annotations: Option<Annotations>,
+    deletion_timestamp: Option<Deletion>,
+}
+
+#[derive(Deserialize)]
+struct DaemonSetSpec {
+    #[serde(default, deserialize_with = "optional")]
+    template: Option<Template>,
+}
+
+#[derive(Default, Deserialize)]
+struct Template {
+    #[serde(default, deserialize_with = "optional")]
+    metadata: Option<TemplateMeta>,
+    #[serde(default, deserialize_with = "optional")]
+    spec: Option<TemplateSpec>,
+}
+
+#[derive(Default, Deserialize)]
+struct TemplateMeta {
+    annotations: Option<Annotations>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TemplateSpec {
+    node_name: Option<Name>,
+    node_selector: Option<Selector>,
+    #[serde(default, deserialize_with = "optional")]
+    affinity: Option<Affinity>,
+    tolerations: Option<Gathered<Vec<Toleration>>>,
+    host_network: Option<bool>,
+    init_containers: Option<Gathered<Vec<Container>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Affinity {
+    #[serde(default, deserialize_with = "optional")]
+    node_affinity: Option<NodeAffinity>,
+}
+
+#[derive(Deserialize)]
+struct NodeAffinity {
+    #[serde(default, deserialize_with = "optional", rename = "requiredDuringSchedulingIgnoredDuringExecution")]
+    required: Option<NodeSelector>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeSelector {
+    node_selector_terms: Option<Gathered<Vec<Term>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawTerm {
+    match_expressions: Option<Gathered<Vec<Requirement>>>,
+    match_fields: Option<Gathered<Vec<Requirement>>>,
+}
+
+impl Gather for Vec<Term> {
+    type Element = RawTerm;
+
+    fn add(&mut self, term: RawTerm) {
+        let boxed = |list: Option<Gathered<Vec<_>>>| list.unwrap_or_default().0.into_boxed_slice();
+        self.push(Term { labels: boxed(term.match_expressions), fields: boxed(term.match_fields) });
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawRequirement {
+    key: Option<Box<str>>,
+    operator: Option<Box<str>>,
+    values: Option<Box<[Box<str>]>>,
+}
+
+impl Gather for Vec<Requirement> {
+    type Element = RawRequirement;
+
+    fn add(&mut self, raw: RawRequirement) {
+        let operator = match raw.operator.as_deref().unwrap_or_default() {
+            "In" => Operator::In,
+            "NotIn" => Operator::NotIn,
+            "Exists" => Operator::Exists,
+            "DoesNotExist" => Operator::DoesNotExist,
+            "Gt" => Operator::Gt,
+            "Lt" => Operator::Lt,
+            _ => Operator::Unknown,
+        };
+        let (key, values) = (raw.key.unwrap_or_default(), raw.values.unwrap_or_default());
+        self.push(Requirement { key, operator, values });
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawToleration {
+    key: Option<Box<str>>,
+    operator: Option<Box<str>>,
+    value: Option<Box<str>>,
+    effect: Option<Box<str>>,
+}
+
+impl Gather for Vec<Toleration> {
+    type Element = RawToleration;
+
+    fn add(&mut self, raw: RawToleration) {
+        let operator = match raw.operator.as_deref().unwrap_or_default() {
+            "" | "Equal" => Tolerates::Equal,
+            "Exists" => Tolerates::Exists,
+            "Gt" => Tolerates::Gt,
+            "Lt" => Tolerates::Lt,
+            _ => Tolerates::Unknown,
+        };
+        let named = raw.effect.filter(|effect| !effect.is_empty());
+        let effect = named.map(|name| effect_of(&name).map_or(ToleratedEffect::Other, ToleratedEffect::Of));
+        let (key, value) = (raw.key.unwrap_or_default(), raw.value.unwrap_or_default());
+        self.push(Toleration { key, operator, value, effect });
+    }
+}
+
+/// Of the effects those that keep pods away.
+fn effect_of(name: &str) -> Option<Effect> {
+    match name {
+        "NoSchedule" => Some(Effect::NoSchedule),
+        "NoExecute" => Some(Effect::NoExecute),
+        _ => None,
+    }
+}
+
+#[derive(Deserialize)]
+struct Container {
+    name: Option<Word>,
+}
+
+impl Gather for Vec<Container> {
+    type Element = Container;
+
+    fn add(&mut self, container: Container) {
+        self.push(container);
+    }
+}
+
+/// The init container that waits for the lock, where there is one.
+fn gate_among<'a>(init: Option<&'a Gathered<Vec<Container>>>, annotations: Option<&Annotations>) -> Option<&'a str> {
+    let named = annotations.and_then(|annotations| annotations.gate.as_deref());
+    let is_there = |wanted: &str| {
+        let names = init?.0.iter().filter_map(|container| container.name.as_ref());
+        names.map(|name| name.0.as_str()).find(|name| *name == wanted)
+    };
+    named.and_then(is_there).or_else(|| is_there(GATE))
+}
+
+impl DaemonSet {
+    /// Whether this is its name.
+    pub fn is_called(&self, namespace: &str, name: &str) -> bool {
+        self.metadata.namespace.0 == namespace && self.metadata.name.0 == name
+    }
+
+    /// With those of its labels that are asked for.
+    pub fn with_labels(self, is_asked_for: impl Fn(&str) -> bool) -> verdict::DaemonSet {
+        let template = self.spec.and_then(|spec| spec.template).unwrap_or_default();
+        let of_template = template.metadata.and_then(|metadata| metadata.annotations);
+        let spec = template.spec.unwrap_or_default();
+        let has_gate = gate_among(spec.init_containers.as_ref(), of_template.as_ref()).is_some();
+        let required = spec.affinity.and_then(|affinity| affinity.node_affinity?.required);
+        let terms = |selector: NodeSelector| selector.node_selector_terms.unwrap_or_default().0.into_boxed_slice();
+        verdict::DaemonSet {
+            namespace: self.metadata.namespace.0,
+            name: self.metadata.name.0,
+            uid: self.metadata.uid.0,
+            labels: self.metadata.labels.unwrap_or_default().labels(is_asked_for),
+            is_ignored: self.metadata.annotations.is_some_and(|annotations| annotations.ignore),
+            is_being_deleted: self.metadata.deletion_timestamp.is_some(),
+            has_gate,
+            placement: Placement {
+                node_name: spec.node_name.unwrap_or_default().0.into(),
+                selector: spec.node_selector.unwrap_or_default().0,
+                affinity: required.map(terms),
+                tolerations: spec.tolerations.unwrap_or_default().0.into_boxed_slice(),
+                has_host_network: spec.host_network.unwrap_or(false),
+            },
+        }
+    }
+}
+
+/// Annotations hold whole manifests; of theirs only these are kept.
+#[derive(Default)]
+struct Annotations {
+    ignore: bool,
+    gate: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
+        deserializer.deserialize_map(AnnotationsVisitor)
+    }
+}
+
+struct AnnotationsVisitor;
+
+impl<'de> Visitor<'de> for AnnotationsVisitor {
+    type Value = Annotations;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("annotations")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
+        let mut found = Annotations::default();
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                IGNORE => found.ignore = map.next_value::<String>()? == "true",
+                GATE_ANNOTATION => found.gate = Some(map.next_value()?),
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What is read of a pod.
+#[derive(Deserialize)]
+pub struct Pod {
+    #[serde(default, deserialize_with = "object")]
+    metadata: PodMeta,
+    #[serde(default, deserialize_with = "optional")]
+    spec: Option<PodSpec>,
+    #[serde(default, deserialize_with = "object_or_word")]
+    status: Option<PodStatus>,
+    // Of a `Status` in its place.
+    code: Option<u16>,
+    message: Option<String>,
 }
 
 impl Item for Pod {
@@ -42,192 +300,344 @@ impl Item for Pod {
     fn title(&self) -> String {
         format!("pod {}", self.metadata.name.0)
     }
-}
 
-/// Reads a list, hands on its items one by one, and returns the token that asks for its next page.
-pub fn read_list<T: Item>(source: impl Read, each: &mut dyn FnMut(T)) -> serde_json::Result<Option<String>> {
-    let spent = Spent::default();
-    let mut deserializer = serde_json::Deserializer::from_reader(Bounded::new(source, &spent));
-    let token = List { spent: &spent, each }.deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(token)
-}
+    fn version(&self) -> &str {
+        &self.metadata.resource_version.0
+    }
 
-/// Reads one object.
-pub fn read_one<T: DeserializeOwned>(source: impl Read) -> serde_json::Result<T> {
-    let spent = Spent::default();
-    let mut deserializer = serde_json::Deserializer::from_reader(Bounded::new(source, &spent));
-    let object = object(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(object)
-}
+    fn is_named(&self) -> bool {
+        !self.metadata.name.0.is_empty()
+    }
 
-struct List<'a, T> {
-    spent: &'a Spent,
-    each: &'a mut dyn FnMut(T),
-}
-
-impl<'de, T: Item> DeserializeSeed<'de> for List<'_, T> {
-    type Value = Option<String>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
+    fn status(self) -> (u16, Option<String>) {
+        (self.code.unwrap_or_default(), self.message)
     }
 }
 
-impl<'de, T: Item> Visitor<'de> for List<'_, T> {
-    type Value = Option<String>;
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PodMeta {
+    namespace: Name,
+    name: Name,
+    uid: Word,
+    resource_version: Word,
+    creation_timestamp: Option<Moment>,
+    annotations: Option<Annotations>,
+    owner_references: Option<Gathered<Controller>>,
+    deletion_timestamp: Option<Deletion>,
+}
 
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(T::LIST)
-    }
+/// The owner that controls the pod; there is at most one.
+#[derive(Default)]
+struct Controller(Option<Owner>);
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut kind, mut metadata, mut items) = (None, None, None);
-        while let Some(key) = map.next_key()? {
-            match key {
-                ListKey::Kind => once(&mut kind, map.next_value::<Word>()?)?,
-                ListKey::Metadata => once(&mut metadata, map.next_value::<Option<Object<ListMeta>>>()?)?,
-                ListKey::Items => {
-                    once(&mut items, map.next_value_seed(Items { spent: self.spent, each: &mut *self.each })?)?;
-                }
-                ListKey::Other => drop(map.next_value::<IgnoredAny>()?),
-            }
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Owner {
+    #[serde(default)]
+    api_version: Word,
+    #[serde(default)]
+    kind: Word,
+    #[serde(default)]
+    name: Name,
+    uid: Word,
+    controller: Option<bool>,
+}
+
+impl Gather for Controller {
+    type Element = Owner;
+
+    fn add(&mut self, owner: Owner) {
+        if self.0.is_none() && owner.controller == Some(true) {
+            self.0 = Some(owner);
         }
-        // Any other JSON, an empty object say, must not pass for a list of nothing: nothing to wait for is "healthy".
-        if kind.is_none_or(|kind: Word| kind.0 != T::LIST) || items.is_none() {
-            return Err(A::Error::custom(format_args!("no {}", T::LIST)));
-        }
-        let token = metadata.flatten().and_then(|meta| meta.0.token);
-        Ok(token.filter(|token| !token.is_empty()))
     }
 }
 
-/// A second value would make the first one not have been: a token that is lost is a list cut short.
-fn once<T, E: Error>(into: &mut Option<T>, value: T) -> Result<(), E> {
-    match into.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(E::custom("a key that stands twice")),
+impl Owner {
+    /// Other projects have kinds of this name too.
+    fn is_daemonset(&self) -> bool {
+        self.kind.0 == "DaemonSet" && self.api_version.0.starts_with("apps/")
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodSpec {
+    node_name: Option<Name>,
+    init_containers: Option<Gathered<Vec<Container>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodStatus {
+    phase: Option<Word>,
+    conditions: Option<Gathered<PodConditions>>,
+    container_statuses: Option<Gathered<Containers>>,
+    init_container_statuses: Option<Gathered<Containers>>,
+}
+
+#[derive(Deserialize)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: Box<str>,
+    status: Box<str>,
+}
+
+#[derive(Default)]
+struct PodConditions {
+    is_ready: bool,
+    is_initialized: bool,
+}
+
+impl Gather for PodConditions {
+    type Element = Condition;
+
+    fn add(&mut self, condition: Condition) {
+        match (&*condition.kind, &*condition.status) {
+            ("Ready", "True") => self.is_ready = true,
+            ("Initialized", "True") => self.is_initialized = true,
+            _ => {}
+        }
     }
 }
 
 #[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "lowercase")]
-enum ListKey {
-    Kind,
-    Metadata,
-    Items,
-    #[serde(other)]
-    Other,
+struct ContainerStatus {
+    #[serde(default)]
+    name: Word,
+    #[serde(default, deserialize_with = "optional")]
+    state: Option<ContainerState>,
 }
 
 #[derive(Deserialize)]
-struct ListMeta {
-    #[serde(rename = "continue")]
-    token: Option<String>,
+struct ContainerState {
+    #[serde(default, deserialize_with = "optional")]
+    running: Option<RunningState>,
+    #[serde(default, deserialize_with = "optional")]
+    terminated: Option<TerminatedState>,
 }
 
-struct Items<'a, T> {
-    spent: &'a Spent,
-    each: &'a mut dyn FnMut(T),
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RunningState {
+    started_at: Option<Moment>,
 }
 
-impl<'de, T: Item> DeserializeSeed<'de> for Items<'_, T> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_option(self)
-    }
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TerminatedState {
+    exit_code: Option<i64>,
 }
 
-impl<'de, T: Item> Visitor<'de> for Items<'_, T> {
-    type Value = ();
+/// What is kept of a pod's containers.
+#[derive(Default)]
+struct Containers {
+    /// When the first of those that run has started.
+    oldest: Option<i64>,
+    /// Those that have ended well.
+    done: Vec<Word>,
+}
 
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a list")
-    }
+impl Gather for Containers {
+    type Element = ContainerStatus;
 
-    fn visit_none<E: Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        loop {
-            self.spent.set(0);
-            match items.next_element::<Object<T>>()? {
-                Some(item) => (self.each)(item.0),
-                None => break,
-            }
+    fn add(&mut self, container: ContainerStatus) {
+        let Some(state) = container.state else { return };
+        if let Some(Moment(start)) = state.running.and_then(|running| running.started_at) {
+            self.oldest = Some(self.oldest.map_or(start, |oldest| oldest.min(start)));
         }
-        self.spent.set(0);
-        Ok(())
+        if state.terminated.is_some_and(|terminated| terminated.exit_code == Some(0)) {
+            self.done.push(container.name);
+        }
     }
 }
 
-/// JSON in braces: serde's derived code would also take an array, field after field.
-struct Object<T>(T);
+impl Pod {
+    /// Whether it is bound to this node. The server is asked for these alone, but what answers
+    /// may be a proxy or a cache that does not know the selector.
+    pub fn is_on(&self, node: &str) -> bool {
+        self.spec.as_ref().and_then(|spec| spec.node_name.as_ref()).is_some_and(|name| name.0 == node)
+    }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<T>, D::Error> {
-        deserializer.deserialize_map(Braces(PhantomData)).map(Object)
+    /// Which pod it is.
+    pub fn uid(&self) -> &str {
+        &self.metadata.uid.0
+    }
+
+    /// What counts of it; nothing where no DaemonSet controls it.
+    pub fn of_daemonset(self) -> Option<verdict::Pod> {
+        let (metadata, spec) = (self.metadata, self.spec.unwrap_or_default());
+        let owner = metadata.owner_references.and_then(|owners| owners.0.0).filter(Owner::is_daemonset)?;
+        let status = self.status.unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default().0;
+        let (main, init) =
+            (status.container_statuses.unwrap_or_default().0, status.init_container_statuses.unwrap_or_default().0);
+        let gate = match gate_among(spec.init_containers.as_ref(), metadata.annotations.as_ref()) {
+            None => Gate::None,
+            Some(_) if conditions.is_initialized => Gate::Passed,
+            Some(gate) if init.done.iter().any(|name| name.0 == gate) => Gate::Passed,
+            Some(_) => Gate::Ahead,
+        };
+        Some(verdict::Pod {
+            uid: metadata.uid.0.into(),
+            namespace: metadata.namespace.0.into(),
+            name: metadata.name.0.into(),
+            owner: owner.name.0.into(),
+            owner_uid: owner.uid.0.into(),
+            is_being_deleted: metadata.deletion_timestamp.is_some(),
+            phase: Phase::of(&status.phase.unwrap_or_default().0),
+            is_ready: conditions.is_ready,
+            gate,
+            created: metadata.creation_timestamp.map(|moment| moment.0),
+            started: [main.oldest, init.oldest].into_iter().flatten().min(),
+        })
     }
 }
 
-struct Braces<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for Braces<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map))
-    }
-}
-
-fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
-    Object::deserialize(deserializer).map(|object| object.0)
-}
-
-fn optional<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    Option::<Object<T>>::deserialize(deserializer).map(|object| object.map(|object| object.0))
-}
-
-/// A text that Kubernetes bounds ("Object Names and IDs", "Labels and Selectors"). What is longer
-/// does not come from it, and would be kept for as long as the verdict stands.
-#[derive(Default, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
-#[serde(try_from = "String")]
-struct Short<const MOST: usize>(String);
-
-impl<const MOST: usize> TryFrom<String> for Short<MOST> {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Short<MOST>, String> {
-        if text.len() <= MOST { Ok(Short(text)) } else { Err(format!("a text of more than {MOST} bytes")) }
-    }
-}
-
-/// Names and namespaces are DNS subdomains.
-type Name = Short<253>;
-/// UIDs are UUIDs, phases and conditions words; with room for more.
-type Word = Short<128>;
-
-/// When the object was asked to go; that it was is all that is kept.
+/// What is read of a node.
 #[derive(Deserialize)]
-#[serde(try_from = "String")]
-struct Deletion;
+pub struct Node {
+    #[serde(default)]
+    kind: Word,
+    #[serde(default, deserialize_with = "object")]
+    metadata: NodeMeta,
+    #[serde(default, deserialize_with = "optional")]
+    spec: Option<NodeSpec>,
+    #[serde(default, deserialize_with = "object_or_word")]
+    status: Option<NodeStatus>,
+    // Of a `Status` in its place.
+    code: Option<u16>,
+    message: Option<String>,
+}
 
-impl TryFrom<String> for Deletion {
-    type Error = &'static str;
+impl Item for Node {
+    const LIST: &'static str = "NodeList";
 
-    fn try_from(text: String) -> Result<Deletion, &'static str> {
-        if text.is_empty() { Err("a moment that is empty") } else { Ok(Deletion) }
+    fn title(&self) -> String {
+        format!("node {}", self.metadata.name.0)
+    }
+
+    fn version(&self) -> &str {
+        &self.metadata.resource_version.0
+    }
+
+    fn is_named(&self) -> bool {
+        !self.metadata.name.0.is_empty()
+    }
+
+    fn status(self) -> (u16, Option<String>) {
+        (self.code.unwrap_or_default(), self.message)
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct NodeMeta {
+    name: Name,
+    resource_version: Word,
+    labels: Option<NodeLabels>,
+}
+
+#[derive(Default, Deserialize)]
+struct NodeSpec {
+    taints: Option<Gathered<Vec<Taint>>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawTaint {
+    key: Option<Box<str>>,
+    value: Option<Box<str>>,
+    effect: Option<Box<str>>,
+}
+
+impl Gather for Vec<Taint> {
+    type Element = RawTaint;
+
+    fn add(&mut self, raw: RawTaint) {
+        if let Some(effect) = effect_of(&raw.effect.unwrap_or_default()) {
+            self.push(Taint { key: raw.key.unwrap_or_default(), value: raw.value.unwrap_or_default(), effect });
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeStatus {
+    conditions: Option<Gathered<NodeConditions>>,
+    #[serde(default, deserialize_with = "optional")]
+    node_info: Option<NodeInfo>,
+    #[serde(default, deserialize_with = "optional")]
+    capacity: Option<Resources>,
+}
+
+#[derive(Deserialize)]
+struct NodeInfo {
+    #[serde(default, rename = "bootID")]
+    boot_id: Word,
+}
+
+/// Of a node's capacity or usage.
+#[derive(Deserialize)]
+struct Resources {
+    cpu: Option<Quantity>,
+}
+
+#[derive(Default)]
+struct NodeConditions {
+    is_ready: bool,
+    troubles: Vec<&'static str>,
+}
+
+/// The conditions that are bad where they are true ("Node Status").
+const TROUBLES: &[&str] = &["MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
+
+impl Gather for NodeConditions {
+    type Element = Condition;
+
+    fn add(&mut self, Condition { kind, status }: Condition) {
+        let is_true = *status == *"True";
+        if *kind == *"Ready" {
+            self.is_ready = is_true;
+        } else if let Some(trouble) = TROUBLES.iter().find(|trouble| ***trouble == *kind && is_true) {
+            self.troubles.push(trouble);
+        }
+    }
+}
+
+impl Node {
+    /// What counts of it, where it is the node that was asked for.
+    pub fn called(self, name: &str) -> Option<verdict::Node> {
+        if self.kind.0 != "Node" || self.metadata.name.0 != name {
+            return None;
+        }
+        let status = self.status.unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default().0;
+        Some(verdict::Node {
+            placed: eligibility::Node {
+                name: name.into(),
+                labels: self.metadata.labels.unwrap_or_default().0,
+                taints: self.spec.unwrap_or_default().taints.unwrap_or_default().0,
+            },
+            is_ready: conditions.is_ready,
+            troubles: conditions.troubles,
+            boot_id: status.node_info.map(|info| info.boot_id.0.into()).unwrap_or_default(),
+            cpus: status.capacity.and_then(|capacity| capacity.cpu),
+        })
+    }
+}
+
+/// What `metrics.k8s.io` says of a node.
+#[derive(Deserialize)]
+pub struct NodeMetrics {
+    #[serde(deserialize_with = "object")]
+    usage: Resources,
+}
+
+impl NodeMetrics {
+    /// The CPUs in use.
+    pub fn cpus(self) -> Option<Quantity> {
+        self.usage.cpu
     }
 }
 
@@ -326,225 +736,6 @@ impl Packed {
         let mut lines = self.0.split('\n');
         let pairs = std::iter::from_fn(|| Some((lines.next()?, lines.next()?)));
         pairs.filter(|(key, _)| is_asked_for(key)).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
-    }
-}
-
-/// Of a list the first element that matters; the others, however many, are read and dropped.
-struct First<T>(Option<T>);
-
-trait Matters {
-    fn matters(&self) -> bool;
-}
-
-impl<'de, T: Deserialize<'de> + Matters> Deserialize<'de> for First<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<First<T>, D::Error> {
-        deserializer.deserialize_seq(Elements(PhantomData))
-    }
-}
-
-struct Elements<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de> + Matters> Visitor<'de> for Elements<T> {
-    type Value = First<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a list")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<First<T>, A::Error> {
-        let mut first = None;
-        while let Some(Object(element)) = elements.next_element::<Object<T>>()? {
-            if first.is_none() && element.matters() {
-                first = Some(element);
-            }
-        }
-        Ok(First(first))
-    }
-}
-
-/// What is read of a DaemonSet.
-#[derive(Deserialize)]
-pub struct DaemonSet {
-    #[serde(deserialize_with = "object")]
-    metadata: DaemonSetMeta,
-    #[serde(default, deserialize_with = "optional")]
-    spec: Option<DaemonSetSpec>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct DaemonSetMeta {
-    namespace: Name,
-    name: Name,
-    uid: Word,
-    labels: Option<Packed>,
-    annotations: Option<Ignore>,
-    deletion_timestamp: Option<Deletion>,
-}
-
-#[derive(Deserialize)]
-struct DaemonSetSpec {
-    #[serde(default, deserialize_with = "optional")]
-    template: Option<Template>,
-}
-
-#[derive(Deserialize)]
-struct Template {
-    #[serde(default, deserialize_with = "optional")]
-    spec: Option<TemplateSpec>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TemplateSpec {
-    node_selector: Option<Selector>,
-    host_network: Option<bool>,
-}
-
-impl DaemonSet {
-    /// With those of its labels that are asked for.
-    pub fn with_labels(self, is_asked_for: impl Fn(&str) -> bool) -> verdict::DaemonSet {
-        let template = self.spec.and_then(|spec| spec.template?.spec).unwrap_or_default();
-        verdict::DaemonSet {
-            namespace: self.metadata.namespace.0,
-            name: self.metadata.name.0,
-            uid: self.metadata.uid.0,
-            labels: self.metadata.labels.unwrap_or_default().labels(is_asked_for),
-            is_ignored: self.metadata.annotations.is_some_and(|ignore| ignore.0),
-            is_being_deleted: self.metadata.deletion_timestamp.is_some(),
-            has_host_network: template.host_network.unwrap_or(false),
-            node_selector: template.node_selector.unwrap_or_default().0,
-        }
-    }
-}
-
-/// Annotations hold whole manifests; of theirs only the one is kept.
-struct Ignore(bool);
-
-impl<'de> Deserialize<'de> for Ignore {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Ignore, D::Error> {
-        deserializer.deserialize_map(Annotations)
-    }
-}
-
-struct Annotations;
-
-impl<'de> Visitor<'de> for Annotations {
-    type Value = Ignore;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("annotations")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ignore, A::Error> {
-        let mut ignore = false;
-        while let Some(key) = map.next_key::<String>()? {
-            if key == IGNORE {
-                ignore = map.next_value::<String>()? == "true";
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(Ignore(ignore))
-    }
-}
-
-/// What is read of a pod.
-#[derive(Deserialize)]
-pub struct Pod {
-    #[serde(deserialize_with = "object")]
-    metadata: PodMeta,
-    #[serde(default, deserialize_with = "optional")]
-    spec: Option<PodSpec>,
-    #[serde(default, deserialize_with = "optional")]
-    status: Option<PodStatus>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PodMeta {
-    name: Name,
-    owner_references: Option<First<Owner>>,
-    deletion_timestamp: Option<Deletion>,
-}
-
-#[derive(Deserialize)]
-struct Owner {
-    uid: Word,
-    controller: Option<bool>,
-}
-
-impl Matters for Owner {
-    fn matters(&self) -> bool {
-        self.controller == Some(true)
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PodSpec {
-    node_name: Option<Name>,
-}
-
-#[derive(Default, Deserialize)]
-struct PodStatus {
-    phase: Option<Word>,
-    conditions: Option<First<Condition>>,
-}
-
-#[derive(Deserialize)]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-}
-
-impl Matters for Condition {
-    fn matters(&self) -> bool {
-        self.kind == "Ready" && self.status == "True"
-    }
-}
-
-impl Pod {
-    /// Whether it is bound to this node. The server is asked for these alone, but what answers
-    /// may be a proxy or a cache that does not know the selector.
-    pub fn is_on(&self, node: &str) -> bool {
-        self.spec.as_ref().and_then(|spec| spec.node_name.as_ref()).is_some_and(|name| name.0 == node)
-    }
-}
-
-impl From<Pod> for verdict::Pod {
-    fn from(pod: Pod) -> verdict::Pod {
-        let status = pod.status.unwrap_or_default();
-        verdict::Pod {
-            name: pod.metadata.name.0,
-            owner: pod.metadata.owner_references.and_then(|owners| owners.0).map(|owner| owner.uid.0),
-            is_being_deleted: pod.metadata.deletion_timestamp.is_some(),
-            phase: status.phase.unwrap_or_default().0,
-            is_ready: status.conditions.is_some_and(|conditions| conditions.0.is_some()),
-        }
-    }
-}
-
-/// What is read of a node.
-#[derive(Deserialize)]
-pub struct Node {
-    kind: Word,
-    #[serde(deserialize_with = "object")]
-    metadata: NodeMeta,
-}
-
-#[derive(Deserialize)]
-struct NodeMeta {
-    name: Name,
-    labels: Option<NodeLabels>,
-}
-
-impl Node {
-    /// Its labels, where it is the node that was asked for.
-    pub fn labels_of(self, name: &str) -> Option<Labels> {
-        let is_it = self.kind.0 == "Node" && self.metadata.name.0 == name;
-        is_it.then(|| self.metadata.labels.unwrap_or_default().0)
     }
 }
 

@@ -1,11 +1,12 @@
 //! What is asked of the API server: paths, queries, and how each question is called in a reason.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use psl::call::Failure;
 
 use super::problem::Problem;
 use crate::config::Server;
 
-/// `resourceVersion=0` lets the server answer from its cache: without it every node's every round
+/// `resourceVersion=0` lets the server answer from its cache: without it every node's every list
 /// reads the cluster's store. The cache pays no heed to `limit`, but a server without one, or an
 /// older one, does, and then memory on its side stays small.
 const FROM_CACHE: &str = "resourceVersion=0&limit=500";
@@ -16,13 +17,18 @@ const FURTHER: &str = "limit=500";
 /// Real tokens have some hundred bytes; a longer one would not fit into a request's head.
 const LONGEST_CONTINUE: usize = 4 * 1024;
 
+/// Names hold these two, which need no escape.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.');
+
 /// One question.
 pub struct Question {
     /// What it asks for, for people.
     pub object: String,
     path: String,
+    /// With an `&` at its end.
     selector: String,
-    is_list: bool,
+    /// What follows the selector in the first request.
+    first: String,
     /// What the role must allow.
     permission: String,
 }
@@ -34,8 +40,30 @@ impl Question {
             object: format!("node {name}"),
             path: format!("/api/v1/nodes/{name}"),
             selector: String::new(),
-            is_list: false,
+            first: "resourceVersion=0".to_owned(),
             permission: "get on nodes".to_owned(),
+        }
+    }
+
+    /// What has changed about one node since this version.
+    pub fn node_watch(name: &str, version: &str, seconds: u64) -> Question {
+        Question {
+            object: format!("watch of node {name}"),
+            path: "/api/v1/nodes".to_owned(),
+            selector: format!("fieldSelector=metadata.name%3D{name}&"),
+            first: watching(version, seconds),
+            permission: "watch on nodes".to_owned(),
+        }
+    }
+
+    /// What a node uses.
+    pub fn node_metrics(name: &str) -> Question {
+        Question {
+            object: format!("metrics of node {name}"),
+            path: format!("/apis/metrics.k8s.io/v1beta1/nodes/{name}"),
+            selector: String::new(),
+            first: String::new(),
+            permission: "get on nodes.metrics.k8s.io".to_owned(),
         }
     }
 
@@ -45,8 +73,20 @@ impl Question {
             object: format!("list of DaemonSets{}", inside(namespace)),
             path: format!("/apis/apps/v1{}/daemonsets", below(namespace)),
             selector: String::new(),
-            is_list: true,
+            first: FROM_CACHE.to_owned(),
             permission: format!("list on daemonsets.apps{}", scope(namespace)),
+        }
+    }
+
+    /// About one DaemonSet, as a list of one or none: the role then needs no further verb. Not from
+    /// the cache, which may not have heard of it yet; of the store it is a look at a single key.
+    pub fn daemonset(namespace: &str, name: &str) -> Question {
+        Question {
+            object: format!("DaemonSet {namespace}/{name}"),
+            path: format!("/apis/apps/v1/namespaces/{}/daemonsets", escaped(namespace)),
+            selector: format!("fieldSelector=metadata.name%3D{}&", escaped(name)),
+            first: FURTHER.to_owned(),
+            permission: format!("list on daemonsets.apps in namespace {namespace}"),
         }
     }
 
@@ -56,15 +96,25 @@ impl Question {
             object: format!("list of pods on node {node}{}", inside(namespace)),
             path: format!("/api/v1{}/pods", below(namespace)),
             selector: format!("fieldSelector=spec.nodeName%3D{node}&"),
-            is_list: true,
+            first: FROM_CACHE.to_owned(),
             permission: format!("list on pods{}", scope(namespace)),
+        }
+    }
+
+    /// What has changed about these pods since this version.
+    pub fn pods_watch(namespace: Option<&str>, node: &str, version: &str, seconds: u64) -> Question {
+        Question {
+            object: format!("watch of pods on node {node}{}", inside(namespace)),
+            first: watching(version, seconds),
+            permission: format!("watch on pods{}", scope(namespace)),
+            ..Question::pods(namespace, node)
         }
     }
 
     /// Path and query of the question, of its first page.
     pub fn first(&self) -> String {
-        let Question { path, selector, .. } = self;
-        if self.is_list { format!("{path}?{selector}{FROM_CACHE}") } else { path.clone() }
+        let Question { path, selector, first, .. } = self;
+        if first.is_empty() { path.clone() } else { format!("{path}?{selector}{first}") }
     }
 
     /// Path and query of the page after the one that ended with this token.
@@ -73,8 +123,7 @@ impl Question {
         if token.len() > LONGEST_CONTINUE {
             return Err(Problem::new(format!("{object}: a continue token of {} bytes", token.len())));
         }
-        let token = percent_encoding::utf8_percent_encode(token, percent_encoding::NON_ALPHANUMERIC);
-        Ok(format!("{path}?{selector}{FURTHER}&continue={token}"))
+        Ok(format!("{path}?{selector}{FURTHER}&continue={}", escaped(token)))
     }
 
     /// Why no answer came.
@@ -88,12 +137,13 @@ impl Question {
 
     /// Why the answer is none.
     pub fn refused(&self, server: &Server, status: u16) -> Problem {
+        let is_one = self.path.starts_with("/api/v1/nodes/");
         let why = match (status, &server.token_file) {
             (401, Some(file)) => format!("401, the token in {} is not accepted", file.display()),
             (401, None) => "401, a token is asked for (--token-file)".to_owned(),
             (403, _) => format!("403, the role must allow {}", self.permission),
-            (404, _) if self.is_list => format!("404, the API at {} has no {}", server.url, self.path),
-            (404, _) => "404, there is none of that name".to_owned(),
+            (404, _) if is_one => "404, there is none of that name".to_owned(),
+            (404, _) => format!("404, the API at {} has no {}", server.url, self.path),
             (410, _) => "410, gone".to_owned(),
             (429, _) => "429, the API asks for fewer requests".to_owned(),
             (300..=399, _) => format!("{status}, a redirect, which is not followed"),
@@ -102,6 +152,16 @@ impl Question {
         };
         Problem::new(format!("{}: {why}", self.object))
     }
+}
+
+/// Bookmarks tell up to which version nothing has changed; without them every pause that is longer
+/// than the server's memory would end in a list.
+fn watching(version: &str, seconds: u64) -> String {
+    format!("watch=1&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds={seconds}", escaped(version))
+}
+
+fn escaped(text: &str) -> String {
+    utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 fn inside(namespace: Option<&str>) -> String {
@@ -123,7 +183,23 @@ mod tests {
     #[test]
     fn targets() {
         for (question, first, next) in [
-            (Question::node("n-1.example"), "/api/v1/nodes/n-1.example", None),
+            (Question::node("n-1.example"), "/api/v1/nodes/n-1.example?resourceVersion=0", None),
+            (
+                Question::node_watch("n-1.example", "7", 60),
+                "/api/v1/nodes?fieldSelector=metadata.name%3Dn-1.example&watch=1&allowWatchBookmarks=true&resourceVersion=7&timeoutSeconds=60",
+                None,
+            ),
+            (Question::node_metrics("n"), "/apis/metrics.k8s.io/v1beta1/nodes/n", None),
+            (
+                Question::daemonset("a/b", "c&d"),
+                "/apis/apps/v1/namespaces/a%2Fb/daemonsets?fieldSelector=metadata.name%3Dc%26d&limit=500",
+                None,
+            ),
+            (
+                Question::pods_watch(Some("x"), "n", "1&2", 900),
+                "/api/v1/namespaces/x/pods?fieldSelector=spec.nodeName%3Dn&watch=1&allowWatchBookmarks=true&resourceVersion=1%262&timeoutSeconds=900",
+                None,
+            ),
             (
                 Question::daemonsets(None),
                 "/apis/apps/v1/daemonsets?resourceVersion=0&limit=500",

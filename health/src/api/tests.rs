@@ -6,9 +6,14 @@ use std::io::{self, Read};
 use proptest::prelude::*;
 
 use super::bounded::{DEEPEST, LARGEST_OBJECT};
-use super::objects::{self, DaemonSet, Item, Node, Pod, Status};
+use super::objects::{DaemonSet, Node, Pod, Status};
 use super::problem::{Problem, unreadable};
-use crate::verdict;
+use super::{Event, Item, read_events, read_list, read_one};
+use crate::eligibility::{
+    Effect, Operator, Placement, Requirement, Taint, Term, ToleratedEffect, Tolerates, Toleration,
+};
+use crate::load::Quantity;
+use crate::verdict::{self, Gate, Phase};
 
 macro_rules! recorded {
     ($name:literal) => {
@@ -37,8 +42,8 @@ type List<T> = Result<(Vec<T>, Option<String>), Problem>;
 
 fn list_from<T: Item>(source: impl Read) -> List<T> {
     let mut items = Vec::new();
-    let token = objects::read_list(source, &mut |item| items.push(item)).map_err(|e| unreadable("list", None, e))?;
-    Ok((items, token))
+    let page = read_list(source, &mut |item| items.push(item)).map_err(|e| unreadable("list", None, e))?;
+    Ok((items, page.token))
 }
 
 fn with_all_labels(set: DaemonSet) -> verdict::DaemonSet {
@@ -50,11 +55,32 @@ fn daemonsets(json: &str) -> Result<Vec<verdict::DaemonSet>, Problem> {
 }
 
 fn pods(json: &str) -> Result<Vec<verdict::Pod>, Problem> {
-    Ok(list_from::<Pod>(json.as_bytes())?.0.into_iter().map(Into::into).collect())
+    Ok(list_from::<Pod>(json.as_bytes())?.0.into_iter().filter_map(Pod::of_daemonset).collect())
 }
 
 fn labels(items: &[(&str, &str)]) -> BTreeMap<String, String> {
     items.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+}
+
+/// What the recorded gpu-plugin requires.
+fn on_node_b() -> Box<[Term]> {
+    let requirement = Requirement {
+        key: "kubernetes.io/hostname".into(),
+        operator: Operator::In,
+        values: Box::new(["node-b".into()]),
+    };
+    Box::new([Term { labels: Box::new([requirement]), fields: Box::default() }])
+}
+
+/// What the recorded DaemonSets tolerate.
+fn tolerations_of(name: &str) -> Box<[Toleration]> {
+    let effect = Some(ToleratedEffect::Of(Effect::NoSchedule));
+    let gpu = || Toleration { key: "dedicated".into(), value: "gpu".into(), effect, ..Toleration::default() };
+    match name {
+        "gpu-plugin" => Box::new([gpu()]),
+        "kube-proxy" => Box::new([Toleration { operator: Tolerates::Exists, ..Toleration::default() }]),
+        _ => Box::default(),
+    }
 }
 
 fn set(
@@ -69,8 +95,13 @@ fn set(
         name: name.into(),
         uid: uid.into(),
         labels: labels(on_set),
-        has_host_network: matches!(name, "kube-proxy" | "node-exporter"),
-        node_selector: labels(selector),
+        placement: Placement {
+            selector: labels(selector),
+            affinity: (name == "gpu-plugin").then(on_node_b),
+            tolerations: tolerations_of(name),
+            has_host_network: matches!(name, "kube-proxy" | "node-exporter"),
+            ..Placement::default()
+        },
         ..verdict::DaemonSet::default()
     }
 }
@@ -79,7 +110,6 @@ const GPU_PLUGIN: &str = "9f43ba7d-064e-4fd8-9474-bf0e3241bf98";
 const KUBE_PROXY: &str = "b7408a75-567f-4b4f-99a0-4815e4b0ac54";
 const FLUENTD: &str = "8cbf9a41-118a-469c-9c8f-06d2e2d48bb6";
 const NODE_EXPORTER: &str = "8a16b83c-ea36-4637-96dd-a7b4c23f7a3d";
-const WEB: &str = "ef678267-79d8-4902-82ab-23065cf84d28";
 
 fn all_sets() -> Vec<verdict::DaemonSet> {
     vec![
@@ -90,14 +120,9 @@ fn all_sets() -> Vec<verdict::DaemonSet> {
     ]
 }
 
-fn pod(name: &str, owner: &str, phase: &str, is_ready: bool) -> verdict::Pod {
-    verdict::Pod {
-        name: name.into(),
-        owner: Some(owner.into()),
-        is_being_deleted: false,
-        phase: phase.into(),
-        is_ready,
-    }
+/// Which pod, whose, how far.
+fn told(pod: verdict::Pod) -> (String, Box<str>, Phase, bool) {
+    (format!("{}/{}", pod.namespace, pod.name), pod.owner_uid, pod.phase, pod.is_ready)
 }
 
 #[test]
@@ -121,27 +146,30 @@ fn recorded_daemonsets() {
 
 #[test]
 fn recorded_pods() {
-    let on_a = vec![
-        pod("kube-proxy-pq68d", KUBE_PROXY, "Running", true),
-        pod("fluentd-p6s9t", FLUENTD, "Running", true),
-        pod("node-exporter-szjrd", NODE_EXPORTER, "Running", false),
-        pod("web-657c9d4c5-2pj5x", WEB, "Running", true),
-        pod("web-657c9d4c5-7jsd4", WEB, "Pending", false),
+    let told_of = |json: &str| pods(json).unwrap().into_iter().map(told).collect::<Vec<_>>();
+    let pod = |name: &str, owner: &str, phase, is_ready| (name.to_owned(), Box::from(owner), phase, is_ready);
+    let on_a = [
+        pod("kube-system/kube-proxy-pq68d", KUBE_PROXY, Phase::Running, true),
+        pod("logging/fluentd-p6s9t", FLUENTD, Phase::Running, true),
+        pod("monitoring/node-exporter-szjrd", NODE_EXPORTER, Phase::Running, false),
     ];
-    let on_b = vec![
-        pod("gpu-plugin-tcj4v", GPU_PLUGIN, "Pending", false),
-        pod("kube-proxy-4cgr9", KUBE_PROXY, "Pending", false),
+    let on_b = [
+        pod("kube-system/gpu-plugin-tcj4v", GPU_PLUGIN, Phase::Pending, false),
+        pod("kube-system/kube-proxy-4cgr9", KUBE_PROXY, Phase::Pending, false),
     ];
-    assert_eq!(pods(recorded!("pods-node-a")), Ok(on_a));
-    assert_eq!(pods(recorded!("pods-node-b")), Ok(on_b));
+    assert_eq!(told_of(recorded!("pods-node-a")), on_a, "those of a ReplicaSet are left out");
+    assert_eq!(told_of(recorded!("pods-node-b")), on_b);
     assert_eq!(pods(recorded!("pods-no-such-node")), Ok(vec![]));
     let (items, _) = list_from::<Pod>(recorded!("pods-node-a").as_bytes()).unwrap();
     assert!(items.iter().all(|pod| pod.is_on("node-a") && !pod.is_on("node-b")));
+    let first = pods(recorded!("pods-node-a")).unwrap().remove(0);
+    assert_eq!((&*first.uid, &*first.owner), ("18e93f57-96a3-46e5-978a-4ae0ed36f0b7", "kube-proxy"));
+    assert_eq!((first.created, first.started), (Some(1_795_377_560), Some(1_795_377_561)));
 }
 
 #[test]
 fn recorded_nodes_and_errors() {
-    let read = |json: &str| objects::read_one::<Node>(json.as_bytes()).unwrap();
+    let read = |json: &str| read_one::<Node>(json.as_bytes()).unwrap();
     let mut expected = labels(&[
         ("beta.kubernetes.io/arch", "amd64"),
         ("beta.kubernetes.io/os", "linux"),
@@ -150,14 +178,40 @@ fn recorded_nodes_and_errors() {
         ("kubernetes.io/hostname", "node-a"),
         ("kubernetes.io/os", "linux"),
     ]);
-    assert_eq!(read(recorded!("node-a")).labels_of("node-a"), Some(expected.clone()));
-    assert_eq!(read(recorded!("node-a")).labels_of("node-b"), None);
+    let node = read(recorded!("node-a")).called("node-a").unwrap();
+    assert_eq!((&node.placed.labels, node.placed.taints.len()), (&expected, 0));
+    assert_eq!((node.is_ready, node.troubles.len(), &*node.boot_id), (true, 0, "fake"));
+    assert_eq!(node.cpus, Quantity::parse("4"));
+    assert_eq!(read(recorded!("node-a")).called("node-b"), None);
     expected.remove("disk");
     expected.insert("kubernetes.io/hostname".into(), "node-b".into());
-    assert_eq!(read(recorded!("node-b")).labels_of("node-b"), Some(expected));
+    let node = read(recorded!("node-b")).called("node-b").unwrap();
+    let dedicated = Taint { key: "dedicated".into(), value: "gpu".into(), effect: Effect::NoSchedule };
+    assert_eq!((node.placed.labels, node.placed.taints), (expected, vec![dedicated]));
     assert_eq!(Status::words(recorded!("error-404-node")).as_deref(), Some("nodes \"no-such-node\" not found"));
     assert_eq!(Status::words("<html>"), None);
     assert_eq!(Status::words("{}"), None);
+}
+
+#[test]
+fn conditions_of_a_node() {
+    for (conditions, is_ready, troubles) in [
+        ("null", false, &[][..]),
+        ("[]", false, &[]),
+        (r#"[{"type":"Ready","status":"True"}]"#, true, &[]),
+        (r#"[{"type":"Ready","status":"Unknown"}]"#, false, &[]),
+        (r#"[{"type":"MemoryPressure","status":"True"},{"type":"Ready","status":"True"}]"#, true, &["MemoryPressure"]),
+        (r#"[{"type":"DiskPressure","status":"Unknown"},{"type":"PIDPressure","status":"False"}]"#, false, &[]),
+        (
+            r#"[{"type":"DiskPressure","status":"True"},{"type":"PIDPressure","status":"True"},{"type":"NetworkUnavailable","status":"True"},{"type":"Other","status":"True"}]"#,
+            false,
+            &["DiskPressure", "PIDPressure", "NetworkUnavailable"],
+        ),
+    ] {
+        let json = format!(r#"{{"kind":"Node","metadata":{{"name":"n"}},"status":{{"conditions":{conditions}}}}}"#);
+        let node = read_one::<Node>(json.as_bytes()).unwrap().called("n").unwrap();
+        assert_eq!((node.is_ready, &node.troubles[..]), (is_ready, troubles), "{conditions}");
+    }
 }
 
 /// One DaemonSet with all that can be set, in a list with this between the braces.
@@ -181,8 +235,11 @@ fn fields() {
             r#","spec":{"template":{"spec":{"nodeSelector":{"c":"2"},"hostNetwork":true,"x":[{}]}}}"#,
             verdict::DaemonSet {
                 labels: labels(&[("a", "1"), ("b", "")]),
-                node_selector: labels(&[("c", "2")]),
-                has_host_network: true,
+                placement: Placement {
+                    selector: labels(&[("c", "2")]),
+                    has_host_network: true,
+                    ..Placement::default()
+                },
                 ..plain()
             },
         ),
@@ -214,15 +271,24 @@ fn only_the_controlling_owner_counts() {
     for (owners, expected) in [
         ("null", None),
         ("[]", None),
-        (r#"[{"uid":"a"}]"#, None),
-        (r#"[{"uid":"a","controller":false}]"#, None),
-        (r#"[{"uid":"a","controller":null},{"uid":"b","controller":true}]"#, Some("b")),
+        (r#"[{"apiVersion":"apps/v1","kind":"DaemonSet","uid":"a"}]"#, None),
+        (r#"[{"apiVersion":"apps/v1","kind":"DaemonSet","uid":"a","controller":false}]"#, None),
+        (
+            r#"[{"uid":"a","controller":null},{"apiVersion":"apps/v1","kind":"DaemonSet","uid":"b","controller":true}]"#,
+            Some("b"),
+        ),
+        (r#"[{"apiVersion":"apps/v1","kind":"ReplicaSet","uid":"b","controller":true}]"#, None),
+        (r#"[{"apiVersion":"apps.kruise.io/v1","kind":"DaemonSet","uid":"b","controller":true}]"#, None),
     ] {
         let json =
             format!(r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p","ownerReferences":{owners}}}}}]}}"#);
-        assert_eq!(pods(&json).unwrap()[0].owner.as_deref(), expected, "{owners}");
+        assert_eq!(pods(&json).unwrap().first().map(|pod| &*pod.owner_uid), expected, "{owners}");
     }
 }
+
+/// A pod's `metadata`, as far as it makes it a DaemonSet's.
+const OWNED: &str =
+    r#""ownerReferences":[{"apiVersion":"apps/v1","kind":"DaemonSet","name":"d","uid":"u","controller":true}]"#;
 
 #[test]
 fn only_the_condition_ready_counts() {
@@ -235,7 +301,7 @@ fn only_the_condition_ready_counts() {
         (r#"[{"type":"x","status":"y"},{"type":"Ready","status":"True"}]"#, true),
     ] {
         let json = format!(
-            r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p"}},"status":{{"phase":"Running","conditions":{conditions}}}}}]}}"#
+            r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p",{OWNED}}},"status":{{"phase":"Running","conditions":{conditions}}}}}]}}"#
         );
         assert_eq!(pods(&json).unwrap()[0].is_ready, expected, "{conditions}");
     }
@@ -253,8 +319,8 @@ fn daemonset(metadata: &str, rest: &str) -> String {
 
 fn read_daemonsets(json: &str) -> Result<Vec<verdict::DaemonSet>, String> {
     let mut found = Vec::new();
-    let mut add = |set: objects::DaemonSet| found.push(with_all_labels(set));
-    objects::read_list(json.as_bytes(), &mut add).map_err(|e| e.to_string())?;
+    let mut add = |set: DaemonSet| found.push(with_all_labels(set));
+    read_list(json.as_bytes(), &mut add).map_err(|e| e.to_string())?;
     Ok(found)
 }
 
@@ -349,7 +415,7 @@ fn no_number_of_labels_shuts_the_gate_or_hides_one() {
     let json = daemonset(&format!(r#","labels":{{{}}}"#, many_labels(70_000)), "");
     let mut found = Vec::new();
     let mut keep = |set: DaemonSet| found.push(set.with_labels(|key| key == "k069999" || key == "v"));
-    objects::read_list(json.as_bytes(), &mut keep).unwrap();
+    read_list(json.as_bytes(), &mut keep).unwrap();
     assert_eq!(found[0].labels, labels(&[("k069999", "v")]));
     assert!(daemonsets(&daemonset(r#","labels":{"a\nb":""}"#, "")).is_err());
 }
@@ -358,7 +424,7 @@ fn no_number_of_labels_shuts_the_gate_or_hides_one() {
 fn a_selector_is_kept_as_far_as_it_can_fit_a_node() {
     for (count, kept) in [(1024, 1024), (1025, 1025), (50_000, 1025)] {
         let spec = format!(r#","spec":{{"template":{{"spec":{{"nodeSelector":{{{}}}}}}}}}"#, many_labels(count));
-        assert_eq!(daemonsets(&daemonset("", &spec)).unwrap()[0].node_selector.len(), kept, "{count}");
+        assert_eq!(daemonsets(&daemonset("", &spec)).unwrap()[0].placement.selector.len(), kept, "{count}");
     }
     let twice = r#","spec":{"template":{"spec":{"nodeSelector":{"a":"1","a":"2"}}}}"#;
     assert_eq!(daemonsets(&daemonset("", twice)).unwrap_err().cause, OTHER);
@@ -369,13 +435,13 @@ fn a_node_of_more_labels_than_any_has_is_an_error() {
     let read = |count: usize| {
         let metadata = format!(r#"{{"name":"n","labels":{{{}}}}}"#, many_labels(count));
         let json = format!(r#"{{"kind":"Node","metadata":{metadata}}}"#);
-        let node = objects::read_one::<Node>(json.as_bytes()).map_err(|e| e.to_string())?;
-        Ok(node.labels_of("n").map(|labels| labels.len()))
+        let node = read_one::<Node>(json.as_bytes()).map_err(|e| e.to_string())?;
+        Ok(node.called("n").map(|node| node.placed.labels.len()))
     };
     assert_eq!(read(1024), Ok(Some(1024)));
     assert!(read(1025).is_err_and(|e: String| e.contains("more than 1024 labels")));
     let array = br#"["Node",{"name":"n"}]"#;
-    assert!(objects::read_one::<Node>(&array[..]).is_err());
+    assert!(read_one::<Node>(&array[..]).is_err());
 }
 
 #[test]
@@ -404,7 +470,7 @@ fn the_item_before_the_one_at_fault_is_told_to_insiders() {
     let json = with_metadata_and_spec("", "");
     let read = |json: String| {
         let mut last = None;
-        let error = objects::read_list(json.as_bytes(), &mut |set: DaemonSet| last = Some(set.title())).unwrap_err();
+        let error = read_list(json.as_bytes(), &mut |set: DaemonSet| last = Some(set.title())).unwrap_err();
         unreadable("list", last.as_deref(), error)
     };
     let large = read(json.replace("}]}", &format!(r#"}},{{"x":"{}"}}]}}"#, "x".repeat(LARGEST_OBJECT))));
@@ -579,8 +645,252 @@ fn size_is_bounded_for_each_object_not_for_the_list() {
 #[test]
 fn a_node_is_bounded_as_well() {
     let long = format!(r#"{{"kind":"Node","x":"{}"}}"#, "x".repeat(LARGEST_OBJECT));
-    let error = objects::read_one::<Node>(long.as_bytes()).map(drop).map_err(|e| unreadable("node n", None, e).cause);
+    let error = read_one::<Node>(long.as_bytes()).map(drop).map_err(|e| unreadable("node n", None, e).cause);
     assert_eq!(error, Err(format!("node n: the answer is refused: an object of more than {LARGEST_OBJECT} bytes")));
+}
+
+#[test]
+fn gates_of_pods() {
+    let init =
+        |names: &[&str]| names.iter().map(|name| format!(r#"{{"name":"{name}"}}"#)).collect::<Vec<_>>().join(",");
+    let done = |name: &str, code: i32| {
+        format!(r#""initContainerStatuses":[{{"name":"{name}","state":{{"terminated":{{"exitCode":{code}}}}}}}]"#)
+    };
+    let gate = "pod-startup-lock";
+    let annotation = r#""annotations":{"pod-startup-lock/gate":"wait"}"#;
+    for (case, annotations, names, status, expected) in [
+        ("no init container", "", vec![], String::new(), Gate::None),
+        ("another one", "", vec!["other"], String::new(), Gate::None),
+        ("by its name", "", vec!["other", gate], String::new(), Gate::Ahead),
+        ("by the annotation", annotation, vec!["wait"], String::new(), Gate::Ahead),
+        ("an annotation of none", annotation, vec!["other"], String::new(), Gate::None),
+        ("an annotation of none, by its name", annotation, vec![gate], String::new(), Gate::Ahead),
+        ("ended well", "", vec![gate, "other"], done(gate, 0), Gate::Passed),
+        ("failed", "", vec![gate], done(gate, 1), Gate::Ahead),
+        ("another one ended well", "", vec![gate, "other"], done("other", 0), Gate::Ahead),
+        ("the annotated one ended well", annotation, vec![gate, "wait"], done("wait", 0), Gate::Passed),
+        ("not the annotated one", annotation, vec![gate, "wait"], done(gate, 0), Gate::Ahead),
+        (
+            "runs",
+            "",
+            vec![gate],
+            format!(
+                r#""initContainerStatuses":[{{"name":"{gate}","state":{{"running":{{"startedAt":"2026-11-22T19:59:21Z"}}}}}}]"#
+            ),
+            Gate::Ahead,
+        ),
+        (
+            "has no state",
+            "",
+            vec![gate],
+            format!(
+                r#""initContainerStatuses":[{{"name":"{gate}","state":{{}},"lastState":{{"terminated":{{"exitCode":0}}}}}}]"#
+            ),
+            Gate::Ahead,
+        ),
+        (
+            "initialized",
+            "",
+            vec![gate],
+            r#""conditions":[{"type":"Initialized","status":"True"}]"#.to_owned(),
+            Gate::Passed,
+        ),
+        (
+            "not initialized",
+            "",
+            vec![gate],
+            r#""conditions":[{"type":"Initialized","status":"False"}]"#.to_owned(),
+            Gate::Ahead,
+        ),
+    ] {
+        let comma = if annotations.is_empty() { "" } else { "," };
+        let json = format!(
+            r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p",{OWNED}{comma}{annotations}}},"spec":{{"initContainers":[{}]}},"status":{{{status}}}}}]}}"#,
+            init(&names)
+        );
+        assert_eq!(pods(&json).unwrap()[0].gate, expected, "{case}: {json}");
+    }
+}
+
+#[test]
+fn gates_of_templates() {
+    let template = |metadata: &str, names: &str| {
+        format!(r#","spec":{{"template":{{"metadata":{{{metadata}}},"spec":{{"initContainers":{names}}}}}}}"#)
+    };
+    let annotation = r#""annotations":{"pod-startup-lock/gate":"wait"}"#;
+    for (metadata, names, expected) in [
+        ("", "null", false),
+        ("", r#"[{"name":"x","image":"psl-init"}]"#, false),
+        ("", r#"[{"name":"x"},{"name":"pod-startup-lock"}]"#, true),
+        (annotation, r#"[{"name":"wait"}]"#, true),
+        (annotation, r#"[{"name":"x"}]"#, false),
+    ] {
+        let json = with_metadata_and_spec("", &template(metadata, names));
+        assert_eq!(daemonsets(&json).unwrap()[0].has_gate, expected, "{json}");
+    }
+}
+
+#[test]
+fn the_oldest_running_container_counts() {
+    let running = |at: &str| format!(r#"{{"name":"c","state":{{"running":{{"startedAt":{at}}}}}}}"#);
+    let ended = r#"{"name":"c","state":{"terminated":{"exitCode":0,"startedAt":"1970-01-01T00:00:01Z"}}}"#;
+    for (main, init, expected) in [
+        ("null".to_owned(), "null".to_owned(), None),
+        (format!("[{}]", running("null")), format!("[{ended}]"), None),
+        (
+            format!("[{},{}]", running(r#""1970-01-01T00:00:09Z""#), running(r#""1970-01-01T00:00:05Z""#)),
+            "[]".to_owned(),
+            Some(5),
+        ),
+        (
+            format!("[{}]", running(r#""1970-01-01T00:00:09Z""#)),
+            format!("[{}]", running(r#""1970-01-01T00:00:02Z""#)),
+            Some(2),
+        ),
+    ] {
+        let status = format!(r#"{{"containerStatuses":{main},"initContainerStatuses":{init}}}"#);
+        let json = format!(r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p",{OWNED}}},"status":{status}}}]}}"#);
+        assert_eq!(pods(&json).unwrap()[0].started, expected, "{status}");
+    }
+}
+
+macro_rules! watched {
+    ($name:literal) => {
+        include_str!(concat!("../../tests/data/watch/", $name, ".jsonl"))
+    };
+}
+
+/// The events of a watch as far as they come, each in a few words, and how it ends.
+fn events<T: Item>(source: impl Read) -> (Vec<String>, Result<(), String>) {
+    let mut told = Vec::new();
+    for event in read_events::<T>(source) {
+        told.push(match event {
+            Ok(Event::Is(object)) => format!("is {} {}", object.title(), object.version()),
+            Ok(Event::Gone(object)) => format!("gone {} {}", object.title(), object.version()),
+            Ok(Event::Bookmark(version)) => format!("bookmark {version}"),
+            Ok(Event::Error(status, words)) => format!("error {status} {}", words.unwrap_or_default()),
+            Ok(Event::Other) => "other".to_owned(),
+            Err(error) => return (told, Err(unreadable("watch", None, error).cause)),
+        });
+    }
+    (told, Ok(()))
+}
+
+#[test]
+fn recorded_watches() {
+    let (pods, end) = events::<Pod>(watched!("pods-node-a").as_bytes());
+    assert_eq!((pods.len(), end), (19, Ok(())));
+    assert_eq!((&*pods[0], &*pods[9]), ("is pod newcomer-hkt7c 329", "gone pod newcomer-hkt7c 363"));
+    assert_eq!((&*pods[16], &*pods[18]), ("gone pod web-657c9d4c5-gfdv4 380", "bookmark 380"));
+    let (node, end) = events::<Node>(watched!("node-a").as_bytes());
+    assert_eq!((node.len(), end), (10, Ok(())));
+    assert_eq!((&*node[7], &*node[9]), ("is node node-a 386", "bookmark 386"));
+    let (expired, end) = events::<Pod>(watched!("error-410-too-old-pods").as_bytes());
+    assert_eq!((expired, end), (vec!["error 410 too old resource version: 1 (433)".to_owned()], Ok(())));
+    let (initial, end) = events::<Pod>(watched!("initial-events-pods-node-a").as_bytes());
+    assert_eq!((initial.len(), end), (25, Ok(())));
+    assert_eq!(events::<Pod>(&b""[..]), (vec![], Ok(())));
+    assert_eq!(events::<Pod>(&b"\n \n"[..]), (vec![], Ok(())));
+}
+
+#[test]
+fn a_watch_that_is_cut_tells_all_that_was_whole() {
+    let json = watched!("pods-node-a").as_bytes();
+    let (all, _) = events::<Pod>(json);
+    let mut ends = json.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at).peekable();
+    let mut whole = 0;
+    for cut in 0..json.len() {
+        // The line break itself is not part of an event.
+        if ends.next_if_eq(&cut).is_some() {
+            whole += 1;
+        }
+        // Reading each prefix from its start would take minutes; what matters is around the ends of
+        // events, and each byte of the shortest.
+        let is_near_an_end = json[cut.saturating_sub(2)..(cut + 3).min(json.len())].contains(&b'\n');
+        if cut % 997 != 0 && !is_near_an_end && cut < json.len() - 400 {
+            continue;
+        }
+        let (told, end) = events::<Pod>(&json[..cut]);
+        assert_eq!(told, all[..whole], "cut at {cut}");
+        let is_between = cut == 0 || json[cut - 1] == b'\n' || json[cut] == b'\n';
+        assert_eq!(end.is_ok(), is_between, "cut at {cut}: {end:?}");
+    }
+}
+
+#[test]
+fn every_byte_of_a_node_s_watch_may_be_the_last() {
+    let json = watched!("node-a").as_bytes();
+    let (all, _) = events::<Node>(json);
+    for cut in 0..json.len() {
+        let whole = json[..=cut].iter().filter(|byte| **byte == b'\n').count();
+        let (told, end) = events::<Node>(&json[..cut]);
+        assert_eq!(told, all[..whole], "cut at {cut}");
+        assert!(end.is_ok() || end == Err("watch: the answer ends in the middle of its JSON".to_owned()), "{end:?}");
+    }
+}
+
+#[test]
+fn a_watch_in_pieces_is_the_same_watch() {
+    let json = watched!("error-410-too-old-pods").to_owned() + watched!("initial-events-pods-no-such-node");
+    let whole = events::<Pod>(json.as_bytes());
+    for split in 0..=json.len() {
+        let pieces = Pieces { bytes: json.as_bytes(), ends: vec![split], at: 0 };
+        assert_eq!(events::<Pod>(pieces), whole, "split at {split}");
+    }
+}
+
+#[test]
+fn what_is_no_watch() {
+    let pod = r#"{"metadata":{"name":"p","resourceVersion":"7"}}"#;
+    for (json, expected) in [
+        (format!(r#"{{"type":"ADDED","object":{pod}}}"#), Ok(vec!["is pod p 7"])),
+        (
+            format!(r#"{{"type":"ADDED","object":{pod}}}{{"type":"DELETED","object":{pod}}}"#),
+            Ok(vec!["is pod p 7", "gone pod p 7"]),
+        ),
+        (format!(r#"{{"x":[{{}}],"type":"NEWS","object":{pod}}}"#), Ok(vec!["other"])),
+        (format!(r#"{{"object":{pod},"type":"ADDED"}}"#), Ok(vec!["is pod p 7"])),
+        (
+            r#"{"object":{"code":410,"message":"m","status":"Failure"},"type":"ERROR"}"#.to_owned(),
+            Ok(vec!["error 410 m"]),
+        ),
+        (
+            r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"},"spec":{"containers":null}}}"#
+                .to_owned(),
+            Ok(vec!["bookmark 9"]),
+        ),
+        (r#"{"type":"ERROR","object":{"code":500}}"#.to_owned(), Ok(vec!["error 500 "])),
+        (format!(r#"{{"object":{pod}}}"#), Err(OTHER)),
+        (format!(r#"{{"type":"ADDED","type":"DELETED","object":{pod}}}"#), Err(OTHER)),
+        (r#"{"type":"ADDED"}"#.to_owned(), Err(OTHER)),
+        (r#"{"type":"ADDED","object":null}"#.to_owned(), Err(OTHER)),
+        (r#"{"type":"ADDED","object":{"metadata":{}}}"#.to_owned(), Err(OTHER)),
+        (r#"{"kind":"PodList","items":[]}"#.to_owned(), Err(OTHER)),
+        ("[]".to_owned(), Err(OTHER)),
+        ("<html>".to_owned(), Err(NO_JSON)),
+    ] {
+        let (told, end) = events::<Pod>(json.as_bytes());
+        let end = end.map(|()| told.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(end, expected.map_err(|cause| cause.replace("list", "watch")), "{json}");
+    }
+}
+
+#[test]
+fn events_are_bounded_one_by_one() {
+    let event = |bytes: usize| {
+        format!(
+            r#"{{"type":"BOOKMARK","object":{{"metadata":{{"resourceVersion":"1"}},"x":"{}"}}}}"#,
+            "x".repeat(bytes)
+        )
+    };
+    let most = event(LARGEST_OBJECT - 200);
+    let (told, end) = events::<Pod>(format!("{most}\n{most}\n{most}\n").as_bytes());
+    assert_eq!((told.len(), end), (3, Ok(())));
+    let (told, end) = events::<Pod>(format!("{}\n{}", event(1), event(LARGEST_OBJECT)).as_bytes());
+    assert_eq!(
+        (told.len(), end),
+        (1, Err(format!("watch: the answer is refused: an object of more than {LARGEST_OBJECT} bytes")))
+    );
 }
 
 proptest! {
@@ -589,6 +899,16 @@ proptest! {
         prop_assert!(list_from::<DaemonSet>(&*bytes).is_err());
         prop_assert!(list_from::<Pod>(&*bytes).is_err());
         let _ = Status::words(&String::from_utf8_lossy(&bytes));
+        let _ = events::<Pod>(&*bytes);
+    }
+
+    #[test]
+    fn a_changed_watch_is_read_without_harm(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = watched!("node-a").as_bytes().to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        let (told, _) = events::<Node>(&*bytes);
+        prop_assert!(told.len() <= 12);
     }
 
     #[test]

@@ -10,13 +10,13 @@ fn read_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Config, V
 }
 
 /// What is asked for with these beside a node and a `kubectl proxy`.
-fn asked(arguments: &[&str], variables: &[(&str, &str)]) -> DaemonSets {
+fn asked(arguments: &[&str], variables: &[(&str, &str)]) -> Cluster {
     let mut all = vec!["--node-name=n", "--baseUrl=http://127.0.0.1:8001"];
     all.extend(arguments);
     read_with(&all, variables)
         .unwrap_or_else(|e| panic!("{arguments:?} {variables:?}: {e:?}"))
-        .daemonsets
-        .expect("they count")
+        .cluster
+        .expect("it counts")
 }
 
 fn label(key: &str, value: &str) -> Label {
@@ -27,9 +27,61 @@ fn label(key: &str, value: &str) -> Label {
 fn defaults() {
     let config = read_with(&["--node-name=n", "--baseUrl=http://127.0.0.1:8001"], &[]).unwrap();
     assert_eq!((config.host, config.port), (None, 9999));
-    let asked = config.daemonsets.unwrap();
-    assert_eq!((asked.node.as_str(), asked.filter), ("n", Filter::default()));
+    let asked = config.cluster.unwrap();
+    assert_eq!((asked.node.as_str(), asked.filter), ("n", Some(Filter::default())));
     assert_eq!((asked.fail_period, asked.pass_period), (Duration::from_secs(10), Duration::from_secs(60)));
+    assert_eq!((asked.latch, asked.conditions, asked.load), (false, true, None));
+    let five_minutes = Duration::from_secs(300);
+    assert_eq!((asked.boot_grace, asked.stale_after), (five_minutes, five_minutes));
+}
+
+#[test]
+fn the_boot_is_checked_by_itself_only_in_the_cluster() {
+    let outside = |check: &str| asked(&[check], &[]).boot_check;
+    for (flag, expected) in
+        [("--boot-check=auto", Check::Off), ("--boot-check=on", Check::On), ("--boot-check=off", Check::Off)]
+    {
+        assert_eq!(outside(flag), expected, "{flag}");
+    }
+    assert_eq!(asked(&[], &[]).boot_check, Check::Off);
+    let variables = [("NODE_NAME", "n"), ("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("KUBERNETES_SERVICE_PORT", "443")];
+    assert_eq!(read_with(&[], &variables).unwrap().cluster.unwrap().boot_check, Check::Auto);
+}
+
+#[test]
+fn the_load_by_its_variables() {
+    let enabled = ("PSL_HC_NODELOAD_ENABLED", "true");
+    let settings = |threshold, period| load::Settings {
+        threshold,
+        period: Duration::from_secs(period),
+        stale_after: Duration::from_secs(300),
+    };
+    assert_eq!(asked(&[], &[enabled]).load, Some(settings(80, 10)));
+    let (threshold, period) = (("PSL_HC_NODELOAD_CPU_THRESHOLD", "0"), ("PSL_HC_NODELOAD_PERIOD", "30"));
+    assert_eq!(asked(&[], &[enabled, threshold, period]).load, Some(settings(0, 30)));
+    assert_eq!(asked(&[], &[threshold, period]).load, None);
+    for value in ["101", "-1", "80%", "", "1.5"] {
+        let found = read_with(
+            &["--node-name=n", "--baseUrl=http://127.0.0.1"],
+            &[enabled, ("PSL_HC_NODELOAD_CPU_THRESHOLD", value)],
+        );
+        assert_eq!(found.is_ok(), value.is_empty(), "{value}");
+    }
+}
+
+#[test]
+fn what_counts_without_daemonsets() {
+    let off = ("PSL_HC_DAEMONSET_ENABLED", "false");
+    let base = ["--node-name=n", "--baseUrl=http://127.0.0.1"];
+    let with = |more: &[&str], variables: &[(&str, &str)]| {
+        let cluster = read_with(&[&base, more].concat(), variables).unwrap().cluster;
+        cluster.map(|cluster| (cluster.filter.is_some(), cluster.conditions, cluster.load.is_some()))
+    };
+    assert_eq!(with(&[], &[]), Some((true, true, false)));
+    assert_eq!(with(&["--conditions=false"], &[]), Some((true, false, false)));
+    assert_eq!(with(&[], &[off]), None);
+    assert_eq!(with(&["--conditions"], &[off]), Some((false, true, false)));
+    assert_eq!(with(&[], &[off, ("PSL_HC_NODELOAD_ENABLED", "1")]), Some((false, false, true)));
 }
 
 #[test]
@@ -40,28 +92,34 @@ fn each_setting_by_flag_and_by_variable() {
         assert_eq!(by_flag, asked(&[], &[(variable, value)]), "{flag} {variable}");
         by_flag
     };
-    assert_eq!(both("--namespace", "PSL_HC_DAEMONSET_NAMESPACE", "x").filter.namespace.as_deref(), Some("x"));
-    assert!(both("--hostNet", "PSL_HC_DAEMONSET_HOST_NETWORK", "true").filter.host_network);
-    assert!(!both("--hostNet", "PSL_HC_DAEMONSET_HOST_NETWORK", "f").filter.host_network);
-    assert_eq!(both("--in", "PSL_HC_DAEMONSET_INCLUDE_LABELS", "a:b").filter.include, [label("a", "b")]);
-    assert_eq!(both("--ex", "PSL_HC_DAEMONSET_EXCLUDE_LABELS", "a:").filter.exclude, [label("a", "")]);
+    assert_eq!(both("--namespace", "PSL_HC_DAEMONSET_NAMESPACE", "x").filter.unwrap().namespace.as_deref(), Some("x"));
+    assert!(both("--hostNet", "PSL_HC_DAEMONSET_HOST_NETWORK", "true").filter.unwrap().host_network);
+    assert!(!both("--hostNet", "PSL_HC_DAEMONSET_HOST_NETWORK", "f").filter.unwrap().host_network);
+    assert_eq!(both("--in", "PSL_HC_DAEMONSET_INCLUDE_LABELS", "a:b").filter.unwrap().include, [label("a", "b")]);
+    assert_eq!(both("--ex", "PSL_HC_DAEMONSET_EXCLUDE_LABELS", "a:").filter.unwrap().exclude, [label("a", "")]);
     assert_eq!(both("--failHc", "PSL_HC_DAEMONSET_PERIOD_FAIL", "7").fail_period, Duration::from_secs(7));
     assert_eq!(both("--passHc", "PSL_HC_DAEMONSET_PERIOD_PASS", "1m30s").pass_period, Duration::from_secs(90));
+    assert!(both("--latch", "PSL_LATCH", "boot").latch);
+    assert!(!both("--latch", "PSL_LATCH", "off").latch);
+    assert!(!both("--conditions", "PSL_HC_NODE_CONDITIONS", "false").conditions);
+    assert_eq!(both("--boot-check", "PSL_BOOT_CHECK", "on").boot_check, Check::On);
+    assert_eq!(both("--boot-grace", "PSL_BOOT_GRACE", "2m").boot_grace, Duration::from_secs(120));
+    assert_eq!(both("--stale-after", "PSL_STALE_AFTER", "1h").stale_after, Duration::from_secs(3600));
     assert_eq!(both("--token-file", "PSL_K8S_TOKEN_FILE", "/t").server.token_file.as_deref(), Some("/t".as_ref()));
     assert_eq!(both("--ca-file", "PSL_K8S_CA_FILE", "/c").server.ca_file, PathBuf::from("/c"));
-    let several = asked(&["--in", "a:b", "-in=x.example/c:d"], &[]).filter.include;
+    let several = asked(&["--in", "a:b", "-in=x.example/c:d"], &[]).filter.unwrap().include;
     assert_eq!(several, [label("a", "b"), label("x.example/c", "d")]);
-    let list = asked(&[], &[("PSL_HC_DAEMONSET_EXCLUDE_LABELS", "a:b, a:c,")]).filter.exclude;
+    let list = asked(&[], &[("PSL_HC_DAEMONSET_EXCLUDE_LABELS", "a:b, a:c,")]).filter.unwrap().exclude;
     assert_eq!(list, [label("a", "b"), label("a", "c")]);
-    assert!(asked(&["-hostNet"], &[]).filter.host_network);
+    assert!(asked(&["-hostNet"], &[]).filter.unwrap().host_network);
 }
 
 #[test]
 fn nodes_and_servers() {
     let server = |arguments: &[&str], variables: &[(&str, &str)]| {
         let asked =
-            read_with(arguments, variables).unwrap_or_else(|e| panic!("{arguments:?} {variables:?}: {e:?}")).daemonsets;
-        let DaemonSets { node, server: Server { url, token_file, ca_file }, .. } = asked.expect("they count");
+            read_with(arguments, variables).unwrap_or_else(|e| panic!("{arguments:?} {variables:?}: {e:?}")).cluster;
+        let Cluster { node, server: Server { url, token_file, ca_file }, .. } = asked.expect("it counts");
         let file = |path: PathBuf| path.display().to_string();
         (node, url.to_string(), token_file.map(file), file(ca_file))
     };
@@ -97,7 +155,7 @@ fn nodes_and_servers() {
 fn without_daemonsets_no_api_is_needed() {
     for value in ["false", "0", "F"] {
         let config = read_with(&["--node-name=n"], &[("PSL_HC_DAEMONSET_ENABLED", value)]).unwrap();
-        assert_eq!(config.daemonsets, None);
+        assert_eq!(config.cluster, None);
     }
 }
 
@@ -231,18 +289,33 @@ fn mistakes() {
                  500ms, 1.5s, 1m30s, 2h, more than zero",
             ],
         ),
+        (
+            &[
+                proxy[0],
+                proxy[1],
+                "--latch=always",
+                "--boot-check=maybe",
+                "--boot-grace=0",
+                "--stale-after=0",
+                "--conditions=2",
+            ],
+            &[("PSL_HC_NODELOAD_ENABLED", "often"), ("PSL_HC_NODELOAD_PERIOD", "0")],
+            &[
+                "--conditions (PSL_HC_NODE_CONDITIONS): \"2\" is not accepted; accepted: true or false (also 1, 0, t, f, T, F, TRUE, FALSE, True, False)",
+                "--stale-after (PSL_STALE_AFTER): \"0\" is not accepted; accepted: whole seconds or a duration such as \
+                 500ms, 1.5s, 1m30s, 2h, more than zero",
+                "PSL_HC_NODELOAD_ENABLED: \"often\" is not accepted; accepted: true or false (also 1, 0, t, f, T, F, TRUE, FALSE, True, False)",
+                "PSL_HC_NODELOAD_PERIOD: \"0\" is not accepted; accepted: whole seconds or a duration such as \
+                 500ms, 1.5s, 1m30s, 2h, more than zero",
+                "--latch (PSL_LATCH): \"always\" is not accepted; accepted: boot, off",
+                "--boot-check (PSL_BOOT_CHECK): \"maybe\" is not accepted; accepted: on, off, auto",
+                "--boot-grace (PSL_BOOT_GRACE): \"0\" is not accepted; accepted: whole seconds or a duration such as \
+                 500ms, 1.5s, 1m30s, 2h, more than zero",
+            ],
+        ),
     ];
     for (arguments, variables, expected) in cases {
         let mistakes = read_with(arguments, variables).expect_err(&format!("{arguments:?} {variables:?}"));
         assert_eq!(mistakes, *expected, "{arguments:?} {variables:?}");
-    }
-}
-
-#[test]
-fn what_is_not_built_is_unknown() {
-    for flag in ["--latch=boot", "--conditions", "--boot-check=on", "--boot-grace=5m", "--stale-after=5m"] {
-        let mistakes = read_with(&["--node-name=n", "--baseUrl=http://127.0.0.1", flag], &[]).unwrap_err();
-        assert_eq!(mistakes.len(), 1);
-        assert!(mistakes[0].ends_with("unknown flag; --help lists those that there are"), "{mistakes:?}");
     }
 }

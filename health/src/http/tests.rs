@@ -1,59 +1,84 @@
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
 use crate::api::Problem;
-use crate::verdict::{DaemonSet, Filter, Pod, Pods, Reading};
+use crate::load::{Quantity, Settings};
+use crate::status::Source;
+use crate::verdict::{Excluded, Identity, Judged, Standing, Waiting};
 
-const NOW: Duration = Duration::from_secs(100);
+const STALE_AFTER: Duration = Duration::from_secs(300);
 
 /// A verdict about DaemonSets `ns/ready` and `ns/hidden`, and as many that wait.
 fn verdict(waiting: usize) -> Verdict {
-    let set = |name: String| DaemonSet { namespace: "ns".into(), uid: name.clone(), name, ..DaemonSet::default() };
-    let (filter, labels) = (Filter::default(), Default::default());
-    let mut reading = Reading::new(&filter, &labels);
-    reading.add(set("ready".into()));
-    reading.add(DaemonSet { is_ignored: true, ..set("hidden".into()) });
-    (0..waiting).for_each(|number| reading.add(set(format!("late-{number:04}"))));
-    let wanted = reading.finish().unwrap();
-    let mut pods = Pods::new(&wanted);
-    pods.add(Pod {
-        name: "ready-1".into(),
-        owner: Some("ready".into()),
-        phase: "Running".into(),
-        is_ready: true,
-        ..Pod::default()
-    });
-    let nearest = pods.finish();
-    wanted.verdict(nearest)
+    let judged = |name: String, standing| Judged {
+        set: Arc::new(Identity { namespace: "ns".into(), name: name.into(), uid: "".into() }),
+        standing,
+    };
+    let late = (0..waiting).map(|n| judged(format!("late-{n:04}"), Standing::Waiting(Waiting::NoPod)));
+    let ready = judged("ready".to_owned(), Standing::Ready("ready-1".into()));
+    let hidden = judged("hidden".to_owned(), Standing::Excluded(Arc::new(Excluded::Ignored)));
+    Verdict::new([ready, hidden].into_iter().chain(late))
+}
+
+fn at_start(enabled: bool) -> Board {
+    Board::new(Known::at_start(enabled.then_some(STALE_AFTER), None))
+}
+
+fn moment() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "only differences to it count")]
+    let start = Instant::now();
+    start + Duration::from_secs(1000)
+}
+
+fn refused() -> Problem {
+    Problem {
+        cause: "list of DaemonSets: 403, the role must allow list on daemonsets.apps in all namespaces".into(),
+        words: Some("User 'x' cannot list".into()),
+        retry_after: None,
+    }
 }
 
 /// Noted 7 seconds before the answer is made.
 fn boards() -> Vec<(&'static str, Board, Instant)> {
-    #[expect(clippy::disallowed_methods, reason = "only differences to it count")]
-    let start = Instant::now();
-    let refused = || Problem {
-        cause: "list of DaemonSets: 403, the role must allow list on daemonsets.apps in all namespaces".into(),
-        words: Some("User 'x' cannot list".into()),
-        retry_after: None,
-    };
-    let board = |enabled, results: Vec<Result<Verdict, Problem>>| {
-        let board = Board::new(Known::at_start(enabled));
-        let at = start + NOW - Duration::from_secs(7);
-        results.into_iter().for_each(|result| drop(board.note(result, at)));
+    let now = moment();
+    let at = now - Duration::from_secs(7);
+    let judged = |waiting| {
+        let board = at_start(true);
+        board.well(Source::DaemonSets, at);
+        board.judged(verdict(waiting));
         board
     };
-    let boards = vec![
-        ("off", board(false, vec![])),
-        ("none yet", board(true, vec![])),
-        ("healthy", board(true, vec![Ok(verdict(0))])),
-        ("one waits", board(true, vec![Ok(verdict(1))])),
-        ("two wait", board(true, vec![Ok(verdict(0)), Ok(verdict(2))])),
-        ("refused at first", board(true, vec![Err(refused())])),
-        ("refused later", board(true, vec![Ok(verdict(0)), Err(refused())])),
-        ("healthy again", board(true, vec![Err(refused()), Ok(verdict(0))])),
-    ];
-    boards.into_iter().map(|(name, board)| (name, board, start + NOW)).collect()
+    let failing = |board: Board, since: Instant| {
+        board.trouble(Source::DaemonSets, refused(), since);
+        board
+    };
+    let of_node = |change: fn(&mut Verdict)| {
+        let board = judged(1);
+        let mut verdict = verdict(1);
+        change(&mut verdict);
+        board.judged(verdict);
+        board
+    };
+    vec![
+        ("off", at_start(false), now),
+        ("none yet", at_start(true), now),
+        ("healthy", judged(0), now),
+        ("one waits", judged(1), now),
+        ("two wait", judged(2), now),
+        ("refused at first", failing(at_start(true), at), now),
+        ("refused of late", failing(judged(0), at), now),
+        ("refused for almost too long", failing(judged(0), now - STALE_AFTER + Duration::from_nanos(1)), now),
+        ("refused for too long", failing(judged(0), now - STALE_AFTER), now),
+        ("before this boot", of_node(|verdict| verdict.node_is_old = true), now),
+        ("latched", of_node(|verdict| verdict.is_latched = true), now),
+        (
+            "latched, but not Ready",
+            of_node(|verdict| (verdict.is_latched, verdict.node) = (true, vec!["the node is not Ready".into()])),
+            now,
+        ),
+    ]
 }
 
 const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
@@ -66,6 +91,11 @@ fn gates() {
     let refused =
         "HealthCheck Failed\nlist of DaemonSets: 403, the role must allow list on daemonsets.apps in all namespaces";
     let (refused_inside, refused_outside) = (format!("{refused}: User 'x' cannot list\n"), format!("{refused}\n"));
+    let stale = "the API has failed for longer than the 5m that its last verdict stands\n";
+    let (stale_inside, stale_outside) = (format!("{refused_inside}{stale}"), format!("{refused_outside}{stale}"));
+    let old = "HealthCheck Failed\nthe API still shows this node as it was before this boot\n";
+    let old_inside = format!("{old}ns/late-0000: no pod on this node yet\n");
+    let old_outside = format!("{old}1 DaemonSet is not ready on this node\n");
     let cases: &[(&str, u16, &str, &str)] = &[
         ("off", 200, "HealthCheck OK\n", "HealthCheck OK\n"),
         (
@@ -78,15 +108,24 @@ fn gates() {
         ("one waits", 412, late, "HealthCheck Failed\n1 DaemonSet is not ready on this node\n"),
         ("two wait", 412, &later, "HealthCheck Failed\n2 DaemonSets are not ready on this node\n"),
         ("refused at first", 412, &refused_inside, &refused_outside),
-        ("refused later", 412, &refused_inside, &refused_outside),
-        ("healthy again", 200, "HealthCheck OK\n", "HealthCheck OK\n"),
+        ("refused of late", 200, "HealthCheck OK\n", "HealthCheck OK\n"),
+        ("refused for almost too long", 200, "HealthCheck OK\n", "HealthCheck OK\n"),
+        ("refused for too long", 412, &stale_inside, &stale_outside),
+        ("before this boot", 412, &old_inside, &old_outside),
+        ("latched", 200, "HealthCheck OK\n", "HealthCheck OK\n"),
+        (
+            "latched, but not Ready",
+            412,
+            "HealthCheck Failed\nthe node is not Ready\n",
+            "HealthCheck Failed\nthe node is not Ready\n",
+        ),
     ];
     let boards = boards();
     assert_eq!(boards.len(), cases.len());
-    for ((name, board, _), (case, status, inside, outside)) in boards.iter().zip(cases) {
+    for ((name, board, now), (case, status, inside, outside)) in boards.iter().zip(cases) {
         assert_eq!(name, case);
         for (peer, body) in [(INSIDE, inside), (OUTSIDE, outside)] {
-            let answer = gate(&board.known(), peer);
+            let answer = gate(&board.known(), peer, *now);
             assert_eq!((answer.status(), answer.body()), (*status, *body), "{case} to {peer}");
         }
     }
@@ -95,66 +134,119 @@ fn gates() {
 #[test]
 fn states() {
     let cause = "list of DaemonSets: 403, the role must allow list on daemonsets.apps in all namespaces";
-    let ready = r#"{"namespace":"ns","name":"ready","verdict":"ready","reason":"pod ready-1 is ready"}"#;
-    let hidden = r#"{"namespace":"ns","name":"hidden","verdict":"excluded","reason":"its annotation pod-startup-lock/ignore says so"}"#;
-    let late = r#"{"namespace":"ns","name":"late-0000","verdict":"waiting","reason":"no pod on this node yet"}"#;
-    let counts = |waiting: usize| format!(r#""counts":{{"waiting":{waiting},"ready":1,"not-here":0,"excluded":1}}"#);
-    let none = r#""counts":null,"daemonsets":[],"last_success_seconds_ago":null}"#;
+    let judged = |name: &str, verdict: &str, reason: &str| serde_json::json!({"namespace": "ns", "name": name, "verdict": verdict, "reason": reason});
+    let ready = judged("ready", "ready", "pod ready-1 is ready");
+    let hidden = judged("hidden", "excluded", "its annotation pod-startup-lock/ignore says so");
+    let late = judged("late-0000", "waiting", "no pod on this node yet");
+    let none = || {
+        serde_json::json!({
+            "version": 1, "healthy": false, "reasons": [], "counts": null, "latched": false, "daemonsets": [], "node_load": null,
+            "last_success_seconds_ago": null, "stale": false, "api_problems": [], "reconnects": 0,
+        })
+    };
+    let known = |waiting: usize, sets: &[&serde_json::Value]| {
+        let mut state = none();
+        state["counts"] = serde_json::json!({"waiting": waiting, "ready": 1, "not-here": 0, "excluded": 1});
+        state["daemonsets"] = sets.iter().map(|set| (*set).clone()).collect();
+        state["last_success_seconds_ago"] = 7.into();
+        state
+    };
+    let with = |mut state: serde_json::Value, changes: serde_json::Value| {
+        for (key, value) in changes.as_object().unwrap() {
+            state[key] = value.clone();
+        }
+        state
+    };
+    let whole = format!("{cause}: User 'x' cannot list");
+    let stale = "the API has failed for longer than the 5m that its last verdict stands";
     for (case, peer, expected) in [
-        ("off", INSIDE, format!(r#"{{"version":1,"healthy":true,"reasons":[],{none}"#)),
-        ("none yet", INSIDE, format!(r#"{{"version":1,"healthy":false,"reasons":["no answer of the API yet"],{none}"#)),
-        (
-            "healthy",
-            INSIDE,
-            format!(
-                r#"{{"version":1,"healthy":true,"reasons":[],{},"daemonsets":[{ready},{hidden}],"last_success_seconds_ago":7}}"#,
-                counts(0)
-            ),
-        ),
+        ("off", INSIDE, with(none(), serde_json::json!({"healthy": true}))),
+        ("none yet", INSIDE, with(none(), serde_json::json!({"reasons": ["no answer of the API yet"]}))),
+        ("healthy", INSIDE, with(known(0, &[&ready, &hidden]), serde_json::json!({"healthy": true}))),
         (
             "one waits",
             INSIDE,
-            format!(
-                r#"{{"version":1,"healthy":false,"reasons":["ns/late-0000: no pod on this node yet"],{},"daemonsets":[{late},{ready},{hidden}],"last_success_seconds_ago":7}}"#,
-                counts(1)
+            with(
+                known(1, &[&late, &ready, &hidden]),
+                serde_json::json!({"reasons": ["ns/late-0000: no pod on this node yet"]}),
             ),
         ),
         (
             "one waits",
             OUTSIDE,
-            format!(
-                r#"{{"version":1,"healthy":false,"reasons":["1 DaemonSet is not ready on this node"],{},"daemonsets":null,"last_success_seconds_ago":7}}"#,
-                counts(1)
+            with(
+                known(1, &[]),
+                serde_json::json!({"reasons": ["1 DaemonSet is not ready on this node"], "daemonsets": null}),
             ),
         ),
         (
             "refused at first",
             OUTSIDE,
-            format!(
-                r#"{{"version":1,"healthy":false,"reasons":["{cause}"],"counts":null,"daemonsets":null,"last_success_seconds_ago":null}}"#
+            with(none(), serde_json::json!({"reasons": [cause], "daemonsets": null, "api_problems": [cause]})),
+        ),
+        (
+            "refused of late",
+            INSIDE,
+            with(known(0, &[&ready, &hidden]), serde_json::json!({"healthy": true, "api_problems": [whole]})),
+        ),
+        (
+            "refused for too long",
+            INSIDE,
+            with(
+                known(0, &[&ready, &hidden]),
+                serde_json::json!({
+                    "reasons": [whole, stale], "api_problems": [whole], "stale": true, "last_success_seconds_ago": 300,
+                }),
             ),
         ),
         (
-            "refused later",
-            INSIDE,
-            format!(
-                r#"{{"version":1,"healthy":false,"reasons":["{cause}: User 'x' cannot list"],{},"daemonsets":[{ready},{hidden}],"last_success_seconds_ago":7}}"#,
-                counts(0)
-            ),
+            "latched",
+            OUTSIDE,
+            with(known(1, &[]), serde_json::json!({"healthy": true, "latched": true, "daemonsets": null})),
         ),
     ] {
         let (_, board, now) = boards().into_iter().find(|(name, ..)| *name == case).expect("a board of that name");
-        assert_eq!(state(&board.known(), peer, now).body(), expected, "{case} to {peer}");
+        let answer: serde_json::Value = serde_json::from_str(state(&board.known(), peer, now).body()).unwrap();
+        assert_eq!(answer, expected, "{case} to {peer}");
     }
 }
 
 #[test]
+fn the_load_is_told() {
+    let at = moment();
+    let settings = Settings { threshold: 80, period: Duration::from_secs(10), stale_after: STALE_AFTER };
+    let board = Board::new(Known::at_start(None, Some(Load::new(settings, at))));
+    let cpus = |text: &str| Quantity::parse(text).unwrap();
+    let shown = |now| {
+        let known = board.known();
+        let state: serde_json::Value = serde_json::from_str(state(&known, OUTSIDE, now).body()).unwrap();
+        (gate(&known, OUTSIDE, now).body().to_owned(), state["node_load"].clone())
+    };
+    let (body, load) = shown(at);
+    assert_eq!(body, "HealthCheck Failed\nthe node's load is not known yet\n");
+    assert_eq!(
+        load,
+        serde_json::json!({"open": false, "cpu_percent": null, "threshold_percent": 80, "measured_seconds_ago": null, "problem": null})
+    );
+    board.load(|load| load.note(cpus("3.5"), cpus("4"), at));
+    let (body, load) = shown(at + Duration::from_secs(3));
+    assert_eq!(body, "HealthCheck Failed\nthe node's CPU is busy to 87 %; closed from 80 %, opens again at 70 %\n");
+    assert_eq!((&load["cpu_percent"], &load["measured_seconds_ago"]), (&87.into(), &3.into()));
+    let line = "\npsl_gate_open{gate=\"load\"} 0\n";
+    assert!(metrics(&board.known(), at).body().contains(line));
+    board.load(|load| load.fail(Problem::new("404").with_words(Some("secret".to_owned()))));
+    board.load(|load| load.note(cpus("2.8"), cpus("4"), at));
+    board.load(|load| load.fail(Problem::new("404").with_words(Some("secret".to_owned()))));
+    let (body, load) = shown(at);
+    assert_eq!((&*body, &load["problem"]), ("HealthCheck OK\n", &"404".into()));
+}
+
+#[test]
 fn what_is_named_is_bounded() {
-    #[expect(clippy::disallowed_methods, reason = "any moment does")]
-    let now = Instant::now();
-    let board = Board::new(Known::at_start(true));
-    let known = board.note(Ok(verdict(MOST_LISTED + 50)), now);
-    let body = gate(&known, INSIDE).body().to_owned();
+    let (board, now) = (at_start(true), moment());
+    board.judged(verdict(MOST_LISTED + 50));
+    let known = board.known();
+    let body = gate(&known, INSIDE, now).body().to_owned();
     assert_eq!(body.lines().count(), 1 + MOST_CAUSES + 1);
     assert!(body.ends_with("\nand 950 more\n"), "{body}");
     let state: serde_json::Value = serde_json::from_str(state(&known, INSIDE, now).body()).unwrap();
@@ -164,13 +256,14 @@ fn what_is_named_is_bounded() {
 
 #[test]
 fn metrics_are_of_the_last_verdict() {
-    let board = Board::new(Known::at_start(true));
+    let (board, now) = (at_start(true), moment());
     for status in [Some(200), Some(200), Some(403), None] {
         board.count(status);
     }
-    #[expect(clippy::disallowed_methods, reason = "any moment does")]
-    let known = board.note(Ok(verdict(2)), Instant::now());
-    let text = metrics(&known).body().to_owned();
+    board.count_reconnect();
+    board.well(Source::Pods, now - Duration::from_secs(9));
+    board.judged(verdict(2));
+    let text = metrics(&board.known(), now).body().to_owned();
     for line in [
         r#"psl_k8s_requests_total{code="200"} 2"#,
         r#"psl_k8s_requests_total{code="403"} 1"#,
@@ -180,17 +273,22 @@ fn metrics_are_of_the_last_verdict() {
         r#"psl_daemonsets{verdict="not-here"} 0"#,
         r#"psl_daemonsets{verdict="excluded"} 1"#,
         r#"psl_gate_open{gate="daemonsets"} 0"#,
+        r#"psl_gate_open{gate="conditions"} 1"#,
+        r#"psl_gate_open{gate="load"} 1"#,
+        "psl_k8s_reconnects_total 1",
+        "psl_k8s_stale 0",
+        "psl_k8s_last_success_age_seconds 9",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in {text}");
     }
     assert!(text.contains(r#"psl_build_info{program="health",version=""#), "{text}");
-    let off = metrics(&Known::at_start(false)).body().to_owned();
+    let off = metrics(&at_start(false).known(), now).body().to_owned();
     assert!(off.contains("\npsl_gate_open{gate=\"daemonsets\"} 1\n"), "{off}");
 }
 
 #[test]
 fn routes() {
-    let board = Board::new(Known::at_start(false));
+    let board = at_start(false);
     for (method, path, status) in [
         (Method::Get, "/", 200),
         (Method::Get, "/state", 200),

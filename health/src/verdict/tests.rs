@@ -1,5 +1,11 @@
-use super::*;
+use std::time::Duration;
+
 use proptest::prelude::*;
+
+use super::*;
+use crate::boot::{Boot, Check, Machine};
+use crate::eligibility::Taint;
+use crate::view::{Rules, Sets, View};
 
 fn labels(text: &str) -> Labels {
     text.split_whitespace().filter_map(|item| item.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
@@ -14,19 +20,46 @@ fn set(name: &str) -> DaemonSet {
     DaemonSet { namespace: "ns".into(), name: name.into(), uid: format!("uid-{name}"), ..DaemonSet::default() }
 }
 
+fn selecting(selector: &str) -> DaemonSet {
+    DaemonSet { placement: Placement { selector: labels(selector), ..Placement::default() }, ..set("a") }
+}
+
 fn pod(of: &str, name: &str) -> Pod {
-    let owner = Some(format!("uid-{of}"));
-    Pod { name: name.into(), owner, is_being_deleted: false, phase: "Running".into(), is_ready: true }
+    Pod {
+        uid: name.into(),
+        namespace: "ns".into(),
+        name: name.into(),
+        owner: of.into(),
+        owner_uid: format!("uid-{of}").into(),
+        phase: Phase::Running,
+        is_ready: true,
+        ..Pod::default()
+    }
+}
+
+fn machine() -> Machine {
+    Machine { boot_id: "this".to_owned(), uptime: Duration::from_secs(20), wall: 1_000_000_020 }
+}
+
+fn boot(check: Check) -> Boot {
+    Boot::new(check, Duration::from_secs(300), &machine())
+}
+
+fn node_with(labels: &Labels) -> Node {
+    let placed = eligibility::Node { labels: labels.clone(), ..eligibility::Node::default() };
+    Node { placed, is_ready: true, boot_id: "this".into(), ..Node::default() }
 }
 
 fn judge(filter: &Filter, node: &Labels, sets: &[DaemonSet], pods: &[Pod]) -> Verdict {
-    let mut reading = Reading::new(filter, node);
-    sets.iter().cloned().for_each(|set| reading.add(set));
-    let wanted = reading.finish().expect("not too many");
-    let mut found = Pods::new(&wanted);
-    pods.iter().cloned().for_each(|pod| found.add(pod));
-    let nearest = found.finish();
-    wanted.verdict(nearest)
+    let rules = Rules { filter: Some(filter.clone()), ..Rules::default() };
+    let mut view = View::new(rules, boot(Check::Off));
+    let mut list = Sets::default();
+    sets.iter().cloned().for_each(|set| list.add(set, filter));
+    view.set_daemonsets(list).expect("not too many");
+    view.set_pods(pods.iter().map(|pod| (pod.uid.clone(), pod.clone())).collect());
+    assert_eq!(view.judge(&machine()), None, "without the node nothing can be judged");
+    view.set_node(node_with(node));
+    view.judge(&machine()).expect("all is known")
 }
 
 /// The verdict about one DaemonSet `a` on a node labelled `disk=ssd`.
@@ -47,11 +80,11 @@ fn pods() {
     };
     let ready = || is(|_| ());
     let not_ready = || is(|p| p.is_ready = false);
-    let pending = || is(|p| (p.phase, p.is_ready) = ("Pending".into(), false));
-    let failed = || is(|p| (p.phase, p.is_ready) = ("Failed".into(), false));
+    let pending = || is(|p| (p.phase, p.is_ready) = (Phase::Pending, false));
+    let failed = || is(|p| (p.phase, p.is_ready) = (Phase::Failed, false));
     let going = || is(|p| p.is_being_deleted = true);
     let named = |mut pod: Pod, name: &str| {
-        pod.name = name.into();
+        (pod.name, pod.uid) = (name.into(), name.into());
         pod
     };
     for (case, pods, expected) in [
@@ -60,12 +93,11 @@ fn pods() {
         ("not ready", vec![not_ready()], "waiting ns/a: pod a-1 is Running, but not ready"),
         ("pending", vec![pending()], "waiting ns/a: pod a-1 is Pending"),
         ("failed", vec![failed()], "waiting ns/a: pod a-1 is Failed"),
-        ("succeeded", vec![is(|p| p.phase = "Succeeded".into())], "waiting ns/a: pod a-1 is Succeeded"),
-        ("no phase", vec![is(|p| p.phase = String::new())], "waiting ns/a: pod a-1 has no phase yet"),
-        ("ready but pending", vec![is(|p| p.phase = "Pending".into())], "waiting ns/a: pod a-1 is Pending"),
+        ("succeeded", vec![is(|p| p.phase = Phase::Succeeded)], "waiting ns/a: pod a-1 is Succeeded"),
+        ("no phase", vec![is(|p| p.phase = Phase::None)], "waiting ns/a: pod a-1 has no phase yet"),
+        ("ready but pending", vec![is(|p| p.phase = Phase::Pending)], "waiting ns/a: pod a-1 is Pending"),
         ("being deleted", vec![going()], "waiting ns/a: pod a-1 is being deleted"),
-        ("another's", vec![is(|p| p.owner = Some("uid-b".into()))], "waiting ns/a: no pod on this node yet"),
-        ("nobody's", vec![is(|p| p.owner = None)], "waiting ns/a: no pod on this node yet"),
+        ("another's", vec![is(|p| p.owner_uid = "uid-b".into())], "waiting ns/a: no pod on this node yet"),
         ("rolled over", vec![going(), named(ready(), "a-2")], "ready ns/a: pod a-2 is ready"),
         ("being rolled over", vec![going(), named(pending(), "a-2")], "waiting ns/a: pod a-2 is Pending"),
         ("failed and made anew", vec![failed(), named(pending(), "a-2")], "waiting ns/a: pod a-2 is Pending"),
@@ -103,7 +135,7 @@ fn filters() {
         ),
         (
             "on the host network",
-            DaemonSet { has_host_network: true, ..set("a") },
+            DaemonSet { placement: Placement { has_host_network: true, ..Placement::default() }, ..set("a") },
             Filter { host_network: true, ..none() },
             waits,
         ),
@@ -129,17 +161,17 @@ fn filters() {
         ),
         (
             "wants other nodes",
-            DaemonSet { node_selector: labels("disk=hdd"), ..set("a") },
+            selecting("disk=hdd"),
             none(),
             "not-here ns/a: nodeSelector wants disk \"hdd\", the node has \"ssd\"",
         ),
         (
             "excluded before it is looked at where",
-            DaemonSet { node_selector: labels("disk=hdd"), is_ignored: true, ..set("a") },
+            DaemonSet { is_ignored: true, ..selecting("disk=hdd") },
             none(),
             "excluded ns/a: its annotation pod-startup-lock/ignore says so",
         ),
-        ("wants this node", DaemonSet { node_selector: labels("disk=ssd"), ..set("a") }, none(), waits),
+        ("wants this node", selecting("disk=ssd"), none(), waits),
     ] {
         assert_eq!(alone(set, &filter, &[]), expected, "{case}");
     }
@@ -149,15 +181,15 @@ fn filters() {
 fn a_filter_names_the_keys_of_both_lists() {
     let filter = Filter { include: vec![label("a=1")], exclude: vec![label("b=")], ..Filter::default() };
     assert_eq!(["a", "b", "c", "1", ""].map(|key| filter.names(key)), [true, true, false, false, false]);
+    assert!(filter.names("app.kubernetes.io/part-of"), "by which it knows its own");
 }
 
 #[test]
 fn those_that_wait_come_first_in_a_fixed_order() {
-    let mut elsewhere = set("b");
-    elsewhere.node_selector = labels("disk=ssd");
+    let elsewhere = DaemonSet { name: "b".into(), ..selecting("disk=ssd") };
     let sets = [set("z"), elsewhere, set("y"), DaemonSet { is_ignored: true, ..set("a") }, set("x")];
     let verdict = judge(&Filter::default(), &Labels::new(), &sets, &[pod("y", "y-1")]);
-    let order: Vec<_> = verdict.daemonsets.iter().map(|set| &*set.name).collect();
+    let order: Vec<_> = verdict.daemonsets.iter().map(|judged| &*judged.set.name).collect();
     assert_eq!(order, ["x", "z", "y", "b", "a"]);
     assert_eq!(verdict.counts, Counts { waiting: 2, ready: 1, not_here: 1, excluded: 1 });
     assert_eq!(verdict.waiting().len(), 2);
@@ -182,20 +214,168 @@ fn names_are_shown_on_one_line() {
 }
 
 #[test]
-fn what_does_not_count_is_counted_but_not_all_of_it_kept() {
-    let filter = Filter { namespace: Some("other".into()), ..Filter::default() };
-    let sets: Vec<_> = (0..3 * MOST_REMEMBERED).map(|number| set(&number.to_string())).collect();
-    let verdict = judge(&filter, &Labels::new(), &sets, &[]);
-    assert_eq!((verdict.counts.excluded, verdict.daemonsets.len()), (3 * MOST_REMEMBERED, MOST_REMEMBERED));
+fn what_does_not_wait_for_itself() {
+    let labelled = |text: &str| DaemonSet { labels: labels(text), ..set("a") };
+    let in_ours = |name: &str| DaemonSet { namespace: "pod-startup-lock".into(), ..set(name) };
+    let ours = "it is part of pod-startup-lock, which does not wait for itself";
+    for (case, set, expected) in [
+        ("by the label", labelled("app.kubernetes.io/part-of=pod-startup-lock"), Some(ours)),
+        ("another project", labelled("app.kubernetes.io/part-of=other"), None),
+        ("lock", in_ours("lock"), Some(ours)),
+        ("health", in_ours("health"), Some(ours)),
+        ("another one in the namespace", in_ours("other"), None),
+        ("another namespace", set("lock"), None),
+    ] {
+        let found = Filter::default().exclusion(&set).map(|why| why.to_string());
+        assert_eq!(found.as_deref(), expected, "{case}");
+    }
 }
 
 #[test]
-fn more_than_a_node_can_hold_is_an_error() {
-    let (filter, node) = (Filter::default(), Labels::new());
-    for (count, is_too_many) in [(MOST_HERE, false), (MOST_HERE + 1, true), (MOST_HERE + 1000, true)] {
-        let mut reading = Reading::new(&filter, &node);
-        (0..count).for_each(|number| reading.add(set(&number.to_string())));
-        assert_eq!(reading.finish().is_err(), is_too_many, "{count}");
+fn who_waits_for_the_lock_is_not_waited_for() {
+    let gated = || DaemonSet { has_gate: true, ..set("a") };
+    let with = |change: fn(&mut Pod)| {
+        let mut pod = pod("a", "a-1");
+        change(&mut pod);
+        pod
+    };
+    let ahead = || with(|p| (p.phase, p.is_ready, p.gate) = (Phase::Pending, false, Gate::Ahead));
+    let going = || with(|p| (p.is_being_deleted, p.uid, p.name) = (true, "a-0".into(), "a-0".into()));
+    let to_come = "excluded ns/a: its pods wait for the lock, and none has come here yet";
+    let waits = "excluded ns/a: pod a-1 waits for the lock";
+    for (case, set, pods, expected) in [
+        ("in the template, no pod", gated(), vec![], to_come),
+        ("in the pod alone", set("a"), vec![ahead()], waits),
+        ("in both", gated(), vec![ahead()], waits),
+        ("in the pod alone, no pod yet", set("a"), vec![], "waiting ns/a: no pod on this node yet"),
+        (
+            "passed",
+            gated(),
+            vec![with(|p| (p.gate, p.is_ready) = (Gate::Passed, false))],
+            "waiting ns/a: pod a-1 is Running, but not ready",
+        ),
+        ("passed and ready", gated(), vec![with(|p| p.gate = Gate::Passed)], "ready ns/a: pod a-1 is ready"),
+        (
+            "passed, other init containers run",
+            gated(),
+            vec![with(|p| (p.gate, p.phase, p.is_ready) = (Gate::Passed, Phase::Pending, false))],
+            "waiting ns/a: pod a-1 is Pending",
+        ),
+        (
+            "a pod from before the template had it",
+            gated(),
+            vec![with(|p| p.is_ready = false)],
+            "waiting ns/a: pod a-1 is Running, but not ready",
+        ),
+        ("its pod is going", gated(), vec![going()], to_come),
+        ("its pod has failed", gated(), vec![with(|p| p.phase = Phase::Failed)], to_come),
+        ("one goes, the next one waits", gated(), vec![going(), ahead()], waits),
+        (
+            "the going one waited",
+            set("a"),
+            vec![with(|p| (p.is_being_deleted, p.gate) = (true, Gate::Ahead))],
+            "waiting ns/a: pod a-1 is being deleted",
+        ),
+        (
+            "surging",
+            set("a"),
+            vec![ahead(), Pod { uid: "a-2".into(), name: "a-2".into(), ..pod("a", "a-2") }],
+            "ready ns/a: pod a-2 is ready",
+        ),
+    ] {
+        assert_eq!(alone(set, &Filter::default(), &pods), expected, "{case}");
+    }
+}
+
+#[test]
+fn readiness_is_of_this_boot() {
+    let judged = |check, node: Node, pod: Pod, at: Machine| {
+        let rules = Rules { filter: Some(Filter::default()), ..Rules::default() };
+        let mut view = View::new(rules, boot(check));
+        let mut sets = Sets::default();
+        sets.add(set("a"), &Filter::default());
+        view.set_daemonsets(sets).unwrap();
+        view.set_pods([(pod.uid.clone(), pod)].into());
+        view.set_node(node);
+        let verdict = view.judge(&at).unwrap();
+        (verdict.is_healthy(), verdict.node_is_old, verdict.daemonsets[0].to_string())
+    };
+    let node = |boot_id: &str| Node { boot_id: boot_id.into(), ..node_with(&Labels::new()) };
+    let started = |at: i64| Pod { created: Some(500), started: Some(at), ..pod("a", "a-1") };
+    let (booted, later) =
+        (1_000_000_000, Machine { uptime: Duration::from_secs(300), wall: 1_000_000_300, ..machine() });
+    let (ready, old) = ("ns/a: pod a-1 is ready", "ns/a: pod a-1 was ready before this boot");
+    for (case, check, boot_id, start, at, expected) in [
+        ("this boot", Check::On, "this", booted + 5, machine(), (true, false, ready)),
+        ("another boot's node", Check::On, "other", booted + 5, machine(), (false, true, old)),
+        ("another boot's container", Check::On, "this", booted - 60, machine(), (false, false, old)),
+        ("a clock that was not set", Check::On, "this", 30, machine(), (true, false, ready)),
+        ("after the grace", Check::On, "other", booted - 60, later, (true, false, ready)),
+        ("nobody asks", Check::Off, "other", booted - 60, machine(), (true, false, ready)),
+        ("never the same", Check::Auto, "other", booted - 60, machine(), (true, false, ready)),
+        ("the same", Check::Auto, "this", booted - 60, machine(), (false, false, old)),
+    ] {
+        let (healthy, is_old, text) = judged(check, node(boot_id), started(start), at);
+        assert_eq!((healthy, is_old, text.as_str()), expected, "{case}");
+    }
+}
+
+#[test]
+fn a_latch_outlasts_rollouts_but_not_the_node_s_troubles() {
+    for latch in [false, true] {
+        let rules = Rules { filter: Some(Filter::default()), conditions: true, latch };
+        let mut view = View::new(rules, boot(Check::Off));
+        let mut sets = Sets::default();
+        sets.add(set("a"), &Filter::default());
+        view.set_daemonsets(sets).unwrap();
+        view.set_node(node_with(&Labels::new()));
+        let with = |pods: &[Pod], view: &mut View| {
+            view.set_pods(pods.iter().map(|pod| (pod.uid.clone(), pod.clone())).collect());
+            let verdict = view.judge(&machine()).unwrap();
+            (verdict.is_healthy(), verdict.is_latched, verdict.counts.waiting)
+        };
+        assert_eq!(with(&[], &mut view), (false, false, 1), "it has not been healthy yet");
+        assert_eq!(with(&[pod("a", "a-1")], &mut view), (true, latch, 0));
+        assert_eq!(with(&[], &mut view), (latch, latch, 1));
+        view.set_node(Node { is_ready: false, ..node_with(&Labels::new()) });
+        assert_eq!(with(&[], &mut view), (false, latch, 1));
+    }
+}
+
+#[test]
+fn the_node_s_own_troubles() {
+    let taint = |key: &str, effect| Taint { key: key.into(), value: "".into(), effect };
+    let not_ready = "node.kubernetes.io/not-ready";
+    for (case, is_ready, troubles, taints, expected) in [
+        ("none", true, vec![], vec![], vec![]),
+        ("not ready", false, vec![], vec![taint(not_ready, Effect::NoSchedule)], vec!["the node is not Ready"]),
+        (
+            "pressure",
+            true,
+            vec!["DiskPressure", "PIDPressure"],
+            vec![],
+            vec!["the node has the condition DiskPressure", "the node has the condition PIDPressure"],
+        ),
+        (
+            "still tainted",
+            true,
+            vec![],
+            vec![taint(not_ready, Effect::NoSchedule)],
+            vec!["the node still has the taint node.kubernetes.io/not-ready:NoSchedule"],
+        ),
+        (
+            "another taint",
+            true,
+            vec![],
+            vec![taint("x", Effect::NoSchedule), taint(not_ready, Effect::NoExecute)],
+            vec![],
+        ),
+    ] {
+        let placed = eligibility::Node { taints, ..eligibility::Node::default() };
+        let node = Node { placed, is_ready, troubles, ..Node::default() };
+        let verdict = |conditions| Verdict::new([]).of_node(&node, &News::default(), conditions);
+        assert_eq!(verdict(true).node, expected, "{case}");
+        assert!(verdict(false).is_healthy(), "{case}");
     }
 }
 
@@ -204,26 +384,30 @@ prop_compose! {
         uid in "[a-f]",
         namespace in "[xy]",
         labels in proptest::collection::btree_map("[ab]", "[01]", 0..3),
-        node_selector in proptest::collection::btree_map("[ab]", "[01]", 0..2),
+        selector in proptest::collection::btree_map("[ab]", "[01]", 0..2),
         flags in any::<[bool; 3]>(),
     ) -> DaemonSet {
         // Mostly neither ignored nor being deleted, or little would be left to judge.
         let [first, second, has_host_network] = flags;
         let name = uid.clone();
         let (is_ignored, is_being_deleted) = (first && second && uid == "a", first && second && uid == "b");
-        DaemonSet { namespace, name, uid, labels, is_ignored, is_being_deleted, has_host_network, node_selector }
+        let placement = Placement { selector, has_host_network, ..Placement::default() };
+        let has_gate = uid == "c";
+        DaemonSet { namespace, name, uid, labels, is_ignored, is_being_deleted, has_gate, placement }
     }
 }
 
 prop_compose! {
     fn any_pod()(
         name in "[p-t]",
-        owner in proptest::option::of("[a-h]"),
+        owner in "[a-h]",
         is_being_deleted in any::<bool>(),
-        phase in prop_oneof![3 => Just("Running"), 1 => Just("Pending"), 1 => Just("Failed")],
+        phase in prop_oneof![3 => Just(Phase::Running), 1 => Just(Phase::Pending), 1 => Just(Phase::Failed)],
         is_ready in any::<bool>(),
+        gate in prop_oneof![3 => Just(Gate::None), 1 => Just(Gate::Ahead), 1 => Just(Gate::Passed)],
     ) -> Pod {
-        Pod { name, owner, is_being_deleted, phase: phase.to_owned(), is_ready }
+        let (uid, owner_uid) = (name.as_str().into(), owner.as_str().into());
+        Pod { uid, name: name.into(), owner: owner.into(), owner_uid, is_being_deleted, phase, is_ready, gate, ..Pod::default() }
     }
 }
 
@@ -246,17 +430,19 @@ fn naive(filter: &Filter, node: &Labels, set: &DaemonSet, pods: &[Pod]) -> &'sta
     let counts = !set.is_ignored
         && !set.is_being_deleted
         && filter.namespace.iter().all(|namespace| *namespace == set.namespace)
-        && (!filter.host_network || set.has_host_network)
+        && (!filter.host_network || set.placement.has_host_network)
         && filter.include.iter().all(has)
         && !filter.exclude.iter().any(has);
-    let is_here = set.node_selector.iter().all(|(k, v)| node.iter().any(|(nk, nv)| k == nk && v == nv));
-    let is_ready = pods.iter().any(|pod| {
-        pod.owner.as_ref() == Some(&set.uid) && !pod.is_being_deleted && pod.phase == "Running" && pod.is_ready
-    });
+    let is_here = set.placement.selector.iter().all(|(k, v)| node.iter().any(|(nk, nv)| k == nk && v == nv));
+    let own: Vec<_> = pods.iter().filter(|pod| *pod.owner_uid == *set.uid && !pod.is_being_deleted).collect();
+    let live: Vec<_> = own.iter().filter(|pod| matches!(pod.phase, Phase::Running | Phase::Pending)).collect();
+    let is_ready = live.iter().any(|pod| pod.phase == Phase::Running && pod.is_ready);
+    let waits_for_itself = live.iter().any(|pod| pod.gate == Gate::Ahead) || (live.is_empty() && set.has_gate);
     match (counts, is_here, is_ready) {
         (false, ..) => "excluded",
         (true, false, _) => "not-here",
         (true, true, true) => "ready",
+        (true, true, false) if waits_for_itself => "excluded",
         (true, true, false) => "waiting",
     }
 }
@@ -270,12 +456,13 @@ proptest! {
         pods in proptest::collection::vec(any_pod(), 0..12),
     ) {
         // An API never shows two objects with one UID in one state of the cluster.
+        let pods: Vec<_> = pods.iter().enumerate().map(|(at, pod)| Pod { uid: at.to_string().into(), ..pod.clone() }).collect();
         let sets: Vec<_> = sets.iter().enumerate().filter(|(at, s)| sets[..*at].iter().all(|o| o.uid != s.uid)).map(|(_, s)| s.clone()).collect();
         let verdict = judge(&filter, &node, &sets, &pods);
         prop_assert_eq!(verdict.daemonsets.len(), sets.len());
         let mut waiting = 0;
         for set in &sets {
-            let judged = verdict.daemonsets.iter().find(|j| *j.name == *set.name).expect("all are judged");
+            let judged = verdict.daemonsets.iter().find(|j| *j.set.name == *set.name).expect("all are judged");
             let expected = naive(&filter, &node, set, &pods);
             prop_assert_eq!(judged.standing.name(), expected);
             waiting += usize::from(expected == "waiting");
@@ -294,7 +481,7 @@ proptest! {
     ) {
         let sets: Vec<_> = sets.into_iter().map(|(uid, set)| DaemonSet { name: uid.clone(), uid, ..set }).collect();
         // Two pods of one name do not exist.
-        let pods: Vec<_> = pods.iter().enumerate().map(|(at, pod)| Pod { name: format!("{}{at}", pod.name), ..pod.clone() }).collect();
+        let pods: Vec<_> = pods.iter().enumerate().map(|(at, pod)| Pod { name: format!("{}{at}", pod.name).into(), uid: at.to_string().into(), ..pod.clone() }).collect();
         let (mut sets_back, mut pods_back) = (sets.clone(), pods.clone());
         sets_back.reverse();
         pods_back.reverse();

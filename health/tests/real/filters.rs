@@ -64,7 +64,7 @@ fn one_namespace_is_all_that_is_asked_for() {
         assert_eq!(counted, expected, "{arguments:?}");
         assert!(excluded.len() <= 1, "{arguments:?}: another namespace's are not even read: {excluded:?}");
         let namespace = arguments[0].split_once('=').unwrap().1;
-        for asked in asked.iter().filter(|asked| asked.path != NODE) {
+        for asked in asked.iter().filter(|asked| !asked.path.starts_with("/api/v1/nodes")) {
             assert!(asked.path.contains(&format!("/namespaces/{namespace}/")), "{}", asked.path);
         }
     }
@@ -77,11 +77,10 @@ fn a_server_that_answers_for_all_namespaces_is_filtered_all_the_same() {
     let path = "/apis/apps/v1/namespaces/kube-system/daemonsets";
     cluster.api.fault(path, testkit::api::Fault::Status(200, vec![], all));
     let mut health = cluster.health().arg("--namespace=kube-system").start();
-    let reply = wait_for_answer(&mut health, 412, "gpu-plugin");
-    assert_eq!(reply.body.lines().count(), 2, "{}", reply.body);
+    wait_for_answer(&mut health, 200, "");
     assert_eq!(
         state(&mut health)["counts"],
-        serde_json::json!({"waiting": 1, "ready": 1, "not-here": 0, "excluded": 2})
+        serde_json::json!({"waiting": 0, "ready": 1, "not-here": 1, "excluded": 2})
     );
 }
 

@@ -12,8 +12,10 @@ mod failures;
 mod filters;
 mod large;
 mod lists;
+mod scale;
 mod settings;
 mod verdicts;
+mod watches;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,13 +51,13 @@ impl Cluster {
         self.files.join("token")
     }
 
-    /// health for node-a, asking about ten times a second.
+    /// health for node-a, impatient: what it asks for again it asks for within a second or two.
     fn health(&self) -> Program {
         self.health_of("node-a", &self.api.url())
     }
 
     fn health_of(&self, node: &str, url: &str) -> Program {
-        self.point(bare_health().args(["--failHc=100ms", "--passHc=100ms", "--node-name", node]), url)
+        self.point(bare_health().args(["--failHc=100ms", "--passHc=20ms", "--node-name", node]), url)
     }
 
     /// Tells a program whom to ask, and how both prove who they are.
@@ -64,10 +66,8 @@ impl Cluster {
         program.arg("--token-file").arg(self.token_file())
     }
 
-    /// Makes node-a healthy: the DaemonSet that wants another node by affinity is not there, and
-    /// the one whose pod is not ready becomes so.
+    /// Makes node-a healthy: the one DaemonSet whose pod is not ready becomes so.
     fn heal(&self) {
-        self.api.edit(DAEMONSETS, |list| remove(list, "gpu-plugin"));
         self.node_exporter(true);
     }
 

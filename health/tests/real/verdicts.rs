@@ -6,14 +6,13 @@ use testkit::program::Program;
 use super::*;
 
 #[test]
-fn node_a_waits_for_two() {
+fn node_a_waits_for_one() {
     let cluster = Cluster::new();
     let mut health = cluster.health().start();
-    let reply = wait_for_answer(&mut health, 412, "gpu-plugin");
+    let reply = wait_for_answer(&mut health, 412, "node-exporter");
     assert_eq!(
         reply.body,
         "HealthCheck Failed\n\
-         kube-system/gpu-plugin: no pod on this node yet\n\
          monitoring/node-exporter: pod node-exporter-szjrd is Running, but not ready\n"
     );
     assert_eq!(reply.header("content-type"), Some("text/plain; charset=utf-8"));
@@ -22,14 +21,14 @@ fn node_a_waits_for_two() {
     assert_eq!(
         state["daemonsets"],
         serde_json::json!([
-            judged("kube-system", "gpu-plugin", "waiting", "no pod on this node yet"),
             judged("monitoring", "node-exporter", "waiting", "pod node-exporter-szjrd is Running, but not ready"),
             judged("kube-system", "kube-proxy", "ready", "pod kube-proxy-pq68d is ready"),
             judged("logging", "fluentd", "ready", "pod fluentd-p6s9t is ready"),
+            judged("kube-system", "gpu-plugin", "not-here", "its required node affinity does not fit the node"),
         ])
     );
     assert_eq!((&state["version"], &state["healthy"]), (&1.into(), &false.into()));
-    assert_eq!(state["reasons"].as_array().map(Vec::len), Some(2));
+    assert_eq!(state["reasons"].as_array().map(Vec::len), Some(1));
     assert!(state["last_success_seconds_ago"].as_u64().is_some_and(|age| age < 20), "{state}");
 }
 
@@ -42,21 +41,20 @@ fn node_b_waits_for_others_and_one_does_not_want_it() {
         reply.body,
         "HealthCheck Failed\n\
          kube-system/gpu-plugin: pod gpu-plugin-tcj4v is Pending\n\
-         kube-system/kube-proxy: pod kube-proxy-4cgr9 is Pending\n\
-         monitoring/node-exporter: no pod on this node yet\n"
+         kube-system/kube-proxy: pod kube-proxy-4cgr9 is Pending\n"
     );
     let state = state(&mut health);
     assert_eq!(
-        state["daemonsets"][3],
+        state["daemonsets"][2],
         serde_json::json!({"namespace": "logging", "name": "fluentd", "verdict": "not-here", "reason": "nodeSelector wants disk \"ssd\", the node has no such label"})
     );
-    assert_eq!(state["counts"], serde_json::json!({"waiting": 3, "ready": 0, "not-here": 1, "excluded": 0}));
+    assert_eq!(state["counts"], serde_json::json!({"waiting": 2, "ready": 0, "not-here": 2, "excluded": 0}));
+    assert_eq!(state["daemonsets"][3]["reason"], "it does not tolerate the node's taint dedicated=gpu:NoSchedule");
 }
 
 #[test]
 fn a_daemonset_that_becomes_ready_opens_the_gate_and_one_that_ceases_shuts_it() {
     let cluster = Cluster::new();
-    cluster.api.edit(DAEMONSETS, |list| remove(list, "gpu-plugin"));
     let mut health = cluster.health().start();
     let reply = wait_for_answer(&mut health, 412, "node-exporter");
     assert_eq!(reply.body.lines().count(), 2, "{}", reply.body);
@@ -66,9 +64,8 @@ fn a_daemonset_that_becomes_ready_opens_the_gate_and_one_that_ceases_shuts_it() 
     health.wait_for_text("msg=\"the node is healthy\" ready=3", CEILING);
     cluster.node_exporter(false);
     wait_for_answer(&mut health, 412, "node-exporter");
-    let mark = health.mark();
-    wait_for_more(&cluster.api, NODE, 3);
-    assert_eq!(health.mark(), mark, "only changes are logged\n{health}");
+    wait_for_more(&cluster.api, DAEMONSETS, 3);
+    assert_eq!(health.count(|line| !line.contains("listening")), 3, "only changes are logged\n{health}");
 }
 
 #[test]
@@ -109,22 +106,22 @@ fn a_daemonset_made_anew_under_the_same_name_is_another_one() {
     cluster.heal();
     let mut health = cluster.health().start();
     wait_for_answer(&mut health, 200, "");
-    cluster.api.edit(DAEMONSETS, |list| list["items"][0]["metadata"]["uid"] = "another-uid".into());
+    cluster.api.edit(DAEMONSETS, |list| list["items"][1]["metadata"]["uid"] = "another-uid".into());
     wait_for_answer(&mut health, 412, "kube-system/kube-proxy: no pod on this node yet\n");
 }
 
 #[test]
-fn labels_of_the_node_are_read_each_round() {
+fn labels_of_the_node_are_followed() {
     let cluster = Cluster::new();
     cluster.heal();
     cluster.api.edit(DAEMONSETS, |list| {
-        list["items"][1]["spec"]["template"]["spec"]["nodeSelector"] = serde_json::json!({"role": ""});
+        list["items"][2]["spec"]["template"]["spec"]["nodeSelector"] = serde_json::json!({"role": ""});
+        list["items"][2]["metadata"]["uid"] = "another-uid".into();
     });
     let mut health = cluster.health().start();
     wait_for_answer(&mut health, 200, "");
-    assert_eq!(state(&mut health)["counts"]["not-here"], 1);
+    assert_eq!(state(&mut health)["counts"]["not-here"], 2);
     cluster.api.edit(NODE, |node| node["metadata"]["labels"]["role"] = "".into());
-    cluster.api.edit(DAEMONSETS, |list| list["items"][1]["metadata"]["uid"] = "another-uid".into());
     wait_for_answer(&mut health, 412, "logging/fluentd: no pod on this node yet\n");
 }
 
@@ -132,14 +129,17 @@ fn labels_of_the_node_are_read_each_round() {
 fn ignored_and_deleted_daemonsets_do_not_count() {
     let cluster = Cluster::new();
     let mut health = cluster.health().start();
-    wait_for_answer(&mut health, 412, "gpu-plugin");
+    wait_for_answer(&mut health, 412, "node-exporter");
     cluster.api.edit(DAEMONSETS, |list| {
-        list["items"][0]["metadata"]["annotations"]["pod-startup-lock/ignore"] = "true".into();
+        list["items"][2]["metadata"]["annotations"]["pod-startup-lock/ignore"] = "true".into();
         list["items"][3]["metadata"]["deletionTimestamp"] = "2026-11-22T20:00:00Z".into();
     });
     wait_for_answer(&mut health, 200, "");
-    let state = state(&mut health);
-    let reasons: Vec<_> = (2..4).map(|at| state["daemonsets"][at]["reason"].as_str().unwrap().to_owned()).collect();
+    let state = testkit::eventually("all of them asked for", CEILING, || {
+        let state = state(&mut health);
+        (state["counts"]["excluded"] == 2).then_some(state)
+    });
+    let reasons = [2, 3].map(|at| state["daemonsets"][at]["reason"].as_str().unwrap().to_owned());
     assert_eq!(reasons, ["its annotation pod-startup-lock/ignore says so", "it is being deleted"]);
 }
 
@@ -172,13 +172,13 @@ fn names_are_shown_to_this_machine_only() {
     let cluster = Cluster::new();
     let program = Program::new(env!("CARGO_BIN_EXE_health")).args(["--port=0", "--node-name=node-a"]);
     let mut health = cluster.point(program, &cluster.api.url()).start();
-    wait_for_answer(&mut health, 412, "gpu-plugin");
+    wait_for_answer(&mut health, 412, "node-exporter");
     let far = std::net::SocketAddr::new(own, health.port());
     let ask = |path: &str| Request::get(path).send(far, CEILING).unwrap();
-    assert_eq!(ask("/").body, "HealthCheck Failed\n2 DaemonSets are not ready on this node\n");
+    assert_eq!(ask("/").body, "HealthCheck Failed\n1 DaemonSet is not ready on this node\n");
     let state = ask("/state");
     assert_eq!(state.json()["daemonsets"], serde_json::Value::Null);
-    assert_eq!(state.json()["counts"]["waiting"], 2);
+    assert_eq!(state.json()["counts"]["waiting"], 1);
     for path in ["/", "/state", "/metrics"] {
         let body = ask(path).body;
         assert!(["gpu-plugin", "node-exporter", "fluentd", "kube-"].iter().all(|name| !body.contains(name)), "{body}");
@@ -196,11 +196,11 @@ fn own_address() -> Option<std::net::IpAddr> {
 fn metrics_count_requests_and_verdicts() {
     let cluster = Cluster::new();
     let mut health = cluster.health().start();
-    wait_for_answer(&mut health, 412, "gpu-plugin");
+    wait_for_answer(&mut health, 412, "node-exporter");
     let metrics = get(&mut health, "/metrics");
     assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     for line in [
-        "psl_daemonsets{verdict=\"waiting\"} 2",
+        "psl_daemonsets{verdict=\"waiting\"} 1",
         "psl_daemonsets{verdict=\"ready\"} 2",
         "psl_gate_open{gate=\"daemonsets\"} 0",
     ] {
@@ -218,29 +218,46 @@ fn metrics_count_requests_and_verdicts() {
 fn what_the_server_sees() {
     let cluster = Cluster::new();
     let mut health = cluster.health().start();
-    wait_for_answer(&mut health, 412, "gpu-plugin");
-    let asked = cluster.api.requests();
-    let first: Vec<_> = asked.iter().take(3).map(|asked| (asked.path.as_str(), asked.query.clone())).collect();
+    wait_for_answer(&mut health, 412, "node-exporter");
+    let first = |path: &str, is_watch: bool| {
+        let fits = |asked: &testkit::api::Asked| {
+            asked.path == path && is_watch == asked.query.iter().any(|(key, _)| key == "watch")
+        };
+        cluster.api.wait_for_request(fits, CEILING).query
+    };
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let from_cache = || vec![pair("resourceVersion", "0"), pair("limit", "500")];
-    let on_node = vec![pair("fieldSelector", "spec.nodeName=node-a")];
-    assert_eq!(first, [(NODE, vec![]), (DAEMONSETS, from_cache()), (PODS, [on_node, from_cache()].concat())]);
-    for asked in asked {
+    let on_node = || vec![pair("fieldSelector", "spec.nodeName=node-a")];
+    assert_eq!(first(NODE, false), [pair("resourceVersion", "0")]);
+    assert_eq!(first(DAEMONSETS, false), from_cache());
+    assert_eq!(first(PODS, false), [on_node(), from_cache()].concat());
+    let watching = |selector: Vec<_>, version: &str| {
+        [selector, vec![pair("watch", "1"), pair("allowWatchBookmarks", "true"), pair("resourceVersion", version)]]
+            .concat()
+    };
+    let of_node = vec![pair("fieldSelector", "metadata.name=node-a")];
+    for (mut query, expected) in
+        [(first("/api/v1/nodes", true), watching(of_node, "0")), (first(PODS, true), watching(on_node(), "316"))]
+    {
+        let (key, seconds) = query.pop().unwrap();
+        assert!(key == "timeoutSeconds" && (600..=1200).contains(&seconds.parse::<u32>().unwrap()), "{key} {seconds}");
+        assert_eq!(query, expected);
+    }
+    for asked in cluster.api.requests() {
         assert_eq!((asked.method.as_str(), asked.token, asked.accept.as_str()), ("GET", true, "application/json"));
         assert!(asked.user_agent.starts_with("psl-health/"), "{}", asked.user_agent);
     }
 }
 
 #[test]
-fn pauses_are_as_set() {
+fn once_healthy_it_asks_for_nothing() {
     let cluster = Cluster::new();
     cluster.heal();
     let health = bare_health().args(["--failHc=100ms", "--passHc=1h", "--node-name=node-a"]);
     let mut health = cluster.point(health, &cluster.api.url()).start();
     wait_for_answer(&mut health, 200, "");
+    testkit::eventually("two watches", CEILING, || (cluster.api.watches() == 2).then_some(()));
     let asked = cluster.api.requests().len();
-    cluster.node_exporter(false);
     std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(cluster.api.requests().len(), asked, "a healthy node is asked about again after --passHc");
-    assert_eq!(get(&mut health, "/").status, 200);
+    assert_eq!(cluster.api.requests().len(), asked, "what is watched need not be asked for\n{health}");
 }

@@ -1,0 +1,212 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::boot::Check;
+use crate::eligibility;
+use crate::verdict::Phase;
+
+fn machine() -> Machine {
+    Machine { boot_id: "this".to_owned(), uptime: Duration::from_secs(20), wall: 1_000_000_020 }
+}
+
+fn view() -> View {
+    let rules = Rules { filter: Some(Filter::default()), ..Rules::default() };
+    View::new(rules, Boot::new(Check::Off, Duration::from_secs(300), &machine()))
+}
+
+fn set(name: &str, uid: &str) -> DaemonSet {
+    DaemonSet { namespace: "ns".into(), name: name.into(), uid: uid.into(), ..DaemonSet::default() }
+}
+
+fn selecting(name: &str, key: &str) -> DaemonSet {
+    let selector = [(key.to_owned(), "1".to_owned())].into();
+    DaemonSet { placement: Placement { selector, ..Placement::default() }, ..set(name, name) }
+}
+
+fn pod(uid: &str, owner: &str, owner_uid: &str) -> Pod {
+    Pod {
+        uid: uid.into(),
+        namespace: "ns".into(),
+        name: uid.into(),
+        owner: owner.into(),
+        owner_uid: owner_uid.into(),
+        phase: Phase::Running,
+        is_ready: true,
+        ..Pod::default()
+    }
+}
+
+fn node(labels: &[&str]) -> Node {
+    let labels = labels.iter().map(|key| ((*key).to_owned(), "1".to_owned())).collect();
+    Node { placed: eligibility::Node { labels, ..eligibility::Node::default() }, is_ready: true, ..Node::default() }
+}
+
+fn sets(all: impl IntoIterator<Item = DaemonSet>) -> Sets {
+    let mut sets = Sets::default();
+    all.into_iter().for_each(|set| sets.add(set, &Filter::default()));
+    sets
+}
+
+/// Each DaemonSet's name and standing.
+fn standings(view: &mut View) -> Vec<(String, &'static str)> {
+    let verdict = view.judge(&machine()).unwrap();
+    verdict.daemonsets.iter().map(|judged| (judged.set.name.to_string(), judged.standing.name())).collect()
+}
+
+fn expect(found: Vec<(String, &'static str)>, expected: &[(&str, &'static str)]) {
+    let expected: Vec<_> = expected.iter().map(|(name, standing)| ((*name).to_owned(), *standing)).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn nothing_is_judged_before_all_is_known() {
+    let mut view = view();
+    assert_eq!(view.judge(&machine()), None);
+    view.set_node(node(&[]));
+    assert_eq!(view.judge(&machine()), None);
+    view.set_daemonsets(sets([])).unwrap();
+    assert_eq!(view.judge(&machine()), None);
+    view.set_pods(BTreeMap::new());
+    assert!(view.judge(&machine()).unwrap().is_healthy());
+}
+
+#[test]
+fn without_daemonsets_the_node_is_enough() {
+    let rules = Rules { filter: None, conditions: true, latch: false };
+    let mut view = View::new(rules, Boot::new(Check::Off, Duration::from_secs(300), &machine()));
+    view.set_node(Node { is_ready: false, ..node(&[]) });
+    assert_eq!(view.judge(&machine()).unwrap().node, ["the node is not Ready"]);
+    view.set_node(node(&[]));
+    assert!(view.judge(&machine()).unwrap().is_healthy());
+    view.remove_node();
+    assert_eq!(view.judge(&machine()).unwrap().node, ["the API has no node of this name any more"]);
+    view.set_node(node(&[]));
+    assert!(view.judge(&machine()).unwrap().is_healthy());
+}
+
+#[test]
+fn what_changes_is_judged_anew() {
+    let mut view = view();
+    view.set_node(node(&[]));
+    view.set_daemonsets(sets([selecting("b", "disk"), set("a", "a")])).unwrap();
+    view.set_pods(BTreeMap::new());
+    expect(standings(&mut view), &[("a", "waiting"), ("b", "not-here")]);
+    view.set_pod(pod("a-1", "a", "a")).unwrap();
+    expect(standings(&mut view), &[("a", "ready"), ("b", "not-here")]);
+    view.set_node(node(&["disk"]));
+    expect(standings(&mut view), &[("b", "waiting"), ("a", "ready")]);
+    view.set_daemonset("ns", "b", None).unwrap();
+    expect(standings(&mut view), &[("a", "ready")]);
+    view.set_daemonset("ns", "0", Some(selecting("0", "rack"))).unwrap();
+    expect(standings(&mut view), &[("a", "ready"), ("0", "not-here")]);
+    view.set_daemonset("ns", "a", Some(set("a", "another"))).unwrap();
+    expect(standings(&mut view), &[("a", "waiting"), ("0", "not-here")]);
+    view.set_daemonset("ns", "a", Some(set("a", "a"))).unwrap();
+    view.remove_pod("a-1");
+    view.remove_pod("a-1");
+    expect(standings(&mut view), &[("a", "waiting"), ("0", "not-here")]);
+}
+
+#[test]
+fn owners_of_which_nothing_is_known() {
+    let mut view = view();
+    view.set_node(node(&[]));
+    view.set_pods(BTreeMap::new());
+    for (uid, owner, owner_uid) in
+        [("1", "a", "a"), ("2", "a", "older"), ("3", "b", "b"), ("4", "b", "b"), ("5", "c", "c")]
+    {
+        view.set_pod(pod(uid, owner, owner_uid)).unwrap();
+    }
+    assert!(view.knows(&owner_of(&pod("1", "a", "a"))), "before the first list there is nothing to miss");
+    view.set_daemonsets(sets([set("a", "a"), selecting("c", "disk")])).unwrap();
+    let unknown = view.unknown_owners();
+    let unknown: Vec<_> = unknown.iter().map(|owner| (&*owner.name, &*owner.uid)).collect();
+    assert_eq!(unknown, [("a", "older"), ("b", "b")]);
+    assert!(view.is_surprising(&pod("6", "c", "c")) && !view.is_surprising(&pod("6", "a", "a")));
+    assert!(!view.is_surprising(&pod("6", "b", "b")));
+}
+
+#[test]
+fn what_is_kept_is_bounded() {
+    let many = |count: usize, length: usize| sets((0..count).map(|number| set(&format!("{number:0length$}"), "u")));
+    assert!(view().set_daemonsets(many(15_000, 20)).is_ok());
+    assert_eq!(view().set_daemonsets(many(15_000, 200)), Err(TooMany::DaemonSets));
+    let heavy = |number: usize| {
+        let selector = (0..1000).map(|key| (format!("key-{number}-{key}"), String::new())).collect();
+        DaemonSet { placement: Placement { selector, ..Placement::default() }, ..set(&number.to_string(), "u") }
+    };
+    assert!(view().set_daemonsets(sets((0..10).map(heavy))).is_ok());
+    assert_eq!(view().set_daemonsets(sets((0..100).map(heavy))), Err(TooMany::DaemonSets));
+    let mut view = view();
+    view.set_daemonsets(sets([])).unwrap();
+    view.set_pods(BTreeMap::new());
+    for number in 0..MOST_PODS {
+        view.set_pod(pod(&number.to_string(), "a", "a")).unwrap();
+    }
+    assert_eq!(view.set_pod(pod("one more", "a", "a")), Err(TooMany::Pods));
+    assert_eq!(view.set_pod(pod("7", "a", "a")), Ok(()), "one that is there already may change");
+    let refused = (0..100).map(|number| view.set_daemonset("ns", &number.to_string(), Some(heavy(number))));
+    assert!(refused.collect::<Vec<_>>().contains(&Err(TooMany::DaemonSets)));
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Pod(Pod),
+    NoPod(String),
+    Set(DaemonSet),
+    NoSet(String),
+    Node(Vec<&'static str>),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let any_pod = ("[1-4]", "[abc]", any::<bool>())
+        .prop_map(|(uid, owner, is_ready)| Pod { is_ready, ..pod(&uid, &owner, &owner) });
+    let any_set = ("[abc]", prop_oneof![Just(""), Just("disk"), Just("rack")]).prop_map(|(name, key)| match key {
+        "" => set(&name, &name),
+        key => selecting(&name, key),
+    });
+    prop_oneof![
+        4 => any_pod.prop_map(Change::Pod),
+        2 => "[1-4]".prop_map(Change::NoPod),
+        2 => any_set.prop_map(Change::Set),
+        1 => "[abc]".prop_map(Change::NoSet),
+        1 => proptest::sample::subsequence(vec!["disk", "rack"], 0..=2).prop_map(Change::Node),
+    ]
+}
+
+proptest! {
+    /// Whatever happened on the way, and however often it was told: what counts is where it led.
+    #[test]
+    fn step_by_step_is_as_good_as_all_at_once(changes in proptest::collection::vec((change(), 1..3_usize), 0..30)) {
+        let mut stepwise = view();
+        stepwise.set_node(node(&[]));
+        stepwise.set_daemonsets(sets([])).unwrap();
+        stepwise.set_pods(BTreeMap::new());
+        let (mut all_pods, mut all_sets, mut last) = (BTreeMap::new(), BTreeMap::new(), node(&[]));
+        for (change, times) in changes {
+            for _ in 0..times {
+                match change.clone() {
+                    Change::Pod(pod) => stepwise.set_pod(pod).unwrap(),
+                    Change::NoPod(uid) => stepwise.remove_pod(&uid),
+                    Change::Set(set) => stepwise.set_daemonset("ns", &set.name.clone(), Some(set)).unwrap(),
+                    Change::NoSet(name) => stepwise.set_daemonset("ns", &name, None).unwrap(),
+                    Change::Node(labels) => stepwise.set_node(node(&labels)),
+                }
+            }
+            match change {
+                Change::Pod(pod) => drop(all_pods.insert(pod.uid.clone(), pod)),
+                Change::NoPod(uid) => drop(all_pods.remove(uid.as_str())),
+                Change::Set(set) => drop(all_sets.insert(set.name.clone(), set)),
+                Change::NoSet(name) => drop(all_sets.remove(&name)),
+                Change::Node(labels) => last = node(&labels),
+            }
+        }
+        let mut at_once = view();
+        at_once.set_pods(all_pods);
+        at_once.set_node(last);
+        at_once.set_daemonsets(sets(all_sets.into_values())).unwrap();
+        prop_assert_eq!(stepwise.judge(&machine()), at_once.judge(&machine()));
+    }
+}
