@@ -131,7 +131,7 @@ sleep 0.3
 stop
 
 begin=$(clock)
-printf '\n2. The same, but what they depend on comes up after three seconds\n\n'
+printf '\n2. Leases of one second, three applications at once; what they depend on comes up after three seconds\n\n'
 serve late dist/amd64/lock --host 127.0.0.1 --port 0
 late=$port
 stop
