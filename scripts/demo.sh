@@ -3,8 +3,9 @@
 #
 #   scripts/demo.sh [--no-build]
 #
-# 1. One slot and five applications that start in the same moment: who waits, for what, how long.
-# 2. The same where something that they depend on comes up late.
+# 1. One slot and five applications that come one after the other: their places in line, and how the
+#    next one starts as soon as the port of the one before is open.
+# 2. Applications that come in the same moment, and something that they depend on comes up late.
 # 3. health, which asks a recorded Kubernetes API, opens the lock when the last DaemonSet is ready.
 #
 # Needs what scripts/build.sh needs; takes half a minute after the build, and ends all it started.
@@ -20,7 +21,8 @@ for program in lock init health; do
     [ -x "dist/amd64/$program" ] || { echo "demo.sh: dist/amd64/$program is missing: run scripts/build.sh" >&2 && exit 1; }
 done
 command -v cargo >/dev/null || { echo "demo.sh: cargo is missing: install Rust's stable toolchain with rustup" >&2 && exit 1; }
-cargo build --quiet --locked --target-dir "${CARGO_TARGET_DIR:-target}" -p testkit --example cluster
+cargo build --quiet --locked --target-dir "${CARGO_TARGET_DIR:-target}" -p testkit --example cluster --example ports
+examples=${CARGO_TARGET_DIR:-target}/debug/examples
 
 scratch=$(mktemp -d)
 running=
@@ -48,10 +50,13 @@ tell() {
     while IFS= read -r line; do
         reason=${line#*reason=\"} && reason=${reason%%\"*}
         waited=${line##*waited=} && waited=${waited%% *}
+        holder=${line##*holder=} && holder=${holder%% *}
+        held=${line##*held=}
         case $line in
         *'msg="waiting for the lock"'*) say "$1" "waits   because: $reason" ;;
         *'msg="lock acquired" waited='*) say "$1" "STARTS  after $waited" ;;
         *'msg="check failed"'*) say "$1" "holds everybody back: $reason" ;;
+        *'msg="lease ended"'*how=ready*) say "$1" "$holder is ready after $held: its slot is free" ;;
         *'msg="gate open'*) say "$1" "all checks pass: starts are let through" ;;
         *'msg="the node is healthy"'*) say "$1" "turns from 412 to 200" ;;
         *'msg="the node is not healthy"'*) say "$1" "answers 412: ${line##*why=}" ;;
@@ -74,20 +79,25 @@ serve() {
     done
 }
 
-# Applications that ask the lock in the same moment; waits until all have started.
-herd() {
-    waiting=
-    for number in $1; do
-        pipe=$scratch/app-$number.pipe
-        rm -f "$pipe" && mkfifo "$pipe"
-        tell "app-$number" <"$pipe" &
-        waiting="$waiting $!"
-        dist/amd64/init --host 127.0.0.1 --port "$lock" --pause 200ms --max-wait 30s --unreachable-wait 10s 2>"$pipe" &
-        waiting="$waiting $!" && running="$running $!"
-    done
+# An init that waits under the name of its application, with these further settings.
+ask() {
+    app=$1 && shift
+    pipe=$scratch/$app.pipe
+    rm -f "$pipe" && mkfifo "$pipe"
+    tell "$app" <"$pipe" &
+    waiting="$waiting $!"
+    dist/amd64/init --host 127.0.0.1 --port "$lock" --holder "$app" --max-wait 30s --unreachable-wait 10s "$@" 2>"$pipe" &
+    init=$!
+    waiting="$waiting $init" && running="$running $init"
+}
+
+# Waits until all that have asked have started.
+started() {
     # shellcheck disable=SC2086 # one word for each process
     wait $waiting
+    waiting=
 }
+waiting=
 
 stop() {
     for pid in $running; do kill "$pid" 2>/dev/null || :; done
@@ -95,14 +105,33 @@ stop() {
 }
 
 begin=$(clock)
-printf '\n1. One slot, leases of one second, five applications at once\n\n'
-serve lock dist/amd64/lock --host 127.0.0.1 --port 0 --locks 1 --timeout 1s
+printf '\n1. One slot, leases of 20 seconds at most; each of five applications is ready a second after its init\n\n'
+serve lock dist/amd64/lock --host 127.0.0.1 --port 0 --locks 1
 lock=$port
-herd "1 2 3 4 5"
+mkfifo "$scratch/hold-ports"
+"$examples/ports" 5 <"$scratch/hold-ports" >"$scratch/ports" &
+running="$running $!"
+exec 8>"$scratch/hold-ports"
+until ports=$(cat "$scratch/ports") && [ -n "$ports" ]; do sleep 0.05; done
+number=0
+for port in $ports; do
+    number=$((number + 1))
+    # Told after half a second where they stand, they wait on.
+    ask "app-$number" --duration 20s --ready "tcp:$port" --wait 500ms
+    applications="${applications:-} $init:$port"
+    sleep 0.1
+done
+for application in $applications; do
+    wait "${application%:*}"
+    sleep 1
+    echo "${application#*:}" >&8
+done
+started
+sleep 0.3
 stop
 
 begin=$(clock)
-printf '\n2. The same, but what they depend on comes up after three seconds\n\n'
+printf '\n2. Leases of one second, three applications at once; what they depend on comes up after three seconds\n\n'
 serve late dist/amd64/lock --host 127.0.0.1 --port 0
 late=$port
 stop
@@ -117,13 +146,14 @@ lock=$port
     exec dist/amd64/lock --host 127.0.0.1 --port "$late" 2>/dev/null
 } &
 running="$running $!"
-herd "1 2 3"
+for app in app-1 app-2 app-3; do ask "$app" --pause 200ms; done
+started
 stop
 
 begin=$(clock)
 printf '\n3. health answers 412 until the last DaemonSet of node-a is ready, after four seconds\n\n'
 mkfifo "$scratch/hold"
-"${CARGO_TARGET_DIR:-target}/debug/examples/cluster" health/tests/data/answers 4 <"$scratch/hold" >"$scratch/url" &
+"$examples/cluster" health/tests/data/answers 4 <"$scratch/hold" >"$scratch/url" &
 running="$running $!"
 exec 9>"$scratch/hold"
 until url=$(cat "$scratch/url") && [ -n "$url" ]; do sleep 0.05; done
@@ -131,7 +161,8 @@ serve health dist/amd64/health --host 127.0.0.1 --port 0 --baseUrl "$url" --node
 health=$port
 serve lock dist/amd64/lock --host 127.0.0.1 --port 0 --timeout 1s --failHc 500ms --check "http://127.0.0.1:$health/"
 lock=$port
-herd "1 2"
+for app in app-1 app-2; do ask "$app" --pause 200ms; done
+started
 
 printf '\nWhat the lock has counted:\n'
 if command -v curl >/dev/null 2>&1; then

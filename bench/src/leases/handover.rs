@@ -17,8 +17,10 @@ use crate::table::{Table, millis, quantile};
 
 const ROUNDS: usize = 50;
 
-/// What a lease lasts: its port is looked at each tenth of its age.
+/// What a lease lasts, and up to so many milliseconds more: its port is looked at each 20 ms, and
+/// must not always open just before that.
 const LEASE: Duration = Duration::from_millis(100);
+const MORE: usize = 20;
 
 /// Where the line is looked at from.
 const WATCHER: Ipv4Addr = Ipv4Addr::new(127, 0, 7, 1);
@@ -36,7 +38,7 @@ struct Holder {
 pub fn run(options: &Options) -> Result<(String, Vec<Goal>), String> {
     let text = format!(
         "\n### Hand-over\n\n\
-         - one slot, one holder held back; {ROUNDS} leases of {LEASE:?} each; until the next holder has read its 200\n\
+         - one slot, one holder held back; {ROUNDS} leases of {LEASE:?} and up to {MORE} ms more; until the next holder has read its 200\n\
          - the look: from when the application has accepted lock's connection, and from when it opened its port, which is \
          looked at each tenth of the lease's age, at least each 20 ms\n\n",
     );
@@ -71,7 +73,7 @@ fn handovers(options: &Options, end: End) -> io::Result<(Vec<Duration>, Vec<Dura
         let mut asking = next.ask(address)?;
         eventually("the next holder is held", CEILING, || is_held(address).then_some(()));
         let waits = thread::spawn(move || asking.reply().map(|reply| (reply.status, Instant::now())));
-        thread::sleep(LEASE);
+        thread::sleep(LEASE + Duration::from_millis((number * 7 % MORE) as u64));
         let (before, ended) = end(&mut holder, address)?;
         let (status, granted) = waits.join().map_err(|_| io::Error::other("who waited has failed"))??;
         expect(status)?;

@@ -42,7 +42,7 @@ const LEASE: Duration = Duration::from_secs(1);
 /// Who asks without a name is answered at once.
 const PASSER_BY: &str = "/?duration=1s";
 const PASSER_BY_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 9, 9));
-const EVERY: Duration = Duration::from_millis(50);
+const EVERY: Duration = Duration::from_millis(100);
 
 /// How long an event is awaited before the clock is looked at.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
