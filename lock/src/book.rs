@@ -24,9 +24,14 @@ use crate::queue::{Place, Queue, SEATS, Seat, Standing};
 /// The longest that an answer is held back.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(30);
 
-/// Nobody is told to stay away for longer, and only a third of it where a lease may be given up while
-/// a slot would be kept for him. Those who would be told so are spread over the last half of it.
+/// Nobody is told to stay away for longer; those who would be are spread over the last half of it.
 const LONGEST_RETRY: u64 = 30;
+
+/// The same for who can be held back, and comes to sit before it is his turn.
+const LONGEST_SEATED: u64 = 15;
+
+/// The same for who cannot, where a lease may be given up while the slot would be kept for him.
+const LONGEST_KEPT: u64 = 10;
 
 /// As soon as whole seconds can say.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -250,8 +255,14 @@ impl Book {
                 let until = Some(until).filter(|until| *until > now);
                 self.decide(request, Some(at), Some(seat), until, closed_for, now)
             }
-            // The holder has asked anew, has given up, or was crowded out.
-            None => Told::Refused(Refusal { retry_after: AT_ONCE, position: None, free_in: AT_ONCE, is_kept: false }),
+            // It lost its seat to one that comes earlier, and keeps its place; or the holder has asked
+            // anew, has given up, or was crowded out.
+            None => match request.holder.and_then(|holder| self.queue.of(holder)) {
+                Some(at) if self.queue.places()[at].seat.is_none() => {
+                    self.decide(request, Some(at), None, None, closed_for, now)
+                }
+                _ => Told::Refused(Refusal { retry_after: AT_ONCE, position: None, free_in: AT_ONCE, is_kept: false }),
+            },
         };
         self.call(closed_for, now);
         told
@@ -630,8 +641,11 @@ impl Book {
         };
         // Strangers are all told of the same slot; only one of them will get it.
         let spread = if at.is_none() { number % (retry_after / 2 + 2) } else { 0 };
-        // Who is held comes to sit long before; of the others each may be the one for whom a slot is kept.
-        let longest = if may_be_given_up && !can_be_held { LONGEST_RETRY / 3 } else { LONGEST_RETRY };
+        let longest = match (can_be_held, may_be_given_up) {
+            (true, _) => LONGEST_SEATED,
+            (false, true) => LONGEST_KEPT,
+            (false, false) => LONGEST_RETRY,
+        };
         let retry_after = match retry_after.saturating_add(spread) {
             late if late > longest => longest - number % (longest / 2 + 1),
             soon => soon,

@@ -6,6 +6,7 @@
 //! Invariants: a holder has one place at most; there are never more than [`MOST`] places.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +43,8 @@ pub struct Place {
     pub ticket: u64,
     /// Who waits.
     pub holder: Arc<str>,
+    /// Tells most other names apart without looking at them.
+    hash: u64,
     /// Where he asked from last.
     pub address: IpAddr,
     /// When he first asked.
@@ -101,6 +104,7 @@ impl Place {
     pub fn new(ticket: u64, holder: Arc<str>, address: IpAddr, since: Instant, now: Instant) -> Place {
         let mut place = Place {
             ticket,
+            hash: 0,
             holder,
             address,
             since,
@@ -150,6 +154,7 @@ impl Place {
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
     places: Vec<Place>,
+    hasher: RandomState,
 }
 
 impl Queue {
@@ -165,7 +170,8 @@ impl Queue {
 
     /// The index of this holder's place.
     pub fn of(&self, holder: &str) -> Option<usize> {
-        self.places.iter().position(|place| *place.holder == *holder)
+        let hash = self.hasher.hash_one(holder);
+        self.places.iter().position(|place| place.hash == hash && *place.holder == *holder)
     }
 
     /// The index of the place whose request this is.
@@ -176,7 +182,8 @@ impl Queue {
     /// Adds a place where its ticket belongs. Where there are too many, the address that has most
     /// of them loses its newest, which is handed out: it may be the one that has just come.
     #[must_use]
-    pub fn join(&mut self, place: Place, standing: Standing) -> Option<Place> {
+    pub fn join(&mut self, mut place: Place, standing: Standing) -> Option<Place> {
+        place.hash = self.hasher.hash_one(&*place.holder);
         let address = place.address;
         let at = self.places.partition_point(|other| other.ticket < place.ticket);
         self.places.insert(at, place);

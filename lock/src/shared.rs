@@ -173,7 +173,12 @@ impl Shared {
     pub fn next_look(&self) -> Target {
         let mut inner = self.inner();
         loop {
-            if let Some(target) = inner.state.due_look(Instant::now()) {
+            let now = Instant::now();
+            if let Some(target) = inner.state.due_look(now) {
+                // One is woken for all that are due: it wakes the next.
+                if inner.state.book.has_due_look(now) {
+                    self.due.notify_one();
+                }
                 return target;
             }
             inner = self.due.wait(inner).unwrap_or_else(PoisonError::into_inner);
@@ -198,7 +203,7 @@ impl Shared {
             let after = inner.after();
             drop(inner);
             if has_due_look {
-                self.due.notify_all();
+                self.due.notify_one();
             }
             after.run();
             // An alarm may have been set earlier in between.
