@@ -27,7 +27,8 @@ pub const LONGEST_HOLD: Duration = Duration::from_secs(30);
 /// Nobody is told to stay away for longer; those who would be are spread over the last half of it.
 const LONGEST_RETRY: u64 = 30;
 
-/// The same for who can be held back, and comes to sit before it is his turn.
+/// The same for who can be held back, and comes to sit before it is his turn: unless so many are
+/// before him that even quick leases take longer.
 const LONGEST_SEATED: u64 = 15;
 
 /// The same for who cannot, where a lease may be given up while the slot would be kept for him.
@@ -642,7 +643,10 @@ impl Book {
         // Strangers are all told of the same slot; only one of them will get it.
         let spread = if at.is_none() { number % (retry_after / 2 + 2) } else { 0 };
         let longest = match (can_be_held, may_be_given_up) {
-            (true, _) => LONGEST_SEATED,
+            (true, _) => {
+                let turns = before.saturating_sub(SEATS) / self.slots;
+                LONGEST_SEATED.max(QUICK.as_millis() as u64 / 2 * turns as u64 / 1000).min(LONGEST_RETRY)
+            }
             (false, true) => LONGEST_KEPT,
             (false, false) => LONGEST_RETRY,
         };

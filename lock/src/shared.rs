@@ -4,6 +4,7 @@
 //! look at ports for one that is due, the clock for what happens by itself next, a grant for being
 //! written down. Knows whom to wake; decides nothing.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -44,8 +45,8 @@ pub struct Shared {
 #[derive(Debug)]
 struct Inner {
     state: State,
-    /// The threads of the requests that are held back.
-    held: Vec<(Seat, Thread)>,
+    /// The threads of the requests that are held back, and what tells them that they were called.
+    held: Vec<(Seat, Thread, Arc<AtomicBool>)>,
     /// When the clock wakes by itself.
     alarm: Option<Instant>,
     file: Option<Written>,
@@ -63,7 +64,7 @@ struct Written {
 /// What is done after the mutex has been given back.
 #[must_use]
 struct After {
-    called: Vec<Thread>,
+    called: Vec<(Thread, Arc<AtomicBool>)>,
     ended: Vec<(Lease, How, Instant)>,
 }
 
@@ -88,27 +89,39 @@ impl Shared {
     /// Decides on a request. Where the answer may be held back, this returns when there is one;
     /// nothing where the client has gone by then.
     pub fn ask(&self, ask: &Ask, rules: &Rules, hold: Option<&Hold>, now: Instant) -> Option<Outcome> {
+        let is_called = Arc::new(AtomicBool::new(false));
         let decision = self.change(now, |inner| {
             let decision = inner.state.ask(ask, rules, now);
             if let Decision::Later { seat, .. } = decision {
-                inner.held.push((seat, thread::current()));
+                inner.held.push((seat, thread::current(), Arc::clone(&is_called)));
             }
             decision
         });
         match (decision, hold) {
             (Decision::Now(outcome), _) => Some(outcome),
-            (Decision::Later { seat, until }, Some(hold)) => self.hold(ask, rules, hold, seat, until),
+            (Decision::Later { seat, until }, Some(hold)) => self.hold(ask, rules, hold, &is_called, seat, until),
             (Decision::Later { .. }, None) => None,
         }
     }
 
     /// Waits for the call, and asks again.
     #[expect(clippy::disallowed_methods, reason = "the edge that waits for a slot")]
-    fn hold(&self, ask: &Ask, rules: &Rules, hold: &Hold, seat: Seat, until: Instant) -> Option<Outcome> {
+    fn hold(
+        &self,
+        ask: &Ask,
+        rules: &Rules,
+        hold: &Hold,
+        is_called: &AtomicBool,
+        seat: Seat,
+        until: Instant,
+    ) -> Option<Outcome> {
         loop {
             thread::park_timeout(until.saturating_duration_since(Instant::now()).min(GLANCE));
             let is_gone = hold.is_gone();
             let now = Instant::now();
+            if !is_called.swap(false, Ordering::AcqRel) && !is_gone && now < until {
+                continue;
+            }
             let decision = self.change(now, |inner| {
                 let decision = match is_gone {
                     true => {
@@ -118,7 +131,7 @@ impl Shared {
                     false => Some(inner.state.resume(ask, rules, seat, until, now)),
                 };
                 if !matches!(decision, Some(Decision::Later { .. })) {
-                    inner.held.retain(|(other, _)| *other != seat);
+                    inner.held.retain(|(other, ..)| *other != seat);
                 }
                 decision
             });
@@ -242,14 +255,18 @@ impl Shared {
 impl Inner {
     fn after(&mut self) -> After {
         let news = self.state.news();
-        let thread = |seat: &Seat| self.held.iter().find(|(held, _)| held == seat).map(|(_, thread)| thread.clone());
+        let thread = |seat: &Seat| {
+            let held = self.held.iter().find(|(held, ..)| held == seat);
+            held.map(|(_, thread, is_called)| (thread.clone(), Arc::clone(is_called)))
+        };
         After { called: news.called.iter().filter_map(thread).collect(), ended: news.ended }
     }
 }
 
 impl After {
     fn run(self) {
-        for thread in &self.called {
+        for (thread, is_called) in &self.called {
+            is_called.store(true, Ordering::Release);
             thread.unpark();
         }
         for (lease, how, at) in self.ended {
