@@ -85,6 +85,7 @@ fn one_failure_after_the_other() {
     let before = cluster.api.requests().len();
     fail(&cluster, status(429, &[("Retry-After", "2")]));
     shut(&mut health, "429, the API asks for fewer requests\n");
+    cluster.api.wait_for_request(|asked| asked.status == 429 && asked.path == PODS, CEILING);
     cluster.node_exporter(false);
     recovers(&cluster, &mut health, false);
     let since = cluster.api.requests().split_off(before);
