@@ -8,13 +8,14 @@
 #   http           requests a second and CPU for each request, beside a plain tiny_http::Server
 #   attack         how long an honest client waits while lock is attacked
 #   leases         a herd of inits, a long line of holders, the hand-over from one to the next
+#   health         from the Kubernetes API's answer to the verdict, in a large cluster
 #
 #   --write        also keeps the tables in bench/RESULTS.md
 #   --rounds N     pairs of rounds in http (default 10)
 #   --seconds N    length of a round in http (default 1), of an attack (default 10) or of what is
 #                  measured of a long line (default 30)
 #
-# Takes about six minutes after the build. Other work on the machine spoils the figures.
+# Takes about seven minutes after the build. Other work on the machine spoils the figures.
 # All traffic stays on the loopback. Needs what scripts/build.sh needs.
 # Exit codes: 0 all promises kept, 1 one is not (or it could not be measured), 2 bad arguments.
 set -eu
@@ -28,11 +29,12 @@ fi
 target=x86_64-unknown-linux-musl
 
 # First, because it also brings the target.
-scripts/build.sh lock init >&2
+scripts/build.sh lock init health >&2
 
 # The plain server is built with lock's flags and profile, so that the two differ by their code alone.
 . scripts/flags.sh
 cargo build --quiet --locked --release --target "$target" -p bench
 built="${CARGO_TARGET_DIR:-target}/$target/release"
 
-exec "$built/bench" --lock dist/amd64/lock --init dist/amd64/init --plain "$built/plain" "$@"
+exec "$built/bench" --lock dist/amd64/lock --init dist/amd64/init --health dist/amd64/health \
+    --plain "$built/plain" "$@"

@@ -1,12 +1,14 @@
 //! Measures the programs as they are shipped and says where a promise is not kept.
 //!
 //! `scripts/bench.sh` builds what is measured and runs this. Each part is a file: `http` (with its
-//! generator in `load`), `attack` and `leases`. A part measures and makes a section of text; `results` keeps
-//! them in a file. Knows the programs from outside only, as the tests do.
+//! generator in `load`), `attack`, `leases` and `health`. A part measures and makes a section of text; `results`
+//! keeps them in a file. Knows the programs from outside only, as the tests do.
 #![allow(clippy::disallowed_methods, reason = "what is measured lives on the real clock")]
 
 mod attack;
 mod children;
+mod goal;
+mod health;
 mod http;
 mod leases;
 mod load;
@@ -26,7 +28,8 @@ use results::Section;
 type Part = fn(&Options) -> Result<Section, String>;
 
 /// In the order in which they run.
-const PARTS: &[(&str, Part)] = &[("http", http::run), ("attack", attack::run), ("leases", leases::run)];
+const PARTS: &[(&str, Part)] =
+    &[("http", http::run), ("attack", attack::run), ("leases", leases::run), ("health", health::run)];
 
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/RESULTS.md");
 
@@ -39,6 +42,8 @@ pub struct Options {
     pub lock: PathBuf,
     /// Who asks it, where that is no generator.
     pub init: PathBuf,
+    /// Who asks the Kubernetes API.
+    pub health: PathBuf,
     /// What lock is measured against.
     pub plain: PathBuf,
     /// Pairs of rounds.
@@ -80,6 +85,7 @@ fn parse(mut arguments: Arguments) -> Result<Command, String> {
     let options = Options {
         lock: path(&mut arguments, "--lock")?,
         init: path(&mut arguments, "--init")?,
+        health: path(&mut arguments, "--health")?,
         plain: path(&mut arguments, "--plain")?,
         rounds: number(&mut arguments, "--rounds")?.unwrap_or(10) as usize,
         seconds: number(&mut arguments, "--seconds")?.map(|seconds| Duration::from_secs(seconds.into())),
@@ -141,7 +147,7 @@ mod tests {
     use super::*;
 
     fn parsed(words: &[&str]) -> Result<Command, String> {
-        let words = ["--lock", "l", "--init", "i", "--plain", "p"].iter().chain(words);
+        let words = ["--lock", "l", "--init", "i", "--health", "h", "--plain", "p"].iter().chain(words);
         parse(Arguments::from_vec(words.map(Into::into).collect()))
     }
 
@@ -151,7 +157,7 @@ mod tests {
         let all = parsed(&[]).unwrap();
         assert_eq!(
             (names(&all), all.write, all.options.rounds, all.options.seconds),
-            (vec!["http", "attack", "leases"], false, 10, None)
+            (vec!["http", "attack", "leases", "health"], false, 10, None)
         );
         let one = parsed(&["attack", "--seconds", "3", "--write"]).unwrap();
         assert_eq!((names(&one), one.write, one.options.seconds), (vec!["attack"], true, Some(Duration::from_secs(3))));

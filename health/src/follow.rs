@@ -516,3 +516,6 @@ impl Watcher<objects::Pod> for Watching<'_> {
 fn now() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,7 +103,8 @@ struct World {
     folder: PathBuf,
     recordings: Vec<Recording>,
     state: Mutex<State>,
-    tls: Option<Arc<ServerConfig>>,
+    /// Nothing where it is plain.
+    tls: Option<Mutex<Arc<ServerConfig>>>,
 }
 
 #[derive(Default)]
@@ -125,11 +126,13 @@ struct State {
     bookmarks: u64,
     told_twice: bool,
     watches: usize,
+    /// When the last byte of an answer, or of an event of a watch, was last sent, by path.
+    sent: HashMap<String, Instant>,
     stopped: bool,
 }
 
-/// Objects by UID.
-type Items = BTreeMap<String, Value>;
+/// Objects by UID. Each version that can be gone on from shares what has not changed.
+type Items = BTreeMap<String, Arc<Value>>;
 
 /// The first version of what tests change; recorded ones are far below.
 const FIRST_VERSION: u64 = 100_000;
@@ -184,11 +187,18 @@ impl Api {
             folder: folder.to_path_buf(),
             recordings: recordings(folder),
             state: Mutex::new(State { tokens, version: FIRST_VERSION, ..State::default() }),
-            tls,
+            tls: tls.map(Mutex::new),
         });
         let of_thread = Arc::clone(&world);
         let listening = Listening::start(([127, 0, 0, 1], 0).into(), move |accepted| of_thread.connection(accepted));
         Api { listening, world, scheme }
+    }
+
+    /// Shows this certificate from the next connection on. Those that are open go on.
+    #[track_caller]
+    pub fn present(&self, identity: &Identity) {
+        let config = self.world.tls.as_ref().expect("an API server with TLS");
+        *config.lock().unwrap() = Arc::clone(&identity.config);
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -345,6 +355,11 @@ impl Api {
     /// How many watches are open.
     pub fn watches(&self) -> usize {
         self.world.state().watches
+    }
+
+    /// When the last answer about this path was sent whole, or the last event of a watch of it.
+    pub fn last_sent(&self, path: &str) -> Option<Instant> {
+        self.world.state().sent.get(path).copied()
     }
 
     /// How many connections were accepted.
@@ -504,7 +519,8 @@ impl World {
         let end = match &self.tls {
             None => self.requests(&mut accepted.stream, from),
             Some(config) => {
-                let mut tls = ServerConnection::new(Arc::clone(config)).unwrap();
+                let config = Arc::clone(&config.lock().unwrap());
+                let mut tls = ServerConnection::new(config).unwrap();
                 let mut stream = Stream::new(&mut tls, &mut accepted.stream);
                 let end = self.requests(&mut stream, from);
                 if matches!(end, Ok(End::Close)) {
@@ -535,10 +551,16 @@ impl World {
                 self.state().watches -= 1;
                 return end;
             }
-            if let Some(end) = put(wire, &seen, answer, fault, last)? {
+            let end = put(wire, &seen, answer, fault, last)?;
+            self.has_sent(split_target(&seen.target).0);
+            if let Some(end) = end {
                 return Ok(end);
             }
         }
+    }
+
+    fn has_sent(&self, path: String) {
+        self.state().sent.insert(path, Instant::now());
     }
 
     /// The answer and what is to go wrong with it; keeps a record of the request.
@@ -717,11 +739,11 @@ impl World {
             }
             if version != looked_at && !silent {
                 looked_at = version;
-                for (kind, mut object) in changes(&told, &self.now(role, &path, &query)) {
+                for (kind, object) in changes(&told, &self.now(role, &path, &query)) {
                     let uid = uid_of(&object);
                     match kind {
                         "DELETED" => drop(told.remove(&uid)),
-                        _ => drop(told.insert(uid, object.clone())),
+                        _ => drop(told.insert(uid, Arc::clone(&object))),
                     }
                     reached = {
                         let mut state = self.state();
@@ -730,9 +752,11 @@ impl World {
                         state.snapshots.insert((key.clone(), reached.clone()), told.clone());
                         reached
                     };
+                    let mut object = Value::clone(&object);
                     object["metadata"]["resourceVersion"] = json!(reached);
                     let event = format!("{}\n", json!({"type": kind, "object": object}));
                     (0..=usize::from(twice)).try_for_each(|_| out.piece(event.as_bytes()))?;
+                    self.has_sent(path.clone());
                 }
             }
             if marks != bookmarks && !silent {
@@ -749,6 +773,13 @@ impl World {
 
     /// What a watch of this is about, as it is now.
     fn now(&self, role: Role, path: &str, query: &Query) -> Items {
+        // As below, but without the way through text and back, which takes long for many objects.
+        let resource = Resource::of(path);
+        if let Some(Source::Value(list)) = self.override_for(path, &resource, query)
+            && list["items"].is_array()
+        {
+            return items_of(&filtered(&list, &resource, query));
+        }
         let name = value(query, "fieldSelector").and_then(|selector| selector.strip_prefix("metadata.name="));
         let answer = match name.filter(|_| path == "/api/v1/nodes") {
             Some(name) => self.look_up(role, &format!("{path}/{name}"), &Query::new()),
@@ -894,24 +925,24 @@ fn uid_of(object: &Value) -> String {
 /// The objects of a list, or the one that there is, with their kind, as events have them.
 fn items_of(answer: &Value) -> Items {
     let kind = text(&answer["kind"]);
-    let Some(kind) = kind.strip_suffix("List") else { return [(uid_of(answer), answer.clone())].into() };
+    let Some(kind) = kind.strip_suffix("List") else { return [(uid_of(answer), Arc::new(answer.clone()))].into() };
     let item = |item: &Value| {
         let mut item = item.clone();
         (item["kind"], item["apiVersion"]) = (json!(kind), answer["apiVersion"].clone());
-        (uid_of(&item), item)
+        (uid_of(&item), Arc::new(item))
     };
     answer["items"].as_array().map(|items| items.iter().map(item).collect()).unwrap_or_default()
 }
 
 /// What leads from these to those. Who goes, goes first, as with a pod that is replaced.
-fn changes(from: &Items, to: &Items) -> Vec<(&'static str, Value)> {
-    let gone = from.iter().filter(|(uid, _)| !to.contains_key(*uid)).map(|(_, object)| ("DELETED", object.clone()));
-    let kind = |uid: &String, object: &Value| match from.get(uid) {
+fn changes(from: &Items, to: &Items) -> Vec<(&'static str, Arc<Value>)> {
+    let gone = from.iter().filter(|(uid, _)| !to.contains_key(*uid)).map(|(_, object)| ("DELETED", Arc::clone(object)));
+    let kind = |uid: &String, object: &Arc<Value>| match from.get(uid) {
         None => Some("ADDED"),
         Some(known) if known != object => Some("MODIFIED"),
         Some(_) => None,
     };
-    gone.chain(to.iter().filter_map(|(uid, object)| Some((kind(uid, object)?, object.clone())))).collect()
+    gone.chain(to.iter().filter_map(|(uid, object)| Some((kind(uid, object)?, Arc::clone(object))))).collect()
 }
 
 fn value<'a>(query: &'a Query, key: &str) -> Option<&'a str> {

@@ -18,6 +18,7 @@ pub mod application;
 pub mod attack;
 pub mod dns;
 pub mod http;
+pub mod large;
 mod listening;
 pub mod program;
 pub mod readme;

@@ -389,6 +389,16 @@ impl Running {
         Duration::from_micros(ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
     }
 
+    /// The processor time of the threads that it has now, to the nanosecond: what is short vanishes between ticks.
+    #[track_caller]
+    pub fn threads_time(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid));
+        let tasks = tasks.unwrap_or_else(|error| panic!("cannot read the threads of {}: {error}\n{self}", self.pid));
+        // A thread may end in between.
+        let times = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok());
+        Duration::from_nanos(times.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum())
+    }
+
     #[track_caller]
     fn status_number(&self, name: &str) -> u64 {
         let status = self.proc("status");

@@ -63,6 +63,8 @@ pub struct Api {
     node: String,
     namespace: Option<String>,
     count: Count,
+    /// After so long without a word a watch is dead.
+    silence: Duration,
 }
 
 /// How a watch has ended.
@@ -89,7 +91,13 @@ enum Turn {
 impl Api {
     /// Nothing is asked yet. Of a namespace's objects alone, where one is given.
     pub fn new(server: Server, node: String, namespace: Option<String>, count: Count) -> Api {
-        Api { server, caller: Caller::new(PROGRAM.name), node, namespace, count }
+        Api { server, caller: Caller::new(PROGRAM.name), node, namespace, count, silence: SILENCE }
+    }
+
+    /// The same with another bound on a watch's silence.
+    #[cfg(test)]
+    pub fn with_silence(self, silence: Duration) -> Api {
+        Api { silence, ..self }
     }
 
     /// This node.
@@ -289,7 +297,7 @@ impl<'a> Call<'a> {
 
     fn stream(&self, question: &Question, time: Duration) -> Result<Reply, Problem> {
         let patience = Patience { reach: REACH, answer: ANSWER, whole: time + OVERTIME };
-        let caller = self.credentials.caller.clone().for_streams(SILENCE);
+        let caller = self.credentials.caller.clone().for_streams(self.api.silence);
         self.told(question, caller.get(&self.url(&question.first()), &self.headers(), patience))
     }
 

@@ -110,6 +110,53 @@ fn a_ca_that_does_not_fit_is_a_reason() {
     wait_for_answer(&mut health, 412, &format!("CA file {}: No such file or directory", file.display()));
 }
 
+/// Ends all connections, as a server does that starts anew with another certificate.
+fn restart_with(cluster: &Cluster, authority: &Authority) {
+    cluster.api.refuse(true);
+    cluster.api.present(&authority.issue(&["127.0.0.1"]));
+    cluster.api.refuse(false);
+}
+
+#[test]
+fn the_server_s_certificate_may_be_replaced_under_it() {
+    let cluster = Cluster::new();
+    cluster.heal();
+    let file = cluster.files.file("ca.crt", cluster.authority.pem());
+    let health =
+        bare_health().args(["--failHc=100ms", "--passHc=1h", "--stale-after=1ms", "--node-name=node-a", "--baseUrl"]);
+    let health =
+        health.arg(cluster.api.url()).arg("--ca-file").arg(&file).arg("--token-file").arg(cluster.token_file());
+    let mut health = health.start();
+    let follows = |health: &mut Running| {
+        for (ready, status) in [(false, 412), (true, 200)] {
+            cluster.node_exporter(ready);
+            wait_for_answer(health, status, if ready { "" } else { "monitoring/node-exporter: pod" });
+        }
+    };
+    wait_for_answer(&mut health, 200, "");
+    // By the same CA: nothing but a connection that ends.
+    restart_with(&cluster, &cluster.authority);
+    follows(&mut health);
+    // By the next CA, which the file has beside the old one before, as a careful rotation does it.
+    let next = Authority::new();
+    cluster.files.file("ca.crt", format!("{}{}", cluster.authority.pem(), next.pem()));
+    restart_with(&cluster, &next);
+    follows(&mut health);
+    let tls = |line: &str| line.contains("TLS: ");
+    assert_eq!(health.count(tls), 0, "no certificate was refused so far\n{health}");
+    // By one that the file has only afterwards.
+    let last = Authority::new();
+    restart_with(&cluster, &last);
+    let asked = cluster.api.requests().len();
+    wait_for_answer(&mut health, 412, "TLS: invalid peer certificate: ");
+    cluster.node_exporter(false);
+    assert_eq!(cluster.api.requests().len(), asked, "no token goes to a server that is not verified");
+    cluster.files.file("ca.crt", last.pem());
+    wait_for_answer(&mut health, 412, "monitoring/node-exporter: pod");
+    cluster.node_exporter(true);
+    wait_for_answer(&mut health, 200, "");
+}
+
 #[test]
 fn certificates_that_are_not_valid_are_a_reason() {
     let authority = Authority::new();

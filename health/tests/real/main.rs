@@ -13,6 +13,7 @@ mod filters;
 mod large;
 mod lists;
 mod scale;
+mod schedule;
 mod settings;
 mod verdicts;
 mod watches;

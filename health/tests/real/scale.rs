@@ -3,13 +3,11 @@
 
 use std::time::Instant;
 
-use serde_json::{Value, json};
 use testkit::CEILING;
+use testkit::large::{Large, ON_NODE, SETS};
 
 use super::*;
 
-const SETS: usize = 1_000;
-const ON_NODE: usize = 250;
 const BIG: &str = "/api/v1/nodes/node-big";
 
 fn data(folder: &str, name: &str) -> String {
@@ -17,65 +15,15 @@ fn data(folder: &str, name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-fn recorded(name: &str) -> Value {
-    serde_json::from_str(&data("scale", name)).unwrap()
-}
-
-/// As many as that, made of the recorded ones, every fourth with a ready pod on the node.
-fn large_cluster(cluster: &Cluster) {
-    let (recorded_sets, recorded_pods) = (recorded("daemonsets.json"), recorded("pods.json"));
-    let is_of_daemonset = |pod: &&Value| pod["metadata"]["ownerReferences"][0]["kind"] == "DaemonSet";
-    let templates: Vec<&Value> = recorded_pods["items"].as_array().unwrap().iter().filter(is_of_daemonset).collect();
-    let (mut sets, mut pods) = (Vec::new(), Vec::new());
-    for number in 0..SETS {
-        let mut set = recorded_sets["items"][number % 100].clone();
-        let name = format!("{}-{number}", set["metadata"]["name"].as_str().unwrap());
-        let uid = format!("00000000-0000-4000-8000-{number:012}");
-        (set["metadata"]["name"], set["metadata"]["uid"]) = (json!(name), json!(uid));
-        if number % (SETS / ON_NODE) == 0 {
-            // So that it is wanted here, whatever else the recorded one asks for.
-            set["spec"]["template"]["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
-            set["spec"]["template"]["spec"]["affinity"] = Value::Null;
-            set["spec"]["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/os": "linux"});
-            let mut pod = templates[number % templates.len()].clone();
-            pod["metadata"]["namespace"] = set["metadata"]["namespace"].clone();
-            (pod["metadata"]["name"], pod["metadata"]["uid"]) =
-                (json!(format!("{name}-x")), json!(format!("pod-{number}")));
-            let owner = &mut pod["metadata"]["ownerReferences"][0];
-            (owner["name"], owner["uid"]) = (json!(name), json!(uid));
-            pods.push(pod);
-        }
-        sets.push(set);
-    }
-    let list = |kind: &str, version: &str, items| json!({"kind": kind, "apiVersion": version, "metadata": {"resourceVersion": "1"}, "items": items});
-    cluster.api.set(DAEMONSETS, list("DaemonSetList", "apps/v1", sets));
-    cluster.api.set(PODS, list("PodList", "v1", pods));
-    cluster.api.set(BIG, recorded("node.json"));
-}
-
-fn ready(cluster: &Cluster, ready: bool) {
-    cluster.api.edit(PODS, |list| {
-        for condition in list["items"][7]["status"]["conditions"].as_array_mut().unwrap() {
-            if condition["type"] == "Ready" {
-                condition["status"] = if ready { "True" } else { "False" }.into();
-            }
-        }
-    });
-}
-
-/// The CPU of all threads, to the nanosecond: the kernel's ticks are longer than an event takes.
-fn cpu(health: &Running) -> Duration {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", health.pid())).unwrap();
-    let times = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("schedstat")).ok());
-    Duration::from_nanos(times.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum())
-}
-
 #[test]
 fn a_large_cluster() {
     const EVENTS: u32 = 10;
     const ANSWERS: u32 = 200;
     let cluster = Cluster::new();
-    large_cluster(&cluster);
+    let mut large = Large::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/scale"));
+    cluster.api.set(DAEMONSETS, large.daemonsets.clone());
+    cluster.api.set(PODS, large.pods.clone());
+    cluster.api.set(BIG, large.node.clone());
     // So that within the test nothing is listed again, which would count as the events' CPU.
     let arguments = ["--failHc=1h", "--passHc=1h", "--node-name=node-big"];
     let mut health = cluster.point(bare_health().args(arguments), &cluster.api.url()).start();
@@ -93,15 +41,16 @@ fn a_large_cluster() {
     let all = ["ready", "waiting", "not-here", "excluded"].map(|which| counts[which].as_u64().unwrap());
     assert_eq!(all.iter().sum::<u64>(), SETS as u64);
     testkit::eventually("two watches", CEILING, || (cluster.api.watches() == 2).then_some(()));
-    let before = cpu(&health);
+    let before = health.threads_time();
     (0..ANSWERS).for_each(|_| drop(get(&mut health, "/metrics")));
-    let answer = cpu(&health).saturating_sub(before) / ANSWERS;
-    let before = cpu(&health);
+    let answer = health.threads_time().saturating_sub(before) / ANSWERS;
+    let before = health.threads_time();
     let waiting = counts["waiting"].as_u64().unwrap();
     let mut asked_for = 0;
     for number in 0..EVENTS {
         let is_ready = number % 2 == 1;
-        ready(&cluster, is_ready);
+        large.pod_ready(7, is_ready);
+        cluster.api.set(PODS, large.pods.clone());
         let expected = format!("psl_daemonsets{{verdict=\"waiting\"}} {}\n", waiting + u64::from(!is_ready));
         testkit::eventually("the change", CEILING, || {
             asked_for += 1;
@@ -109,7 +58,7 @@ fn a_large_cluster() {
             get(&mut health, "/metrics").body.contains(&expected).then_some(())
         });
     }
-    let cpu = cpu(&health).saturating_sub(before).saturating_sub(answer * asked_for) / EVENTS;
+    let cpu = health.threads_time().saturating_sub(before).saturating_sub(answer * asked_for) / EVENTS;
     println!("CPU for an answer {answer:?}, for an event {cpu:?}");
     let peak = health.memory_peak_kib();
     println!("{SETS} DaemonSets, {ON_NODE} pods: VmHWM {peak} KiB");

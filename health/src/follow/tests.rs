@@ -1,0 +1,101 @@
+use std::path::Path;
+
+use psl::url::{HTTP, Url};
+use testkit::CEILING;
+use testkit::api::{self, WatchEnd, pods_ready};
+
+use super::*;
+use crate::boot::Check;
+use crate::config::Server;
+use crate::verdict::Filter;
+
+const PODS: &str = "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-a";
+
+/// As the shipped bound is to its bookmarks, but over in a test's time.
+const SILENCE: Duration = Duration::from_millis(700);
+
+/// A follower of the recorded node-a whose watches may be silent for that long.
+fn following(server: &api::Api) -> Arc<Board> {
+    let settings = Cluster {
+        node: "node-a".to_owned(),
+        server: Server {
+            url: Url::parse(&server.url(), &[HTTP]).unwrap(),
+            ca_file: "/nowhere".into(),
+            token_file: None,
+        },
+        filter: Some(Filter::default()),
+        fail_period: Duration::from_millis(100),
+        pass_period: Duration::from_secs(3600),
+        latch: false,
+        conditions: true,
+        boot_check: Check::Off,
+        boot_grace: Duration::ZERO,
+        stale_after: Duration::from_secs(600),
+        load: None,
+    };
+    let board = Arc::new(Board::new(crate::status::Known::at_start(Some(settings.stale_after), None)));
+    let mut follower = Follower::new(settings, Arc::clone(&board));
+    follower.api = follower.api.with_silence(SILENCE);
+    let follower = Arc::new(follower);
+    spawn("node", &follower, Follower::follow::<OfNode>).unwrap();
+    spawn("daemonsets", &follower, Follower::daemonsets).unwrap();
+    spawn("pods", &follower, Follower::follow::<OfPods>).unwrap();
+    board
+}
+
+fn exporter(server: &api::Api, ready: bool) {
+    server.edit(PODS, |list| assert_eq!(pods_ready(list, "node-exporter", ready), 1));
+}
+
+#[track_caller]
+fn wait_for(board: &Board, healthy: bool) {
+    testkit::eventually("the verdict", CEILING, || (board.known().is_healthy(now()) == healthy).then_some(()));
+}
+
+fn answers() -> api::Api {
+    let server = api::Api::start(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/answers"));
+    server.open(true);
+    server
+}
+
+#[test]
+fn a_watch_that_falls_silent_is_given_up_and_what_it_kept_back_is_learnt() {
+    let server = answers();
+    exporter(&server, true);
+    let board = following(&server);
+    wait_for(&board, true);
+    testkit::eventually("two watches", CEILING, || (server.watches() == 2).then_some(()));
+    // Some events come before, so that it is no watch that never spoke.
+    exporter(&server, false);
+    wait_for(&board, false);
+    exporter(&server, true);
+    wait_for(&board, true);
+    server.end_watches(WatchEnd::Silent);
+    let begin = now();
+    exporter(&server, false);
+    wait_for(&board, false);
+    let took = now().saturating_duration_since(begin);
+    assert!(took < SILENCE + Duration::from_secs(2), "{took:?}");
+    assert!(board.known().reconnects >= 1);
+    testkit::eventually("no trouble", CEILING, || {
+        board.known().told.is_some_and(|told| told.troubles.is_empty()).then_some(())
+    });
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "what is tested lives on the real clock")]
+fn bookmarks_keep_a_watch_alive() {
+    let server = answers();
+    exporter(&server, true);
+    let board = following(&server);
+    wait_for(&board, true);
+    testkit::eventually("two watches", CEILING, || (server.watches() == 2).then_some(()));
+    let before = board.known().reconnects;
+    let end = now() + SILENCE * 3;
+    while now() < end {
+        server.bookmark();
+        std::thread::sleep(SILENCE / 7);
+    }
+    assert_eq!(board.known().reconnects, before, "neither watch was given up");
+    assert!(board.known().is_healthy(now()));
+}

@@ -1,0 +1,71 @@
+//! A node of a large cluster, made of recorded objects that are as large as real ones are. Does not know who serves it.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+/// How many DaemonSets there are.
+pub const SETS: usize = 1_000;
+/// How many of them have a ready pod on the node.
+pub const ON_NODE: usize = 250;
+
+/// What an API server has to tell to its node.
+pub struct Large {
+    pub daemonsets: Value,
+    pub pods: Value,
+    pub node: Value,
+}
+
+impl Large {
+    /// Made of the recordings in this folder.
+    pub fn of(folder: &Path) -> Large {
+        let recorded = |name: &str| -> Value {
+            let path = folder.join(name);
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            serde_json::from_str(&text).unwrap()
+        };
+        let (recorded_sets, recorded_pods) = (recorded("daemonsets.json"), recorded("pods.json"));
+        let is_of_daemonset = |pod: &&Value| pod["metadata"]["ownerReferences"][0]["kind"] == "DaemonSet";
+        let templates: Vec<&Value> =
+            recorded_pods["items"].as_array().unwrap().iter().filter(is_of_daemonset).collect();
+        let (mut sets, mut pods) = (Vec::new(), Vec::new());
+        for number in 0..SETS {
+            let mut set = recorded_sets["items"][number % 100].clone();
+            let name = format!("{}-{number}", set["metadata"]["name"].as_str().unwrap());
+            let uid = format!("00000000-0000-4000-8000-{number:012}");
+            (set["metadata"]["name"], set["metadata"]["uid"]) = (json!(name), json!(uid));
+            if number % (SETS / ON_NODE) == 0 {
+                // So that it is wanted here, whatever else the recorded one asks for.
+                set["spec"]["template"]["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+                set["spec"]["template"]["spec"]["affinity"] = Value::Null;
+                set["spec"]["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/os": "linux"});
+                let mut pod = templates[number % templates.len()].clone();
+                pod["metadata"]["namespace"] = set["metadata"]["namespace"].clone();
+                (pod["metadata"]["name"], pod["metadata"]["uid"]) =
+                    (json!(format!("{name}-x")), json!(format!("pod-{number}")));
+                let owner = &mut pod["metadata"]["ownerReferences"][0];
+                (owner["name"], owner["uid"]) = (json!(name), json!(uid));
+                pods.push(pod);
+            }
+            sets.push(set);
+        }
+        Large {
+            daemonsets: list("DaemonSetList", "apps/v1", sets),
+            pods: list("PodList", "v1", pods),
+            node: recorded("node.json"),
+        }
+    }
+
+    /// Says whether one of the pods is ready.
+    pub fn pod_ready(&mut self, number: usize, ready: bool) {
+        for condition in self.pods["items"][number]["status"]["conditions"].as_array_mut().unwrap() {
+            if condition["type"] == "Ready" {
+                condition["status"] = if ready { "True" } else { "False" }.into();
+            }
+        }
+    }
+}
+
+fn list(kind: &str, version: &str, items: Vec<Value>) -> Value {
+    json!({"kind": kind, "apiVersion": version, "metadata": {"resourceVersion": "1"}, "items": items})
+}
