@@ -4,7 +4,8 @@
 #   scripts/arm64.sh [--help]
 #
 # 1. The static programs, with scripts/build.sh --arch arm64.
-# 2. The unit tests of psl, lock, init and health, compiled for arm64.
+# 2. The unit tests of psl, lock, init and health, compiled for arm64, without those that only try
+#    the same logic many times over.
 # 3. The programs: checks over TLS, a wait for a lock, the credentials of health, by the tests for
 #    amd64, which see no more of them than their ports and output.
 #
@@ -12,7 +13,7 @@
 # qemu-user-static). Memory and speed of an emulated program say nothing, so that is not tested.
 # Exit codes: 0 all passed, 1 not, 2 bad arguments.
 set -eu
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 
 case ${1:-} in
 "") ;;
@@ -28,7 +29,12 @@ scripts/build.sh --arch arm64
     arch=arm64
     . scripts/flags.sh
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER="$emulator"
-    cargo test --quiet --locked --target "$target" -p psl -p lock -p init -p health --lib --all-features
+    # What can differ between the machines is alignment, atomics, the order of memory and ring's C; the logic cannot, and
+    # has been tried on amd64 at a tenth of the time. So the long simulations are left out here, and properties are held
+    # against a few cases each, which still run every line.
+    echo "left out under emulation: the lock's simulated morning and its 2000 random histories; 16 cases for each property"
+    PROPTEST_CASES=16 cargo test --quiet --locked --target "$target" -p psl -p lock -p init -p health --lib --all-features -- \
+        --skip book::tests::morning --skip book::tests::model
 )
 
 wrappers=$(mktemp -d)
