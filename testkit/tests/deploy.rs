@@ -303,6 +303,8 @@ fn delete_takes_away_what_apply_has_brought() {
 #[test]
 fn a_namespace_that_somebody_has_made_for_the_lock_stays() {
     let mark = "pod-startup-lock/made-by";
+    let plain = fs::read_to_string(shell::root().join("deploy/namespace/namespace.yaml")).unwrap();
+    assert!(!plain.contains(mark), "kubectl alone does not look whose the namespace was");
     let Some(stand) = Stand::with_kubectl(LOCKS_READY) else { return };
     stand.deploy("apply").with(0);
     assert!(stand.read("applied").contains(mark), "a new one");
