@@ -4,7 +4,8 @@
 #   scripts/arm64.sh [--help]
 #
 # 1. The static programs, with scripts/build.sh --arch arm64.
-# 2. The unit tests of psl, lock, init and health, compiled for arm64.
+# 2. The unit tests of psl, lock, init and health, compiled for arm64, without those that only try
+#    the same logic many times over.
 # 3. The programs: checks over TLS, a wait for a lock, the credentials of health, by the tests for
 #    amd64, which see no more of them than their ports and output.
 #
@@ -12,7 +13,7 @@
 # qemu-user-static). Memory and speed of an emulated program say nothing, so that is not tested.
 # Exit codes: 0 all passed, 1 not, 2 bad arguments.
 set -eu
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 
 case ${1:-} in
 "") ;;
@@ -28,7 +29,20 @@ scripts/build.sh --arch arm64
     arch=arm64
     . scripts/flags.sh
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER="$emulator"
-    cargo test --quiet --locked --target "$target" -p psl -p lock -p init -p health --lib --all-features
+    # What can differ between the machines is alignment, atomics, the order of memory and ring's C; the logic cannot, and
+    # has been tried on amd64 at a tenth of the time. So what tries the same lines over and over is left out here: a
+    # simulated morning, thousands of random histories and of holders, answers that are cut at each of their bytes, and
+    # limits that need megabytes to be reached. Properties are held against a few cases each.
+    left_out="book::tests::morning book::tests::model book::tests::ten_thousand_holders
+        record::tests::two_files_have_room api::tests::in_pieces_at_every_split api::tests::cut_at_every_byte
+        api::tests::every_byte_of api::tests::a_watch_that_is_cut api::tests::size_is_bounded_for_each_object
+        api::tests::events_are_bounded_one_by_one"
+    set --
+    for name in $left_out; do set -- "$@" --skip "$name"; done
+    # The words of the list as they stand, one blank between two.
+    # shellcheck disable=SC2086
+    echo "left out under emulation, for their time:" $left_out
+    PROPTEST_CASES=16 cargo test --quiet --locked --target "$target" -p psl -p lock -p init -p health --lib --all-features -- "$@"
 )
 
 wrappers=$(mktemp -d)

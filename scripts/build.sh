@@ -17,7 +17,7 @@
 # the TLS of the others, which is half a megabyte.
 # Exit codes: 0 built, 1 not built, 2 bad arguments.
 set -eu
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 
 fail() {
     echo "build.sh: $1" >&2
@@ -29,7 +29,7 @@ while [ $# -gt 0 ]; do
     case $1 in
     --help) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/build.sh && exit 0 ;;
     --arch=*) arch=${1#*=} ;;
-    --arch) arch=${2:-} && shift ;;
+    --arch) [ $# -ge 2 ] || fail "--arch needs a value" 2 && arch=$2 && shift ;;
     --offline) offline=yes ;;
     lock | init | health) programs="$programs $1" ;;
     *) fail "no option or program '$1'; there are --arch ARCH, --offline, lock, init, health" 2 ;;

@@ -10,7 +10,7 @@
 #
 # Needs what scripts/build.sh needs; takes half a minute after the build, and ends all it started.
 set -eu
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 
 case ${1:-} in
 "") scripts/build.sh ;;

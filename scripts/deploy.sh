@@ -15,9 +15,10 @@
 #                         health, air-gapped, injection, monitoring, network-policies: what comes
 #                         with it. May be given several times
 #   --with-health         the same as --overlay health
-#   --namespace NS        in place of pod-startup-lock
-#   --locks N             slots of each node: a number, or a share of its cores such as 50%
-#   --timeout D           how long a slot is held where the pod does not say, such as 10s
+#   --namespace NS        in place of pod-startup-lock: a new one, or one with the label
+#                         app.kubernetes.io/part-of: pod-startup-lock
+#   --locks N             slots of each node: 1 to 4096, or a share of its cores such as 50%
+#   --timeout D           how long a slot is held where the pod does not say, such as 10s; up to 10m
 #   --never-pull          sets imagePullPolicy Never: a node without the image fails at once
 #   --into NS             where example puts its Deployment (default: default)
 # Images (all but status, delete):
@@ -25,29 +26,35 @@
 #                         localhost, the name in the archives, which no registry answers for)
 #   --tag TAG             their tag (default: the version in Cargo.toml)
 #   --arch ARCH           amd64 or arm64: which archives push takes, and load where it cannot ask
-#                         (default: this machine's)
+#                         (default: this machine's; push by skopeo: both, where image.sh --index joined them)
 # Where to:
 #   --with TOOL           load: docker, ctr, k3s, kind, minikube; push: skopeo, crane, podman, docker.
 #                         Without it whichever one of them is found
 #   --cluster NAME        kind's cluster or minikube's profile
-#   --nodes "A B"         load: over ssh to these; each is asked for its architecture
+#   --nodes "A B"         load: over ssh to these; each is asked for its architecture, and for its
+#                         runtime where --with does not name it
 #   --ssh "COMMAND"       in place of "ssh", such as "ssh -l admin"
 #   --sudo                runs docker, ctr and k3s through sudo
 #   --kubectl "COMMAND"   in place of "kubectl", such as "k3s kubectl"
 # --wait SECONDS          how long apply and example wait for the pods (default 180)
 # --dry-run               says what would be done, and changes nothing
 #
-# Every step can be repeated. A mistake ends it with one line before anything is changed. Registries are
-# logged in to with the tools' own login; user and password are not accepted here.
+# Every step can be repeated. A mistake ends it with one line before anything is changed. A namespace that
+# apply has not made stays where delete takes away what apply has put there. Registries are logged in to
+# with the tools' own login; user and password are not accepted here.
 # Exit codes: 0 done, 1 failed, 2 bad arguments.
-set -eu
-cd "$(dirname "$0")/.."
+# Nothing here is meant as a pattern for files.
+set -euf
+# Letters are those of ASCII, whoever runs this.
+export LC_ALL=C
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 
 fail() {
-    echo "deploy.sh: $1" >&2
+    say "$1"
     exit "${2:-1}"
 }
-say() { echo "deploy.sh: $1" >&2; }
+# As it is: echo would make lines of what is quoted.
+say() { printf 'deploy.sh: %s\n' "$1" >&2; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
 main() {
@@ -86,37 +93,55 @@ read_options() {
         *) fail "'$option' is not accepted here; options begin with --" 2 ;;
         esac
         [ -n "$value" ] || fail "$option needs a value" 2
+        # The next option in the place of a value that was forgotten must not be lost, --dry-run least of all.
+        case $value in -*) fail "$option: '$value' is not accepted: no value begins with -" 2 ;; esac
         take "$option" "$value"
     done
-    tag=${tag:-$version} way=${way:-service}
+    tag=${tag:-$version} way=${way:-service} asked_arch=$arch
     case $(uname -m) in aarch64) arch=${arch:-arm64} ;; *) arch=${arch:-amd64} ;; esac
 }
 
 take() {
     case $1 in
     --overlay) take_overlay "$2" ;;
-    --namespace) accepted "$1" "$2" 'a name of lower-case letters, digits and -' '*[!a-z0-9-]*' && namespace=$2 ;;
-    --into) accepted "$1" "$2" 'a name of lower-case letters, digits and -' '*[!a-z0-9-]*' && into=$2 ;;
+    --namespace)
+        accepted "$1" "$2" "$a_namespace" "$namespace_form"
+        case $2 in kube-system | kube-public | kube-node-lease | default) fail "--namespace: $2 is the cluster's own; the lock has one for itself" 2 ;; esac
+        namespace=$2
+        ;;
+    --into) accepted "$1" "$2" "$a_namespace" "$namespace_form" && into=$2 ;;
     --locks)
-        case ${2%\%} in *[!0-9]* | "" | 0) fail "--locks: '$2' is not accepted; accepted: a number from 1, or a share of the cores such as 50%" 2 ;; esac
+        accepted "$1" "$2" '1 to 4096, or a share of the cores such as 50% (1% to 409600%)' '[1-9][0-9]{0,3}|[1-9][0-9]{0,5}%'
+        case $2 in *%) most=409600 ;; *) most=4096 ;; esac
+        [ "${2%\%}" -le $most ] || fail "--locks: '$2' is not accepted; accepted: 1 to 4096, or a share of the cores such as 50% (1% to 409600%)" 2
         locks=$2
         ;;
-    --timeout) accepted "$1" "$2" 'whole seconds or a duration such as 500ms, 1m30s' '*[!0-9.hmsnuµ]*' && timeout=$2 ;;
+    --timeout)
+        lasts "$2" || fail "--timeout: '$2' is not accepted; accepted: whole seconds or a duration such as 500ms, 1m30s; more than zero, up to 10m" 2
+        timeout=$2
+        ;;
     --registry)
-        case $2 in
-        *@*) fail "--registry: user and password are not accepted; log in with the tool that pushes" 2 ;;
-        *://* | */ | /* | *[!A-Za-z0-9.:/_-]*) fail "--registry: '$2' is not accepted; accepted: a host, a port and a path such as registry.example:5000/tools" 2 ;;
-        esac
+        case $2 in *@*) fail "--registry: user and password are not accepted; log in with the tool that pushes" 2 ;; esac
+        accepted "$1" "$2" 'a host, a port and a path such as registry.example:5000/tools, in lower case' \
+            '[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*'
         registry=$2
         ;;
-    --tag) accepted "$1" "$2" 'letters, digits and _ . -' '*[!A-Za-z0-9_.-]*' && tag=$2 ;;
+    --tag) accepted "$1" "$2" 'up to 128 letters, digits and _ . -, the first of them no . or -' '[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}' && tag=$2 ;;
     --arch) case $2 in amd64 | arm64) arch=$2 ;; *) fail "--arch: '$2' is not accepted; accepted: amd64, arm64" 2 ;; esac ;;
     --with) tool=$2 ;;
-    --cluster) cluster=$2 ;;
-    --nodes) nodes="$nodes $2" ;;
+    --cluster) accepted "$1" "$2" 'letters, digits and . _ -' '[A-Za-z0-9._-]+' && cluster=$2 ;;
+    --nodes)
+        names=0
+        for node in $2; do
+            case $node in -* | *[!A-Za-z0-9.:@_-]*) fail "--nodes: '$node' is no name of a node" 2 ;; esac
+            names=$((names + 1))
+        done
+        [ "$names" -gt 0 ] || fail "--nodes: '$2' names no node" 2
+        nodes="$nodes $2"
+        ;;
     --ssh) ssh=$2 ;;
     --kubectl) kubectl=$2 ;;
-    --wait) accepted "$1" "$2" 'whole seconds' '*[!0-9]*' && wait=$2 ;;
+    --wait) accepted "$1" "$2" 'whole seconds from 1' '[1-9][0-9]{0,5}' && wait=$2 ;;
     *) fail "no option '$1'; --help lists them" 2 ;;
     esac
 }
@@ -132,10 +157,37 @@ take_overlay() {
     esac
 }
 
-# Refuses a value that the pattern fits: what is accepted, in words.
+a_namespace='a name of up to 63 lower-case letters, digits and -, with no - at its ends'
+namespace_form='[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?'
+
+# Refuses a value of this option, with what is accepted, unless the extended regular expression fits all of it.
 accepted() {
-    # shellcheck disable=SC2254 # a pattern
-    case $2 in $4) fail "$1: '$2' is not accepted; accepted: $3" 2 ;; esac
+    # A second line would be looked at for itself.
+    case $2 in *[[:space:]]*) ;; *) ! printf '%s\n' "$2" | grep -Eqx -- "$4" || return 0 ;; esac
+    fail "$1: '$2' is not accepted; accepted: $3" 2
+}
+
+# Whether this is a duration as the lock reads it, of at least a nanosecond and at most its PSL_MAX_LOCK_DURATION.
+lasts() {
+    printf '%s\n' "$1" | awk '
+        function no() { refused = 1; exit }
+        NR > 1 { no() }
+        /^[0-9]+$/ { nanos = $0 * 1e9; next }
+        {
+            split("ns us µs μs ms s m h", names)
+            split("1 1e3 1e3 1e3 1e6 1e9 6e10 3.6e12", values)
+            for (i in names) scale[names[i]] = values[i]
+            for (rest = $0; ; ) {
+                if (!match(rest, /^([0-9]+[.]?[0-9]*|[.][0-9]+)/)) no()
+                number = substr(rest, 1, RLENGTH)
+                rest = substr(rest, RLENGTH + 1)
+                if (!match(rest, /^(ns|us|µs|μs|ms|s|m|h)/)) no()
+                nanos += int(number * scale[substr(rest, 1, RLENGTH)])
+                rest = substr(rest, RLENGTH + 1)
+                if (rest == "") next
+            }
+        }
+        END { exit refused || !(nanos >= 1 && nanos <= 600e9) }'
 }
 
 with_overlay() { case " $overlays " in *" $1 "*) return 0 ;; *) return 1 ;; esac }
@@ -153,7 +205,7 @@ need_kubectl() { has "${kubectl%% *}" || fail "${kubectl%% *} is missing; --kube
 images() {
     echo 'images:'
     for program in lock init health; do
-        echo "  - {name: localhost/psl-$program, newName: $registry/psl-$program, newTag: \"$tag\"}"
+        echo "  - {name: localhost/psl-$program, newName: \"$registry/psl-$program\", newTag: \"$tag\"}"
     done
 }
 
@@ -164,12 +216,13 @@ kustomize() {
     kube kustomize "$scratch/deploy/$1" >"$scratch/$1.yaml" 2>"$scratch/error" || fail "$kubectl cannot render the manifests: $(head -n 1 "$scratch/error")"
 }
 
-# Leaves all manifests in $scratch/manifests.yaml.
+# Leaves all manifests in $scratch/manifests.yaml; with `stays` set without the namespace itself, with `given` set without
+# the mark of one that apply has made. Names are quoted: YAML reads null, true and 123 as something else.
 render() {
     need_kubectl
     cp -R deploy "$scratch/deploy"
     {
-        printf 'apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: %s\n' "$namespace"
+        printf 'apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: "%s"\n' "$namespace"
         printf 'resources: [../namespace, ../lock]\ncomponents:\n  - ../%s\n' "$way"
         # Those that look at the images come after them; the injection is rendered below.
         for overlay in health monitoring network-policies; do ! with_overlay "$overlay" || echo "  - ../$overlay"; done
@@ -181,8 +234,15 @@ render() {
             [ -z "$locks" ] || echo "      - PSL_PARALLEL_LOCKS=$locks"
             [ -z "$timeout" ] || echo "      - PSL_LOCK_DURATION=$timeout"
         fi
+        echo 'patches:'
+        if [ -n "$stays" ]; then
+            # shellcheck disable=SC2016 # kustomize's word
+            printf '  - patch: |-\n      {apiVersion: v1, kind: Namespace, metadata: {name: pod-startup-lock}, $patch: delete}\n'
+        elif [ -z "$given" ]; then
+            printf '  - patch: |-\n      {apiVersion: v1, kind: Namespace, metadata: {name: pod-startup-lock, annotations: {%s: deploy.sh}}}\n' "$mark"
+        fi
         if [ -n "$never" ]; then
-            printf 'patches:\n  - target: {group: apps, kind: DaemonSet}\n    patch: |-\n'
+            printf '  - target: {group: apps, kind: DaemonSet}\n    patch: |-\n'
             printf '      - {op: replace, path: /spec/template/spec/containers/0/imagePullPolicy, value: Never}\n'
         fi
     } | kustomize everything
@@ -207,13 +267,14 @@ patches:
       - {op: replace, path: /spec/variables/1/expression, value: "$host"}
   - target: {kind: MutatingAdmissionPolicyBinding}
     patch: |-
-      - {op: replace, path: /spec/matchResources/namespaceSelector/matchExpressions/0/values/1, value: $namespace}
+      - {op: replace, path: /spec/matchResources/namespaceSelector/matchExpressions/0/values/1, value: "$namespace"}
 END
     served=v1
     if [ "$command" != render ] && [ -z "$dry" ]; then
-        served=$(kube api-versions 2>/dev/null | sed -n 's:^admissionregistration.k8s.io/::p' | sort -r | while read -r version; do
-            ! serves "admissionregistration.k8s.io/$version" MutatingAdmissionPolicy || { echo "$version" && break; }
-        done)
+        served=
+        for version in v1 v1beta1 v1alpha1; do
+            [ -n "$served" ] || ! serves "admissionregistration.k8s.io/$version" MutatingAdmissionPolicy || served=$version
+        done
         if [ -z "$served" ]; then
             # As for the operator's kinds.
             [ "$command" != delete ] || return 0
@@ -223,8 +284,13 @@ END
     { echo ---; sed "s:admissionregistration.k8s.io/v1$:admissionregistration.k8s.io/$served:" "$scratch/only-injection.yaml"; } >>"$scratch/manifests.yaml"
 }
 
-# Whether the API server serves this kind under this group and version.
-serves() { kube get --raw "/apis/$1" 2>/dev/null | grep -q "\"kind\": *\"$2\""; }
+# Whether the API server serves this kind under this group and version. That it cannot be asked is no answer.
+serves() {
+    [ -f "$scratch/versions" ] || kube api-versions >"$scratch/versions" 2>"$scratch/error" || fail "the cluster does not say what it serves: $(tail -n 1 "$scratch/error")"
+    grep -qxF -- "$1" "$scratch/versions" || return 1
+    kube get --raw "/apis/$1" >"$scratch/kinds" 2>"$scratch/error" || fail "the cluster does not say what is in $1: $(tail -n 1 "$scratch/error")"
+    grep -q "\"kind\": *\"$2\"" "$scratch/kinds"
+}
 
 do_render() {
     render
@@ -233,8 +299,26 @@ do_render() {
 
 # ---- apply, delete, example ----
 
+# Looks whose the namespace is, and ends it where it is somebody else's. Leaves in $there whether there is one, and in
+# $given whether somebody has made it for the lock.
+look_at_namespace() {
+    kube get namespace "$namespace" --ignore-not-found --output "go-template={{range \$key, \$value := .metadata.labels}}{{\$key}}={{\$value}}{{\"\\n\"}}{{end}}{{range \$key, \$value := .metadata.annotations}}{{if eq \$key \"$mark\"}}{{\$key}}{{\"\\n\"}}{{end}}{{end}}there" \
+        >"$scratch/namespace" 2>"$scratch/error" || fail "the cluster does not say whether there is a namespace $namespace: $(tail -n 1 "$scratch/error")"
+    [ -s "$scratch/namespace" ] || return 0
+    there=yes
+    grep -qxF 'app.kubernetes.io/part-of=pod-startup-lock' "$scratch/namespace" ||
+        fail "the namespace $namespace is somebody else's: it has no label app.kubernetes.io/part-of=pod-startup-lock; name another, or label it"
+    grep -qxF "$mark" "$scratch/namespace" || given=yes
+}
+# The annotation of a namespace that apply has made, and delete may take away.
+mark='pod-startup-lock/made-by'
+there='' given='' stays=''
+
 do_apply() {
-    [ -n "$dry" ] || reachable
+    if [ -z "$dry" ]; then
+        reachable
+        look_at_namespace
+    fi
     render
     if [ -n "$dry" ]; then
         cat "$scratch/manifests.yaml"
@@ -245,7 +329,7 @@ do_apply() {
         fail "the cluster has no PodMonitor: --overlay monitoring needs the Prometheus operator"
     fi
     # What the API server would refuse is told before anything is changed; it judges objects only in a namespace that is there.
-    if kube get namespace "$namespace" >/dev/null 2>&1; then
+    if [ -n "$there" ]; then
         kube apply --dry-run=server -f "$scratch/manifests.yaml" >/dev/null 2>"$scratch/error" || fail "the API server refuses this: $(grep -v '^Warning' "$scratch/error" | head -n 1)"
     fi
     kube apply -f "$scratch/manifests.yaml" || fail "kubectl apply failed; repeat it once its reason is gone"
@@ -265,27 +349,34 @@ rolled_out() {
     fail "not every node has a ready $1 after $wait s; 'scripts/deploy.sh status' lists them"
 }
 
-# NODE POD READY REASON MESSAGE of each pod of a program, one line each; a field that is not there is '-'.
+# NODE POD READY REASON IMAGE MESSAGE of each pod of a program, one line each; a field that is not there is '-', and the
+# message is quoted, because it may have lines. What one that crashes has said is in its state before this one.
 pods() {
-    kube --namespace "$namespace" get pods --selector "app.kubernetes.io/part-of=pod-startup-lock,app.kubernetes.io/name=$1" --output go-template='{{range .items}}{{or .spec.nodeName "-"}} {{.metadata.name}} {{with .status.containerStatuses}}{{with index . 0}}{{.ready}} {{with .state.waiting}}{{.reason}} {{or .message "-"}}{{else}}{{with .state.terminated}}{{.reason}} {{or .message "-"}}{{else}}- -{{end}}{{end}}{{end}}{{else}}false {{with .status.conditions}}{{with index . 0}}{{or .reason "-"}} {{or .message "-"}}{{end}}{{else}}- -{{end}}{{end}}{{"\n"}}{{end}}'
+    # shellcheck disable=SC2016 # the template's variables
+    kube --namespace "$namespace" get pods --selector "app.kubernetes.io/part-of=pod-startup-lock,app.kubernetes.io/name=$1" --output go-template='{{range .items}}{{$image := "-"}}{{with .spec.containers}}{{with index . 0}}{{$image = or .image "-"}}{{end}}{{end}}{{$ready := "false"}}{{$reason := "-"}}{{$message := "-"}}{{with .status.containerStatuses}}{{with index . 0}}{{if .ready}}{{$ready = "true"}}{{end}}{{$last := .lastState}}{{with .state.waiting}}{{$reason = or .reason "-"}}{{$message = or .message "-"}}{{if eq $reason "CrashLoopBackOff"}}{{with $last}}{{with .terminated}}{{$message = or .message $message}}{{end}}{{end}}{{end}}{{end}}{{with .state.terminated}}{{$reason = or .reason "-"}}{{$message = or .message "-"}}{{end}}{{end}}{{else}}{{with .status.conditions}}{{with index . 0}}{{$reason = or .reason "-"}}{{$message = or .message "-"}}{{end}}{{end}}{{end}}{{or .spec.nodeName "-"}} {{.metadata.name}} {{$ready}} {{$reason}} {{$image}} {{printf "%q" $message}}{{"\n"}}{{end}}'
 }
+
+# The same in a file of this name in $scratch.
+list_pods() { pods "$1" >"$scratch/$2" 2>"$scratch/error" || fail "the cluster does not list the pods: $(tail -n 1 "$scratch/error")"; }
 
 # Says why pods of a program are not ready.
 explain() {
-    pods "$1" | while read -r node pod ready reason message; do
+    list_pods "$1" explained
+    while read -r node pod ready reason image message; do
         [ "$ready" != true ] || continue
         case $reason in
         ErrImageNeverPull | ErrImagePull | ImagePullBackOff | InvalidImageName)
-            say "$node: the image $registry/psl-$1:$tag is not there ($reason): scripts/deploy.sh load --nodes $node, or push and --registry" ;;
+            say "$node: the image $image is not there ($reason): scripts/deploy.sh load --nodes $node, or push and --registry" ;;
         -) say "$node: $pod runs and is not ready: $kubectl --namespace $namespace logs $pod" ;;
         *) say "$node: $pod: $reason: $message" ;;
         esac
-    done
+    done <"$scratch/explained"
 }
 
 # Asks the locks of up to three nodes for their state, by way of the API server.
 ask_locks() {
-    pods lock | while read -r node pod ready _; do [ "$ready" != true ] || echo "$node $pod"; done | head -n 3 >"$scratch/sample"
+    list_pods lock locks
+    awk '$3 == "true" && count++ < 3 {print $1, $2}' "$scratch/locks" >"$scratch/sample"
     while read -r node pod; do
         # The standard input is the list.
         if state=$(kube get --raw "/api/v1/namespaces/$namespace/pods/$pod:8888/proxy/state" </dev/null 2>"$scratch/error"); then
@@ -306,6 +397,8 @@ do_delete() {
     overlays='health network-policies monitoring injection'
     if [ -z "$dry" ]; then
         reachable
+        look_at_namespace
+        stays=$given
         # What the cluster does not know cannot be there.
         serves monitoring.coreos.com/v1 PodMonitor || overlays='health network-policies injection'
     fi
@@ -316,6 +409,10 @@ do_delete() {
         return
     fi
     kube delete --ignore-not-found -f "$scratch/manifests.yaml" || fail "not everything is gone; repeat it"
+    [ -n "$stays" ] || return 0
+    # Those of settings that were applied before have names of their own.
+    kube --namespace "$namespace" delete configmaps --selector app.kubernetes.io/part-of=pod-startup-lock --ignore-not-found || fail "not everything is gone; repeat it"
+    say "the namespace $namespace stays, which apply has not made; if nobody else uses it: $kubectl delete namespace $namespace"
 }
 
 do_example() {
@@ -359,13 +456,16 @@ render_example() {
 
 do_status() {
     reachable
-    pods lock >"$scratch/locks"
-    kube get nodes --selector kubernetes.io/os=linux --output go-template='{{range .items}}{{.metadata.name}} {{len .status.images}}{{range .status.images}}{{range .names}} {{.}}{{end}}{{end}}{{"\n"}}{{end}}' >"$scratch/nodes"
+    list_pods lock locks
+    kube get nodes --selector kubernetes.io/os=linux --output go-template='{{range .items}}{{.metadata.name}} {{with .status.images}}{{len .}}{{range .}}{{range .names}} {{.}}{{end}}{{end}}{{else}}0{{end}}{{"\n"}}{{end}}' >"$scratch/nodes" 2>"$scratch/error" ||
+        fail "the cluster does not list its nodes: $(tail -n 1 "$scratch/error")"
+    [ -s "$scratch/nodes" ] || fail "the cluster has no node with Linux"
     found=0
     while read -r node count names; do
         wrong=
-        line=$(grep "^$node " "$scratch/locks" | head -n 1) || line=
-        # shellcheck disable=SC2086 # NODE POD READY REASON MESSAGE
+        # One that is ready counts, whatever else is coming or going there.
+        line=$(node=$node awk '$1 "" == ENVIRON["node"] "" && (line == "" || $3 == "true") {line = $0} END {print line}' "$scratch/locks")
+        # shellcheck disable=SC2086 # NODE POD READY REASON IMAGE MESSAGE
         set -- $line
         case ${3:-none} in
         true) ;;
@@ -419,16 +519,24 @@ act() {
 do_load() {
     [ "$registry" = localhost ] || fail "load keeps the archives' own names: --registry is for push, apply and example" 2
     if [ -n "$nodes" ]; then
-        for node in $nodes; do case $node in -* | *[!A-Za-z0-9.:@_-]*) fail "--nodes: '$node' is no name of a node" 2 ;; esac; done
         load_over_ssh
         return
     fi
     choose k3s kind minikube docker ctr
     need_archives "$arch"
-    for program in lock init health; do load_here "$program" "$(archive "$program" "$arch")"; done
+    if [ "$tool" = kind ]; then
+        # Its nodes are containers of Docker.
+        kind_nodes=$(kind get nodes --name "${cluster:-kind}") || kind_nodes=
+        [ -n "$kind_nodes" ] || fail "kind knows no nodes of the cluster ${cluster:-kind}; --cluster names another"
+    fi
+    for program in lock init health; do
+        file=$(archive "$program" "$arch")
+        load_here "$program" "$file" || fail "$tool did not take $file; repeat it once its reason is gone"
+    done
     case $tool in docker | minikube) say "$tool cannot pin images: where a disk fills up the kubelet may delete them; load them again then" ;; esac
 }
 
+# Each step says for itself that it failed: where this is called set -e does not count.
 load_here() {
     name=localhost/psl-$1:$tag
     # shellcheck disable=SC2086 # no word, or one
@@ -437,18 +545,17 @@ load_here() {
     ctr | k3s)
         ctr=ctr
         [ "$tool" = ctr ] || ctr="k3s ctr"
-        act $sudo $ctr --namespace k8s.io images import "$2"
-        act $sudo $ctr --namespace k8s.io images label "$name" io.cri-containerd.pinned=pinned
+        act $sudo $ctr --namespace k8s.io images import "$2" &&
+            act $sudo $ctr --namespace k8s.io images label "$name" io.cri-containerd.pinned=pinned
         ;;
     kind)
-        act kind load image-archive "$2" --name "${cluster:-kind}"
-        # Its nodes are containers of Docker.
-        for node in $(kind get nodes --name "${cluster:-kind}"); do
-            act docker exec "$node" ctr --namespace k8s.io images label "$name" io.cri-containerd.pinned=pinned
+        act kind load image-archive "$2" --name "${cluster:-kind}" || return 1
+        for node in $kind_nodes; do
+            act docker exec "$node" ctr --namespace k8s.io images label "$name" io.cri-containerd.pinned=pinned || return 1
         done
         ;;
     minikube) act minikube --profile "${cluster:-minikube}" image load "$2" ;;
-    esac || fail "$tool did not take $2"
+    esac
 }
 
 # Asks each node for its architecture and its runtime, and changes nothing before all have answered.
@@ -463,6 +570,9 @@ load_over_ssh() {
         there=${2:-}
         if [ -n "$tool" ]; then
             case " $* " in *" $tool "*) there=$tool ;; *) fail "$node has no $tool" ;; esac
+        else
+            # Docker brings a containerd of its own, so that both are there where the kubelet uses one of them.
+            case " $* " in *" k3s "*) ;; *" ctr docker "*) fail "$node has both docker and ctr: --with says which of them its kubelet uses" ;; esac
         fi
         case $there in k3s | ctr | docker) ;; *) fail "$node has none of k3s, ctr, docker" ;; esac
         need_archives "$machine"
@@ -486,12 +596,33 @@ over_ssh() {
     act $ssh "$node" "$remote" <"$(archive "$1" "$machine")"
 }
 
+# The digest that an archive's entry point names.
+entry_of() { tar -xOf "$1" index.json 2>/dev/null | sed -n 's/.*"digest":"sha256:\([0-9a-f]*\)".*/\1/p'; }
+
+# Whether the archive for both architectures has the tag, and is of the very images of the two archives.
+joins() {
+    joined=dist/images/psl-$1.tar
+    tar -xOf "$joined" index.json 2>/dev/null | grep -q "\"localhost/psl-$1:$tag\"" || return 1
+    tar -xOf "$joined" "blobs/sha256/$(entry_of "$joined")" >"$scratch/joined" 2>/dev/null || return 1
+    for one in amd64 arm64; do
+        digest=$(entry_of "$(archive "$1" "$one")")
+        [ -n "$digest" ] && grep -q "\"sha256:$digest\"" "$scratch/joined" || return 1
+    done
+}
+
 do_push() {
     [ "$registry" != localhost ] || fail "push needs --registry" 2
     choose skopeo crane podman docker
+    # One name for both architectures, where the tool knows of such a thing, both were joined, and nobody asks for one.
     both=
-    # One name for both architectures, where both were built and the tool knows of such a thing.
-    if [ "$tool" = skopeo ] && [ -f dist/images/psl-lock.tar ] && [ -f dist/images/psl-init.tar ] && [ -f dist/images/psl-health.tar ]; then both=yes; fi
+    if [ "$tool" = skopeo ] && [ -z "$asked_arch" ] && [ -f dist/images/psl-lock.tar ] && [ -f dist/images/psl-init.tar ] && [ -f dist/images/psl-health.tar ]; then
+        both=yes
+        need_archives amd64
+        need_archives arm64
+        for program in lock init health; do
+            joins "$program" || fail "dist/images/psl-$program.tar does not join the two archives beside it under the tag $tag: scripts/image.sh --index --tag $tag, or --arch for one of them"
+        done
+    fi
     need_archives "$arch"
     for program in lock init health; do
         from=$(archive "$program" "$arch") name=localhost/psl-$program:$tag to=$registry/psl-$program:$tag

@@ -3,6 +3,15 @@
 # repository's root, with `arch` set to amd64 or arm64 (amd64 where it is not set). Sets `target`,
 # `cc` and `target_dir`.
 
+# What whoever runs this has set for other builds must not change the bytes: the flags of the C compiler, which ring is
+# compiled with, and every setting of Cargo that a variable can override. Where it writes, and with how many jobs, stays.
+for name in $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p'); do
+    case $name in
+    CARGO_BUILD_TARGET_DIR | CARGO_BUILD_JOBS) ;;
+    CFLAGS* | TARGET_CFLAGS | HOST_CFLAGS | CRATE_CC_NO_DEFAULTS | CARGO_PROFILE_* | CARGO_BUILD_* | CARGO_INCREMENTAL | CARGO_TARGET_*_RUSTFLAGS) unset "$name" ;;
+    esac
+done
+
 # shellcheck disable=SC2034 # used by the scripts that read this
 case ${arch:-amd64} in
 amd64)

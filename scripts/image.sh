@@ -18,7 +18,7 @@
 # layers are not compressed, so that no version of gzip decides a digest.
 # Exit codes: 0 made, 1 not made, 2 bad arguments.
 set -eu
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 # The order of files does not depend on the language of who runs this.
 export LC_ALL=C
 
@@ -32,9 +32,13 @@ while [ $# -gt 0 ]; do
     case $1 in
     --help) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/image.sh && exit 0 ;;
     --arch=*) architectures="$architectures ${1#*=}" ;;
-    --arch) architectures="$architectures ${2:-none}" && shift ;;
+    --arch | --tag)
+        # An option in the place of the value would be lost.
+        case ${2:--} in -*) fail "$1 needs a value" 2 ;; esac
+        if [ "$1" = --tag ]; then tag=$2; else architectures="$architectures $2"; fi
+        shift
+        ;;
     --tag=*) tag=${1#*=} ;;
-    --tag) tag=${2:-} && shift ;;
     --index) index=yes ;;
     lock | init | health) programs="$programs $1" ;;
     *) fail "no option or program '$1'; there are --arch ARCH, --tag TAG, --index, lock, init, health" 2 ;;
@@ -168,8 +172,10 @@ for program in ${programs:-lock init health}; do
     done
     [ -n "$index" ] || continue
     new_layout
-    arch=amd64 && image && first=$manifest
+    arch=amd64 && image && first=$manifest && commit=$(built commit)
     arch=arm64 && image
+    [ "$(built commit)" = "$commit" ] ||
+        fail "dist/amd64/$program is of commit $commit, dist/arm64/$program of $(built commit): build both again, an index is of one"
     printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{%s},{%s}]}' "$first" "$manifest" >"$scratch/index"
     blob "$scratch/index"
     entry "$(printf '"mediaType":"application/vnd.oci.image.index.v1+json","digest":"sha256:%s","size":%d' "$digest" "$bytes")"

@@ -119,13 +119,15 @@ def untyped(expression):
     return re.sub(r"([{,]\s*)(\w+):(?=\s)", r"\1'\2':", expression)
 
 
-def pod(labels=True, annotations=None, owners=None, present=None):
+def pod(labels=True, annotations=None, owners=None, present=None, system=None, containers=("application",)):
     metadata = {"labels": {"pod-startup-lock/inject": "true"} if labels else {}}
     if annotations is not None:
         metadata["annotations"] = annotations
     if owners is not None:
         metadata["ownerReferences"] = [{"kind": kind} for kind in owners]
-    spec = {"containers": [{"name": "application"}]}
+    spec = {"containers": [{"name": name} for name in containers]}
+    if system is not None:
+        spec["os"] = {"name": system}
     if present is not None:
         spec["initContainers"] = [{"name": name} for name in present]
     return {"metadata": metadata, "spec": spec}
@@ -149,6 +151,9 @@ CASES = [
     ("of a ReplicaSet", pod(owners=["ReplicaSet"]), [NAME]),
     ("of a Job", pod(owners=["Job"]), [NAME]),
     ("a static pod's mirror", pod(annotations={"kubernetes.io/config.mirror": "1"}), []),
+    ("of Windows", pod(system="windows", present=["a"]), ["a"]),
+    ("of Linux", pod(system="linux"), [NAME]),
+    ("a container of the name", pod(containers=("application", NAME), present=["a"]), ["a"]),
 ]
 
 
@@ -169,6 +174,26 @@ def check_injection(policy, example):
     assert "PSL_LOCK_DURATION" not in bare and "PSL_READY" not in bare, bare
     asked = env_of(policy, duration="45s", ready="http:8080/healthz")
     assert asked["PSL_LOCK_DURATION"] == "45s" and asked["PSL_READY"] == "http:8080/healthz", asked
+
+    # What init accepts is passed on, what it does not is left out and keeps no pod from starting.
+    for key, variable, passed, left in [
+        (
+            "duration",
+            "PSL_LOCK_DURATION",
+            ["0", "20", "45s", "1m30s", "1.5s", "500ms"],
+            ["", "soon", "-5s", "5 s", "1m30", "s", "5d", "20\n", "9" * 30, "1s" * 5, "none"],
+        ),
+        (
+            "ready",
+            "PSL_READY",
+            ["tcp:1", "tcp:65535", "http:8080", "http:8080/", "http:8080/healthz?a=b&c='d'", "http:1/" + "a" * 255],
+            ["", "8080", "tcp:0", "tcp:080", "tcp:65536", "tcp:1/", "udp:53", "http:80/a b", "http:80/#a", "http:80/$(A)", "http:1/" + "a" * 256],
+        ),
+    ]:
+        for value in passed:
+            assert env_of(policy, **{key: value}).get(variable) == value, f"{key}: {value!r} is left out"
+        for value in left:
+            assert variable not in env_of(policy, **{key: value}), f"{key}: {value!r} is passed on"
 
     host = next(one for one in policy.spec["variables"] if one["name"] == "lockHost")
     host["expression"], kept = "''", host["expression"]

@@ -9,7 +9,7 @@
 # kept there, so that the network is needed once. Exit codes: 0 all fit, 1 not, 2 bad arguments, 3 a
 # tool is missing or cannot be installed.
 set -eu
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 
 case ${1:-} in
 "") ;;

@@ -5,7 +5,8 @@
 #   scripts/release.sh --help         this text
 #
 # Checks that nothing is uncommitted, that Cargo.toml and deploy/images name VERSION and that
-# CHANGELOG.md has it with a date; runs scripts/test.sh; builds both architectures. Then in dist/VERSION:
+# CHANGELOG.md has it with a date; runs scripts/test.sh; builds both architectures, each
+# twice (scripts/reproduce.sh). Then in dist/VERSION:
 #   psl-PROGRAM-ARCH                  the static programs
 #   psl-PROGRAM-ARCH.tar, psl-PROGRAM.tar   image archives, of one and of both architectures
 #   psl-PROGRAM-ARCH.cdx.json         what each is made of (CycloneDX)
@@ -15,7 +16,7 @@
 # bytes. Needs what scripts/build.sh --arch arm64 needs; takes as long as the tests.
 # Exit codes: 0 made, 1 not made, 2 bad arguments.
 set -eu
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 export LC_ALL=C
 
 fail() {
@@ -38,7 +39,10 @@ esac
 grep -q "^## \[$version\] - [0-9-]*\$" CHANGELOG.md || fail "CHANGELOG.md has no '## [$version] - DATE'"
 
 scripts/test.sh
-for arch in amd64 arm64; do scripts/build.sh --arch "$arch"; done
+for arch in amd64 arm64; do
+    scripts/build.sh --arch "$arch"
+    scripts/reproduce.sh --arch "$arch"
+done
 scripts/image.sh --index
 scripts/vendor.sh
 

@@ -6,23 +6,34 @@
 # Copies this checkout and the packed crates (scripts/vendor.sh) to another directory, builds there
 # with an empty Cargo home and another target directory, and where it may (root, unshare) in a
 # network namespace that has no way out. Needs what scripts/build.sh needs, and its output.
-# Exit codes: 0 the same bytes, 1 not the same or not built, 2 bad arguments.
+# Exit codes: 0 the same bytes, 1 not the same or not built, 2 bad arguments, 3 there is no git to say
+# which files are the sources.
 set -eu
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
+
+fail() {
+    echo "reproduce.sh: $1" >&2
+    exit "${2:-1}"
+}
 
 arch=amd64 programs=''
 while [ $# -gt 0 ]; do
     case $1 in
     --help) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/reproduce.sh && exit 0 ;;
     --arch=*) arch=${1#*=} ;;
-    --arch) arch=${2:-} && shift ;;
+    --arch) [ $# -ge 2 ] || fail "--arch needs a value" 2 && arch=$2 && shift ;;
     lock | init | health) programs="$programs $1" ;;
-    *) echo "reproduce.sh: no option or program '$1'; there are --arch ARCH, lock, init, health" >&2 && exit 2 ;;
+    *) fail "no option or program '$1'; there are --arch ARCH, lock, init, health" 2 ;;
     esac
     shift
 done
-case $arch in amd64 | arm64) ;; *) echo "reproduce.sh: no architecture '$arch'; there are amd64, arm64" >&2 && exit 2 ;; esac
+case $arch in amd64 | arm64) ;; *) fail "no architecture '$arch'; there are amd64, arm64" 2 ;; esac
 programs=${programs:-lock init health}
+if [ "$(git rev-parse --is-inside-work-tree 2>/dev/null || :)" != true ]; then
+    echo "reproduce.sh: there is no git, or this is no checkout of it: nothing says which files are the sources" >&2
+    exit 3
+fi
+for program in $programs; do [ -f "dist/$arch/$program" ] || fail "dist/$arch/$program is missing: run scripts/build.sh --arch $arch"; done
 
 elsewhere=$(mktemp -d)
 trap 'rm -rf "$elsewhere"' EXIT
@@ -42,8 +53,7 @@ CARGO_HOME="$elsewhere/cargo" CARGO_TARGET_DIR="$elsewhere/target" $alone \
 
 for program in $programs; do
     if ! cmp "dist/$arch/$program" "$elsewhere/another directory/dist/$arch/$program"; then
-        echo "reproduce.sh: dist/$arch/$program is not what the same sources give elsewhere" >&2
-        exit 1
+        fail "dist/$arch/$program is not what the same sources give elsewhere"
     fi
     echo "the same bytes: $(sha256sum "dist/$arch/$program")"
 done

@@ -9,7 +9,7 @@
 # Needs cargo and the built program. The same program gives the same bytes.
 # Exit codes: 0 printed, 1 not, 2 bad arguments.
 set -eu
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 export LC_ALL=C
 
 fail() {

@@ -8,7 +8,7 @@
 # Needs what scripts/build.sh needs. What else is missing is said in a line that begins with
 # "skipped:", and the rest goes on. With CI=true warnings are errors.
 set -eu
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 
 step() { printf '\n== %s\n' "$1"; }
 skip() { printf 'skipped: %s\n' "$1"; }
@@ -44,7 +44,14 @@ case $code in
 esac
 
 step "the same binaries, built elsewhere without a network"
-scripts/reproduce.sh
+# One program shows what depends on the directory; release.sh holds all of them against a second build.
+code=0
+scripts/reproduce.sh init || code=$?
+case $code in
+0) ;;
+3) skip "the second build, for the reason above" ;;
+*) exit 1 ;;
+esac
 
 step "arm64"
 if ! has aarch64-linux-gnu-gcc; then

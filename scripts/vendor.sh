@@ -12,7 +12,7 @@
 # with the checksums in Cargo.lock when it builds them. Needs cargo, GNU tar, gzip.
 # Exit codes: 0 packed, 1 not packed, 2 bad arguments.
 set -eu
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 export LC_ALL=C
 
 case ${1:-} in

@@ -24,12 +24,12 @@ use testkit::skip;
 
 #[test]
 fn apply_asks_first_then_applies_waits_and_asks_the_locks() {
-    let Some(stand) = Stand::with_kubectl(LOCKS_READY) else { return };
+    let Some(stand) = Stand::with_kubectl(&format!("{MADE_BY_APPLY} {LOCKS_READY}")) else { return };
     let ended = stand.deploy("apply --with-health --locks 2 --overlay network-policies").with(0);
     let expected = [
         "kubectl get --raw /readyz",
+        "kubectl get namespace pod-startup-lock --ignore-not-found",
         "kubectl kustomize DEPLOY/everything",
-        "kubectl get namespace pod-startup-lock",
         "kubectl apply --dry-run=server -f MANIFESTS",
         "kubectl apply -f MANIFESTS",
         "kubectl --namespace pod-startup-lock rollout status daemonset/lock --timeout 180s",
@@ -63,7 +63,7 @@ fn another_kubectl_another_namespace_and_another_wait_reach_every_call() {
         asked.contains(&"k3s kubectl --namespace start rollout status daemonset/lock --timeout 7s".into()),
         "{asked:?}"
     );
-    assert!(asked.contains(&"k3s kubectl get namespace start".into()), "{asked:?}");
+    assert!(asked.contains(&"k3s kubectl get namespace start --ignore-not-found".into()), "{asked:?}");
     assert!(!asked.iter().any(|line| line.contains("pod-startup-lock")), "{asked:?} {ended:?}");
 }
 
@@ -87,18 +87,60 @@ fn a_mistake_in_the_words_changes_nothing() {
         ("apply --namespace a/b", "--namespace: 'a/b' is not accepted"),
         ("apply --locks none", "--locks: 'none' is not accepted"),
         ("apply --locks 0", "--locks: '0' is not accepted"),
+        ("apply --locks 02", "--locks: '02' is not accepted"),
+        ("apply --locks 4097", "--locks: '4097' is not accepted"),
+        ("apply --locks 0%", "--locks: '0%' is not accepted"),
+        ("apply --locks 409601%", "--locks: '409601%' is not accepted"),
         ("apply --timeout -5", "--timeout: '-5' is not accepted"),
+        ("apply --timeout 0", "--timeout: '0' is not accepted"),
+        ("apply --timeout 0h0.0s", "--timeout: '0h0.0s' is not accepted"),
+        ("apply --timeout 601", "--timeout: '601' is not accepted"),
+        ("apply --timeout 10m1ns", "--timeout: '10m1ns' is not accepted"),
+        ("apply --timeout 5x", "--timeout: '5x' is not accepted"),
+        ("apply --timeout 1.5", "--timeout: '1.5' is not accepted"),
+        ("apply --timeout s", "--timeout: 's' is not accepted"),
+        ("apply --timeout 1m30", "--timeout: '1m30' is not accepted"),
         ("apply --wait 3m", "--wait: '3m' is not accepted"),
+        ("apply --wait 0", "--wait: '0' is not accepted"),
         ("apply --tag a:b", "--tag: 'a:b' is not accepted"),
+        ("apply --tag .a", "--tag: '.a' is not accepted"),
+        ("delete --namespace --dry-run", "--namespace: '--dry-run' is not accepted: no value begins with -"),
+        ("delete --namespace=-a", "--namespace: '-a' is not accepted"),
+        ("apply --overlay --dry-run", "--overlay: '--dry-run' is not accepted"),
+        ("load --ssh -v", "--ssh: '-v' is not accepted"),
+        ("apply --kubectl --dry-run", "--kubectl: '--dry-run' is not accepted"),
+        ("apply --namespace a-", "--namespace: 'a-' is not accepted"),
+        ("apply --namespace 0123456789012345678901234567890123456789012345678901234567890123", "is not accepted"),
+        ("apply --namespace kube-system", "--namespace: kube-system is the cluster's own"),
+        ("delete --namespace default", "--namespace: default is the cluster's own"),
+        ("delete --namespace kube-public", "--namespace: kube-public is the cluster's own"),
+        ("delete --namespace kube-node-lease", "--namespace: kube-node-lease is the cluster's own"),
+        ("apply --registry Registry.example", "--registry: 'Registry.example' is not accepted"),
+        ("apply --registry registry.example:x", "--registry: 'registry.example:x' is not accepted"),
+        ("apply --registry registry.example/a//b", "--registry: 'registry.example/a//b' is not accepted"),
         ("apply --registry https://registry.example", "--registry: 'https://registry.example' is not accepted"),
         ("push --registry admin:secret@registry.example", "user and password are not accepted"),
         ("push", "push needs --registry"),
         ("push --registry registry.example --with kind", "--with: 'kind' is not accepted here"),
         ("load --registry registry.example", "load keeps the archives' own names"),
         ("load --with skopeo", "--with: 'skopeo' is not accepted here"),
-        ("load --nodes -oProxyCommand=x", "--nodes: '-oProxyCommand=x' is no name of a node"),
+        ("load --nodes -oProxyCommand=x", "--nodes: '-oProxyCommand=x' is not accepted"),
+        ("load --nodes a;b", "--nodes: 'a;b' is no name of a node"),
+        ("load --nodes *", "--nodes: '*' is no name of a node"),
         ("load --arch mips", "--arch: 'mips' is not accepted"),
     ];
+    // What no division into words gives.
+    let whole = [
+        (vec!["load", "--nodes", " "], "--nodes: ' ' names no node"),
+        (vec!["load", "--nodes", "a -b"], "--nodes: '-b' is no name of a node"),
+        (vec!["apply", "--namespace", "a\nb"], "--namespace: 'a"),
+        (vec!["apply", "--timeout", "5s\n5s"], "--timeout: '5s"),
+    ];
+    for (words, why) in whole {
+        let ended = run(stand.command().args(&words)).with(2);
+        assert!(ended.stderr.contains(why), "{words:?}: {}", ended.stderr);
+        assert!(stand.asked().is_empty(), "{words:?}: {:?}", stand.asked());
+    }
     for (words, why) in cases {
         let ended = stand.deploy(words).with(2);
         assert!(ended.stderr.contains(why) && ended.stderr.lines().count() == 1, "{words}: {}", ended.stderr);
@@ -119,10 +161,47 @@ fn what_the_cluster_says_ends_it_before_anything_is_changed() {
         (
             "a refusal",
             "apply",
-            "*--dry-run=server*) echo 'Warning: x' >&2; echo 'DaemonSet.apps \"lock\" is invalid' >&2; exit 1 ;;",
+            "*'get namespace'*) printf '%s\\n' app.kubernetes.io/part-of=pod-startup-lock there ;; \
+            *--dry-run=server*) echo 'Warning: x' >&2; echo 'DaemonSet.apps \"lock\" is invalid' >&2; exit 1 ;;",
             "the API server refuses this: DaemonSet.apps \"lock\" is invalid",
         ),
-        ("no operator", "apply --overlay monitoring", "*'--raw /apis/'*) exit 1 ;;", "the cluster has no PodMonitor"),
+        ("no operator", "apply --overlay monitoring", "api-versions) echo apps/v1 ;;", "the cluster has no PodMonitor"),
+        (
+            "no answer what it serves",
+            "apply --overlay injection",
+            "api-versions) echo 'i/o timeout' >&2; exit 1 ;;",
+            "the cluster does not say what it serves: i/o timeout",
+        ),
+        (
+            "no answer what it serves, to delete",
+            "delete",
+            "api-versions) echo 'i/o timeout' >&2; exit 1 ;;",
+            "the cluster does not say what it serves: i/o timeout",
+        ),
+        (
+            "no answer what is in a group",
+            "apply --overlay monitoring",
+            "api-versions) echo monitoring.coreos.com/v1 ;; *'--raw /apis/'*) echo 'forbidden' >&2; exit 1 ;;",
+            "the cluster does not say what is in monitoring.coreos.com/v1: forbidden",
+        ),
+        (
+            "somebody else's namespace",
+            "apply --namespace shop",
+            "*'get namespace shop'*) printf 'team=shop\\nthere' ;;",
+            "the namespace shop is somebody else's",
+        ),
+        (
+            "somebody else's namespace, to delete",
+            "delete --namespace shop",
+            "*'get namespace shop'*) echo there ;;",
+            "the namespace shop is somebody else's",
+        ),
+        (
+            "no answer whose the namespace is",
+            "delete",
+            "*'get namespace'*) echo 'forbidden' >&2; exit 1 ;;",
+            "the cluster does not say whether there is a namespace pod-startup-lock: forbidden",
+        ),
         (
             "no policies",
             "apply --overlay injection",
@@ -143,14 +222,14 @@ fn what_the_cluster_says_ends_it_before_anything_is_changed() {
 #[test]
 fn pods_that_do_not_come_up_are_explained() {
     let answer = "*'rollout status'*) exit 1 ;; *'get pods'*) printf '%s\\n' \
-        'node-a lock-a true - -' \
-        'node-b lock-b false ImagePullBackOff Back-off pulling image' \
-        'node-c lock-c false CreateContainerConfigError configmap lock not found' \
-        'node-d lock-d false - -' '- lock-e false Unschedulable 0/5 nodes are available' ;;";
+        'node-a lock-a true - IMAGE -' \
+        'node-b lock-b false ImagePullBackOff registry.example/psl-lock:7 Back-off pulling image' \
+        'node-c lock-c false CreateContainerConfigError IMAGE configmap lock not found' \
+        'node-d lock-d false - IMAGE -' '- lock-e false Unschedulable IMAGE 0/5 nodes are available' ;;";
     let Some(stand) = Stand::with_kubectl(answer) else { return };
     let said = stand.deploy("apply").with(1).stderr;
     for why in [
-        "node-b: the image localhost/psl-lock:0.1.0 is not there (ImagePullBackOff): scripts/deploy.sh load --nodes node-b",
+        "node-b: the image registry.example/psl-lock:7 is not there (ImagePullBackOff): scripts/deploy.sh load --nodes node-b",
         "node-c: lock-c: CreateContainerConfigError: configmap lock not found",
         "node-d: lock-d runs and is not ready: kubectl --namespace pod-startup-lock logs lock-d",
         "-: lock-e: Unschedulable: 0/5 nodes are available",
@@ -159,6 +238,14 @@ fn pods_that_do_not_come_up_are_explained() {
         assert!(said.contains(why), "no {why:?} in\n{said}");
     }
     assert!(!said.contains("node-a"), "{said}");
+}
+
+#[test]
+fn pods_that_cannot_be_listed_are_no_pods_that_are_well() {
+    let Some(stand) = Stand::with_kubectl("*'get pods'*) echo 'forbidden' >&2; exit 1 ;;") else { return };
+    let said = stand.deploy("apply").with(1).stderr;
+    assert!(said.contains("the cluster does not list the pods: forbidden"), "{said}");
+    assert!(!said.contains("no node runs a lock"), "{said}");
 }
 
 #[test]
@@ -201,7 +288,7 @@ fn delete_takes_away_what_apply_has_brought() {
     assert!(deleted.contains("kind: ClusterRoleBinding") && deleted.contains("kind: Namespace"));
     assert!(!deleted.contains("PodMonitor") && !deleted.contains("Admission"), "kinds that the cluster does not have");
 
-    let served = "api-versions) echo admissionregistration.k8s.io/v1 ;; \
+    let served = "api-versions) printf '%s\\n' admissionregistration.k8s.io/v1 monitoring.coreos.com/v1 ;; \
         *admissionregistration*) echo '{\"kind\":\"MutatingAdmissionPolicy\"}' ;; *monitoring*) echo '{\"kind\":\"PodMonitor\"}' ;;";
     let Some(stand) = Stand::with_kubectl(served) else { return };
     stand.deploy("delete").with(0);
@@ -210,6 +297,57 @@ fn delete_takes_away_what_apply_has_brought() {
         deleted.contains("PodMonitor") && deleted.contains("MutatingAdmissionPolicyBinding"),
         "whatever was applied"
     );
+}
+
+/// Only a namespace that apply has made carries its mark, and only such a one goes with what is in it.
+#[test]
+fn a_namespace_that_somebody_has_made_for_the_lock_stays() {
+    let mark = "pod-startup-lock/made-by";
+    let plain = fs::read_to_string(shell::root().join("deploy/namespace/namespace.yaml")).unwrap();
+    assert!(!plain.contains(mark), "kubectl alone does not look whose the namespace was");
+    let Some(stand) = Stand::with_kubectl(LOCKS_READY) else { return };
+    stand.deploy("apply").with(0);
+    assert!(stand.read("applied").contains(mark), "a new one");
+    let Some(stand) = Stand::with_kubectl(&format!("{MADE_BY_APPLY} {LOCKS_READY}")) else { return };
+    stand.deploy("apply").with(0);
+    assert!(stand.read("applied").contains(mark), "it stays marked");
+    stand.deploy("delete").with(0);
+    assert!(stand.read("applied").contains("kind: Namespace"), "it goes");
+    assert!(!stand.asked().iter().any(|line| line.contains("delete configmaps")), "{:?}", stand.asked());
+
+    let given = "*'get namespace'*) printf 'team=shop\\napp.kubernetes.io/part-of=pod-startup-lock\\nthere' ;;";
+    let Some(stand) = Stand::with_kubectl(&format!("{given} {LOCKS_READY}")) else { return };
+    stand.deploy("apply --namespace shop").with(0);
+    let applied = stand.read("applied");
+    assert!(applied.contains("kind: Namespace") && !applied.contains(mark), "{applied}");
+    let said = stand.deploy("delete --namespace shop").with(0).stderr;
+    assert!(said.contains("the namespace shop stays"), "{said}");
+    let deleted = stand.read("applied");
+    assert!(!deleted.contains("kind: Namespace\n"), "{deleted}");
+    assert!(deleted.contains("kind: ResourceQuota") && deleted.contains("kind: ClusterRoleBinding"), "{deleted}");
+    assert!(deleted.contains("namespace: shop\n") && !deleted.contains("namespace: pod-startup-lock\n"), "{deleted}");
+    assert_eq!(
+        stand.asked().last().unwrap(),
+        "kubectl --namespace shop delete configmaps",
+        "those of earlier settings"
+    );
+}
+
+/// Names that YAML would read as something else.
+#[test]
+fn a_namespace_is_a_name_whatever_it_looks_like() {
+    let Some(stand) = Stand::with_kubectl("") else { return };
+    for name in ["null", "true", "123", "1e3", "no"] {
+        let words = format!("render --namespace {name} --overlay injection --locks 50% --timeout 1m30s");
+        let rendered = stand.deploy(&words).ok();
+        let plain = rendered.replace('"', "");
+        assert!(plain.contains(&format!("\n  namespace: {name}\n")), "{rendered}");
+        assert!(plain.contains(&format!("          - {name}\n")) || plain.contains(&format!("      - {name}\n")));
+        assert!(!plain.contains("namespace: pod-startup-lock\n"), "{name}");
+        if name != "no" {
+            assert!(rendered.contains(&format!("namespace: \"{name}\"\n")), "{rendered}");
+        }
+    }
 }
 
 #[test]
@@ -321,16 +459,21 @@ fn status_lists_nodes_without_lock_or_image() {
     );
     let status = || run(stand.command().args(["status", "--kubectl", &kubectl]));
     let bad = status().with(1);
-    let expected = "node-b: no image psl-init\nnode-c: a lock that is not ready (ImagePullBackOff), no image psl-lock, no image psl-init\nnode-d: no lock\n";
+    let expected = "node-b: no image psl-init\nnode-c: a lock that is not ready (ImagePullBackOff), no image psl-lock, no image psl-init\nnode-d: a lock that is not ready (CrashLoopBackOff)\nnode.b: no lock, no image psl-lock, no image psl-init\n";
     assert_eq!(bad.stdout, expected, "{}", bad.stderr);
     assert!(
         bad.stderr.contains("deploy.sh: node-c: the image localhost/psl-lock:0.1.0 is not there (ImagePullBackOff)")
     );
-    assert!(bad.stderr.contains("3 of 5 nodes lack something"), "{}", bad.stderr);
+    let crashed = r#"node-d: lock-node-d: CrashLoopBackOff: "one line\nanother line""#;
+    assert!(bad.stderr.contains(crashed), "{}", bad.stderr);
+    assert!(bad.stderr.contains("4 of 6 nodes lack something"), "{}", bad.stderr);
 
     let nodes = json!([node("node-a", &["lock", "init"]), full_node("node-e")]);
     api.set("/api/v1/nodes", list("NodeList", nodes));
     assert_eq!(status().ok(), "all 2 nodes have a ready lock, and the images as far as they tell\n");
+
+    api.set("/api/v1/nodes", list("NodeList", json!([])));
+    assert!(status().with(1).stderr.contains("the cluster has no node with Linux"));
 }
 
 /// Nodes of an API server, and the locks on them.
@@ -351,19 +494,33 @@ fn cluster() -> Api {
         node("node-c", &[]),
         node("node-d", &["lock", "init", "health"]),
         full_node("node-e"),
+        // A name that would fit another's where it were a pattern, of a node that tells of no images.
+        json!({"metadata": {"name": "node.b", "labels": {"kubernetes.io/os": "linux"}}, "status": {}}),
         windows,
     ]);
     api.set("/api/v1/nodes", list("NodeList", nodes));
     let waiting = json!({"ready": false, "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off"}}});
     let running = json!({"ready": true, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}});
-    let pods = [("node-a", &running), ("node-b", &running), ("node-c", &waiting), ("node-e", &running)];
+    let crashing = json!({
+        "ready": false,
+        "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s restarting failed container"}},
+        "lastState": {"terminated": {"reason": "Error", "message": "one line\nanother line"}},
+    });
+    let pods = [
+        ("node-a", &waiting),
+        ("node-a", &running),
+        ("node-b", &running),
+        ("node-c", &waiting),
+        ("node-d", &crashing),
+        ("node-e", &running),
+    ];
     let pods = pods.map(|(node, container)| {
         json!({
             "metadata": {
                 "name": format!("lock-{node}"), "namespace": "pod-startup-lock",
                 "labels": {"app.kubernetes.io/name": "lock", "app.kubernetes.io/part-of": "pod-startup-lock"},
             },
-            "spec": {"nodeName": node}, "status": {"containerStatuses": [container]},
+            "spec": {"nodeName": node, "containers": [{"image": "localhost/psl-lock:0.1.0"}]}, "status": {"containerStatuses": [container]},
         })
     });
     api.set("/api/v1/pods", list("PodList", json!(pods)));
@@ -415,7 +572,6 @@ fn load_brings_and_pins_the_archives_with_what_is_there() {
             " --cluster dev",
             &[
                 "kind load image-archive ARCHIVE --name dev",
-                "kind get nodes --name dev",
                 "docker exec dev-worker ctr --namespace k8s.io images label NAME io.cri-containerd.pinned=pinned",
             ],
         ),
@@ -442,10 +598,43 @@ fn load_brings_and_pins_the_archives_with_what_is_there() {
                 })
             })
             .collect();
-        assert_eq!(stand.asked(), expected, "{tool}");
+        let mut asked = stand.asked();
+        if tool == "kind" {
+            assert_eq!(asked.remove(0), "kind get nodes --name dev", "first of all");
+        }
+        assert_eq!(asked, expected, "{tool}");
         let warned = ended.stderr.contains("cannot pin images");
         assert_eq!(warned, ["docker", "minikube"].contains(&tool), "{tool}: {}", ended.stderr);
     }
+}
+
+/// Whichever step fails, and whichever of the archives it is.
+#[test]
+fn load_fails_where_a_step_fails() {
+    let Some(stand) = Stand::with_archives() else { return };
+    let nodes = "'get nodes'*) echo dev-worker ;;";
+    let cases = [
+        ("docker", "*psl-lock*) exit 1 ;;", "docker did not take dist/images/psl-lock-amd64.tar"),
+        ("minikube", "*psl-init*) exit 1 ;;", "minikube did not take dist/images/psl-init-amd64.tar"),
+        ("ctr", "*import*psl-lock*) exit 1 ;;", "ctr did not take dist/images/psl-lock-amd64.tar"),
+        ("ctr", "*label*psl-lock*) exit 1 ;;", "ctr did not take dist/images/psl-lock-amd64.tar"),
+        ("k3s", "*import*psl-health*) exit 1 ;;", "k3s did not take dist/images/psl-health-amd64.tar"),
+        ("kind", "'load'*psl-lock*) exit 1 ;;", "kind did not take dist/images/psl-lock-amd64.tar"),
+        ("kind", "'get nodes'*) exit 1 ;;", "kind knows no nodes of the cluster kind"),
+        ("kind", "'get nodes'*) ;;", "kind knows no nodes of the cluster kind"),
+    ];
+    for (tool, case, why) in cases {
+        stand.forget();
+        stand.tool("docker", "exit 0");
+        stand.tool(tool, &format!("case $* in {case} {nodes} esac"));
+        let ended = stand.deploy(&format!("load --arch amd64 --with {tool}")).with(1);
+        assert!(ended.stderr.contains(why) && ended.stderr.lines().count() == 1, "{case}: {}", ended.stderr);
+    }
+    stand.forget();
+    stand.tool("docker", "exit 1");
+    stand.tool("kind", &format!("case $* in {nodes} esac"));
+    let ended = stand.deploy("load --arch amd64 --with kind").with(1);
+    assert!(ended.stderr.contains("kind did not take dist/images/psl-lock-amd64.tar"), "the pin: {}", ended.stderr);
 }
 
 #[test]
@@ -453,13 +642,16 @@ fn load_over_ssh_asks_each_node_before_it_gives_any_of_them_anything() {
     let Some(stand) = Stand::with_archives() else { return };
     let node = "case \"$*\" in \
         *node-c*) exit 255 ;; \
-        *'node-a uname'*) printf 'x86_64\\nctr\\ndocker\\n' ;; \
+        *'node-a uname'*) printf 'x86_64\\nctr\\n' ;; \
+        *'node-d uname'*) printf 'x86_64\\nctr\\ndocker\\n' ;; \
         *'node-b uname'*) printf 'aarch64\\ndocker\\n' ;; \
         *) wc -c >>\"$RECORD.bytes\" ;; esac";
     stand.tool("ssh", node);
     let nodes = |nodes: &str| run(stand.command().args(["load", "--ssh", "ssh -l admin", "--sudo", "--nodes", nodes]));
     let ended = nodes("node-a node-b node-c").with(1);
     assert!(ended.stderr.contains("node-c does not answer over 'ssh -l admin'"), "{}", ended.stderr);
+    let ended = nodes("node-a node-d").with(1);
+    assert!(ended.stderr.contains("node-d has both docker and ctr: --with says which"), "{}", ended.stderr);
     assert_eq!(stand.asked().iter().filter(|line| !line.contains("uname")).count(), 0);
 
     stand.forget();
@@ -534,6 +726,27 @@ fn both_architectures_go_under_one_name_where_the_index_was_made() {
         stand.asked()[0],
         "skopeo copy --all oci-archive:dist/images/psl-lock.tar docker://registry.example/psl-lock:0.1.0"
     );
+
+    stand.forget();
+    stand.tool("skopeo", "exit 0");
+    stand.deploy("push --registry registry.example --arch arm64").with(0);
+    assert_eq!(
+        stand.asked()[0],
+        "skopeo copy oci-archive:dist/images/psl-lock-arm64.tar docker://registry.example/psl-lock:0.1.0",
+        "the one that was asked for"
+    );
+
+    // Archives that are younger than the index: of another tag, and of another program.
+    stand.forget();
+    stand.tool("skopeo", "exit 0");
+    run(stand.checkout.command("scripts/image.sh").args(["--tag", "7"])).ok();
+    let ended = stand.deploy("push --registry registry.example --tag 7").with(1);
+    assert!(ended.stderr.contains("psl-lock.tar does not join the two archives"), "{}", ended.stderr);
+    fs::write(stand.path("dist/arm64/health"), "another one").unwrap();
+    run(&mut stand.checkout.command("scripts/image.sh")).ok();
+    let ended = stand.deploy("push --registry registry.example").with(1);
+    assert!(ended.stderr.contains("psl-health.tar does not join the two archives"), "{}", ended.stderr);
+    assert!(stand.asked().is_empty(), "{:?}", stand.asked());
 }
 
 #[test]
@@ -585,9 +798,13 @@ fn a_node_imports_and_pins_its_archives_at_boot() {
 
 // ---- commands that write down what they were asked ----
 
+/// What is said of a namespace that apply has made: its labels, the mark, and that it is there.
+const MADE_BY_APPLY: &str = "*'get namespace'*) \
+    printf '%s\\n' app.kubernetes.io/part-of=pod-startup-lock pod-startup-lock/made-by there ;;";
+
 /// Four nodes with a lock that is ready, and one without.
-const LOCKS_READY: &str = "*'get pods'*) for node in a b c d; do echo \"node-$node lock-$node true - -\"; done; \
-    echo 'node-x lock-x false - -' ;; */proxy/state) echo '{\"version\":1}' ;;";
+const LOCKS_READY: &str = "*'get pods'*) for node in a b c d; do echo \"node-$node lock-$node true - IMAGE -\"; done; \
+    echo 'node-x lock-x false - IMAGE -' ;; */proxy/state) echo '{\"version\":1}' ;;";
 
 /// What the script needs beside the commands that are stood in for.
 const TOOLS: &[&str] = &[
@@ -702,7 +919,7 @@ impl Stand {
                 });
                 let line = words.collect::<Vec<_>>().join(" ");
                 // The selector and the template are kubectl's own test's.
-                line.split(" --selector").next().unwrap().to_string()
+                line.split(" --selector").next().unwrap().split(" --output").next().unwrap().to_string()
             })
             .collect()
     }

@@ -122,13 +122,24 @@ fn an_index_names_both_architectures() {
         let config = archive.blob(&archive.blob(one)["config"]);
         assert_eq!(config["architecture"], one["platform"]["architecture"]);
     }
+
+    let built = checkout.join("dist/arm64/init.built");
+    let text = fs::read_to_string(&built).unwrap();
+    let (commit, rest) = text.split_once('\n').unwrap();
+    assert!(commit.starts_with("commit="), "{text}");
+    fs::write(&built, format!("commit=another\n{rest}")).unwrap();
+    let ended = run(checkout.command("scripts/image.sh").args(["--index", "init"])).with(1);
+    assert!(ended.stderr.contains("dist/arm64/init of another"), "{}", ended.stderr);
 }
 
 #[test]
 fn a_mistake_ends_with_one_line_and_makes_nothing() {
     let checkout = Checkout::new();
-    let cases: [(&[&str], i32, &str); 5] = [
+    let cases: [(&[&str], i32, &str); 8] = [
         (&[], 1, "nothing has been built"),
+        (&["--tag"], 2, "--tag needs a value"),
+        (&["--arch"], 2, "--arch needs a value"),
+        (&["--tag", "--index"], 2, "--tag needs a value"),
         (&["server"], 2, "no option or program 'server'"),
         (&["--arch", "mips"], 2, "no architecture 'mips'"),
         (&["--tag", "a b"], 2, "the tag 'a b' is none"),

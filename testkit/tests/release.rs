@@ -39,7 +39,10 @@ fn a_release_holds_everything_with_checksums_and_twice_the_same() {
     let sums = fs::read_to_string(release.checkout.join("dist/0.1.0/SHA256SUMS")).unwrap();
     assert_eq!(sums.lines().count(), expected.len() - 1, "each file but itself: {sums}");
     let steps = fs::read_to_string(release.checkout.join("dist/steps")).unwrap();
-    assert_eq!(steps, "test.sh\nbuild.sh --arch amd64\nbuild.sh --arch arm64\nvendor.sh\n");
+    assert_eq!(
+        steps,
+        "test.sh\nbuild.sh --arch amd64\nreproduce.sh --arch amd64\nbuild.sh --arch arm64\nreproduce.sh --arch arm64\nvendor.sh\n"
+    );
 
     release.make("0.1.0").with(0);
     assert_eq!(listing(), first);
@@ -93,6 +96,7 @@ impl Release {
         };
         step("test.sh", "");
         step("build.sh", "");
+        step("reproduce.sh", "");
         step("vendor.sh", "echo crates >dist/crates.tar.gz");
         let sbom = "#!/bin/sh\necho \"$@\"\n";
         fs::write(checkout.join("scripts/sbom.sh"), sbom).unwrap();
@@ -132,6 +136,44 @@ impl Release {
         assert!(ended.stderr.contains(why) && ended.stderr.lines().count() == 1, "{version}: {}", ended.stderr);
         assert!(!self.checkout.join("dist/steps").exists(), "{version}: a step was taken");
     }
+}
+
+// ---- the same bytes ----
+
+/// What somebody has set for other builds does not reach these; where Cargo writes stays.
+#[test]
+fn settings_of_other_builds_do_not_count() {
+    let checkout = Checkout::new();
+    let lost = [
+        "CFLAGS",
+        "CFLAGS_x86_64_unknown_linux_musl",
+        "TARGET_CFLAGS",
+        "CARGO_PROFILE_RELEASE_OPT_LEVEL",
+        "CARGO_BUILD_RUSTFLAGS",
+        "CARGO_INCREMENTAL",
+        "RUSTFLAGS",
+    ];
+    let kept = ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"];
+    let mut command = checkout.command("sh");
+    command.args(["-euc", ". scripts/flags.sh; env"]);
+    command.envs(lost.iter().chain(&kept).map(|name| (*name, "/elsewhere")));
+    let after = run(&mut command).ok();
+    let set = |name: &str| after.lines().any(|line| line == format!("{name}=/elsewhere"));
+    for name in lost {
+        assert!(!set(name), "{name} is still set");
+    }
+    for name in kept {
+        assert!(set(name), "{name} is lost");
+    }
+}
+
+#[test]
+fn without_git_the_second_build_is_skipped() {
+    let checkout = Checkout::new();
+    let ended = run(checkout.command("scripts/reproduce.sh").arg("init")).with(3);
+    assert!(ended.stderr.contains("there is no git") && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+    let script = fs::read_to_string(checkout.join("scripts/test.sh")).unwrap();
+    assert!(script.contains("scripts/reproduce.sh init || code=$?"), "test.sh takes the 3 for what it is");
 }
 
 // ---- what the programs are made of ----
