@@ -155,6 +155,8 @@ impl Place {
 pub struct Queue {
     places: Vec<Place>,
     hasher: RandomState,
+    /// Until then no place lapses, so that nobody has to look.
+    none_lapses_before: Option<Instant>,
 }
 
 impl Queue {
@@ -203,8 +205,16 @@ impl Queue {
 
     /// Takes out a place that nobody has asked for in time; its address has to be ranked again.
     pub fn lapse_one(&mut self, now: Instant) -> Option<Place> {
-        let at = self.places.iter().position(|place| place.seat.is_none() && place.ends <= now)?;
-        Some(self.leave(at))
+        if self.none_lapses_before.is_some_and(|before| now < before) {
+            return None;
+        }
+        if let Some(at) = self.places.iter().position(|place| place.seat.is_none() && place.ends <= now) {
+            return Some(self.leave(at));
+        }
+        // Whoever comes or asks from now on has at least a whole life.
+        let first = self.places.iter().filter(|place| place.seat.is_none()).map(|place| place.ends).min();
+        self.none_lapses_before = first.into_iter().chain([after(now, LIFE)]).min();
+        None
     }
 
     /// Notes what has changed for an address: its places, its leases, when it was served.
