@@ -133,20 +133,23 @@ pub struct Node {
 const NOT_READY: &[&str] = &["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
 impl Node {
-    /// What is wrong with its conditions. The taints count as well: between the kubelet's "Ready" and
-    /// their removal nobody but DaemonSets that tolerate them wants the node, and the gate would open
-    /// for a moment before the others come.
-    fn complaints(&self) -> Vec<String> {
-        let mut found = Vec::new();
+    /// Why the cluster does not take it for ready. The taints count as well: between the kubelet's
+    /// "Ready" and their removal nobody but DaemonSets that tolerate them wants the node, and the gate
+    /// would open for a moment before the others come.
+    pub fn unready(&self) -> Option<String> {
         let is_telling =
             |taint: &&eligibility::Taint| taint.effect == Effect::NoSchedule && NOT_READY.contains(&&*taint.key);
         match self.placed.taints.iter().find(is_telling) {
-            _ if !self.is_ready => found.push("the node is not Ready".to_owned()),
-            Some(taint) => found.push(format!("the node still has the taint {taint}")),
-            None => {}
+            _ if !self.is_ready => Some("the node is not Ready".to_owned()),
+            Some(taint) => Some(format!("the node still has the taint {taint}")),
+            None => None,
         }
-        found.extend(self.troubles.iter().map(|trouble| format!("the node has the condition {trouble}")));
-        found
+    }
+
+    /// What is wrong with its conditions.
+    fn complaints(&self) -> Vec<String> {
+        let troubles = self.troubles.iter().map(|trouble| format!("the node has the condition {trouble}"));
+        self.unready().into_iter().chain(troubles).collect()
     }
 }
 

@@ -290,7 +290,9 @@ impl View {
         if self.node_is_gone {
             verdict.node.push("the API has no node of this name any more".to_owned());
         }
-        self.is_latched |= self.rules.latch && verdict.daemonsets_are_ready();
+        // Before the node is ready most DaemonSets have not come yet, or are not wanted for its taints: that nothing
+        // waits says little then, and what is latched stays, whether or not conditions count otherwise.
+        self.is_latched |= self.rules.latch && verdict.is_healthy() && node.unready().is_none();
         verdict.is_latched = self.is_latched;
         Some(verdict)
     }

@@ -343,6 +343,44 @@ fn a_latch_outlasts_rollouts_but_not_the_node_s_troubles() {
 }
 
 #[test]
+fn nothing_is_latched_before_the_node_is_ready() {
+    let not_ready = Taint { key: "node.kubernetes.io/not-ready".into(), value: "".into(), effect: Effect::NoSchedule };
+    for conditions in [false, true] {
+        let rules = Rules { filter: Some(Filter::default()), conditions, latch: true };
+        let mut view = View::new(rules, boot(Check::On));
+        let mut sets = Sets::default();
+        sets.add(set("a"), &Filter::default());
+        view.set_daemonsets(sets).unwrap();
+        view.set_pods(BTreeMap::new());
+        let mut with = |is_ready: bool, taints: &[&Taint], boot_id: &str| {
+            let placed = eligibility::Node {
+                taints: taints.iter().map(|taint| (*taint).clone()).collect(),
+                ..eligibility::Node::default()
+            };
+            view.set_node(Node { placed, is_ready, boot_id: boot_id.into(), ..Node::default() });
+            let verdict = view.judge(&machine()).unwrap();
+            (verdict.is_latched, verdict.counts.waiting)
+        };
+        assert_eq!(with(false, &[&not_ready], "this"), (false, 0), "its taint keeps the DaemonSet away");
+        assert_eq!(with(true, &[&not_ready], "this"), (false, 0), "Ready, and still tainted");
+        assert_eq!(with(true, &[&not_ready], "other"), (false, 0), "of an earlier boot");
+        assert_eq!(with(true, &[], "this"), (false, 1), "it has not come yet");
+        view.set_pod(pod("a", "a-1")).unwrap();
+        assert!(view.judge(&machine()).unwrap().is_latched);
+        view.remove_pod("a-1");
+        assert!(view.judge(&machine()).unwrap().is_latched, "it stays");
+    }
+    let rules = Rules { filter: Some(Filter::default()), conditions: false, latch: true };
+    let mut view = View::new(rules, boot(Check::Off));
+    view.set_daemonsets(Sets::default()).unwrap();
+    view.set_pods(BTreeMap::new());
+    view.set_node(Node { is_ready: false, ..node_with(&Labels::new()) });
+    assert!(!view.judge(&machine()).unwrap().is_latched, "not Ready, without a taint");
+    view.set_node(node_with(&Labels::new()));
+    assert!(view.judge(&machine()).unwrap().is_latched);
+}
+
+#[test]
 fn the_node_s_own_troubles() {
     let taint = |key: &str, effect| Taint { key: key.into(), value: "".into(), effect };
     let not_ready = "node.kubernetes.io/not-ready";
