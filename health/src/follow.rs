@@ -4,13 +4,14 @@
 //! Each change is judged at once by the thread that learns of it. Does not know what an answer looks
 //! like, nor who reads what is noted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use psl::random;
+use psl::text::one_line;
 
 use crate::agenda::{Agenda, Periods, Task, between};
 use crate::api::{Api, Ended, Event, Item, Problem, Watcher, objects};
@@ -81,6 +82,21 @@ struct Known {
     view: View,
     agenda: Agenda,
     told: Option<Vec<String>>,
+    /// DaemonSets of which the log says that they are too large.
+    too_large: BTreeSet<Arc<Identity>>,
+}
+
+impl Known {
+    /// What does not count though nobody asked for that is worth a line, once.
+    fn tell_too_large(&mut self) {
+        let found = self.view.too_large();
+        if !found.is_subset(&self.too_large) {
+            let named = found.iter().take(MOST_LOGGED).map(|set| one_line(&format!("{}/{}", set.namespace, set.name)));
+            let (count, which) = (found.len(), named.collect::<Vec<_>>().join(", "));
+            warn!(count, which; "DaemonSets too large to be kept do not count");
+        }
+        self.too_large = found;
+    }
 }
 
 impl Follower {
@@ -92,7 +108,12 @@ impl Follower {
         let counted = Arc::clone(&board);
         let count = Box::new(move |status| counted.count(status));
         let api = Api::new(settings.server.clone(), settings.node.clone(), namespace, count);
-        let known = Known { view: View::new(rules, boot), agenda: Agenda::new(periods, now()), told: None };
+        let known = Known {
+            view: View::new(rules, boot),
+            agenda: Agenda::new(periods, now()),
+            told: None,
+            too_large: BTreeSet::new(),
+        };
         Follower { settings, periods, api, board, known: Mutex::new(known), changed: Condvar::new() }
     }
 
@@ -273,6 +294,7 @@ impl Follower {
                 known.view.set_daemonsets(sets)?;
                 let unknown = known.view.unknown_owners();
                 known.agenda.has_all(unknown, now(), random::fraction());
+                known.tell_too_large();
                 Ok(())
             })
         });
@@ -286,6 +308,7 @@ impl Follower {
             self.update(|known| {
                 known.agenda.has_one(one, set.as_ref().map(|set| set.uid.as_str()));
                 known.view.set_daemonset(&one.namespace, &one.name, set)?;
+                known.tell_too_large();
                 Ok(())
             })
         });

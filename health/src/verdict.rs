@@ -39,6 +39,8 @@ pub struct DaemonSet {
     pub is_being_deleted: bool,
     /// Its template has the init container that waits for the lock.
     pub has_gate: bool,
+    /// It was not kept whole.
+    pub is_too_large: bool,
     /// Where its pods may go.
     pub placement: Placement,
 }
@@ -206,7 +208,11 @@ impl Filter {
             () if set.is_being_deleted => Some(Excluded::BeingDeleted),
             () if is_elsewhere => Some(Excluded::OtherNamespace),
             () if self.host_network && !set.placement.has_host_network => Some(Excluded::NotOnHostNetwork),
-            () => lacking().cloned().map(Excluded::Lacks).or_else(|| carried().cloned().map(Excluded::Has)),
+            () => {
+                let labelled = lacking().cloned().map(Excluded::Lacks);
+                let labelled = labelled.or_else(|| carried().cloned().map(Excluded::Has));
+                labelled.or_else(|| set.is_too_large.then_some(Excluded::TooLarge))
+            }
         }
     }
 }
@@ -282,6 +288,8 @@ pub enum Excluded {
     Lacks(Label),
     /// It has this label.
     Has(Label),
+    /// What it asks of nodes is more than is kept of one, or of all together.
+    TooLarge,
     /// This pod of it waits for the lock.
     PodAtTheGate(Arc<str>),
     /// Its pod here is to come, and will wait for the lock.
@@ -340,6 +348,7 @@ impl fmt::Display for Excluded {
             Excluded::NotOnHostNetwork => f.write_str("only the host network is asked for"),
             Excluded::Lacks(label) => write!(f, "it lacks the label {label}"),
             Excluded::Has(label) => write!(f, "it has the label {label}"),
+            Excluded::TooLarge => f.write_str("its affinity, tolerations or init containers are too large to be kept"),
             Excluded::PodAtTheGate(pod) => write!(f, "pod {} {}", one_line(pod), Stage::AtTheGate),
             Excluded::TemplateHasGate => f.write_str("its pods wait for the lock, and none has come here yet"),
         }

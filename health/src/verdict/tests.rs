@@ -431,7 +431,7 @@ prop_compose! {
         let (is_ignored, is_being_deleted) = (first && second && uid == "a", first && second && uid == "b");
         let placement = Placement { selector, has_host_network, ..Placement::default() };
         let has_gate = uid == "c";
-        DaemonSet { namespace, name, uid, labels, is_ignored, is_being_deleted, has_gate, placement }
+        DaemonSet { namespace, name, uid, labels, is_ignored, is_being_deleted, has_gate, placement, ..DaemonSet::default() }
     }
 }
 
