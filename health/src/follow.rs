@@ -479,8 +479,7 @@ impl Followed for OfPods {
         let (pods, version) = follower.api.pods(|| Ok(BTreeMap::new()), add)?;
         let pods = pods?;
         follower.update(|known| {
-            known.view.set_pods(pods);
-            for owner in known.view.unknown_owners() {
+            for owner in known.view.set_pods(pods) {
                 known.agenda.is_unknown(owner);
             }
         });
@@ -507,11 +506,8 @@ impl Watcher<objects::Pod> for Watching<'_> {
                 let pod = if pod.is_on(follower.api.node_name()) { pod.of_daemonset() } else { None };
                 match pod {
                     Some(pod) => follower.update(|known| {
-                        let is_new = !known.view.has_pod(&uid);
-                        let owner = owner_of(&pod);
-                        // A new pod of a DaemonSet that does not belong here says that it does by now.
-                        if !known.view.knows(&owner) || (is_new && known.view.is_surprising(&pod)) {
-                            known.agenda.is_unknown(owner);
+                        if known.view.is_surprising(&pod) {
+                            known.agenda.is_unknown(owner_of(&pod));
                         }
                         known.view.set_pod(pod)
                     })?,

@@ -412,9 +412,10 @@ impl Pod {
     }
 }
 
-/// Of each DaemonSet, by its UID, the pod that is nearest to being ready.
+/// Of each DaemonSet, by its namespace and UID, the pod that is nearest to being ready. The UID alone
+/// would not do: whoever may make a pod in any namespace can write any owner into it.
 #[derive(Default)]
-pub struct Nearest<'p>(BTreeMap<&'p str, (Stage, &'p Arc<str>)>);
+pub struct Nearest<'p>(BTreeMap<(&'p str, &'p str), (Stage, &'p Arc<str>)>);
 
 impl<'p> Nearest<'p> {
     /// Looks through the pods of the node.
@@ -422,7 +423,7 @@ impl<'p> Nearest<'p> {
         let mut nearest = Nearest::default();
         for pod in pods {
             let found = (pod.stage(news), &pod.name);
-            let kept = nearest.0.entry(&pod.owner_uid).or_insert(found);
+            let kept = nearest.0.entry((&pod.namespace, &pod.owner_uid)).or_insert(found);
             // Of two that have come equally far always the same one, or reasons would change for nothing.
             if (found.0, Reverse(found.1)) > (kept.0, Reverse(kept.1)) {
                 *kept = found;
@@ -432,8 +433,8 @@ impl<'p> Nearest<'p> {
     }
 
     /// What a DaemonSet means that counts and wants the node.
-    pub fn standing(&self, uid: &str, has_gate: bool) -> Standing {
-        match self.0.get(uid) {
+    pub fn standing(&self, set: &Identity, has_gate: bool) -> Standing {
+        match self.0.get(&(&*set.namespace, &*set.uid)) {
             Some((Stage::Ready, pod)) => Standing::Ready(Arc::clone(pod)),
             Some((Stage::AtTheGate, pod)) => Standing::Excluded(Arc::new(Excluded::PodAtTheGate(Arc::clone(pod)))),
             // Whatever is there will not become ready: it is the next one that would be waited for.

@@ -117,7 +117,7 @@ impl Entry {
         let standing = match &self.claim {
             Claim::Excluded(why) => Standing::Excluded(Arc::clone(why)),
             Claim::Placed(_, Some(why)) => Standing::NotHere(Arc::clone(why)),
-            Claim::Placed(_, None) => nearest.standing(&self.set.uid, self.has_gate),
+            Claim::Placed(_, None) => nearest.standing(&self.set, self.has_gate),
         };
         Judged { set: Arc::clone(&self.set), standing }
     }
@@ -293,9 +293,13 @@ impl View {
         entries.filter(|entry| entry.is_too_large()).map(|entry| Arc::clone(&entry.set)).collect()
     }
 
-    /// All pods of DaemonSets on the node.
-    pub fn set_pods(&mut self, pods: BTreeMap<Box<str>, Pod>) {
+    /// All pods of DaemonSets on the node. Returns the owners that have to be asked for.
+    pub fn set_pods(&mut self, pods: BTreeMap<Box<str>, Pod>) -> BTreeSet<Identity> {
+        // In the first list each pod is new, and no surprise.
+        let is_first = self.pods.is_none();
+        let surprising = pods.values().filter(|pod| !is_first && self.is_surprising(pod)).map(owner_of).collect();
         self.pods = Some(pods);
+        if is_first { self.unknown_owners() } else { surprising }
     }
 
     /// One pod as it is now.
@@ -330,11 +334,15 @@ impl View {
         sets.find(&one.namespace, &one.name).is_ok_and(|at| sets.entries[at].set.uid == one.uid)
     }
 
-    /// Whether a pod's owner is held for one that does not want this node.
+    /// Whether a pod's owner has to be asked for: nothing is known of it, or the pod is new here and the
+    /// owner is held for one that does not want this node. The pod says that it does by now.
     pub fn is_surprising(&self, pod: &Pod) -> bool {
         let Some(sets) = &self.sets else { return false };
-        let at = sets.find(&pod.namespace, &pod.owner);
-        at.is_ok_and(|at| matches!(sets.entries[at].claim, Claim::Placed(_, Some(_))))
+        let is_new = !self.has_pod(&pod.uid);
+        match sets.find(&pod.namespace, &pod.owner).map(|at| &sets.entries[at]) {
+            Ok(entry) if entry.set.uid == pod.owner_uid => is_new && matches!(entry.claim, Claim::Placed(_, Some(_))),
+            _ => true,
+        }
     }
 
     /// What all that means; nothing until all of it has been told once.

@@ -124,8 +124,30 @@ fn owners_of_which_nothing_is_known() {
     let unknown = view.unknown_owners();
     let unknown: Vec<_> = unknown.iter().map(|owner| (&*owner.name, &*owner.uid)).collect();
     assert_eq!(unknown, [("a", "older"), ("b", "b")]);
-    assert!(view.is_surprising(&pod("6", "c", "c")) && !view.is_surprising(&pod("6", "a", "a")));
-    assert!(!view.is_surprising(&pod("6", "b", "b")));
+    for (case, one, expected) in [
+        ("a new one of a DaemonSet that does not want the node", pod("6", "c", "c"), true),
+        ("one that was there", pod("5", "c", "c"), false),
+        ("a new one of a DaemonSet that does", pod("6", "a", "a"), false),
+        ("of one that is not known", pod("6", "b", "b"), true),
+        ("of one by another UID", pod("2", "a", "older"), true),
+    ] {
+        assert_eq!(view.is_surprising(&one), expected, "{case}");
+    }
+}
+
+#[test]
+fn a_list_surprises_as_an_event_does() {
+    let mut view = view();
+    let listed =
+        |pods: &[(&str, &str)]| pods.iter().map(|(uid, owner)| ((*uid).into(), pod(uid, owner, owner))).collect();
+    let names = |owners: BTreeSet<Identity>| owners.into_iter().map(|owner| owner.name.to_string()).collect::<Vec<_>>();
+    let none: [&str; 0] = [];
+    view.set_node(node(&[]));
+    assert_eq!(names(view.set_pods(listed(&[("1", "c")]))), none, "before the first list there is nothing to miss");
+    view.set_daemonsets(sets([set("a", "a"), selecting("c", "disk")])).unwrap();
+    assert_eq!(names(view.set_pods(listed(&[("1", "c"), ("2", "a")]))), none);
+    assert_eq!(names(view.set_pods(listed(&[("1", "c"), ("3", "c"), ("4", "b")]))), ["b", "c"]);
+    assert_eq!(names(view.set_pods(listed(&[("1", "c"), ("3", "c"), ("4", "b")]))), ["b"]);
 }
 
 #[test]
