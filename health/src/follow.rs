@@ -52,6 +52,7 @@ pub fn start(settings: Cluster, board: Arc<Board>) -> Result<(), String> {
     let counts = follower.settings.filter.is_some();
     spawn("node", &follower, Follower::follow::<OfNode>)?;
     spawn("daemonsets", &follower, Follower::daemonsets)?;
+    spawn("grace", &follower, Follower::grace)?;
     if counts {
         spawn("pods", &follower, Follower::follow::<OfPods>)?;
     }
@@ -251,7 +252,17 @@ impl Follower {
         thread::sleep(pause.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER)));
     }
 
-    /// Asks for DaemonSets when they are due, and judges anew when time alone makes a difference.
+    /// Judges anew when time alone makes a difference, and ends once it makes none any more. Whoever
+    /// asks the API cannot do this: an answer may be long in coming.
+    fn grace(&self) {
+        let changes_in = || self.lock().view.changes_in(&Machine::read());
+        while let Some(changes) = changes_in() {
+            self.pause(changes.min(IDLE), None);
+        }
+        self.update(|_| ());
+    }
+
+    /// Asks for DaemonSets when they are due.
     fn daemonsets(&self) {
         loop {
             match self.next_task() {
@@ -274,13 +285,8 @@ impl Follower {
                 (Some(_), Task::Wait(until)) => until.saturating_duration_since(now),
                 (Some(_), task) => return task,
             };
-            let changes = known.view.changes_in(&Machine::read());
-            let timeout = changes.map_or(until, |changes| changes.min(until));
-            let (locked, waited) = self.changed.wait_timeout(known, timeout).unwrap_or_else(PoisonError::into_inner);
+            let (locked, _) = self.changed.wait_timeout(known, until).unwrap_or_else(PoisonError::into_inner);
             known = locked;
-            if waited.timed_out() && changes.is_some() {
-                self.judge(&mut known);
-            }
         }
     }
 
