@@ -4,13 +4,14 @@
 //! Each change is judged at once by the thread that learns of it. Does not know what an answer looks
 //! like, nor who reads what is noted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use psl::random;
+use psl::text::one_line;
 
 use crate::agenda::{Agenda, Periods, Task, between};
 use crate::api::{Api, Ended, Event, Item, Problem, Watcher, objects};
@@ -51,6 +52,7 @@ pub fn start(settings: Cluster, board: Arc<Board>) -> Result<(), String> {
     let counts = follower.settings.filter.is_some();
     spawn("node", &follower, Follower::follow::<OfNode>)?;
     spawn("daemonsets", &follower, Follower::daemonsets)?;
+    spawn("grace", &follower, Follower::grace)?;
     if counts {
         spawn("pods", &follower, Follower::follow::<OfPods>)?;
     }
@@ -81,6 +83,21 @@ struct Known {
     view: View,
     agenda: Agenda,
     told: Option<Vec<String>>,
+    /// DaemonSets of which the log says that they are too large.
+    too_large: BTreeSet<Arc<Identity>>,
+}
+
+impl Known {
+    /// What does not count though nobody asked for that is worth a line, once.
+    fn tell_too_large(&mut self) {
+        let found = self.view.too_large();
+        if !found.is_subset(&self.too_large) {
+            let named = found.iter().take(MOST_LOGGED).map(|set| one_line(&format!("{}/{}", set.namespace, set.name)));
+            let (count, which) = (found.len(), named.collect::<Vec<_>>().join(", "));
+            warn!(count, which; "DaemonSets too large to be kept do not count");
+        }
+        self.too_large = found;
+    }
 }
 
 impl Follower {
@@ -92,7 +109,12 @@ impl Follower {
         let counted = Arc::clone(&board);
         let count = Box::new(move |status| counted.count(status));
         let api = Api::new(settings.server.clone(), settings.node.clone(), namespace, count);
-        let known = Known { view: View::new(rules, boot), agenda: Agenda::new(periods, now()), told: None };
+        let known = Known {
+            view: View::new(rules, boot),
+            agenda: Agenda::new(periods, now()),
+            told: None,
+            too_large: BTreeSet::new(),
+        };
         Follower { settings, periods, api, board, known: Mutex::new(known), changed: Condvar::new() }
     }
 
@@ -230,7 +252,17 @@ impl Follower {
         thread::sleep(pause.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER)));
     }
 
-    /// Asks for DaemonSets when they are due, and judges anew when time alone makes a difference.
+    /// Judges anew when time alone makes a difference, and ends once it makes none any more. Whoever
+    /// asks the API cannot do this: an answer may be long in coming.
+    fn grace(&self) {
+        let changes_in = || self.lock().view.changes_in(&Machine::read());
+        while let Some(changes) = changes_in() {
+            self.pause(changes.min(IDLE), None);
+        }
+        self.update(|_| ());
+    }
+
+    /// Asks for DaemonSets when they are due.
     fn daemonsets(&self) {
         loop {
             match self.next_task() {
@@ -253,13 +285,8 @@ impl Follower {
                 (Some(_), Task::Wait(until)) => until.saturating_duration_since(now),
                 (Some(_), task) => return task,
             };
-            let changes = known.view.changes_in(&Machine::read());
-            let timeout = changes.map_or(until, |changes| changes.min(until));
-            let (locked, waited) = self.changed.wait_timeout(known, timeout).unwrap_or_else(PoisonError::into_inner);
+            let (locked, _) = self.changed.wait_timeout(known, until).unwrap_or_else(PoisonError::into_inner);
             known = locked;
-            if waited.timed_out() && changes.is_some() {
-                self.judge(&mut known);
-            }
         }
     }
 
@@ -273,6 +300,7 @@ impl Follower {
                 known.view.set_daemonsets(sets)?;
                 let unknown = known.view.unknown_owners();
                 known.agenda.has_all(unknown, now(), random::fraction());
+                known.tell_too_large();
                 Ok(())
             })
         });
@@ -286,6 +314,7 @@ impl Follower {
             self.update(|known| {
                 known.agenda.has_one(one, set.as_ref().map(|set| set.uid.as_str()));
                 known.view.set_daemonset(&one.namespace, &one.name, set)?;
+                known.tell_too_large();
                 Ok(())
             })
         });
@@ -456,8 +485,7 @@ impl Followed for OfPods {
         let (pods, version) = follower.api.pods(|| Ok(BTreeMap::new()), add)?;
         let pods = pods?;
         follower.update(|known| {
-            known.view.set_pods(pods);
-            for owner in known.view.unknown_owners() {
+            for owner in known.view.set_pods(pods) {
                 known.agenda.is_unknown(owner);
             }
         });
@@ -484,11 +512,8 @@ impl Watcher<objects::Pod> for Watching<'_> {
                 let pod = if pod.is_on(follower.api.node_name()) { pod.of_daemonset() } else { None };
                 match pod {
                     Some(pod) => follower.update(|known| {
-                        let is_new = !known.view.has_pod(&uid);
-                        let owner = owner_of(&pod);
-                        // A new pod of a DaemonSet that does not belong here says that it does by now.
-                        if !known.view.knows(&owner) || (is_new && known.view.is_surprising(&pod)) {
-                            known.agenda.is_unknown(owner);
+                        if known.view.is_surprising(&pod) {
+                            known.agenda.is_unknown(owner_of(&pod));
                         }
                         known.view.set_pod(pod)
                     })?,

@@ -39,6 +39,8 @@ pub struct DaemonSet {
     pub is_being_deleted: bool,
     /// Its template has the init container that waits for the lock.
     pub has_gate: bool,
+    /// It was not kept whole.
+    pub is_too_large: bool,
     /// Where its pods may go.
     pub placement: Placement,
 }
@@ -133,20 +135,23 @@ pub struct Node {
 const NOT_READY: &[&str] = &["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
 impl Node {
-    /// What is wrong with its conditions. The taints count as well: between the kubelet's "Ready" and
-    /// their removal nobody but DaemonSets that tolerate them wants the node, and the gate would open
-    /// for a moment before the others come.
-    fn complaints(&self) -> Vec<String> {
-        let mut found = Vec::new();
+    /// Why the cluster does not take it for ready. The taints count as well: between the kubelet's
+    /// "Ready" and their removal nobody but DaemonSets that tolerate them wants the node, and the gate
+    /// would open for a moment before the others come.
+    pub fn unready(&self) -> Option<String> {
         let is_telling =
             |taint: &&eligibility::Taint| taint.effect == Effect::NoSchedule && NOT_READY.contains(&&*taint.key);
         match self.placed.taints.iter().find(is_telling) {
-            _ if !self.is_ready => found.push("the node is not Ready".to_owned()),
-            Some(taint) => found.push(format!("the node still has the taint {taint}")),
-            None => {}
+            _ if !self.is_ready => Some("the node is not Ready".to_owned()),
+            Some(taint) => Some(format!("the node still has the taint {taint}")),
+            None => None,
         }
-        found.extend(self.troubles.iter().map(|trouble| format!("the node has the condition {trouble}")));
-        found
+    }
+
+    /// What is wrong with its conditions.
+    fn complaints(&self) -> Vec<String> {
+        let troubles = self.troubles.iter().map(|trouble| format!("the node has the condition {trouble}"));
+        self.unready().into_iter().chain(troubles).collect()
     }
 }
 
@@ -203,7 +208,11 @@ impl Filter {
             () if set.is_being_deleted => Some(Excluded::BeingDeleted),
             () if is_elsewhere => Some(Excluded::OtherNamespace),
             () if self.host_network && !set.placement.has_host_network => Some(Excluded::NotOnHostNetwork),
-            () => lacking().cloned().map(Excluded::Lacks).or_else(|| carried().cloned().map(Excluded::Has)),
+            () => {
+                let labelled = lacking().cloned().map(Excluded::Lacks);
+                let labelled = labelled.or_else(|| carried().cloned().map(Excluded::Has));
+                labelled.or_else(|| set.is_too_large.then_some(Excluded::TooLarge))
+            }
         }
     }
 }
@@ -279,6 +288,8 @@ pub enum Excluded {
     Lacks(Label),
     /// It has this label.
     Has(Label),
+    /// What it asks of nodes is more than is kept of one, or of all together.
+    TooLarge,
     /// This pod of it waits for the lock.
     PodAtTheGate(Arc<str>),
     /// Its pod here is to come, and will wait for the lock.
@@ -337,6 +348,7 @@ impl fmt::Display for Excluded {
             Excluded::NotOnHostNetwork => f.write_str("only the host network is asked for"),
             Excluded::Lacks(label) => write!(f, "it lacks the label {label}"),
             Excluded::Has(label) => write!(f, "it has the label {label}"),
+            Excluded::TooLarge => f.write_str("its affinity, tolerations or init containers are too large to be kept"),
             Excluded::PodAtTheGate(pod) => write!(f, "pod {} {}", one_line(pod), Stage::AtTheGate),
             Excluded::TemplateHasGate => f.write_str("its pods wait for the lock, and none has come here yet"),
         }
@@ -400,9 +412,10 @@ impl Pod {
     }
 }
 
-/// Of each DaemonSet, by its UID, the pod that is nearest to being ready.
+/// Of each DaemonSet, by its namespace and UID, the pod that is nearest to being ready. The UID alone
+/// would not do: whoever may make a pod in any namespace can write any owner into it.
 #[derive(Default)]
-pub struct Nearest<'p>(BTreeMap<&'p str, (Stage, &'p Arc<str>)>);
+pub struct Nearest<'p>(BTreeMap<(&'p str, &'p str), (Stage, &'p Arc<str>)>);
 
 impl<'p> Nearest<'p> {
     /// Looks through the pods of the node.
@@ -410,7 +423,7 @@ impl<'p> Nearest<'p> {
         let mut nearest = Nearest::default();
         for pod in pods {
             let found = (pod.stage(news), &pod.name);
-            let kept = nearest.0.entry(&pod.owner_uid).or_insert(found);
+            let kept = nearest.0.entry((&pod.namespace, &pod.owner_uid)).or_insert(found);
             // Of two that have come equally far always the same one, or reasons would change for nothing.
             if (found.0, Reverse(found.1)) > (kept.0, Reverse(kept.1)) {
                 *kept = found;
@@ -420,8 +433,8 @@ impl<'p> Nearest<'p> {
     }
 
     /// What a DaemonSet means that counts and wants the node.
-    pub fn standing(&self, uid: &str, has_gate: bool) -> Standing {
-        match self.0.get(uid) {
+    pub fn standing(&self, set: &Identity, has_gate: bool) -> Standing {
+        match self.0.get(&(&*set.namespace, &*set.uid)) {
             Some((Stage::Ready, pod)) => Standing::Ready(Arc::clone(pod)),
             Some((Stage::AtTheGate, pod)) => Standing::Excluded(Arc::new(Excluded::PodAtTheGate(Arc::clone(pod)))),
             // Whatever is there will not become ready: it is the next one that would be waited for.

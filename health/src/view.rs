@@ -21,6 +21,10 @@ const MOST_BYTES: usize = 4 * 1024 * 1024;
 /// What a DaemonSet takes besides its texts.
 const OVERHEAD: usize = 200;
 
+/// A placement of more bytes is among those that go, the heaviest first, where all together do not fit:
+/// one DaemonSet that nobody can keep is not waited for, and must not close the gate.
+const HEAVY: usize = 1024;
+
 /// More than any cluster has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TooMany {
@@ -67,7 +71,8 @@ pub struct View {
 pub struct Sets {
     entries: Vec<Entry>,
     /// Most DaemonSets want what some other one wants too.
-    placements: BTreeSet<Arc<Placement>>,
+    /// Each with the bytes that it takes.
+    placements: BTreeMap<Arc<Placement>, usize>,
     bytes: usize,
 }
 
@@ -88,14 +93,14 @@ enum Claim {
 impl Entry {
     fn new(set: DaemonSet, filter: &Filter, sets: &mut Sets) -> Entry {
         let excluded = filter.exclusion(&set);
-        let texts = set.namespace.len() + set.name.len() + set.uid.len();
-        sets.bytes += OVERHEAD + texts;
         let claim = match excluded {
             Some(why) => Claim::Excluded(Arc::new(why)),
             None => Claim::Placed(sets.shared(set.placement), None),
         };
         let identity = Identity { namespace: set.namespace.into(), name: set.name.into(), uid: set.uid.into() };
-        Entry { set: Arc::new(identity), has_gate: set.has_gate, claim }
+        let entry = Entry { set: Arc::new(identity), has_gate: set.has_gate, claim };
+        sets.bytes += entry.weight();
+        entry
     }
 
     fn place(&mut self, node: &Node) {
@@ -112,9 +117,18 @@ impl Entry {
         let standing = match &self.claim {
             Claim::Excluded(why) => Standing::Excluded(Arc::clone(why)),
             Claim::Placed(_, Some(why)) => Standing::NotHere(Arc::clone(why)),
-            Claim::Placed(_, None) => nearest.standing(&self.set.uid, self.has_gate),
+            Claim::Placed(_, None) => nearest.standing(&self.set, self.has_gate),
         };
         Judged { set: Arc::clone(&self.set), standing }
+    }
+
+    /// About how many bytes it takes without its placement.
+    fn weight(&self) -> usize {
+        OVERHEAD + self.set.namespace.len() + self.set.name.len() + self.set.uid.len()
+    }
+
+    fn is_too_large(&self) -> bool {
+        matches!(&self.claim, Claim::Excluded(why) if **why == Excluded::TooLarge)
     }
 
     fn key(&self) -> (&str, &str) {
@@ -129,17 +143,45 @@ impl Sets {
         if self.bytes <= MOST_BYTES {
             let entry = Entry::new(set, filter, self);
             self.entries.push(entry);
+            self.lighten();
         }
     }
 
     fn shared(&mut self, placement: Placement) -> Arc<Placement> {
-        if let Some(known) = self.placements.get(&placement) {
+        if let Some((known, _)) = self.placements.get_key_value(&placement) {
             return Arc::clone(known);
         }
-        self.bytes += weight(&placement);
+        let bytes = weight(&placement);
+        self.bytes += bytes;
         let placement = Arc::new(placement);
-        self.placements.insert(Arc::clone(&placement));
+        self.placements.insert(Arc::clone(&placement), bytes);
         placement
+    }
+
+    /// Lets the heaviest placements go until all fits, or none of those that are left is heavy.
+    fn lighten(&mut self) {
+        while self.bytes > MOST_BYTES {
+            let heaviest = self.placements.iter().max_by_key(|(_, bytes)| **bytes);
+            let Some((heaviest, _)) = heaviest.filter(|(_, bytes)| **bytes > HEAVY) else { return };
+            let heaviest = Arc::clone(heaviest);
+            for entry in &mut self.entries {
+                if matches!(&entry.claim, Claim::Placed(placement, _) if Arc::ptr_eq(placement, &heaviest)) {
+                    entry.claim = Claim::Excluded(Arc::new(Excluded::TooLarge));
+                }
+            }
+            drop(heaviest);
+            self.sweep();
+        }
+    }
+
+    /// Forgets the placements that no DaemonSet has any more.
+    fn sweep(&mut self) {
+        let bytes = &mut self.bytes;
+        self.placements.retain(|placement, weight| {
+            let is_held = Arc::strong_count(placement) > 1;
+            *bytes -= if is_held { 0 } else { *weight };
+            is_held
+        });
     }
 
     fn find(&self, namespace: &str, name: &str) -> Result<usize, usize> {
@@ -150,7 +192,13 @@ impl Sets {
     fn finish(mut self) -> Result<Sets, TooMany> {
         self.entries.sort_by(|a, b| a.key().cmp(&b.key()));
         // A list in pages may show an object twice.
-        self.entries.dedup_by(|a, b| a.key() == b.key());
+        let bytes = &mut self.bytes;
+        self.entries.dedup_by(|a, b| {
+            let is_same = a.key() == b.key();
+            *bytes -= if is_same { a.weight() } else { 0 };
+            is_same
+        });
+        self.sweep();
         self.entries.shrink_to_fit();
         if self.bytes > MOST_BYTES { Err(TooMany::DaemonSets) } else { Ok(self) }
     }
@@ -221,7 +269,8 @@ impl View {
         let place = sets.find(namespace, name);
         let Some(set) = set else {
             if let Ok(at) = place {
-                sets.entries.remove(at);
+                sets.bytes -= sets.entries.remove(at).weight();
+                sets.sweep();
             }
             return Ok(());
         };
@@ -230,15 +279,27 @@ impl View {
             entry.place(node);
         }
         match place {
-            Ok(at) => sets.entries[at] = entry,
+            Ok(at) => sets.bytes -= std::mem::replace(&mut sets.entries[at], entry).weight(),
             Err(at) => sets.entries.insert(at, entry),
         }
+        sets.sweep();
+        sets.lighten();
         if sets.bytes > MOST_BYTES { Err(TooMany::DaemonSets) } else { Ok(()) }
     }
 
-    /// All pods of DaemonSets on the node.
-    pub fn set_pods(&mut self, pods: BTreeMap<Box<str>, Pod>) {
+    /// Those that do not count because they are too large to be kept.
+    pub fn too_large(&self) -> BTreeSet<Arc<Identity>> {
+        let entries = self.sets.iter().flat_map(|sets| &sets.entries);
+        entries.filter(|entry| entry.is_too_large()).map(|entry| Arc::clone(&entry.set)).collect()
+    }
+
+    /// All pods of DaemonSets on the node. Returns the owners that have to be asked for.
+    pub fn set_pods(&mut self, pods: BTreeMap<Box<str>, Pod>) -> BTreeSet<Identity> {
+        // In the first list each pod is new, and no surprise.
+        let is_first = self.pods.is_none();
+        let surprising = pods.values().filter(|pod| !is_first && self.is_surprising(pod)).map(owner_of).collect();
         self.pods = Some(pods);
+        if is_first { self.unknown_owners() } else { surprising }
     }
 
     /// One pod as it is now.
@@ -273,11 +334,15 @@ impl View {
         sets.find(&one.namespace, &one.name).is_ok_and(|at| sets.entries[at].set.uid == one.uid)
     }
 
-    /// Whether a pod's owner is held for one that does not want this node.
+    /// Whether a pod's owner has to be asked for: nothing is known of it, or the pod is new here and the
+    /// owner is held for one that does not want this node. The pod says that it does by now.
     pub fn is_surprising(&self, pod: &Pod) -> bool {
         let Some(sets) = &self.sets else { return false };
-        let at = sets.find(&pod.namespace, &pod.owner);
-        at.is_ok_and(|at| matches!(sets.entries[at].claim, Claim::Placed(_, Some(_))))
+        let is_new = !self.has_pod(&pod.uid);
+        match sets.find(&pod.namespace, &pod.owner).map(|at| &sets.entries[at]) {
+            Ok(entry) if entry.set.uid == pod.owner_uid => is_new && matches!(entry.claim, Claim::Placed(_, Some(_))),
+            _ => true,
+        }
     }
 
     /// What all that means; nothing until all of it has been told once.
@@ -290,7 +355,9 @@ impl View {
         if self.node_is_gone {
             verdict.node.push("the API has no node of this name any more".to_owned());
         }
-        self.is_latched |= self.rules.latch && verdict.daemonsets_are_ready();
+        // Before the node is ready most DaemonSets have not come yet, or are not wanted for its taints: that nothing
+        // waits says little then, and what is latched stays, whether or not conditions count otherwise.
+        self.is_latched |= self.rules.latch && verdict.is_healthy() && node.unready().is_none();
         verdict.is_latched = self.is_latched;
         Some(verdict)
     }

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::json::{Deletion, Gather, Gathered, Item, Moment, Name, Short, Word, object, object_or_word, optional};
 use crate::eligibility::{
@@ -89,9 +89,9 @@ struct TemplateSpec {
     node_selector: Option<Selector>,
     #[serde(default, deserialize_with = "optional")]
     affinity: Option<Affinity>,
-    tolerations: Option<Gathered<Vec<Toleration>>>,
+    tolerations: Option<Gathered<Kept<Toleration>>>,
     host_network: Option<bool>,
-    init_containers: Option<Gathered<Vec<Container>>>,
+    init_containers: Option<Gathered<Kept<Container>>>,
 }
 
 #[derive(Deserialize)]
@@ -110,22 +110,88 @@ struct NodeAffinity {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct NodeSelector {
-    node_selector_terms: Option<Gathered<Vec<Term>>>,
+    node_selector_terms: Option<Gathered<Kept<Term>>>,
+}
+
+/// About how many bytes one list of an object may take in memory, with all that is within it: the names of
+/// some 3,000 nodes. The shortest elements take twenty times their JSON, and an object has room for 650,000.
+const MOST_KEPT: usize = 256 * 1024;
+
+/// What an element takes besides its texts.
+const EACH: usize = 64;
+
+/// A list up to where it is too large.
+struct Kept<T> {
+    items: Vec<T>,
+    bytes: usize,
+    is_cut: bool,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Kept<T> {
+        Kept { items: Vec::new(), bytes: 0, is_cut: false }
+    }
+}
+
+impl<T> Kept<T> {
+    /// Takes an element of so many bytes, where it still fits.
+    fn push(&mut self, item: T, bytes: usize) {
+        self.is_cut |= self.bytes + bytes > MOST_KEPT;
+        if !self.is_cut {
+            self.bytes += bytes;
+            self.items.push(item);
+        }
+    }
+}
+
+/// The values of a requirement.
+#[derive(Default)]
+struct Values(Kept<Box<str>>);
+
+impl<'de> Deserialize<'de> for Values {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Values, D::Error> {
+        deserializer.deserialize_seq(Texts)
+    }
+}
+
+struct Texts;
+
+impl<'de> Visitor<'de> for Texts {
+    type Value = Values;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<Values, A::Error> {
+        let mut kept = Kept::default();
+        while let Some(text) = texts.next_element::<Box<str>>()? {
+            let bytes = EACH / 2 + text.len();
+            kept.push(text, bytes);
+        }
+        Ok(Values(kept))
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RawTerm {
-    match_expressions: Option<Gathered<Vec<Requirement>>>,
-    match_fields: Option<Gathered<Vec<Requirement>>>,
+    match_expressions: Option<Gathered<Kept<Requirement>>>,
+    match_fields: Option<Gathered<Kept<Requirement>>>,
 }
 
-impl Gather for Vec<Term> {
+impl Gather for Kept<Term> {
     type Element = RawTerm;
 
     fn add(&mut self, term: RawTerm) {
-        let boxed = |list: Option<Gathered<Vec<_>>>| list.unwrap_or_default().0.into_boxed_slice();
-        self.push(Term { labels: boxed(term.match_expressions), fields: boxed(term.match_fields) });
+        let labels = term.match_expressions.unwrap_or_default().0;
+        let fields = term.match_fields.unwrap_or_default().0;
+        self.is_cut |= labels.is_cut || fields.is_cut;
+        // One without requirements holds nowhere, which is what no term at all comes to as well.
+        if !(labels.items.is_empty() && fields.items.is_empty()) {
+            let bytes = EACH + labels.bytes + fields.bytes;
+            self.push(Term { labels: labels.items.into(), fields: fields.items.into() }, bytes);
+        }
     }
 }
 
@@ -133,10 +199,10 @@ impl Gather for Vec<Term> {
 pub(super) struct RawRequirement {
     key: Option<Box<str>>,
     operator: Option<Box<str>>,
-    values: Option<Box<[Box<str>]>>,
+    values: Option<Values>,
 }
 
-impl Gather for Vec<Requirement> {
+impl Gather for Kept<Requirement> {
     type Element = RawRequirement;
 
     fn add(&mut self, raw: RawRequirement) {
@@ -149,8 +215,10 @@ impl Gather for Vec<Requirement> {
             "Lt" => Operator::Lt,
             _ => Operator::Unknown,
         };
-        let (key, values) = (raw.key.unwrap_or_default(), raw.values.unwrap_or_default());
-        self.push(Requirement { key, operator, values });
+        let (key, values) = (raw.key.unwrap_or_default(), raw.values.unwrap_or_default().0);
+        self.is_cut |= values.is_cut;
+        let bytes = EACH + key.len() + values.bytes;
+        self.push(Requirement { key, operator, values: values.items.into() }, bytes);
     }
 }
 
@@ -162,7 +230,7 @@ pub(super) struct RawToleration {
     effect: Option<Box<str>>,
 }
 
-impl Gather for Vec<Toleration> {
+impl Gather for Kept<Toleration> {
     type Element = RawToleration;
 
     fn add(&mut self, raw: RawToleration) {
@@ -176,7 +244,8 @@ impl Gather for Vec<Toleration> {
         let named = raw.effect.filter(|effect| !effect.is_empty());
         let effect = named.map(|name| effect_of(&name).map_or(ToleratedEffect::Other, ToleratedEffect::Of));
         let (key, value) = (raw.key.unwrap_or_default(), raw.value.unwrap_or_default());
-        self.push(Toleration { key, operator, value, effect });
+        let bytes = EACH + key.len() + value.len();
+        self.push(Toleration { key, operator, value, effect }, bytes);
     }
 }
 
@@ -190,23 +259,24 @@ fn effect_of(name: &str) -> Option<Effect> {
 }
 
 #[derive(Deserialize)]
-struct Container {
+pub(super) struct Container {
     name: Option<Word>,
 }
 
-impl Gather for Vec<Container> {
+impl Gather for Kept<Container> {
     type Element = Container;
 
     fn add(&mut self, container: Container) {
-        self.push(container);
+        let bytes = EACH + container.name.as_ref().map_or(0, |name| name.0.len());
+        self.push(container, bytes);
     }
 }
 
 /// The init container that waits for the lock, where there is one.
-fn gate_among<'a>(init: Option<&'a Gathered<Vec<Container>>>, annotations: Option<&Annotations>) -> Option<&'a str> {
+fn gate_among<'a>(init: Option<&'a Gathered<Kept<Container>>>, annotations: Option<&Annotations>) -> Option<&'a str> {
     let named = annotations.and_then(|annotations| annotations.gate.as_deref());
     let is_there = |wanted: &str| {
-        let names = init?.0.iter().filter_map(|container| container.name.as_ref());
+        let names = init?.0.items.iter().filter_map(|container| container.name.as_ref());
         names.map(|name| name.0.as_str()).find(|name| *name == wanted)
     };
     named.and_then(is_there).or_else(|| is_there(GATE))
@@ -225,7 +295,11 @@ impl DaemonSet {
         let spec = template.spec.unwrap_or_default();
         let has_gate = gate_among(spec.init_containers.as_ref(), of_template.as_ref()).is_some();
         let required = spec.affinity.and_then(|affinity| affinity.node_affinity?.required);
-        let terms = |selector: NodeSelector| selector.node_selector_terms.unwrap_or_default().0.into_boxed_slice();
+        let affinity = required.map(|selector| selector.node_selector_terms.unwrap_or_default().0);
+        let tolerations = spec.tolerations.unwrap_or_default().0;
+        let is_too_large = affinity.as_ref().is_some_and(|terms| terms.is_cut)
+            || tolerations.is_cut
+            || spec.init_containers.is_some_and(|containers| containers.0.is_cut);
         verdict::DaemonSet {
             namespace: self.metadata.namespace.0,
             name: self.metadata.name.0,
@@ -234,11 +308,12 @@ impl DaemonSet {
             is_ignored: self.metadata.annotations.is_some_and(|annotations| annotations.ignore),
             is_being_deleted: self.metadata.deletion_timestamp.is_some(),
             has_gate,
+            is_too_large,
             placement: Placement {
                 node_name: spec.node_name.unwrap_or_default().0.into(),
                 selector: spec.node_selector.unwrap_or_default().0,
-                affinity: required.map(terms),
-                tolerations: spec.tolerations.unwrap_or_default().0.into_boxed_slice(),
+                affinity: affinity.map(|terms| terms.items.into()),
+                tolerations: tolerations.items.into(),
                 has_host_network: spec.host_network.unwrap_or(false),
             },
         }
@@ -335,13 +410,31 @@ struct Controller(Option<Owner>);
 #[serde(rename_all = "camelCase")]
 struct Owner {
     #[serde(default)]
-    api_version: Word,
+    api_version: Fitting<128>,
     #[serde(default)]
-    kind: Word,
+    kind: Fitting<128>,
     #[serde(default)]
-    name: Name,
-    uid: Word,
+    name: Fitting<253>,
+    uid: Fitting<128>,
     controller: Option<bool>,
+}
+
+/// A text that whoever may make a pod can choose: one that is longer than any of a DaemonSet's counts
+/// as none, because an error would let them close the gate.
+#[derive(Deserialize)]
+#[serde(from = "String")]
+struct Fitting<const MOST: usize>(Option<Box<str>>);
+
+impl<const MOST: usize> Default for Fitting<MOST> {
+    fn default() -> Fitting<MOST> {
+        Fitting(Some("".into()))
+    }
+}
+
+impl<const MOST: usize> From<String> for Fitting<MOST> {
+    fn from(text: String) -> Fitting<MOST> {
+        Fitting((text.len() <= MOST).then(|| text.into()))
+    }
 }
 
 impl Gather for Controller {
@@ -355,9 +448,10 @@ impl Gather for Controller {
 }
 
 impl Owner {
-    /// Other projects have kinds of this name too.
-    fn is_daemonset(&self) -> bool {
-        self.kind.0 == "DaemonSet" && self.api_version.0.starts_with("apps/")
+    /// The name and the UID of a DaemonSet. Other projects have kinds of this name too.
+    fn daemonset(self) -> Option<(Box<str>, Box<str>)> {
+        let is_one = &*self.kind.0? == "DaemonSet" && self.api_version.0?.starts_with("apps/");
+        if is_one { self.name.0.zip(self.uid.0) } else { None }
     }
 }
 
@@ -365,7 +459,7 @@ impl Owner {
 #[serde(rename_all = "camelCase")]
 struct PodSpec {
     node_name: Option<Name>,
-    init_containers: Option<Gathered<Vec<Container>>>,
+    init_containers: Option<Gathered<Kept<Container>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -436,7 +530,7 @@ struct Containers {
     /// When the first of those that run has started.
     oldest: Option<i64>,
     /// Those that have ended well.
-    done: Vec<Word>,
+    done: Kept<Word>,
 }
 
 impl Gather for Containers {
@@ -448,7 +542,8 @@ impl Gather for Containers {
             self.oldest = Some(self.oldest.map_or(start, |oldest| oldest.min(start)));
         }
         if state.terminated.is_some_and(|terminated| terminated.exit_code == Some(0)) {
-            self.done.push(container.name);
+            let bytes = EACH + container.name.0.len();
+            self.done.push(container.name, bytes);
         }
     }
 }
@@ -468,7 +563,7 @@ impl Pod {
     /// What counts of it; nothing where no DaemonSet controls it.
     pub fn of_daemonset(self) -> Option<verdict::Pod> {
         let (metadata, spec) = (self.metadata, self.spec.unwrap_or_default());
-        let owner = metadata.owner_references.and_then(|owners| owners.0.0).filter(Owner::is_daemonset)?;
+        let (owner, owner_uid) = metadata.owner_references.and_then(|owners| owners.0.0).and_then(Owner::daemonset)?;
         let status = self.status.unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default().0;
         let (main, init) =
@@ -476,15 +571,15 @@ impl Pod {
         let gate = match gate_among(spec.init_containers.as_ref(), metadata.annotations.as_ref()) {
             None => Gate::None,
             Some(_) if conditions.is_initialized => Gate::Passed,
-            Some(gate) if init.done.iter().any(|name| name.0 == gate) => Gate::Passed,
+            Some(gate) if init.done.items.iter().any(|name| name.0 == gate) => Gate::Passed,
             Some(_) => Gate::Ahead,
         };
         Some(verdict::Pod {
             uid: metadata.uid.0.into(),
             namespace: metadata.namespace.0.into(),
             name: metadata.name.0.into(),
-            owner: owner.name.0.into(),
-            owner_uid: owner.uid.0.into(),
+            owner,
+            owner_uid,
             is_being_deleted: metadata.deletion_timestamp.is_some(),
             phase: Phase::of(&status.phase.unwrap_or_default().0),
             is_ready: conditions.is_ready,

@@ -286,6 +286,74 @@ fn only_the_controlling_owner_counts() {
     }
 }
 
+#[test]
+fn an_owner_that_cannot_be_a_daemonset_is_none_and_no_error() {
+    let (long, longest) = ("x".repeat(254), format!("apps/{}", "x".repeat(123)));
+    for (version, kind, name, uid, expected) in [
+        ("apps/v1", "DaemonSet", &long[..253], &long[..128], true),
+        (&longest, "DaemonSet", "d", "u", true),
+        ("apps/v1", "DaemonSet", &long, "u", false),
+        ("apps/v1", "DaemonSet", "d", &long[..129], false),
+        ("apps/v1", &long[..129], "d", "u", false),
+        (&format!("{longest}x"), "DaemonSet", "d", "u", false),
+    ] {
+        let owner =
+            format!(r#"{{"apiVersion":"{version}","kind":"{kind}","name":"{name}","uid":"{uid}","controller":true}}"#);
+        let json = format!(
+            r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p","ownerReferences":[{owner}]}}}},{{"metadata":{{"name":"q",{OWNED}}}}}]}}"#
+        );
+        assert_eq!(pods(&json).unwrap().len(), 1 + usize::from(expected), "{owner}");
+    }
+}
+
+/// The DaemonSet of this template's `spec`.
+fn of_template(spec: &str) -> verdict::DaemonSet {
+    let json = daemonset("", &format!(r#","spec":{{"template":{{"spec":{{{spec}}}}}}}"#));
+    assert!(json.len() < LARGEST_OBJECT, "{}", json.len());
+    daemonsets(&json).unwrap().remove(0)
+}
+
+#[test]
+fn lists_of_any_length_take_bounded_memory() {
+    let times = |element: &str, count: usize| vec![element; count].join(",");
+    let required = |terms: &str| {
+        format!(
+            r#""affinity":{{"nodeAffinity":{{"requiredDuringSchedulingIgnoredDuringExecution":{{"nodeSelectorTerms":[{terms}]}}}}}}"#
+        )
+    };
+    let none = of_template(r#""affinity":{"nodeAffinity":{}}"#);
+    assert!(none.placement.affinity.is_none() && !none.is_too_large);
+    let void = of_template(&required(&times("{}", 650_000)));
+    assert_eq!((void.placement.affinity, void.is_too_large), (Some([].into()), false), "they hold nowhere");
+    let within = |key: &str, elements: &str| required(&format!(r#"{{"{key}":[{elements}]}}"#));
+    let values = |count| {
+        within(
+            "matchExpressions",
+            &format!(r#"{{"key":"k","operator":"In","values":[{}]}}"#, times(r#""node-00001""#, count)),
+        )
+    };
+    for (case, spec, expected) in [
+        ("3,000 nodes by name", values(3_000), false),
+        ("values", values(50_000), true),
+        ("empty values", within("matchExpressions", &format!(r#"{{"values":[{}]}}"#, times(r#""""#, 50_000))), true),
+        ("requirements", within("matchExpressions", &times("{}", 50_000)), true),
+        ("fields", within("matchFields", &times("{}", 50_000)), true),
+        ("terms", required(&times(r#"{"matchFields":[{}]}"#, 50_000)), true),
+        ("some tolerations", format!(r#""tolerations":[{}]"#, times("{}", 1_000)), false),
+        ("tolerations", format!(r#""tolerations":[{}]"#, times("{}", 50_000)), true),
+        ("init containers", format!(r#""initContainers":[{}]"#, times("{}", 50_000)), true),
+    ] {
+        let set = of_template(&spec);
+        assert_eq!(set.is_too_large, expected, "{case}");
+        let terms = set.placement.affinity.iter().flatten();
+        let requirements: Vec<_> = terms.flat_map(|term| term.labels.iter().chain(&term.fields)).collect();
+        let kept = requirements.iter().map(|one| one.values.len()).sum::<usize>() + requirements.len();
+        assert!(kept + set.placement.tolerations.len() < 10_000, "{case}: {kept}");
+        let excluded = verdict::Filter::default().exclusion(&set);
+        assert_eq!(excluded == Some(verdict::Excluded::TooLarge), expected, "{case}: {excluded:?}");
+    }
+}
+
 /// A pod's `metadata`, as far as it makes it a DaemonSet's.
 const OWNED: &str =
     r#""ownerReferences":[{"apiVersion":"apps/v1","kind":"DaemonSet","name":"d","uid":"u","controller":true}]"#;
@@ -404,8 +472,8 @@ fn bounds_of_texts() {
             x(phase)
         ))
     };
-    assert!(pod(253, 128, 128).is_ok());
-    for (name, owner, phase) in [(254, 1, 1), (1, 129, 1), (1, 1, 129)] {
+    assert!(pod(253, 129, 128).is_ok());
+    for (name, owner, phase) in [(254, 1, 1), (1, 1, 129)] {
         assert_eq!(pod(name, owner, phase).expect_err("too long").cause, OTHER, "{name} {owner} {phase}");
     }
 }

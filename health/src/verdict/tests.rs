@@ -98,6 +98,7 @@ fn pods() {
         ("ready but pending", vec![is(|p| p.phase = Phase::Pending)], "waiting ns/a: pod a-1 is Pending"),
         ("being deleted", vec![going()], "waiting ns/a: pod a-1 is being deleted"),
         ("another's", vec![is(|p| p.owner_uid = "uid-b".into())], "waiting ns/a: no pod on this node yet"),
+        ("of another namespace", vec![is(|p| p.namespace = "other".into())], "waiting ns/a: no pod on this node yet"),
         ("rolled over", vec![going(), named(ready(), "a-2")], "ready ns/a: pod a-2 is ready"),
         ("being rolled over", vec![going(), named(pending(), "a-2")], "waiting ns/a: pod a-2 is Pending"),
         ("failed and made anew", vec![failed(), named(pending(), "a-2")], "waiting ns/a: pod a-2 is Pending"),
@@ -209,7 +210,8 @@ fn nothing_to_wait_for_is_healthy() {
 #[test]
 fn names_are_shown_on_one_line() {
     let odd = DaemonSet { namespace: "n\n".into(), name: "a\u{1b}[31m".into(), ..set("a") };
-    let verdict = judge(&Filter::default(), &Labels::new(), &[odd], &[pod("a", "p\r")]);
+    let verdict =
+        judge(&Filter::default(), &Labels::new(), &[odd], &[Pod { namespace: "n\n".into(), ..pod("a", "p\r") }]);
     assert_eq!(verdict.daemonsets[0].to_string(), "n\u{fffd}/a\u{fffd}[31m: pod p\u{fffd} is ready");
 }
 
@@ -343,6 +345,44 @@ fn a_latch_outlasts_rollouts_but_not_the_node_s_troubles() {
 }
 
 #[test]
+fn nothing_is_latched_before_the_node_is_ready() {
+    let not_ready = Taint { key: "node.kubernetes.io/not-ready".into(), value: "".into(), effect: Effect::NoSchedule };
+    for conditions in [false, true] {
+        let rules = Rules { filter: Some(Filter::default()), conditions, latch: true };
+        let mut view = View::new(rules, boot(Check::On));
+        let mut sets = Sets::default();
+        sets.add(set("a"), &Filter::default());
+        view.set_daemonsets(sets).unwrap();
+        view.set_pods(BTreeMap::new());
+        let mut with = |is_ready: bool, taints: &[&Taint], boot_id: &str| {
+            let placed = eligibility::Node {
+                taints: taints.iter().map(|taint| (*taint).clone()).collect(),
+                ..eligibility::Node::default()
+            };
+            view.set_node(Node { placed, is_ready, boot_id: boot_id.into(), ..Node::default() });
+            let verdict = view.judge(&machine()).unwrap();
+            (verdict.is_latched, verdict.counts.waiting)
+        };
+        assert_eq!(with(false, &[&not_ready], "this"), (false, 0), "its taint keeps the DaemonSet away");
+        assert_eq!(with(true, &[&not_ready], "this"), (false, 0), "Ready, and still tainted");
+        assert_eq!(with(true, &[&not_ready], "other"), (false, 0), "of an earlier boot");
+        assert_eq!(with(true, &[], "this"), (false, 1), "it has not come yet");
+        view.set_pod(pod("a", "a-1")).unwrap();
+        assert!(view.judge(&machine()).unwrap().is_latched);
+        view.remove_pod("a-1");
+        assert!(view.judge(&machine()).unwrap().is_latched, "it stays");
+    }
+    let rules = Rules { filter: Some(Filter::default()), conditions: false, latch: true };
+    let mut view = View::new(rules, boot(Check::Off));
+    view.set_daemonsets(Sets::default()).unwrap();
+    view.set_pods(BTreeMap::new());
+    view.set_node(Node { is_ready: false, ..node_with(&Labels::new()) });
+    assert!(!view.judge(&machine()).unwrap().is_latched, "not Ready, without a taint");
+    view.set_node(node_with(&Labels::new()));
+    assert!(view.judge(&machine()).unwrap().is_latched);
+}
+
+#[test]
 fn the_node_s_own_troubles() {
     let taint = |key: &str, effect| Taint { key: key.into(), value: "".into(), effect };
     let not_ready = "node.kubernetes.io/not-ready";
@@ -393,7 +433,7 @@ prop_compose! {
         let (is_ignored, is_being_deleted) = (first && second && uid == "a", first && second && uid == "b");
         let placement = Placement { selector, has_host_network, ..Placement::default() };
         let has_gate = uid == "c";
-        DaemonSet { namespace, name, uid, labels, is_ignored, is_being_deleted, has_gate, placement }
+        DaemonSet { namespace, name, uid, labels, is_ignored, is_being_deleted, has_gate, placement, ..DaemonSet::default() }
     }
 }
 
@@ -403,11 +443,12 @@ prop_compose! {
         owner in "[a-h]",
         is_being_deleted in any::<bool>(),
         phase in prop_oneof![3 => Just(Phase::Running), 1 => Just(Phase::Pending), 1 => Just(Phase::Failed)],
+        namespace in "[xy]",
         is_ready in any::<bool>(),
         gate in prop_oneof![3 => Just(Gate::None), 1 => Just(Gate::Ahead), 1 => Just(Gate::Passed)],
     ) -> Pod {
         let (uid, owner_uid) = (name.as_str().into(), owner.as_str().into());
-        Pod { uid, name: name.into(), owner: owner.into(), owner_uid, is_being_deleted, phase, is_ready, gate, ..Pod::default() }
+        Pod { uid, namespace: namespace.into(), name: name.into(), owner: owner.into(), owner_uid, is_being_deleted, phase, is_ready, gate, ..Pod::default() }
     }
 }
 
@@ -434,7 +475,10 @@ fn naive(filter: &Filter, node: &Labels, set: &DaemonSet, pods: &[Pod]) -> &'sta
         && filter.include.iter().all(has)
         && !filter.exclude.iter().any(has);
     let is_here = set.placement.selector.iter().all(|(k, v)| node.iter().any(|(nk, nv)| k == nk && v == nv));
-    let own: Vec<_> = pods.iter().filter(|pod| *pod.owner_uid == *set.uid && !pod.is_being_deleted).collect();
+    let own: Vec<_> = pods
+        .iter()
+        .filter(|pod| *pod.namespace == *set.namespace && *pod.owner_uid == *set.uid && !pod.is_being_deleted)
+        .collect();
     let live: Vec<_> = own.iter().filter(|pod| matches!(pod.phase, Phase::Running | Phase::Pending)).collect();
     let is_ready = live.iter().any(|pod| pod.phase == Phase::Running && pod.is_ready);
     let waits_for_itself = live.iter().any(|pod| pod.gate == Gate::Ahead) || (live.is_empty() && set.has_gate);

@@ -124,8 +124,30 @@ fn owners_of_which_nothing_is_known() {
     let unknown = view.unknown_owners();
     let unknown: Vec<_> = unknown.iter().map(|owner| (&*owner.name, &*owner.uid)).collect();
     assert_eq!(unknown, [("a", "older"), ("b", "b")]);
-    assert!(view.is_surprising(&pod("6", "c", "c")) && !view.is_surprising(&pod("6", "a", "a")));
-    assert!(!view.is_surprising(&pod("6", "b", "b")));
+    for (case, one, expected) in [
+        ("a new one of a DaemonSet that does not want the node", pod("6", "c", "c"), true),
+        ("one that was there", pod("5", "c", "c"), false),
+        ("a new one of a DaemonSet that does", pod("6", "a", "a"), false),
+        ("of one that is not known", pod("6", "b", "b"), true),
+        ("of one by another UID", pod("2", "a", "older"), true),
+    ] {
+        assert_eq!(view.is_surprising(&one), expected, "{case}");
+    }
+}
+
+#[test]
+fn a_list_surprises_as_an_event_does() {
+    let mut view = view();
+    let listed =
+        |pods: &[(&str, &str)]| pods.iter().map(|(uid, owner)| ((*uid).into(), pod(uid, owner, owner))).collect();
+    let names = |owners: BTreeSet<Identity>| owners.into_iter().map(|owner| owner.name.to_string()).collect::<Vec<_>>();
+    let none: [&str; 0] = [];
+    view.set_node(node(&[]));
+    assert_eq!(names(view.set_pods(listed(&[("1", "c")]))), none, "before the first list there is nothing to miss");
+    view.set_daemonsets(sets([set("a", "a"), selecting("c", "disk")])).unwrap();
+    assert_eq!(names(view.set_pods(listed(&[("1", "c"), ("2", "a")]))), none);
+    assert_eq!(names(view.set_pods(listed(&[("1", "c"), ("3", "c"), ("4", "b")]))), ["b", "c"]);
+    assert_eq!(names(view.set_pods(listed(&[("1", "c"), ("3", "c"), ("4", "b")]))), ["b"]);
 }
 
 #[test]
@@ -138,7 +160,7 @@ fn what_is_kept_is_bounded() {
         DaemonSet { placement: Placement { selector, ..Placement::default() }, ..set(&number.to_string(), "u") }
     };
     assert!(view().set_daemonsets(sets((0..10).map(heavy))).is_ok());
-    assert_eq!(view().set_daemonsets(sets((0..100).map(heavy))), Err(TooMany::DaemonSets));
+    assert!(view().set_daemonsets(sets((0..100).map(heavy))).is_ok(), "the heaviest do not count");
     let mut view = view();
     view.set_daemonsets(sets([])).unwrap();
     view.set_pods(BTreeMap::new());
@@ -147,8 +169,56 @@ fn what_is_kept_is_bounded() {
     }
     assert_eq!(view.set_pod(pod("one more", "a", "a")), Err(TooMany::Pods));
     assert_eq!(view.set_pod(pod("7", "a", "a")), Ok(()), "one that is there already may change");
-    let refused = (0..100).map(|number| view.set_daemonset("ns", &number.to_string(), Some(heavy(number))));
+    let refused =
+        (0..21_000).map(|number| view.set_daemonset("ns", &number.to_string(), Some(set(&number.to_string(), "u"))));
     assert!(refused.collect::<Vec<_>>().contains(&Err(TooMany::DaemonSets)));
+}
+
+/// A DaemonSet that takes about so many kilobytes.
+fn of_kilobytes(name: &str, kilobytes: usize) -> DaemonSet {
+    let selector = (0..kilobytes).map(|key| (format!("{name}-{key:0900}"), String::new())).collect();
+    DaemonSet { placement: Placement { selector, ..Placement::default() }, ..set(name, name) }
+}
+
+#[test]
+fn the_heaviest_do_not_count_where_all_do_not_fit() {
+    let mut view = view();
+    view.set_node(node(&[]));
+    view.set_pods(BTreeMap::new());
+    let heavy = ["h1", "h2", "h3", "h4", "h5"].map(|name| of_kilobytes(name, 1000));
+    let heaviest = of_kilobytes("h0", 2000);
+    let light = ["a", "z"].map(|name| set(name, name));
+    view.set_daemonsets(sets(light.into_iter().chain(heavy).chain([heaviest]))).unwrap();
+    let too_large: Vec<_> = view.too_large().iter().map(|set| set.name.to_string()).collect();
+    assert_eq!((too_large.len(), &*too_large[0]), (2, "h0"));
+    let verdict = view.judge(&machine()).unwrap();
+    let waiting: Vec<_> = verdict.waiting().iter().map(|judged| &*judged.set.name).collect();
+    assert_eq!((waiting, verdict.counts.not_here, verdict.counts.excluded), (vec!["a", "z"], 4, 2));
+    assert!(verdict.daemonsets.last().unwrap().to_string().ends_with("too large to be kept"));
+    for name in ["h0", "h1", "h2", "h3", "h4", "h5"] {
+        view.set_daemonset("ns", name, None).unwrap();
+    }
+    view.set_daemonset("ns", "h0", Some(of_kilobytes("h0", 2000))).unwrap();
+    assert!(view.too_large().is_empty(), "there is room again");
+}
+
+#[test]
+fn what_is_replaced_or_removed_takes_nothing() {
+    let mut view = view();
+    view.set_daemonsets(sets([set("a", "a"), set("a", "a"), of_kilobytes("b", 1000)])).unwrap();
+    let bytes = |view: &View| view.sets.as_ref().unwrap().bytes;
+    let before = bytes(&view);
+    for times in 0..20 {
+        view.set_daemonset("ns", "b", Some(of_kilobytes("b", 500 + times))).unwrap();
+        view.set_daemonset("ns", "c", Some(of_kilobytes("c", 2000))).unwrap();
+        view.set_daemonset("ns", "c", Some(set("c", "c"))).unwrap();
+        view.set_daemonset("ns", "c", None).unwrap();
+        view.set_daemonset("ns", "b", Some(of_kilobytes("b", 1000))).unwrap();
+        assert_eq!(bytes(&view), before);
+    }
+    view.set_daemonset("ns", "b", None).unwrap();
+    view.set_daemonset("ns", "a", None).unwrap();
+    assert_eq!(bytes(&view), 0);
 }
 
 #[derive(Clone, Debug)]
