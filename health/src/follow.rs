@@ -206,12 +206,14 @@ impl Follower {
     /// Watches from a version on, until there has to be a list again; returns why watching is
     /// forbidden, where it is.
     fn watch<F: Followed>(&self, version: String, pace: &mut Pace) -> Option<Problem> {
-        let mut watching = Watching { follower: self, version, has_begun: false, has_news: false };
+        let mut watching = Watching { follower: self, version, has_news: false };
         loop {
-            (watching.has_begun, watching.has_news) = (false, false);
+            watching.has_news = false;
             let begin = now();
             let ended = F::watch(self, &mut watching);
-            if watching.has_begun && (watching.has_news || now().saturating_duration_since(begin) >= SHORTEST_WATCH) {
+            // That the server has agreed says nothing yet: it may hold the watch open and never tell anything.
+            let has_lasted = now().saturating_duration_since(begin) >= SHORTEST_WATCH;
+            if watching.has_news || (matches!(ended, Ended::Well) && has_lasted) {
                 pace.failures = 0;
             }
             self.board.count_reconnect();
@@ -227,7 +229,12 @@ impl Follower {
                     self.fail(F::SOURCE, problem, pace);
                     return None;
                 }
-                Ended::Broken(problem) => self.fail(F::SOURCE, problem, pace),
+                // No trouble yet: the next watch goes on from here, and if it cannot, that is one.
+                Ended::Broken(problem) => {
+                    let why = problem.whole();
+                    debug!(why; "the watch has ended early");
+                    self.pause(pace.after_failure(&self.periods), problem.retry_after);
+                }
                 Ended::Lost(problem) => {
                     self.fail(F::SOURCE, problem, pace);
                     return None;
@@ -400,22 +407,16 @@ struct Watching<'f> {
     follower: &'f Follower,
     /// Up to where everything is known.
     version: String,
-    has_begun: bool,
     has_news: bool,
 }
 
 impl Watching<'_> {
-    fn begun(&mut self, source: Source) {
-        self.has_begun = true;
-        self.follower.well(source);
-    }
-
     fn reached(&mut self, version: &str, source: Source) {
         self.has_news = true;
         if !version.is_empty() {
             version.clone_into(&mut self.version);
         }
-        self.follower.board.well(source, now());
+        self.follower.well(source);
     }
 }
 
@@ -440,10 +441,6 @@ impl Followed for OfNode {
 }
 
 impl Watcher<objects::Node> for Watching<'_> {
-    fn begun(&mut self) {
-        self.begun(Source::Node);
-    }
-
     fn take(&mut self, event: Event<objects::Node>) -> Result<(), Problem> {
         let name = self.follower.api.node_name();
         match event {
@@ -499,10 +496,6 @@ impl Followed for OfPods {
 }
 
 impl Watcher<objects::Pod> for Watching<'_> {
-    fn begun(&mut self) {
-        self.begun(Source::Pods);
-    }
-
     fn take(&mut self, event: Event<objects::Pod>) -> Result<(), Problem> {
         let follower = self.follower;
         match event {

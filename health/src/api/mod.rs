@@ -10,6 +10,7 @@ pub mod objects;
 mod problem;
 mod question;
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use psl::call::{Caller, Failure, Patience, Reply};
@@ -77,7 +78,7 @@ pub enum Ended {
     Forbidden(Problem),
     /// The connection, before its time. It may go on where it was.
     Broken(Problem),
-    /// What came could not be understood, so that something may have been missed.
+    /// What came could not be understood, or nothing came for too long, so that something may have been missed.
     Lost(Problem),
 }
 
@@ -210,7 +211,6 @@ impl Api {
             403 => return Ended::Forbidden(self.refused(question, reply)),
             _ => return Ended::Broken(self.refused(question, reply)),
         }
-        watcher.begun();
         for event in read_events(reply.body) {
             match event {
                 Ok(Event::Error(410, _)) => return Ended::Expired,
@@ -223,10 +223,7 @@ impl Api {
                         return Ended::Lost(problem);
                     }
                 }
-                Err(error) if error.is_eof() || error.is_io() => {
-                    return Ended::Broken(problem::unreadable(&question.object, None, error));
-                }
-                Err(error) => return Ended::Lost(problem::unreadable(&question.object, None, error)),
+                Err(error) => return broken_off(&question.object, error),
             }
         }
         Ended::Well
@@ -240,15 +237,21 @@ impl Api {
     }
 }
 
+/// How a watch has ended whose next event could not be read.
+fn broken_off(object: &str, error: serde_json::Error) -> Ended {
+    // Who holds a connection open and says nothing may do the same with the next one.
+    let is_silence = matches!(error.io_error_kind(), Some(ErrorKind::TimedOut | ErrorKind::WouldBlock));
+    let is_cut = error.is_eof() || error.is_io();
+    let problem = problem::unreadable(object, None, error);
+    if is_cut && !is_silence { Ended::Broken(problem) } else { Ended::Lost(problem) }
+}
+
 fn lasting(chance: f64) -> Duration {
     WATCH + Duration::from_secs_f64(WATCH_SPREAD.as_secs_f64() * chance)
 }
 
 /// Who is told what a watch says.
 pub trait Watcher<T> {
-    /// The server has agreed.
-    fn begun(&mut self);
-
     /// It says this. A problem ends the watch.
     fn take(&mut self, event: Event<T>) -> Result<(), Problem>;
 }

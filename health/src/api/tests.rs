@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::bounded::{DEEPEST, LARGEST_OBJECT};
 use super::objects::{DaemonSet, Node, Pod, Status};
 use super::problem::{Problem, unreadable};
-use super::{Event, Item, read_events, read_list, read_one};
+use super::{Ended, Event, Item, broken_off, read_events, read_list, read_one};
 use crate::eligibility::{
     Effect, Operator, Placement, Requirement, Taint, Term, ToleratedEffect, Tolerates, Toleration,
 };
@@ -900,6 +900,32 @@ fn every_byte_of_a_node_s_watch_may_be_the_last() {
         assert_eq!(told, all[..whole], "cut at {cut}");
         assert!(end.is_ok() || end == Err("watch: the answer ends in the middle of its JSON".to_owned()), "{end:?}");
     }
+}
+
+/// Says nothing but that.
+struct Failing(io::ErrorKind);
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+}
+
+#[test]
+fn a_watch_goes_on_after_a_cut_and_begins_with_a_list_after_silence() {
+    let ended = |source: &mut dyn Read| {
+        let error = read_events::<Node>(source).find_map(Result::err).unwrap();
+        match broken_off("watch", error) {
+            Ended::Broken(_) => "goes on",
+            Ended::Lost(_) => "a list",
+            Ended::Well | Ended::Expired | Ended::Forbidden(_) => "neither",
+        }
+    };
+    assert_eq!(ended(&mut Failing(io::ErrorKind::ConnectionReset)), "goes on");
+    assert_eq!(ended(&mut &b"{\"type\":"[..]), "goes on");
+    assert_eq!(ended(&mut Failing(io::ErrorKind::TimedOut)), "a list");
+    assert_eq!(ended(&mut Failing(io::ErrorKind::WouldBlock)), "a list");
+    assert_eq!(ended(&mut &b"[]"[..]), "a list");
 }
 
 #[test]
