@@ -58,6 +58,9 @@ const AT_SLOW_PORTS: usize = 2;
 /// that was never served.
 const MEMORY: Duration = Duration::from_secs(60);
 
+/// Between two looks for whom to forget.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// So many of these at most.
 pub const REMEMBERED: usize = 1024;
 
@@ -196,6 +199,8 @@ pub struct Book {
     leases: Leases,
     queue: Queue,
     addresses: HashMap<IpAddr, Known>,
+    /// When those were last looked through for whom to forget.
+    swept: Option<Instant>,
     /// Tickets, seats and leases are numbered together.
     next: u64,
     /// How long leases lasted lately.
@@ -218,6 +223,7 @@ impl Book {
             leases: Leases::default(),
             queue: Queue::default(),
             addresses: HashMap::new(),
+            swept: None,
             next: 0,
             typical: None,
             strangers: 0,
@@ -740,10 +746,11 @@ impl Book {
     /// Forgets those that have neither lease nor place, after a while, or before where they are too
     /// many.
     fn forget(&mut self, now: Instant) {
-        if self.addresses.len() <= self.leases.count() + self.queue.places().len() {
-            return;
+        // Who is forgotten a little late is taken for a stranger all the same, see `known`.
+        if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP) {
+            self.swept = Some(now);
+            self.addresses.retain(|_, known| !known.is_over(now));
         }
-        self.addresses.retain(|_, known| !known.is_over(now));
         while self.addresses.len() > self.leases.count() + self.queue.places().len() + REMEMBERED {
             let idle = self.addresses.iter().filter(|(_, known)| known.is_idle());
             let Some((oldest, _)) = idle.min_by_key(|(_, known)| known.seen) else { return };
