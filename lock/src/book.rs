@@ -470,10 +470,7 @@ impl Book {
         }
         lease.id = Id(self.number());
         lease.watch = lease.watch.filter(|_| !is_link_local(lease.address));
-        let known = self.known(lease.address, now);
-        known.standing.leases += 1;
-        known.standing.served = known.standing.served.max(Some(lease.since));
-        self.rank(lease.address);
+        self.has_one_more(lease.address, lease.since, now);
         self.leases.begin(lease);
     }
 
@@ -498,24 +495,16 @@ impl Book {
         let (id, old) = (lease.id, lease.address);
         let remaining = lease.deadline.saturating_duration_since(now);
         let has_moved = old != request.address;
-        let mut is_first_move = false;
-        if let Some(lease) = self.leases.get_mut(id) {
-            lease.was_told_again = true;
-            is_first_move = has_moved && !lease.has_moved && !lease.is_quiet;
-            lease.has_moved |= has_moved;
-        }
+        let lease = self.leases.get_mut(id)?;
+        lease.was_told_again = true;
+        let is_first_move = has_moved && !lease.has_moved && !lease.is_quiet;
         if has_moved {
-            self.known(old, now).standing.leases -= 1;
-            self.rank(old);
-            let known = self.known(request.address, now);
-            known.standing.leases += 1;
-            known.standing.served = known.standing.served.max(Some(now));
-            self.rank(request.address);
-            if let Some(lease) = self.leases.get_mut(id) {
-                lease.address = request.address;
-                let ready = lease.watch.take().map(|watch| watch.ready);
-                lease.watch = watch(ready.as_ref(), request.address);
-            }
+            lease.has_moved = true;
+            lease.address = request.address;
+            let ready = lease.watch.take().map(|watch| watch.ready);
+            lease.watch = watch(ready.as_ref(), request.address);
+            self.has_one_less(old, now);
+            self.has_one_more(request.address, now, now);
             self.version += 1;
         }
         Some(Told::Again { id, remaining, has_moved: is_first_move })
@@ -581,17 +570,15 @@ impl Book {
         if let Some(place) = &place {
             self.left(place, now);
         }
-        let known = self.known(request.address, now);
+        let served = self.known(request.address, now).standing.served;
         let asked = place.as_ref().map_or(now, |place| place.since);
         let before = Before {
             ticket: place.as_ref().map(|place| place.ticket),
             asked,
-            served: known.standing.served,
+            served,
             misses: place.as_ref().map_or(0, |place| place.misses),
         };
-        known.standing.leases += 1;
-        known.standing.served = Some(now);
-        self.rank(request.address);
+        self.has_one_more(request.address, now, now);
         self.leases.begin(Lease {
             id,
             holder: place.map(|place| place.holder).or_else(|| request.holder.map(Arc::from)),
@@ -706,8 +693,7 @@ impl Book {
     fn ended(&mut self, lease: Lease, how: How, at: Instant, now: Instant) {
         let held = at.saturating_duration_since(lease.since);
         self.typical = Some(self.typical.map_or(held, |typical| (typical * 3 + held) / 4));
-        self.known(lease.address, now).standing.leases -= 1;
-        self.rank(lease.address);
+        self.has_one_less(lease.address, now);
         self.news.ended.push((lease, how, at));
     }
 
@@ -725,6 +711,19 @@ impl Book {
         self.news.called.extend(place.seat);
         self.known(place.address, now).places -= 1;
         self.rank(place.address);
+    }
+
+    /// An address has a lease more, and was served then.
+    fn has_one_more(&mut self, address: IpAddr, served: Instant, now: Instant) {
+        let standing = &mut self.known(address, now).standing;
+        standing.leases += 1;
+        standing.served = standing.served.max(Some(served));
+        self.rank(address);
+    }
+
+    fn has_one_less(&mut self, address: IpAddr, now: Instant) {
+        self.known(address, now).standing.leases -= 1;
+        self.rank(address);
     }
 
     fn rank(&mut self, address: IpAddr) {
