@@ -19,7 +19,7 @@ use psl::{logging, random, signals};
 
 use client::Client;
 use config::{Config, PROGRAM};
-use termination::{LastWords, Outcome, rounded};
+use termination::{LastWords, Outcome};
 use wait::{Answer, Kind, Next, Refusal, Say, Waiting, Why};
 
 /// The pod's name, or the node's on the host network.
@@ -125,13 +125,13 @@ fn attempt(client: &Client, waiting: &mut Waiting, within: Duration, last_words:
 
 fn report(refusal: &Refusal, waited: Duration, next: Next, say: Option<Say>) {
     let reason = refusal.words.as_str();
-    let waited = rounded(waited);
+    let waited = Text::in_millis(waited);
     let pause = match next {
-        Next::Pause(length) => rounded(length).to_string(),
+        Next::Pause(length) => Text::in_millis(length).to_string(),
         _ => "none".to_owned(),
     };
     // What the lock itself expects; the pause is never longer than its own cap.
-    let expected = refusal.retry_after.map_or_else(|| "unknown".to_owned(), |d| rounded(d).to_string());
+    let expected = refusal.retry_after.map_or_else(|| "unknown".to_owned(), |d| Text::in_millis(d).to_string());
     match say {
         None => debug!(reason, waited:%, pause, expected; "still waiting for the lock"),
         Some(Say::Warning) => {

@@ -111,11 +111,6 @@ impl LastWords {
     }
 }
 
-/// A duration in milliseconds: nobody reads nanoseconds.
-pub fn rounded(duration: Duration) -> Text {
-    Text(Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000))
-}
-
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -134,7 +129,7 @@ fn name(stop: Stop) -> &'static str {
 
 /// One line, without its end: `kubectl` puts one there.
 fn message(outcome: Outcome, waited: Duration, reason: Option<&str>) -> String {
-    let waited = rounded(waited);
+    let waited = Text::in_millis(waited);
     let how = match outcome {
         Outcome::Acquired => format!("lock acquired after {waited}"),
         Outcome::StartedWithout(bound) => format!("started without the lock after {waited} ({bound})"),
@@ -160,7 +155,7 @@ fn write_message(path: &Path, message: &str) -> io::Result<()> {
 }
 
 fn log_end(outcome: Outcome, waited: Duration, reason: Option<&str>) {
-    let waited = rounded(waited);
+    let waited = Text::in_millis(waited);
     let reason = reason.unwrap_or("none yet");
     match outcome {
         Outcome::Acquired => info!(waited:% = waited; "lock acquired"),

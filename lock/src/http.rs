@@ -20,7 +20,7 @@ use crate::book::{Before, GivenUp, Refusal};
 use crate::config::Rules;
 use crate::lease::{Id, Seen};
 use crate::prober::Prober;
-use crate::shared::{Shared, level_of, named, rounded};
+use crate::shared::{Shared, level_of, named};
 use crate::state::{Ask, Counted, Outcome};
 use crate::view;
 
@@ -181,7 +181,7 @@ pub fn answer(outcome: &Outcome, json: bool) -> Answer {
             granted(&reason, Some(*duration), json)
         }
         Outcome::Again { remaining, .. } => {
-            let reason = format!("the lease that this holder has, for {} more", Text(rounded(*remaining)));
+            let reason = format!("the lease that this holder has, for {} more", Text::in_millis(*remaining));
             granted(&reason, Some(*remaining), json)
         }
         Outcome::Free => granted("a slot is free; a duration of 0 takes none", None, json),
@@ -271,7 +271,7 @@ fn log(outcome: &Outcome, ask: &Ask, seen: Option<Seen>) {
     match outcome {
         Outcome::Granted { duration, waited, is_overridden, is_quiet, .. } => {
             let ready = watched(ask.ready.as_ref(), seen);
-            let (duration, waited) = (Text(*duration), Text(rounded(*waited)));
+            let (duration, waited) = (Text(*duration), Text::in_millis(*waited));
             log!(level_of(*is_quiet), holder, peer:%, duration:%, waited:%, ready = ready.as_ref(), overridden = *is_overridden; "lock acquired");
         }
         Outcome::Again { has_moved: true, .. } => {
@@ -282,7 +282,7 @@ fn log(outcome: &Outcome, ask: &Ask, seen: Option<Seen>) {
         Outcome::Free => debug!(peer:%; "probe: a slot is free"),
         Outcome::Busy { refusal, .. } => {
             let position = refusal.position.unwrap_or(0);
-            debug!(holder, peer:%, position, free_in:% = Text(rounded(refusal.free_in)); "locked: all slots are taken");
+            debug!(holder, peer:%, position, free_in:% = Text::in_millis(refusal.free_in); "locked: all slots are taken");
         }
         Outcome::GateClosed { reasons, .. } => {
             debug!(holder, peer:%, reason = reasons.join("; "); "locked: checks fail");

@@ -273,7 +273,7 @@ impl After {
             let held = at.saturating_duration_since(lease.since);
             let level = level_of(lease.is_quiet);
             let (holder, peer, how) = (named(lease.holder.as_deref()), lease.address, how.name());
-            log!(level, holder, peer:%, how, held:% = Text(rounded(held)); "lease ended");
+            log!(level, holder, peer:%, how, held:% = Text::in_millis(held); "lease ended");
         }
     }
 }
@@ -286,9 +286,4 @@ pub fn level_of(is_quiet: bool) -> Level {
 /// A holder in a log line.
 pub fn named(holder: Option<&str>) -> &str {
     holder.unwrap_or("none")
-}
-
-/// Milliseconds are as much as anybody reads.
-pub fn rounded(duration: Duration) -> Duration {
-    Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000)
 }

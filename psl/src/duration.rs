@@ -105,6 +105,13 @@ fn from_nanos(nanos: u128) -> Result<Duration, NotADuration> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Text(pub Duration);
 
+impl Text {
+    /// Without what is below a millisecond: nobody reads nanoseconds.
+    pub fn in_millis(duration: Duration) -> Text {
+        Text(Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000))
+    }
+}
+
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, nanos) = (self.0.as_secs(), self.0.subsec_nanos());
