@@ -89,18 +89,16 @@ impl Shared {
     /// Decides on a request. Where the answer may be held back, this returns when there is one;
     /// nothing where the client has gone by then.
     pub fn ask(&self, ask: &Ask, rules: &Rules, hold: Option<&Hold>, now: Instant) -> Option<Outcome> {
-        let is_called = Arc::new(AtomicBool::new(false));
-        let decision = self.change(now, |inner| {
+        let (decision, is_called) = self.change(now, |inner| {
             let decision = inner.state.ask(ask, rules, now);
-            if let Decision::Later { seat, .. } = decision {
-                inner.held.push((seat, thread::current(), Arc::clone(&is_called)));
-            }
-            decision
+            let Decision::Later { seat, .. } = decision else { return (decision, None) };
+            let is_called = Arc::new(AtomicBool::new(false));
+            inner.held.push((seat, thread::current(), Arc::clone(&is_called)));
+            (decision, Some(is_called))
         });
-        match (decision, hold) {
-            (Decision::Now(outcome), _) => Some(outcome),
-            (Decision::Later { seat, until }, Some(hold)) => self.hold(ask, rules, hold, &is_called, seat, until),
-            (Decision::Later { .. }, None) => None,
+        match decision {
+            Decision::Now(outcome) => Some(outcome),
+            Decision::Later { seat, until } => self.hold(ask, rules, hold?, &*is_called?, seat, until),
         }
     }
 
