@@ -27,13 +27,15 @@ pub struct Psi {
 }
 
 impl Psi {
-    /// Nothing where nothing is looked at.
+    /// Nothing where nothing is looked at. What cannot be read is told at once, and not when somebody waits.
     pub fn new(limits: &Limits, directory: &Path) -> Option<Psi> {
         let mut files = [const { None }; Resource::ALL.len()];
         for (at, (_, name)) in Resource::ALL.iter().enumerate() {
             files[at] = limits.thresholds[at].map(|_| directory.join(name));
         }
-        limits.is_on().then_some(Psi { files, told: Default::default() })
+        let mut psi = Psi { files, told: Default::default() };
+        psi.read();
+        limits.is_on().then_some(psi)
     }
 
     /// Reads them all. One that cannot be read is told once, and again when it can be.
