@@ -14,7 +14,7 @@ use testkit::program::Program;
 use testkit::skip;
 
 /// Bytes that a program may have.
-const BUDGET: &[(&str, usize)] = &[("init", 800_000), ("lock", 1_650_000), ("health", 1_820_000)];
+const BUDGET: &[(&str, usize)] = &[("init", 800_000), ("lock", 1_700_000), ("health", 1_820_000)];
 
 /// ELF program header types (elf(5)).
 const PT_INTERP: u32 = 3;
