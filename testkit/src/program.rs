@@ -119,6 +119,17 @@ impl Program {
         Ok(self)
     }
 
+    /// Runs it where it sees this directory in the place of another one, such as one of the kernel's. The error says
+    /// why that cannot be done here.
+    pub fn seeing(self, directory: &Path, place: &str) -> Result<Program, String> {
+        let (unshare, mount) = (root_tool("unshare")?, root_tool("mount")?);
+        let script =
+            r#"tool=$1 && directory=$2 && place=$3 && shift 3 && "$tool" --bind "$directory" "$place" && exec "$@""#;
+        let words = ["-m", "sh", "-c", script, "sh"].map(OsString::from);
+        let rest = [mount.into_os_string(), directory.into(), place.into()];
+        Ok(self.under([unshare.into_os_string()].into_iter().chain(words).chain(rest)))
+    }
+
     /// Keeps something (a directory, a server) until the program has been dropped.
     pub(crate) fn keeping(mut self, kept: impl std::any::Any + Send + Sync) -> Program {
         self.keep.push(Arc::new(kept));
@@ -675,6 +686,21 @@ mod tests {
         assert_eq!(running.wait_for_text("pid", CEILING), "pid 1");
         running.signal("TERM");
         running.wait(CEILING).expect_code(7);
+    }
+
+    #[test]
+    fn a_directory_in_the_place_of_another_one() {
+        let directory = crate::scratch::Scratch::new();
+        directory.file("cpu", "of the test");
+        let program = match Program::at("/bin/cat").arg("/proc/pressure/cpu").seeing(directory.path(), "/proc/pressure")
+        {
+            Ok(program) => program,
+            Err(why) => return crate::skip(&format!("a directory in the place of another one: {why}")),
+        };
+        if !Path::new("/proc/pressure").is_dir() {
+            return crate::skip("a directory in the place of another one: this kernel has no /proc/pressure");
+        }
+        assert_eq!(program.run(CEILING).expect_code(0).stdout.trim_end(), "of the test");
     }
 
     #[test]

@@ -152,6 +152,17 @@ fn a_holder_that_asks_again_keeps_its_lease_and_its_place() {
 }
 
 #[test]
+fn a_grant_that_could_not_be_told_makes_room_for_the_next() {
+    let start = zero();
+    let (mut state, rules) = shadow(1, &[], start);
+    let Outcome::Granted { id, before, .. } = now(state.ask(&by("a", 1), &rules, start)) else { panic!() };
+    state.ask(&by("b", 2), &rules, start);
+    state.undo(id, before, start + MILLI);
+    assert_eq!(named(&state.news().waited), [("b", 0)]);
+    assert!(matches!(now(state.ask(&by("a", 1), &rules, start + SECOND)), Outcome::Granted { .. }), "it asks again");
+}
+
+#[test]
 fn what_takes_no_lease_is_let_through_too() {
     let start = zero();
     let (mut state, mut rules) = shadow(1, &[], start);
