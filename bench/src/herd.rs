@@ -1,0 +1,307 @@
+//! A node's bad morning with real processes, and what each remedy does to it.
+//!
+//! `node` plays the kubelet and starts the processes, `remedy` is the table of what is tried, `timeline` what has come of
+//! a run, `picture` its drawing. Here runs are taken in turn and become tables.
+
+mod node;
+mod picture;
+mod processors;
+mod remedy;
+mod settings;
+mod timeline;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::Options;
+use crate::goal::Goal;
+use crate::machine;
+use crate::results::Section;
+use crate::table::{Table, median};
+
+use node::{LOCK_AWAY, Node, Start};
+use picture::Chart;
+use remedy::{ALL, LONG, NONE, READY, Remedy, SHORT, SOME};
+pub use settings::Settings;
+use timeline::Morning;
+
+/// So many for each core are a herd: all at once, each start takes ten times as long as alone.
+const A_CORE: usize = 10;
+
+/// A start may take so many times what it takes alone, then its probe kills it.
+const DEADLINE: u32 = 4;
+
+/// A run is broken off after so many times what all starts take on all cores.
+const CUT_OFF: u32 = 5;
+
+/// One herd, and what is tried on it.
+struct Scene {
+    title: &'static str,
+    /// What the names of its pictures begin with.
+    slug: &'static str,
+    /// What becomes of every second application's start.
+    second: fn(Start, usize) -> Start,
+    latency: Duration,
+    remedies: &'static [Remedy],
+}
+
+/// All runs of one remedy on one herd.
+struct Tried<'a> {
+    scene: &'a Scene,
+    remedy: Remedy,
+    /// No way to start them is quicker.
+    limit: Duration,
+    node: Node,
+    runs: Vec<Morning>,
+}
+
+pub fn run(options: &Options) -> Result<Section, String> {
+    let settings = &options.herd;
+    let cores = std::thread::available_parallelism().map_err(|e| format!("the number of cores: {e}"))?.get();
+    let scenes = scenes(settings.latency);
+    let mut all = tried(&scenes, options, cores);
+    // In turn, so that whatever else the machine does meets them all.
+    for run in 1..=settings.runs {
+        eprintln!("bench: herd, run {run} of {} …", settings.runs);
+        for tried in &mut all {
+            let morning = tried.node.morning();
+            tried.runs.push(morning.map_err(|e| format!("herd, {}, {}: {e}", tried.scene.title, tried.remedy.name))?);
+        }
+    }
+    if let Some(directory) = &settings.pictures {
+        draw(&all, directory).map_err(|e| format!("the pictures in {}: {e}", directory.display()))?;
+    }
+    let goals = goals(&all);
+    let mut text = machine::described("herd", &options.lock);
+    text += &model(settings, &all);
+    for scene in &scenes {
+        let of_scene: Vec<_> = all.iter().filter(|tried| std::ptr::eq(tried.scene, scene)).collect();
+        text += &format!("\n### {}\n\n", scene.title);
+        text += &table(&of_scene);
+    }
+    text += "\n### Goals of the herd\n\n";
+    text.extend(goals.iter().map(Goal::line));
+    Ok(Section { title: "Herd", text, broken: goals.iter().filter_map(|goal| goal.broken("herd")).collect() })
+}
+
+/// Every remedy is tried where the kubelet takes its time, as it does. What the goal is about and what tells the other
+/// herds apart is tried on those: all of it would take twenty minutes.
+fn scenes(latency: Duration) -> Vec<Scene> {
+    let alike = |start: Start, _| start;
+    let scene = |title, slug, second, latency, remedies| Scene { title, slug, second, latency, remedies };
+    let mut scenes = vec![
+        scene("All alike", "alike", alike, latency, ALL),
+        scene("All alike, without the kubelet's latency", "no-latency", alike, Duration::ZERO, SOME),
+        scene("Half of them wait for a disk for half of their start", "disk", disk, latency, SOME),
+        scene("Half of them have as many threads as there are cores", "threads", threads, latency, SOME),
+    ];
+    if latency.is_zero() {
+        // The first one is the same, and more.
+        scenes.remove(1);
+    }
+    scenes
+}
+
+fn disk(start: Start, _: usize) -> Start {
+    Start { cpu: start.cpu / 2, waiting: start.cpu / 2, ..start }
+}
+
+fn threads(start: Start, cores: usize) -> Start {
+    Start { threads: cores, ..start }
+}
+
+fn tried<'a>(scenes: &'a [Scene], options: &Options, cores: usize) -> Vec<Tried<'a>> {
+    let settings = &options.herd;
+    let count = settings.applications.unwrap_or(A_CORE * cores);
+    let plain = Start { cpu: settings.start, waiting: Duration::ZERO, threads: 1 };
+    let shared = |starts: &[Start]| starts.iter().map(|start| start.cpu).sum::<Duration>() / cores as u32;
+    let on_scene = |scene: &'a Scene| {
+        let starts = (0..count).map(|number| if number % 2 == 0 { plain } else { (scene.second)(plain, cores) });
+        let starts: Vec<_> = starts.collect();
+        let node = Node {
+            cores,
+            gate: None,
+            start: settings.start,
+            latency: scene.latency,
+            deadline: settings.start * DEADLINE,
+            cut_off: shared(&vec![plain; count]) * CUT_OFF,
+            scale: settings.scale,
+            lock: options.lock.clone(),
+            init: options.init.clone(),
+            starts,
+        };
+        let with = move |remedy: &Remedy| Tried {
+            scene,
+            remedy: *remedy,
+            limit: shared(&node.starts),
+            node: Node { gate: remedy.gate, ..node.clone() },
+            runs: Vec::new(),
+        };
+        scene.remedies.iter().filter(|remedy| settings.takes(remedy)).map(with).collect::<Vec<_>>()
+    };
+    scenes.iter().flat_map(on_scene).collect()
+}
+
+/// What was played, in the words of the settings.
+fn model(settings: &Settings, all: &[Tried]) -> String {
+    let Some(Tried { node, .. }) = all.first() else { return String::new() };
+    let (s, factor) = (seconds, settings.scale.factor());
+    let turn = settings.latency + settings.start;
+    let [short, long] = [SHORT, LONG].map(|times| turn.mul_f64(times));
+    format!(
+        "- {count} applications at once, real processes; a start takes {start} s of a processor; a second of the node took \
+         1/{factor} s here, and all times below are the node's\n\
+         - the kubelet takes {latency} s from the end of init to the start (up to an eighth more or less), and before each \
+         restart; a start that is not ready {deadline} s after it began is killed and tried again: the first time at once, then \
+         after 10 s, 20 s and so on, 300 s at most; init is not run again; cut off at {cut_off} s\n\
+         - leases of {short} s (too short), {turn} s (guessed well: what the kubelet and a start alone take together) and \
+         {long} s (too long), or until ready; one answer in twenty lost: cut in its middle; lock restarted: killed when half of \
+         the applications are ready, back {away} s later with its state file\n\
+         - {runs} runs of each, in turn; medians, with least and most where they differ; *wait*: from the pod's arrival until its \
+         application is ready, or the cut-off; *wasted*: processor time of killed starts; *idle*: share of the processors' time \
+         until the last was ready; *over the limit*: the whole time over the sum of all processor time by cores, {limit} s where \
+         all are alike\n",
+        count = node.starts.len(),
+        start = s(settings.start),
+        latency = s(settings.latency),
+        deadline = s(node.deadline),
+        cut_off = s(node.cut_off),
+        turn = s(turn),
+        short = s(short),
+        long = s(long),
+        away = s(LOCK_AWAY),
+        runs = settings.runs,
+        limit = s(node.cut_off / CUT_OFF),
+    )
+}
+
+fn table(all: &[&Tried]) -> String {
+    let mut table = Table::new([
+        "remedy",
+        "all ready s",
+        "over the limit",
+        "median wait s",
+        "p95 s",
+        "killed",
+        "wasted s",
+        "idle %",
+    ]);
+    for Tried { remedy, limit, runs, .. } in all.iter().copied() {
+        let of = |figure: &dyn Fn(&Morning) -> f64| runs.iter().map(figure).collect::<Vec<f64>>();
+        let all_ready = runs.iter().all(|run| run.took().is_some());
+        let (took, ratio) = if all_ready {
+            let took = of(&|run| run.lasted().as_secs_f64());
+            (about(&took, 1), about(&took.iter().map(|took| took / limit.as_secs_f64()).collect::<Vec<_>>(), 2))
+        } else {
+            let never = runs.iter().filter(|run| run.took().is_none()).count();
+            let left = about(&of(&|run| run.left() as f64), 0);
+            (format!("not in {never} of {}: {left} left", runs.len()), "–".to_owned())
+        };
+        table.row([
+            remedy.name.to_owned(),
+            took,
+            ratio,
+            about(&of(&|run| run.wait(0.5).as_secs_f64()), 1),
+            about(&of(&|run| run.wait(0.95).as_secs_f64()), 1),
+            about(&of(&|run| run.kills() as f64), 0),
+            about(&of(&|run| run.wasted().as_secs_f64()), 1),
+            about(&of(&|run| run.idle * 100.0), 0),
+        ]);
+    }
+    table.text()
+}
+
+/// Only what was tried can be promised, and a herd that has room to start at once has no bad morning.
+fn goals(all: &[Tried]) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    for Tried { scene, remedy, limit, node, runs } in all {
+        if scene.latency.is_zero() && *remedy == READY && ["alike", "no-latency"].contains(&scene.slug) {
+            let ratios: Vec<_> = runs.iter().map(|run| run.lasted().as_secs_f64() / limit.as_secs_f64()).collect();
+            let what = "ready, one a core, no latency: over the limit, median";
+            goals.push(Goal { what, unit: "", measured: median(&ratios), goal: 1.15, broken: 1.3 });
+            let killed = runs.iter().map(Morning::kills).sum::<usize>() as f64;
+            let what = "ready, one a core, no latency: starts killed in all runs";
+            goals.push(Goal { what, unit: "", measured: killed, goal: 0.0, broken: 1.0 });
+        }
+        if *remedy == NONE && scene.slug == "alike" && *limit > node.deadline * 2 {
+            let finished = runs.iter().filter(|run| run.took().is_some()).count() as f64;
+            let what = "none: runs in which all were ready after all";
+            goals.push(Goal { what, unit: "", measured: finished, goal: 0.0, broken: 1.0 });
+        }
+    }
+    goals
+}
+
+/// The run in the middle of each; all of a herd to one scale.
+fn draw(all: &[Tried], directory: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(directory)?;
+    for Tried { scene, remedy, limit, runs, .. } in all {
+        let same = all.iter().filter(|other| std::ptr::eq(other.scene, *scene));
+        let end = same.flat_map(|tried| &tried.runs).map(Morning::lasted).max().unwrap_or_default();
+        let Some(morning) = middle(runs) else { continue };
+        let svg = picture::svg(&Chart { title: remedy.name, morning, limit: *limit, end });
+        fs::write(directory.join(format!("{}-{}.svg", scene.slug, remedy.slug())), svg)?;
+    }
+    Ok(())
+}
+
+fn middle(runs: &[Morning]) -> Option<&Morning> {
+    let mut sorted: Vec<_> = runs.iter().collect();
+    sorted.sort_by_key(|run| run.lasted());
+    sorted.get(sorted.len().saturating_sub(1) / 2).copied()
+}
+
+/// A median, and where they differ in what is shown the least and the most.
+fn about(values: &[f64], digits: usize) -> String {
+    let shown = |value: f64| format!("{value:.digits$}");
+    let least = shown(values.iter().copied().fold(f64::INFINITY, f64::min));
+    let most = shown(values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+    let median = shown(median(values));
+    if least == most { median } else { format!("{median} ({least}–{most})") }
+}
+
+fn seconds(duration: Duration) -> String {
+    // Rounded first, so that no third shows in sixteen digits.
+    ((duration.as_secs_f64() * 100.0).round() / 100.0).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use timeline::{Doing, Pod};
+
+    fn morning(ready: &[Option<u64>]) -> Morning {
+        let pod = |ready: &Option<u64>| {
+            let mut pod = Pod::default();
+            pod.begins(Doing::Starting, Duration::ZERO);
+            ready.iter().for_each(|at| pod.begins(Doing::Ready, Duration::from_secs(*at)));
+            pod
+        };
+        Morning { pods: ready.iter().map(pod).collect(), cut_off: Duration::from_secs(50), idle: 0.25 }
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(about(&[1.0, 3.0, 2.0], 1), "2.0 (1.0–3.0)");
+        assert_eq!(about(&[2.01, 2.02], 1), "2.0");
+        assert_eq!([600, 1_800, 3_000].map(|millis| seconds(Duration::from_millis(millis))), ["0.6", "1.8", "3"]);
+        assert_eq!(seconds(Duration::from_secs(1) / 3), "0.33");
+    }
+
+    #[test]
+    fn the_run_in_the_middle_is_drawn() {
+        let runs = [morning(&[Some(3)]), morning(&[None]), morning(&[Some(2)])];
+        assert_eq!(middle(&runs).map(Morning::lasted), Some(Duration::from_secs(3)));
+        assert_eq!(middle(&runs[..2]).map(Morning::lasted), Some(Duration::from_secs(3)));
+        assert!(middle(&[]).is_none());
+    }
+
+    #[test]
+    fn what_a_start_is_made_of() {
+        let start = Start { cpu: Duration::from_secs(1), waiting: Duration::ZERO, threads: 1 };
+        let half = Duration::from_millis(500);
+        assert_eq!(disk(start, 2), Start { cpu: half, waiting: half, threads: 1 });
+        assert_eq!(threads(start, 2), Start { threads: 2, ..start });
+    }
+}
