@@ -22,7 +22,8 @@ use crate::table::{Table, median};
 
 use node::{LOCK_AWAY, Node, Start};
 use picture::Chart;
-use remedy::{ALL, LONG, NONE, READY, Remedy, SHORT, SOME};
+use remedy::{ALL, FEW, LONG, NONE, READY, Remedy, SHORT, SOME};
+use settings::Scale;
 pub use settings::Settings;
 use timeline::Morning;
 
@@ -33,7 +34,11 @@ const A_CORE: usize = 10;
 const DEADLINE: u32 = 4;
 
 /// A run is broken off after so many times what all starts take on all cores.
-const CUT_OFF: u32 = 5;
+const CUT_OFF: f64 = 4.5;
+
+/// Without the kubelet's latency a second of the node takes a quarter of one: lock looks at a port each tenth of its
+/// lease's age, but not more often than each 20 ms, and so leases of less than 200 ms would end later than on a node.
+const CLOSE: u32 = 4;
 
 /// One herd, and what is tried on it.
 struct Scene {
@@ -43,6 +48,7 @@ struct Scene {
     /// What becomes of every second application's start.
     second: fn(Start, usize) -> Start,
     latency: Duration,
+    scale: Scale,
     remedies: &'static [Remedy],
 }
 
@@ -59,7 +65,7 @@ struct Tried<'a> {
 pub fn run(options: &Options) -> Result<Section, String> {
     let settings = &options.herd;
     let cores = std::thread::available_parallelism().map_err(|e| format!("the number of cores: {e}"))?.get();
-    let scenes = scenes(settings.latency);
+    let scenes = scenes(settings.latency, settings.scale);
     let mut all = tried(&scenes, options, cores);
     // In turn, so that whatever else the machine does meets them all.
     for run in 1..=settings.runs {
@@ -85,14 +91,22 @@ pub fn run(options: &Options) -> Result<Section, String> {
     Ok(Section { title: "Herd", text, broken: goals.iter().filter_map(|goal| goal.broken("herd")).collect() })
 }
 
-/// Every remedy is tried where the kubelet takes its time, as it does. What the goal is about and what tells the other
-/// herds apart is tried on those: all of it would take twenty minutes.
-fn scenes(latency: Duration) -> Vec<Scene> {
+/// Every remedy is tried on the first; what tells the other herds apart is tried on those, since all of it would take
+/// half an hour.
+fn scenes(latency: Duration, scale: Scale) -> Vec<Scene> {
     let alike = |start: Start, _| start;
-    let scene = |title, slug, second, latency, remedies| Scene { title, slug, second, latency, remedies };
+    let scale_of = |latency: Duration| if latency.is_zero() { scale.at_most(CLOSE) } else { scale };
+    let scene = |title, slug, second, latency, remedies| Scene {
+        title,
+        slug,
+        second,
+        latency,
+        scale: scale_of(latency),
+        remedies,
+    };
     let mut scenes = vec![
         scene("All alike", "alike", alike, latency, ALL),
-        scene("All alike, without the kubelet's latency", "no-latency", alike, Duration::ZERO, SOME),
+        scene("All alike, without the kubelet's latency", "no-latency", alike, Duration::ZERO, FEW),
         scene("Half of them wait for a disk for half of their start", "disk", disk, latency, SOME),
         scene("Half of them have as many threads as there are cores", "threads", threads, latency, SOME),
     ];
@@ -125,8 +139,8 @@ fn tried<'a>(scenes: &'a [Scene], options: &Options, cores: usize) -> Vec<Tried<
             start: settings.start,
             latency: scene.latency,
             deadline: settings.start * DEADLINE,
-            cut_off: shared(&vec![plain; count]) * CUT_OFF,
-            scale: settings.scale,
+            cut_off: shared(&vec![plain; count]).mul_f64(CUT_OFF),
+            scale: scene.scale,
             lock: options.lock.clone(),
             init: options.init.clone(),
             starts,
@@ -151,14 +165,15 @@ fn model(settings: &Settings, all: &[Tried]) -> String {
     let [short, long] = [SHORT, LONG].map(|times| turn.mul_f64(times));
     format!(
         "- {count} applications at once, real processes; a start takes {start} s of a processor; a second of the node took \
-         1/{factor} s here, and all times below are the node's\n\
+         1/{factor} s here, or 1/{close} s without the kubelet's latency (else leases would end sooner than lock looks often \
+         enough), and all times below are the node's\n\
          - the kubelet takes {latency} s from the end of init to the start (up to an eighth more or less), and before each \
          restart; a start that is not ready {deadline} s after it began is killed and tried again: the first time at once, then \
          after 10 s, 20 s and so on, 300 s at most; init is not run again; cut off at {cut_off} s\n\
          - leases of {short} s (too short), {turn} s (guessed well: what the kubelet and a start alone take together) and \
          {long} s (too long), or until ready; one answer in twenty lost: cut in its middle; lock restarted: killed when half of \
          the applications are ready, back {away} s later with its state file\n\
-         - {runs} runs of each, in turn; medians, with least and most where they differ; *wait*: from the pod's arrival until its \
+         - not every remedy is tried on every herd, for all of them would take half an hour; runs of each, in turn: {runs}; medians, with least and most where they differ; *wait*: from the pod's arrival until its \
          application is ready, or the cut-off; *wasted*: processor time of killed starts; *idle*: share of the processors' time \
          until the last was ready; *over the limit*: the whole time over the sum of all processor time by cores, {limit} s where \
          all are alike\n",
@@ -172,7 +187,8 @@ fn model(settings: &Settings, all: &[Tried]) -> String {
         long = s(long),
         away = s(LOCK_AWAY),
         runs = settings.runs,
-        limit = s(node.cut_off / CUT_OFF),
+        limit = s(node.cut_off.div_f64(CUT_OFF)),
+        close = settings.scale.at_most(CLOSE).factor(),
     )
 }
 
@@ -240,7 +256,7 @@ fn draw(all: &[Tried], directory: &Path) -> std::io::Result<()> {
         let same = all.iter().filter(|other| std::ptr::eq(other.scene, *scene));
         let end = same.flat_map(|tried| &tried.runs).map(Morning::lasted).max().unwrap_or_default();
         let Some(morning) = middle(runs) else { continue };
-        let svg = picture::svg(&Chart { title: remedy.name, morning, limit: *limit, end });
+        let svg = picture::svg(&Chart { title: &remedy.title(), morning, limit: *limit, end });
         fs::write(directory.join(format!("{}-{}.svg", scene.slug, remedy.slug())), svg)?;
     }
     Ok(())

@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn burn(cpu: Duration) {
     let until = spent() + cpu;
     while spent() < until {
-        (0..1_000).for_each(|number| {
+        (0..10_000).for_each(|number| {
             black_box(number);
         });
     }

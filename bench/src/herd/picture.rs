@@ -26,6 +26,8 @@ const TOP: f64 = 62.0;
 /// Of one row, and of the bar in it.
 const ROW: f64 = 11.0;
 const BAR: f64 = 8.0;
+/// The longest name of a moment.
+const NAME: f64 = 60.0;
 /// Labelled steps of the axis, at most.
 const STEPS: u64 = 8;
 
@@ -50,9 +52,9 @@ pub fn svg(chart: &Chart) -> String {
         let top = TOP + ROW * number as f64;
         pod.spans(chart.end).for_each(|(doing, from, to)| svg += &bar(doing, chart.x(from), chart.x(to), top));
     }
-    svg += &moment(chart.x(chart.limit), bottom, "lower limit", "stroke-dasharray=\"4 3\"");
+    svg += &moment(chart.x(chart.limit), bottom, Side::Left, "lower limit", "stroke-dasharray=\"4 3\"");
     if let Some(took) = chart.morning.took() {
-        svg += &moment(chart.x(took), bottom, "all ready", "");
+        svg += &moment(chart.x(took), bottom, Side::Right, "all ready", "");
     }
     svg += &legend(bottom + 54.0);
     svg + "</svg>\n"
@@ -107,7 +109,7 @@ fn bar(doing: Doing, from: f64, to: f64, top: f64) -> String {
         Doing::Idle => line("stroke-width=\"1.4\" stroke-dasharray=\"1.4 2.6\""),
         Doing::Starting => rect("fill=\"#444\" stroke=\"#000\" stroke-width=\"0.6\""),
         Doing::Killed => {
-            let (left, right, upper, lower) = (to - 3.5, to + 3.5, top + 0.5, top + BAR - 0.5);
+            let (left, right, upper, lower) = (to - 3.5, (to + 3.5).min(RIGHT), top + 0.5, top + BAR - 0.5);
             let cross =
                 format!("M{left:.1} {upper:.1}L{right:.1} {lower:.1}M{left:.1} {lower:.1}L{right:.1} {upper:.1}");
             rect("fill=\"url(#hatch)\" stroke=\"#000\" stroke-width=\"0.6\"")
@@ -146,32 +148,33 @@ fn step(seconds: u64) -> u64 {
     fitting.next().unwrap_or(seconds.max(1))
 }
 
+/// Where the name of a moment stands. The limit comes before the end, so that their names never meet.
+#[derive(PartialEq)]
+enum Side {
+    Left,
+    Right,
+}
+
 /// A moment that all rows share.
-fn moment(x: f64, bottom: f64, name: &str, style: &str) -> String {
+fn moment(x: f64, bottom: f64, side: Side, name: &str, style: &str) -> String {
     let top = TOP - 6.0;
     let line = format!("<path d=\"M{x:.1} {top:.1}V{bottom:.1}\" stroke=\"#000\" stroke-width=\"1.2\" {style}/>\n");
-    // A name near an end of the axis would leave the picture.
-    let anchor = if x < LEFT + 40.0 {
-        "start"
-    } else if x > RIGHT - 40.0 {
-        "end"
-    } else {
-        "middle"
-    };
-    line + &text(x, top - 4.0, anchor, name)
+    // Near an end of the axis a name would leave the picture.
+    let is_left = if side == Side::Left { x > LEFT + NAME } else { x > RIGHT - NAME };
+    line + &text(x, top - 4.0, if is_left { "end" } else { "start" }, name)
 }
 
 fn legend(y: f64) -> String {
     let entries = [
-        (Doing::Waiting, "waiting for the lock"),
-        (Doing::Idle, "latency, back-off"),
+        (Doing::Waiting, "in line"),
+        (Doing::Idle, "kubelet's latency, back-off"),
         (Doing::Starting, "starting"),
         (Doing::Killed, "killed"),
         (Doing::Ready, "ready"),
     ];
-    let places = [LEFT, 146.0, 264.0, 338.0, 406.0];
+    let places = [LEFT, 80.0, 258.0, 334.0, 412.0];
     let entry =
-        |((doing, name), x): ((Doing, &str), f64)| bar(doing, x, x + 18.0, y - BAR) + &text(x + 24.0, y, "start", name);
+        |((doing, name), x): ((Doing, &str), f64)| bar(doing, x, x + 18.0, y - BAR) + &text(x + 25.0, y, "start", name);
     entries.into_iter().zip(places).map(entry).collect()
 }
 

@@ -47,7 +47,7 @@ pub enum Trouble {
 pub const NONE: Remedy = Remedy { name: "none", gate: None };
 /// What the goal is about.
 pub const READY: Remedy = gate("ready, one a core", Slots::ACore(1), UntilReady, Calm);
-pub const GUESSED: Remedy = gate("guessed well, one a core", Slots::ACore(1), Fixed(WELL), Calm);
+const GUESSED: Remedy = gate("guessed well, one a core", Slots::ACore(1), Fixed(WELL), Calm);
 const READY_ONE: Remedy = gate("ready, one slot", Slots::One, UntilReady, Calm);
 const READY_TWO: Remedy = gate("ready, two a core", Slots::ACore(2), UntilReady, Calm);
 
@@ -70,18 +70,26 @@ pub const ALL: &[Remedy] = &[
     gate("ready, one a core, lock restarted", Slots::ACore(1), UntilReady, Restart),
 ];
 
-/// Those between which the other herds differ.
+/// Those between which herds of other applications differ.
 pub const SOME: &[Remedy] = &[NONE, GUESSED, READY_ONE, READY, READY_TWO];
+
+/// What is left where the kubelet takes no time, and one slot leaves all cores but one idle.
+pub const FEW: &[Remedy] = &[NONE, READY, READY_TWO];
 
 pub const SHORT: f64 = 1.0 / 3.0;
 pub const WELL: f64 = 1.0;
-pub const LONG: f64 = 2.5;
+pub const LONG: f64 = 2.0;
 
 const fn gate(name: &'static str, slots: Slots, lease: Lease, trouble: Trouble) -> Remedy {
     Remedy { name, gate: Some(Gate { slots, lease, trouble }) }
 }
 
 impl Remedy {
+    /// Of its picture.
+    pub fn title(&self) -> String {
+        self.gate.map_or_else(|| "no lock".to_owned(), |_| format!("lock: {}", self.name))
+    }
+
     /// For the name of a file.
     pub fn slug(&self) -> String {
         let words = self.name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
@@ -120,11 +128,12 @@ mod tests {
         slugs.sort_unstable();
         slugs.dedup();
         assert_eq!(slugs.len(), ALL.len());
+        assert_eq!([NONE, READY].map(|remedy| remedy.title()), ["no lock", "lock: ready, one a core"]);
     }
 
     #[test]
     fn some_are_among_all() {
-        assert!(SOME.iter().all(|remedy| ALL.contains(remedy)));
+        assert!(SOME.iter().chain(FEW).all(|remedy| ALL.contains(remedy)));
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Settings {
             start: millis(number(arguments, "--cpu")?.unwrap_or(1_000)),
             latency: millis(latency.unwrap_or(800)),
             runs: number(arguments, "--runs")?.unwrap_or(3) as usize,
-            scale: Scale { factor: number(arguments, "--factor")?.unwrap_or(8) },
+            scale: Scale { factor: number(arguments, "--factor")?.unwrap_or(10) },
             pictures: arguments.opt_value_from_str("--pictures").map_err(|e| format!("--pictures: {e}"))?,
             only: only(arguments)?,
         })
@@ -74,6 +74,11 @@ impl Scale {
         here * self.factor
     }
 
+    /// Where what lasts must not be too short.
+    pub fn at_most(self, factor: u32) -> Scale {
+        Scale { factor: self.factor.min(factor) }
+    }
+
     pub fn factor(self) -> u32 {
         self.factor
     }
@@ -94,7 +99,7 @@ mod tests {
     fn the_command_line() {
         let millis = Duration::from_millis;
         let default = taken(&[]).unwrap();
-        assert_eq!((default.applications, default.runs, default.scale.factor()), (None, 3, 8));
+        assert_eq!((default.applications, default.runs, default.scale.factor()), (None, 3, 10));
         assert_eq!((default.start, default.latency), (millis(1_000), millis(800)));
         let words = ["--applications", "40", "--cpu", "500", "--latency", "0", "--runs", "1", "--factor", "4"];
         let given = taken(&words).unwrap();
@@ -123,5 +128,6 @@ mod tests {
         let scale = Scale { factor: 8 };
         assert_eq!(scale.here(Duration::from_secs(10)), Duration::from_millis(1250));
         assert_eq!(scale.on_the_node(Duration::from_millis(125)), Duration::from_secs(1));
+        assert_eq!([4, 20].map(|most| scale.at_most(most).factor()), [4, 8]);
     }
 }
