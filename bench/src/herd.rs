@@ -64,6 +64,8 @@ struct Tried<'a> {
 
 pub fn run(options: &Options) -> Result<Section, String> {
     let settings = &options.herd;
+    // First, since the load that it tells of is to be that of others.
+    let mut text = machine::described("herd", &options.lock);
     let cores = std::thread::available_parallelism().map_err(|e| format!("the number of cores: {e}"))?.get();
     let scenes = scenes(settings.latency, settings.scale);
     let mut all = tried(&scenes, options, cores);
@@ -79,7 +81,6 @@ pub fn run(options: &Options) -> Result<Section, String> {
         draw(&all, directory).map_err(|e| format!("the pictures in {}: {e}", directory.display()))?;
     }
     let goals = goals(&all);
-    let mut text = machine::described("herd", &options.lock);
     text += &model(settings, &all);
     for scene in &scenes {
         let of_scene: Vec<_> = all.iter().filter(|tried| std::ptr::eq(tried.scene, scene)).collect();
