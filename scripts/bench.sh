@@ -25,7 +25,7 @@
 #   --latency MS       what the kubelet takes from the end of init to the start (default 800; 0 is none)
 #   --factor N         a second of the node takes 1/N s (default 10)
 #   --runs N           of each remedy, in turn (default 3)
-#   --only NAME,...    these remedies alone, by the names of their pictures: none, ready-one-a-core, ...
+#   --only NAME,...    these alone, by the names of their pictures: alike-none, disk-none, ...
 #   --pictures DIR     draws the run in the middle of each remedy as DIR/HERD-REMEDY.svg
 #
 # Takes about twelve minutes after the build. Other work on the machine spoils the figures.

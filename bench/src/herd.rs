@@ -68,6 +68,7 @@ pub fn run(options: &Options) -> Result<Section, String> {
     let mut text = machine::described("herd", &options.lock);
     let cores = std::thread::available_parallelism().map_err(|e| format!("the number of cores: {e}"))?.get();
     let scenes = scenes(settings.latency, settings.scale);
+    check(settings, &scenes)?;
     let mut all = tried(&scenes, options, cores);
     // In turn, so that whatever else the machine does meets them all.
     for run in 1..=settings.runs {
@@ -84,6 +85,9 @@ pub fn run(options: &Options) -> Result<Section, String> {
     text += &model(settings, &all);
     for scene in &scenes {
         let of_scene: Vec<_> = all.iter().filter(|tried| std::ptr::eq(tried.scene, scene)).collect();
+        if of_scene.is_empty() {
+            continue;
+        }
         text += &format!("\n### {}\n\n", scene.title);
         text += &table(&of_scene);
     }
@@ -116,6 +120,22 @@ fn scenes(latency: Duration, scale: Scale) -> Vec<Scene> {
         scenes.remove(1);
     }
     scenes
+}
+
+impl Scene {
+    fn picture(&self, remedy: &Remedy) -> String {
+        format!("{}-{}", self.slug, remedy.slug())
+    }
+}
+
+/// A name that is not among the pictures is a mistake, and not nothing to do.
+fn check(settings: &Settings, scenes: &[Scene]) -> Result<(), String> {
+    let of_scene = |scene: &Scene| scene.remedies.iter().map(|remedy| scene.picture(remedy)).collect::<Vec<_>>();
+    let known: Vec<String> = scenes.iter().flat_map(of_scene).collect();
+    match settings.only.iter().find(|name| !known.contains(name)) {
+        Some(name) => Err(format!("--only: no picture {name:?}; there are {}", known.join(", "))),
+        None => Ok(()),
+    }
 }
 
 fn disk(start: Start, _: usize) -> Start {
@@ -153,7 +173,8 @@ fn tried<'a>(scenes: &'a [Scene], options: &Options, cores: usize) -> Vec<Tried<
             node: Node { gate: remedy.gate, ..node.clone() },
             runs: Vec::new(),
         };
-        scene.remedies.iter().filter(|remedy| settings.takes(remedy)).map(with).collect::<Vec<_>>()
+        let is_tried = |remedy: &&Remedy| settings.takes(&scene.picture(remedy));
+        scene.remedies.iter().filter(is_tried).map(with).collect::<Vec<_>>()
     };
     scenes.iter().flat_map(on_scene).collect()
 }
@@ -258,7 +279,7 @@ fn draw(all: &[Tried], directory: &Path) -> std::io::Result<()> {
         let end = same.flat_map(|tried| &tried.runs).map(Morning::lasted).max().unwrap_or_default();
         let Some(morning) = middle(runs) else { continue };
         let svg = picture::svg(&Chart { title: &remedy.title(), morning, limit: *limit, end });
-        fs::write(directory.join(format!("{}-{}.svg", scene.slug, remedy.slug())), svg)?;
+        fs::write(directory.join(scene.picture(remedy) + ".svg"), svg)?;
     }
     Ok(())
 }
@@ -312,6 +333,23 @@ mod tests {
         assert_eq!(middle(&runs).map(Morning::lasted), Some(Duration::from_secs(3)));
         assert_eq!(middle(&runs[..2]).map(Morning::lasted), Some(Duration::from_secs(3)));
         assert!(middle(&[]).is_none());
+    }
+
+    #[test]
+    fn pictures_are_chosen_by_their_names() {
+        let mut arguments = pico_args::Arguments::from_vec(Vec::new());
+        let settings = Settings::take(&mut arguments).unwrap();
+        let scenes = scenes(settings.latency, settings.scale);
+        let only = |name: &str| Settings { only: vec![name.to_owned()], ..settings.clone() };
+        assert_eq!(check(&settings, &scenes), Ok(()));
+        assert_eq!(check(&only("alike-ready-one-a-core"), &scenes), Ok(()));
+        let mistake = check(&only("alike-reddy"), &scenes).unwrap_err();
+        assert!(
+            mistake.starts_with("--only: no picture \"alike-reddy\"; there are alike-none, alike-too-"),
+            "{mistake}"
+        );
+        // A kubelet that takes no time makes two herds the same.
+        assert!(check(&only("no-latency-none"), &super::scenes(Duration::ZERO, settings.scale)).is_err());
     }
 
     #[test]

@@ -208,10 +208,12 @@ impl Run<'_> {
             if self.is_over() {
                 break;
             }
+            let late = self.now();
             let spent =
                 threads_time(process.0.id().cast_signed()).map_err(|e| format!("an application's time: {e}"))?;
+            // A thread has to have a turn to die, so on a full node that takes a while.
             drop(process);
-            pod.killed(self.now(), self.node.scale.on_the_node(spent));
+            pod.killed(late, self.node.scale.on_the_node(spent));
         }
         Ok((pod, None))
     }

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use pico_args::Arguments;
 
-use super::remedy::{ALL, Remedy};
-
 /// All times are a node's.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -20,7 +18,7 @@ pub struct Settings {
     pub scale: Scale,
     /// Where the pictures go.
     pub pictures: Option<PathBuf>,
-    /// The remedies that are tried, by the names of their files; all where it is empty.
+    /// What is tried, by the names of the pictures; everything where it is empty.
     pub only: Vec<String>,
 }
 
@@ -35,6 +33,7 @@ impl Settings {
     pub fn take(arguments: &mut Arguments) -> Result<Settings, String> {
         let number = crate::number;
         let millis = |number: u32| Duration::from_millis(number.into());
+        let list: Option<String> = arguments.opt_value_from_str("--only").map_err(|e| format!("--only: {e}"))?;
         // Zero is a kubelet that takes no time at all.
         let latency: Option<u32> = arguments.opt_value_from_str("--latency").map_err(|e| format!("--latency: {e}"))?;
         Ok(Settings {
@@ -44,22 +43,12 @@ impl Settings {
             runs: number(arguments, "--runs")?.unwrap_or(3) as usize,
             scale: Scale { factor: number(arguments, "--factor")?.unwrap_or(10) },
             pictures: arguments.opt_value_from_str("--pictures").map_err(|e| format!("--pictures: {e}"))?,
-            only: only(arguments)?,
+            only: list.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect(),
         })
     }
 
-    pub fn takes(&self, remedy: &Remedy) -> bool {
-        self.only.is_empty() || self.only.contains(&remedy.slug())
-    }
-}
-
-fn only(arguments: &mut Arguments) -> Result<Vec<String>, String> {
-    let list: Option<String> = arguments.opt_value_from_str("--only").map_err(|e| format!("--only: {e}"))?;
-    let names: Vec<String> = list.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect();
-    let known: Vec<String> = ALL.iter().map(Remedy::slug).collect();
-    match names.iter().find(|name| !known.contains(name)) {
-        Some(name) => Err(format!("--only: no remedy {name:?}; there are {}", known.join(", "))),
-        None => Ok(names),
+    pub fn takes(&self, picture: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == picture)
     }
 }
 
@@ -111,16 +100,11 @@ mod tests {
     }
 
     #[test]
-    fn some_remedies_alone() {
-        assert!(ALL.iter().all(|remedy| taken(&[]).unwrap().takes(remedy)));
-        let two = taken(&["--only", "none,ready-one-a-core"]).unwrap();
-        assert_eq!(
-            ALL.iter().filter(|remedy| two.takes(remedy)).map(|remedy| remedy.name).collect::<Vec<_>>(),
-            ["none", "ready, one a core"]
-        );
-        assert!(
-            taken(&["--only", "none,reddy"]).unwrap_err().contains("\"reddy\"; there are none, too-short-one-slot")
-        );
+    fn a_few_alone() {
+        assert!(taken(&[]).unwrap().takes("alike-none"));
+        let two = taken(&["--only", "alike-none,disk-none"]).unwrap();
+        let is_taken = ["alike-none", "disk-none", "threads-none", "none"].map(|name| two.takes(name));
+        assert_eq!(is_taken, [true, true, false, false]);
     }
 
     #[test]
