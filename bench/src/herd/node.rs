@@ -224,7 +224,9 @@ impl Run<'_> {
         let mut command = Command::new(&self.node.init);
         command.args(["--host=127.0.0.1", "--port", &lock.port().to_string()]);
         command.args(["--holder", &format!("bench/pod-{number:03}/uid"), "--pause", &here(PAUSE)]);
-        command.args(["--wait=30s", "--max-wait=1h", "--on-timeout=fail"]);
+        command.args(["--wait=30s", "--on-timeout=fail"]);
+        // So that it ends even where this program is killed and cannot end it.
+        command.args(["--max-wait=1h", "--unreachable-wait=1m"]);
         command.args(["--duration", &here(lease.duration(self.node.latency + self.node.start))]);
         if lease == Lease::UntilReady {
             command.args(["--ready", &at.ready()]);

@@ -23,7 +23,8 @@ pub struct Gate {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Slots {
-    One,
+    /// As `--locks` takes it.
+    Given(&'static str),
     ACore(usize),
 }
 
@@ -44,23 +45,25 @@ pub enum Trouble {
     Restart,
 }
 
+const ONE: Slots = Slots::Given("1");
+
 pub const NONE: Remedy = Remedy { name: "none", gate: None };
 /// What the goal is about.
 pub const READY: Remedy = gate("ready, one a core", Slots::ACore(1), UntilReady, Calm);
 const GUESSED: Remedy = gate("guessed well, one a core", Slots::ACore(1), Fixed(WELL), Calm);
-const READY_ONE: Remedy = gate("ready, one slot", Slots::One, UntilReady, Calm);
+const READY_ONE: Remedy = gate("ready, one slot", ONE, UntilReady, Calm);
 const READY_TWO: Remedy = gate("ready, two a core", Slots::ACore(2), UntilReady, Calm);
 
 /// Every remedy, for the herd that is looked at closely.
 pub const ALL: &[Remedy] = &[
     NONE,
-    gate("too short, one slot", Slots::One, Fixed(SHORT), Calm),
+    gate("too short, one slot", ONE, Fixed(SHORT), Calm),
     gate("too short, one a core", Slots::ACore(1), Fixed(SHORT), Calm),
     gate("too short, two a core", Slots::ACore(2), Fixed(SHORT), Calm),
-    gate("guessed well, one slot", Slots::One, Fixed(WELL), Calm),
+    gate("guessed well, one slot", ONE, Fixed(WELL), Calm),
     GUESSED,
     gate("guessed well, two a core", Slots::ACore(2), Fixed(WELL), Calm),
-    gate("too long, one slot", Slots::One, Fixed(LONG), Calm),
+    gate("too long, one slot", ONE, Fixed(LONG), Calm),
     gate("too long, one a core", Slots::ACore(1), Fixed(LONG), Calm),
     gate("too long, two a core", Slots::ACore(2), Fixed(LONG), Calm),
     READY_ONE,
@@ -98,10 +101,10 @@ impl Remedy {
 }
 
 impl Slots {
-    /// What `--locks` is given; not a share of the cores, since this may be tied to some of the node's.
+    /// What `--locks` is given. Not a share of the cores, for this program may be tied to a few of the machine's.
     pub fn argument(self, cores: usize) -> String {
         match self {
-            Slots::One => "1".to_owned(),
+            Slots::Given(slots) => slots.to_owned(),
             Slots::ACore(slots) => (slots * cores).to_string(),
         }
     }
@@ -138,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_lock_and_init_are_told() {
-        assert_eq!([Slots::One, Slots::ACore(1), Slots::ACore(2)].map(|slots| slots.argument(4)), ["1", "4", "8"]);
+        assert_eq!([ONE, Slots::ACore(1), Slots::ACore(2)].map(|slots| slots.argument(4)), ["1", "4", "8"]);
         let turn = Duration::from_millis(1800);
         assert_eq!(Lease::Fixed(2.5).duration(turn), Duration::from_millis(4500));
         assert_eq!(Lease::UntilReady.duration(turn), Duration::from_secs(180));
