@@ -91,7 +91,9 @@ pub fn run(options: &Options) -> Result<Section, String> {
         text += &format!("\n### {}\n\n", scene.title);
         text += &table(&of_scene);
     }
-    text += "\n### Goals of the herd\n\n";
+    if !goals.is_empty() {
+        text += "\n### Goals\n\n";
+    }
     text.extend(goals.iter().map(Goal::line));
     Ok(Section { title: "Herd", text, broken: goals.iter().filter_map(|goal| goal.broken("herd")).collect() })
 }
@@ -309,6 +311,16 @@ mod tests {
     use super::*;
     use timeline::{Doing, Pod};
 
+    fn options(words: &[&str]) -> Options {
+        let programs = ["--lock", "l", "--init", "i", "--health", "h", "--plain", "p"];
+        let words = programs.iter().chain(words).map(Into::into).collect();
+        crate::parse(pico_args::Arguments::from_vec(words)).unwrap().options
+    }
+
+    fn seconds(duration: Duration) -> f64 {
+        duration.as_secs_f64()
+    }
+
     fn morning(ready: &[Option<u64>]) -> Morning {
         let pod = |ready: &Option<u64>| {
             let mut pod = Pod::default();
@@ -323,8 +335,72 @@ mod tests {
     fn numbers() {
         assert_eq!(about(&[1.0, 3.0, 2.0], 1), "2.0 (1.0–3.0)");
         assert_eq!(about(&[2.01, 2.02], 1), "2.0");
-        assert_eq!([600, 1_800, 3_000].map(|millis| seconds(Duration::from_millis(millis))), ["0.6", "1.8", "3"]);
-        assert_eq!(seconds(Duration::from_secs(1) / 3), "0.33");
+        assert_eq!(
+            [600, 1_800, 3_000].map(|millis| super::seconds(Duration::from_millis(millis))),
+            ["0.6", "1.8", "3"]
+        );
+        assert_eq!(super::seconds(Duration::from_secs(1) / 3), "0.33");
+    }
+
+    #[test]
+    fn what_is_tried() {
+        let options = options(&[]);
+        let scenes = scenes(options.herd.latency, options.herd.scale);
+        let all = tried(&scenes, &options, 2);
+        assert_eq!(all.len(), ALL.len() + FEW.len() + 2 * SOME.len());
+        for (slug, limit, factor) in
+            [("alike", 10.0, 10), ("no-latency", 10.0, 4), ("disk", 7.5, 10), ("threads", 10.0, 10)]
+        {
+            let Tried { node, limit: measured, .. } = all.iter().find(|tried| tried.scene.slug == slug).unwrap();
+            assert_eq!((seconds(*measured), node.scale.factor()), (limit, factor), "{slug}");
+            assert_eq!((node.starts.len(), seconds(node.deadline), seconds(node.cut_off)), (20, 4.0, 45.0), "{slug}");
+        }
+    }
+
+    #[test]
+    fn goals_are_about_what_was_tried() {
+        let goals_of = |words: &[&str], ready: &[Option<u64>]| {
+            let options = options(words);
+            let scenes = scenes(options.herd.latency, options.herd.scale);
+            let mut all = tried(&scenes, &options, 2);
+            all.iter_mut().for_each(|tried| tried.runs.push(morning(ready)));
+            goals(&all).iter().map(|goal| (goal.what, goal.measured, goal.broken("herd").is_some())).collect::<Vec<_>>()
+        };
+        let ratio = ("ready, one a core, no latency: over the limit, median", 1.2, false);
+        let kills = ("ready, one a core, no latency: starts killed in all runs", 0.0, false);
+        let never = |finished, broken| ("none: runs in which all were ready after all", finished, broken);
+        assert_eq!(goals_of(&[], &[Some(12)]), [never(1.0, true), ratio, kills]);
+        assert_eq!(goals_of(&["--latency", "0"], &[Some(12)]), [never(1.0, true), ratio, kills]);
+        assert_eq!(goals_of(&["--only", "alike-none"], &[Some(12), None]), [never(0.0, false)]);
+        assert_eq!(goals_of(&["--only", "disk-none"], &[None]), []);
+        let too_few = ["--applications", "16", "--only", "alike-none"];
+        assert_eq!(
+            goals_of(&too_few, &[Some(12)]),
+            [],
+            "sixteen starts take eight seconds, which is not more than twice four"
+        );
+        let unfinished = goals_of(&["--only", "no-latency-ready-one-a-core"], &[None]);
+        assert_eq!(unfinished, [(ratio.0, 5.0, true), kills]);
+    }
+
+    #[test]
+    fn a_remedy_that_fails_has_no_time() {
+        let options = options(&["--only", "alike-none"]);
+        let scenes = scenes(options.herd.latency, options.herd.scale);
+        let mut all = tried(&scenes, &options, 2);
+        all[0].runs = vec![morning(&[Some(12), Some(14)]), morning(&[Some(10), Some(12)])];
+        let row = |all: &[Tried]| {
+            let text = table(&all.iter().collect::<Vec<_>>());
+            let row = text.lines().last().unwrap().split('|').map(str::trim).collect::<Vec<_>>().join("|");
+            row.trim_matches('|').to_owned()
+        };
+        assert_eq!(row(&all), "none|13.0 (12.0–14.0)|1.30 (1.20–1.40)|11.0 (10.0–12.0)|13.0 (12.0–14.0)|0|0.0|25");
+        all[0].runs.push(morning(&[Some(11), None]));
+        assert!(
+            row(&all).starts_with("none|not in 1 of 3: 0 (0–1) left|–|11.0 (10.0–12.0)|14.0 (12.0–50.0)|"),
+            "{}",
+            row(&all)
+        );
     }
 
     #[test]
@@ -337,8 +413,7 @@ mod tests {
 
     #[test]
     fn pictures_are_chosen_by_their_names() {
-        let mut arguments = pico_args::Arguments::from_vec(Vec::new());
-        let settings = Settings::take(&mut arguments).unwrap();
+        let settings = options(&[]).herd;
         let scenes = scenes(settings.latency, settings.scale);
         let only = |name: &str| Settings { only: vec![name.to_owned()], ..settings.clone() };
         assert_eq!(check(&settings, &scenes), Ok(()));
