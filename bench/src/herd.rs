@@ -22,7 +22,7 @@ use crate::table::{Table, median};
 
 use node::{LOCK_AWAY, Node, Start};
 use picture::Chart;
-use remedy::{ALL, FEW, LONG, NONE, READY, Remedy, SHORT, SOME};
+use remedy::{ALL, FEW, LONG, MOST, NONE, READY, Remedy, SHORT, SOME};
 use settings::Scale;
 pub use settings::Settings;
 use timeline::Morning;
@@ -195,7 +195,7 @@ fn model(settings: &Settings, all: &[Tried]) -> String {
          restart; a start that is not ready {deadline} s after it began is killed and tried again: the first time at once, then \
          after 10 s, 20 s and so on, 300 s at most; init is not run again; cut off at {cut_off} s\n\
          - leases of {short} s (too short), {turn} s (guessed well: what the kubelet and a start alone take together) and \
-         {long} s (too long), or until ready; one answer in twenty lost: cut in its middle; lock restarted: killed when half of \
+         {long} s (too long), or until ready and {most} s at most; one answer in twenty lost: cut in its middle; lock restarted: killed when half of \
          the applications are ready, back {away} s later with its state file\n\
          - not every remedy is tried on every herd, for all of them would take half an hour; runs of each, in turn: {runs}; medians, with least and most where they differ; *wait*: from the pod's arrival until its \
          application is ready, or the cut-off; *wasted*: processor time of killed starts; *idle*: share of the processors' time \
@@ -209,6 +209,7 @@ fn model(settings: &Settings, all: &[Tried]) -> String {
         turn = s(turn),
         short = s(short),
         long = s(long),
+        most = s(turn * MOST),
         away = s(LOCK_AWAY),
         runs = settings.runs,
         limit = s(node.cut_off.div_f64(CUT_OFF)),

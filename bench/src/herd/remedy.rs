@@ -82,6 +82,7 @@ pub const FEW: &[Remedy] = &[NONE, READY, READY_TWO];
 pub const SHORT: f64 = 1.0 / 3.0;
 pub const WELL: f64 = 1.0;
 pub const LONG: f64 = 2.0;
+pub const MOST: u32 = 10;
 
 const fn gate(name: &'static str, slots: Slots, lease: Lease, trouble: Trouble) -> Remedy {
     Remedy { name, gate: Some(Gate { slots, lease, trouble }) }
@@ -111,11 +112,12 @@ impl Slots {
 }
 
 impl Lease {
-    /// What init asks for. A lease that ends at ready has an upper bound that is never reached.
+    /// What init asks for. The upper bound of a lease that ends at ready is generous, and yet one: an application that is
+    /// killed holds its slot through the back-off.
     pub fn duration(self, turn: Duration) -> Duration {
         match self {
             Fixed(times) => turn.mul_f64(times),
-            UntilReady => turn * 100,
+            UntilReady => turn * MOST,
         }
     }
 }
@@ -144,6 +146,6 @@ mod tests {
         assert_eq!([ONE, Slots::ACore(1), Slots::ACore(2)].map(|slots| slots.argument(4)), ["1", "4", "8"]);
         let turn = Duration::from_millis(1800);
         assert_eq!(Lease::Fixed(2.5).duration(turn), Duration::from_millis(4500));
-        assert_eq!(Lease::UntilReady.duration(turn), Duration::from_secs(180));
+        assert_eq!(Lease::UntilReady.duration(turn), Duration::from_secs(18));
     }
 }
