@@ -1,7 +1,7 @@
 //! Measures the programs as they are shipped and says where a promise is not kept.
 //!
 //! `scripts/bench.sh` builds what is measured and runs this. Each part is a file: `http` (with its
-//! generator in `load`), `attack`, `leases` and `health`. A part measures and makes a section of text; `results`
+//! generator in `load`), `attack`, `leases`, `herd` and `health`. A part measures and makes a section of text; `results`
 //! keeps them in a file. Knows the programs from outside only, as the tests do.
 #![allow(clippy::disallowed_methods, reason = "what is measured lives on the real clock")]
 
@@ -9,6 +9,7 @@ mod attack;
 mod children;
 mod goal;
 mod health;
+mod herd;
 mod http;
 mod leases;
 mod load;
@@ -28,8 +29,13 @@ use results::Section;
 type Part = fn(&Options) -> Result<Section, String>;
 
 /// In the order in which they run.
-const PARTS: &[(&str, Part)] =
-    &[("http", http::run), ("attack", attack::run), ("leases", leases::run), ("health", health::run)];
+const PARTS: &[(&str, Part)] = &[
+    ("http", http::run),
+    ("attack", attack::run),
+    ("leases", leases::run),
+    ("herd", herd::run),
+    ("health", health::run),
+];
 
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/RESULTS.md");
 
@@ -50,6 +56,8 @@ pub struct Options {
     pub rounds: usize,
     /// Each part has its own default.
     pub seconds: Option<Duration>,
+    /// What the herd is made of.
+    pub herd: herd::Settings,
 }
 
 /// The whole command line.
@@ -89,6 +97,7 @@ fn parse(mut arguments: Arguments) -> Result<Command, String> {
         plain: path(&mut arguments, "--plain")?,
         rounds: number(&mut arguments, "--rounds")?.unwrap_or(10) as usize,
         seconds: number(&mut arguments, "--seconds")?.map(|seconds| Duration::from_secs(seconds.into())),
+        herd: herd::Settings::take(&mut arguments)?,
     };
     let write = arguments.contains("--write");
     let named = arguments.finish();
@@ -157,7 +166,7 @@ mod tests {
         let all = parsed(&[]).unwrap();
         assert_eq!(
             (names(&all), all.write, all.options.rounds, all.options.seconds),
-            (vec!["http", "attack", "leases", "health"], false, 10, None)
+            (vec!["http", "attack", "leases", "herd", "health"], false, 10, None)
         );
         let one = parsed(&["attack", "--seconds", "3", "--write"]).unwrap();
         assert_eq!((names(&one), one.write, one.options.seconds), (vec!["attack"], true, Some(Duration::from_secs(3))));

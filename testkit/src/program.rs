@@ -403,11 +403,8 @@ impl Running {
     /// The processor time of the threads that it has now, to the nanosecond: what is short vanishes between ticks.
     #[track_caller]
     pub fn threads_time(&self) -> Duration {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid));
-        let tasks = tasks.unwrap_or_else(|error| panic!("cannot read the threads of {}: {error}\n{self}", self.pid));
-        // A thread may end in between.
-        let times = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok());
-        Duration::from_nanos(times.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum())
+        let time = threads_time(self.pid);
+        time.unwrap_or_else(|error| panic!("cannot read the threads of {}: {error}\n{self}", self.pid))
     }
 
     #[track_caller]
@@ -495,6 +492,14 @@ impl fmt::Display for Running {
         };
         report(f, &self.command, &state, &self.stdout(), &self.stderr())
     }
+}
+
+/// As [`Running::threads_time`], of any process.
+pub fn threads_time(pid: i32) -> std::io::Result<Duration> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))?;
+    // A thread may end in between.
+    let times = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok());
+    Ok(Duration::from_nanos(times.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum()))
 }
 
 /// A program that has ended by itself or by a signal.
