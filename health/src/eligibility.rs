@@ -256,7 +256,7 @@ fn is_label_value(text: &str) -> bool {
 
 impl Toleration {
     fn tolerates(&self, taint: &Taint) -> bool {
-        let numbers = || Some((taint.value.parse::<i64>().ok()?, self.value.parse::<i64>().ok()?));
+        let numbers = || Some((decimal(&taint.value)?, decimal(&self.value)?));
         self.effect.is_none_or(|effect| effect == ToleratedEffect::Of(taint.effect))
             && (self.key.is_empty() || self.key == taint.key)
             && match self.operator {
@@ -267,6 +267,12 @@ impl Toleration {
                 Tolerates::Unknown => false,
             }
     }
+}
+
+/// Of tolerations Kubernetes reads numbers as people write them alone: `+9` and `0950` are none, though in node
+/// affinity they are.
+fn decimal(text: &str) -> Option<i64> {
+    text.parse().ok().filter(|number: &i64| number.to_string() == text)
 }
 
 /// The reason, for people.

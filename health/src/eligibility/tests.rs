@@ -221,6 +221,17 @@ fn tolerations() {
         ("not greater", r#"{"key":"k","operator":"Gt","value":"5"}"#, ("k", "5", NO_SCHEDULE), false),
         ("less", r#"{"key":"k","operator":"Lt","value":"-1"}"#, ("k", "-2", NO_SCHEDULE), true),
         ("no number", r#"{"key":"k","operator":"Lt","value":"x"}"#, ("k", "5", NO_SCHEDULE), false),
+        ("zero", r#"{"key":"k","operator":"Lt","value":"0"}"#, ("k", "-9223372036854775808", NO_SCHEDULE), true),
+        ("a plus", r#"{"key":"k","operator":"Lt","value":"+9"}"#, ("k", "5", NO_SCHEDULE), false),
+        ("a zero before", r#"{"key":"k","operator":"Lt","value":"0950"}"#, ("k", "5", NO_SCHEDULE), false),
+        (
+            "less than zero by its sign alone",
+            r#"{"key":"k","operator":"Lt","value":"-0"}"#,
+            ("k", "-5", NO_SCHEDULE),
+            false,
+        ),
+        ("a taint with a zero before", r#"{"key":"k","operator":"Lt","value":"9"}"#, ("k", "05", NO_SCHEDULE), false),
+        ("no value", r#"{"key":"k","operator":"Lt","value":"9"}"#, ("k", "", NO_SCHEDULE), false),
         ("nothing", "{}", ("k", "", NO_SCHEDULE), true),
         ("nothing against a value", "{}", ("k", "v", NO_SCHEDULE), false),
     ] {
