@@ -4,7 +4,9 @@
 //! Each change is judged at once by the thread that learns of it. Does not know what an answer looks
 //! like, nor who reads what is noted.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod sources;
+
+use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,13 +15,16 @@ use log::{debug, info, warn};
 use psl::random;
 use psl::text::one_line;
 
-use crate::agenda::{Agenda, Periods, Task, between};
-use crate::api::{Api, Ended, Event, Item, Problem, Watcher, objects};
+use crate::agenda::{Agenda, Periods, Task};
+use crate::api::{Api, Ended, Problem, objects};
 use crate::boot::{Boot, Machine};
+use crate::changes::{Changes, Line};
 use crate::config::Cluster;
+use crate::course::Course;
 use crate::status::{Board, Source};
 use crate::verdict::{Counts, Identity, Judged, Verdict};
-use crate::view::{Rules, Sets, View, add_pod, owner_of};
+use crate::view::{Rules, Sets, View};
+use sources::{Followed, OfNode, OfPods, Watching};
 
 /// Verifying a certificate takes most of it: 56 KiB were touched in a release build, 156 KiB in one
 /// without optimisation. Only what is touched is memory.
@@ -31,17 +36,11 @@ const JITTER: f64 = 0.2;
 /// The server may ask for a longer pause than the settings say, up to this.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// After a watch that has ended as agreed, or by 410, at most.
-const SHORT_PAUSE: Duration = Duration::from_secs(1);
-
-/// A watch that lasts less has not done its work.
-const SHORTEST_WATCH: Duration = Duration::from_secs(5);
-
-/// Where watching is forbidden it is tried again after about this long: the role may have grown.
-const UNTIL_NEXT_TRY: Duration = Duration::from_secs(600);
-
 /// How many reasons a log line holds; `/state` has more.
 const MOST_LOGGED: usize = 10;
+
+/// Where the node's capacity is not known yet it is looked for this often.
+const UNTIL_NODE: Duration = Duration::from_secs(1);
 
 /// Without anything that time alone changes.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -52,7 +51,7 @@ pub fn start(settings: Cluster, board: Arc<Board>) -> Result<(), String> {
     let counts = follower.settings.filter.is_some();
     spawn("node", &follower, Follower::follow::<OfNode>)?;
     spawn("daemonsets", &follower, Follower::daemonsets)?;
-    spawn("grace", &follower, Follower::grace)?;
+    spawn("clock", &follower, Follower::clock)?;
     if counts {
         spawn("pods", &follower, Follower::follow::<OfPods>)?;
     }
@@ -82,7 +81,9 @@ struct Follower {
 struct Known {
     view: View,
     agenda: Agenda,
-    told: Option<Vec<String>>,
+    changes: Changes,
+    /// When time alone changes what was judged last.
+    due: Option<Instant>,
     /// DaemonSets of which the log says that they are too large.
     too_large: BTreeSet<Arc<Identity>>,
 }
@@ -112,7 +113,8 @@ impl Follower {
         let known = Known {
             view: View::new(rules, boot),
             agenda: Agenda::new(periods, now()),
-            told: None,
+            changes: Changes::new(now()),
+            due: None,
             too_large: BTreeSet::new(),
         };
         Follower { settings, periods, api, board, known: Mutex::new(known), changed: Condvar::new() }
@@ -133,31 +135,23 @@ impl Follower {
     }
 
     fn judge(&self, known: &mut Known) {
-        let Some(verdict) = known.view.judge(&Machine::read()) else { return };
+        let machine = Machine::read();
+        known.due = None;
+        let Some(verdict) = known.view.judge(&machine) else { return };
         known.agenda.waits(verdict.waiting(), now(), random::fraction());
         let counts = verdict.counts;
         self.board.judged(verdict);
-        self.tell(known, counts);
-    }
-
-    /// A change is worth a line; the same again is not.
-    fn tell(&self, known: &mut Known, counts: Counts) {
         let now = now();
         let board = self.board.known();
-        let reasons = board.reasons(true, MOST_LOGGED, now);
-        let Counts { waiting, ready, not_here, excluded } = counts;
-        let why = reasons.join("; ");
-        match board.is_healthy(now) {
-            _ if known.told.as_ref() == Some(&reasons) => debug!(why; "nothing new"),
-            true => info!(ready, not_here, excluded; "the node is healthy"),
-            false => info!(waiting, ready, not_here, excluded, why; "the node is not healthy"),
-        }
-        known.told = Some(reasons);
+        tell(&mut known.changes, &board, counts, now);
+        let grace = known.view.changes_in(&machine).map(|left| now + left.min(IDLE));
+        known.due = [grace, board.stale_at(now), known.changes.due()].into_iter().flatten().min();
     }
 
     fn well(&self, source: Source) {
         if self.board.well(source, now()) {
             info!("the API answers again");
+            self.update(|_| ());
         }
     }
 
@@ -165,6 +159,8 @@ impl Follower {
         let why = problem.whole();
         if self.board.trouble(source, problem, now()) {
             warn!(why; "the API gives no verdict");
+            // From now on the verdict grows old.
+            self.update(|_| ());
         } else {
             debug!(why; "the API still gives no verdict");
         }
@@ -172,81 +168,69 @@ impl Follower {
 
     /// Follows one source: a list, then a watch from there on, again and again.
     fn follow<F: Followed>(&self) {
-        let mut pace = Pace::default();
-        let mut polls_until: Option<Instant> = None;
+        let mut course = Course::new(self.periods, now());
         loop {
-            match F::list(self) {
+            let version = match F::list(self) {
+                Ok(version) => version,
                 Err(problem) => {
-                    let retry_after = problem.retry_after;
-                    self.trouble(F::SOURCE, problem);
-                    self.pause(pace.after_failure(&self.periods), retry_after);
+                    self.fail(F::SOURCE, problem, &mut course);
                     continue;
                 }
-                Ok(version) => {
-                    self.well(F::SOURCE);
-                    match polls_until {
-                        Some(until) if now() < until => self.pause(self.poll_period(), None),
-                        _ => {
-                            let forbidden = self.watch::<F>(version, &mut pace);
-                            if let Some(problem) = forbidden {
-                                if polls_until.is_none() {
-                                    let why = problem.whole();
-                                    warn!(why; "watching is forbidden, so the API is polled");
-                                }
-                                polls_until = Some(now() + between(UNTIL_NEXT_TRY, 1.0, 1.5, random::fraction()));
-                                self.pause(self.poll_period(), None);
-                            }
-                        }
-                    }
-                }
+            };
+            self.well(F::SOURCE);
+            let forbidden = if course.listed(now()) { self.watch::<F>(version, &mut course) } else { Ok(()) };
+            if let Err(problem) = forbidden
+                && course.forbidden(now(), random::fraction())
+            {
+                let why = problem.whole();
+                warn!(why; "watching is forbidden, so the API is polled");
+            }
+            if course.polls(now()) {
+                self.pause(self.poll_period(), None);
             }
         }
     }
 
-    /// Watches from a version on, until there has to be a list again; returns why watching is
-    /// forbidden, where it is.
-    fn watch<F: Followed>(&self, version: String, pace: &mut Pace) -> Option<Problem> {
+    /// Watches from a version on, until there has to be a list again. `Err` says why it is forbidden.
+    fn watch<F: Followed>(&self, version: String, course: &mut Course) -> Result<(), Problem> {
         let mut watching = Watching { follower: self, version, has_news: false };
         loop {
             watching.has_news = false;
-            let begin = now();
+            let began = now();
             let ended = F::watch(self, &mut watching);
-            // That the server has agreed says nothing yet: it may hold the watch open and never tell anything.
-            let has_lasted = now().saturating_duration_since(begin) >= SHORTEST_WATCH;
-            if watching.has_news || (matches!(ended, Ended::Well) && has_lasted) {
-                pace.failures = 0;
-            }
+            course.watched(watching.has_news, matches!(ended, Ended::Well), began, now());
             self.board.count_reconnect();
             match ended {
-                Ended::Forbidden(problem) => return Some(problem),
-                Ended::Well => self.pause(pace.after_end(&self.periods), None),
-                Ended::Expired => {
-                    self.pause(pace.after_end(&self.periods), None);
-                    return None;
+                Ended::Forbidden(problem) => return Err(problem),
+                Ended::Well => {
+                    self.pause(course.after_end(random::fraction()), None);
+                    if course.is_silent(self.api.silence(), now()) {
+                        return Ok(());
+                    }
                 }
-                Ended::Broken(problem) | Ended::Lost(problem) if pace.failures > 0 => {
-                    // Where even the watch after that fails, or it cannot be understood, a list may still do.
-                    self.fail(F::SOURCE, problem, pace);
-                    return None;
+                Ended::Expired => {
+                    self.pause(course.after_end(random::fraction()), None);
+                    return Ok(());
                 }
                 // No trouble yet: the next watch goes on from here, and if it cannot, that is one.
-                Ended::Broken(problem) => {
+                Ended::Broken(problem) if !course.is_failing() => {
                     let why = problem.whole();
                     debug!(why; "the watch has ended early");
-                    self.pause(pace.after_failure(&self.periods), problem.retry_after);
+                    self.pause(course.after_failure(random::fraction()), problem.retry_after);
                 }
-                Ended::Lost(problem) => {
-                    self.fail(F::SOURCE, problem, pace);
-                    return None;
+                // Where even that one fails, or it cannot be understood, a list may still do.
+                Ended::Broken(problem) | Ended::Lost(problem) => {
+                    self.fail(F::SOURCE, problem, course);
+                    return Ok(());
                 }
             }
         }
     }
 
-    fn fail(&self, source: Source, problem: Problem, pace: &mut Pace) {
+    fn fail(&self, source: Source, problem: Problem, course: &mut Course) {
         let retry_after = problem.retry_after;
         self.trouble(source, problem);
-        self.pause(pace.after_failure(&self.periods), retry_after);
+        self.pause(course.after_failure(random::fraction()), retry_after);
     }
 
     fn poll_period(&self) -> Duration {
@@ -259,14 +243,19 @@ impl Follower {
         thread::sleep(pause.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER)));
     }
 
-    /// Judges anew when time alone makes a difference, and ends once it makes none any more. Whoever
-    /// asks the API cannot do this: an answer may be long in coming.
-    fn grace(&self) {
-        let changes_in = || self.lock().view.changes_in(&Machine::read());
-        while let Some(changes) = changes_in() {
-            self.pause(changes.min(IDLE), None);
+    /// Judges anew when time alone makes a difference: a grace or what may be believed of an API that fails has ended,
+    /// or the log may be told again. Whoever asks the API cannot do this: an answer may be long in coming.
+    fn clock(&self) {
+        let mut known = self.lock();
+        loop {
+            let wait = known.due.map_or(IDLE, |due| due.saturating_duration_since(now()));
+            if wait.is_zero() {
+                self.judge(&mut known);
+                self.changed.notify_all();
+            } else {
+                (known, _) = self.changed.wait_timeout(known, wait).unwrap_or_else(PoisonError::into_inner);
+            }
         }
-        self.update(|_| ());
     }
 
     /// Asks for DaemonSets when they are due.
@@ -363,170 +352,30 @@ impl Follower {
                 }
                 self.update(|_| ());
             }
-            let until = if capacity.is_some() { settings.period } else { settings.period.min(SHORT_PAUSE) };
+            let until = if capacity.is_some() { settings.period } else { settings.period.min(UNTIL_NODE) };
             self.pause(random::lengthened(until, JITTER, random::fraction()), None);
         }
     }
 }
 
-/// How often something has failed in a row.
-#[derive(Default)]
-struct Pace {
-    failures: u32,
-}
-
-impl Pace {
-    fn after_failure(&mut self, periods: &Periods) -> Duration {
-        self.failures = self.failures.saturating_add(1);
-        periods.after_failures(self.failures, random::fraction())
-    }
-
-    /// A server that ends every watch at once would otherwise be asked without a pause.
-    fn after_end(&mut self, periods: &Periods) -> Duration {
-        self.failures = self.failures.saturating_add(1);
-        match self.failures {
-            1 => between(SHORT_PAUSE.min(periods.fail), 0.0, 1.0, random::fraction()),
-            more => periods.after_failures(more - 1, random::fraction()),
+/// A change is worth a line; the same again is not.
+fn tell(changes: &mut Changes, board: &crate::status::Known, counts: Counts, now: Instant) {
+    let reasons = board.reasons(true, MOST_LOGGED, now);
+    let Counts { waiting, ready, not_here, excluded } = counts;
+    let why = reasons.join("; ");
+    match (changes.look(reasons, now), board.is_healthy(now)) {
+        (Line::Same, _) => debug!(why; "nothing new"),
+        (Line::Later, _) => debug!(why; "it changes too often to be told each time"),
+        (Line::Change(count), is_healthy) => {
+            if count > 1 {
+                info!(count; "so many changes, of which this is the last");
+            }
+            if is_healthy {
+                info!(ready, not_here, excluded; "the node is healthy");
+            } else {
+                info!(waiting, ready, not_here, excluded, why; "the node is not healthy");
+            }
         }
-    }
-}
-
-/// Something that is listed and then watched.
-trait Followed {
-    type Object: Item;
-    const SOURCE: Source;
-
-    /// Takes note of all there is, and returns the version to watch from.
-    fn list(follower: &Follower) -> Result<String, Problem>;
-
-    fn watch(follower: &Follower, watching: &mut Watching) -> Ended;
-}
-
-/// A watch while it lasts.
-struct Watching<'f> {
-    follower: &'f Follower,
-    /// Up to where everything is known.
-    version: String,
-    has_news: bool,
-}
-
-impl Watching<'_> {
-    fn reached(&mut self, version: &str, source: Source) {
-        self.has_news = true;
-        if !version.is_empty() {
-            version.clone_into(&mut self.version);
-        }
-        self.follower.well(source);
-    }
-}
-
-struct OfNode;
-
-impl Followed for OfNode {
-    type Object = objects::Node;
-    const SOURCE: Source = Source::Node;
-
-    /// The watch goes on from whatever the server has, and not from the object's own version, which
-    /// may be older than what the server remembers.
-    fn list(follower: &Follower) -> Result<String, Problem> {
-        let node = follower.api.node()?;
-        follower.update(|known| known.view.set_node(node));
-        Ok("0".to_owned())
-    }
-
-    fn watch(follower: &Follower, watching: &mut Watching) -> Ended {
-        let version = watching.version.clone();
-        follower.api.watch_node(&version, random::fraction(), watching)
-    }
-}
-
-impl Watcher<objects::Node> for Watching<'_> {
-    fn take(&mut self, event: Event<objects::Node>) -> Result<(), Problem> {
-        let name = self.follower.api.node_name();
-        match event {
-            Event::Is(node) => {
-                self.reached(node.version(), Source::Node);
-                if let Some(node) = node.called(name) {
-                    self.follower.update(|known| known.view.set_node(node));
-                }
-            }
-            Event::Gone(node) => {
-                self.reached(node.version(), Source::Node);
-                if node.called(name).is_some() {
-                    self.follower.update(|known| known.view.remove_node());
-                }
-            }
-            Event::Bookmark(version) => self.reached(&version, Source::Node),
-            Event::Error(..) | Event::Other => {}
-        }
-        Ok(())
-    }
-}
-
-struct OfPods;
-
-impl Followed for OfPods {
-    type Object = objects::Pod;
-    const SOURCE: Source = Source::Pods;
-
-    fn list(follower: &Follower) -> Result<String, Problem> {
-        let node = follower.api.node_name();
-        let add = |pods: &mut Result<BTreeMap<_, _>, _>, pod: objects::Pod| {
-            let pod = if pod.is_on(node) { pod.of_daemonset() } else { None };
-            if let (Ok(found), Some(pod)) = (&mut *pods, pod)
-                && let Err(too_many) = add_pod(found, pod)
-            {
-                *pods = Err(too_many);
-            }
-        };
-        let (pods, version) = follower.api.pods(|| Ok(BTreeMap::new()), add)?;
-        let pods = pods?;
-        follower.update(|known| {
-            for owner in known.view.set_pods(pods) {
-                known.agenda.is_unknown(owner);
-            }
-        });
-        Ok(version)
-    }
-
-    fn watch(follower: &Follower, watching: &mut Watching) -> Ended {
-        let version = watching.version.clone();
-        follower.api.watch_pods(&version, random::fraction(), watching)
-    }
-}
-
-impl Watcher<objects::Pod> for Watching<'_> {
-    fn take(&mut self, event: Event<objects::Pod>) -> Result<(), Problem> {
-        let follower = self.follower;
-        match event {
-            Event::Is(pod) => {
-                self.reached(pod.version(), Source::Pods);
-                let uid: Box<str> = pod.uid().into();
-                let pod = if pod.is_on(follower.api.node_name()) { pod.of_daemonset() } else { None };
-                match pod {
-                    Some(pod) => follower.update(|known| {
-                        if known.view.is_surprising(&pod) {
-                            known.agenda.is_unknown(owner_of(&pod));
-                        }
-                        known.view.set_pod(pod)
-                    })?,
-                    // Nobody's, or it has been let go: an orphan is not its DaemonSet's any more.
-                    None if follower.lock().view.has_pod(&uid) => {
-                        follower.update(|known| known.view.remove_pod(&uid));
-                    }
-                    None => {}
-                }
-            }
-            Event::Gone(pod) => {
-                self.reached(pod.version(), Source::Pods);
-                if follower.lock().view.has_pod(pod.uid()) {
-                    follower.update(|known| known.view.remove_pod(pod.uid()));
-                }
-            }
-            Event::Bookmark(version) => self.reached(&version, Source::Pods),
-            Event::Error(..) | Event::Other => {}
-        }
-        Ok(())
     }
 }
 

@@ -4,12 +4,15 @@
 //! The way through: `config` (what is asked for) → `follow` (threads that watch and ask) → `api`
 //! (questions and answers) → `view` (what is known of the cluster), judged by `verdict`,
 //! `eligibility` and `boot` (pure) → `status` (what is known) → `http` (who asks is told). `agenda`
-//! says when to ask for DaemonSets, `load` what a busy node means.
+//! says when to ask for DaemonSets, `course` when to list and when to watch what is watched, `changes`
+//! what is worth a line in the log, `load` what a busy node means.
 
 pub mod agenda;
 pub mod api;
 pub mod boot;
+pub mod changes;
 pub mod config;
+pub mod course;
 pub mod eligibility;
 pub mod follow;
 pub mod http;

@@ -103,6 +103,12 @@ impl Known {
         by_api && self.load.as_ref().is_none_or(|load| load.is_open(now))
     }
 
+    /// When the verdict will not stand any more, where the API fails until then.
+    pub fn stale_at(&self, now: Instant) -> Option<Instant> {
+        let told = self.told.as_ref()?;
+        told.failing_since()?.checked_add(told.stale_after).filter(|at| *at > now)
+    }
+
     /// Why the gate is shut, one cause each.
     pub fn reasons(&self, insiders: bool, most: usize, now: Instant) -> Vec<String> {
         let mut reasons = self.told.as_ref().map(|told| told.reasons(insiders, most, now)).unwrap_or_default();

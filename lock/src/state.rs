@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use psl::metrics::Histogram;
+use psl::pace::Pace;
 use psl::ready::Ready;
 
 use crate::book::{Before, Book, GivenUp, News, Refusal, Request, Room, Target, Told};
@@ -187,23 +188,8 @@ const WAITED_BOUNDS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0,
 /// Leases that are told of in one second at most, and how short one may be: one client that takes
 /// leases and gives them back must not fill the log.
 const MOST_TOLD: usize = 100;
+const TOLD_PERIOD: Duration = Duration::from_secs(1);
 const SHORTEST_TOLD: Duration = Duration::from_secs(1);
-
-/// How many leases were told of since this second began.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    began: Instant,
-    told: usize,
-}
-
-impl Pace {
-    fn is_quiet(&mut self, duration: Duration, now: Instant) -> bool {
-        if now.saturating_duration_since(self.began) >= Duration::from_secs(1) {
-            *self = Pace { began: now, told: 0 };
-        }
-        duration < SHORTEST_TOLD || self.told >= MOST_TOLD
-    }
-}
 
 /// Leases and line, gate, counts.
 #[derive(Debug)]
@@ -242,7 +228,7 @@ impl State {
                 ended: [0; How::ALL.len()],
             },
             latest: now,
-            pace: Pace { began: now, told: 0 },
+            pace: Pace::new(MOST_TOLD, TOLD_PERIOD, now),
         }
     }
 
@@ -564,7 +550,7 @@ impl State {
             duration,
             ready: ask.ready.as_ref(),
             wait: ask.wait,
-            is_quiet: self.pace.is_quiet(duration, now),
+            is_quiet: !self.pace.has_room(now) || duration < SHORTEST_TOLD,
         }
     }
 
@@ -576,7 +562,9 @@ impl State {
                     self.pressure.started(now);
                 }
                 self.counts.waited.observe(waited);
-                self.pace.told += usize::from(!is_quiet);
+                if !is_quiet {
+                    self.pace.note();
+                }
                 let is_cut = ask.duration.is_some_and(|wanted| wanted > duration);
                 let is_overridden = self.gate.verdict(now) == Verdict::Overridden;
                 Outcome::Granted { id, duration, waited, before, is_cut, is_overridden, is_quiet, would: None }

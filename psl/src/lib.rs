@@ -1,5 +1,5 @@
 //! What the three programs share, as a closed list: settings, durations, addresses, what
-//! init and lock say to each other (`holder`, `ready`), logging, signals, a little chance; and, where a program asks for the feature, serving HTTP (`serve`),
+//! init and lock say to each other (`holder`, `ready`), logging and its `pace`, signals, a little chance; and, where a program asks for the feature, serving HTTP (`serve`),
 //! calling HTTP (`call`) and HTTPS (`tls`).
 //!
 //! Nothing here knows of leases, gates or DaemonSets.
@@ -10,6 +10,7 @@ pub mod duration;
 pub mod end;
 pub mod holder;
 pub mod logging;
+pub mod pace;
 pub mod random;
 pub mod ready;
 pub mod signals;

@@ -299,7 +299,8 @@ impl Api {
         self.world.set(path, Source::Big(Arc::new(big)));
     }
 
-    /// Fails the requests whose path is this or lies below it until [`Api::clear_faults`]. The fault set first wins.
+    /// Fails the requests whose path is this or lies below it until [`Api::clear_faults`]. `?key` behind the path narrows
+    /// it to requests that have this key. The fault set first wins.
     pub fn fault(&self, path: &str, fault: Fault) {
         self.fault_times(path, fault, usize::MAX);
     }
@@ -567,7 +568,7 @@ impl World {
     fn decide(&self, seen: &Seen) -> (Answer, Option<Fault>) {
         let (path, query) = split_target(&seen.target);
         let token = seen.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
-        let fault = self.take_fault(&path);
+        let fault = self.take_fault(&path, &query);
         let mut answer = self.judge(token, seen, &path, &query);
         if let Some(Fault::Status(status, headers, body)) = &fault {
             let body = Body::Bytes(body.clone().into_bytes());
@@ -589,11 +590,13 @@ impl World {
         (answer, fault)
     }
 
-    fn take_fault(&self, path: &str) -> Option<Fault> {
+    fn take_fault(&self, path: &str, query: &Query) -> Option<Fault> {
         let mut state = self.state();
         let below = |prefix: &str| {
+            let (prefix, key) = prefix.split_once('?').unwrap_or((prefix, ""));
             let rest = path.strip_prefix(prefix);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/'))
+                && (key.is_empty() || value(query, key).is_some())
         };
         let live = state.faults.iter_mut().find(|(prefix, _, times)| *times > 0 && below(prefix))?;
         live.2 -= 1;

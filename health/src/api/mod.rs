@@ -157,6 +157,11 @@ impl Api {
         self.watch(&Question::pods_watch(namespace, &self.node, version, time.as_secs()), time, watcher)
     }
 
+    /// After so long without a word a watch is dead.
+    pub fn silence(&self) -> Duration {
+        self.silence
+    }
+
     /// The node that all of this is about.
     pub fn node_name(&self) -> &str {
         &self.node

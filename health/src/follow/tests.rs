@@ -1,14 +1,16 @@
 use std::path::Path;
 
 use psl::url::{HTTP, Url};
+use serde_json::json;
 use testkit::CEILING;
-use testkit::api::{self, WatchEnd, pods_ready};
+use testkit::api::{self, Fault, WatchEnd, pods_ready};
 
 use super::*;
 use crate::boot::Check;
 use crate::config::Server;
 use crate::verdict::Filter;
 
+const NODE: &str = "/api/v1/nodes/node-a";
 const PODS: &str = "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-a";
 
 /// As the shipped bound is to its bookmarks, but over in a test's time.
@@ -16,6 +18,10 @@ const SILENCE: Duration = Duration::from_millis(700);
 
 /// A follower of the recorded node-a whose watches may be silent for that long.
 fn following(server: &api::Api) -> Arc<Board> {
+    follower(server, Duration::from_secs(600)).1
+}
+
+fn follower(server: &api::Api, stale_after: Duration) -> (Arc<Follower>, Arc<Board>) {
     let settings = Cluster {
         node: "node-a".to_owned(),
         server: Server {
@@ -30,7 +36,7 @@ fn following(server: &api::Api) -> Arc<Board> {
         conditions: true,
         boot_check: Check::Off,
         boot_grace: Duration::ZERO,
-        stale_after: Duration::from_secs(600),
+        stale_after,
         load: None,
     };
     let board = Arc::new(Board::new(crate::status::Known::at_start(Some(settings.stale_after), None)));
@@ -40,7 +46,7 @@ fn following(server: &api::Api) -> Arc<Board> {
     spawn("node", &follower, Follower::follow::<OfNode>).unwrap();
     spawn("daemonsets", &follower, Follower::daemonsets).unwrap();
     spawn("pods", &follower, Follower::follow::<OfPods>).unwrap();
-    board
+    (follower, board)
 }
 
 fn exporter(server: &api::Api, ready: bool) {
@@ -98,4 +104,50 @@ fn bookmarks_keep_a_watch_alive() {
     }
     assert_eq!(board.known().reconnects, before, "neither watch was given up");
     assert!(board.known().is_healthy(now()));
+}
+
+#[test]
+fn a_node_that_is_deleted_before_its_watch_begins_is_noticed() {
+    let server = answers();
+    exporter(&server, true);
+    let node = server.recorded("node-a");
+    server.fault(NODE, Fault::Status(200, vec![], node.to_string()));
+    server.set(NODE, json!({"kind": "NodeList", "items": []}));
+    let board = following(&server);
+    wait_for(&board, true);
+    testkit::eventually("two watches", CEILING, || (server.watches() == 2).then_some(()));
+    server.bookmark();
+    wait_for(&board, false);
+    let reasons = board.known().reasons(true, 10, now());
+    assert_eq!(reasons, ["the API has no node of this name any more"]);
+    server.set(NODE, node);
+    wait_for(&board, true);
+}
+
+#[test]
+fn watches_that_end_well_but_tell_nothing_are_not_relied_on() {
+    let server = answers();
+    exporter(&server, true);
+    // As through something in between that reads a watch to its end before it passes anything on.
+    server.fault("/api/v1/pods?watch", Fault::Status(200, vec![], String::new()));
+    let board = following(&server);
+    wait_for(&board, true);
+    exporter(&server, false);
+    wait_for(&board, false);
+    assert!(board.known().told.is_some_and(|told| told.troubles.is_empty()));
+}
+
+#[test]
+fn that_the_verdict_has_grown_too_old_is_logged_when_it_has() {
+    let server = answers();
+    exporter(&server, true);
+    let (follower, board) = follower(&server, Duration::from_millis(1500));
+    spawn("clock", &follower, Follower::clock).unwrap();
+    wait_for(&board, true);
+    server.refuse(true);
+    wait_for(&board, false);
+    testkit::eventually("told", CEILING, || {
+        let last = follower.lock().changes.last().to_vec();
+        last.iter().any(|why| why.starts_with("the API has failed for longer than the 1.5s")).then_some(())
+    });
 }

@@ -1,0 +1,159 @@
+//! What is listed and then watched: this node, and the DaemonSets' pods on it.
+//!
+//! Takes what the API tells into what is known. Does not know when to list and when to watch.
+
+use std::collections::BTreeMap;
+
+use psl::random;
+
+use super::Follower;
+use crate::api::{Ended, Event, Item, Problem, Watcher, objects};
+use crate::status::Source;
+use crate::view::{add_pod, owner_of};
+
+/// Something that is listed and then watched.
+pub(super) trait Followed {
+    const SOURCE: Source;
+
+    /// Takes note of all there is, and returns the version to watch from.
+    fn list(follower: &Follower) -> Result<String, Problem>;
+
+    fn watch(follower: &Follower, watching: &mut Watching) -> Ended;
+}
+
+/// A watch while it lasts.
+pub(super) struct Watching<'f> {
+    pub follower: &'f Follower,
+    /// Up to where everything is known.
+    pub version: String,
+    /// Whether this watch has told anything.
+    pub has_news: bool,
+}
+
+impl Watching<'_> {
+    fn reached(&mut self, version: &str, source: Source) {
+        self.has_news = true;
+        if !version.is_empty() {
+            version.clone_into(&mut self.version);
+        }
+        self.follower.well(source);
+    }
+}
+
+/// From whatever the server has, which the watch tells first.
+const WHATEVER_THERE_IS: &str = "0";
+
+pub(super) struct OfNode;
+
+impl Followed for OfNode {
+    const SOURCE: Source = Source::Node;
+
+    /// The watch goes on from whatever the server has, and not from the object's own version, which
+    /// may be older than what the server remembers.
+    fn list(follower: &Follower) -> Result<String, Problem> {
+        let node = follower.api.node()?;
+        follower.update(|known| known.view.set_node(node));
+        Ok(WHATEVER_THERE_IS.to_owned())
+    }
+
+    fn watch(follower: &Follower, watching: &mut Watching) -> Ended {
+        let version = watching.version.clone();
+        follower.api.watch_node(&version, random::fraction(), watching)
+    }
+}
+
+impl Watcher<objects::Node> for Watching<'_> {
+    fn take(&mut self, event: Event<objects::Node>) -> Result<(), Problem> {
+        let name = self.follower.api.node_name();
+        match event {
+            Event::Is(node) => {
+                self.reached(node.version(), Source::Node);
+                if let Some(node) = node.called(name) {
+                    self.follower.update(|known| known.view.set_node(node));
+                }
+            }
+            Event::Gone(node) => {
+                self.reached(node.version(), Source::Node);
+                if node.called(name).is_some() {
+                    self.follower.update(|known| known.view.remove_node());
+                }
+            }
+            Event::Bookmark(version) => {
+                // The node would have come before, unless it was deleted after it was asked for.
+                let is_missing = self.version == WHATEVER_THERE_IS;
+                self.reached(&version, Source::Node);
+                if is_missing {
+                    self.follower.update(|known| known.view.remove_node());
+                }
+            }
+            Event::Error(..) | Event::Other => {}
+        }
+        Ok(())
+    }
+}
+
+pub(super) struct OfPods;
+
+impl Followed for OfPods {
+    const SOURCE: Source = Source::Pods;
+
+    fn list(follower: &Follower) -> Result<String, Problem> {
+        let node = follower.api.node_name();
+        let add = |pods: &mut Result<BTreeMap<_, _>, _>, pod: objects::Pod| {
+            let pod = if pod.is_on(node) { pod.of_daemonset() } else { None };
+            if let (Ok(found), Some(pod)) = (&mut *pods, pod)
+                && let Err(too_many) = add_pod(found, pod)
+            {
+                *pods = Err(too_many);
+            }
+        };
+        let (pods, version) = follower.api.pods(|| Ok(BTreeMap::new()), add)?;
+        let pods = pods?;
+        follower.update(|known| {
+            for owner in known.view.set_pods(pods) {
+                known.agenda.is_unknown(owner);
+            }
+        });
+        Ok(version)
+    }
+
+    fn watch(follower: &Follower, watching: &mut Watching) -> Ended {
+        let version = watching.version.clone();
+        follower.api.watch_pods(&version, random::fraction(), watching)
+    }
+}
+
+impl Watcher<objects::Pod> for Watching<'_> {
+    fn take(&mut self, event: Event<objects::Pod>) -> Result<(), Problem> {
+        let follower = self.follower;
+        match event {
+            Event::Is(pod) => {
+                self.reached(pod.version(), Source::Pods);
+                let uid: Box<str> = pod.uid().into();
+                let pod = if pod.is_on(follower.api.node_name()) { pod.of_daemonset() } else { None };
+                match pod {
+                    Some(pod) => follower.update(|known| {
+                        if known.view.is_surprising(&pod) {
+                            known.agenda.is_unknown(owner_of(&pod));
+                        }
+                        known.view.set_pod(pod)
+                    })?,
+                    // Nobody's, or it has been let go: an orphan is not its DaemonSet's any more.
+                    None if follower.lock().view.has_pod(&uid) => {
+                        follower.update(|known| known.view.remove_pod(&uid));
+                    }
+                    None => {}
+                }
+            }
+            Event::Gone(pod) => {
+                self.reached(pod.version(), Source::Pods);
+                if follower.lock().view.has_pod(pod.uid()) {
+                    follower.update(|known| known.view.remove_pod(pod.uid()));
+                }
+            }
+            Event::Bookmark(version) => self.reached(&version, Source::Pods),
+            Event::Error(..) | Event::Other => {}
+        }
+        Ok(())
+    }
+}
