@@ -1,7 +1,8 @@
-//! A reader that keeps JSON within bounds while it streams by: bytes for each object, and nesting.
+//! A reader that keeps JSON within bounds while it streams by: bytes for each object and each text, and nesting.
 //!
 //! The parser asks for single bytes, so what is counted here is what it has really seen. Its own
-//! limit on nesting does not hold for values that are passed over, which is most of each object.
+//! limit on nesting does not hold for values that are passed over, which is most of each object. What is kept of an
+//! object is bounded where it is read; here it is what the parser needs to get there, which is one text at a time.
 //! Does not know what the JSON means.
 
 use std::cell::Cell;
@@ -9,8 +10,11 @@ use std::fmt;
 use std::io::{self, Read};
 use std::rc::Rc;
 
-/// An object may have this many bytes. etcd takes 1.5 MiB for one, and as JSON it grows.
-pub const LARGEST_OBJECT: usize = 2 * 1024 * 1024;
+/// A text may have this many bytes once its escapes are resolved. An API server takes no request that is larger.
+pub const LONGEST_TEXT: usize = 3 * 1024 * 1024;
+
+/// An object may have this many bytes: it writes `<` in six. Passing them over takes time, but no memory.
+pub const LARGEST_OBJECT: usize = 6 * LONGEST_TEXT;
 
 /// Objects and lists within each other. What Kubernetes sends here has about 20.
 pub const DEEPEST: usize = 100;
@@ -23,6 +27,8 @@ const BUFFER: usize = 8 * 1024;
 pub enum Beyond {
     /// [`LARGEST_OBJECT`]
     Size,
+    /// [`LONGEST_TEXT`]
+    Text,
     /// [`DEEPEST`]
     Depth,
 }
@@ -31,6 +37,7 @@ impl fmt::Display for Beyond {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Beyond::Size => write!(f, "an object of more than {LARGEST_OBJECT} bytes"),
+            Beyond::Text => write!(f, "a text of more than {LONGEST_TEXT} bytes"),
             Beyond::Depth => write!(f, "an object nested more than {DEEPEST} deep"),
         }
     }
@@ -51,6 +58,8 @@ pub struct Bounded<R> {
     filled: usize,
     depth: usize,
     place: Place,
+    /// How many bytes the present text has come to, or what stands between two texts, such as a number.
+    text: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -64,7 +73,22 @@ impl<R: Read> Bounded<R> {
     /// Reads from `source`.
     pub fn new(source: R, spent: &Spent) -> Bounded<R> {
         let buffer = vec![0; BUFFER].into_boxed_slice();
-        Bounded { source, spent: Rc::clone(spent), buffer, taken: 0, filled: 0, depth: 0, place: Place::Outside }
+        Bounded {
+            source,
+            spent: Rc::clone(spent),
+            buffer,
+            taken: 0,
+            filled: 0,
+            depth: 0,
+            place: Place::Outside,
+            text: 0,
+        }
+    }
+
+    /// A text, or what stands between two of them.
+    fn begins(&mut self, place: Place) -> Place {
+        self.text = 0;
+        place
     }
 
     fn check(&mut self, byte: u8) -> Result<(), Beyond> {
@@ -72,24 +96,29 @@ impl<R: Read> Bounded<R> {
         if self.spent.get() > LARGEST_OBJECT {
             return Err(Beyond::Size);
         }
+        self.text += 1;
         self.place = match (self.place, byte) {
-            (Place::Outside, b'"') => Place::InString,
+            (Place::Outside, b'"') => self.begins(Place::InString),
+            (Place::InString, b'"') | (Place::Outside, b',') => self.begins(Place::Outside),
             (Place::Outside, b'[' | b'{') if self.depth == DEEPEST => return Err(Beyond::Depth),
             (Place::Outside, b'[' | b'{') => {
                 self.depth += 1;
-                Place::Outside
+                self.begins(Place::Outside)
             }
             (Place::Outside, b']' | b'}') => {
                 // Below zero it is no JSON, which the parser will say.
                 self.depth = self.depth.saturating_sub(1);
-                Place::Outside
+                self.begins(Place::Outside)
             }
-            (Place::InString, b'"') => Place::Outside,
             (Place::InString, b'\\') => Place::AfterBackslash,
-            (Place::AfterBackslash, _) => Place::InString,
+            (Place::AfterBackslash, escape) => {
+                // `\n` becomes one byte, and so does `\u003c`: all that an API server writes so but for two rare ones.
+                self.text = self.text.saturating_sub(if escape == b'u' { 5 } else { 1 });
+                Place::InString
+            }
             (place, _) => place,
         };
-        Ok(())
+        if self.text > LONGEST_TEXT { Err(Beyond::Text) } else { Ok(()) }
     }
 }
 
