@@ -83,7 +83,7 @@ pub struct Agenda {
     look: Option<Instant>,
     /// One by one.
     pending: BTreeSet<Arc<Identity>>,
-    /// Owners of pods here that do not exist, or not with this UID.
+    /// Owners of pods here that do not exist, or not with this UID, or of which nothing is kept.
     absent: BTreeSet<Arc<Identity>>,
 }
 
@@ -143,11 +143,11 @@ impl Agenda {
         unknown.into_iter().for_each(|owner| self.is_unknown(owner));
     }
 
-    /// One has been asked for, and has this UID, or does not exist.
-    pub fn has_one(&mut self, one: &Arc<Identity>, uid: Option<&str>) {
+    /// One has been asked for, and is known by now, or does not exist, or not with this UID.
+    pub fn has_one(&mut self, one: &Arc<Identity>, is_known: bool) {
         self.failures = 0;
         self.pending.remove(one);
-        if uid != Some(&one.uid) {
+        if !is_known {
             if self.absent.len() >= MOST_ABSENT {
                 self.absent.clear();
             }

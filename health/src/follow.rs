@@ -86,11 +86,13 @@ struct Known {
     due: Option<Instant>,
     /// DaemonSets of which the log says that they are too large.
     too_large: BTreeSet<Arc<Identity>>,
+    /// How many DaemonSets and pods it says are more than are kept.
+    let_go: (usize, usize),
 }
 
 impl Known {
     /// What does not count though nobody asked for that is worth a line, once.
-    fn tell_too_large(&mut self) {
+    fn tell_bounds(&mut self) {
         let found = self.view.too_large();
         if !found.is_subset(&self.too_large) {
             let named = found.iter().take(MOST_LOGGED).map(|set| one_line(&format!("{}/{}", set.namespace, set.name)));
@@ -98,6 +100,14 @@ impl Known {
             warn!(count, which; "DaemonSets too large to be kept do not count");
         }
         self.too_large = found;
+        let (daemonsets, pods) = self.view.let_go();
+        if daemonsets > 0 && self.let_go.0 == 0 {
+            warn!(count = daemonsets; "more DaemonSets than are kept: of the namespaces with the most some do not count");
+        }
+        if pods > 0 && self.let_go.1 == 0 {
+            warn!(count = pods; "more pods than are kept: of the namespaces with the most some do not count");
+        }
+        self.let_go = (daemonsets, pods);
     }
 }
 
@@ -116,6 +126,7 @@ impl Follower {
             changes: Changes::new(now()),
             due: None,
             too_large: BTreeSet::new(),
+            let_go: (0, 0),
         };
         Follower { settings, periods, api, board, known: Mutex::new(known), changed: Condvar::new() }
     }
@@ -291,28 +302,26 @@ impl Follower {
         let add = |sets: &mut Sets, set: objects::DaemonSet| {
             sets.add(set.with_labels(|key| filter.names(key)), &filter);
         };
-        let result = self.api.daemonsets(Sets::default, add).and_then(|sets| {
+        let result = self.api.daemonsets(Sets::default, add).map(|sets| {
             self.update(|known| {
-                known.view.set_daemonsets(sets)?;
+                known.view.set_daemonsets(sets);
                 let unknown = known.view.unknown_owners();
                 known.agenda.has_all(unknown, now(), random::fraction());
-                known.tell_too_large();
-                Ok(())
-            })
+                known.tell_bounds();
+            });
         });
         self.note_daemonsets(result);
     }
 
     fn ask_for(&self, one: &Arc<Identity>) {
         let filter = self.lock().view.filter();
-        let result = self.api.daemonset(&one.namespace, &one.name).and_then(|set| {
+        let result = self.api.daemonset(&one.namespace, &one.name).map(|set| {
             let set = set.map(|set| set.with_labels(|key| filter.names(key)));
             self.update(|known| {
-                known.agenda.has_one(one, set.as_ref().map(|set| set.uid.as_str()));
-                known.view.set_daemonset(&one.namespace, &one.name, set)?;
-                known.tell_too_large();
-                Ok(())
-            })
+                known.view.set_daemonset(&one.namespace, &one.name, set);
+                known.agenda.has_one(one, known.view.knows(one));
+                known.tell_bounds();
+            });
         });
         self.note_daemonsets(result);
     }

@@ -47,11 +47,11 @@ fn an_unknown_owner_is_asked_for_at_once_and_not_again() {
     agenda.is_unknown(identity("a"));
     let Task::One(one) = agenda.next(&[], at, 0.5) else { panic!("{agenda:?}") };
     assert_eq!(*one, identity("a"));
-    agenda.has_one(&one, Some("uid-a"));
+    agenda.has_one(&one, true);
     assert!(matches!(agenda.next(&[], at, 0.5), Task::Wait(_)));
     agenda.is_unknown(identity("b"));
     let Task::One(one) = agenda.next(&[], at, 0.5) else { panic!("{agenda:?}") };
-    agenda.has_one(&one, None);
+    agenda.has_one(&one, false);
     agenda.is_unknown(identity("b"));
     assert!(matches!(agenda.next(&[], at, 0.5), Task::Wait(_)), "an orphan's owner does not come back");
 }
@@ -80,7 +80,7 @@ fn those_that_are_waited_for_are_looked_at_about_every_minute() {
         for name in ["d0", "d1"] {
             let Task::One(one) = agenda.next(&two, until, chance) else { panic!("{agenda:?}") };
             assert_eq!(&*one.name, name);
-            agenda.has_one(&one, Some(&one.uid));
+            agenda.has_one(&one, true);
         }
         let Task::Wait(again) = agenda.next(&two, until, chance) else { panic!("{agenda:?}") };
         assert!((again - until).as_secs_f64() - next < 0.01, "{chance}");

@@ -11,7 +11,6 @@ use psl::text::one_line;
 use serde_json::error::Category;
 
 use super::bounded::Beyond;
-use crate::view::TooMany;
 
 /// A cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,12 +45,6 @@ impl Problem {
     /// The server's words, with the quotes of a kind that needs no escapes in logs.
     pub fn with_words(self, words: Option<String>) -> Problem {
         Problem { words: words.map(|words| one_line(&words.replace('"', "'"))), ..self }
-    }
-}
-
-impl From<TooMany> for Problem {
-    fn from(too_many: TooMany) -> Problem {
-        Problem::new(too_many.to_string())
     }
 }
 

@@ -2,14 +2,12 @@
 //!
 //! Takes what the API tells into what is known. Does not know when to list and when to watch.
 
-use std::collections::BTreeMap;
-
 use psl::random;
 
 use super::Follower;
 use crate::api::{Ended, Event, Item, Problem, Watcher, objects};
 use crate::status::Source;
-use crate::view::{add_pod, owner_of};
+use crate::view::{Pods, owner_of};
 
 /// Something that is listed and then watched.
 pub(super) trait Followed {
@@ -99,20 +97,16 @@ impl Followed for OfPods {
 
     fn list(follower: &Follower) -> Result<String, Problem> {
         let node = follower.api.node_name();
-        let add = |pods: &mut Result<BTreeMap<_, _>, _>, pod: objects::Pod| {
+        let add = |pods: &mut Pods, pod: objects::Pod| {
             let pod = if pod.is_on(node) { pod.of_daemonset() } else { None };
-            if let (Ok(found), Some(pod)) = (&mut *pods, pod)
-                && let Err(too_many) = add_pod(found, pod)
-            {
-                *pods = Err(too_many);
-            }
+            pod.into_iter().for_each(|pod| pods.add(pod));
         };
-        let (pods, version) = follower.api.pods(|| Ok(BTreeMap::new()), add)?;
-        let pods = pods?;
+        let (pods, version) = follower.api.pods(Pods::default, add)?;
         follower.update(|known| {
             for owner in known.view.set_pods(pods) {
                 known.agenda.is_unknown(owner);
             }
+            known.tell_bounds();
         });
         Ok(version)
     }
@@ -136,8 +130,9 @@ impl Watcher<objects::Pod> for Watching<'_> {
                         if known.view.is_surprising(&pod) {
                             known.agenda.is_unknown(owner_of(&pod));
                         }
-                        known.view.set_pod(pod)
-                    })?,
+                        known.view.set_pod(pod);
+                        known.tell_bounds();
+                    }),
                     // Nobody's, or it has been let go: an orphan is not its DaemonSet's any more.
                     None if follower.lock().view.has_pod(&uid) => {
                         follower.update(|known| known.view.remove_pod(&uid));

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::boot::{Boot, Check, Machine};
 use crate::eligibility::Taint;
-use crate::view::{Rules, Sets, View};
+use crate::view::{Pods, Rules, Sets, View};
 
 fn labels(text: &str) -> Labels {
     text.split_whitespace().filter_map(|item| item.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
@@ -55,8 +55,8 @@ fn judge(filter: &Filter, node: &Labels, sets: &[DaemonSet], pods: &[Pod]) -> Ve
     let mut view = View::new(rules, boot(Check::Off));
     let mut list = Sets::default();
     sets.iter().cloned().for_each(|set| list.add(set, filter));
-    view.set_daemonsets(list).expect("not too many");
-    view.set_pods(pods.iter().map(|pod| (pod.uid.clone(), pod.clone())).collect());
+    view.set_daemonsets(list);
+    view.set_pods(pods.iter().cloned().collect());
     assert_eq!(view.judge(&machine()), None, "without the node nothing can be judged");
     view.set_node(node_with(node));
     view.judge(&machine()).expect("all is known")
@@ -296,8 +296,8 @@ fn readiness_is_of_this_boot() {
         let mut view = View::new(rules, boot(check));
         let mut sets = Sets::default();
         sets.add(set("a"), &Filter::default());
-        view.set_daemonsets(sets).unwrap();
-        view.set_pods([(pod.uid.clone(), pod)].into());
+        view.set_daemonsets(sets);
+        view.set_pods([pod].into_iter().collect());
         view.set_node(node);
         let verdict = view.judge(&at).unwrap();
         (verdict.is_healthy(), verdict.node_is_old, verdict.daemonsets[0].to_string())
@@ -329,10 +329,10 @@ fn a_latch_outlasts_rollouts_but_not_the_node_s_troubles() {
         let mut view = View::new(rules, boot(Check::Off));
         let mut sets = Sets::default();
         sets.add(set("a"), &Filter::default());
-        view.set_daemonsets(sets).unwrap();
+        view.set_daemonsets(sets);
         view.set_node(node_with(&Labels::new()));
         let with = |pods: &[Pod], view: &mut View| {
-            view.set_pods(pods.iter().map(|pod| (pod.uid.clone(), pod.clone())).collect());
+            view.set_pods(pods.iter().cloned().collect());
             let verdict = view.judge(&machine()).unwrap();
             (verdict.is_healthy(), verdict.is_latched, verdict.counts.waiting)
         };
@@ -352,8 +352,8 @@ fn nothing_is_latched_before_the_node_is_ready() {
         let mut view = View::new(rules, boot(Check::On));
         let mut sets = Sets::default();
         sets.add(set("a"), &Filter::default());
-        view.set_daemonsets(sets).unwrap();
-        view.set_pods(BTreeMap::new());
+        view.set_daemonsets(sets);
+        view.set_pods(Pods::default());
         let mut with = |is_ready: bool, taints: &[&Taint], boot_id: &str| {
             let placed = eligibility::Node {
                 taints: taints.iter().map(|taint| (*taint).clone()).collect(),
@@ -367,19 +367,50 @@ fn nothing_is_latched_before_the_node_is_ready() {
         assert_eq!(with(true, &[&not_ready], "this"), (false, 0), "Ready, and still tainted");
         assert_eq!(with(true, &[&not_ready], "other"), (false, 0), "of an earlier boot");
         assert_eq!(with(true, &[], "this"), (false, 1), "it has not come yet");
-        view.set_pod(pod("a", "a-1")).unwrap();
+        view.set_pod(pod("a", "a-1"));
         assert!(view.judge(&machine()).unwrap().is_latched);
         view.remove_pod("a-1");
         assert!(view.judge(&machine()).unwrap().is_latched, "it stays");
     }
     let rules = Rules { filter: Some(Filter::default()), conditions: false, latch: true };
     let mut view = View::new(rules, boot(Check::Off));
-    view.set_daemonsets(Sets::default()).unwrap();
-    view.set_pods(BTreeMap::new());
+    view.set_daemonsets(Sets::default());
+    view.set_pods(Pods::default());
     view.set_node(Node { is_ready: false, ..node_with(&Labels::new()) });
     assert!(!view.judge(&machine()).unwrap().is_latched, "not Ready, without a taint");
     view.set_node(node_with(&Labels::new()));
     assert!(view.judge(&machine()).unwrap().is_latched);
+}
+
+#[test]
+fn what_is_latched_is_so_for_one_boot() {
+    // Without a check of the boot, and where health itself outlives one: it may run outside of the node.
+    let rules = Rules { filter: Some(Filter::default()), conditions: true, latch: true };
+    let mut view = View::new(rules, boot(Check::Off));
+    let mut sets = Sets::default();
+    sets.add(set("a"), &Filter::default());
+    view.set_daemonsets(sets);
+    view.set_pods(Pods::default());
+    view.set_pod(pod("a", "a-1"));
+    let mut with = |boot_id: &str, has_pod: bool| {
+        view.set_node(Node { boot_id: boot_id.into(), ..node_with(&Labels::new()) });
+        view.remove_pod("a-1");
+        if has_pod {
+            view.set_pod(pod("a", "a-1"));
+        }
+        view.judge(&machine()).unwrap().is_latched
+    };
+    for (boot_id, has_pod, expected, case) in [
+        ("one", true, true, "healthy"),
+        ("one", false, true, "it stays"),
+        ("", false, true, "nothing is said of a boot"),
+        ("two", false, false, "another one"),
+        ("two", true, true, "healthy again"),
+        ("one", true, true, "in each for itself"),
+        ("two", false, false, "and not in another one"),
+    ] {
+        assert_eq!(with(boot_id, has_pod), expected, "{case}");
+    }
 }
 
 #[test]

@@ -1,10 +1,12 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::sets::MOST_BYTES;
 use super::*;
 use crate::boot::Check;
-use crate::eligibility;
+use crate::eligibility::{self, Placement};
 use crate::verdict::Phase;
 
 fn machine() -> Machine {
@@ -66,9 +68,9 @@ fn nothing_is_judged_before_all_is_known() {
     assert_eq!(view.judge(&machine()), None);
     view.set_node(node(&[]));
     assert_eq!(view.judge(&machine()), None);
-    view.set_daemonsets(sets([])).unwrap();
+    view.set_daemonsets(sets([]));
     assert_eq!(view.judge(&machine()), None);
-    view.set_pods(BTreeMap::new());
+    view.set_pods(Pods::default());
     assert!(view.judge(&machine()).unwrap().is_healthy());
 }
 
@@ -90,20 +92,20 @@ fn without_daemonsets_the_node_is_enough() {
 fn what_changes_is_judged_anew() {
     let mut view = view();
     view.set_node(node(&[]));
-    view.set_daemonsets(sets([selecting("b", "disk"), set("a", "a")])).unwrap();
-    view.set_pods(BTreeMap::new());
+    view.set_daemonsets(sets([selecting("b", "disk"), set("a", "a")]));
+    view.set_pods(Pods::default());
     expect(standings(&mut view), &[("a", "waiting"), ("b", "not-here")]);
-    view.set_pod(pod("a-1", "a", "a")).unwrap();
+    view.set_pod(pod("a-1", "a", "a"));
     expect(standings(&mut view), &[("a", "ready"), ("b", "not-here")]);
     view.set_node(node(&["disk"]));
     expect(standings(&mut view), &[("b", "waiting"), ("a", "ready")]);
-    view.set_daemonset("ns", "b", None).unwrap();
+    view.set_daemonset("ns", "b", None);
     expect(standings(&mut view), &[("a", "ready")]);
-    view.set_daemonset("ns", "0", Some(selecting("0", "rack"))).unwrap();
+    view.set_daemonset("ns", "0", Some(selecting("0", "rack")));
     expect(standings(&mut view), &[("a", "ready"), ("0", "not-here")]);
-    view.set_daemonset("ns", "a", Some(set("a", "another"))).unwrap();
+    view.set_daemonset("ns", "a", Some(set("a", "another")));
     expect(standings(&mut view), &[("a", "waiting"), ("0", "not-here")]);
-    view.set_daemonset("ns", "a", Some(set("a", "a"))).unwrap();
+    view.set_daemonset("ns", "a", Some(set("a", "a")));
     view.remove_pod("a-1");
     view.remove_pod("a-1");
     expect(standings(&mut view), &[("a", "waiting"), ("0", "not-here")]);
@@ -113,14 +115,14 @@ fn what_changes_is_judged_anew() {
 fn owners_of_which_nothing_is_known() {
     let mut view = view();
     view.set_node(node(&[]));
-    view.set_pods(BTreeMap::new());
+    view.set_pods(Pods::default());
     for (uid, owner, owner_uid) in
         [("1", "a", "a"), ("2", "a", "older"), ("3", "b", "b"), ("4", "b", "b"), ("5", "c", "c")]
     {
-        view.set_pod(pod(uid, owner, owner_uid)).unwrap();
+        view.set_pod(pod(uid, owner, owner_uid));
     }
     assert!(view.knows(&owner_of(&pod("1", "a", "a"))), "before the first list there is nothing to miss");
-    view.set_daemonsets(sets([set("a", "a"), selecting("c", "disk")])).unwrap();
+    view.set_daemonsets(sets([set("a", "a"), selecting("c", "disk")]));
     let unknown = view.unknown_owners();
     let unknown: Vec<_> = unknown.iter().map(|owner| (&*owner.name, &*owner.uid)).collect();
     assert_eq!(unknown, [("a", "older"), ("b", "b")]);
@@ -138,40 +140,104 @@ fn owners_of_which_nothing_is_known() {
 #[test]
 fn a_list_surprises_as_an_event_does() {
     let mut view = view();
-    let listed =
-        |pods: &[(&str, &str)]| pods.iter().map(|(uid, owner)| ((*uid).into(), pod(uid, owner, owner))).collect();
+    let listed = |pods: &[(&str, &str)]| pods.iter().map(|(uid, owner)| pod(uid, owner, owner)).collect();
     let names = |owners: BTreeSet<Identity>| owners.into_iter().map(|owner| owner.name.to_string()).collect::<Vec<_>>();
     let none: [&str; 0] = [];
     view.set_node(node(&[]));
     assert_eq!(names(view.set_pods(listed(&[("1", "c")]))), none, "before the first list there is nothing to miss");
-    view.set_daemonsets(sets([set("a", "a"), selecting("c", "disk")])).unwrap();
+    view.set_daemonsets(sets([set("a", "a"), selecting("c", "disk")]));
     assert_eq!(names(view.set_pods(listed(&[("1", "c"), ("2", "a")]))), none);
     assert_eq!(names(view.set_pods(listed(&[("1", "c"), ("3", "c"), ("4", "b")]))), ["b", "c"]);
     assert_eq!(names(view.set_pods(listed(&[("1", "c"), ("3", "c"), ("4", "b")]))), ["b"]);
 }
 
+/// Of this namespace.
+fn of(namespace: &str, set: DaemonSet) -> DaemonSet {
+    DaemonSet { namespace: namespace.into(), ..set }
+}
+
+/// What is left of these on a node, by namespace, and how many are said not to count.
+fn left(all: impl IntoIterator<Item = DaemonSet>) -> (BTreeMap<Box<str>, usize>, usize) {
+    let mut view = view();
+    view.set_node(node(&[]));
+    view.set_pods(Pods::default());
+    view.set_daemonsets(sets(all));
+    assert!(view.sets.as_ref().unwrap().bytes <= MOST_BYTES);
+    let verdict = view.judge(&machine()).unwrap();
+    let mut left = BTreeMap::new();
+    for judged in verdict.waiting() {
+        *left.entry(judged.set.namespace.clone()).or_default() += 1;
+    }
+    (left, verdict.counts.excluded)
+}
+
 #[test]
-fn what_is_kept_is_bounded() {
-    let many = |count: usize, length: usize| sets((0..count).map(|number| set(&format!("{number:0length$}"), "u")));
-    assert!(view().set_daemonsets(many(15_000, 20)).is_ok());
-    assert_eq!(view().set_daemonsets(many(15_000, 200)), Err(TooMany::DaemonSets));
+fn no_number_of_daemonsets_is_too_large() {
+    let many = |namespace: &str, count: usize, length: usize| {
+        (0..count).map(|number| of(namespace, set(&format!("{number:0length$}"), "u"))).collect::<Vec<_>>()
+    };
+    assert_eq!(left(many("a", 15_000, 20)), ([("a".into(), 15_000)].into(), 0));
+    // Whoever makes them in one namespace pays for it himself, wherever it stands in the list.
+    for namespace in ["a", "z"] {
+        let honest = many("m", 1000, 20);
+        let all = if namespace == "a" {
+            [many(namespace, 25_000, 200), honest].concat()
+        } else {
+            [honest, many(namespace, 25_000, 200)].concat()
+        };
+        let (left, excluded) = left(all);
+        assert_eq!(left["m"], 1000, "{namespace}");
+        assert!(left[namespace] > 8_000 && left[namespace] + excluded == 25_000, "{left:?} {excluded}");
+    }
     let heavy = |number: usize| {
         let selector = (0..1000).map(|key| (format!("key-{number}-{key}"), String::new())).collect();
-        DaemonSet { placement: Placement { selector, ..Placement::default() }, ..set(&number.to_string(), "u") }
+        let terms = Some(Default::default());
+        let placement = Placement { selector, affinity: terms, ..Placement::default() };
+        DaemonSet { placement, ..set(&number.to_string(), "u") }
     };
-    assert!(view().set_daemonsets(sets((0..10).map(heavy))).is_ok());
-    assert!(view().set_daemonsets(sets((0..100).map(heavy))).is_ok(), "the heaviest do not count");
+    assert_eq!(left((0..10).map(heavy)).1, 0);
+    assert!(left((0..100).map(heavy)).1 > 30);
+}
+
+#[test]
+fn one_that_is_asked_for_has_to_fit_as_well() {
     let mut view = view();
-    view.set_daemonsets(sets([])).unwrap();
-    view.set_pods(BTreeMap::new());
-    for number in 0..MOST_PODS {
-        view.set_pod(pod(&number.to_string(), "a", "a")).unwrap();
+    view.set_daemonsets(sets([set("a", "a")]));
+    for number in 0..21_000 {
+        let name = number.to_string();
+        view.set_daemonset("many", &name, Some(of("many", set(&name, "u"))));
     }
-    assert_eq!(view.set_pod(pod("one more", "a", "a")), Err(TooMany::Pods));
-    assert_eq!(view.set_pod(pod("7", "a", "a")), Ok(()), "one that is there already may change");
-    let refused =
-        (0..21_000).map(|number| view.set_daemonset("ns", &number.to_string(), Some(set(&number.to_string(), "u"))));
-    assert!(refused.collect::<Vec<_>>().contains(&Err(TooMany::DaemonSets)));
+    assert!(view.sets.as_ref().unwrap().bytes <= MOST_BYTES);
+    let known = |view: &View, namespace: &str, name: &str, uid: &str| {
+        view.knows(&Identity { namespace: namespace.into(), name: name.into(), uid: uid.into() })
+    };
+    assert!(known(&view, "ns", "a", "a"));
+    let (before, _) = view.let_go();
+    let gone = (0..21_000).map(|number: u32| number.to_string()).find(|name| !known(&view, "many", name, "u")).unwrap();
+    view.set_daemonset("many", &gone, Some(of("many", set(&gone, "u"))));
+    assert_eq!(view.let_go().0, before - 1, "it has come back");
+}
+
+#[test]
+fn no_number_of_pods_is_too_large() {
+    const MOST: usize = pods::MOST;
+    let mut view = view();
+    view.set_node(node(&[]));
+    view.set_daemonsets(sets([set("a", "a")]));
+    view.set_pods(Pods::default());
+    let other =
+        |number: usize, phase| Pod { phase, namespace: "other".into(), ..pod(&format!("{number:05}"), "x", "x") };
+    view.set_pod(pod("~", "a", "a"));
+    for number in 0..MOST - 1 {
+        view.set_pod(other(number, if number == 7 { Phase::Failed } else { Phase::Running }));
+    }
+    assert_eq!(view.let_go(), (0, 0));
+    view.set_pod(other(8, Phase::Running));
+    assert_eq!(view.let_go(), (0, 0), "one that is there already may change");
+    (MOST..3 * MOST).for_each(|number| view.set_pod(other(number, Phase::Failed)));
+    assert!(view.let_go().1 > MOST && view.pods.as_ref().unwrap().iter().count() <= MOST);
+    assert!(!view.has_pod("00007") && view.has_pod("00008"), "those that have ended go first");
+    expect(standings(&mut view), &[("a", "ready")]);
 }
 
 /// A DaemonSet that takes about so many kilobytes.
@@ -184,11 +250,11 @@ fn of_kilobytes(name: &str, kilobytes: usize) -> DaemonSet {
 fn the_heaviest_do_not_count_where_all_do_not_fit() {
     let mut view = view();
     view.set_node(node(&[]));
-    view.set_pods(BTreeMap::new());
+    view.set_pods(Pods::default());
     let heavy = ["h1", "h2", "h3", "h4", "h5"].map(|name| of_kilobytes(name, 1000));
     let heaviest = of_kilobytes("h0", 2000);
     let light = ["a", "z"].map(|name| set(name, name));
-    view.set_daemonsets(sets(light.into_iter().chain(heavy).chain([heaviest]))).unwrap();
+    view.set_daemonsets(sets(light.into_iter().chain(heavy).chain([heaviest])));
     let too_large: Vec<_> = view.too_large().iter().map(|set| set.name.to_string()).collect();
     assert_eq!((too_large.len(), &*too_large[0]), (2, "h0"));
     let verdict = view.judge(&machine()).unwrap();
@@ -196,28 +262,28 @@ fn the_heaviest_do_not_count_where_all_do_not_fit() {
     assert_eq!((waiting, verdict.counts.not_here, verdict.counts.excluded), (vec!["a", "z"], 4, 2));
     assert!(verdict.daemonsets.last().unwrap().to_string().ends_with("too large to be kept"));
     for name in ["h0", "h1", "h2", "h3", "h4", "h5"] {
-        view.set_daemonset("ns", name, None).unwrap();
+        view.set_daemonset("ns", name, None);
     }
-    view.set_daemonset("ns", "h0", Some(of_kilobytes("h0", 2000))).unwrap();
+    view.set_daemonset("ns", "h0", Some(of_kilobytes("h0", 2000)));
     assert!(view.too_large().is_empty(), "there is room again");
 }
 
 #[test]
 fn what_is_replaced_or_removed_takes_nothing() {
     let mut view = view();
-    view.set_daemonsets(sets([set("a", "a"), set("a", "a"), of_kilobytes("b", 1000)])).unwrap();
+    view.set_daemonsets(sets([set("a", "a"), set("a", "a"), of_kilobytes("b", 1000)]));
     let bytes = |view: &View| view.sets.as_ref().unwrap().bytes;
     let before = bytes(&view);
     for times in 0..20 {
-        view.set_daemonset("ns", "b", Some(of_kilobytes("b", 500 + times))).unwrap();
-        view.set_daemonset("ns", "c", Some(of_kilobytes("c", 2000))).unwrap();
-        view.set_daemonset("ns", "c", Some(set("c", "c"))).unwrap();
-        view.set_daemonset("ns", "c", None).unwrap();
-        view.set_daemonset("ns", "b", Some(of_kilobytes("b", 1000))).unwrap();
+        view.set_daemonset("ns", "b", Some(of_kilobytes("b", 500 + times)));
+        view.set_daemonset("ns", "c", Some(of_kilobytes("c", 2000)));
+        view.set_daemonset("ns", "c", Some(set("c", "c")));
+        view.set_daemonset("ns", "c", None);
+        view.set_daemonset("ns", "b", Some(of_kilobytes("b", 1000)));
         assert_eq!(bytes(&view), before);
     }
-    view.set_daemonset("ns", "b", None).unwrap();
-    view.set_daemonset("ns", "a", None).unwrap();
+    view.set_daemonset("ns", "b", None);
+    view.set_daemonset("ns", "a", None);
     assert_eq!(bytes(&view), 0);
 }
 
@@ -252,16 +318,16 @@ proptest! {
     fn step_by_step_is_as_good_as_all_at_once(changes in proptest::collection::vec((change(), 1..3_usize), 0..30)) {
         let mut stepwise = view();
         stepwise.set_node(node(&[]));
-        stepwise.set_daemonsets(sets([])).unwrap();
-        stepwise.set_pods(BTreeMap::new());
-        let (mut all_pods, mut all_sets, mut last) = (BTreeMap::new(), BTreeMap::new(), node(&[]));
+        stepwise.set_daemonsets(sets([]));
+        stepwise.set_pods(Pods::default());
+        let (mut all_pods, mut all_sets, mut last) = (BTreeMap::<Box<str>, Pod>::new(), BTreeMap::new(), node(&[]));
         for (change, times) in changes {
             for _ in 0..times {
                 match change.clone() {
-                    Change::Pod(pod) => stepwise.set_pod(pod).unwrap(),
+                    Change::Pod(pod) => stepwise.set_pod(pod),
                     Change::NoPod(uid) => stepwise.remove_pod(&uid),
-                    Change::Set(set) => stepwise.set_daemonset("ns", &set.name.clone(), Some(set)).unwrap(),
-                    Change::NoSet(name) => stepwise.set_daemonset("ns", &name, None).unwrap(),
+                    Change::Set(set) => stepwise.set_daemonset("ns", &set.name.clone(), Some(set)),
+                    Change::NoSet(name) => stepwise.set_daemonset("ns", &name, None),
                     Change::Node(labels) => stepwise.set_node(node(&labels)),
                 }
             }
@@ -274,9 +340,9 @@ proptest! {
             }
         }
         let mut at_once = view();
-        at_once.set_pods(all_pods);
+        at_once.set_pods(all_pods.into_values().collect());
         at_once.set_node(last);
-        at_once.set_daemonsets(sets(all_sets.into_values())).unwrap();
+        at_once.set_daemonsets(sets(all_sets.into_values()));
         prop_assert_eq!(stepwise.judge(&machine()), at_once.judge(&machine()));
     }
 }
