@@ -217,11 +217,11 @@ fn a_server_that_asks_for_patience_gets_it() {
 
 #[test]
 fn an_object_that_is_too_large_or_too_deep() {
-    let huge = format!(r#"{{"kind":"DaemonSetList","items":[{{"x":"{}"}}]}}"#, "x".repeat(3_000_000));
+    let huge = format!(r#"{{"kind":"DaemonSetList","items":[{{"x":"{}"}}]}}"#, "x".repeat(4_000_000));
     fails(
         DAEMONSETS,
         status(200, &huge),
-        "list of DaemonSets: the answer is refused: an object of more than 2097152 bytes",
+        "list of DaemonSets: the answer is refused: a text of more than 3145728 bytes",
     );
     let deep = format!(r#"{{"kind":"PodList","items":[{{"x":{}"#, "[".repeat(1_000_000));
     fails(

@@ -91,6 +91,56 @@ fn a_list_of_60_mb() {
 }
 
 #[test]
+fn the_largest_object_there_can_be_costs_no_memory() {
+    let cluster = Cluster::new();
+    cluster.heal();
+    let mut list = cluster.api.recorded("daemonsets-all");
+    list["items"][0]["metadata"]["annotations"]["filler"] = "@".into();
+    // As an API server writes what etcd takes: 9 MiB.
+    let body = list.to_string().replacen('@', &r"\u003c".repeat(3 * 512 * 1024), 1);
+    let headers = vec![("Content-Type".into(), "application/json".into())];
+    cluster.api.fault(DAEMONSETS, testkit::api::Fault::Status(200, headers, body));
+    let mut health = cluster.health().start();
+    wait_for_answer_within(&mut health, 200, "", 3 * CEILING);
+    assert_eq!(state(&mut health)["counts"]["ready"], 3);
+    let peak = peak("an object of 9 MiB", &health);
+    assert!(!is_static() || peak <= MOST_KIB, "{peak} KiB\n{health}");
+}
+
+#[test]
+fn more_daemonsets_than_are_kept() {
+    const COUNT: usize = 25_000;
+    let cluster = Cluster::new();
+    let last = cluster.api.recorded("daemonsets-all")["items"][3].clone();
+    // Somebody makes them in a namespace of his own, and the one that counts comes after all of them.
+    cluster.api.big_list(DAEMONSETS, COUNT, false, move |number, set| {
+        if number + 1 == COUNT {
+            *set = last.clone();
+            return;
+        }
+        set["metadata"]["namespace"] = "crowd".into();
+        set["metadata"]["name"] = format!("{number:0200}").into();
+        set["spec"]["template"]["spec"]["affinity"] = serde_json::Value::Null;
+        set["spec"]["template"]["spec"]["nodeSelector"] = serde_json::json!({"pool": "another"});
+    });
+    let health = bare_health().args(["--failHc=1s", "--passHc=100ms", "--node-name=node-a"]);
+    let mut health = cluster.point(health, &cluster.api.url()).start();
+    let reply = wait_for_answer_within(&mut health, 412, "monitoring/node-exporter", 6 * CEILING);
+    assert_eq!(reply.body.lines().count(), 2, "{}", reply.body);
+    cluster.heal();
+    wait_for_answer(&mut health, 200, "");
+    health.wait_for_text("more DaemonSets than are kept", CEILING);
+    let counts = &state(&mut health)["counts"];
+    assert!(counts["excluded"].as_u64().is_some_and(|count| count > 1_000), "{counts}");
+    assert_eq!(counts["excluded"].as_u64().unwrap() + counts["not-here"].as_u64().unwrap() + 1, COUNT as u64);
+    // While the next list is read the last one is kept.
+    let asked = |path: &str| cluster.api.requests().iter().filter(|asked| asked.path == path).count();
+    testkit::eventually("a second list", 6 * CEILING, || (asked(DAEMONSETS) >= 3).then_some(()));
+    let peak = peak("25,000 DaemonSets with long names", &health);
+    assert!(peak < 16 * 1024, "it would not fit its container\n{health}");
+}
+
+#[test]
 fn many_pods_in_pages() {
     const COUNT: usize = 2_000;
     let cluster = Cluster::new();

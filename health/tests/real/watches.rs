@@ -62,6 +62,21 @@ fn a_change_of_a_pod_or_of_the_node_is_followed_within_a_second() {
 }
 
 #[test]
+fn a_pod_that_flaps_does_not_fill_the_log() {
+    let cluster = Cluster::new();
+    let mut health = healthy(&cluster);
+    for _ in 0..25 {
+        for (ready, status) in [(false, 412), (true, 200)] {
+            cluster.node_exporter(ready);
+            wait_for_answer(&mut health, status, "");
+        }
+    }
+    // 20 in a minute, of which this may have been parts of two.
+    let told = health.count(|line| line.contains("msg=\"the node is "));
+    assert!((20..=42).contains(&told), "{told}\n{health}");
+}
+
+#[test]
 fn what_is_told_twice_is_the_same() {
     let cluster = Cluster::new();
     cluster.api.tell_twice(true);
