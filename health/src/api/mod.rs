@@ -105,8 +105,10 @@ impl Api {
     pub fn node(&self) -> Result<verdict::Node, Problem> {
         let question = Question::node(&self.node);
         let node: objects::Node = self.one(&question)?;
-        node.called(&self.node)
-            .ok_or_else(|| Problem::new(format!("{}: the answer is about something else", question.object)))
+        if !node.is_called(&self.node) {
+            return Err(Problem::new(format!("{}: the answer is about something else", question.object)));
+        }
+        node.counting().map_err(|why| Problem::new(format!("{}: {why}", question.object)))
     }
 
     /// The CPUs that it uses.

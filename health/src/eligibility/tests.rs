@@ -50,8 +50,14 @@ fn as_the_real_controller_has_placed_them() {
     let mut nodes = value.clone();
     nodes["items"].as_array_mut().unwrap().iter_mut().for_each(|node| node["kind"] = "Node".into());
     let nodes: Vec<objects::Node> = list(&nodes.to_string());
-    let nodes: Vec<verdict::Node> =
-        nodes.into_iter().zip(&names).map(|(node, name)| node.called(name).unwrap()).collect();
+    let nodes: Vec<verdict::Node> = nodes
+        .into_iter()
+        .zip(&names)
+        .map(|(node, name)| {
+            assert!(node.is_called(name));
+            node.counting().unwrap()
+        })
+        .collect();
     let sets: Vec<objects::DaemonSet> = list(recorded!("daemonsets"));
     let expected: BTreeMap<String, Vec<String>> = serde_json::from_str(recorded!("expected")).unwrap();
     assert_eq!((nodes.len(), sets.len(), expected.len()), (19, 64, 64));

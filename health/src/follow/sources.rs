@@ -66,13 +66,14 @@ impl Watcher<objects::Node> for Watching<'_> {
         match event {
             Event::Is(node) => {
                 self.reached(node.version(), Source::Node);
-                if let Some(node) = node.called(name) {
+                if node.is_called(name) {
+                    let node = node.counting().map_err(|why| Problem::new(format!("node {name}: {why}")))?;
                     self.follower.update(|known| known.view.set_node(node));
                 }
             }
             Event::Gone(node) => {
                 self.reached(node.version(), Source::Node);
-                if node.called(name).is_some() {
+                if node.is_called(name) {
                     self.follower.update(|known| known.view.remove_node());
                 }
             }

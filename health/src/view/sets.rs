@@ -23,11 +23,19 @@ const OVERHEAD: usize = 200;
 pub struct Sets {
     entries: Vec<Entry>,
     /// Most DaemonSets want what some other one wants too.
-    /// Each with the bytes that it takes.
-    placements: BTreeMap<Arc<Placement>, usize>,
+    placements: BTreeMap<Arc<Placement>, Shared>,
     pub(super) bytes: usize,
     /// How many do not count and are not even named, because all together do not fit.
     let_go: usize,
+}
+
+/// What is known of a placement.
+#[derive(Default)]
+struct Shared {
+    /// How many it takes.
+    bytes: usize,
+    /// Why the node is none for it, where that was asked and is so.
+    mismatch: Option<Arc<NotHere>>,
 }
 
 struct Entry {
@@ -57,14 +65,15 @@ impl Entry {
         entry
     }
 
-    fn place(&mut self, node: &Node) {
-        if let Claim::Placed(placement, mismatch) = &mut self.claim {
-            let found = placement.mismatch(&node.placed);
-            // The same reason again is not worth a new place in memory.
-            if mismatch.as_deref() != found.as_ref() {
-                *mismatch = found.map(Arc::new);
-            }
+    fn place(&mut self, node: &Node, placements: &mut BTreeMap<Arc<Placement>, Shared>) {
+        let Claim::Placed(placement, mismatch) = &mut self.claim else { return };
+        let Some(Shared { mismatch: shared, .. }) = placements.get_mut(placement) else { return };
+        let found = placement.mismatch(&node.placed);
+        // The same reason again is not worth a new place in memory.
+        if shared.as_deref() != found.as_ref() {
+            *shared = found.map(Arc::new);
         }
+        mismatch.clone_from(shared);
     }
 
     fn judged(&self, nearest: &Nearest) -> Judged {
@@ -115,7 +124,7 @@ impl Sets {
         let bytes = weight(&placement);
         self.bytes += bytes;
         let placement = Arc::new(placement);
-        self.placements.insert(Arc::clone(&placement), bytes);
+        self.placements.insert(Arc::clone(&placement), Shared { bytes, mismatch: None });
         placement
     }
 
@@ -125,25 +134,24 @@ impl Sets {
     fn lighten(&mut self) {
         while self.bytes > MOST_BYTES {
             let mut beyond = self.bytes - MOST_BYTES + SLACK;
-            let mut gone = BTreeSet::new();
+            let mut is_gone = vec![false; self.entries.len()];
             for at in furthest_beyond(self.entries.iter().map(|entry| (&*entry.set.namespace, entry.share()))) {
                 let entry = &mut self.entries[at];
                 beyond = beyond.saturating_sub(entry.share());
                 if entry.share() > 2 * entry.weight() {
                     entry.claim = Claim::Excluded(Arc::new(Excluded::TooLarge));
                 } else {
-                    gone.insert(at);
+                    is_gone[at] = true;
+                    self.let_go += 1;
                 }
                 if beyond == 0 {
                     break;
                 }
             }
-            self.let_go += gone.len();
-            let (mut at, bytes) = (0, &mut self.bytes);
+            let (mut is_gone, bytes) = (is_gone.into_iter(), &mut self.bytes);
             self.entries.retain(|entry| {
-                let is_gone = gone.contains(&at);
+                let is_gone = is_gone.next() == Some(true);
                 *bytes -= if is_gone { entry.weight() } else { 0 };
-                at += 1;
                 !is_gone
             });
             self.sweep();
@@ -153,16 +161,18 @@ impl Sets {
     /// Forgets the placements that no DaemonSet has any more.
     fn sweep(&mut self) {
         let bytes = &mut self.bytes;
-        self.placements.retain(|placement, weight| {
+        self.placements.retain(|placement, shared| {
             let is_held = Arc::strong_count(placement) > 1;
-            *bytes -= if is_held { 0 } else { *weight };
+            *bytes -= if is_held { 0 } else { shared.bytes };
             is_held
         });
     }
 
     /// The node is this one.
     pub fn place(&mut self, node: &Node) {
-        self.entries.iter_mut().for_each(|entry| entry.place(node));
+        for entry in &mut self.entries {
+            entry.place(node, &mut self.placements);
+        }
     }
 
     /// One as it is now.
@@ -170,7 +180,7 @@ impl Sets {
         let place = self.find(&set.namespace, &set.name);
         let mut entry = Entry::new(set, filter, self);
         if let Some(node) = node {
-            entry.place(node);
+            entry.place(node, &mut self.placements);
         }
         match place {
             Ok(at) => self.bytes -= std::mem::replace(&mut self.entries[at], entry).weight(),

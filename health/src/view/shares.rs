@@ -5,20 +5,16 @@
 
 /// The places of those with these namespaces and weights, the first that has to go first.
 pub fn furthest_beyond<'a>(all: impl Iterator<Item = (&'a str, usize)>) -> Vec<usize> {
-    let mut ordered: Vec<_> = all.enumerate().map(|(at, (namespace, weight))| (namespace, weight, at)).collect();
-    ordered.sort_unstable();
-    // What each namespace has up to there, the lightest first.
+    let mut all: Vec<_> = all.enumerate().map(|(at, (namespace, weight))| (namespace, weight, at)).collect();
+    all.sort_unstable();
+    // What each namespace has up to there, the lightest first; then the names have done their work.
     let (mut of, mut share) = ("", 0);
-    let mut ranks: Vec<_> = ordered
-        .into_iter()
-        .map(|(namespace, weight, at)| {
-            share = if namespace == of { share + weight } else { weight };
-            of = namespace;
-            (share, at)
-        })
-        .collect();
-    ranks.sort_unstable();
-    ranks.into_iter().rev().map(|(_, at)| at).collect()
+    for (namespace, weight, _) in &mut all {
+        share = if *namespace == of { share + *weight } else { *weight };
+        (of, *namespace, *weight) = (*namespace, "", share);
+    }
+    all.sort_unstable();
+    all.iter().rev().map(|(.., at)| *at).collect()
 }
 
 #[cfg(test)]

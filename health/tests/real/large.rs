@@ -109,7 +109,7 @@ fn the_largest_object_there_can_be_costs_no_memory() {
 
 #[test]
 fn more_daemonsets_than_are_kept() {
-    const COUNT: usize = 25_000;
+    const COUNT: usize = 12_000;
     let cluster = Cluster::new();
     let last = cluster.api.recorded("daemonsets-all")["items"][3].clone();
     // Somebody makes them in a namespace of his own, and the one that counts comes after all of them.
@@ -119,7 +119,7 @@ fn more_daemonsets_than_are_kept() {
             return;
         }
         set["metadata"]["namespace"] = "crowd".into();
-        set["metadata"]["name"] = format!("{number:0200}").into();
+        set["metadata"]["name"] = format!("{number:0253}").into();
         set["spec"]["template"]["spec"]["affinity"] = serde_json::Value::Null;
         set["spec"]["template"]["spec"]["nodeSelector"] = serde_json::json!({"pool": "another"});
     });
@@ -136,8 +136,8 @@ fn more_daemonsets_than_are_kept() {
     // While the next list is read the last one is kept.
     let asked = |path: &str| cluster.api.requests().iter().filter(|asked| asked.path == path).count();
     testkit::eventually("a second list", 6 * CEILING, || (asked(DAEMONSETS) >= 3).then_some(()));
-    let peak = peak("25,000 DaemonSets with long names", &health);
-    assert!(peak < 16 * 1024, "it would not fit its container\n{health}");
+    let peak = peak("12,000 DaemonSets with long names", &health);
+    assert!(!is_static() || peak < 12 * 1024, "it would not fit its container\n{health}");
 }
 
 #[test]

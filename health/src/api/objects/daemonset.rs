@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::kept::{EACH, Kept, Packed, Selector, Values};
+use super::kept::{EACH, Kept, Selector, Values};
 use super::{Annotations, InitContainers, Kind, Resource, effect_of};
 use crate::api::json::{Gather, Gathered, Name, optional};
 use crate::eligibility::{Operator, Placement, Requirement, Term, ToleratedEffect, Tolerates, Toleration};
@@ -19,7 +19,6 @@ impl Kind for OfDaemonSet {
     const LIST: &'static str = "DaemonSetList";
     const NOUN: &'static str = "DaemonSet";
     const IS_OWNER: bool = true;
-    type Labels = Packed;
     type Spec = DaemonSetSpec;
     type Status = IgnoredAny;
 }
@@ -174,7 +173,7 @@ impl DaemonSet {
             namespace: self.metadata.namespace.0,
             name: self.metadata.name.0,
             uid: self.metadata.uid.0,
-            labels: labels.labels(is_asked_for),
+            labels: labels.labels(is_asked_for).collect(),
             is_ignored: self.metadata.annotations.is_some_and(|annotations| annotations.ignore),
             is_being_deleted: self.metadata.deletion_timestamp.is_some(),
             has_gate,

@@ -155,7 +155,7 @@ impl<'de> Visitor<'de> for Pairs {
     }
 }
 
-/// A DaemonSet's own labels, each key and each value on a line, since there may be as many as fit into an object.
+/// An object's own labels, each key and each value on a line, since there may be as many as fit into it.
 #[derive(Default)]
 pub struct Packed(Lines);
 
@@ -189,10 +189,10 @@ impl<'de> Visitor<'de> for KeysAndValues {
 
 impl Packed {
     /// Those that are asked for.
-    pub fn labels(&self, is_asked_for: impl Fn(&str) -> bool) -> Labels {
+    pub fn labels(&self, is_asked_for: impl Fn(&str) -> bool) -> impl Iterator<Item = (String, String)> {
         let mut lines = self.0.iter();
-        let pairs = std::iter::from_fn(|| Some((lines.next()?, lines.next()?)));
-        pairs.filter(|(key, _)| is_asked_for(key)).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+        let pairs = std::iter::from_fn(move || Some((lines.next()?, lines.next()?)));
+        pairs.filter(move |(key, _)| is_asked_for(key)).map(|(key, value)| (key.to_owned(), value.to_owned()))
     }
 
     /// Whether some are missing.

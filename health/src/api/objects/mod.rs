@@ -15,7 +15,7 @@ use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::json::{Deletion, Gather, Gathered, Item, Moment, Name, Word, object, object_or_word, optional};
 use crate::eligibility::Effect;
-use kept::{Fitting, Lines};
+use kept::{Fitting, Lines, Packed};
 
 pub use daemonset::DaemonSet;
 pub use node::{Node, NodeMetrics};
@@ -36,8 +36,6 @@ pub trait Kind {
     const NOUN: &'static str;
     /// Whether pods name it as their owner, which takes more than a name.
     const IS_OWNER: bool = false;
-    /// How its labels are kept.
-    type Labels: DeserializeOwned;
     /// What is read of `spec`.
     type Spec: DeserializeOwned;
     /// What is read of `status`.
@@ -50,8 +48,8 @@ pub trait Kind {
 pub struct Resource<K: Kind> {
     #[serde(default)]
     kind: Word,
-    #[serde(default = "Meta::default", deserialize_with = "object")]
-    metadata: Meta<K::Labels>,
+    #[serde(default, deserialize_with = "object")]
+    metadata: Meta,
     #[serde(default, deserialize_with = "optional")]
     spec: Option<K::Spec>,
     #[serde(default, deserialize_with = "object_or_word")]
@@ -61,33 +59,31 @@ pub struct Resource<K: Kind> {
     message: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(default = "Meta::default", bound = "L: DeserializeOwned", rename_all = "camelCase")]
-struct Meta<L> {
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Meta {
     namespace: Name,
     name: Name,
     uid: Word,
     resource_version: Word,
     creation_timestamp: Option<Moment>,
     deletion_timestamp: Option<Deletion>,
-    labels: Option<L>,
+    labels: Option<Packed>,
     annotations: Option<Annotations>,
     owner_references: Option<Gathered<Controller>>,
 }
 
-impl<L> Default for Meta<L> {
-    fn default() -> Meta<L> {
-        Meta {
-            namespace: Name::default(),
-            name: Name::default(),
-            uid: Word::default(),
-            resource_version: Word::default(),
-            creation_timestamp: None,
-            deletion_timestamp: None,
-            labels: None,
-            annotations: None,
-            owner_references: None,
+impl Meta {
+    fn title(&self, noun: &str) -> String {
+        match &*self.namespace.0 {
+            "" => format!("{noun} {}", self.name.0),
+            namespace => format!("{noun} {namespace}/{}", self.name.0),
         }
+    }
+
+    fn is_named(&self, is_owner: bool) -> bool {
+        let is_told_apart = !is_owner || !(self.namespace.0.is_empty() || self.uid.0.is_empty());
+        !self.name.0.is_empty() && is_told_apart
     }
 }
 
@@ -95,11 +91,7 @@ impl<K: Kind> Item for Resource<K> {
     const LIST: &'static str = K::LIST;
 
     fn title(&self) -> String {
-        let Meta { namespace, name, .. } = &self.metadata;
-        match &*namespace.0 {
-            "" => format!("{} {}", K::NOUN, name.0),
-            namespace => format!("{} {namespace}/{}", K::NOUN, name.0),
-        }
+        self.metadata.title(K::NOUN)
     }
 
     fn version(&self) -> &str {
@@ -107,9 +99,7 @@ impl<K: Kind> Item for Resource<K> {
     }
 
     fn is_named(&self) -> bool {
-        let Meta { namespace, name, uid, .. } = &self.metadata;
-        let is_told_apart = !K::IS_OWNER || !(namespace.0.is_empty() || uid.0.is_empty());
-        !name.0.is_empty() && is_told_apart
+        self.metadata.is_named(K::IS_OWNER)
     }
 
     fn status(self) -> (u16, Option<String>) {

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::kept::{Key, MOST_OF_NODE, Selector, Value};
+use super::kept::{Key, MOST_OF_NODE, Value};
 use super::{Condition, Kind, Resource, effect_of};
 use crate::api::json::{Gather, Gathered, Short, Word, object, optional};
 use crate::eligibility::{self, Labels, Taint};
@@ -18,52 +18,16 @@ pub struct OfNode;
 impl Kind for OfNode {
     const LIST: &'static str = "NodeList";
     const NOUN: &'static str = "node";
-    type Labels = NodeLabels;
     type Spec = NodeSpec;
     type Status = NodeStatus;
 }
 
-/// A node's labels, all of them: one that is left out would send away the DaemonSets that want it.
-#[derive(Default, Deserialize)]
-#[serde(try_from = "Selector")]
-pub struct NodeLabels(Labels);
-
-impl TryFrom<Selector> for NodeLabels {
-    type Error = String;
-
-    fn try_from(Selector(labels): Selector) -> Result<NodeLabels, String> {
-        if labels.len() <= MOST_OF_NODE {
-            Ok(NodeLabels(labels))
-        } else {
-            Err(format!("more than {MOST_OF_NODE} labels"))
-        }
-    }
-}
-
 #[derive(Default, Deserialize)]
 pub struct NodeSpec {
-    taints: Option<NodeTaints>,
+    taints: Option<Gathered<Taints>>,
 }
 
-/// A node's taints, all of those that keep pods away: one that is left out would have DaemonSets waited for that do
-/// not want the node.
-#[derive(Default, Deserialize)]
-#[serde(try_from = "Gathered<Taints>")]
-struct NodeTaints(Vec<Taint>);
-
-impl TryFrom<Gathered<Taints>> for NodeTaints {
-    type Error = String;
-
-    fn try_from(Gathered(Taints(taints)): Gathered<Taints>) -> Result<NodeTaints, String> {
-        if taints.len() <= MOST_OF_NODE {
-            Ok(NodeTaints(taints))
-        } else {
-            Err(format!("more than {MOST_OF_NODE} taints"))
-        }
-    }
-}
-
-/// One more than a node may have, at most.
+/// The taints that keep pods away, and at most one more than a node may have.
 #[derive(Default)]
 struct Taints(Vec<Taint>);
 
@@ -133,19 +97,26 @@ impl Gather for NodeConditions {
 }
 
 impl Node {
-    /// What counts of it, where it is the node that was asked for.
-    pub fn called(self, name: &str) -> Option<verdict::Node> {
-        if self.kind.0 != "Node" || self.metadata.name.0 != name {
-            return None;
+    /// Whether it is a node, and this its name.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.kind.0 == "Node" && self.metadata.name.0 == name
+    }
+
+    /// What counts of it. `Err` where it has more labels or taints than are kept: with a part of them it would be
+    /// another node, which other DaemonSets want.
+    pub fn counting(self) -> Result<verdict::Node, String> {
+        let labels = self.metadata.labels.unwrap_or_default();
+        let labels: Labels = labels.labels(|_| true).take(MOST_OF_NODE + 1).collect();
+        let taints = self.spec.unwrap_or_default().taints.unwrap_or_default().0.0;
+        for (count, what) in [(labels.len(), "labels"), (taints.len(), "taints")] {
+            if count > MOST_OF_NODE {
+                return Err(format!("more than {MOST_OF_NODE} {what}"));
+            }
         }
         let status = self.status.unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default().0;
-        Some(verdict::Node {
-            placed: eligibility::Node {
-                name: name.into(),
-                labels: self.metadata.labels.unwrap_or_default().0,
-                taints: self.spec.unwrap_or_default().taints.unwrap_or_default().0,
-            },
+        Ok(verdict::Node {
+            placed: eligibility::Node { name: self.metadata.name.0.into(), labels, taints },
             is_ready: conditions.is_ready,
             troubles: conditions.troubles,
             boot_id: status.node_info.map(|info| info.boot_id.0.into()).unwrap_or_default(),

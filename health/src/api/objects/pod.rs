@@ -1,7 +1,6 @@
 //! What is read of a pod: whose it is, and how far it has come.
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::kept::Lines;
 use super::{Condition, InitContainers, Kind, Owner, Resource};
@@ -17,7 +16,6 @@ pub struct OfPod;
 impl Kind for OfPod {
     const LIST: &'static str = "PodList";
     const NOUN: &'static str = "pod";
-    type Labels = IgnoredAny;
     type Spec = PodSpec;
     type Status = PodStatus;
 }
