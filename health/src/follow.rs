@@ -251,7 +251,7 @@ impl Follower {
 
     #[expect(clippy::disallowed_methods, reason = "the edge that waits between requests")]
     fn pause(&self, pause: Duration, retry_after: Option<Duration>) {
-        thread::sleep(pause.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER)));
+        thread::sleep(pause.max(heeded(retry_after, random::fraction())));
     }
 
     /// Judges anew when time alone makes a difference: a grace or what may be believed of an API that fails has ended,
@@ -330,7 +330,7 @@ impl Follower {
         match result {
             Ok(()) => self.well(Source::DaemonSets),
             Err(problem) => {
-                let retry_after = problem.retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+                let retry_after = heeded(problem.retry_after, random::fraction());
                 self.trouble(Source::DaemonSets, problem);
                 self.lock().agenda.has_failed(retry_after, now(), random::fraction());
             }
@@ -365,6 +365,11 @@ impl Follower {
             self.pause(random::lengthened(until, JITTER, random::fraction()), None);
         }
     }
+}
+
+/// What a server wants is the same for all nodes that it has refused at once: they shall not come back at once.
+fn heeded(retry_after: Option<Duration>, chance: f64) -> Duration {
+    random::lengthened(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER), JITTER, chance)
 }
 
 /// A change is worth a line; the same again is not.

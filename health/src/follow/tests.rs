@@ -151,3 +151,13 @@ fn that_the_verdict_has_grown_too_old_is_logged_when_it_has() {
         last.iter().any(|why| why.starts_with("the API has failed for longer than the 1.5s")).then_some(())
     });
 }
+
+#[test]
+fn those_who_were_refused_together_do_not_come_back_together() {
+    let seconds = Duration::from_secs_f64;
+    for (retry_after, chance, expected) in
+        [(None, 1.0, 0.0), (Some(10.0), 0.0, 10.0), (Some(10.0), 1.0, 12.0), (Some(3600.0), 0.0, 60.0)]
+    {
+        assert_eq!(heeded(retry_after.map(seconds), chance), seconds(expected), "{retry_after:?} {chance}");
+    }
+}
