@@ -15,6 +15,7 @@ mod load;
 mod machine;
 mod results;
 mod table;
+mod waiters;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
