@@ -53,6 +53,8 @@ struct Asking {
 /// What came back since it was last reset.
 #[derive(Default)]
 pub struct Seen {
+    /// Whether it was answered or not.
+    pub asked: usize,
     pub answers: usize,
     pub granted: usize,
     pub failures: usize,
@@ -106,6 +108,7 @@ impl Waiters {
         stream.write_all(&self.request(number).bytes("lock"))?;
         stream.set_nonblocking(true)?;
         epoll::add(&self.poll, &stream, epoll::EventData::new_u64(number as u64), epoll::EventFlags::IN)?;
+        self.seen.asked += 1;
         self.holders[number].asking = Some(Asking { stream, since, answer: Vec::new() });
         Ok(())
     }
