@@ -45,7 +45,7 @@ const TABLES: &[(&str, &str, &[Column])] = &[
     (
         "Starts",
         "from before the process is there to its first answer (lock: the median of 10 starts; health: whatever it says, and \
-         until it says that all are ready) or, for init, to its end where the lock is free (the median of 50); CPU until then",
+         until it says that all are ready) or, for init, to its end where the lock is free (the median of 100); CPU until then",
         &[server::FIRST_ANSWER, health::VERDICT, init::WHOLE_RUN, server::START_CPU],
     ),
     (

@@ -41,11 +41,12 @@ use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 const VERSION: u32 = 1;
 
 /// What is kept of several parts.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kept {
     version: u32,
@@ -53,7 +54,7 @@ pub struct Kept {
 }
 
 /// One part, as it was measured last.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measured {
     pub date: String,
@@ -104,8 +105,24 @@ impl Kept {
     pub fn write(file: &Path, parts: impl IntoIterator<Item = (String, Measured)>) -> Result<(), String> {
         let mut kept = if file.exists() { Kept::read(file)? } else { Kept::default() };
         kept.parts.extend(parts);
-        let text = serde_json::to_string_pretty(&kept).map_err(|e| e.to_string())?;
-        fs::write(file, text + "\n").map_err(|e| format!("{}: {e}", file.display()))
+        let text = kept.text().map_err(|e| format!("{}: {e}", file.display()))?;
+        fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))
+    }
+
+    /// A line for each figure, so that what has changed can be seen in a diff.
+    fn text(&self) -> serde_json::Result<String> {
+        let mut parts = Vec::new();
+        for (title, part) in &self.parts {
+            let figures = part.figures.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+            let [title, date, command, machine] =
+                [title, &part.date, &part.command, &part.machine].map(|text| Value::from(text.as_str()));
+            parts.push(format!(
+                "    {title}: {{\n      \"date\": {date},\n      \"command\": {command},\n      \"machine\": {machine},\n      \
+                 \"figures\": [\n        {}\n      ]\n    }}",
+                figures.join(",\n        "),
+            ));
+        }
+        Ok(format!("{{\n  \"version\": {},\n  \"parts\": {{\n{}\n  }}\n}}\n", self.version, parts.join(",\n")))
     }
 }
 
@@ -136,6 +153,8 @@ pub mod tests {
         let other = part(vec![Figure { peer: Some(vec![]), ..figure("y", Better::More, &[]) }]);
         Kept::write(&file, [("A".to_owned(), one.clone()), ("B".to_owned(), one.clone())]).unwrap();
         Kept::write(&file, [("B".to_owned(), other.clone())]).unwrap();
+        let lines = fs::read_to_string(&file).unwrap();
+        assert_eq!(lines.lines().filter(|line| line.trim().starts_with("{\"name\"")).count(), 2, "{lines}");
         assert_eq!(Kept::read(&file).unwrap().parts, BTreeMap::from([("A".to_owned(), one), ("B".to_owned(), other)]));
     }
 
@@ -159,6 +178,14 @@ pub mod tests {
         ] {
             assert!(Kept::of(&broken).is_err(), "{broken}");
         }
+    }
+
+    #[test]
+    fn text_is_quoted() {
+        let mut kept = Kept::default();
+        kept.parts.insert("a \"part\"".to_owned(), Measured { machine: "\\ \n".to_owned(), ..part(vec![]) });
+        assert_eq!(Kept::of(&kept.text().unwrap()).unwrap().parts, kept.parts);
+        assert!(Kept::of(&Kept::default().text().unwrap()).unwrap().parts.is_empty());
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
+use rustix::io::retry_on_intr;
 use socket2::{Domain, Protocol, Socket, Type};
 use testkit::http::{Reply, Request};
 
@@ -121,7 +123,7 @@ impl Load {
         }
         let mut events: Vec<epoll::Event> = Vec::with_capacity(self.callers);
         while lanes.iter().any(Option::is_some) && start.elapsed() < length + LOST {
-            epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), Some(&TICK))?;
+            retry_on_intr(|| epoll::wait(&poll, spare_capacity(&mut events), Some(&TICK)))?;
             for event in events.drain(..) {
                 let place = event.data.u64() as usize;
                 let Some(mut lane) = lanes[place].take() else { continue };

@@ -67,6 +67,18 @@ mod tests {
     }
 
     #[test]
+    fn what_the_text_says_is_kept_with_the_figures() {
+        use crate::figures::{Better, tests::figure};
+        let text = crate::machine::described("x", "/bin/no-such-lock".as_ref());
+        assert!(section("A", &text).measured().is_none(), "there are no figures");
+        let with = Section { figures: vec![figure("f", Better::Less, &[1.0])], ..section("A", &text) };
+        let (title, kept) = with.measured().unwrap();
+        assert_eq!((title.as_str(), kept.command.as_str(), kept.figures.len()), ("A", "scripts/bench.sh x", 1));
+        assert!(kept.date.ends_with(" UTC") && kept.machine.contains(" cores of "), "{kept:?}");
+        assert!(!kept.machine.contains("load"), "the load is not the machine: {}", kept.machine);
+    }
+
+    #[test]
     fn a_section_replaces_its_own_and_no_other() {
         let first = merged("", &[section("A", "one\n\ntwo\n"), section("B", "three")]);
         assert_eq!(first, format!("{HEAD}\n## A\n\none\n\ntwo\n\n## B\n\nthree\n"));

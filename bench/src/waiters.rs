@@ -10,7 +10,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
+use rustix::io::retry_on_intr;
 use testkit::CEILING;
 use testkit::http::{Request, connect_from};
 
@@ -93,7 +95,7 @@ impl Waiters {
                 self.due.pop();
                 self.ask(number)?;
             }
-            epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), Some(&TICK))?;
+            retry_on_intr(|| epoll::wait(&self.poll, spare_capacity(&mut events), Some(&TICK)))?;
             for event in events.drain(..) {
                 self.hear(event.data.u64() as usize);
             }

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use testkit::CEILING;
@@ -22,7 +23,7 @@ pub const ROW: &str = "init";
 pub const WHOLE_RUN: Column = Column { name: "run", unit: "ms" };
 
 /// A run of the scene is so many of init, one after the other: their processor time is counted in hundredths of a second.
-const INITS: u32 = 50;
+const INITS: u32 = 100;
 
 /// After the answer that makes it wait.
 const REST: Duration = Duration::from_millis(200);
@@ -108,7 +109,7 @@ fn wait(child: &Child) -> rustix::io::Result<bool> {
     let pid = Pid::from_child(child);
     let end = pidfd_open(pid, PidfdFlags::empty())?;
     let ceiling = Timespec { tv_sec: CEILING.as_secs() as i64, tv_nsec: 0 };
-    Ok(poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&ceiling))? > 0)
+    Ok(retry_on_intr(|| poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&ceiling)))? > 0)
 }
 
 /// The processor time of all children that have ended, in steps of 10 ms.

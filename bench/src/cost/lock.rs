@@ -7,7 +7,7 @@ use testkit::CEILING;
 use testkit::http::Request;
 
 use super::pairs::{Column, Found, Pair, Scene, Whose};
-use super::server::{FIRST_ANSWER, START_CPU, Server, Settings, micros, millis};
+use super::server::{FIRST_ANSWER, START_CPU, Server, Settings, UNSEEN, micros, millis};
 use crate::table::median;
 use crate::waiters::Waiters;
 
@@ -95,7 +95,7 @@ fn waiting(file: &Path, count: usize, found: &mut Found) -> Result<(), String> {
     if let Some(why) = &waiters.seen.first_failure {
         return Err(format!("{} of those who wait had no answer, first: {why}", waiters.seen.failures));
     }
-    found.add(ASKING, micros(cpu) / waiters.seen.asked as f64);
+    found.add_seen(ASKING, micros(cpu) / waiters.seen.asked as f64, UNSEEN);
     // Before any load, which brings threads of its own.
     server.memory(found)?;
     server.requests(423, REFUSED, 16, found)?;
@@ -108,7 +108,7 @@ fn scrapes(server: &mut Server, found: &mut Found) -> Result<(), String> {
         server.spent(|| (0..SCRAPES).map(|_| request.send(address, CEILING)).collect::<Result<Vec<_>, _>>())?;
     match replies {
         Ok(replies) if replies.iter().all(|reply| reply.status == 200 && reply.body.contains("# TYPE ")) => {
-            found.add(METRICS, micros(cpu) / f64::from(SCRAPES));
+            found.add_seen(METRICS, micros(cpu) / f64::from(SCRAPES), UNSEEN);
         }
         Ok(_) => found.lacks(METRICS, "it has no metrics"),
         Err(why) => found.lacks(METRICS, why.to_string()),

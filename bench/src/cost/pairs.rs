@@ -66,6 +66,14 @@ impl Found {
         self.values.push((column, value));
     }
 
+    /// What is nothing was not measured, and why.
+    pub fn add_seen(&mut self, column: Column, value: f64, else_why: &str) {
+        match value > 0.0 {
+            true => self.add(column, value),
+            false => self.lacks(column, else_why),
+        }
+    }
+
     pub fn lacks(&mut self, column: Column, why: impl Into<String>) {
         self.lacks.push((column, why.into()));
     }
