@@ -12,6 +12,9 @@ const RUNS: usize = 3;
 /// As a share of the old median; less is of no interest, however steady it is.
 const LEAST: f64 = 0.01;
 
+/// Who has more of them knows why.
+const NAMES: usize = 10;
+
 /// What became of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
@@ -88,7 +91,7 @@ impl Comparison {
             [("too few runs to say", unknown), ("only in the old file", gone), ("only in the new file", come)]
         {
             if !names.is_empty() {
-                *text += &format!("- {what}: {}\n", names.join("; "));
+                *text += &format!("- {what}: {}\n", listed(&names));
             }
         }
         *text += "\n";
@@ -96,6 +99,13 @@ impl Comparison {
             *text += &(table.text() + "\n");
         }
     }
+}
+
+/// The first names, and how many more there are.
+fn listed(names: &[&str]) -> String {
+    let (first, more) = names.split_at(names.len().min(NAMES));
+    let more = if more.is_empty() { String::new() } else { format!("; and {} more", more.len()) };
+    first.join("; ") + &more
 }
 
 fn row(old: &Figure, new: &Figure, verdict: Verdict) -> [String; 6] {
@@ -219,6 +229,12 @@ mod tests {
         let same = compared(&old, &old);
         assert_eq!(same.worse, 0);
         assert!(same.text.contains("0 figures have moved, 3 are within") && !same.text.contains('|'), "{}", same.text);
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        assert_eq!(listed(&["a", "b"]), "a; b");
+        assert_eq!(listed(&["a"; 12]), "a; a; a; a; a; a; a; a; a; a; and 2 more");
     }
 
     #[test]

@@ -11,9 +11,11 @@ mod lock;
 mod pairs;
 mod server;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use testkit::budget;
+use testkit::scratch::Scratch;
 
 use crate::Options;
 use crate::compare::shown;
@@ -77,8 +79,10 @@ const TABLES: &[(&str, &str, &[Column])] = &[
 
 pub fn run(options: &Options) -> Result<Section, String> {
     let Beside { lock, init, health, images } = &options.beside;
-    let pair = |ours: &Path, peer: &Option<PathBuf>| Pair { ours: ours.to_owned(), peer: peer.clone() };
-    let (lock, init, health) = (pair(&options.lock, lock), pair(&options.init, init), pair(&options.health, health));
+    let files = Scratch::new();
+    let lock = pair(&files, "lock", &options.lock, lock.as_deref())?;
+    let init = pair(&files, "init", &options.init, init.as_deref())?;
+    let health = pair(&files, "health", &options.health, health.as_deref())?;
     let named = [("lock", &lock), ("init", &init), ("health", &health)];
     let runs = options.rounds.unwrap_or(RUNS);
     let mut text = machine::described("cost", &options.lock);
@@ -105,6 +109,18 @@ pub fn run(options: &Options) -> Result<Section, String> {
     let broken = goals.iter().filter_map(|goal| goal.broken("cost")).collect();
     let figures = outcome.measured.iter().map(Measured::figure).collect();
     Ok(Section { title: "Costs", text, broken, figures })
+}
+
+/// Copies, made alike: what of a file is resident depends on how the kernel keeps it, and the same binary differed
+/// by 7 % where one file had just been written by a build and the other had been copied.
+fn pair(files: &Scratch, name: &str, ours: &Path, peer: Option<&Path>) -> Result<Pair, String> {
+    let copied = |whose: &str, file: &Path| {
+        let directory = files.join(&format!("{name}-{whose}"));
+        let to = directory.join(file.file_name().unwrap_or_default());
+        let copied = fs::create_dir(&directory).and_then(|()| fs::copy(file, &to));
+        copied.map(|_| to).map_err(|e| format!("cannot copy {}: {e}", file.display()))
+    };
+    Ok(Pair { ours: copied("ours", ours)?, peer: peer.map(|peer| copied("peer", peer)).transpose()? })
 }
 
 /// Their files' names, since where they lie is of no interest elsewhere.
@@ -237,6 +253,23 @@ mod tests {
              | lock: ratio | 0.55 (0.50–0.60) |      n/a |\n\
              | init        |                  |        3 |\n"
         );
+    }
+
+    #[test]
+    fn both_are_copied_alike() {
+        let (files, given) = (Scratch::new(), Scratch::new());
+        let (ours, peer) = (given.file("psl", "ours"), given.file("peer", "peer's"));
+        let read = |file: &Path| (file.starts_with(files.path()), fs::read_to_string(file).unwrap());
+        let copies = pair(&files, "lock", &ours, Some(&peer)).unwrap();
+        // Files of one name do not take the place of each other.
+        let same = pair(&files, "init", &peer, Some(&ours)).unwrap();
+        for (copy, content) in
+            [(Some(copies.ours), "ours"), (copies.peer, "peer's"), (Some(same.ours), "peer's"), (same.peer, "ours")]
+        {
+            assert_eq!(read(&copy.unwrap()), (true, content.to_owned()));
+        }
+        let error = pair(&files, "health", &given.join("missing"), None).err().unwrap();
+        assert!(error.starts_with("cannot copy ") && error.contains("missing: No such file"), "{error}");
     }
 
     #[test]
