@@ -94,7 +94,7 @@ pub fn run(options: &Options) -> Result<Section, String> {
     scenes.extend(lock::scenes(&lock));
     scenes.push(init::scene(&init));
     scenes.extend(health::scenes(&health));
-    let outcome = pairs::run(&mut scenes, runs)?;
+    let outcome = pairs::run(&mut scenes, runs);
     for (title, words, columns) in TABLES {
         text += &format!("\n### {title}\n\n- {words}\n\n{}", table(&outcome.measured, columns).text());
     }
@@ -106,7 +106,12 @@ pub fn run(options: &Options) -> Result<Section, String> {
         text += "\n### What the peer lacks\n\n";
         text.extend(outcome.notes.iter().map(|note| format!("- {note}\n")));
     }
-    let broken = goals.iter().filter_map(|goal| goal.broken("cost")).collect();
+    if !outcome.failures.is_empty() {
+        text += "\n### What failed\n\n";
+        text.extend(outcome.failures.iter().map(|failure| format!("- {failure}\n")));
+    }
+    let failures = outcome.failures.iter().map(|failure| format!("cost, {failure}"));
+    let broken = goals.iter().filter_map(|goal| goal.broken("cost")).chain(failures).collect();
     let figures = outcome.measured.iter().map(Measured::figure).collect();
     Ok(Section { title: "Costs", text, broken, figures })
 }
@@ -279,7 +284,7 @@ mod tests {
                 measured("lock, 1 waiter", server::RESIDENT, &[1000.0, 2000.0], None),
                 measured("lock, 1000 waiters", server::RESIDENT, &[2000.0, 2000.0], None),
             ],
-            notes: vec![],
+            ..Outcome::default()
         };
         let text = growth(&outcome).text();
         assert!(text.contains("| lock, 1000 waiters over lock, 1 waiter             | 1.50 (1.00–2.00) |"), "{text}");
@@ -303,7 +308,7 @@ mod tests {
                 ])
                 .map(|(goal, (row, column))| measured(row, column, &[goal.goal + more], None))
                 .collect(),
-            notes: vec![],
+            ..Outcome::default()
         };
         assert_eq!([broken(&all(0.0)), broken(&all(1.0)), broken(&all(3000.0))], [0, 3, 7]);
     }

@@ -49,7 +49,7 @@ mod tests {
         let file = scratch.file("lock", [0; 100_000]);
         scratch.file("psl-lock-amd64.tar", [0; 200_000]);
         let pair = Pair { ours: file.clone(), peer: Some(file) };
-        let outcome = run(&mut [scene("lock", &pair, Some(scratch.path()))], 1).unwrap();
+        let outcome = run(&mut [scene("lock", &pair, Some(scratch.path()))], 1);
         let [binary, gzip, image] = &outcome.measured[..] else { panic!("{:?}", outcome.measured) };
         assert_eq!((binary.ours[0], binary.peer.as_ref().unwrap()[0]), (100_000.0, 100_000.0));
         assert!((50.0..1000.0).contains(&gzip.ours[0]) && gzip.peer.as_ref().unwrap() == &gzip.ours, "{gzip:?}");

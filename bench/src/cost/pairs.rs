@@ -57,6 +57,8 @@ pub struct Measured {
 #[derive(Default)]
 pub struct Outcome {
     pub measured: Vec<Measured>,
+    /// What ours could not do.
+    pub failures: Vec<String>,
     /// What a peer lacks, once each.
     pub notes: Vec<String>,
 }
@@ -79,54 +81,62 @@ impl Found {
     }
 }
 
-/// What ours cannot do is an error; what a peer cannot is noted, and not tried again. Who comes first changes from
-/// run to run, so that neither always has the warmer machine.
-pub fn run(scenes: &mut [Scene], runs: usize) -> Result<Outcome, String> {
+/// What ours cannot do is a failure, and leaves out that run of both; what a peer cannot is noted, and not tried again.
+/// Who comes first changes from run to run, so that neither always has the warmer machine.
+pub fn run(scenes: &mut [Scene], runs: usize) -> Outcome {
     let mut outcome = Outcome::default();
     let mut given_up = vec![false; scenes.len()];
     for run in 0..runs {
         for (scene, given_up) in scenes.iter_mut().zip(&mut given_up) {
             let turns = if run % 2 == 0 { [Whose::Ours, Whose::Peers] } else { [Whose::Peers, Whose::Ours] };
+            let (mut ours, mut peers) = (Err(String::new()), None);
             for whose in turns {
-                let Scene { row, pair, measure } = scene;
-                let file = match (whose, &pair.peer) {
-                    (Whose::Ours, _) => &pair.ours,
-                    (Whose::Peers, Some(peer)) if !*given_up => peer,
-                    (Whose::Peers, _) => continue,
-                };
-                let mut found = Found::default();
-                let result = measure(file, whose, &mut found);
-                match (whose, result) {
-                    (Whose::Ours, Err(why)) => return Err(format!("{row}: {why}")),
-                    (Whose::Peers, Err(why)) => {
-                        *given_up = true;
-                        outcome.note(row, &why);
-                    }
-                    (_, Ok(())) => outcome.take(row, whose, found)?,
+                match (whose, &scene.pair.peer) {
+                    (Whose::Ours, _) => ours = found(&mut scene.measure, &scene.pair.ours, whose),
+                    (Whose::Peers, Some(peer)) if !*given_up => peers = Some(found(&mut scene.measure, peer, whose)),
+                    (Whose::Peers, _) => {}
                 }
             }
+            *given_up |= matches!(peers, Some(Err(_)));
+            outcome.take(&scene.row, run, ours, peers);
         }
     }
     outcome.align(scenes);
-    Ok(outcome)
+    outcome
+}
+
+fn found(measure: &mut Measure, file: &Path, whose: Whose) -> Result<Found, String> {
+    let mut found = Found::default();
+    measure(file, whose, &mut found).map(|()| found)
 }
 
 impl Outcome {
-    fn take(&mut self, row: &str, whose: Whose, found: Found) -> Result<(), String> {
-        for (column, value) in found.values {
-            let measured = self.place(row, column);
-            match whose {
-                Whose::Ours => measured.ours.push(value),
-                Whose::Peers => measured.peer.get_or_insert_default().push(value),
+    /// One run of a scene.
+    fn take(&mut self, row: &str, run: usize, ours: Result<Found, String>, peers: Option<Result<Found, String>>) {
+        let failed = |why: String| format!("{row}, run {}: {why}", run + 1);
+        let ours = match ours {
+            Ok(ours) if ours.lacks.is_empty() => ours,
+            Ok(ours) => {
+                let whys = ours.lacks.into_iter().map(|(column, why)| failed(format!("{}: {why}", column.name)));
+                return self.failures.extend(whys);
+            }
+            Err(why) => return self.failures.push(failed(why)),
+        };
+        for (column, value) in ours.values {
+            self.place(row, column).ours.push(value);
+        }
+        match peers {
+            None => {}
+            Some(Err(why)) => self.note(row, &why),
+            Some(Ok(peers)) => {
+                for (column, value) in peers.values {
+                    self.place(row, column).peer.get_or_insert_default().push(value);
+                }
+                for (column, why) in peers.lacks {
+                    self.note(&format!("{row}: {}", column.name), &why);
+                }
             }
         }
-        for (column, why) in found.lacks {
-            match whose {
-                Whose::Ours => return Err(format!("{row}: {}: {why}", column.name)),
-                Whose::Peers => self.note(&format!("{row}: {}", column.name), &why),
-            }
-        }
-        Ok(())
     }
 
     fn place(&mut self, row: &str, column: Column) -> &mut Measured {
@@ -193,7 +203,7 @@ mod tests {
             found.add(TIME, order.len() as f64);
             Ok(())
         };
-        let outcome = run(&mut [scene(&pair, measure)], 2).unwrap();
+        let outcome = run(&mut [scene(&pair, measure)], 2);
         let expected = [("ours", Whose::Ours), ("peer", Whose::Peers), ("peer", Whose::Peers), ("ours", Whose::Ours)];
         assert_eq!(order, expected.map(|(file, whose)| (file.to_owned(), whose)));
         let [measured] = &outcome.measured[..] else { panic!("one figure: {:?}", outcome.measured) };
@@ -209,7 +219,7 @@ mod tests {
             found.add(TIME, 1.0);
             Ok(())
         };
-        let outcome = run(&mut [scene(&pair, measure)], 3).unwrap();
+        let outcome = run(&mut [scene(&pair, measure)], 3);
         assert_eq!((outcome.measured[0].ours.len(), &outcome.measured[0].peer), (3, &None));
     }
 
@@ -232,7 +242,7 @@ mod tests {
             if whose == Whose::Peers && asked > 1 { Err("it ended".to_owned()) } else { Ok(()) }
         };
         let mut scenes = [scene(&pair, measure), Scene { row: "fails".to_owned(), ..scene(&pair, fails) }];
-        let outcome = run(&mut scenes, 4).unwrap();
+        let outcome = run(&mut scenes, 4);
         drop(scenes);
         let peers: Vec<_> = outcome.measured.iter().map(|one| one.peer.as_ref().unwrap().len()).collect();
         assert_eq!((peers, asked), (vec![4, 0, 0], 2), "time, state, and time where it fails");
@@ -246,16 +256,23 @@ mod tests {
     }
 
     #[test]
-    fn what_ours_lacks_is_an_error() {
+    fn what_ours_lacks_is_a_failure_and_leaves_out_the_pair() {
         let pair = pair(Some("peer"));
-        let lacks = |_: &Path, whose, found: &mut Found| {
-            if whose == Whose::Ours {
-                found.lacks(TIME, "no answer");
+        let mut asked = 0;
+        let lacks_once = |_: &Path, whose, found: &mut Found| {
+            asked += usize::from(whose == Whose::Ours);
+            found.add(TIME, asked as f64);
+            match (whose, asked) {
+                (Whose::Ours, 2) => found.lacks(STATE, "no answer"),
+                (Whose::Ours, 3) => return Err("it ended".to_owned()),
+                _ => {}
             }
             Ok(())
         };
-        assert_eq!(run(&mut [scene(&pair, lacks)], 1).err().unwrap(), "row: time: no answer");
-        let ends = |_: &Path, _: Whose, _: &mut Found| Err("it ended".to_owned());
-        assert_eq!(run(&mut [scene(&pair, ends)], 1).err().unwrap(), "row: it ended");
+        let outcome = run(&mut [scene(&pair, lacks_once)], 5);
+        assert_eq!(outcome.failures, ["row, run 2: state: no answer", "row, run 3: it ended"]);
+        assert_eq!(outcome.measured[0].ours, [1.0, 4.0, 5.0]);
+        assert_eq!(outcome.measured[0].peer.as_ref().unwrap().len(), 3);
+        assert!(outcome.notes.is_empty());
     }
 }
