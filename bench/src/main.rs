@@ -2,7 +2,8 @@
 //!
 //! `scripts/bench.sh` builds what is measured and runs this. Each part is a file: `http` (with its
 //! generator in `load`), `attack`, `leases`, `health` and `cost`. A part measures and makes a section of text; `results`
-//! keeps them in a file, `figures` their numbers in another, and `compare` two of those side by side. Knows the programs from outside only, as the tests do.
+//! keeps them in a file, `figures` their numbers in another, and `compare` two of those side by side. Knows the programs
+//! from outside only, as the tests do.
 #![allow(clippy::disallowed_methods, reason = "what is measured lives on the real clock")]
 
 mod attack;
