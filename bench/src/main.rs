@@ -22,6 +22,7 @@ mod table;
 mod waiters;
 
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -147,11 +148,13 @@ fn optional(arguments: &mut Arguments, name: &'static str) -> Result<Option<Path
     arguments.opt_value_from_str(name).map_err(|error| format!("{name}: {error}"))
 }
 
-/// A binary that is not ours; that it is missing is better said before hours of measuring than after.
+/// A binary that is not ours; that it cannot run is better said before minutes of measuring than after.
 fn peer(arguments: &mut Arguments, name: &'static str) -> Result<Option<PathBuf>, String> {
-    match optional(arguments, name)? {
-        Some(file) if !file.is_file() => Err(format!("{name}: there is no file {}", file.display())),
-        file => Ok(file),
+    let Some(file) = optional(arguments, name)? else { return Ok(None) };
+    match file.metadata() {
+        Ok(of_it) if of_it.is_file() && of_it.permissions().mode() & 0o111 != 0 => Ok(Some(file)),
+        Ok(_) => Err(format!("{name}: {} is no program", file.display())),
+        Err(error) => Err(format!("{name}: {}: {error}", file.display())),
     }
 }
 
@@ -222,7 +225,15 @@ mod tests {
         let beside = parsed(&["cost", "--peer-lock", "/bin/sh", "--json", "x.json"]).unwrap();
         let Options { beside: cost::Beside { lock, init, .. }, .. } = beside.options;
         assert_eq!((lock, init, beside.json), (Some("/bin/sh".into()), None, Some("x.json".into())));
-        for words in [&["--rounds", "0"][..], &["htp"], &["--loud"], &["--seconds"], &["--peer-init", "/no/such"]] {
+        for words in [
+            &["--rounds", "0"][..],
+            &["htp"],
+            &["--loud"],
+            &["--seconds"],
+            &["--peer-init", "/no/such"],
+            &["--peer-init", "/"],
+            &["--peer-init", "/etc/passwd"],
+        ] {
             assert!(parsed(words).is_err(), "{words:?}");
         }
         assert!(parse(Arguments::from_vec(vec![])).is_err());

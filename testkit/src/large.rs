@@ -86,3 +86,24 @@ impl Large {
 fn list(kind: &str, version: &str, items: Vec<Value>) -> Value {
     json!({"kind": kind, "apiVersion": version, "metadata": {"resourceVersion": "1"}, "items": items})
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_any_size_and_without_anybody_to_wait_for() {
+        let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../health/tests/data/scale");
+        let large = Large::sized(&recorded, 10, 2).all_ready();
+        let items = |list: &Value| list["items"].as_array().unwrap().clone();
+        let (sets, pods) = (items(&large.daemonsets), items(&large.pods));
+        assert_eq!((sets.len(), pods.len()), (10, 2));
+        let elsewhere = |set: &&Value| set["spec"]["template"]["spec"]["nodeSelector"]["elsewhere"] == "true";
+        assert_eq!(sets.iter().filter(elsewhere).count(), 8);
+        for pod in pods {
+            let owner = &pod["metadata"]["ownerReferences"][0]["uid"];
+            let set = sets.iter().find(|set| set["metadata"]["uid"] == *owner).unwrap();
+            assert!(!elsewhere(&set), "{owner}");
+        }
+    }
+}
