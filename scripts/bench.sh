@@ -2,6 +2,8 @@
 # Measures the static programs and prints tables.
 #
 #   scripts/bench.sh [PART...] [--write] [--json FILE] [--rounds N] [--seconds N] [--peer-… FILE]
+#   scripts/bench.sh herd [--applications N] [--cpu MS] [--latency MS] [--factor N] [--runs N]
+#                         [--only NAME,...] [--pictures DIR]
 #   scripts/bench.sh compare OLD.json NEW.json
 #   scripts/bench.sh --help           this text
 #
@@ -9,6 +11,8 @@
 #   http           requests a second and CPU for each request, beside a plain tiny_http::Server
 #   attack         how long an honest client waits while lock is attacked
 #   leases         a herd of inits, a long line of holders, the hand-over from one to the next
+#   herd           a node's bad morning: applications that burn processor time under a start-up probe,
+#                  with and without a lock
 #   health         from the Kubernetes API's answer to the verdict, in a large cluster
 #   cost           bytes, starts, memory, and CPU and latency of a request, as waiters, callers and
 #                  DaemonSets grow
@@ -24,12 +28,21 @@
 #                  one of the Go generations. It is started with arguments and variables that all of
 #                  them understand; where it lacks something its figure is n/a
 #
+# The herd's, in the time of a node:
+#   --applications N   how many (default 10 for each core)
+#   --cpu MS           what a start takes of a processor (default 1000)
+#   --latency MS       what the kubelet takes from the end of init to the start (default 800; 0 is none)
+#   --factor N         a second of the node takes 1/N s (default 10)
+#   --runs N           of each remedy, in turn (default 3)
+#   --only NAME,...    these alone, by the names of their pictures: alike-none, disk-none, ...
+#   --pictures DIR     draws the run in the middle of each remedy as DIR/HERD-REMEDY.svg
+#
 # compare says which medians have moved: where no run of one file reaches into the runs of the other,
 # and the medians are further apart than the runs of either, and by 1 % of the old one at least.
 # Fewer than three runs are not judged. Exit codes: 0 nothing is worse, 1 something is, 2 bad
 # arguments, or a file that cannot be read.
 #
-# Takes about ten minutes after the build, of which cost has two and a half, and twice that with
+# Takes about fourteen minutes after the build, of which cost has two and a half, and twice that with
 # peers. Other work on the machine spoils the figures.
 # All traffic stays on the loopback. Needs what scripts/build.sh needs.
 # Exit codes: 0 all promises kept, 1 one is not (or it could not be measured), 2 bad arguments.

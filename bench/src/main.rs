@@ -1,9 +1,9 @@
 //! Measures the programs as they are shipped and says where a promise is not kept.
 //!
 //! `scripts/bench.sh` builds what is measured and runs this. Each part is a file: `http` (with its
-//! generator in `load`), `attack`, `leases`, `health` and `cost`. A part measures and makes a section of text; `results`
-//! keeps them in a file, `figures` their numbers in another, and `compare` two of those side by side. Knows the programs
-//! from outside only, as the tests do.
+//! generator in `load`), `attack`, `leases`, `herd`, `health` and `cost`. A part measures and makes a section of text;
+//! `results` keeps them in a file, `figures` their numbers in another, and `compare` two of those side by side. Knows the
+//! programs from outside only, as the tests do.
 #![allow(clippy::disallowed_methods, reason = "what is measured lives on the real clock")]
 
 mod attack;
@@ -13,6 +13,7 @@ mod cost;
 mod figures;
 mod goal;
 mod health;
+mod herd;
 mod http;
 mod leases;
 mod load;
@@ -40,6 +41,7 @@ const PARTS: &[(&str, Part)] = &[
     ("http", http::run),
     ("attack", attack::run),
     ("leases", leases::run),
+    ("herd", herd::run),
     ("health", health::run),
     ("cost", cost::run),
 ];
@@ -66,6 +68,8 @@ pub struct Options {
     pub rounds: Option<usize>,
     /// Each part has its own default.
     pub seconds: Option<Duration>,
+    /// What the herd is made of.
+    pub herd: herd::Settings,
 }
 
 /// The whole command line.
@@ -131,6 +135,7 @@ fn parse(mut arguments: Arguments) -> Result<Command, String> {
         },
         rounds: number(&mut arguments, "--rounds")?.map(|rounds| rounds as usize),
         seconds: number(&mut arguments, "--seconds")?.map(|seconds| Duration::from_secs(seconds.into())),
+        herd: herd::Settings::take(&mut arguments)?,
     };
     let write = arguments.contains("--write");
     let json = optional(&mut arguments, "--json")?;
@@ -218,7 +223,7 @@ mod tests {
         let all = parsed(&[]).unwrap();
         assert_eq!(
             (names(&all), all.write, all.options.rounds, all.options.seconds),
-            (vec!["http", "attack", "leases", "health", "cost"], false, None, None)
+            (vec!["http", "attack", "leases", "herd", "health", "cost"], false, None, None)
         );
         let one = parsed(&["attack", "--seconds", "3", "--write"]).unwrap();
         assert_eq!((names(&one), one.write, one.options.seconds), (vec!["attack"], true, Some(Duration::from_secs(3))));

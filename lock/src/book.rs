@@ -6,9 +6,9 @@
 //! Invariants:
 //! - there are never more leases than slots, but for those that a larger lock has left behind;
 //! - a holder has a lease, or a place in line, or neither, and never two of them;
-//! - no slot stays free while somebody asks for whom no slot before him is kept;
+//! - no slot stays free while somebody asks for whom no slot before him is kept, and there is [`Room`];
 //! - everything is bounded: leases by the slots, places by [`crate::queue::MOST`], held requests by
-//!   [`SEATS`], remembered addresses by [`REMEMBERED`].
+//!   [`SEATS`] or what it was given for that, remembered addresses by [`REMEMBERED`].
 
 use std::collections::HashMap;
 use std::mem;
@@ -20,6 +20,7 @@ use psl::ready::Ready;
 
 use crate::lease::{How, Id, Lease, Leases, Look, Seen, Watch, after};
 use crate::queue::{Place, Queue, SEATS, Seat, Standing};
+use crate::shadow::Waited;
 
 /// The longest that an answer is held back.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(30);
@@ -39,6 +40,10 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// So many are told the same second of the next round of checks.
 const AT_A_ROUND: u64 = 16;
+
+/// While there is no room although slots are free, nobody is told to stay away for longer: it may
+/// come at any time. Those who would be are spread over the last seconds of it.
+const LONGEST_WITHOUT_ROOM: u64 = 5;
 
 /// What a lease that can end early is thought to last before one has ended: rather too little,
 /// since whoever comes back too late leaves a slot empty, and too early only asks once more.
@@ -159,6 +164,8 @@ pub struct News {
     pub called: Vec<Seat>,
     /// Leases that have ended.
     pub ended: Vec<(Lease, How, Instant)>,
+    /// Those who would have waited until now; none but in shadow mode.
+    pub waited: Vec<Waited>,
 }
 
 /// One look at a lease's port.
@@ -170,6 +177,17 @@ pub struct Target {
     pub address: IpAddr,
     /// What to ask there.
     pub ready: Ready,
+}
+
+/// How many more may get a slot for now, although more of them may be free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// So many.
+    pub more: usize,
+    /// When one more may at the latest.
+    pub next: Instant,
+    /// And one more in each such time after it.
+    pub each: Duration,
 }
 
 /// What an address has had, and when it was last heard of.
@@ -194,6 +212,9 @@ impl Known {
 #[derive(Debug)]
 pub struct Book {
     slots: usize,
+    /// The most held requests.
+    seats: usize,
+    room: Option<Room>,
     default: Duration,
     look_pause: Duration,
     leases: Leases,
@@ -218,6 +239,8 @@ impl Book {
     pub fn new(slots: usize, default: Duration, look_pause: Duration) -> Book {
         Book {
             slots: slots.max(1),
+            seats: SEATS,
+            room: None,
             default,
             look_pause,
             leases: Leases::default(),
@@ -230,6 +253,16 @@ impl Book {
             news: News::default(),
             version: 0,
         }
+    }
+
+    /// So many requests are held at most.
+    pub fn with_seats(self, seats: usize) -> Book {
+        Book { seats, ..self }
+    }
+
+    /// No more than these get a slot until this is said anew; as many as are free where it is nothing.
+    pub fn let_in(&mut self, room: Option<Room>) {
+        self.room = room;
     }
 
     /// Decides on a request. While `closed_for` says when the checks run next, nobody new gets in.
@@ -325,6 +358,21 @@ impl Book {
         };
         self.call(None, now);
         given_up
+    }
+
+    /// Ends a lease that was over then, for a reason that is known elsewhere.
+    pub fn finish(&mut self, id: Id, how: How, at: Instant, now: Instant) {
+        if let Some(lease) = self.leases.end(id) {
+            self.version += 1;
+            self.ended(lease, how, at, now);
+        }
+        self.call(None, now);
+    }
+
+    /// What this holder would be told of its place in line.
+    pub fn expected(&mut self, holder: &str, now: Instant) -> Option<Refusal> {
+        let at = self.queue.of(holder)?;
+        Some(self.refusal(Some(at), true, None, now))
     }
 
     /// What is to be asked before this grant is answered, if anything.
@@ -427,6 +475,11 @@ impl Book {
     /// What has happened since this was asked last.
     pub fn news(&mut self) -> News {
         mem::take(&mut self.news)
+    }
+
+    /// The held requests alone of that.
+    pub fn called(&mut self) -> Vec<Seat> {
+        mem::take(&mut self.news.called)
     }
 
     /// Whether a request without a name would get a slot now; else when one may.
@@ -565,6 +618,9 @@ impl Book {
     fn grant(&mut self, request: &Request, at: Option<usize>, now: Instant) -> Told {
         let id = Id(self.number());
         self.strangers = 0;
+        if let Some(room) = &mut self.room {
+            room.more = room.more.saturating_sub(1);
+        }
         self.queue.pass_by(at, now);
         let place = at.map(|at| self.queue.leave(at));
         if let Some(place) = &place {
@@ -600,7 +656,7 @@ impl Book {
         if seat.is_some() {
             return seat;
         }
-        if self.queue.seats() >= SEATS {
+        if self.queue.seats() >= self.seats {
             let last = self.queue.last_seated().filter(|last| self.queue.is_before(at, *last))?;
             let last = self.queue.get_mut(last);
             // Its thread finds the seat gone, and answers.
@@ -620,10 +676,11 @@ impl Book {
             let retry_after = whole_seconds(next_round).saturating_add(before as u64 / AT_A_ROUND);
             return Refusal { retry_after: seconds(retry_after), position, free_in: next_round, is_kept: false };
         }
-        let free_in = self.free_in(before, self.typical.unwrap_or(self.default), false, now);
+        let mut free_in = self.free_in(before, self.typical.unwrap_or(self.default), false, now);
         let may_end_early = can_be_held || self.leases.iter().any(Lease::is_watched);
         let may_be_given_up = may_end_early || self.leases.iter().any(|lease| lease.holder.is_some());
-        let retry_after = if can_be_held && before < SEATS {
+        let is_seated = can_be_held && before < SEATS;
+        let retry_after = if is_seated {
             1
         } else if may_end_early {
             // Half-way to when it comes to sit, so that it is not late where leases get shorter.
@@ -632,6 +689,15 @@ impl Book {
             whole_seconds(self.free_in(ahead, typical, true, now) / 2)
         } else {
             whole_seconds(free_in)
+        };
+        let retry_after = match self.room.filter(|room| room.more == 0) {
+            None => retry_after,
+            Some(Room { next, each, .. }) => {
+                let next = next.saturating_duration_since(now);
+                free_in = free_in.max(next.saturating_add(each.saturating_mul(before as u32)));
+                let soon = LONGEST_WITHOUT_ROOM - number % (LONGEST_WITHOUT_ROOM / 2 + 1);
+                if is_seated { retry_after } else { retry_after.max(soon.min(whole_seconds(next))) }
+            }
         };
         // Strangers are all told of the same slot; only one of them will get it.
         let spread = if at.is_none() { number % (retry_after / 2 + 2) } else { 0 };
@@ -673,7 +739,8 @@ impl Book {
     }
 
     fn free(&self) -> usize {
-        self.slots.saturating_sub(self.leases.count())
+        let free = self.slots.saturating_sub(self.leases.count());
+        self.room.map_or(free, |room| free.min(room.more))
     }
 
     fn call(&mut self, closed_for: Option<Duration>, now: Instant) {

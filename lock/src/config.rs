@@ -3,6 +3,7 @@
 //! Knows how a value is written, not what the program does with it.
 
 use std::fmt;
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use psl::tls::{self, Trust};
 use psl::url::{HTTP, HTTPS, TCP, Url};
 
 use crate::lease::SHORTEST_PAUSE;
+use crate::pressure::Limits;
 
 /// The most leases that may be held at the same time.
 pub const MOST_SLOTS: usize = 4096;
@@ -149,6 +151,46 @@ const READY_PERIOD: Setting = setting!(
     "500ms",
     "the longest pause between two looks at a lease's `ready` port, at least 20ms; the first ones come sooner"
 );
+const MODE: Setting = setting!(
+    Some("--mode"),
+    &["PSL_MODE"],
+    "MODE",
+    Value,
+    "enforce",
+    "`enforce`; `shadow`: every request is granted at once, and metrics, `/state` and the log say who would have waited for how long"
+);
+const CPU_PRESSURE: Setting = setting!(
+    Some("--cpu-pressure"),
+    &["PSL_CPU_PRESSURE"],
+    "PERCENT",
+    Value,
+    "0 (off)",
+    "above this percentage of `some avg10` in `/proc/pressure/cpu` nobody new starts, until it is ten points lower, or half of it where that is more; up to 100"
+);
+const IO_PRESSURE: Setting = setting!(
+    Some("--io-pressure"),
+    &["PSL_IO_PRESSURE"],
+    "PERCENT",
+    Value,
+    "0 (off)",
+    "the same of `/proc/pressure/io`"
+);
+const MEMORY_PRESSURE: Setting = setting!(
+    Some("--memory-pressure"),
+    &["PSL_MEMORY_PRESSURE"],
+    "PERCENT",
+    Value,
+    "0 (off)",
+    "the same of `/proc/pressure/memory`"
+);
+const GATE_FLOOR: Setting = setting!(
+    Some("--gate-floor"),
+    &["PSL_GATE_FLOOR"],
+    "DURATION",
+    Value,
+    "60s",
+    "however high the pressure, one start in this time"
+);
 /// Not a setting of ours, but every TLS client's; read where `--ca-file` is not given.
 const SSL_CERT_FILE: Setting =
     setting!(None, &["SSL_CERT_FILE"], "FILE", Value, "none", "CA certificates (PEM) where `--ca-file` is not given");
@@ -173,6 +215,11 @@ pub const PROGRAM: Program = Program {
         NODE,
         STATE_FILE,
         READY_PERIOD,
+        MODE,
+        CPU_PRESSURE,
+        IO_PRESSURE,
+        MEMORY_PRESSURE,
+        GATE_FLOOR,
         SSL_CERT_FILE,
         LOG_FORMAT,
         LOG,
@@ -204,8 +251,31 @@ pub struct Config {
     pub state_file: Option<PathBuf>,
     /// The longest pause between two looks at a port.
     pub ready_period: Duration,
+    /// Whether anybody is held back.
+    pub mode: Mode,
+    /// How much pressure is too much.
+    pub pressure: Limits,
     /// How to log.
     pub logging: logging::Settings,
+}
+
+/// Whether anybody is held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// He is.
+    Enforce,
+    /// Nobody is; what would be is worked out all the same.
+    Shadow,
+}
+
+impl Mode {
+    fn parse(text: &str) -> Result<Mode, &'static str> {
+        match text {
+            "enforce" => Ok(Mode::Enforce),
+            "shadow" => Ok(Mode::Shadow),
+            _ => Err("enforce or shadow"),
+        }
+    }
 }
 
 /// What a single request is held against.
@@ -275,6 +345,8 @@ impl Config {
             checks: checks(&mut given),
             state_file: given.value(&STATE_FILE, |text| Ok::<_, fmt::Error>(PathBuf::from(text))),
             ready_period: given.value(&READY_PERIOD, parse_ready_period).unwrap_or(Duration::from_millis(500)),
+            mode: given.value(&MODE, Mode::parse).unwrap_or(Mode::Enforce),
+            pressure: pressure(&mut given),
             logging: logging::Settings::take(&mut given),
         };
         given.finish().map(|()| config)
@@ -300,6 +372,14 @@ fn rules(given: &mut Given) -> Rules {
     // Nobody has asked for the ten seconds, so that a shorter bound is no mistake.
     let default = default.unwrap_or(Duration::from_secs(10).min(longest));
     Rules { default, longest, node: given.value(&NODE, parse_node) }
+}
+
+fn pressure(given: &mut Given) -> Limits {
+    // In the order of the resources.
+    let thresholds = [&CPU_PRESSURE, &IO_PRESSURE, &MEMORY_PRESSURE]
+        .map(|setting| given.value(setting, parse_percent).and_then(NonZeroU8::new));
+    let floor = given.value(&GATE_FLOOR, parse_nonzero).unwrap_or(Duration::from_secs(60));
+    Limits { thresholds, floor }
 }
 
 fn checks(given: &mut Given) -> Checks {
@@ -356,6 +436,10 @@ fn trusted(given: &mut Given, ca_file: Option<PathBuf>, bundle: Option<PathBuf>)
 fn parse_ready_period(text: &str) -> Result<Duration, &'static str> {
     let period = parse_nonzero(text)?;
     if period < SHORTEST_PAUSE { Err("a duration of at least 20ms") } else { Ok(period) }
+}
+
+fn parse_percent(text: &str) -> Result<u8, &'static str> {
+    whole_number(text).filter(|percent| *percent <= 100).ok_or("a whole percentage, 0 (off) to 100")
 }
 
 /// A node's name is a DNS subdomain (Kubernetes, "Object Names and IDs").
@@ -435,6 +519,27 @@ mod tests {
         .unwrap_err();
         assert_eq!(mistakes.len(), 8, "{mistakes:#?}");
         assert!(!mistakes.join("\n").contains("secret"), "{mistakes:#?}");
+    }
+
+    #[test]
+    fn pressure_is_off_unless_asked_for() {
+        let off = config(&[("PSL_CPU_PRESSURE", "0")]).unwrap().pressure;
+        assert_eq!((off.is_on(), off.floor), (false, Duration::from_secs(60)));
+        let on = config(&[("PSL_IO_PRESSURE", "100"), ("PSL_MEMORY_PRESSURE", "1"), ("PSL_GATE_FLOOR", "5m")]).unwrap();
+        assert_eq!(on.pressure.thresholds, [None, NonZeroU8::new(100), NonZeroU8::new(1)]);
+        assert_eq!(on.pressure.floor, Duration::from_secs(300));
+        for (name, value) in [
+            ("PSL_CPU_PRESSURE", "101"),
+            ("PSL_CPU_PRESSURE", "80%"),
+            ("PSL_IO_PRESSURE", "-1"),
+            ("PSL_IO_PRESSURE", "0.5"),
+            ("PSL_MEMORY_PRESSURE", "257"),
+            ("PSL_GATE_FLOOR", "0"),
+            ("PSL_MODE", "Shadow"),
+        ] {
+            let mistakes = config(&[(name, value)]).unwrap_err();
+            assert!(mistakes.len() == 1 && mistakes[0].contains(name), "{mistakes:?}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use psl::text::{one_line, shown};
 use serde::Serialize;
 
 use crate::book::{Before, GivenUp, Refusal};
-use crate::config::Rules;
+use crate::config::{Mode, Rules};
 use crate::lease::{Id, Seen};
 use crate::prober::Prober;
 use crate::shared::{Shared, level_of, named};
@@ -29,6 +29,7 @@ pub struct Service {
     rules: Rules,
     shared: Arc<Shared>,
     prober: Prober,
+    is_shadow: bool,
 }
 
 /// A parameter that is not understood.
@@ -37,9 +38,9 @@ pub struct Invalid(String);
 
 impl Service {
     /// Answers from this state by these rules.
-    pub fn new(rules: Rules, shared: Arc<Shared>) -> Service {
+    pub fn new(rules: Rules, mode: Mode, shared: Arc<Shared>) -> Service {
         let prober = Prober::new(Arc::clone(&shared));
-        Service { rules, shared, prober }
+        Service { rules, shared, prober, is_shadow: mode == Mode::Shadow }
     }
 
     /// The answer to a request that came now.
@@ -98,7 +99,9 @@ impl Service {
         };
         self.shared.keep();
         log(&outcome, &ask, seen);
-        let reply = Reply::from(answer(&outcome, request.json));
+        let answer = answer(&outcome, request.json);
+        let reply =
+            Reply::from(if self.is_shadow { answer.with_header("PSL-Mode", "shadow".to_owned()) } else { answer });
         match outcome {
             Outcome::Granted { id, before, is_quiet, .. } => {
                 let (shared, holder, peer) = (Arc::clone(&self.shared), ask.holder, ask.address);
@@ -173,31 +176,49 @@ fn once<T>(
 /// The one place where an outcome becomes a status and a body.
 pub fn answer(outcome: &Outcome, json: bool) -> Answer {
     match outcome {
-        Outcome::Granted { duration, is_cut, is_overridden, .. } => {
+        Outcome::Granted { duration, is_cut, is_overridden, would, .. } => {
             let cut = if *is_cut { ", the longest that this lock grants" } else { "" };
             let overridden =
                 if *is_overridden { "; the checks fail, but have held starts back for long enough" } else { "" };
-            let reason = format!("for {}{cut}{overridden}", Text(*duration));
+            let shadow = would.as_ref().map(|would| format!("\n{}", shadow(would))).unwrap_or_default();
+            let reason = format!("for {}{cut}{overridden}{shadow}", Text(*duration));
             granted(&reason, Some(*duration), json)
         }
         Outcome::Again { remaining, .. } => {
             let reason = format!("the lease that this holder has, for {} more", Text::in_millis(*remaining));
             granted(&reason, Some(*remaining), json)
         }
+        Outcome::Passed(would) => granted(&shadow(would), None, json),
         Outcome::Free => granted("a slot is free; a duration of 0 takes none", None, json),
-        Outcome::Busy { refusal, .. } => {
-            let reason =
-                if refusal.is_kept { "a free slot is kept for who comes before" } else { "all slots are taken" };
-            refused(reason, refusal, json)
-        }
-        Outcome::GateClosed { reasons, refusal, .. } => {
-            refused(&format!("waiting for {}", reasons.join("\nwaiting for ")), refusal, json)
-        }
-        Outcome::Misdirected { asks_for, serves } => {
-            let why = format!("this lock serves node {serves}, the request comes from node {}", one_line(asks_for));
-            Answer::error(421, "misdirected", &why, json)
-        }
+        Outcome::Busy { refusal, .. } | Outcome::GateClosed { refusal, .. } => refused(&reason(outcome), refusal, json),
+        Outcome::Misdirected { .. } => Answer::error(421, "misdirected", &reason(outcome), json),
     }
+}
+
+/// Why it is not granted.
+fn reason(outcome: &Outcome) -> Cow<'_, str> {
+    match outcome {
+        Outcome::Busy { pressure: Some(pressure), .. } => pressure.into(),
+        Outcome::Busy { refusal, .. } if refusal.is_kept => "a free slot is kept for who comes before".into(),
+        Outcome::Busy { .. } => "all slots are taken".into(),
+        Outcome::GateClosed { reasons, .. } => format!("waiting for {}", reasons.join("\nwaiting for ")).into(),
+        Outcome::Misdirected { asks_for, serves } => {
+            format!("this lock serves node {serves}, the request comes from node {}", one_line(asks_for)).into()
+        }
+        _ => "".into(),
+    }
+}
+
+/// What one who is let through in shadow mode would have been told.
+fn shadow(would: &Outcome) -> String {
+    let refusal = match would {
+        Outcome::Busy { refusal, .. } | Outcome::GateClosed { refusal, .. } => Some(refusal),
+        Outcome::Misdirected { .. } => None,
+        _ => return "shadow mode: this lock holds nobody back, and would not have here".to_owned(),
+    };
+    let place = refusal.and_then(|refusal| refusal.position);
+    let place = place.map(|position| format!(", at position {position} in line")).unwrap_or_default();
+    format!("shadow mode: this lock holds nobody back, but would have here{place}: {}", reason(would))
 }
 
 fn given_up_answer(given_up: GivenUp, json: bool) -> Answer {
@@ -269,6 +290,13 @@ fn up(duration: Duration) -> Duration {
 fn log(outcome: &Outcome, ask: &Ask, seen: Option<Seen>) {
     let (holder, peer) = (named(ask.holder.as_deref()), ask.address);
     match outcome {
+        Outcome::Granted { duration, is_quiet, would: Some(would), .. } => {
+            let ready = watched(ask.ready.as_ref(), seen);
+            let would_wait = reason(would);
+            let would_wait = if would_wait.is_empty() { "no" } else { &would_wait };
+            log!(level_of(*is_quiet), holder, peer:%, duration:% = Text(*duration), ready = ready.as_ref(), would_wait; "shadow: lock acquired");
+        }
+        Outcome::Passed(would) => debug!(holder, peer:%, would_wait = reason(would).as_ref(); "shadow: let through"),
         Outcome::Granted { duration, waited, is_overridden, is_quiet, .. } => {
             let ready = watched(ask.ready.as_ref(), seen);
             let (duration, waited) = (Text(*duration), Text::in_millis(*waited));
@@ -282,7 +310,8 @@ fn log(outcome: &Outcome, ask: &Ask, seen: Option<Seen>) {
         Outcome::Free => debug!(peer:%; "probe: a slot is free"),
         Outcome::Busy { refusal, .. } => {
             let position = refusal.position.unwrap_or(0);
-            debug!(holder, peer:%, position, free_in:% = Text::in_millis(refusal.free_in); "locked: all slots are taken");
+            let reason = reason(outcome);
+            debug!(holder, peer:%, position, free_in:% = Text::in_millis(refusal.free_in); "locked: {reason}");
         }
         Outcome::GateClosed { reasons, .. } => {
             debug!(holder, peer:%, reason = reasons.join("; "); "locked: checks fail");

@@ -165,6 +165,11 @@ impl Leases {
         self.running.values_mut().find(|lease| lease.id == id)
     }
 
+    /// As [`Leases::get_mut`].
+    pub fn get(&self, id: Id) -> Option<&Lease> {
+        self.iter().find(|lease| lease.id == id)
+    }
+
     /// By the name of who has it.
     pub fn of(&self, holder: &str) -> Option<&Lease> {
         self.iter().find(|lease| lease.holder.as_deref() == Some(holder))

@@ -13,13 +13,17 @@ mod cores;
 pub mod gate;
 pub mod http;
 pub mod lease;
+pub mod pressure;
 mod prober;
+pub mod psi;
 pub mod queue;
 pub mod record;
+pub mod shadow;
 pub mod shared;
 pub mod state;
 mod view;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,9 +32,10 @@ use psl::end::{DONE, End, given};
 use psl::serve::{Client, Request};
 use psl::{listen, logging, serve, signals};
 
-use config::Config;
 pub use config::PROGRAM;
+use config::{Config, Mode};
 use http::Service;
+use psi::Psi;
 use record::Record;
 use shared::Shared;
 use state::State;
@@ -44,11 +49,13 @@ pub fn run() -> Result<u8, End> {
     let slots = config.locks.slots(cores::online());
     let listener = listen::bind(config.host.as_ref(), config.port).map_err(End::Failed)?;
     let mut state = State::new(slots, &config, Instant::now());
-    let record = config.state_file.clone().map(Record::new);
+    // Leases of a model hold nobody back after a restart, nor does it begin with those of a lock that did.
+    let record = config.state_file.clone().filter(|_| config.mode == Mode::Enforce).map(Record::new);
+    let psi = Psi::new(&config.pressure, Path::new(psi::DIRECTORY));
     if let Some(record) = &record {
         record.restore(&mut state.book);
     }
-    let shared = Shared::new(state, record.is_some());
+    let shared = Shared::new(state, record.is_some(), psi);
     shared.start_clock().map_err(End::Failed)?;
     if let Some(record) = record {
         record.start(Arc::clone(&shared)).map_err(End::Failed)?;
@@ -56,7 +63,7 @@ pub fn run() -> Result<u8, End> {
     checks::start(config.checks.clone(), Arc::clone(&shared)).map_err(End::Failed)?;
     let default = psl::duration::Text(config.rules.default);
     info!(version = env!("CARGO_PKG_VERSION"), slots, duration:% = default, checks = config.checks.endpoints.len(); "lock started");
-    let service = Service::new(config.rules, shared);
+    let service = Service::new(config.rules, config.mode, shared);
     let handler = move |request: &Request, client: &Client| service.answer(request, client, Instant::now());
     Err(End::Failed(serve::run(listener, handler)))
 }

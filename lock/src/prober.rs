@@ -48,7 +48,7 @@ impl Prober {
     #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock")]
     pub fn new(shared: Arc<Shared>) -> Prober {
         let prober = Prober { caller: Caller::new("lock"), shared, started: Once::new() };
-        if prober.shared.with(Instant::now(), |state| state.book.is_watching()) {
+        if prober.shared.with(Instant::now(), |state| state.is_watching()) {
             prober.started.call_once(|| prober.start());
         }
         prober
@@ -58,7 +58,7 @@ impl Prober {
     /// where it is not to be looked at for the first time.
     #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock before and after a look")]
     pub fn first_look(&self, lease: Id) -> Option<Seen> {
-        let target = self.shared.with(Instant::now(), |state| state.book.first_look(lease))?;
+        let target = self.shared.with(Instant::now(), |state| state.first_look(lease))?;
         self.started.call_once(|| self.start());
         let patience = Patience { reach: FIRST_REACH, answer: FIRST, whole: FIRST };
         let seen = look_aside(&self.caller, &target, patience);

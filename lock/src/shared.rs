@@ -9,14 +9,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use log::{Level, log, warn};
+use log::{Level, info, log, warn};
 use psl::duration::Text;
 use psl::serve::Hold;
 
 use crate::book::Target;
 use crate::config::Rules;
 use crate::lease::{How, Lease};
+use crate::psi::Psi;
 use crate::queue::Seat;
+use crate::shadow::Waited;
 use crate::state::{Ask, Decision, Outcome, State};
 
 /// A held client that has gone is noticed after this long, or when it is its turn.
@@ -32,6 +34,8 @@ const STACK: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Shared {
     inner: Mutex<Inner>,
+    /// What the node's pressure is read from. Whoever has it does not have the other.
+    psi: Option<Mutex<Psi>>,
     /// Something will happen earlier than the clock has set its alarm to.
     earlier: Condvar,
     /// A port is due to be looked at.
@@ -66,14 +70,16 @@ struct Written {
 struct After {
     called: Vec<(Thread, Arc<AtomicBool>)>,
     ended: Vec<(Lease, How, Instant)>,
+    waited: Vec<Waited>,
 }
 
 impl Shared {
     /// Ready to be given to threads; with a state file, grants wait for being written there.
-    pub fn new(state: State, has_file: bool) -> Arc<Shared> {
+    pub fn new(state: State, has_file: bool, psi: Option<Psi>) -> Arc<Shared> {
         let file = has_file.then_some(Written { version: None, is_late: false });
         Arc::new(Shared {
             inner: Mutex::new(Inner { state, held: Vec::new(), alarm: None, file }),
+            psi: psi.map(Mutex::new),
             earlier: Condvar::new(),
             due: Condvar::new(),
             changed: Condvar::new(),
@@ -89,6 +95,7 @@ impl Shared {
     /// Decides on a request. Where the answer may be held back, this returns when there is one;
     /// nothing where the client has gone by then.
     pub fn ask(&self, ask: &Ask, rules: &Rules, hold: Option<&Hold>, now: Instant) -> Option<Outcome> {
+        self.read_pressure(true, now);
         let (decision, is_called) = self.change(now, |inner| {
             let decision = inner.state.ask(ask, rules, now);
             let Decision::Later { seat, .. } = decision else { return (decision, None) };
@@ -119,6 +126,9 @@ impl Shared {
             let now = Instant::now();
             if !is_called.swap(false, Ordering::AcqRel) && !is_gone && now < until {
                 continue;
+            }
+            if !is_gone {
+                self.read_pressure(true, now);
             }
             let decision = self.change(now, |inner| {
                 let decision = match is_gone {
@@ -187,7 +197,7 @@ impl Shared {
             let now = Instant::now();
             if let Some(target) = inner.state.due_look(now) {
                 // One is woken for all that are due: it wakes the next.
-                if inner.state.book.has_due_look(now) {
+                if inner.state.has_due_look(now) {
                     self.due.notify_one();
                 }
                 return target;
@@ -208,6 +218,7 @@ impl Shared {
     fn run_clock(&self) -> ! {
         loop {
             let now = Instant::now();
+            self.read_pressure(false, now);
             let mut inner = self.inner();
             let (next, has_due_look) = inner.state.tick(now);
             inner.alarm = next;
@@ -226,10 +237,32 @@ impl Shared {
         }
     }
 
+    /// Whoever is to be decided on is decided on by a reading of this second. One reads for all.
+    fn read_pressure(&self, is_asked: bool, now: Instant) {
+        let Some(psi) = &self.psi else { return };
+        let is_due = || self.inner().state.pressure_due(is_asked, now);
+        if !is_due() {
+            return;
+        }
+        let mut psi = psi.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_due() {
+            return;
+        }
+        let readings = psi.read();
+        let change = self.change(now, |inner| inner.state.feel(readings, now));
+        drop(psi);
+        match change {
+            Some((true, pressure)) => info!(pressure; "pressure gate closed: the node is under pressure"),
+            Some((false, _)) => info!("pressure gate open: the pressure has fallen"),
+            None => {}
+        }
+    }
+
     fn change<T>(&self, now: Instant, change: impl FnOnce(&mut Inner) -> T) -> T {
         let mut inner = self.inner();
         let result = change(&mut inner);
-        let next = inner.state.book.next_event(now);
+        let after = inner.after();
+        let next = inner.state.next_event(now);
         if let Some(next) = next.filter(|next| inner.alarm.is_none_or(|alarm| *next < alarm)) {
             inner.alarm = Some(next);
             self.earlier.notify_one();
@@ -238,7 +271,6 @@ impl Shared {
         if inner.file.as_ref().is_some_and(|file| file.version != Some(version)) {
             self.changed.notify_one();
         }
-        let after = inner.after();
         drop(inner);
         after.run();
         result
@@ -257,7 +289,7 @@ impl Inner {
             let held = self.held.iter().find(|(held, ..)| held == seat);
             held.map(|(_, thread, is_called)| (thread.clone(), Arc::clone(is_called)))
         };
-        After { called: news.called.iter().filter_map(thread).collect(), ended: news.ended }
+        After { called: news.called.iter().filter_map(thread).collect(), ended: news.ended, waited: news.waited }
     }
 }
 
@@ -272,6 +304,12 @@ impl After {
             let level = level_of(lease.is_quiet);
             let (holder, peer, how) = (named(lease.holder.as_deref()), lease.address, how.name());
             log!(level, holder, peer:%, how, held:% = Text::in_millis(held); "lease ended");
+        }
+        for Waited { holder, address, waited, is_cut, is_quiet } in self.waited {
+            let (level, holder) = (level_of(is_quiet), named(holder.as_deref()));
+            let waited = Text::in_millis(waited);
+            let what = if is_cut { "it would wait still, and is left out" } else { "its turn comes now" };
+            log!(level, holder, peer:% = address, would_have_waited:% = waited; "shadow: {what}");
         }
     }
 }

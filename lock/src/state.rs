@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use psl::metrics::Histogram;
 use psl::ready::Ready;
 
-use crate::book::{Before, Book, GivenUp, News, Refusal, Request, Target, Told};
-use crate::config::{Config, Rules};
+use crate::book::{Before, Book, GivenUp, News, Refusal, Request, Room, Target, Told};
+use crate::config::{Config, Mode, Rules};
 use crate::gate::{Checked, Gate, Verdict};
-use crate::lease::{How, Id, Lease, Seen};
-use crate::queue::{Place, Seat};
+use crate::lease::{How, Id, Lease, Seen, after};
+use crate::pressure::{self, Pressure, Readings};
+use crate::queue::{MOST, Place, SEATS, Seat};
+use crate::shadow::{self, Shadow, Would};
 
 /// A request for a lease, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +67,11 @@ pub enum Outcome {
         is_overridden: bool,
         /// Its life is not told to everybody who reads the log.
         is_quiet: bool,
+        /// In shadow mode, what it would have been told instead.
+        would: Option<Box<Outcome>>,
     },
+    /// In shadow mode: let through without a lease, although it would have been told this.
+    Passed(Box<Outcome>),
     /// Its holder has a lease already.
     Again {
         /// The lease.
@@ -81,6 +87,8 @@ pub enum Outcome {
     Busy {
         /// When to ask again.
         refusal: Refusal,
+        /// Which pressure would hold it back if a slot were free.
+        pressure: Option<String>,
         /// It asked for nothing but whether a slot is free.
         is_probe: bool,
     },
@@ -162,6 +170,10 @@ pub struct View {
     pub queue: Vec<Place>,
     /// The last round of checks.
     pub gate: Gate,
+    /// The last readings of the node's pressure.
+    pub pressure: Pressure,
+    /// In shadow mode, what would have happened.
+    pub shadow: Option<shadow::Counts>,
     /// What has happened so far.
     pub counts: Counts,
 }
@@ -196,9 +208,12 @@ impl Pace {
 /// Leases and line, gate, counts.
 #[derive(Debug)]
 pub struct State {
-    /// Read and restored by what keeps it over a restart.
+    /// Read and restored by what keeps it over a restart. In shadow mode it is what would be.
     pub book: Book,
     gate: Gate,
+    pressure: Pressure,
+    /// In shadow mode, what is.
+    shadow: Option<Shadow>,
     counts: Counts,
     /// The time that was seen last: threads read the clock before they come here, and so may come
     /// in another order.
@@ -210,8 +225,15 @@ impl State {
     /// All slots free.
     pub fn new(slots: usize, config: &Config, now: Instant) -> State {
         let endpoints = config.checks.endpoints.iter().map(ToString::to_string).collect();
+        let book = |slots| Book::new(slots, config.rules.default, config.ready_period);
+        let (seats, shadow) = match config.mode {
+            Mode::Enforce => (SEATS, None),
+            Mode::Shadow => (MOST, Some(Shadow::new(book(Shadow::room(slots)), WAITED_BOUNDS))),
+        };
         State {
-            book: Book::new(slots, config.rules.default, config.ready_period),
+            book: book(slots).with_seats(seats),
+            pressure: Pressure::new(config.pressure),
+            shadow,
             gate: Gate::new(endpoints, config.checks.max_hold, now),
             counts: Counts {
                 requests: [0; Counted::ALL.len()],
@@ -231,11 +253,16 @@ impl State {
             && asks_for != serves
         {
             self.count(Counted::Misdirected);
-            return Decision::Now(Outcome::Misdirected { asks_for: asks_for.clone(), serves: serves.clone() });
+            let misdirected = Outcome::Misdirected { asks_for: asks_for.clone(), serves: serves.clone() };
+            return Decision::Now(self.passed(misdirected));
         }
         if ask.duration == Some(Duration::ZERO) {
             self.count(Counted::Probe);
-            return Decision::Now(self.probe(now));
+            let probe = self.probe(now);
+            return Decision::Now(self.passed(probe));
+        }
+        if self.shadow.is_some() {
+            return Decision::Now(self.grant_all_the_same(ask, rules, now));
         }
         let request = self.request(ask, rules, now);
         let told = self.book.ask(&request, self.closed_for(now), now);
@@ -262,45 +289,100 @@ impl State {
     /// The answer with this grant could not be sent.
     pub fn undo(&mut self, id: Id, before: Before, now: Instant) {
         let now = self.at(now);
-        self.book.undo(id, before, now);
+        if self.shadow.is_none() {
+            let lease = self.book.leases().get(id).filter(|lease| !lease.was_told_again);
+            self.pressure.undone(lease.map(|lease| lease.since));
+        }
+        let now = self.at(now);
+        self.real_mut().undo(id, before, now);
     }
 
     /// A holder gives up its lease or place.
     pub fn give_up(&mut self, holder: &str, from: IpAddr, now: Instant) -> GivenUp {
         let now = self.at(now);
-        self.book.give_up(holder, from, now)
+        self.real_mut().give_up(holder, from, now)
+    }
+
+    /// See [`Book::first_look`].
+    pub fn first_look(&mut self, id: Id) -> Option<Target> {
+        self.real_mut().first_look(id)
+    }
+
+    /// See [`Book::is_watching`].
+    pub fn is_watching(&self) -> bool {
+        self.real().is_watching()
+    }
+
+    /// See [`Book::has_due_look`].
+    pub fn has_due_look(&self, now: Instant) -> bool {
+        self.real().has_due_look(now)
     }
 
     /// See [`Book::first_looked`].
     pub fn first_looked(&mut self, target: &Target, seen: Seen, now: Instant) {
         let now = self.at(now);
-        self.book.first_looked(target, seen, now);
+        self.real_mut().first_looked(target, seen, now);
     }
 
     /// See [`Book::looked`].
     pub fn looked(&mut self, target: &Target, seen: Seen, took: Duration, now: Instant) -> bool {
         let now = self.at(now);
-        self.book.looked(target, seen, took, now)
+        self.real_mut().looked(target, seen, took, now)
     }
 
     /// See [`Book::due_look`].
     pub fn due_look(&mut self, now: Instant) -> Option<Target> {
         let now = self.at(now);
-        self.book.due_look(now)
+        self.real_mut().due_look(now)
     }
 
     /// Does what the time alone brings; says when it brings something next, and whether a port is due
     /// to be looked at.
     pub fn tick(&mut self, now: Instant) -> (Option<Instant>, bool) {
         let now = self.at(now);
-        self.book.tick(self.closed_for(now), now);
-        (self.book.next_event(now), self.book.has_due_look(now))
+        self.book.tick(self.closed_for_model(now), now);
+        if let Some(shadow) = &mut self.shadow {
+            shadow.real.tick(None, now);
+        }
+        self.settle();
+        (self.next_event(now), self.has_due_look(now))
+    }
+
+    /// When the time alone brings something next.
+    pub fn next_event(&self, now: Instant) -> Option<Instant> {
+        let somebody_waits = !self.book.queue().places().is_empty();
+        let pressure = if somebody_waits { self.pressure.next_event(now) } else { None };
+        let shadow = self.shadow.as_ref().map(|shadow| {
+            // Nobody asks again in the model when the checks have held for long enough.
+            let overridden = self.gate.overridden_at().filter(|at| somebody_waits && *at > now);
+            [shadow.real.next_event(now), shadow.next_event(), overridden]
+        });
+        let more = shadow.into_iter().flatten().flatten();
+        self.book.next_event(now).into_iter().chain(pressure).chain(more).min()
+    }
+
+    /// Whether the pressure of the node is to be read now: by whoever asks, or because somebody waits.
+    pub fn pressure_due(&self, is_asked: bool, now: Instant) -> bool {
+        self.pressure.is_due(now) && (is_asked || !self.book.queue().places().is_empty())
+    }
+
+    /// Takes note of the pressure; says whether it holds starts back now, and which does, where that
+    /// has changed.
+    pub fn feel(&mut self, readings: Readings, now: Instant) -> Option<(bool, String)> {
+        let change = self.pressure.read(readings, now);
+        let now = self.at(now);
+        self.book.tick(self.closed_for_model(now), now);
+        change.map(|holds| (holds, self.pressure.told()))
     }
 
     /// Takes note of a finished round of checks.
     pub fn round(&mut self, results: Vec<Checked>, now: Instant, next_round: Instant) {
         self.gate.round(results, now, next_round);
-        if self.gate.verdict(now) == Verdict::Closed {
+        if self.shadow.is_some() {
+            // Nobody in the model is told, and all are called where the checks pass again.
+            let now = self.at(now);
+            self.book.tick(None, now);
+        } else if self.gate.verdict(now) == Verdict::Closed {
             self.book.close();
         }
     }
@@ -317,7 +399,10 @@ impl State {
 
     /// What has happened that somebody has to do something about. Here it is counted.
     pub fn news(&mut self) -> News {
-        let news = self.book.news();
+        self.settle();
+        let in_book = self.book.news();
+        // Nobody outside is to do anything about what would be.
+        let news = self.shadow.as_mut().map_or(in_book, Shadow::news);
         for (lease, how, at) in &news.ended {
             self.counts.ended[*how as usize] += 1;
             self.counts.held.observe(at.saturating_duration_since(lease.since));
@@ -336,13 +421,120 @@ impl State {
             queue_length: self.book.queue().places().len(),
             queue: self.book.queue().line(most).into_iter().cloned().collect(),
             gate: self.gate.clone(),
+            pressure: self.pressure.clone(),
+            shadow: self.shadow.as_ref().map(|shadow| shadow.counts().clone()),
             counts: self.counts.clone(),
         }
     }
 
+    /// Whatever is done at some instant is done with as much room as there is then.
     fn at(&mut self, now: Instant) -> Instant {
         self.latest = self.latest.max(now);
+        self.book.let_in(self.room(self.latest));
         self.latest
+    }
+
+    fn room(&self, now: Instant) -> Option<Room> {
+        // In the model those whom the checks hold back wait as if they were held.
+        if let Some(closed_for) = self.closed_for(now).filter(|_| self.shadow.is_some()) {
+            return Some(Room { more: 0, next: after(now, closed_for), each: Duration::ZERO });
+        }
+        let each = self.pressure.floor();
+        match self.pressure.verdict(now) {
+            pressure::Verdict::Open => None,
+            pressure::Verdict::One => Some(Room { more: 1, next: now, each }),
+            pressure::Verdict::Held { until } => Some(Room { more: 0, next: until, each }),
+        }
+    }
+
+    /// The book whose leases really run.
+    fn real(&self) -> &Book {
+        self.shadow.as_ref().map_or(&self.book, |shadow| &shadow.real)
+    }
+
+    fn real_mut(&mut self) -> &mut Book {
+        self.shadow.as_mut().map_or(&mut self.book, |shadow| &mut shadow.real)
+    }
+
+    /// See [`Shadow::settle`].
+    fn settle(&mut self) {
+        if let Some(shadow) = &mut self.shadow {
+            shadow.settle(&mut self.book, &mut self.pressure, self.latest);
+        }
+    }
+
+    /// In shadow mode nobody is refused.
+    fn passed(&mut self, outcome: Outcome) -> Outcome {
+        let Some(shadow) = &mut self.shadow else { return outcome };
+        if matches!(outcome, Outcome::Misdirected { .. }) {
+            shadow.count(Would::Misdirected);
+        }
+        Outcome::Passed(Box::new(outcome))
+    }
+
+    /// Shadow mode: everybody gets a lease, and is told what he would have been told.
+    fn grant_all_the_same(&mut self, ask: &Ask, rules: &Rules, now: Instant) -> Outcome {
+        let request = Request { wait: None, ..self.request(ask, rules, now) };
+        let Some(shadow) = &mut self.shadow else { return Outcome::Free };
+        let told = shadow.real.ask(&request, None, now);
+        let mut would = Outcome::Free;
+        match told {
+            Told::Granted { id, .. } => {
+                let (name, is_granted) = shadow.begin(id, &request, &mut self.book, &mut self.pressure, now);
+                if !is_granted {
+                    would = self.refusal_of(&name, now);
+                }
+                let counted = match &would {
+                    Outcome::GateClosed { .. } => Would::GateClosed,
+                    Outcome::Busy { pressure: Some(_), .. } if !self.is_full() => Would::Pressure,
+                    Outcome::Busy { .. } => Would::Busy,
+                    _ => Would::Granted,
+                };
+                if let Some(shadow) = &mut self.shadow {
+                    shadow.count(counted);
+                }
+            }
+            Told::Again { .. } => {}
+            // More starts than are followed: it goes, and is not told of.
+            Told::Held { .. } | Told::Refused(_) => {
+                shadow.count(Would::Busy);
+                self.count(Counted::Granted);
+                let refusal = self.book.closed(Duration::ZERO);
+                return Outcome::Passed(Box::new(Outcome::Busy { refusal, pressure: None, is_probe: false }));
+            }
+        }
+        match self.decision(told, ask, request.is_quiet, now) {
+            Decision::Now(Outcome::Granted {
+                id, duration, waited, before, is_cut, is_overridden, is_quiet, ..
+            }) => {
+                let would = Some(Box::new(would));
+                Outcome::Granted { id, duration, waited, before, is_cut, is_overridden, is_quiet, would }
+            }
+            Decision::Now(outcome) => outcome,
+            Decision::Later { .. } => Outcome::Free,
+        }
+    }
+
+    /// What this holder would be told of its place in the model.
+    fn refusal_of(&mut self, name: &str, now: Instant) -> Outcome {
+        let refusal = self.book.expected(name, now).unwrap_or_else(|| self.book.closed(Duration::ZERO));
+        self.refused(refusal, false, now)
+    }
+
+    fn refused(&self, refusal: Refusal, is_probe: bool, now: Instant) -> Outcome {
+        if self.closed_for(now).is_some() {
+            return Outcome::GateClosed { reasons: self.gate.reasons(), refusal, is_probe };
+        }
+        Outcome::Busy { refusal, pressure: self.pressure.reason(now), is_probe }
+    }
+
+    fn is_full(&self) -> bool {
+        self.book.leases().count() >= self.book.slots()
+    }
+
+    /// As [`State::closed_for`], for the book: in shadow mode it knows of it by its room alone.
+    fn closed_for_model(&self, now: Instant) -> Option<Duration> {
+        self.closed_for(now).filter(|_| self.shadow.is_none())
     }
 
     /// When the checks may let somebody in again; nothing while they do.
@@ -359,11 +551,8 @@ impl State {
     fn probe(&mut self, now: Instant) -> Outcome {
         match (self.closed_for(now), self.book.is_free(now)) {
             (None, Ok(())) => Outcome::Free,
-            (None, Err(refusal)) => Outcome::Busy { refusal, is_probe: true },
-            (Some(closed_for), _) => {
-                let refusal = self.book.closed(closed_for);
-                Outcome::GateClosed { reasons: self.gate.reasons(), refusal, is_probe: true }
-            }
+            (None, Err(refusal)) => self.refused(refusal, true, now),
+            (Some(closed_for), _) => self.refused(self.book.closed(closed_for), true, now),
         }
     }
 
@@ -383,29 +572,33 @@ impl State {
         let outcome = match told {
             Told::Granted { id, duration, waited, before } => {
                 self.count(Counted::Granted);
+                if self.shadow.is_none() {
+                    self.pressure.started(now);
+                }
                 self.counts.waited.observe(waited);
                 self.pace.told += usize::from(!is_quiet);
                 let is_cut = ask.duration.is_some_and(|wanted| wanted > duration);
                 let is_overridden = self.gate.verdict(now) == Verdict::Overridden;
-                Outcome::Granted { id, duration, waited, before, is_cut, is_overridden, is_quiet }
+                Outcome::Granted { id, duration, waited, before, is_cut, is_overridden, is_quiet, would: None }
             }
             Told::Again { id, remaining, has_moved } => {
                 self.count(Counted::Again);
                 Outcome::Again { id, remaining, has_moved }
             }
             Told::Held { seat, until } => return Decision::Later { seat, until },
-            Told::Refused(refusal) if self.closed_for(now).is_some() => {
-                self.count(Counted::GateClosed);
-                Outcome::GateClosed { reasons: self.gate.reasons(), refusal, is_probe: false }
-            }
             Told::Refused(refusal) => {
-                self.count(Counted::Busy);
-                Outcome::Busy { refusal, is_probe: false }
+                let refused = self.refused(refusal, false, now);
+                let is_busy = matches!(refused, Outcome::Busy { .. });
+                self.count(if is_busy { Counted::Busy } else { Counted::GateClosed });
+                refused
             }
         };
         Decision::Now(outcome)
     }
 }
+
+#[cfg(test)]
+mod under_pressure;
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,9 @@ use crate::book::LONGEST_HOLD;
 use crate::config::Rules;
 use crate::gate::Verdict;
 use crate::lease::{How, Lease};
+use crate::pressure;
 use crate::queue::{self, Place};
+use crate::shadow::{self, Would};
 use crate::state::{Counted, View};
 
 /// `/state` lists so many leases, those that end first, and so many places, those that are next; its
@@ -50,6 +52,28 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
         "Whether starts are let through although checks fail, because they have failed for too long",
         u8::from(verdict == Verdict::Overridden),
     );
+    let pressure = &view.pressure;
+    let is_open = !matches!(pressure.verdict(now), pressure::Verdict::Held { .. });
+    out.single_gauge("psl_pressure_open", "Whether the node's pressure lets starts through", u8::from(is_open));
+    out.gauge(
+        "psl_pressure_ratio",
+        "The resource's pressure of the last ten seconds when it was read last, which is while somebody waits",
+    );
+    for seen in pressure.seen() {
+        let ratio = seen.percent.map_or(f64::NAN, |percent| percent / 100.0);
+        out.sample("psl_pressure_ratio", &[("resource", seen.name)], ratio);
+    }
+    out.counter("psl_pressure_let_through_total", "Starts let through under pressure, one for each --gate-floor");
+    out.sample("psl_pressure_let_through_total", &[], pressure.let_through());
+    let is_shadow = u8::from(view.shadow.is_some());
+    out.single_gauge("psl_lock_shadow", "Whether nobody is held back, and slots and line are what would be", is_shadow);
+    if let Some(shadow) = &view.shadow {
+        out.counter("psl_shadow_requests_total", "Requests by what they would have been told");
+        for ((_, label), count) in Would::ALL.iter().zip(shadow.would) {
+            out.sample("psl_shadow_requests_total", &[("result", label)], count);
+        }
+        out.histogram("psl_shadow_wait_seconds", "How long starts would have waited for their lease", &shadow.waited);
+    }
     Answer::of(200, metrics::CONTENT_TYPE, out.finish())
 }
 
@@ -72,6 +96,8 @@ pub fn seconds(duration: Duration) -> f64 {
 #[derive(Serialize)]
 struct State<'v> {
     version: u8,
+    /// In shadow mode leases and line are what would be.
+    mode: &'static str,
     node: Option<&'v str>,
     slots: usize,
     slots_in_use: usize,
@@ -79,6 +105,7 @@ struct State<'v> {
     queue_length: usize,
     queue: Vec<Waiting<'v>>,
     gate: Gate,
+    pressure: Pressure,
     checks: Vec<Check<'v>>,
     limits: Limits,
 }
@@ -110,6 +137,32 @@ struct Gate {
 }
 
 #[derive(Serialize)]
+struct Pressure {
+    open: bool,
+    /// Where it is not: however high the pressure.
+    one_starts_in_seconds: Option<f64>,
+    /// Nobody reads it unless somebody waits.
+    read_seconds_ago: Option<f64>,
+    resources: Vec<Resource>,
+}
+
+#[derive(Serialize)]
+struct Resource {
+    resource: &'static str,
+    percent: Option<f64>,
+    closes_above: f64,
+    opens_at: f64,
+    open: bool,
+}
+
+impl From<pressure::Seen> for Resource {
+    fn from(seen: pressure::Seen) -> Resource {
+        let pressure::Seen { name: resource, percent, above: closes_above, opens_at, holds } = seen;
+        Resource { resource, percent, closes_above, opens_at, open: !holds }
+    }
+}
+
+#[derive(Serialize)]
 struct Check<'v> {
     endpoint: &'v str,
     up: bool,
@@ -133,15 +186,15 @@ impl<'v> State<'v> {
         let ago = |at| seconds(now.saturating_duration_since(at));
         let until = |at: Instant| seconds(at.saturating_duration_since(now));
         let held = |lease: &'v Lease| Held {
-            holder: lease.holder.as_deref().filter(|_| names),
+            holder: lease.holder.as_deref().filter(|_| names).and_then(shadow::holder),
             age_seconds: ago(lease.since),
             remaining_seconds: until(lease.deadline),
             watched: lease.is_watched(),
         };
         let waiting = |place: &'v Place| Waiting {
-            holder: names.then_some(&place.holder),
+            holder: Some(&*place.holder).filter(|_| names).and_then(shadow::holder),
             waited_seconds: ago(place.since),
-            held: place.seat.is_some(),
+            held: place.seat.is_some() && view.shadow.is_none(),
             due_in_seconds: place.seat.is_none().then(|| until(place.due)),
         };
         let checked_seconds_ago = view.gate.checked_at().map(ago);
@@ -153,8 +206,10 @@ impl<'v> State<'v> {
         };
         let checks: Vec<_> = view.gate.results().map(check).collect();
         let verdict = view.gate.verdict(now);
+        let is_shadow = view.shadow.is_some();
         State {
             version: 1,
+            mode: if is_shadow { "shadow" } else { "enforce" },
             node: rules.node.as_deref(),
             slots: view.slots,
             slots_in_use: view.slots_in_use,
@@ -165,6 +220,15 @@ impl<'v> State<'v> {
                 open: verdict != Verdict::Closed,
                 overridden: verdict == Verdict::Overridden,
                 next_round_in_seconds: (!checks.is_empty()).then(|| until(view.gate.next_round())),
+            },
+            pressure: Pressure {
+                open: !matches!(view.pressure.verdict(now), pressure::Verdict::Held { .. }),
+                one_starts_in_seconds: match view.pressure.verdict(now) {
+                    pressure::Verdict::Held { until: at } => Some(until(at)),
+                    _ => None,
+                },
+                read_seconds_ago: view.pressure.age(now).map(seconds),
+                resources: view.pressure.seen().map(Resource::from).collect(),
             },
             checks,
             limits: Limits {

@@ -28,8 +28,8 @@ fn exit_codes() {
 
 #[test]
 fn metrics() {
-    // With an endpoint, because without one there is no sample of its metric to show the label.
-    let mut lock = lock(&["--check=tcp://127.0.0.1:1", "--failHc=1h"]);
+    // With an endpoint and a threshold, because without them there is no sample of their metrics to show the label.
+    let mut lock = lock(&["--check=tcp://127.0.0.1:1", "--failHc=1h", "--cpu-pressure=100", "--mode=shadow"]);
     let metrics = Request::get("/metrics").send(lock.addr(), CEILING).unwrap();
     same_rows("## Metrics", "| lock |", &described("lock", &metrics.body));
 }
@@ -38,6 +38,18 @@ fn metrics() {
 fn the_values_of_the_label_result() {
     for (_, result) in lock::state::Counted::ALL {
         assert!(section("## Metrics").contains(&format!("`{result}`")), "{result}");
+    }
+}
+
+#[test]
+fn the_values_of_the_labels_of_shadow_mode_and_pressure() {
+    let text = section("## Metrics");
+    let (_, of_shadow) = text.split_once("`psl_shadow_…`").unwrap();
+    for (_, result) in lock::shadow::Would::ALL {
+        assert!(of_shadow.contains(&format!("`{result}`")), "{result}");
+    }
+    for (_, resource) in lock::pressure::Resource::ALL {
+        assert!(text.contains(&format!("`{resource}`")), "{resource}");
     }
 }
 

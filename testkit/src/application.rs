@@ -2,6 +2,7 @@
 //! the port is for, nor who looks at it.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -28,6 +29,11 @@ impl Application {
     /// What `--ready` and `?ready=` take.
     pub fn ready(&self) -> String {
         format!("tcp:{}", self.port())
+    }
+
+    /// Another handle, for a process of its own that is to open the port.
+    pub fn socket(&self) -> OwnedFd {
+        self.socket.try_clone().unwrap().into()
     }
 
     /// From now on the kernel accepts connections, whether anybody asks the listener for them or not.

@@ -2,4 +2,4 @@
 //! what they cost.
 
 /// Bytes that a program may have.
-pub const BYTES: &[(&str, usize)] = &[("init", 800_000), ("lock", 1_650_000), ("health", 1_820_000)];
+pub const BYTES: &[(&str, usize)] = &[("init", 800_000), ("lock", 1_700_000), ("health", 1_820_000)];

@@ -119,6 +119,17 @@ impl Program {
         Ok(self)
     }
 
+    /// Runs it where it sees this directory in the place of another one, such as one of the kernel's. The error says
+    /// why that cannot be done here.
+    pub fn seeing(self, directory: &Path, place: &str) -> Result<Program, String> {
+        let (unshare, mount) = (root_tool("unshare")?, root_tool("mount")?);
+        let script =
+            r#"tool=$1 && directory=$2 && place=$3 && shift 3 && "$tool" --bind "$directory" "$place" && exec "$@""#;
+        let words = ["-m", "sh", "-c", script, "sh"].map(OsString::from);
+        let rest = [mount.into_os_string(), directory.into(), place.into()];
+        Ok(self.under([unshare.into_os_string()].into_iter().chain(words).chain(rest)))
+    }
+
     /// Keeps something (a directory, a server) until the program has been dropped.
     pub(crate) fn keeping(mut self, kept: impl std::any::Any + Send + Sync) -> Program {
         self.keep.push(Arc::new(kept));
@@ -392,11 +403,8 @@ impl Running {
     /// The processor time of the threads that it has now, to the nanosecond: what is short vanishes between ticks.
     #[track_caller]
     pub fn threads_time(&self) -> Duration {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid));
-        let tasks = tasks.unwrap_or_else(|error| panic!("cannot read the threads of {}: {error}\n{self}", self.pid));
-        // A thread may end in between.
-        let times = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok());
-        Duration::from_nanos(times.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum())
+        let time = threads_time(self.pid);
+        time.unwrap_or_else(|error| panic!("cannot read the threads of {}: {error}\n{self}", self.pid))
     }
 
     #[track_caller]
@@ -484,6 +492,14 @@ impl fmt::Display for Running {
         };
         report(f, &self.command, &state, &self.stdout(), &self.stderr())
     }
+}
+
+/// As [`Running::threads_time`], of any process.
+pub fn threads_time(pid: i32) -> std::io::Result<Duration> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))?;
+    // A thread may end in between.
+    let times = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok());
+    Ok(Duration::from_nanos(times.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum()))
 }
 
 /// A program that has ended by itself or by a signal.
@@ -675,6 +691,21 @@ mod tests {
         assert_eq!(running.wait_for_text("pid", CEILING), "pid 1");
         running.signal("TERM");
         running.wait(CEILING).expect_code(7);
+    }
+
+    #[test]
+    fn a_directory_in_the_place_of_another_one() {
+        let directory = crate::scratch::Scratch::new();
+        directory.file("cpu", "of the test");
+        let program = match Program::at("/bin/cat").arg("/proc/pressure/cpu").seeing(directory.path(), "/proc/pressure")
+        {
+            Ok(program) => program,
+            Err(why) => return crate::skip(&format!("a directory in the place of another one: {why}")),
+        };
+        if !Path::new("/proc/pressure").is_dir() {
+            return crate::skip("a directory in the place of another one: this kernel has no /proc/pressure");
+        }
+        assert_eq!(program.run(CEILING).expect_code(0).stdout.trim_end(), "of the test");
     }
 
     #[test]

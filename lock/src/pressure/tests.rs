@@ -1,0 +1,226 @@
+//! The pressure gate in named cases and in virtual time.
+
+use super::*;
+use proptest::prelude::*;
+
+const NANO: Duration = Duration::from_nanos(1);
+const SECOND: Duration = Duration::from_secs(1);
+const FLOOR: Duration = Duration::from_secs(20);
+
+#[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
+fn zero() -> Instant {
+    Instant::now()
+}
+
+fn pressure(thresholds: [u8; 3]) -> Pressure {
+    Pressure::new(Limits { thresholds: thresholds.map(NonZeroU8::new), floor: FLOOR })
+}
+
+fn is_held(pressure: &Pressure, now: Instant) -> bool {
+    matches!(pressure.verdict(now), Verdict::Held { .. })
+}
+
+#[test]
+fn off_is_open_and_asks_for_no_reading() {
+    let start = zero();
+    let mut off = pressure([0; 3]);
+    assert!(!off.is_on() && !off.is_due(start) && off.next_event(start).is_none());
+    assert_eq!(off.read([Some(10_000); 3], start), None);
+    assert_eq!((off.verdict(start), off.reason(start)), (Verdict::Open, None));
+}
+
+#[test]
+fn closes_above_the_threshold_and_opens_ten_points_lower() {
+    for (threshold, opens) in [(80, 7000), (100, 9000), (20, 1000), (15, 750), (10, 500), (5, 250), (1, 50)] {
+        let start = zero();
+        let mut cpu = pressure([threshold, 0, 0]);
+        let above = u16::from(threshold) * 100;
+        let steps =
+            [(above, false), (above + 1, true), (above, true), (opens + 1, true), (opens, false), (above, false)];
+        for (at, (reading, holds)) in (0..).zip(steps) {
+            let now = start + SECOND * at;
+            cpu.read([Some(reading), Some(10_000), None], now);
+            assert_eq!(is_held(&cpu, now), holds, "{reading} with {threshold}");
+        }
+    }
+}
+
+#[test]
+fn each_resource_has_its_own_threshold() {
+    let start = zero();
+    let mut all = pressure([80, 20, 5]);
+    assert_eq!(all.read([Some(7900), Some(1900), Some(400)], start), None);
+    assert_eq!(all.read([Some(7900), Some(1900), Some(501)], start + SECOND), Some(true));
+    assert_eq!(
+        all.reason(start + 2 * SECOND).as_deref(),
+        Some(
+            "the node is under pressure: memory 5.01% (closes above 5%, opens at 2.5%); one starts in 19s at the latest"
+        )
+    );
+    assert_eq!(all.read([Some(8100), Some(1900), Some(0)], start + 2 * SECOND), None, "another one holds");
+    assert!(all.reason(start + 2 * SECOND).unwrap().contains("cpu 81% (closes above 80%, opens at 70%);"));
+    assert_eq!(all.read([Some(7000), Some(0), Some(0)], start + 3 * SECOND), Some(false));
+}
+
+#[test]
+fn what_cannot_be_read_holds_nobody() {
+    let start = zero();
+    let mut cpu = pressure([50, 0, 0]);
+    assert_eq!(cpu.read([None; 3], start), None);
+    assert_eq!(cpu.verdict(start), Verdict::Open);
+    cpu.read([Some(9000), None, None], start + SECOND);
+    assert!(is_held(&cpu, start + SECOND));
+    assert_eq!(cpu.read([None; 3], start + 2 * SECOND), Some(false));
+    assert_eq!(cpu.verdict(start + 2 * SECOND), Verdict::Open);
+}
+
+#[test]
+fn one_starts_in_each_floor_exactly() {
+    let start = zero();
+    let mut cpu = pressure([50, 0, 0]);
+    let mut now = start;
+    let high = |cpu: &mut Pressure, now| cpu.read([Some(9000), None, None], now);
+    for n in 1..5 {
+        high(&mut cpu, now);
+        assert_eq!(cpu.verdict(now + FLOOR - NANO), Verdict::Held { until: now + FLOOR });
+        now += FLOOR;
+        high(&mut cpu, now);
+        assert_eq!(cpu.verdict(now), Verdict::One);
+        cpu.started(now);
+        assert_eq!((cpu.verdict(now), cpu.let_through()), (Verdict::Held { until: now + FLOOR }, n));
+    }
+    cpu.undone(Some(now));
+    assert_eq!((cpu.verdict(now), cpu.let_through()), (Verdict::One, 3), "what was none is let through again");
+    cpu.undone(Some(now));
+    assert_eq!(cpu.let_through(), 3, "once");
+}
+
+#[test]
+fn starts_while_it_is_open_are_none_of_the_floors() {
+    let start = zero();
+    let mut cpu = pressure([50, 0, 0]);
+    cpu.read([Some(0), None, None], start);
+    cpu.started(start);
+    cpu.read([Some(9000), None, None], start + SECOND);
+    assert_eq!(cpu.verdict(start + SECOND), Verdict::Held { until: start + SECOND + FLOOR });
+    cpu.undone(Some(start));
+    assert_eq!(cpu.let_through(), 0);
+}
+
+#[test]
+fn a_short_opening_does_not_begin_the_floor_anew_and_a_long_one_does() {
+    for (open_for, begins) in [(FLOOR - NANO, false), (FLOOR, true)] {
+        let start = zero();
+        let mut cpu = pressure([50, 0, 0]);
+        cpu.read([Some(9000), None, None], start);
+        let opened = start + SECOND;
+        cpu.read([Some(0), None, None], opened);
+        let closed = opened + open_for;
+        cpu.read([Some(9000), None, None], closed);
+        let expected = if begins { closed + FLOOR } else { start + FLOOR };
+        let expected = if expected <= closed { Verdict::One } else { Verdict::Held { until: expected } };
+        assert_eq!(cpu.verdict(closed), expected, "{open_for:?}");
+    }
+}
+
+#[test]
+fn an_old_reading_holds_nobody_and_has_no_hysteresis() {
+    let start = zero();
+    let mut cpu = Pressure::new(Limits { thresholds: [NonZeroU8::new(50), None, None], floor: 600 * SECOND });
+    cpu.read([Some(9000), None, None], start);
+    assert!(is_held(&cpu, start + MEMORY - NANO));
+    assert_eq!(cpu.verdict(start + MEMORY), Verdict::Open);
+    assert_eq!(cpu.read([Some(4500), None, None], start + MEMORY), Some(false));
+}
+
+#[test]
+fn read_once_a_second() {
+    let start = zero();
+    let mut cpu = pressure([50, 0, 0]);
+    assert!(cpu.is_due(start));
+    cpu.read([None; 3], start);
+    assert!(!cpu.is_due(start + SECOND - NANO) && cpu.is_due(start + SECOND));
+    assert_eq!(cpu.next_event(start), Some(start + SECOND));
+}
+
+fn readings() -> impl Strategy<Value = Readings> {
+    // What garbage a file may hold is no reading when it comes here; what numbers there are, are.
+    let one = || prop_oneof![Just(None), any::<u16>().prop_map(Some), (0u16..=10_000).prop_map(Some)];
+    [one(), one(), one()]
+}
+
+proptest! {
+    /// Whoever asks at least once in a floor starts within the floor and what lies between two asks.
+    #[test]
+    fn never_held_for_longer_than_the_floor_without_a_start(
+        thresholds in [0u8..=100, 0u8..=100, 0u8..=100],
+        steps in prop::collection::vec((1u64..20_000, readings(), prop::bool::weighted(0.3)), 1..200),
+    ) {
+        let mut gate = pressure(thresholds);
+        let mut now = zero();
+        let mut last_start = now;
+        for (millis, readings, asks) in steps {
+            // Reads at least each second, as while somebody waits.
+            let next = now + Duration::from_millis(millis);
+            while now + SECOND < next {
+                now += SECOND;
+                gate.read(readings, now);
+            }
+            now = next;
+            gate.read(readings, now);
+            match gate.verdict(now) {
+                Verdict::Held { until } => prop_assert!(until <= now + FLOOR && until > now),
+                Verdict::One => prop_assert!(gate.is_on()),
+                Verdict::Open => {}
+            }
+            if asks || now >= last_start + FLOOR {
+                if is_held(&gate, now) {
+                    // Closed anew after an opening of a whole floor at most.
+                    prop_assert!(now < last_start + 2 * FLOOR + SECOND * 20, "{:?}", now - last_start);
+                } else {
+                    gate.started(now);
+                    last_start = now;
+                }
+            }
+        }
+    }
+
+    /// The same for who asks at each reading: nothing is left to the floor but its own length.
+    #[test]
+    fn who_asks_at_each_reading_starts_within_the_floor(
+        threshold in 1u8..=100, steps in prop::collection::vec(readings(), 1..300),
+    ) {
+        let mut gate = pressure([threshold, 0, 0]);
+        let mut now = zero();
+        let mut last_start = now;
+        for readings in steps {
+            now += SECOND;
+            gate.read(readings, now);
+            if is_held(&gate, now) {
+                prop_assert!(now - last_start <= FLOOR + SECOND, "{:?}", now - last_start);
+            } else {
+                let before = gate.let_through();
+                gate.started(now);
+                prop_assert_eq!(gate.let_through() - before, u64::from(is_held(&gate, now)));
+                last_start = now;
+            }
+        }
+    }
+
+    /// It changes only where a reading crosses one of the two bounds.
+    #[test]
+    fn hysteresis(threshold in 1u8..=100, steps in prop::collection::vec(prop::option::weighted(0.9, 0u16..=10_000), 1..100)) {
+        let mut gate = pressure([0, threshold, 0]);
+        let (closes, opens) = (u16::from(threshold) * 100, opens_at(NonZeroU8::new(threshold).unwrap()));
+        prop_assert!(opens < closes && opens >= closes.saturating_sub(1000));
+        let mut now = zero();
+        let mut holds = false;
+        for reading in steps {
+            now += SECOND;
+            holds = reading.is_some_and(|reading| reading > closes || (holds && reading > opens));
+            gate.read([None, reading, None], now);
+            prop_assert_eq!(gate.verdict(now) != Verdict::Open, holds);
+            prop_assert_eq!(gate.seen().next().unwrap().holds, holds);
+        }
+    }
+}

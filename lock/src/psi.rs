@@ -1,0 +1,151 @@
+//! Reads the pressure of the node from the kernel's files.
+//!
+//! They are the host's inside a container as well (the kernel's "PSI - Pressure Stall Information").
+//! Knows where they are and what they look like; what is too much is the business of
+//! [`crate::pressure`].
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use log::{info, warn};
+
+use crate::pressure::{Limits, Readings, Resource};
+
+/// Where the kernel has them.
+pub const DIRECTORY: &str = "/proc/pressure";
+
+/// Two lines of some 70 bytes; what is longer is something else.
+const LARGEST: u64 = 1024;
+
+/// The files of those resources that have a threshold.
+#[derive(Debug)]
+pub struct Psi {
+    files: [Option<PathBuf>; Resource::ALL.len()],
+    /// Which have been told to be missing or garbage.
+    told: [bool; Resource::ALL.len()],
+}
+
+impl Psi {
+    /// Nothing where nothing is looked at. What cannot be read is told at once, and not when somebody waits.
+    pub fn new(limits: &Limits, directory: &Path) -> Option<Psi> {
+        let mut files = [const { None }; Resource::ALL.len()];
+        for (at, (_, name)) in Resource::ALL.iter().enumerate() {
+            files[at] = limits.thresholds[at].map(|_| directory.join(name));
+        }
+        let mut psi = Psi { files, told: Default::default() };
+        psi.read();
+        limits.is_on().then_some(psi)
+    }
+
+    /// Reads them all. One that cannot be read is told once, and again when it can be.
+    pub fn read(&mut self) -> Readings {
+        let mut readings = Readings::default();
+        for (at, file) in self.files.iter().enumerate() {
+            let Some(file) = file else { continue };
+            let reading = read(file);
+            let was_told = std::mem::replace(&mut self.told[at], reading.is_err());
+            match &reading {
+                Err(error) if !was_told => {
+                    warn!(file:% = file.display(), reason:% = error; "no pressure can be read: it holds no start back");
+                }
+                Ok(_) if was_told => info!(file:% = file.display(); "pressure can be read again"),
+                _ => {}
+            }
+            readings[at] = reading.ok();
+        }
+        readings
+    }
+}
+
+fn read(file: &Path) -> io::Result<u16> {
+    let mut text = Vec::new();
+    File::open(file)?.take(LARGEST).read_to_end(&mut text)?;
+    parse(&text).ok_or_else(|| io::Error::other("it is not what the kernel writes there"))
+}
+
+/// Hundredths of a percent of the last ten seconds in which some task waited:
+/// `some avg10=12.34 avg60=…`.
+pub fn parse(text: &[u8]) -> Option<u16> {
+    let text = str::from_utf8(text).ok()?;
+    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    let average = some.split(' ').find_map(|field| field.strip_prefix("avg10="))?;
+    let (percent, hundredths) = average.split_once('.')?;
+    let number = |digits: &str, length| {
+        let is_number = (1..=length).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+        digits.parse::<u16>().ok().filter(|_| is_number)
+    };
+    let hundredths = number(hundredths, 2).filter(|_| hundredths.len() == 2)?;
+    let percent = number(percent, 3).filter(|percent| *percent <= 100)?;
+    Some(percent * 100 + hundredths).filter(|sum| *sum <= 10_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::num::NonZeroU8;
+    use std::time::Duration;
+    use testkit::scratch::Scratch;
+
+    #[test]
+    fn averages() {
+        for (text, expected) in [
+            (
+                "some avg10=21.58 avg60=21.80 avg300=17.38 total=119533494\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
+                Some(2158),
+            ),
+            ("some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n", Some(0)),
+            ("some avg10=100.00 avg60=0.00 avg300=0.00 total=0", Some(10_000)),
+            ("full avg10=9.00 avg60=0.00\nsome avg10=0.07 avg60=0.00", Some(7)),
+            ("some avg10=100.01 avg60=0.00", None),
+            ("some avg10=999.99", None),
+            ("some avg10=65535.99", None),
+            ("some avg10=1.5", None),
+            ("some avg10=1", None),
+            ("some avg10=-1.00", None),
+            ("some avg10=+1.00", None),
+            ("some avg10=.00", None),
+            ("some avg60=1.00", None),
+            ("full avg10=1.00", None),
+            ("awesome avg10=1.00", None),
+            ("some", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(text.as_bytes()), expected, "{text:?}");
+        }
+        assert_eq!(parse(b"some avg10=1.00\xff"), None);
+    }
+
+    #[test]
+    fn reads_what_has_a_threshold_and_nothing_else() {
+        let directory = Scratch::new();
+        let two = [NonZeroU8::new(80), None, NonZeroU8::new(1)];
+        let limits = |thresholds| Limits { thresholds, floor: Duration::from_secs(60) };
+        assert!(Psi::new(&limits([None; 3]), directory.path()).is_none());
+        let mut psi = Psi::new(&limits(two), directory.path()).unwrap();
+        assert_eq!(psi.read(), [None; 3]);
+        for (name, average) in [("cpu", "12.34"), ("io", "99.00"), ("memory", "0.01")] {
+            directory.file(name, format!("some avg10={average} avg60=0.00 avg300=0.00 total=1\n"));
+        }
+        assert_eq!(psi.read(), [Some(1234), None, Some(1)]);
+        directory.file("cpu", "x".repeat(1 << 20));
+        directory.file("memory", "some avg10=1.00".to_owned() + &"\0".repeat(1 << 20));
+        assert_eq!(psi.read(), [None, None, None]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_kernel_writes_is_read(hundredths in 0u16..=10_000, total in any::<u64>(), rest in 0u16..=9_999) {
+            let percent = |n: u16| format!("{}.{:02}", n / 100, n % 100);
+            let text = format!("some avg10={} avg60={} avg300=0.00 total={total}\n", percent(hundredths), percent(rest));
+            prop_assert_eq!(parse(text.as_bytes()), Some(hundredths));
+        }
+
+        #[test]
+        fn no_bytes_are_more_than_all_of_the_time(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "(some |full )?(avg10=|avg60=)?[0-9.]{0,8}[ \n]?[a-z0-9=. ]{0,40}") {
+            prop_assert!(parse(&bytes).is_none_or(|reading| reading <= 10_000));
+            prop_assert!(parse(text.as_bytes()).is_none_or(|reading| reading <= 10_000));
+        }
+    }
+}
