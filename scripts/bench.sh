@@ -1,9 +1,10 @@
 #!/bin/sh
 # Measures the static programs and prints tables.
 #
-#   scripts/bench.sh [PART...] [--write] [--rounds N] [--seconds N]
+#   scripts/bench.sh [PART...] [--write] [--json FILE] [--rounds N] [--seconds N] [--peer-… FILE]
 #   scripts/bench.sh herd [--applications N] [--cpu MS] [--latency MS] [--factor N] [--runs N]
 #                         [--only NAME,...] [--pictures DIR]
+#   scripts/bench.sh compare OLD.json NEW.json
 #   scripts/bench.sh --help           this text
 #
 # Parts; all of them where none is named:
@@ -13,11 +14,19 @@
 #   herd           a node's bad morning: applications that burn processor time under a start-up probe,
 #                  with and without a lock
 #   health         from the Kubernetes API's answer to the verdict, in a large cluster
+#   cost           bytes, starts, memory, and CPU and latency of a request, as waiters, callers and
+#                  DaemonSets grow
 #
-#   --write        also keeps the tables in bench/RESULTS.md
-#   --rounds N     pairs of rounds in http (default 10)
+#   --write        also keeps the tables in bench/RESULTS.md, and the figures of http and cost, run by
+#                  run, in bench/RESULTS.json
+#   --json FILE    keeps those figures in this file too
+#   --rounds N     pairs of rounds in http (default 10), runs of cost (default 5)
 #   --seconds N    length of a round in http (default 1), of an attack (default 10) or of what is
 #                  measured of a long line (default 30)
+#   --peer-lock FILE, --peer-init FILE, --peer-health FILE
+#                  cost also measures this binary, run by run in turn with ours: an older build, or
+#                  one of the Go generations. It is started with arguments and variables that all of
+#                  them understand; where it lacks something its figure is n/a
 #
 # The herd's, in the time of a node:
 #   --applications N   how many (default 10 for each core)
@@ -28,11 +37,19 @@
 #   --only NAME,...    these alone, by the names of their pictures: alike-none, disk-none, ...
 #   --pictures DIR     draws the run in the middle of each remedy as DIR/HERD-REMEDY.svg
 #
-# Takes about twelve minutes after the build. Other work on the machine spoils the figures.
+# compare says which medians have moved: where no run of one file reaches into the runs of the other,
+# and the medians are further apart than the runs of either, and by 1 % of the old one at least.
+# Fewer than three runs are not judged. Exit codes: 0 nothing is worse, 1 something is, 2 bad
+# arguments, or a file that cannot be read.
+#
+# Takes about fourteen minutes after the build, of which cost has two and a half, and twice that with
+# peers. Other work on the machine spoils the figures.
 # All traffic stays on the loopback. Needs what scripts/build.sh needs.
 # Exit codes: 0 all promises kept, 1 one is not (or it could not be measured), 2 bad arguments.
 set -eu
-cd "$(dirname "$0")/.."
+from=$PWD
+CDPATH='' cd -- "$(dirname -- "$0")/.."
+root=$PWD
 
 if [ "${1:-}" = --help ]; then
     sed -n '2,/^set/s/^# \{0,1\}//p' scripts/bench.sh
@@ -41,13 +58,23 @@ fi
 
 target=x86_64-unknown-linux-musl
 
+if [ "${1:-}" = compare ]; then
+    # Nothing is measured, so nothing is built but what compares.
+    # From where the files are named.
+    cd "$from"
+    exec cargo run --quiet --locked --manifest-path "$root/Cargo.toml" --package bench --bin bench -- "$@"
+fi
+
 # First, because it also brings the target.
 scripts/build.sh lock init health >&2
+scripts/image.sh --arch amd64 >&2
 
 # The plain server is built with lock's flags and profile, so that the two differ by their code alone.
 . scripts/flags.sh
 cargo build --quiet --locked --release --target "$target" -p bench
-built="${CARGO_TARGET_DIR:-target}/$target/release"
+built="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/$target/release"
+programs="$root/dist/amd64"
 
-exec "$built/bench" --lock dist/amd64/lock --init dist/amd64/init --health dist/amd64/health \
-    --plain "$built/plain" "$@"
+cd "$from"
+exec "$built/bench" --lock "$programs/lock" --init "$programs/init" --health "$programs/health" \
+    --plain "$built/plain" --images "$root/dist/images" "$@"

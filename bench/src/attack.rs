@@ -40,7 +40,7 @@ pub fn run(options: &Options) -> Result<Section, String> {
         attacks().into_iter().map(|(name, attack, from)| endure(options, name, attack, from, length)).collect();
     text += &table(&met).text();
     text += &format!("\n{}\n", against_goal(&met));
-    Ok(Section { title: "Under attack", text, broken: broken(&met) })
+    Ok(Section { title: "Under attack", text, broken: broken(&met), figures: Vec::new() })
 }
 
 /// All of them from one address, those that need many connections also from eight; first none, to

@@ -5,7 +5,7 @@
 //! an event is done before the moment from which is measured.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,8 +39,8 @@ const LOOK: Duration = Duration::from_millis(1);
 const QUIET: Duration = Duration::from_millis(10);
 
 /// The cluster and whom it is shown to.
-struct Scene {
-    api: Api,
+pub struct Scene {
+    pub api: Api,
     large: Large,
     authority: Authority,
     files: Scratch,
@@ -70,7 +70,12 @@ pub fn run(options: &Options) -> Result<Section, String> {
     let goals = measured.goals();
     text.extend(goals.iter().map(Goal::line));
     let broken = goals.iter().filter_map(|goal| goal.broken("health")).collect();
-    Ok(Section { title: "Health", text, broken })
+    Ok(Section { title: "Health", text, broken, figures: Vec::new() })
+}
+
+/// Where the objects are that clusters are made of.
+pub fn recorded() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../health/tests/data")
 }
 
 fn measure(options: &Options) -> Result<Measured, String> {
@@ -79,7 +84,7 @@ fn measure(options: &Options) -> Result<Measured, String> {
     for _ in 0..STARTS {
         // The one before ends first, and its server with it, which would go on to tell it what changes.
         drop(last.take());
-        let scene = Scene::new();
+        let scene = Scene::of(Large::of(&recorded().join("scale")), true);
         let mut health = scene.start(&options.health);
         let waiting = first_verdict(&scene, &mut health, &mut measured)?;
         measured.peak_kib = measured.peak_kib.max(health.memory_peak_kib());
@@ -154,10 +159,15 @@ fn at_rest(health: &Running) -> Duration {
 }
 
 impl Scene {
-    fn new() -> Scene {
-        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../health/tests/data");
-        let (authority, files, large) = (Authority::new(), Scratch::new(), Large::of(&data.join("scale")));
-        let api = Api::start_tls(data.join("answers"), &authority.issue(&["127.0.0.1"]));
+    /// Over TLS to who shows the token, or plain and to all, as behind `kubectl proxy`.
+    pub fn of(large: Large, tls: bool) -> Scene {
+        let (authority, files) = (Authority::new(), Scratch::new());
+        let answers = recorded().join("answers");
+        let api = match tls {
+            true => Api::start_tls(answers, &authority.issue(&["127.0.0.1"])),
+            false => Api::start(answers),
+        };
+        api.open(!tls);
         files.file("token", TOKEN);
         api.set(DAEMONSETS, large.daemonsets.clone());
         api.set(PODS, large.pods.clone());
@@ -165,11 +175,17 @@ impl Scene {
         Scene { api, large, authority, files }
     }
 
+    /// Where the CA's certificate and the token are.
+    pub fn credentials(&self) -> [PathBuf; 2] {
+        [self.authority.file().to_path_buf(), self.files.join("token")]
+    }
+
     /// Nothing is listed again within the measurement, which would count as an event's work.
     fn start(&self, health: &Path) -> Running {
         let health = Program::at(health).args(["--host=127.0.0.1", "--port=0", "--failHc=1h", "--passHc=1h"]);
         let health = health.args(["--node-name=node-big", "--baseUrl", &self.api.url(), "--ca-file"]);
-        health.arg(self.authority.file()).arg("--token-file").arg(self.files.join("token")).start()
+        let [ca, token] = self.credentials();
+        health.arg(ca).arg("--token-file").arg(token).start()
     }
 
     /// Lets one pod after the other cease to be ready and become so again. Returns when the event was

@@ -95,7 +95,8 @@ pub fn run(options: &Options) -> Result<Section, String> {
         text += "\n### Goals\n\n";
     }
     text.extend(goals.iter().map(Goal::line));
-    Ok(Section { title: "Herd", text, broken: goals.iter().filter_map(|goal| goal.broken("herd")).collect() })
+    let broken = goals.iter().filter_map(|goal| goal.broken("herd")).collect();
+    Ok(Section { title: "Herd", text, broken, figures: Vec::new() })
 }
 
 /// Every remedy is tried on the first; what tells the other herds apart is tried on those, since all of it would take

@@ -10,6 +10,7 @@ use std::time::Duration;
 use testkit::program::{Program, Running};
 
 use crate::Options;
+use crate::figures::{Better, Figure, rounded};
 use crate::load::{CONNECTIONS, Load, Outcome, Style, wait_for_room};
 use crate::machine;
 use crate::results::Section;
@@ -17,6 +18,8 @@ use crate::table::{Table, median, millis, quantile, spread};
 
 /// A round of which nothing is kept: threads start, pages are touched.
 const WARM_UP: Duration = Duration::from_millis(500);
+
+const ROUNDS: usize = 10;
 
 const PATH: &str = "/?duration=0";
 
@@ -38,34 +41,35 @@ struct Measured {
 
 pub fn run(options: &Options) -> Result<Section, String> {
     let length = options.seconds.unwrap_or(Duration::from_secs(1));
+    let rounds = options.rounds.unwrap_or(ROUNDS);
     let mut text = machine::described("http", &options.lock);
     text += &format!(
         "- `GET {PATH}` on {CONNECTIONS} connections from one address, each asking again when it is answered; one \
-         generator thread on the same cores; {} rounds of {length:?} each, in turn; medians, ratios with least and most\n\n",
-        options.rounds
+         generator thread on the same cores; {rounds} rounds of {length:?} each, in turn; medians, ratios with least and most\n\n",
     );
     let mut table = Table::new(["", "requests/s", "CPU µs a request", "p50 ms", "p99 ms", "failed", "peak KiB"]);
-    let (mut notes, mut broken) = (Vec::new(), Vec::new());
+    let (mut notes, mut broken, mut figures) = (Vec::new(), Vec::new(), Vec::new());
     for (style, name) in [(Style::KeepAlive, "keep-alive"), (Style::NewConnection, "a new connection each")] {
         let lock = Program::at(&options.lock).args(["--host", "127.0.0.1", "--port", "0"]);
         let mut servers = [
             Server { name: "lock", running: lock.start() },
             Server { name: "tiny_http::Server", running: Program::at(&options.plain).start() },
         ];
-        let measured = compare(&mut servers, style, options.rounds, length)?;
+        let measured = compare(&mut servers, style, rounds, length)?;
         for (server, measured) in servers.iter().zip(&measured) {
             let name = format!("{name}: {}", server.name);
             notes.extend(measured.first_failure.as_ref().map(|why| format!("\n{name}: first failure: {why}\n")));
             table.row(measured.row(&name, server.running.memory_peak_kib()));
         }
         let [lock, plain] = &measured;
+        figures.extend(lock.figures(name, plain));
         let throughput = ratios(&lock.per_second, &plain.per_second);
         let cost = ratios(&lock.cost, &plain.cost);
         let none = String::new;
         table.row([format!("{name}: ratio"), spread(&throughput), spread(&cost), none(), none(), none(), none()]);
         broken.extend(verdict(name, lock, &cost));
     }
-    Ok(Section { title: "HTTP", text: text + &table.text() + &notes.concat(), broken })
+    Ok(Section { title: "HTTP", text: text + &table.text() + &notes.concat(), broken, figures })
 }
 
 /// Who comes first in a pair changes, so that neither always has the warmer machine.
@@ -96,6 +100,20 @@ impl Measured {
         self.latencies.extend(outcome.latencies);
         self.failures += outcome.failures;
         self.first_failure = self.first_failure.take().or(outcome.first_failure);
+    }
+
+    fn figures(&self, name: &str, plain: &Measured) -> [Figure; 2] {
+        let figure = |what, unit: &str, better, of: fn(&Measured) -> &[f64]| Figure {
+            name: format!("{name}: {what}"),
+            unit: unit.to_owned(),
+            better,
+            runs: rounded(of(self)),
+            peer: Some(rounded(of(plain))),
+        };
+        [
+            figure("answers", "requests/s", Better::More, |measured| &measured.per_second),
+            figure("CPU a request", "µs", Better::Less, |measured| &measured.cost),
+        ]
     }
 
     fn row(&self, name: &str, peak: u64) -> Vec<String> {
@@ -163,5 +181,8 @@ mod tests {
         measured.add(outcome, Duration::from_micros(10) * answered as u32);
         assert!((measured.cost[0] - 10.0).abs() < 0.1, "{:?}", measured.cost);
         assert_eq!(measured.row("x", 7)[6], "7");
+        let [answers, cost] = measured.figures("x", &Measured::default());
+        assert_eq!((answers.name.as_str(), answers.better, answers.runs.len()), ("x: answers", Better::More, 1));
+        assert_eq!((cost.name.as_str(), cost.better, cost.peer), ("x: CPU a request", Better::Less, Some(vec![])));
     }
 }

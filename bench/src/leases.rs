@@ -23,5 +23,6 @@ pub fn run(options: &Options) -> Result<Section, String> {
     }
     text += "\n### Goals\n\n";
     text.extend(goals.iter().map(Goal::line));
-    Ok(Section { title: "Leases", text, broken: goals.iter().filter_map(|goal| goal.broken("leases")).collect() })
+    let broken = goals.iter().filter_map(|goal| goal.broken("leases")).collect();
+    Ok(Section { title: "Leases", text, broken, figures: Vec::new() })
 }

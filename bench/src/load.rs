@@ -4,16 +4,17 @@
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
+use rustix::io::retry_on_intr;
 use socket2::{Domain, Protocol, Socket, Type};
 use testkit::http::{Reply, Request};
 
 /// As many as lock admits from one address.
 pub const CONNECTIONS: usize = 16;
-
-const STATUS_LINE: &[u8] = b"HTTP/1.1 200 OK\r\n";
 
 /// No answer of a server that works takes this long.
 const LOST: Duration = Duration::from_secs(1);
@@ -24,6 +25,9 @@ const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 /// Connections that come from one address before the next one is taken: an address has 28,000
 /// ports as Linux is shipped, and none should be met again while anything still remembers it.
 const FROM_ONE_ADDRESS: usize = 10_000;
+
+/// The number of the next address that nobody has come from yet.
+static SOURCES: AtomicUsize = AtomicUsize::new(1);
 
 /// Where the kernel tracks connections (for Docker's or Kubernetes' sake) it remembers each for a
 /// while, and drops new ones when its table is full: that would measure the table.
@@ -45,10 +49,13 @@ pub enum Style {
 pub struct Load {
     target: SocketAddr,
     style: Style,
+    /// Connections at a time.
+    callers: usize,
     request: Vec<u8>,
-    /// Bytes of an answer; all are alike but for their date.
+    /// How an answer begins, and its bytes; all are alike but for their date.
+    status_line: Vec<u8>,
     answer: usize,
-    /// The number of the address that connections come from now, and how many have come from it.
+    /// The number of the first address that connections come from now, and how many have come since.
     source: usize,
     opened: usize,
 }
@@ -71,18 +78,29 @@ struct Lane {
 }
 
 impl Load {
-    /// Asks once, to see what the answers will be.
     pub fn new(target: SocketAddr, path: &str, style: Style) -> Result<Load, String> {
+        Load::expecting(200, target, path, style)
+    }
+
+    /// Asks once, to see what the answers will be.
+    pub fn expecting(expected: u16, target: SocketAddr, path: &str, style: Style) -> Result<Load, String> {
         let request = match style {
             Style::KeepAlive => Request::get(path).keep_alive(),
             Style::NewConnection => Request::get(path),
         };
         let reply = request.send(target, testkit::CEILING).map_err(|e| format!("GET {path} of {target}: {e}"))?;
         let Reply { status, raw, .. } = reply;
-        if !raw.starts_with(STATUS_LINE) {
-            return Err(format!("GET {path} of {target}: status {status}, expected 200"));
+        if status != expected {
+            return Err(format!("GET {path} of {target}: status {status}, expected {expected}"));
         }
-        Ok(Load { target, style, request: request.bytes(&target.to_string()), answer: raw.len(), source: 0, opened: 0 })
+        let request = request.bytes(&target.to_string());
+        let status_line = raw.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default().to_vec();
+        Ok(Load { target, style, callers: CONNECTIONS, request, status_line, answer: raw.len(), source: 0, opened: 0 })
+    }
+
+    /// As many connections at a time, at most [`CONNECTIONS`] of them from one address.
+    pub fn callers(self, callers: usize) -> Load {
+        Load { callers, ..self }
     }
 
     /// Keeps it up for so long; from another address than before, because the server may not have
@@ -100,12 +118,12 @@ impl Load {
         let start = Instant::now();
         let mut outcome = Outcome::default();
         let mut lanes = Vec::new();
-        for place in 0..CONNECTIONS {
+        for place in 0..self.callers {
             lanes.push(Some(self.open(&poll, place)?));
         }
-        let mut events: Vec<epoll::Event> = Vec::with_capacity(CONNECTIONS);
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(self.callers);
         while lanes.iter().any(Option::is_some) && start.elapsed() < length + LOST {
-            epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), Some(&TICK))?;
+            retry_on_intr(|| epoll::wait(&poll, spare_capacity(&mut events), Some(&TICK)))?;
             for event in events.drain(..) {
                 let place = event.data.u64() as usize;
                 let Some(mut lane) = lanes[place].take() else { continue };
@@ -138,8 +156,8 @@ impl Load {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(error),
             };
-            if lane.received == 0 && count > 0 && !bytes[..count].starts_with(STATUS_LINE) {
-                return Err(io::Error::other("an answer that is not 200"));
+            if lane.received == 0 && count > 0 && !bytes[..count].starts_with(&self.status_line) {
+                return Err(io::Error::other("an answer with another status"));
             }
             lane.received += count;
             let is_whole = lane.received == self.answer;
@@ -175,26 +193,31 @@ impl Load {
         // It ends by a reset, but only after the answer and the server's own end have been read. What
         // ends so does not linger: neither ports nor the kernel's tables run out within a round.
         socket.set_linger(Some(Duration::ZERO))?;
-        socket.bind(&SocketAddr::new(self.address(), 0).into())?;
+        socket.bind(&SocketAddr::new(self.address(place), 0).into())?;
         socket.connect(&self.target.into())?;
         let mut stream = TcpStream::from(socket);
         stream.write_all(&self.request)?;
         stream.set_nonblocking(true)?;
         epoll::add(poll, &stream, epoll::EventData::new_u64(place as u64), epoll::EventFlags::IN)?;
         self.opened += 1;
-        if self.opened == FROM_ONE_ADDRESS {
+        if self.opened == FROM_ONE_ADDRESS * self.addresses() {
             self.next_source();
         }
         Ok(Lane { stream, since, received: 0 })
     }
 
     fn next_source(&mut self) {
-        (self.source, self.opened) = (self.source + 1, 0);
+        (self.source, self.opened) = (SOURCES.fetch_add(self.addresses(), Ordering::Relaxed), 0);
+    }
+
+    /// At the same time.
+    fn addresses(&self) -> usize {
+        self.callers.div_ceil(CONNECTIONS)
     }
 
     /// 127.2.0.1, then 127.2.0.2, and so on.
-    fn address(&self) -> IpAddr {
-        let [.., high, low] = self.source.to_be_bytes();
+    fn address(&self, place: usize) -> IpAddr {
+        let [.., high, low] = (self.source + place / CONNECTIONS).to_be_bytes();
         Ipv4Addr::new(127, 2, high, low).into()
     }
 }
@@ -257,6 +280,16 @@ mod tests {
             let outcome = load.run(SHORT).unwrap();
             assert!(outcome.failures > 0 && outcome.latencies.is_empty(), "{outcome:?}");
         }
+    }
+
+    #[test]
+    fn callers_share_addresses_and_expect_what_they_are_told_to() {
+        let server = Server::start(Behaviour::status(423, "Locked"));
+        let load = Load::expecting(423, server.addr(), "/", Style::NewConnection).unwrap();
+        let outcome = load.callers(CONNECTIONS + 1).run(SHORT).unwrap();
+        assert_eq!(outcome.failures, 0, "{:?}", outcome.first_failure);
+        let from: std::collections::BTreeSet<_> = server.requests().iter().skip(1).map(|seen| seen.from.ip()).collect();
+        assert_eq!(from.len(), 2, "{from:?}");
     }
 
     #[test]

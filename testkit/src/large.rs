@@ -19,6 +19,11 @@ pub struct Large {
 impl Large {
     /// Made of the recordings in this folder.
     pub fn of(folder: &Path) -> Large {
+        Large::sized(folder, SETS, ON_NODE)
+    }
+
+    /// With so many DaemonSets, of which so many have a ready pod on the node.
+    pub fn sized(folder: &Path, count: usize, on_node: usize) -> Large {
         let recorded = |name: &str| -> Value {
             let path = folder.join(name);
             let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -29,12 +34,12 @@ impl Large {
         let templates: Vec<&Value> =
             recorded_pods["items"].as_array().unwrap().iter().filter(is_of_daemonset).collect();
         let (mut sets, mut pods) = (Vec::new(), Vec::new());
-        for number in 0..SETS {
+        for number in 0..count {
             let mut set = recorded_sets["items"][number % 100].clone();
             let name = format!("{}-{number}", set["metadata"]["name"].as_str().unwrap());
             let uid = format!("00000000-0000-4000-8000-{number:012}");
             (set["metadata"]["name"], set["metadata"]["uid"]) = (json!(name), json!(uid));
-            if number % (SETS / ON_NODE) == 0 {
+            if number % (count / on_node) == 0 {
                 // So that it is wanted here, whatever else the recorded one asks for.
                 set["spec"]["template"]["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
                 set["spec"]["template"]["spec"]["affinity"] = Value::Null;
@@ -56,6 +61,18 @@ impl Large {
         }
     }
 
+    /// Leaves nobody to wait for: what has no pod on the node belongs elsewhere.
+    pub fn all_ready(mut self) -> Large {
+        let pods = self.pods["items"].as_array().unwrap();
+        let here: Vec<Value> = pods.iter().map(|pod| pod["metadata"]["ownerReferences"][0]["uid"].clone()).collect();
+        for set in self.daemonsets["items"].as_array_mut().unwrap() {
+            if !here.contains(&set["metadata"]["uid"]) {
+                set["spec"]["template"]["spec"]["nodeSelector"] = json!({"elsewhere": "true"});
+            }
+        }
+        self
+    }
+
     /// Says whether one of the pods is ready.
     pub fn pod_ready(&mut self, number: usize, ready: bool) {
         for condition in self.pods["items"][number]["status"]["conditions"].as_array_mut().unwrap() {
@@ -68,4 +85,25 @@ impl Large {
 
 fn list(kind: &str, version: &str, items: Vec<Value>) -> Value {
     json!({"kind": kind, "apiVersion": version, "metadata": {"resourceVersion": "1"}, "items": items})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_any_size_and_without_anybody_to_wait_for() {
+        let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../health/tests/data/scale");
+        let large = Large::sized(&recorded, 10, 2).all_ready();
+        let items = |list: &Value| list["items"].as_array().unwrap().clone();
+        let (sets, pods) = (items(&large.daemonsets), items(&large.pods));
+        assert_eq!((sets.len(), pods.len()), (10, 2));
+        let elsewhere = |set: &&Value| set["spec"]["template"]["spec"]["nodeSelector"]["elsewhere"] == "true";
+        assert_eq!(sets.iter().filter(elsewhere).count(), 8);
+        for pod in pods {
+            let owner = &pod["metadata"]["ownerReferences"][0]["uid"];
+            let set = sets.iter().find(|set| set["metadata"]["uid"] == *owner).unwrap();
+            assert!(!elsewhere(&set), "{owner}");
+        }
+    }
 }

@@ -16,6 +16,7 @@
 pub mod api;
 pub mod application;
 pub mod attack;
+pub mod budget;
 pub mod dns;
 pub mod http;
 pub mod large;

@@ -10,11 +10,9 @@
 
 use std::fs;
 
+use testkit::budget::BYTES;
 use testkit::program::Program;
 use testkit::skip;
-
-/// Bytes that a program may have.
-const BUDGET: &[(&str, usize)] = &[("init", 800_000), ("lock", 1_700_000), ("health", 1_820_000)];
 
 /// ELF program header types (elf(5)).
 const PT_INTERP: u32 = 3;
@@ -54,7 +52,7 @@ fn sections(elf: &[u8]) -> Vec<String> {
 
 #[test]
 fn within_the_budget() {
-    for (name, budget) in BUDGET {
+    for (name, budget) in BYTES {
         let Some(elf) = binary(name) else { return };
         eprintln!("{name}: {} bytes of {budget}", elf.len());
         assert!(elf.len() <= *budget, "{name} has {} bytes, the budget is {budget}", elf.len());
@@ -63,7 +61,7 @@ fn within_the_budget() {
 
 #[test]
 fn static_position_independent_and_stripped() {
-    for (name, _) in BUDGET {
+    for (name, _) in BYTES {
         let Some(elf) = binary(name) else { return };
         let segments = segments(&elf);
         assert!(!segments.contains(&PT_INTERP), "{name} asks for a dynamic loader");
