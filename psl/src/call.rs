@@ -13,8 +13,10 @@ use ureq::http::{HeaderValue, Uri};
 use ureq::typestate::WithoutBody;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as UreqResolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, BodyReader, Error, RequestBuilder, Timeout};
+use ureq::{Agent, Error, RequestBuilder, Timeout};
 
+#[cfg(feature = "gzip")]
+use crate::gunzip::Gunzip;
 use crate::resolve::{Resolver, Unresolved};
 use crate::text::one_line;
 #[cfg(feature = "tls")]
@@ -83,8 +85,8 @@ pub struct Reply {
     pub is_ours: bool,
     /// `Retry-After` in whole seconds; its other form, a date, is not taken.
     pub retry_after: Option<Duration>,
-    /// The body; its errors are explained by [`Failure::from`].
-    pub body: BodyReader<'static>,
+    /// The body, unpacked where it came compressed (feature `gzip`; who may be sent such a one says so in a header); its errors are explained by [`Failure::from`].
+    pub body: Box<dyn Read>,
 }
 
 /// Why there is no answer.
@@ -218,7 +220,14 @@ impl Caller {
         let header = |name| response.headers().get(name).map(HeaderValue::as_bytes);
         let (status, retry_after) = (response.status().as_u16(), header("retry-after").and_then(seconds));
         let is_ours = header("server") == Some(b"psl");
-        Ok(Reply { status, is_ours, retry_after, body: response.into_body().into_reader() })
+        #[cfg(feature = "gzip")]
+        let is_packed = header("content-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case(b"gzip"));
+        let body = response.into_body().into_reader();
+        #[cfg(feature = "gzip")]
+        if is_packed {
+            return Ok(Reply { status, is_ours, retry_after, body: Box::new(Gunzip::new(body)) });
+        }
+        Ok(Reply { status, is_ours, retry_after, body: Box::new(body) })
     }
 
     #[cfg(feature = "tls")]
