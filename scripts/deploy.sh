@@ -213,7 +213,7 @@ images() {
 kustomize() {
     mkdir "$scratch/deploy/$1"
     cat >"$scratch/deploy/$1/kustomization.yaml"
-    kube kustomize "$scratch/deploy/$1" >"$scratch/$1.yaml" 2>"$scratch/error" || fail "$kubectl cannot render the manifests: $(head -n 1 "$scratch/error")"
+    kube kustomize "$scratch/deploy/$1" >"$scratch/$1.yaml" 2>"$scratch/error" || fail "$kubectl cannot render the manifests (it has to be 1.21 or newer): $(head -n 1 "$scratch/error")"
 }
 
 # Leaves all manifests in $scratch/manifests.yaml; with `stays` set without the namespace itself, with `given` set without
@@ -554,7 +554,11 @@ load_here() {
             act docker exec "$node" ctr --namespace k8s.io images label "$name" io.cri-containerd.pinned=pinned || return 1
         done
         ;;
-    minikube) act minikube --profile "${cluster:-minikube}" image load "$2" ;;
+    minikube)
+        act minikube --profile "${cluster:-minikube}" image load "$2" || return 1
+        # It has ended well where the node had taken nothing.
+        [ -n "$dry" ] || minikube --profile "${cluster:-minikube}" image ls | grep -F -- "$name" >/dev/null
+        ;;
     esac
 }
 
