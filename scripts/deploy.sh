@@ -64,6 +64,7 @@ main() {
     render | apply | status | delete | example | load | push) shift ;;
     *) fail "no command '$command'; there are render, apply, status, delete, example, load, push, --help" 2 ;;
     esac
+    [ -f deploy/kustomization.yaml ] || fail "there is no deploy/ beside $PWD/scripts: call it where it lies in its checkout, not by a link"
     read_options "$@"
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT

@@ -199,6 +199,11 @@ mod tests {
     }
 
     #[test]
+    fn in_the_memory_that_is_said() {
+        assert!(size_of::<DecompressorOxide>() + WINDOW + BUFFER <= 52 * 1024, "{}", size_of::<DecompressorOxide>());
+    }
+
+    #[test]
     fn heads() {
         for (case, flags, fields) in [
             ("nothing", 0, &b""[..]),

@@ -436,6 +436,18 @@ fn a_kubectl_that_knows_no_components_is_told_apart() {
     assert_eq!((ended.stderr.as_str(), ended.stdout.as_str()), (expected, ""));
 }
 
+/// What it reads lies beside it, and not beside a link to it.
+#[test]
+fn a_link_to_it_is_told_what_is_wrong() {
+    let stand = Stand::new();
+    let link = stand.path("bin/of/psl-deploy");
+    fs::create_dir(stand.path("bin/of")).unwrap();
+    symlink(stand.path("scripts/deploy.sh"), &link).unwrap();
+    let ended = run(stand.within(Command::new(&link).arg("render"))).with(1);
+    assert!(ended.stderr.contains("call it where it lies"), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+}
+
 // ---- against the real kubectl ----
 
 /// The real kubectl, for which an API server only has to say which kinds it knows, reads every object of every overlay.
