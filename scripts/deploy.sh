@@ -255,6 +255,8 @@ render() {
 render_injection() {
     host="'lock.$namespace'"
     [ "$way" = service ] || host="''"
+    pull="'IfNotPresent'"
+    [ -z "$never" ] || pull="'Never'"
     kustomize only-injection <<END
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
@@ -266,6 +268,8 @@ patches:
       - {op: replace, path: /spec/variables/0/expression, value: "'$registry/psl-init:$tag'"}
       - {op: test, path: /spec/variables/1/name, value: lockHost}
       - {op: replace, path: /spec/variables/1/expression, value: "$host"}
+      - {op: test, path: /spec/variables/2/name, value: pullPolicy}
+      - {op: replace, path: /spec/variables/2/expression, value: "$pull"}
   - target: {kind: MutatingAdmissionPolicyBinding}
     patch: |-
       - {op: replace, path: /spec/matchResources/namespaceSelector/matchExpressions/0/values/1, value: "$namespace"}
