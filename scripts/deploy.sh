@@ -64,6 +64,7 @@ main() {
     render | apply | status | delete | example | load | push) shift ;;
     *) fail "no command '$command'; there are render, apply, status, delete, example, load, push, --help" 2 ;;
     esac
+    [ -f deploy/kustomization.yaml ] || fail "there is no deploy/ beside $PWD/scripts: call it where it lies in its checkout, not by a link"
     read_options "$@"
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
@@ -213,7 +214,7 @@ images() {
 kustomize() {
     mkdir "$scratch/deploy/$1"
     cat >"$scratch/deploy/$1/kustomization.yaml"
-    kube kustomize "$scratch/deploy/$1" >"$scratch/$1.yaml" 2>"$scratch/error" || fail "$kubectl cannot render the manifests: $(head -n 1 "$scratch/error")"
+    kube kustomize "$scratch/deploy/$1" >"$scratch/$1.yaml" 2>"$scratch/error" || fail "$kubectl cannot render the manifests (it has to be 1.21 or newer): $(head -n 1 "$scratch/error")"
 }
 
 # Leaves all manifests in $scratch/manifests.yaml; with `stays` set without the namespace itself, with `given` set without
@@ -254,6 +255,8 @@ render() {
 render_injection() {
     host="'lock.$namespace'"
     [ "$way" = service ] || host="''"
+    pull="'IfNotPresent'"
+    [ -z "$never" ] || pull="'Never'"
     kustomize only-injection <<END
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
@@ -265,6 +268,8 @@ patches:
       - {op: replace, path: /spec/variables/0/expression, value: "'$registry/psl-init:$tag'"}
       - {op: test, path: /spec/variables/1/name, value: lockHost}
       - {op: replace, path: /spec/variables/1/expression, value: "$host"}
+      - {op: test, path: /spec/variables/2/name, value: pullPolicy}
+      - {op: replace, path: /spec/variables/2/expression, value: "$pull"}
   - target: {kind: MutatingAdmissionPolicyBinding}
     patch: |-
       - {op: replace, path: /spec/matchResources/namespaceSelector/matchExpressions/0/values/1, value: "$namespace"}
@@ -554,7 +559,11 @@ load_here() {
             act docker exec "$node" ctr --namespace k8s.io images label "$name" io.cri-containerd.pinned=pinned || return 1
         done
         ;;
-    minikube) act minikube --profile "${cluster:-minikube}" image load "$2" ;;
+    minikube)
+        act minikube --profile "${cluster:-minikube}" image load "$2" || return 1
+        # It has ended well where the node had taken nothing.
+        [ -n "$dry" ] || minikube --profile "${cluster:-minikube}" image ls | grep -F -- "$name" >/dev/null
+        ;;
     esac
 }
 

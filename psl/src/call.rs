@@ -13,8 +13,10 @@ use ureq::http::{HeaderValue, Uri};
 use ureq::typestate::WithoutBody;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as UreqResolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, BodyReader, Error, RequestBuilder, Timeout};
+use ureq::{Agent, Error, RequestBuilder, Timeout};
 
+#[cfg(feature = "gzip")]
+use crate::gunzip::Gunzip;
 use crate::resolve::{Resolver, Unresolved};
 use crate::text::one_line;
 #[cfg(feature = "tls")]
@@ -83,8 +85,8 @@ pub struct Reply {
     pub is_ours: bool,
     /// `Retry-After` in whole seconds; its other form, a date, is not taken.
     pub retry_after: Option<Duration>,
-    /// The body; its errors are explained by [`Failure::from`].
-    pub body: BodyReader<'static>,
+    /// The body, unpacked where it came compressed (feature `gzip`; who may be sent such a one says so in a header); its errors are explained by [`Failure::from`].
+    pub body: Box<dyn Read>,
 }
 
 /// Why there is no answer.
@@ -218,7 +220,14 @@ impl Caller {
         let header = |name| response.headers().get(name).map(HeaderValue::as_bytes);
         let (status, retry_after) = (response.status().as_u16(), header("retry-after").and_then(seconds));
         let is_ours = header("server") == Some(b"psl");
-        Ok(Reply { status, is_ours, retry_after, body: response.into_body().into_reader() })
+        #[cfg(feature = "gzip")]
+        let is_packed = header("content-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case(b"gzip"));
+        let body = response.into_body().into_reader();
+        #[cfg(feature = "gzip")]
+        if is_packed {
+            return Ok(Reply { status, is_ours, retry_after, body: Box::new(Gunzip::new(body)) });
+        }
+        Ok(Reply { status, is_ours, retry_after, body: Box::new(body) })
     }
 
     #[cfg(feature = "tls")]
@@ -385,14 +394,17 @@ mod tests {
     }
 
     /// The reply to one request, and what the server read of it.
-    fn answered(answer: &'static str, call: impl Fn(&Caller, &Url) -> Result<Reply, Failure>) -> (Reply, String) {
+    fn answered(
+        answer: impl AsRef<[u8]> + Send + 'static,
+        call: impl Fn(&Caller, &Url) -> Result<Reply, Failure>,
+    ) -> (Reply, String) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut buffer = [0; 4096];
             let length = stream.read(&mut buffer).unwrap();
-            stream.write_all(answer.as_bytes()).unwrap();
+            stream.write_all(answer.as_ref()).unwrap();
             String::from_utf8_lossy(&buffer[..length]).into_owned()
         });
         let reply = call(&Caller::new("test"), &url("localhost", port)).unwrap();
@@ -406,6 +418,30 @@ mod tests {
         assert_eq!((reply.status, reply.retry_after), (423, Some(Duration::from_secs(7))));
         assert_eq!(reply.text(2), Ok("no".to_owned()));
         assert!(seen.starts_with("GET / HTTP/1.1\r\n"), "{seen}");
+    }
+
+    #[cfg(feature = "gzip")]
+    #[test]
+    fn what_comes_compressed_is_unpacked() {
+        let packed = b"\x1f\x8b\x08\0\0\0\0\0\0\xff\x01\x05\0\xfa\xffhellosum?\x05\0\0\0";
+        let cut = &packed[..packed.len() - 1];
+        for (coding, body, expected) in [
+            ("Content-Encoding: gzip", &packed[..], Ok("hello".to_owned())),
+            ("content-encoding: GZip", packed, Ok("hello".to_owned())),
+            ("Content-Encoding: identity", b"hello", Ok("hello".to_owned())),
+            // All bytes that were announced have come.
+            ("Content-Encoding: gzip", cut, Err(Failure::Cut)),
+            (
+                "Content-Encoding: gzip",
+                b"hello",
+                Err(Failure::Other("what came compressed does not begin as gzip does".to_owned())),
+            ),
+        ] {
+            let head = format!("HTTP/1.1 200 OK\r\n{coding}\r\nContent-Length: {}\r\n\r\n", body.len());
+            let patience = Patience::of(Duration::from_secs(20));
+            let (reply, _) = answered([head.as_bytes(), body].concat(), |caller, url| caller.get(url, &[], patience));
+            assert_eq!(reply.text(100), expected, "{coding}, {} bytes", body.len());
+        }
     }
 
     #[test]

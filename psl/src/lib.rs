@@ -22,6 +22,8 @@ pub mod resolve;
 
 #[cfg(feature = "call")]
 pub mod call;
+#[cfg(feature = "gzip")]
+pub mod gunzip;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "call")]

@@ -383,6 +383,71 @@ fn the_injection_is_written_as_the_cluster_serves_it() {
     assert!(!applied.contains("'lock.pod-startup-lock'"), "the node's address, and no Service");
 }
 
+// ---- with other shells and other kubectls ----
+
+/// As on a machine whose shell and tools are busybox's.
+#[test]
+fn busybox_does_as_well() {
+    let Some(busybox) = real("busybox") else {
+        skip("there is no busybox to run the scripts with (Debian: apt-get install busybox)");
+        return;
+    };
+    let answers = format!("{MADE_BY_APPLY} {LOCKS_READY} *'get nodes'*) echo node-a 0; echo node-x 0 ;;");
+    let Some(stand) = Stand::with_kubectl(&answers) else { return };
+    let steps = [
+        "render --with-health --overlay host-network --overlay air-gapped --never-pull --registry r.example:5000/a --tag 1.2",
+        "apply --namespace null --locks 50% --timeout 1m30s",
+        "apply --timeout 10m1s",
+        "apply --locks 4097",
+        "status",
+        "delete",
+        "example --into shop",
+        "push --registry a:b@c.example",
+    ];
+    let all = |stand: &Stand| {
+        stand.forget();
+        let ended = steps.map(|words| {
+            let ended = stand.deploy(words);
+            (words, ended.code, ended.stdout, ended.stderr)
+        });
+        (ended, stand.asked())
+    };
+    let first = all(&stand);
+    assert_eq!(first.0.each_ref().map(|step| step.1.unwrap()), [0, 0, 2, 2, 1, 0, 0, 2], "{first:?}");
+    for tool in TOOLS {
+        let link = stand.path("tools").join(tool);
+        fs::remove_file(&link).unwrap();
+        symlink(&busybox, &link).unwrap();
+    }
+    // The system reads `#!/bin/sh` and not the way to the tools.
+    let script = stand.path("scripts/deploy.sh");
+    let text = stand.read("scripts/deploy.sh");
+    fs::write(&script, text.replacen("#!/bin/sh", &format!("#!{} sh", busybox.display()), 1)).unwrap();
+    assert_eq!(all(&stand), first);
+}
+
+/// Debian 12 has such a one.
+#[test]
+fn a_kubectl_that_knows_no_components_is_told_apart() {
+    let stand = Stand::new();
+    stand.tool("kubectl", "echo 'Error: json: unknown field \"components\"' >&2; exit 1");
+    let ended = stand.deploy("render").with(1);
+    let expected = "deploy.sh: kubectl cannot render the manifests (it has to be 1.21 or newer): Error: json: unknown field \"components\"\n";
+    assert_eq!((ended.stderr.as_str(), ended.stdout.as_str()), (expected, ""));
+}
+
+/// What it reads lies beside it, and not beside a link to it.
+#[test]
+fn a_link_to_it_is_told_what_is_wrong() {
+    let stand = Stand::new();
+    let link = stand.path("bin/of/psl-deploy");
+    fs::create_dir(stand.path("bin/of")).unwrap();
+    symlink(stand.path("scripts/deploy.sh"), &link).unwrap();
+    let ended = run(stand.within(Command::new(&link).arg("render"))).with(1);
+    assert!(ended.stderr.contains("call it where it lies"), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+}
+
 // ---- against the real kubectl ----
 
 /// The real kubectl, for which an API server only has to say which kinds it knows, reads every object of every overlay.
@@ -547,6 +612,9 @@ fn full_node(name: &str) -> Value {
 
 // ---- load and push ----
 
+/// What minikube has when it has taken everything.
+const MINIKUBE_LISTS: &str = "*'image ls') printf 'localhost/psl-%s:0.1.0\\n' lock init health ;;";
+
 #[test]
 fn load_brings_and_pins_the_archives_with_what_is_there() {
     let cases: [(&str, &str, &[&str]); 5] = [
@@ -575,13 +643,17 @@ fn load_brings_and_pins_the_archives_with_what_is_there() {
                 "docker exec dev-worker ctr --namespace k8s.io images label NAME io.cri-containerd.pinned=pinned",
             ],
         ),
-        ("minikube", " --cluster dev", &["minikube --profile dev image load ARCHIVE"]),
+        (
+            "minikube",
+            " --cluster dev",
+            &["minikube --profile dev image load ARCHIVE", "minikube --profile dev image ls"],
+        ),
     ];
     let Some(stand) = Stand::with_archives() else { return };
     for (tool, more, expected) in cases {
         stand.forget();
         for present in ["docker", tool] {
-            stand.tool(present, "case $* in 'get nodes'*) echo dev-worker ;; esac");
+            stand.tool(present, &format!("case $* in 'get nodes'*) echo dev-worker ;; {MINIKUBE_LISTS} esac"));
         }
         let words = if tool == "docker" {
             "load --arch amd64".to_string()
@@ -616,6 +688,12 @@ fn load_fails_where_a_step_fails() {
     let cases = [
         ("docker", "*psl-lock*) exit 1 ;;", "docker did not take dist/images/psl-lock-amd64.tar"),
         ("minikube", "*psl-init*) exit 1 ;;", "minikube did not take dist/images/psl-init-amd64.tar"),
+        // It says that all is well, and two of the three are there.
+        (
+            "minikube",
+            "*'image ls') printf '%s\\n' localhost/psl-lock:0.1.0 localhost/psl-health:0.1.0 ;;",
+            "minikube did not take dist/images/psl-init-amd64.tar",
+        ),
         ("ctr", "*import*psl-lock*) exit 1 ;;", "ctr did not take dist/images/psl-lock-amd64.tar"),
         ("ctr", "*label*psl-lock*) exit 1 ;;", "ctr did not take dist/images/psl-lock-amd64.tar"),
         ("k3s", "*import*psl-health*) exit 1 ;;", "k3s did not take dist/images/psl-health-amd64.tar"),
@@ -626,7 +704,7 @@ fn load_fails_where_a_step_fails() {
     for (tool, case, why) in cases {
         stand.forget();
         stand.tool("docker", "exit 0");
-        stand.tool(tool, &format!("case $* in {case} {nodes} esac"));
+        stand.tool(tool, &format!("case $* in {case} {nodes} {MINIKUBE_LISTS} esac"));
         let ended = stand.deploy(&format!("load --arch amd64 --with {tool}")).with(1);
         assert!(ended.stderr.contains(why) && ended.stderr.lines().count() == 1, "{case}: {}", ended.stderr);
     }

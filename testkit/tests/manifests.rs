@@ -235,6 +235,7 @@ fn options_reach_every_place_that_they_are_about() {
     let policy = find("MutatingAdmissionPolicy pod-startup-lock");
     assert_eq!(text(policy, "/spec/variables/0/expression"), "'registry.example:5000/x/psl-init:v7'");
     assert_eq!(text(policy, "/spec/variables/1/expression"), "'lock.start'");
+    assert_eq!(text(policy, "/spec/variables/2/expression"), "'Never'");
     let left_out = "/spec/matchResources/namespaceSelector/matchExpressions/0/values";
     let binding = find("MutatingAdmissionPolicyBinding pod-startup-lock");
     assert_eq!(binding.pointer(left_out), Some(&json!(["kube-system", "start"])));

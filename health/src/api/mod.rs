@@ -302,7 +302,9 @@ impl<'a> Call<'a> {
             return Err(Problem::new(format!("{}: the list took longer than {bound}", question.object)));
         }
         let patience = Patience { reach: REACH.min(left), answer: ANSWER.min(left), whole: WHOLE.min(left) };
-        self.told(question, self.credentials.caller.get(&self.url(target), &self.headers(), patience))
+        let mut headers = self.headers();
+        headers.push(("accept-encoding", "gzip"));
+        self.told(question, self.credentials.caller.get(&self.url(target), &headers, patience))
     }
 
     fn stream(&self, question: &Question, time: Duration) -> Result<Reply, Problem> {
