@@ -228,6 +228,8 @@ pub struct Book {
     typical: Option<Duration>,
     /// Requests without a place that were refused, to tell them different seconds.
     strangers: u64,
+    /// Leases that have begun.
+    begun: usize,
     news: News,
     /// Grows with each change that a restart must not forget.
     version: u64,
@@ -250,6 +252,7 @@ impl Book {
             next: 0,
             typical: None,
             strangers: 0,
+            begun: 0,
             news: News::default(),
             version: 0,
         }
@@ -364,7 +367,7 @@ impl Book {
     pub fn finish(&mut self, id: Id, how: How, at: Instant, now: Instant) {
         if let Some(lease) = self.leases.end(id) {
             self.version += 1;
-            self.ended(lease, how, at, now);
+            self.has_ended(lease, how, at, now);
         }
         self.call(None, now);
     }
@@ -447,7 +450,7 @@ impl Book {
     pub fn pass(&mut self, now: Instant) {
         while let Some(lease) = self.leases.expire_one(now) {
             let at = lease.deadline;
-            self.ended(lease, How::Expired, at, now);
+            self.has_ended(lease, How::Expired, at, now);
         }
         while let Some(place) = self.queue.lapse_one(now) {
             self.left(&place, now);
@@ -499,6 +502,21 @@ impl Book {
     /// The slots.
     pub fn slots(&self) -> usize {
         self.slots
+    }
+
+    /// So many from now on; there is at least one. Leases beyond them end as they would.
+    pub fn set_slots(&mut self, slots: usize) {
+        self.slots = slots.max(1);
+    }
+
+    /// The leases that have begun so far.
+    pub fn begun(&self) -> usize {
+        self.begun
+    }
+
+    /// The leases that have ended since [`Book::news`] was asked last.
+    pub fn ended_lately(&self) -> &[(Lease, How, Instant)] {
+        &self.news.ended
     }
 
     /// The leases.
@@ -617,6 +635,7 @@ impl Book {
 
     fn grant(&mut self, request: &Request, at: Option<usize>, now: Instant) -> Told {
         let id = Id(self.number());
+        self.begun += 1;
         self.strangers = 0;
         if let Some(room) = &mut self.room {
             room.more = room.more.saturating_sub(1);
@@ -753,11 +772,11 @@ impl Book {
     fn end(&mut self, id: Id, how: How, now: Instant) -> Option<Lease> {
         let lease = self.leases.end(id)?;
         self.version += 1;
-        self.ended(lease.clone(), how, now, now);
+        self.has_ended(lease.clone(), how, now, now);
         Some(lease)
     }
 
-    fn ended(&mut self, lease: Lease, how: How, at: Instant, now: Instant) {
+    fn has_ended(&mut self, lease: Lease, how: How, at: Instant, now: Instant) {
         let held = at.saturating_duration_since(lease.since);
         self.typical = Some(self.typical.map_or(held, |typical| (typical * 3 + held) / 4));
         self.has_one_less(lease.address, now);

@@ -20,6 +20,9 @@ use crate::pressure::Limits;
 /// The most leases that may be held at the same time.
 pub const MOST_SLOTS: usize = 4096;
 
+/// What `auto` never exceeds unless told otherwise.
+const MOST_A_CORE: usize = 16;
+
 /// More endpoints than this are rather a mistake than a start order; each costs a thread for the
 /// length of a round.
 const MOST_CHECKS: usize = 32;
@@ -53,7 +56,7 @@ const LOCKS: Setting = setting!(
     "N",
     Value,
     "1",
-    "leases that may be held at the same time: 1 to 4096, or a share of the node's online cores (`50%`, `200%`; rounded down, at least 1)"
+    "leases that may be held at the same time: 1 to 4096, a share of the node's online cores (`50%`, `200%`; rounded down, at least 1), or as many as the node can bear (`auto`, at most 16 a core; `auto:MAX`)"
 );
 const TIMEOUT: Setting = setting!(
     Some("--timeout"),
@@ -306,30 +309,67 @@ pub struct Checks {
     pub ca_file: Option<PathBuf>,
 }
 
-/// A number of slots, or a share of the node's cores in percent.
+/// A number of slots, a share of the node's cores in percent, or as many as the node can bear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Locks {
     /// So many.
     Count(usize),
     /// Percent of the node's online cores.
     Percent(usize),
+    /// As many as the node can bear, and no more than this.
+    Auto(Option<usize>),
+}
+
+/// The slots of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slots {
+    /// Always so many.
+    Fixed(usize),
+    /// As many as the node can bear.
+    Auto {
+        /// Online.
+        cores: usize,
+        /// Never more.
+        most: usize,
+    },
+}
+
+impl fmt::Display for Locks {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Locks::Count(count) => write!(f, "{count}"),
+            Locks::Percent(percent) => write!(f, "{percent}%"),
+            Locks::Auto(None) => write!(f, "auto"),
+            Locks::Auto(Some(most)) => write!(f, "auto:{most}"),
+        }
+    }
 }
 
 impl Locks {
     fn parse(text: &str) -> Result<Locks, &'static str> {
-        let accepted = "1 to 4096, or a share of the node's cores such as 50% (1% to 409600%)";
-        match text.strip_suffix('%') {
-            None => whole_number(text).filter(|n| (1..=MOST_SLOTS).contains(n)).map(Locks::Count),
-            Some(share) => whole_number(share).filter(|p| (1..=MOST_SLOTS * 100).contains(p)).map(Locks::Percent),
-        }
-        .ok_or(accepted)
+        let accepted = "1 to 4096, a share of the node's cores such as 50% (1% to 409600%), auto, or auto:MAX with MAX from 1 to 4096";
+        let count = |text: &str| whole_number(text).filter(|n| (1..=MOST_SLOTS).contains(n));
+        let locks = if text == "auto" {
+            Some(Locks::Auto(None))
+        } else if let Some(most) = text.strip_prefix("auto:") {
+            count(most).map(|most| Locks::Auto(Some(most)))
+        } else if let Some(share) = text.strip_suffix('%') {
+            whole_number(share).filter(|p| (1..=MOST_SLOTS * 100).contains(p)).map(Locks::Percent)
+        } else {
+            count(text).map(Locks::Count)
+        };
+        locks.ok_or(accepted)
     }
 
-    /// The slots on a node with so many cores: rounded down, at least 1, at most 4096.
-    pub fn slots(self, cores: usize) -> usize {
+    /// The slots on a node with so many cores: a share is rounded down; at least 1, at most 4096.
+    pub fn slots(self, cores: usize) -> Slots {
         match self {
-            Locks::Count(count) => count,
-            Locks::Percent(percent) => (cores.saturating_mul(percent) / 100).clamp(1, MOST_SLOTS),
+            Locks::Count(count) => Slots::Fixed(count),
+            Locks::Percent(percent) => Slots::Fixed((cores.saturating_mul(percent) / 100).clamp(1, MOST_SLOTS)),
+            Locks::Auto(most) => {
+                let most = most.unwrap_or(cores.saturating_mul(MOST_A_CORE)).clamp(1, MOST_SLOTS);
+                Slots::Auto { cores: cores.max(1), most }
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod gate;
 pub mod http;
 pub mod lease;
 pub mod pressure;
+pub mod procstat;
 mod prober;
 pub mod psi;
 pub mod queue;
@@ -22,6 +23,7 @@ pub mod shadow;
 pub mod shared;
 pub mod state;
 mod view;
+pub mod window;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,8 +35,9 @@ use psl::serve::{Client, Request};
 use psl::{listen, logging, serve, signals};
 
 pub use config::PROGRAM;
-use config::{Config, Mode};
+use config::{Config, Mode, Slots};
 use http::Service;
+use procstat::Stat;
 use psi::Psi;
 use record::Record;
 use shared::Shared;
@@ -55,14 +58,16 @@ pub fn run() -> Result<u8, End> {
     if let Some(record) = &record {
         record.restore(&mut state.book);
     }
-    let shared = Shared::new(state, record.is_some(), psi);
+    let stat = matches!(slots, Slots::Auto { .. });
+    let stat = stat.then(|| Stat::new(Path::new(procstat::FILE), Path::new(psi::DIRECTORY)));
+    let shared = Shared::new(state, record.is_some(), psi, stat);
     shared.start_clock().map_err(End::Failed)?;
     if let Some(record) = record {
         record.start(Arc::clone(&shared)).map_err(End::Failed)?;
     }
     checks::start(config.checks.clone(), Arc::clone(&shared)).map_err(End::Failed)?;
     let default = psl::duration::Text(config.rules.default);
-    info!(version = env!("CARGO_PKG_VERSION"), slots, duration:% = default, checks = config.checks.endpoints.len(); "lock started");
+    info!(version = env!("CARGO_PKG_VERSION"), slots:% = config.locks, duration:% = default, checks = config.checks.endpoints.len(); "lock started");
     let service = Service::new(config.rules, config.mode, shared);
     let handler = move |request: &Request, client: &Client| service.answer(request, client, Instant::now());
     Err(End::Failed(serve::run(listener, handler)))

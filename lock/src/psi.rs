@@ -15,6 +15,12 @@ use crate::pressure::{Limits, Readings, Resource};
 /// Where the kernel has them.
 pub const DIRECTORY: &str = "/proc/pressure";
 
+/// At least one task waited.
+pub const SOME: &str = "some";
+
+/// All tasks that were not idle waited.
+pub const FULL: &str = "full";
+
 /// Two lines of some 70 bytes; what is longer is something else.
 const LARGEST: u64 = 1024;
 
@@ -43,7 +49,7 @@ impl Psi {
         let mut readings = Readings::default();
         for (at, file) in self.files.iter().enumerate() {
             let Some(file) = file else { continue };
-            let reading = read(file);
+            let reading = read(file, SOME);
             let was_told = std::mem::replace(&mut self.told[at], reading.is_err());
             match &reading {
                 Err(error) if !was_told => {
@@ -58,18 +64,19 @@ impl Psi {
     }
 }
 
-fn read(file: &Path) -> io::Result<u16> {
+/// What [`parse`] finds in this file.
+pub fn read(file: &Path, who: &str) -> io::Result<u16> {
     let mut text = Vec::new();
     File::open(file)?.take(LARGEST).read_to_end(&mut text)?;
-    parse(&text).ok_or_else(|| io::Error::other("it is not what the kernel writes there"))
+    parse(&text, who).ok_or_else(|| io::Error::other("it is not what the kernel writes there"))
 }
 
-/// Hundredths of a percent of the last ten seconds in which some task waited:
-/// `some avg10=12.34 avg60=…`.
-pub fn parse(text: &[u8]) -> Option<u16> {
+/// Hundredths of a percent of the last ten seconds in which [`SOME`] task waited, or the [`FULL`]
+/// number of those that were not idle: `some avg10=12.34 avg60=…`.
+pub fn parse(text: &[u8], who: &str) -> Option<u16> {
     let text = str::from_utf8(text).ok()?;
-    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
-    let average = some.split(' ').find_map(|field| field.strip_prefix("avg10="))?;
+    let fields = text.lines().find_map(|line| line.strip_prefix(who)?.strip_prefix(' '))?;
+    let average = fields.split(' ').find_map(|field| field.strip_prefix("avg10="))?;
     let (percent, hundredths) = average.split_once('.')?;
     let number = |digits: &str, length| {
         let is_number = (1..=length).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
@@ -112,9 +119,11 @@ mod tests {
             ("some", None),
             ("", None),
         ] {
-            assert_eq!(parse(text.as_bytes()), expected, "{text:?}");
+            assert_eq!(parse(text.as_bytes(), SOME), expected, "{text:?}");
         }
-        assert_eq!(parse(b"some avg10=1.00\xff"), None);
+        let both = b"some avg10=21.58 avg60=21.80\nfull avg10=3.40 avg60=0.00\n";
+        assert_eq!((parse(both, SOME), parse(both, FULL)), (Some(2158), Some(340)));
+        assert_eq!(parse(b"some avg10=1.00\xff", SOME), None);
     }
 
     #[test]
@@ -139,13 +148,13 @@ mod tests {
         fn what_the_kernel_writes_is_read(hundredths in 0u16..=10_000, total in any::<u64>(), rest in 0u16..=9_999) {
             let percent = |n: u16| format!("{}.{:02}", n / 100, n % 100);
             let text = format!("some avg10={} avg60={} avg300=0.00 total={total}\n", percent(hundredths), percent(rest));
-            prop_assert_eq!(parse(text.as_bytes()), Some(hundredths));
+            prop_assert_eq!(parse(text.as_bytes(), SOME), Some(hundredths));
         }
 
         #[test]
         fn no_bytes_are_more_than_all_of_the_time(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "(some |full )?(avg10=|avg60=)?[0-9.]{0,8}[ \n]?[a-z0-9=. ]{0,40}") {
-            prop_assert!(parse(&bytes).is_none_or(|reading| reading <= 10_000));
-            prop_assert!(parse(text.as_bytes()).is_none_or(|reading| reading <= 10_000));
+            prop_assert!(parse(&bytes, SOME).is_none_or(|reading| reading <= 10_000));
+            prop_assert!(parse(text.as_bytes(), SOME).is_none_or(|reading| reading <= 10_000));
         }
     }
 }

@@ -16,10 +16,12 @@ use psl::serve::Hold;
 use crate::book::Target;
 use crate::config::Rules;
 use crate::lease::{How, Lease};
+use crate::procstat::Stat;
 use crate::psi::Psi;
 use crate::queue::Seat;
 use crate::shadow::Waited;
 use crate::state::{Ask, Decision, Outcome, State};
+use crate::window::Moved;
 
 /// A held client that has gone is noticed after this long, or when it is its turn.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -36,6 +38,8 @@ pub struct Shared {
     inner: Mutex<Inner>,
     /// What the node's pressure is read from. Whoever has it does not have the other.
     psi: Option<Mutex<Psi>>,
+    /// The same of what slots follow, where they follow the node; the clock alone reads it.
+    stat: Option<Mutex<Stat>>,
     /// Something will happen earlier than the clock has set its alarm to.
     earlier: Condvar,
     /// A port is due to be looked at.
@@ -75,11 +79,12 @@ struct After {
 
 impl Shared {
     /// Ready to be given to threads; with a state file, grants wait for being written there.
-    pub fn new(state: State, has_file: bool, psi: Option<Psi>) -> Arc<Shared> {
+    pub fn new(state: State, has_file: bool, psi: Option<Psi>, stat: Option<Stat>) -> Arc<Shared> {
         let file = has_file.then_some(Written { version: None, is_late: false });
         Arc::new(Shared {
             inner: Mutex::new(Inner { state, held: Vec::new(), alarm: None, file }),
             psi: psi.map(Mutex::new),
+            stat: stat.map(Mutex::new),
             earlier: Condvar::new(),
             due: Condvar::new(),
             changed: Condvar::new(),
@@ -219,6 +224,7 @@ impl Shared {
         loop {
             let now = Instant::now();
             self.read_pressure(false, now);
+            self.read_node(now);
             let mut inner = self.inner();
             let (next, has_due_look) = inner.state.tick(now);
             inner.alarm = next;
@@ -255,6 +261,18 @@ impl Shared {
             Some((true, pressure)) => info!(pressure; "pressure gate closed: the node is under pressure"),
             Some((false, _)) => info!("pressure gate open: the pressure has fallen"),
             None => {}
+        }
+    }
+
+    /// Looks at the node where the slots follow it and somebody waits for one.
+    fn read_node(&self, now: Instant) {
+        let Some(stat) = &self.stat else { return };
+        if !self.inner().state.reading_due(now) {
+            return;
+        }
+        let reading = stat.lock().unwrap_or_else(PoisonError::into_inner).read(now);
+        if let Some(Moved { from, to, why }) = self.change(now, |inner| inner.state.read(reading, now)) {
+            info!(from, to, why = why.name(); "window moved");
         }
     }
 

@@ -11,12 +11,13 @@ use psl::pace::Pace;
 use psl::ready::Ready;
 
 use crate::book::{Before, Book, GivenUp, News, Refusal, Request, Room, Target, Told};
-use crate::config::{Config, Mode, Rules};
+use crate::config::{Config, Mode, Rules, Slots};
 use crate::gate::{Checked, Gate, Verdict};
 use crate::lease::{How, Id, Lease, Seen, after};
 use crate::pressure::{self, Pressure, Readings};
 use crate::queue::{MOST, Place, SEATS, Seat};
 use crate::shadow::{self, Shadow, Would};
+use crate::window::{self, Moved, Reading, Window};
 
 /// A request for a lease, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +162,8 @@ pub struct Counts {
 pub struct View {
     /// Leases that may be held at the same time.
     pub slots: usize,
+    /// What those were made of, where they follow the node.
+    pub window: Option<window::Seen>,
     /// Leases that are held.
     pub slots_in_use: usize,
     /// Some of them, those that end first.
@@ -191,6 +194,19 @@ const MOST_TOLD: usize = 100;
 const TOLD_PERIOD: Duration = Duration::from_secs(1);
 const SHORTEST_TOLD: Duration = Duration::from_secs(1);
 
+/// What the window has been told of the book.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// Of the leases that have ended lately, the first so many.
+    ended: usize,
+    /// Leases that have begun.
+    begun: usize,
+}
+
+/// Somebody who has no place in line still waits for so long after he was refused: he is told to ask
+/// again within half a minute at most.
+const STILL_WANTED: Duration = Duration::from_secs(30);
+
 /// Leases and line, gate, counts.
 #[derive(Debug)]
 pub struct State {
@@ -198,6 +214,11 @@ pub struct State {
     pub book: Book,
     gate: Gate,
     pressure: Pressure,
+    /// Where the slots follow the node.
+    window: Option<Window>,
+    window_knows: Known,
+    /// When somebody found no slot last.
+    wanted: Option<Instant>,
     /// In shadow mode, what is.
     shadow: Option<Shadow>,
     counts: Counts,
@@ -209,8 +230,12 @@ pub struct State {
 
 impl State {
     /// All slots free.
-    pub fn new(slots: usize, config: &Config, now: Instant) -> State {
+    pub fn new(slots: Slots, config: &Config, now: Instant) -> State {
         let endpoints = config.checks.endpoints.iter().map(ToString::to_string).collect();
+        let (slots, window) = match slots {
+            Slots::Fixed(slots) => (slots, None),
+            Slots::Auto { cores, most } => (most, Some(Window::new(cores, most))),
+        };
         let book = |slots| Book::new(slots, config.rules.default, config.ready_period);
         let (seats, shadow) = match config.mode {
             Mode::Enforce => (SEATS, None),
@@ -219,6 +244,9 @@ impl State {
         State {
             book: book(slots).with_seats(seats),
             pressure: Pressure::new(config.pressure),
+            window,
+            window_knows: Known::default(),
+            wanted: None,
             shadow,
             gate: Gate::new(endpoints, config.checks.max_hold, now),
             counts: Counts {
@@ -344,7 +372,7 @@ impl State {
             [shadow.real.next_event(now), shadow.next_event(), overridden]
         });
         let more = shadow.into_iter().flatten().flatten();
-        self.book.next_event(now).into_iter().chain(pressure).chain(more).min()
+        self.book.next_event(now).into_iter().chain(pressure).chain(more).chain(self.reading_at(now)).min()
     }
 
     /// Whether the pressure of the node is to be read now: by whoever asks, or because somebody waits.
@@ -386,6 +414,8 @@ impl State {
     /// What has happened that somebody has to do something about. Here it is counted.
     pub fn news(&mut self) -> News {
         self.settle();
+        self.follow_node();
+        self.window_knows.ended = 0;
         let in_book = self.book.news();
         // Nobody outside is to do anything about what would be.
         let news = self.shadow.as_mut().map_or(in_book, Shadow::news);
@@ -402,6 +432,7 @@ impl State {
         self.book.pass(now);
         View {
             slots: self.book.slots(),
+            window: self.window.as_ref().map(Window::seen),
             slots_in_use: self.book.leases().count(),
             leases: self.book.leases().iter().take(most).cloned().collect(),
             queue_length: self.book.queue().places().len(),
@@ -416,11 +447,61 @@ impl State {
     /// Whatever is done at some instant is done with as much room as there is then.
     fn at(&mut self, now: Instant) -> Instant {
         self.latest = self.latest.max(now);
+        self.follow_node();
         self.book.let_in(self.room(self.latest));
         self.latest
     }
 
+    /// Where the slots follow the node: tells the window what has happened, and takes its word.
+    fn follow_node(&mut self) {
+        let (now, known) = (self.latest, self.window_knows);
+        let Some(window) = &mut self.window else { return };
+        self.book.pass(now);
+        let ended = self.book.ended_lately();
+        for (lease, how, at) in &ended[known.ended..] {
+            // One that was given back, or whose application never got ready, tells of no start.
+            if *how == How::Ready || (*how == How::Expired && !lease.is_watched()) {
+                window.ended(at.saturating_duration_since(lease.since), now);
+            }
+        }
+        window.began(self.book.begun() - known.begun, now);
+        self.window_knows = Known { ended: ended.len(), begun: self.book.begun() };
+        window.pass(self.book.leases().count(), now);
+        self.book.set_slots(window.slots());
+    }
+
+    /// Whether the node is to be looked at, and when: while somebody waits for a lease to end.
+    fn reading_at(&self, now: Instant) -> Option<Instant> {
+        let window = self.window.as_ref().filter(|_| self.book.leases().count() > 0)?;
+        let is_wanted = !self.book.queue().places().is_empty()
+            || self.wanted.is_some_and(|at| now.saturating_duration_since(at) < STILL_WANTED);
+        is_wanted.then(|| window.due(now))
+    }
+
+    /// Whether the node is to be looked at now.
+    pub fn reading_due(&self, now: Instant) -> bool {
+        self.reading_at(now).is_some_and(|at| at <= now)
+    }
+
+    /// Takes note of a look at the node; nothing where it could not be looked at. Where the window has
+    /// moved by half since it was told last, says so.
+    pub fn read(&mut self, reading: Option<Reading>, now: Instant) -> Option<Moved> {
+        let now = self.at(now);
+        let ages = self.book.leases().iter().map(|lease| now.saturating_duration_since(lease.since));
+        let window = self.window.as_mut()?;
+        window.read(reading, ages);
+        let moved = window.moved();
+        self.at(now);
+        moved
+    }
+
     fn room(&self, now: Instant) -> Option<Room> {
+        let gates = self.room_by_gates(now);
+        let Some(window) = self.window.as_ref().and_then(|window| window.room(now)) else { return gates };
+        Some(gates.filter(|gates| gates.more <= window.more).unwrap_or(window))
+    }
+
+    fn room_by_gates(&self, now: Instant) -> Option<Room> {
         // In the model those whom the checks hold back wait as if they were held.
         if let Some(closed_for) = self.closed_for(now).filter(|_| self.shadow.is_some()) {
             return Some(Room { more: 0, next: after(now, closed_for), each: Duration::ZERO });
@@ -573,8 +654,12 @@ impl State {
                 self.count(Counted::Again);
                 Outcome::Again { id, remaining, has_moved }
             }
-            Told::Held { seat, until } => return Decision::Later { seat, until },
+            Told::Held { seat, until } => {
+                self.wanted = Some(now);
+                return Decision::Later { seat, until };
+            }
             Told::Refused(refusal) => {
+                self.wanted = Some(now);
                 let refused = self.refused(refusal, false, now);
                 let is_busy = matches!(refused, Outcome::Busy { .. });
                 self.count(if is_busy { Counted::Busy } else { Counted::GateClosed });
@@ -601,7 +686,7 @@ mod tests {
     fn state(slots: usize) -> (State, Rules, Instant) {
         let config = Config::from(Given::read(&PROGRAM, Vec::new(), |_| None).unwrap()).unwrap();
         let now = Instant::now();
-        (State::new(slots, &config, now), config.rules, now)
+        (State::new(Slots::Fixed(slots), &config, now), config.rules, now)
     }
 
     fn by(holder: &str) -> Ask {

@@ -23,7 +23,7 @@ fn state(slots: usize, variables: &[(&str, &str)], now: Instant) -> (State, Rule
     let variables: Vec<_> = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let lookup = move |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value));
     let config = Config::from(Given::read(&PROGRAM, Vec::new(), lookup).unwrap()).unwrap();
-    (State::new(slots, &config, now), config.rules)
+    (State::new(crate::config::Slots::Fixed(slots), &config, now), config.rules)
 }
 
 fn shadow(slots: usize, more: &[(&str, &str)], now: Instant) -> (State, Rules) {

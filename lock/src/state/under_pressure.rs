@@ -17,7 +17,7 @@ fn state(slots: usize) -> (State, Rules, Instant) {
     let lookup = move |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value));
     let config = Config::from(Given::read(&PROGRAM, Vec::new(), lookup).unwrap()).unwrap();
     let now = Instant::now();
-    (State::new(slots, &config, now), config.rules, now)
+    (State::new(crate::config::Slots::Fixed(slots), &config, now), config.rules, now)
 }
 
 fn by(holder: &str, from: u8) -> Ask {

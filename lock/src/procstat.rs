@@ -1,0 +1,179 @@
+//! Reads how busy the node is from the kernel's `/proc/stat` and, where there are such files, how much
+//! it stalls on memory and disks from `/proc/pressure`.
+//!
+//! They are the host's inside a container as well (proc(5), "/proc/stat"; the kernel's "PSI - Pressure
+//! Stall Information"), and need no rights. Knows what they look like; what they mean for those who
+//! want to start is the business of [`crate::window`].
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use crate::psi;
+use crate::window::Reading;
+
+/// Where the kernel has it.
+pub const FILE: &str = "/proc/stat";
+
+/// A node of 1,024 cores with as many interrupts has some 200 KiB.
+const LARGEST: u64 = 1 << 20;
+
+/// The kernel counts for us in hundredths of a second, whatever its own clock (`USER_HZ`).
+const TICK: Duration = Duration::from_millis(10);
+
+/// The files, and whether the first was told to be missing or garbage.
+#[derive(Debug)]
+pub struct Stat {
+    file: PathBuf,
+    stalls: [PathBuf; 2],
+    told: bool,
+    text: Vec<u8>,
+}
+
+impl Stat {
+    /// The kernel's files.
+    pub fn new(file: &Path, pressure: &Path) -> Stat {
+        let stalls = [pressure.join("memory"), pressure.join("io")];
+        Stat { file: file.to_owned(), stalls, told: false, text: Vec::new() }
+    }
+
+    /// A look at the node. That there is none is told once, and again when there is one.
+    pub fn read(&mut self, now: Instant) -> Option<Reading> {
+        let reading = self.look(now);
+        let was_told = std::mem::replace(&mut self.told, reading.is_err());
+        match &reading {
+            Err(error) if !was_told => {
+                warn!(file:% = self.file.display(), reason:% = error; "the node's load cannot be read: one start a core until it can");
+            }
+            Ok(_) if was_told => info!(file:% = self.file.display(); "the node's load can be read again"),
+            _ => {}
+        }
+        reading.ok()
+    }
+
+    fn look(&mut self, now: Instant) -> io::Result<Reading> {
+        self.text.clear();
+        File::open(&self.file)?.take(LARGEST).read_to_end(&mut self.text)?;
+        let reading = parse(&self.text, now);
+        let mut reading = reading.ok_or_else(|| io::Error::other("it is not what the kernel writes there"))?;
+        // Not every kernel has these, and nothing hangs on them.
+        for file in &self.stalls {
+            let hundredths = psi::read(file, psi::FULL).unwrap_or(0);
+            reading.stalled = reading.stalled.max(f64::from(hundredths) / 10_000.0);
+        }
+        Ok(reading)
+    }
+}
+
+/// The sums of all cores, how many there are, and the threads that run or want to.
+///
+/// Time that a hypervisor gave to others is no room for anybody here, and counts as used.
+pub fn parse(text: &[u8], now: Instant) -> Option<Reading> {
+    let text = str::from_utf8(text).ok()?;
+    let mut ticks = None;
+    let (mut cores, mut runnable) = (0, None::<usize>);
+    for line in text.lines() {
+        let (name, values) = line.split_once(' ').unwrap_or((line, ""));
+        match name.strip_prefix("cpu") {
+            Some("") => ticks = Some(sums(values)?),
+            Some(_) => cores += 1,
+            None if name == "procs_running" => runnable = Some(values.trim().parse().ok()?),
+            None => {}
+        }
+    }
+    let (busy, idle) = ticks?;
+    // Whoever reads this runs as well.
+    let runnable = runnable?.saturating_sub(1);
+    Some(Reading { at: now, busy: time(busy), idle: time(idle), runnable, cores: cores.max(1), stalled: 0.0 })
+}
+
+/// Used and unused: user, nice, system, idle, iowait, irq, softirq, steal; guests are in user.
+fn sums(values: &str) -> Option<(u64, u64)> {
+    let mut ticks = [0u64; 8];
+    let mut words = values.split_ascii_whitespace();
+    for (at, tick) in ticks.iter_mut().enumerate() {
+        match words.next() {
+            Some(word) => *tick = word.parse().ok()?,
+            // Kernels before 2.6.11 have fewer.
+            None if at > 3 => {}
+            None => return None,
+        }
+    }
+    let idle = ticks[3].saturating_add(ticks[4]);
+    let all = ticks.iter().fold(0u64, |sum, tick| sum.saturating_add(*tick));
+    Some((all - idle, idle))
+}
+
+fn time(ticks: u64) -> Duration {
+    Duration::from_secs(ticks / 100).saturating_add(TICK * (ticks % 100) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
+    fn zero() -> Instant {
+        Instant::now()
+    }
+
+    const TWO_CORES: &str = "cpu  200 10 90 1000 50 3 2 45 20 0\n\
+        cpu0 100 5 45 500 25 2 1 20 10 0\n\
+        cpu1 100 5 45 500 25 1 1 25 10 0\n\
+        intr 12345 0 9 0\nctxt 99\nbtime 1700000000\nprocesses 42\nprocs_running 3\nprocs_blocked 1\n";
+
+    #[test]
+    fn sums_of_all_cores() {
+        let reading = parse(TWO_CORES.as_bytes(), zero()).unwrap();
+        assert_eq!(reading.busy, TICK * 350);
+        assert_eq!(reading.idle, TICK * 1050);
+        assert_eq!((reading.cores, reading.runnable), (2, 2));
+    }
+
+    #[test]
+    fn what_is_no_such_file_is_nothing() {
+        for text in [
+            "",
+            "cpu\nprocs_running 1\n",
+            "cpu  1 2 3\nprocs_running 1\n",
+            "cpu  1 2 3 x\nprocs_running 1\n",
+            "cpu  1 2 3 -4\nprocs_running 1\n",
+            "cpu  1 2 3 4 5 6 7 8\n",
+            "cpu  1 2 3 4 5 6 7 8\nprocs_running many\n",
+            "\u{0}\u{0}",
+        ] {
+            assert!(parse(text.as_bytes(), zero()).is_none(), "{text:?}");
+        }
+        assert!(parse(&[0xff, 0xfe], zero()).is_none());
+    }
+
+    #[test]
+    fn this_machine_has_one() {
+        let reading = Stat::new(Path::new(FILE), Path::new(psi::DIRECTORY)).read(zero()).unwrap();
+        assert!(reading.cores >= 1 && reading.busy > Duration::ZERO);
+    }
+
+    #[test]
+    fn a_missing_file_is_nothing() {
+        assert!(Stat::new(Path::new("/no/such/file"), Path::new("/no/such")).read(zero()).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            parse(&bytes, zero());
+        }
+
+        #[test]
+        fn any_numbers_do_no_harm(numbers in prop::collection::vec(any::<u64>(), 4..12), running: u64) {
+            let words: Vec<String> = numbers.iter().map(u64::to_string).collect();
+            let text = format!("cpu  {}\ncpu0 1\nprocs_running {running}\n", words.join(" "));
+            let reading = parse(text.as_bytes(), zero());
+            prop_assert!(reading.is_some());
+        }
+    }
+}

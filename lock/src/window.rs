@@ -1,0 +1,391 @@
+//! How many may start at a time: as many as keep the node busy, and no more.
+//!
+//! The rule, for `--locks auto`:
+//!
+//! 1. Each start costs CPU: what all cores have used while somebody waited, shared among the leases
+//!    that have ended. Nobody knows what a start costs before one is over; [`FIRST_COST`] is the guess.
+//! 2. The cores can carry as many starts a second as they have seconds for; starts are let in at that
+//!    pace, after one a core at once. What is still on its way, between the grant and the start of
+//!    the container, needs no guess then: it was let in at the pace at which it can be carried.
+//! 3. When nothing ends for longer than leases usually take, the pace falls off: idle cores are no
+//!    proof of room.
+//! 4. The window is twice what keeps all cores busy while a lease lasts that was not slowed down, and
+//!    one a core; until a first lease has ended it is the most there may be.
+//! 5. Leases far older than usual are counted beside it: they pull an image, or hang, and burn nothing.
+//! 6. While far more threads want to run than there are cores, or all that run wait for memory or a
+//!    disk, nobody is let in, but for as many as keep the cores busy after the others have drained.
+//! 7. Until the cores have been busy for the first time, starts that have proved cheap are let in
+//!    faster.
+//! 8. There is always room for one.
+//!
+//! The pace and the window are those of a transport protocol that models its path (Cardwell et al.,
+//! "BBR: Congestion-Based Congestion Control", 2016): the rate of the bottleneck, and what is on its
+//! way at the shortest time there and back. They are clocked by leases, not by constants. A rate that
+//! is raised while cores are idle runs away, since what is on its way cannot be seen.
+//!
+//! Pure: readings and the time are arguments. Knows neither files nor holders.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::book::Room;
+use crate::lease::after;
+
+/// One look at the node.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// When.
+    pub at: Instant,
+    /// CPU time used since boot, of all cores together.
+    pub busy: Duration,
+    /// CPU time not used since boot.
+    pub idle: Duration,
+    /// Threads that run or want to, at this instant.
+    pub runnable: usize,
+    /// Online.
+    pub cores: usize,
+    /// Share of the last ten seconds in which all that was to be done waited for memory, or for a disk.
+    pub stalled: f64,
+}
+
+/// Between two looks, while somebody waits.
+pub const PERIOD: Duration = Duration::from_millis(100);
+
+/// What the shares of the CPU and the threads are averaged over.
+const SPAN: Duration = Duration::from_millis(500);
+
+/// Readings further apart than this tell of what was before anybody waited.
+const GAP: Duration = Duration::from_secs(1);
+
+/// CPU seconds that a start is thought to cost before one has ended.
+const FIRST_COST: f64 = 1.25;
+
+/// No start is thought to be cheaper: the kernel counts hundredths of a second.
+const LEAST_COST: f64 = 0.01;
+
+/// The pace falls off when nothing has ended for as long as leases usually last, and not before this.
+const PATIENCE: f64 = 1.0;
+
+/// The cost is that of the last so many starts a core, and of so many at least.
+const REMEMBERED_A_CORE: f64 = 6.0;
+const REMEMBERED: f64 = 8.0;
+
+/// While the first starts end, those that still run count as this share of one: the CPU that they
+/// have used is in the sum. After so many a core it no longer matters.
+const UNFINISHED: f64 = 0.7;
+const FIRST_A_CORE: f64 = 2.0;
+
+/// A lease moves what is usual no further than if it had lasted so many times as long.
+const OUTLIER: f64 = 2.0;
+
+/// What a lease lasts that was not slowed down is the shortest that was seen; it is forgotten by this
+/// share with each that took longer.
+const FORGOTTEN: f64 = 0.02;
+
+/// So many times what keeps the cores busy.
+const SPARE: f64 = 2.0;
+
+/// A lease this many times as old as usual burns nothing.
+const OLD: f64 = 3.0;
+
+/// More runnable threads a core than this, and the cores have more to do than they can.
+const CROWDED: f64 = 1.8;
+
+/// Even then so much of what keeps them busy may be on its way.
+const NEXT: f64 = 0.9;
+
+/// Those who were let in while the cores were crowded do not come back as a burst.
+const LEFT_WHEN_CROWDED: f64 = 0.5;
+
+/// Less idle than this, and the cores have been seen to be busy.
+const BUSY: f64 = 0.3;
+
+/// Until then cheap starts are let in so many times as fast.
+const FIRST_PACE: f64 = 3.0;
+
+/// Above this share of the time in which all that was to be done waited for memory or a disk (the
+/// kernel's "PSI - Pressure Stall Information", `full`), idle cores are no room.
+const STALLED: f64 = 0.5;
+
+/// The window as it is now, for those who look from outside.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Seen {
+    /// Leases that may be held.
+    pub slots: usize,
+    /// Why it is so.
+    pub why: Why,
+    /// Share of the CPU that was idle in the last half second in which somebody waited.
+    pub idle: f64,
+    /// Threads that ran or wanted to, in the mean over it.
+    pub runnable: f64,
+    /// CPU seconds that a start costs.
+    pub cost: f64,
+    /// Seconds that a lease lasts that is not slowed down; nothing before one has ended.
+    pub least: Option<f64>,
+}
+
+/// Why the window is what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// No lease has ended yet.
+    Unknown,
+    /// Starts cost so much, and last so long.
+    Measured,
+    /// More threads want to run than the cores can take, or all wait for memory or a disk.
+    Crowded,
+    /// The node cannot be looked at.
+    Blind,
+}
+
+impl Why {
+    /// As `/state` and the log have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Why::Unknown => "no lease has ended yet",
+            Why::Measured => "what starts cost and how long they last",
+            Why::Crowded => "more threads want to run than the cores can take, or all wait for memory or a disk",
+            Why::Blind => "the node's load cannot be read",
+        }
+    }
+}
+
+/// The window has moved by half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// From so many.
+    pub from: usize,
+    /// To so many.
+    pub to: usize,
+    /// What it is now made of.
+    pub why: Why,
+}
+
+/// How many leases may be held, and how fast they may begin.
+#[derive(Clone, Debug)]
+pub struct Window {
+    cores: f64,
+    most: usize,
+    readings: VecDeque<Reading>,
+    /// The node could not be looked at the last time.
+    is_blind: bool,
+    /// CPU seconds, and leases that have ended: the older the less.
+    busy: f64,
+    ended: f64,
+    /// All that have ended.
+    total: f64,
+    cost: f64,
+    /// Seconds that leases last, and that the shortest of them last.
+    usual: Option<f64>,
+    least: Option<f64>,
+    /// When a lease ended last, or the first began.
+    quiet_since: Option<Instant>,
+    /// Leases that are far older than usual.
+    old: usize,
+    /// Starts that may be let in at once, and when they were counted.
+    saved: f64,
+    counted_at: Option<Instant>,
+    /// The cores have been seen to be busy since this herd began.
+    was_busy: bool,
+    idle: f64,
+    runnable: f64,
+    stalled: f64,
+    held: usize,
+    /// What was said of it last.
+    told: usize,
+}
+
+impl Window {
+    /// Before anything is known of the node but its cores.
+    pub fn new(cores: usize, most: usize) -> Window {
+        let cores = cores.max(1) as f64;
+        Window {
+            cores,
+            most: most.max(1),
+            readings: VecDeque::new(),
+            is_blind: false,
+            busy: 0.0,
+            ended: 0.0,
+            total: 0.0,
+            cost: FIRST_COST,
+            usual: None,
+            least: None,
+            quiet_since: None,
+            old: 0,
+            saved: cores,
+            counted_at: None,
+            was_busy: false,
+            idle: 1.0,
+            runnable: 0.0,
+            stalled: 0.0,
+            held: 0,
+            told: most.max(1),
+        }
+    }
+
+    /// So many leases have begun.
+    pub fn began(&mut self, count: usize, now: Instant) {
+        if self.held == 0 && count > 0 {
+            self.quiet_since = Some(now);
+        }
+        self.saved -= count as f64;
+    }
+
+    /// A lease has ended that was a start from beginning to end.
+    pub fn ended(&mut self, age: Duration, now: Instant) {
+        let age = age.as_secs_f64();
+        let moved = age.min(OUTLIER * self.usual.unwrap_or(age));
+        self.usual = Some(self.usual.map_or(age, |usual| usual * 0.75 + moved * 0.25));
+        self.least = Some(match self.least {
+            Some(least) if age >= least => least + (moved - least).max(0.0) * FORGOTTEN,
+            _ => age,
+        });
+        self.quiet_since = Some(now);
+        self.total += 1.0;
+        let keep = 1.0 - 1.0 / REMEMBERED.max(REMEMBERED_A_CORE * self.cores);
+        self.busy *= keep;
+        self.ended = (self.ended + 1.0) * keep;
+    }
+
+    /// A look at the node, while somebody waits; nothing where it could not be looked at. With the
+    /// ages of the leases that are held.
+    pub fn read(&mut self, reading: Option<Reading>, ages: impl Iterator<Item = Duration>) {
+        self.is_blind = reading.is_none();
+        let Some(reading) = reading else {
+            self.readings.clear();
+            return;
+        };
+        self.cores = reading.cores.max(1) as f64;
+        let last = self.readings.back().copied();
+        let Some(last) = last.filter(|last| reading.at.saturating_duration_since(last.at) < GAP) else {
+            self.readings.clear();
+            self.readings.push_back(reading);
+            self.quiet_since.get_or_insert(reading.at);
+            self.was_busy = false;
+            return;
+        };
+        // Counters that go back have told nothing.
+        self.busy += reading.busy.saturating_sub(last.busy).as_secs_f64();
+        self.readings.push_back(reading);
+        while self.readings.len() > 2 && reading.at.saturating_duration_since(self.readings[1].at) >= SPAN {
+            self.readings.pop_front();
+        }
+        self.average(reading);
+        self.weigh(ages);
+    }
+
+    fn average(&mut self, reading: Reading) {
+        let first = self.readings[0];
+        let busy = reading.busy.saturating_sub(first.busy).as_secs_f64();
+        let idle = reading.idle.saturating_sub(first.idle).as_secs_f64();
+        self.idle = if busy + idle > 0.0 { idle / (busy + idle) } else { 1.0 };
+        let runnable: f64 = self.readings.iter().map(|reading| reading.runnable as f64).sum();
+        self.runnable = runnable / self.readings.len() as f64;
+        self.stalled = reading.stalled;
+        self.was_busy |= self.idle < BUSY;
+    }
+
+    /// What a start costs, and which leases burn nothing.
+    fn weigh(&mut self, ages: impl Iterator<Item = Duration>) {
+        let Some(usual) = self.usual.map(|usual| usual.max(SPAN.as_secs_f64())) else { return };
+        let mut unfinished = 0.0;
+        self.old = 0;
+        for age in ages {
+            let share = age.as_secs_f64() / usual;
+            unfinished += UNFINISHED * share.min(1.0);
+            self.old += usize::from(share > OLD);
+        }
+        let matters = (1.0 - self.total / (FIRST_A_CORE * self.cores)).max(0.0);
+        self.cost = (self.busy / (self.ended + unfinished * matters).max(f64::MIN_POSITIVE)).max(LEAST_COST);
+    }
+
+    /// What the time alone brings; so many leases are held now.
+    pub fn pass(&mut self, held: usize, now: Instant) {
+        let before = self.counted_at.replace(now).unwrap_or(now);
+        let earned = self.pace(now) * now.saturating_duration_since(before).as_secs_f64();
+        self.held = held;
+        self.saved = match self.is_crowded() {
+            true => self.saved.min(LEFT_WHEN_CROWDED * self.cores),
+            false => (self.saved + earned).min(self.cores),
+        };
+    }
+
+    /// The most leases that may be held now, at least one.
+    pub fn slots(&self) -> usize {
+        if self.is_blind {
+            return (self.cores as usize).clamp(1, self.most);
+        }
+        match self.least {
+            None => self.most,
+            Some(_) => (SPARE * self.on_the_way() + self.cores).min(self.most as f64) as usize,
+        }
+        .saturating_add(self.old)
+        .clamp(1, self.most)
+    }
+
+    /// How many may begin now, and when the next may.
+    pub fn room(&self, now: Instant) -> Option<Room> {
+        if self.is_blind {
+            return None;
+        }
+        let each = Duration::try_from_secs_f64(1.0 / self.pace(now)).unwrap_or(Duration::MAX);
+        let more = match self.is_crowded() {
+            true => 0,
+            false => (self.saved + 1e-6).max(0.0) as usize,
+        };
+        let more = if self.held == 0 { more.max(1) } else { more };
+        let missing = Duration::try_from_secs_f64((1.0 - self.saved).max(0.0) / self.pace(now));
+        let next = if more > 0 { now } else { after(now, missing.unwrap_or(Duration::MAX).max(PERIOD)) };
+        Some(Room { more, next, each })
+    }
+
+    /// When the node is to be looked at again, while somebody waits.
+    pub fn due(&self, now: Instant) -> Instant {
+        self.readings.back().map_or(now, |last| after(last.at, PERIOD))
+    }
+
+    /// Why the window is what it is.
+    pub fn why(&self) -> Why {
+        match self.least {
+            _ if self.is_blind => Why::Blind,
+            _ if self.is_crowded() => Why::Crowded,
+            None => Why::Unknown,
+            Some(_) => Why::Measured,
+        }
+    }
+
+    /// What it was made of.
+    pub fn seen(&self) -> Seen {
+        let (slots, why) = (self.slots(), self.why());
+        Seen { slots, why, idle: self.idle, runnable: self.runnable, cost: self.cost, least: self.least }
+    }
+
+    /// Where it has moved by half since this was asked last, from where, and to what.
+    pub fn moved(&mut self) -> Option<Moved> {
+        let (from, to) = (self.told, self.slots());
+        let is_far = 2 * to >= 3 * from || 2 * to <= from;
+        (is_far && to != from).then(|| {
+            self.told = to;
+            Moved { from, to, why: self.why() }
+        })
+    }
+
+    /// Leases that keep all cores busy while one of them lasts.
+    fn on_the_way(&self) -> f64 {
+        self.least.map_or(0.0, |least| self.cores / self.cost * least)
+    }
+
+    fn is_crowded(&self) -> bool {
+        let young = self.held.saturating_sub(self.old) as f64;
+        let is_full = self.runnable > CROWDED * self.cores || self.stalled > STALLED;
+        is_full && young >= NEXT * self.on_the_way()
+    }
+
+    /// Starts a second.
+    fn pace(&self, now: Instant) -> f64 {
+        let quiet = self.quiet_since.map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64());
+        let patience = self.usual.unwrap_or(0.0).max(PATIENCE);
+        let slowed = if quiet > patience { patience / quiet } else { 1.0 };
+        let faster = if self.usual.is_some() && !self.was_busy { FIRST_PACE } else { 1.0 };
+        faster * slowed * self.cores / self.cost
+    }
+}
