@@ -17,7 +17,7 @@
 #   --with-health         the same as --overlay health
 #   --namespace NS        in place of pod-startup-lock: a new one, or one with the label
 #                         app.kubernetes.io/part-of: pod-startup-lock
-#   --locks N             slots of each node: 1 to 4096, or a share of its cores such as 50%
+#   --locks N             slots of each node: 1 to 4096, a share of its cores such as 50%, auto or auto:MAX
 #   --timeout D           how long a slot is held where the pod does not say, such as 10s; up to 10m
 #   --never-pull          sets imagePullPolicy Never: a node without the image fails at once
 #   --into NS             where example puts its Deployment (default: default)
@@ -112,9 +112,10 @@ take() {
         ;;
     --into) accepted "$1" "$2" "$a_namespace" "$namespace_form" && into=$2 ;;
     --locks)
-        accepted "$1" "$2" '1 to 4096, or a share of the cores such as 50% (1% to 409600%)' '[1-9][0-9]{0,3}|[1-9][0-9]{0,5}%'
-        case $2 in *%) most=409600 ;; *) most=4096 ;; esac
-        [ "${2%\%}" -le $most ] || fail "--locks: '$2' is not accepted; accepted: 1 to 4096, or a share of the cores such as 50% (1% to 409600%)" 2
+        slots='1 to 4096, a share of the cores such as 50% (1% to 409600%), auto, or auto:MAX with MAX from 1 to 4096'
+        accepted "$1" "$2" "$slots" '(auto:)?[1-9][0-9]{0,3}|[1-9][0-9]{0,5}%|auto'
+        case $2 in auto) number=1 most=1 ;; *%) number=${2%\%} most=409600 ;; *) number=${2#auto:} most=4096 ;; esac
+        [ "$number" -le $most ] || fail "--locks: '$2' is not accepted; accepted: $slots" 2
         locks=$2
         ;;
     --timeout)

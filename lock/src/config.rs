@@ -526,10 +526,26 @@ mod tests {
             ("-1", 8, None),
             ("1.5", 8, None),
             ("%", 8, None),
-            ("auto", 8, None),
+            ("auto:", 8, None),
+            ("auto:0", 8, None),
+            ("auto:4097", 8, None),
+            ("auto:50%", 8, None),
+            ("Auto", 8, None),
             ("99999999999999999999", 8, None),
         ] {
-            assert_eq!(Locks::parse(text).ok().map(|locks| locks.slots(cores)), expected, "{text} on {cores}");
+            let slots = Locks::parse(text).ok().map(|locks| locks.slots(cores));
+            assert_eq!(slots, expected.map(Slots::Fixed), "{text} on {cores}");
+        }
+    }
+
+    #[test]
+    fn slots_that_follow_the_node() {
+        for (text, cores, most) in
+            [("auto", 8, 128), ("auto", 1, 16), ("auto", 300, 4096), ("auto:1", 8, 1), ("auto:4096", 2, 4096)]
+        {
+            let locks = Locks::parse(text).unwrap();
+            assert_eq!(locks.slots(cores), Slots::Auto { cores, most }, "{text} on {cores}");
+            assert_eq!(locks.to_string(), text);
         }
     }
 

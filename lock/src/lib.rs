@@ -14,8 +14,8 @@ pub mod gate;
 pub mod http;
 pub mod lease;
 pub mod pressure;
-pub mod procstat;
 mod prober;
+pub mod procstat;
 pub mod psi;
 pub mod queue;
 pub mod record;
@@ -60,8 +60,8 @@ pub fn run() -> Result<u8, End> {
     }
     let stat = matches!(slots, Slots::Auto { .. });
     let stat = stat.then(|| Stat::new(Path::new(procstat::FILE), Path::new(psi::DIRECTORY)));
-    let shared = Shared::new(state, record.is_some(), psi, stat);
-    shared.start_clock().map_err(End::Failed)?;
+    let shared = Shared::new(state, record.is_some(), psi);
+    shared.start_clock(stat).map_err(End::Failed)?;
     if let Some(record) = record {
         record.start(Arc::clone(&shared)).map_err(End::Failed)?;
     }

@@ -38,8 +38,6 @@ pub struct Shared {
     inner: Mutex<Inner>,
     /// What the node's pressure is read from. Whoever has it does not have the other.
     psi: Option<Mutex<Psi>>,
-    /// The same of what slots follow, where they follow the node; the clock alone reads it.
-    stat: Option<Mutex<Stat>>,
     /// Something will happen earlier than the clock has set its alarm to.
     earlier: Condvar,
     /// A port is due to be looked at.
@@ -79,12 +77,11 @@ struct After {
 
 impl Shared {
     /// Ready to be given to threads; with a state file, grants wait for being written there.
-    pub fn new(state: State, has_file: bool, psi: Option<Psi>, stat: Option<Stat>) -> Arc<Shared> {
+    pub fn new(state: State, has_file: bool, psi: Option<Psi>) -> Arc<Shared> {
         let file = has_file.then_some(Written { version: None, is_late: false });
         Arc::new(Shared {
             inner: Mutex::new(Inner { state, held: Vec::new(), alarm: None, file }),
             psi: psi.map(Mutex::new),
-            stat: stat.map(Mutex::new),
             earlier: Condvar::new(),
             due: Condvar::new(),
             changed: Condvar::new(),
@@ -211,20 +208,23 @@ impl Shared {
         }
     }
 
-    /// Starts the clock: the thread that does what the time alone brings.
-    pub fn start_clock(self: &Arc<Self>) -> Result<(), String> {
+    /// Starts the clock: the thread that does what the time alone brings. It looks at the node, too, where the slots
+    /// follow it.
+    pub fn start_clock(self: &Arc<Self>, stat: Option<Stat>) -> Result<(), String> {
         let shared = Arc::clone(self);
         let thread =
-            thread::Builder::new().name("clock".to_owned()).stack_size(STACK).spawn(move || shared.run_clock());
+            thread::Builder::new().name("clock".to_owned()).stack_size(STACK).spawn(move || shared.run_clock(stat));
         thread.map(drop).map_err(|e| format!("cannot start the clock's thread: {e}"))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the edge that waits for what happens next")]
-    fn run_clock(&self) -> ! {
+    fn run_clock(&self, mut stat: Option<Stat>) -> ! {
         loop {
             let now = Instant::now();
             self.read_pressure(false, now);
-            self.read_node(now);
+            if let Some(stat) = &mut stat {
+                self.read_node(stat, now);
+            }
             let mut inner = self.inner();
             let (next, has_due_look) = inner.state.tick(now);
             inner.alarm = next;
@@ -264,13 +264,12 @@ impl Shared {
         }
     }
 
-    /// Looks at the node where the slots follow it and somebody waits for one.
-    fn read_node(&self, now: Instant) {
-        let Some(stat) = &self.stat else { return };
+    /// Looks at the node where somebody waits for slots that follow it.
+    fn read_node(&self, stat: &mut Stat, now: Instant) {
         if !self.inner().state.reading_due(now) {
             return;
         }
-        let reading = stat.lock().unwrap_or_else(PoisonError::into_inner).read(now);
+        let reading = stat.read(now);
         if let Some(Moved { from, to, why }) = self.change(now, |inner| inner.state.read(reading, now)) {
             info!(from, to, why = why.name(); "window moved");
         }

@@ -16,6 +16,7 @@ use crate::pressure;
 use crate::queue::{self, Place};
 use crate::shadow::{self, Would};
 use crate::state::{Counted, View};
+use crate::window::{self, Why};
 
 /// `/state` lists so many leases, those that end first, and so many places, those that are next; its
 /// size has to have a bound.
@@ -67,6 +68,9 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
     out.sample("psl_pressure_let_through_total", &[], pressure.let_through());
     let is_shadow = u8::from(view.shadow.is_some());
     out.single_gauge("psl_lock_shadow", "Whether nobody is held back, and slots and line are what would be", is_shadow);
+    if let Some(window) = &view.window {
+        follow(&mut out, window);
+    }
     if let Some(shadow) = &view.shadow {
         out.counter("psl_shadow_requests_total", "Requests by what they would have been told");
         for ((_, label), count) in Would::ALL.iter().zip(shadow.would) {
@@ -75,6 +79,34 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
         out.histogram("psl_shadow_wait_seconds", "How long starts would have waited for their lease", &shadow.waited);
     }
     Answer::of(200, metrics::CONTENT_TYPE, out.finish())
+}
+
+/// What slots are made of that follow the node.
+fn follow(out: &mut Exposition, window: &window::Seen) {
+    out.single_gauge(
+        "psl_lock_window",
+        "Leases that may be held at the same time on this node, by --locks auto",
+        window.slots,
+    );
+    out.gauge("psl_lock_window_why", "Which of the reasons for the window holds");
+    for (why, name) in Why::ALL {
+        out.sample("psl_lock_window_why", &[("why", name)], u8::from(why == window.why));
+    }
+    out.single_gauge(
+        "psl_lock_window_idle_ratio",
+        "Share of the node's CPU that was idle in the last half second in which somebody waited",
+        thousandths(window.idle),
+    );
+    out.single_gauge(
+        "psl_lock_window_runnable_threads",
+        "Threads of the node that ran or wanted to, in the mean over it",
+        thousandths(window.runnable),
+    );
+    out.single_gauge("psl_lock_window_start_cost_seconds", "CPU time that a start costs", thousandths(window.cost));
+}
+
+fn thousandths(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
 }
 
 /// The answer to `/state`. Who has a lease or waits is told to this machine alone.
@@ -89,7 +121,7 @@ pub fn json(value: &impl Serialize) -> String {
 
 /// Milliseconds are as much as anybody reads.
 pub fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+    thousandths(duration.as_secs_f64())
 }
 
 /// The JSON of `/state`. Within a version fields are added; none changes its meaning.
@@ -100,6 +132,8 @@ struct State<'v> {
     mode: &'static str,
     node: Option<&'v str>,
     slots: usize,
+    /// Nothing where the number of slots is given.
+    window: Option<Window>,
     slots_in_use: usize,
     leases: Vec<Held<'v>>,
     queue_length: usize,
@@ -108,6 +142,29 @@ struct State<'v> {
     pressure: Pressure,
     checks: Vec<Check<'v>>,
     limits: Limits,
+}
+
+/// What slots are made of that follow the node.
+#[derive(Serialize)]
+struct Window {
+    why: &'static str,
+    idle_ratio: f64,
+    runnable_threads: f64,
+    start_cost_seconds: f64,
+    /// Of a lease that is not slowed down; nothing before one has ended.
+    shortest_lease_seconds: Option<f64>,
+}
+
+impl From<&window::Seen> for Window {
+    fn from(seen: &window::Seen) -> Window {
+        Window {
+            why: seen.why.name(),
+            idle_ratio: thousandths(seen.idle),
+            runnable_threads: thousandths(seen.runnable),
+            start_cost_seconds: thousandths(seen.cost),
+            shortest_lease_seconds: seen.least.map(thousandths),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -212,6 +269,7 @@ impl<'v> State<'v> {
             mode: if is_shadow { "shadow" } else { "enforce" },
             node: rules.node.as_deref(),
             slots: view.slots,
+            window: view.window.as_ref().map(Window::from),
             slots_in_use: view.slots_in_use,
             leases: view.leases.iter().map(held).collect(),
             queue_length: view.queue_length,

@@ -16,7 +16,8 @@
 //!    disk, nobody is let in, but for as many as keep the cores busy after the others have drained.
 //! 7. Until the cores have been busy for the first time, starts that have proved cheap are let in
 //!    faster.
-//! 8. There is always room for one.
+//! 8. There is always room for one; and when none has begun for three times as long as leases usually
+//!    last, and for half a minute, one more begins, so that what hangs does not keep everybody out.
 //!
 //! The pace and the window are those of a transport protocol that models its path (Cardwell et al.,
 //! "BBR: Congestion-Based Congestion Control", 2016): the rate of the bottleneck, and what is on its
@@ -58,7 +59,7 @@ const SPAN: Duration = Duration::from_millis(500);
 const GAP: Duration = Duration::from_secs(1);
 
 /// CPU seconds that a start is thought to cost before one has ended.
-const FIRST_COST: f64 = 1.25;
+pub const FIRST_COST: f64 = 1.25;
 
 /// No start is thought to be cheaper: the kernel counts hundredths of a second.
 const LEAST_COST: f64 = 0.01;
@@ -89,10 +90,13 @@ const SPARE: f64 = 2.0;
 const OLD: f64 = 3.0;
 
 /// More runnable threads a core than this, and the cores have more to do than they can.
-const CROWDED: f64 = 1.8;
+pub const CROWDED: f64 = 1.8;
 
 /// Even then so much of what keeps them busy may be on its way.
 const NEXT: f64 = 0.9;
+
+/// However crowded the cores, one more may begin when none has for as long as makes a lease old, and for this long.
+const LONGEST_CROWD: f64 = 30.0;
 
 /// Those who were let in while the cores were crowded do not come back as a burst.
 const LEFT_WHEN_CROWDED: f64 = 0.5;
@@ -138,14 +142,13 @@ pub enum Why {
 }
 
 impl Why {
-    /// As `/state` and the log have it.
+    /// In the order of their metric.
+    pub const ALL: [(Why, &str); 4] =
+        [(Why::Unknown, "unknown"), (Why::Measured, "measured"), (Why::Crowded, "crowded"), (Why::Blind, "blind")];
+
+    /// As metrics, `/state` and log have it.
     pub fn name(self) -> &'static str {
-        match self {
-            Why::Unknown => "no lease has ended yet",
-            Why::Measured => "what starts cost and how long they last",
-            Why::Crowded => "more threads want to run than the cores can take, or all wait for memory or a disk",
-            Why::Blind => "the node's load cannot be read",
-        }
+        Why::ALL[self as usize].1
     }
 }
 
@@ -179,6 +182,8 @@ pub struct Window {
     least: Option<f64>,
     /// When a lease ended last, or the first began.
     quiet_since: Option<Instant>,
+    /// When the last began.
+    began_at: Option<Instant>,
     /// Leases that are far older than usual.
     old: usize,
     /// Starts that may be let in at once, and when they were counted.
@@ -210,6 +215,7 @@ impl Window {
             usual: None,
             least: None,
             quiet_since: None,
+            began_at: None,
             old: 0,
             saved: cores,
             counted_at: None,
@@ -226,6 +232,9 @@ impl Window {
     pub fn began(&mut self, count: usize, now: Instant) {
         if self.held == 0 && count > 0 {
             self.quiet_since = Some(now);
+        }
+        if count > 0 {
+            self.began_at = Some(now);
         }
         self.saved -= count as f64;
     }
@@ -332,9 +341,12 @@ impl Window {
             true => 0,
             false => (self.saved + 1e-6).max(0.0) as usize,
         };
-        let more = if self.held == 0 { more.max(1) } else { more };
+        let is_due = self.held == 0 || self.is_crowded() && self.crowded_until().is_some_and(|until| until <= now);
+        let more = if is_due { more.max(1) } else { more };
         let missing = Duration::try_from_secs_f64((1.0 - self.saved).max(0.0) / self.pace(now));
-        let next = if more > 0 { now } else { after(now, missing.unwrap_or(Duration::MAX).max(PERIOD)) };
+        let paced = after(now, missing.unwrap_or(Duration::MAX).max(PERIOD));
+        // A crowd may be over with the next reading.
+        let next = if more > 0 { now } else { paced };
         Some(Room { more, next, each })
     }
 
@@ -380,6 +392,12 @@ impl Window {
         is_full && young >= NEXT * self.on_the_way()
     }
 
+    /// When one more may begin, however crowded the cores are.
+    fn crowded_until(&self) -> Option<Instant> {
+        let longest = (OLD * self.usual.unwrap_or(0.0)).max(LONGEST_CROWD);
+        Some(after(self.began_at?, Duration::try_from_secs_f64(longest).unwrap_or(Duration::MAX)))
+    }
+
     /// Starts a second.
     fn pace(&self, now: Instant) -> f64 {
         let quiet = self.quiet_since.map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64());
@@ -389,3 +407,6 @@ impl Window {
         faster * slowed * self.cores / self.cost
     }
 }
+
+#[cfg(test)]
+mod tests;

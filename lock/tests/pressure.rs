@@ -8,7 +8,6 @@
     reason = "tests of real processes wait on a real clock, and a failed step is a failed test"
 )]
 
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -185,17 +184,6 @@ fn a_kernel_without_it_is_told_once_and_holds_nobody() {
     assert_eq!(lock.count(|line| line.contains("level=warn")), 1, "{}", lock.stderr());
 }
 
-/// How often the threads of a process have gone to sleep by themselves.
-fn wakes(pid: i32) -> u64 {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let of = |path: &Path| {
-        let status = std::fs::read_to_string(path.join("status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
-        line.trim().parse::<u64>().unwrap()
-    };
-    tasks.map(|task| of(&task.unwrap().path())).sum()
-}
-
 #[test]
 fn nobody_reads_while_nobody_waits() {
     let Some(node) = Node::new() else { return };
@@ -203,18 +191,18 @@ fn nobody_reads_while_nobody_waits() {
     assert_eq!(get(&mut lock, "/?holder=a").status, 200);
     // Connections are closed and lines are written by then.
     let quiet = eventually("a lock that sleeps", CEILING, || {
-        let before = wakes(lock.pid());
+        let before = lock.wakes();
         thread::sleep(Duration::from_millis(300));
-        (wakes(lock.pid()) == before).then_some(before)
+        (lock.wakes() == before).then_some(before)
     });
     // Not even a file that changes wakes it: it is not looked at.
     node.set("cpu", "99.00");
     thread::sleep(Duration::from_secs(3));
-    assert_eq!(wakes(lock.pid()), quiet);
+    assert_eq!(lock.wakes(), quiet);
     assert_eq!(lock.count(|line| line.contains("pressure gate closed")), 0);
     // Somebody waits, and it is read.
     assert_eq!(get(&mut lock, "/?holder=b").status, 423);
     lock.wait_for_text("pressure gate closed", CEILING);
-    let waiting = wakes(lock.pid());
-    eventually("readings", CEILING, || (wakes(lock.pid()) >= waiting + 3).then_some(()));
+    let waiting = lock.wakes();
+    eventually("readings", CEILING, || (lock.wakes() >= waiting + 3).then_some(()));
 }

@@ -29,7 +29,8 @@ fn exit_codes() {
 #[test]
 fn metrics() {
     // With an endpoint and a threshold, because without them there is no sample of their metrics to show the label.
-    let mut lock = lock(&["--check=tcp://127.0.0.1:1", "--failHc=1h", "--cpu-pressure=100", "--mode=shadow"]);
+    let mut lock =
+        lock(&["--check=tcp://127.0.0.1:1", "--failHc=1h", "--cpu-pressure=100", "--mode=shadow", "--locks=auto"]);
     let metrics = Request::get("/metrics").send(lock.addr(), CEILING).unwrap();
     same_rows("## Metrics", "| lock |", &described("lock", &metrics.body));
 }
@@ -50,6 +51,32 @@ fn the_values_of_the_labels_of_shadow_mode_and_pressure() {
     }
     for (_, resource) in lock::pressure::Resource::ALL {
         assert!(text.contains(&format!("`{resource}`")), "{resource}");
+    }
+}
+
+#[test]
+fn the_values_of_the_label_why() {
+    let text = section("#### What `auto` does");
+    for (_, why) in lock::window::Why::ALL {
+        assert!(text.contains(&format!("`{why}`")), "{why}");
+    }
+}
+
+#[test]
+fn the_figures_of_auto() {
+    let text = section("#### What `auto` does").replace('\n', " ");
+    for part in [
+        format!("{} CPU seconds", lock::window::FIRST_COST),
+        format!("more than {} threads a core", lock::window::CROWDED),
+        format!(
+            "{} times a second",
+            match lock::window::PERIOD.as_millis() {
+                100 => "ten",
+                _ => "?",
+            }
+        ),
+    ] {
+        assert!(text.replace("  ", " ").contains(&part), "{part} in {text}");
     }
 }
 

@@ -34,7 +34,13 @@ pub struct Application {
 impl Application {
     /// CPU seconds of a start.
     pub fn work(&self) -> f64 {
-        self.start.iter().map(|p| match p { Phase::Wait(_) => 0.0, Phase::Burn { threads, each } => f64::from(*threads) * each }).sum()
+        self.start
+            .iter()
+            .map(|p| match p {
+                Phase::Wait(_) => 0.0,
+                Phase::Burn { threads, each } => f64::from(*threads) * each,
+            })
+            .sum()
     }
 }
 
@@ -98,7 +104,9 @@ impl Mix {
             Mix::Wide => vec![Phase::Burn { threads: cores as u32, each: s / cores as f64 }],
             Mix::IoHeavy => waits(0.85, s),
             Mix::Pulls => {
-                if nth % 4 == 1 { pull = chance.between(45.0, 75.0); }
+                if nth % 4 == 1 {
+                    pull = chance.between(45.0, 75.0);
+                }
                 one(s)
             }
         };

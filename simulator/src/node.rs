@@ -62,7 +62,12 @@ enum Does {
     /// Its container starts then.
     Gap(f64),
     /// In this phase, with so much left of it, since then.
-    Starts { nth: usize, left: f64, since: f64, burnt: f64 },
+    Starts {
+        nth: usize,
+        left: f64,
+        since: f64,
+        burnt: f64,
+    },
     BackOff(f64),
     Ready,
     /// Never gets ready, and is not killed any more.
@@ -218,7 +223,8 @@ impl Run<'_> {
         if self.state.reading_due(now) {
             let busy = Duration::from_secs_f64(self.busy);
             let idle = Duration::from_secs_f64((self.now * self.node.cores as f64 - self.busy).max(0.0));
-            let reading = Reading { at: now, busy, idle, runnable: self.threads(), cores: self.node.cores, stalled: 0.0 };
+            let reading =
+                Reading { at: now, busy, idle, runnable: self.threads(), cores: self.node.cores, stalled: 0.0 };
             self.state.read(Some(reading), now);
         }
         loop {
@@ -323,7 +329,8 @@ impl Run<'_> {
                     self.pods[n].does = Does::Starts { nth: 0, left, since: at, burnt: 0.0 };
                 }
                 Does::Starts { since, burnt, .. } if since + self.node.deadline <= at + CLOSE => {
-                    let back_off = self.node.back_off * f64::from(1 << self.pods[n].restarts.min(5)) + self.chance.between(0.0, 1.5);
+                    let back_off = self.node.back_off * f64::from(1 << self.pods[n].restarts.min(5))
+                        + self.chance.between(0.0, 1.5);
                     let pod = &mut self.pods[n];
                     if !(pod.hangs() || pod.application.never) {
                         self.morning.kills += 1;
@@ -332,7 +339,9 @@ impl Run<'_> {
                     pod.restarts += 1;
                     pod.does = if pod.application.never { Does::Stuck } else { Does::BackOff(at + back_off) };
                 }
-                Does::Starts { nth, left, since, burnt } if left <= CLOSE && !self.pods[n].hangs() && nth < self.pods[n].application.start.len() => {
+                Does::Starts { nth, left, since, burnt }
+                    if left <= CLOSE && !self.pods[n].hangs() && nth < self.pods[n].application.start.len() =>
+                {
                     let nth = nth + 1;
                     let pod = &mut self.pods[n];
                     if nth == pod.application.start.len() && !pod.application.never {

@@ -119,7 +119,7 @@ impl Program {
         Ok(self)
     }
 
-    /// Runs it where it sees this directory in the place of another one, such as one of the kernel's. The error says
+    /// Runs it where it sees this file or directory in the place of another one, such as one of the kernel's. The error says
     /// why that cannot be done here.
     pub fn seeing(self, directory: &Path, place: &str) -> Result<Program, String> {
         let (unshare, mount) = (root_tool("unshare")?, root_tool("mount")?);
@@ -343,6 +343,18 @@ impl Running {
 
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// How often its threads have gone to sleep by themselves.
+    #[track_caller]
+    pub fn wakes(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid)).expect("the process to run");
+        let of = |path: &Path| {
+            let status = std::fs::read_to_string(path.join("status")).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            line.trim().parse::<u64>().ok()
+        };
+        tasks.filter_map(|task| of(&task.ok()?.path())).sum()
     }
 
     /// Sends a signal: `TERM`, `INT`, `KILL`, `HUP`, `STOP`, `CONT`, `USR1`.

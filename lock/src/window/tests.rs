@@ -1,0 +1,323 @@
+//! The window by hand-computed cases, and against whatever a kernel may write. How well it does on whole
+//! herds is held by the simulator.
+
+use super::*;
+use proptest::prelude::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
+fn zero() -> Instant {
+    Instant::now()
+}
+
+/// A node of which each second is told in tenths.
+struct Node {
+    window: Window,
+    zero: Instant,
+    tenths: u32,
+    cores: usize,
+    busy: Duration,
+    ages: Vec<u32>,
+}
+
+impl Node {
+    fn new(cores: usize, most: usize) -> Node {
+        let zero = zero();
+        Node { window: Window::new(cores, most), zero, tenths: 0, cores, busy: Duration::ZERO, ages: Vec::new() }
+    }
+
+    fn now(&self) -> Instant {
+        self.zero + PERIOD * self.tenths
+    }
+
+    fn begin(&mut self, count: usize) {
+        self.window.began(count, self.now());
+        self.ages.extend(std::iter::repeat_n(self.tenths, count));
+        self.window.pass(self.ages.len(), self.now());
+    }
+
+    fn end(&mut self) {
+        let since = self.ages.remove(0);
+        self.window.ended(PERIOD * (self.tenths - since), self.now());
+        self.window.pass(self.ages.len(), self.now());
+    }
+
+    /// A tenth in which so many threads wanted to run.
+    fn tenth(&mut self, runnable: usize) {
+        self.tenths += 1;
+        self.busy += PERIOD * runnable.min(self.cores) as u32;
+        let all = PERIOD * self.tenths * self.cores as u32;
+        let reading = Reading {
+            at: self.now(),
+            busy: self.busy,
+            idle: all - self.busy,
+            runnable,
+            cores: self.cores,
+            stalled: 0.0,
+        };
+        let ages: Vec<Duration> = self.ages.iter().map(|since| PERIOD * (self.tenths - since)).collect();
+        self.window.read(Some(reading), ages.into_iter());
+        self.window.pass(self.ages.len(), self.now());
+    }
+
+    fn more(&self) -> usize {
+        self.window.room(self.now()).map_or(usize::MAX, |room| room.more)
+    }
+}
+
+#[test]
+fn one_a_core_at_once_and_then_at_the_pace_of_the_guess() {
+    let mut node = Node::new(4, 64);
+    node.window.pass(0, node.now());
+    assert_eq!((node.more(), node.window.slots(), node.window.why()), (4, 64, Why::Unknown));
+    node.begin(4);
+    assert_eq!(node.more(), 0);
+    let next = node.window.room(node.now()).unwrap();
+    // Four cores and 1.25 s a start: 3.2 starts a second.
+    assert_eq!(next.each.as_millis(), 312);
+    assert_eq!(next.next, node.now() + next.each);
+    for _ in 0..4 {
+        node.tenth(0);
+    }
+    assert_eq!(node.more(), 1);
+}
+
+#[test]
+fn what_starts_cost_and_last_makes_the_window() {
+    let mut node = Node::new(2, 64);
+    node.window.pass(0, node.now());
+    node.tenth(0);
+    // Each burns one second, and takes another that nobody sees; two are always at it.
+    node.begin(4);
+    for _ in 0..40 {
+        for tenth in 0..10 {
+            node.tenth(2);
+            if tenth == 4 || tenth == 9 {
+                node.end();
+                node.begin(1);
+            }
+        }
+    }
+    let seen = node.window.seen();
+    // Those that have not ended are in the sum with what they have burnt.
+    assert!((0.95..1.12).contains(&seen.cost), "{seen:?}");
+    // The first four began together, and the one that was over first is not forgotten yet.
+    assert!((1.5..2.1).contains(&seen.least.unwrap()), "{seen:?}");
+    // Two cores over one second, for two seconds: four; twice that, and one a core.
+    assert!((8..=10).contains(&seen.slots), "{seen:?}");
+    assert_eq!((seen.idle, seen.why), (0.0, Why::Measured));
+}
+
+#[test]
+fn a_steady_state_moves_by_one_step_at_most() {
+    for (cores, cost, latency) in [(2usize, 10u32, 0u32), (2, 10, 10), (8, 5, 20), (64, 3, 7), (1, 20, 5)] {
+        let mut node = Node::new(cores, 16 * cores);
+        node.window.pass(0, node.now());
+        node.tenth(0);
+        // As many as keep the cores busy, one after the other on each: those that end begin anew.
+        let (mut burning, mut coming): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
+        let all = cores + cores * latency.div_ceil(cost) as usize;
+        node.begin(all);
+        coming.extend((0..all as u32).map(|n| latency + n * cost / cores as u32));
+        let mut sizes = Vec::new();
+        for tenth in 0..1200 {
+            node.tenth(burning.len());
+            for left in &mut burning {
+                *left -= 1;
+            }
+            for left in &mut coming {
+                *left = left.saturating_sub(1);
+            }
+            let over = burning.iter().filter(|left| **left == 0).count();
+            burning.retain(|left| *left > 0);
+            for _ in 0..over {
+                node.end();
+                node.begin(1);
+                coming.push(latency);
+            }
+            while burning.len() < cores && coming.contains(&0) {
+                let at = coming.iter().position(|left| *left == 0).unwrap();
+                coming.swap_remove(at);
+                burning.push(cost);
+            }
+            if tenth >= 600 {
+                sizes.push(node.window.slots());
+            }
+        }
+        let (least, most) = (sizes.iter().min().unwrap(), sizes.iter().max().unwrap());
+        // A step is one a core: the readings are a tenth of a second apart, and so a cost is that much off.
+        assert!(most - least <= cores, "{least} to {most} on {cores} cores, {cost} and {latency} tenths");
+    }
+}
+
+#[test]
+fn the_pace_falls_off_when_nothing_ends() {
+    let mut node = Node::new(2, 64);
+    node.window.pass(0, node.now());
+    node.tenth(0);
+    node.begin(2);
+    let mut begun = 2;
+    for _ in 0..600 {
+        node.tenth(0);
+        let more = node.more();
+        node.begin(more);
+        begun += more;
+    }
+    // 1.6 a second for one second, and then for 1 s / t: 2 + 1.6 (1 + ln 60).
+    assert!((9..=11).contains(&begun), "{begun} in a minute in which nothing was seen to happen");
+}
+
+#[test]
+fn nobody_is_let_in_while_the_cores_are_crowded_but_one_when_nobody_is() {
+    let mut node = Node::new(2, 64);
+    node.window.pass(0, node.now());
+    node.tenth(0);
+    node.begin(2);
+    for _ in 0..30 {
+        node.tenth(8);
+    }
+    assert_eq!((node.more(), node.window.why()), (0, Why::Crowded));
+    // Both hang, and others keep the cores busy: half a minute after the last has begun, one more does.
+    for _ in 30..299 {
+        node.tenth(8);
+    }
+    assert_eq!(node.more(), 0);
+    node.tenth(8);
+    assert_eq!(node.more(), 1);
+    node.begin(1);
+    node.tenth(8);
+    assert_eq!(node.more(), 0);
+    node.window.pass(0, node.now());
+    node.ages.clear();
+    node.tenth(8);
+    assert_eq!(node.more(), 1, "one start at least");
+}
+
+#[test]
+fn a_node_that_stalls_on_memory_or_disks_is_crowded() {
+    let mut node = Node::new(2, 64);
+    node.window.pass(0, node.now());
+    node.tenth(0);
+    node.begin(2);
+    let mut reading =
+        Reading { at: node.now() + PERIOD, busy: Duration::ZERO, idle: SECOND, runnable: 0, cores: 2, stalled: 0.51 };
+    node.window.read(Some(reading), std::iter::empty());
+    assert_eq!(node.window.why(), Why::Crowded);
+    reading.at += PERIOD;
+    reading.stalled = 0.5;
+    node.window.read(Some(reading), std::iter::empty());
+    assert_eq!(node.window.why(), Why::Unknown);
+}
+
+#[test]
+fn leases_that_hang_are_counted_beside_the_window() {
+    let mut node = Node::new(2, 64);
+    node.window.pass(0, node.now());
+    node.tenth(0);
+    node.begin(4);
+    for _ in 0..10 {
+        node.tenth(2);
+    }
+    node.end();
+    node.end();
+    let before = node.window.slots();
+    // Two more hang: they are not ready after more than three times as long.
+    for _ in 0..60 {
+        node.tenth(0);
+    }
+    assert!(node.window.slots() >= before + 2, "{before}, {:?}", node.window);
+}
+
+#[test]
+fn a_node_that_cannot_be_looked_at_starts_one_a_core() {
+    let mut node = Node::new(4, 64);
+    node.window.read(None, std::iter::empty());
+    assert_eq!((node.window.slots(), node.window.room(node.now()), node.window.why()), (4, None, Why::Blind));
+    assert_eq!(Window::new(4, 2).slots(), 2);
+    node.tenth(0);
+    assert_eq!((node.window.slots(), node.window.why()), (64, Why::Unknown));
+}
+
+#[test]
+fn a_move_by_half_is_told_once() {
+    let mut node = Node::new(2, 32);
+    node.window.pass(0, node.now());
+    assert_eq!(node.window.moved(), None);
+    node.tenth(0);
+    node.begin(2);
+    for _ in 0..10 {
+        node.tenth(2);
+    }
+    node.end();
+    let moved = node.window.moved().unwrap();
+    assert_eq!((moved.from, moved.why), (32, Why::Measured));
+    assert!(moved.to <= 16, "{moved:?}");
+    assert_eq!(node.window.moved(), None);
+}
+
+/// Whatever may happen to a window.
+#[derive(Clone, Debug)]
+enum Step {
+    Began(usize),
+    Ended(Duration),
+    Read(Option<(u64, u64, usize, usize, f64)>, Vec<u32>),
+    Pass(usize),
+    Later(Duration),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let time = prop_oneof![
+        Just(Duration::ZERO),
+        (0u64..5000).prop_map(Duration::from_millis),
+        any::<u32>().prop_map(|s| Duration::from_secs(s.into()))
+    ];
+    let counter = prop_oneof![0u64..1_000_000, any::<u64>()];
+    let reading = (
+        counter.clone(),
+        counter,
+        prop_oneof![0usize..200, any::<usize>()],
+        prop_oneof![0usize..130, any::<usize>()],
+        any::<f64>(),
+    );
+    prop_oneof![
+        (0usize..300).prop_map(Step::Began),
+        time.clone().prop_map(Step::Ended),
+        (prop::option::weighted(0.9, reading), prop::collection::vec(any::<u32>(), 0..20))
+            .prop_map(|(r, ages)| Step::Read(r, ages)),
+        (0usize..5000).prop_map(Step::Pass),
+        time.prop_map(Step::Later),
+    ]
+}
+
+proptest! {
+    /// Counters that go back, cores that come and go, time that stands still, garbage.
+    #[test]
+    fn between_one_and_the_most_whatever_happens(cores: usize, most in 0usize..5000, steps in prop::collection::vec(step(), 0..60)) {
+        let mut window = Window::new(cores, most);
+        let mut now = zero();
+        for step in steps {
+            match step {
+                Step::Began(count) => window.began(count, now),
+                Step::Ended(age) => window.ended(age, now),
+                Step::Read(reading, ages) => {
+                    let reading = reading.map(|(busy, idle, runnable, cores, stalled)| Reading {
+                        at: now, busy: Duration::from_millis(busy), idle: Duration::from_millis(idle), runnable, cores, stalled,
+                    });
+                    window.read(reading, ages.into_iter().map(|age| Duration::from_secs(age.into())));
+                }
+                Step::Pass(held) => window.pass(held, now),
+                Step::Later(time) => now = now.checked_add(time).unwrap_or(now),
+            }
+            prop_assert!((1..=most.max(1)).contains(&window.slots()), "{window:?}");
+            let seen = window.seen();
+            prop_assert!(seen.cost.is_finite() && seen.cost > 0.0 && (0.0..=1.0).contains(&seen.idle) && seen.runnable.is_finite(), "{seen:?}");
+            window.moved();
+            window.pass(0, now);
+            if let Some(room) = window.room(now) {
+                prop_assert!(room.more >= 1, "there is always room for one: {window:?}");
+            }
+            prop_assert!(window.due(now) >= now || window.readings.back().is_some());
+        }
+    }
+}
