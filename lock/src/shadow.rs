@@ -174,19 +174,28 @@ impl Shadow {
             // The line is full, and it has no place there.
             Told::Refused(_) => return (name, false),
         };
-        if let Some(start) = self.starts.iter_mut().find(|start| start.name == name) {
-            start.at = at;
-            return (name, false);
+        let (address, duration, is_quiet) = (asks.address, asks.duration, asks.is_quiet);
+        let known = self.starts.iter_mut().find(|start| start.name == name);
+        let start = Start { name: Arc::clone(&name), real, address, asked: now, duration, is_quiet, at, took: None };
+        match (known, at) {
+            // His turn has come with this request, and nobody has been called.
+            (Some(known), At::Has(..)) => {
+                known.at = at;
+                self.counts.waited.observe(now.saturating_duration_since(known.asked));
+                self.news.waited.push(waited(known, false, now));
+            }
+            (Some(known), _) => known.at = at,
+            (None, At::Has(..)) => {
+                self.counts.waited.observe(Duration::ZERO);
+                self.starts.push(start);
+            }
+            (None, _) => self.starts.push(start),
         }
         let is_granted = matches!(at, At::Has(..));
         if is_granted {
             pressure.started(now);
-            self.counts.waited.observe(Duration::ZERO);
         }
-        let (address, duration, is_quiet) = (asks.address, asks.duration, asks.is_quiet);
-        let name_of_it = Arc::clone(&name);
-        self.starts.push(Start { name, real, address, asked: now, duration, is_quiet, at, took: None });
-        (name_of_it, is_granted)
+        (name, is_granted)
     }
 
     /// Lets the model follow what really has ended, and those go on in it whose turn has come.

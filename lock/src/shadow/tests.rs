@@ -363,3 +363,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_turn_that_comes_with_the_next_start_of_the_same_holder_counts() {
+    let start = zero();
+    let (mut state, rules) = shadow(1, &[("PSL_CPU_PRESSURE", "50"), ("PSL_GATE_FLOOR", "10")], start);
+    state.feel([Some(0), None, None], start);
+    state.ask(&by("first", 1), &rules, start);
+    state.ask(&by("a", 2), &rules, start);
+    state.give_up("a", by("a", 2).address, start + 4 * SECOND);
+    assert_eq!(named(&state.news().waited), []);
+    // Its pod starts anew at the very moment at which the slot is free, and the clock has not run yet.
+    let outcome = now(state.ask(&by("a", 2), &rules, start + 10 * SECOND));
+    assert!(matches!(would(&outcome), Outcome::Free), "{outcome:?}");
+    assert_eq!(named(&state.news().waited), [("a", 10)]);
+    let counts = state.view(start + 10 * SECOND, 0).shadow.unwrap();
+    assert_eq!(counts.would, [2, 1, 0, 0, 0]);
+}
