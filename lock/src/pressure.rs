@@ -145,8 +145,9 @@ impl Pressure {
         }
         (self.last, self.read_at) = (readings, Some(now));
         let is_held = self.holds.contains(&true);
-        if is_held && !was_held {
-            // Whoever waits has had time to start if it was open for long.
+        if is_held && (!was_held || self.held_since.is_none()) {
+            // Whoever waits has had time to start if it was open for long. One may also have started by a reading that
+            // was too old to hold him.
             let was_open = self.opened.is_none_or(|at| now.saturating_duration_since(at) >= self.limits.floor);
             self.held_since = self.held_since.filter(|_| !was_open).or(Some(now));
         } else if was_held && !is_held {

@@ -134,6 +134,17 @@ fn an_old_reading_holds_nobody_and_has_no_hysteresis() {
 }
 
 #[test]
+fn a_start_by_an_old_reading_does_not_open_it_for_good() {
+    let start = zero();
+    let mut cpu = pressure([50, 0, 0]);
+    cpu.read([Some(9000), None, None], start);
+    let later = start + MEMORY;
+    cpu.started(later);
+    cpu.read([Some(9000), None, None], later);
+    assert_eq!(cpu.verdict(later), Verdict::Held { until: later + FLOOR });
+}
+
+#[test]
 fn read_once_a_second() {
     let start = zero();
     let mut cpu = pressure([50, 0, 0]);
