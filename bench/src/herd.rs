@@ -200,7 +200,8 @@ fn model(settings: &Settings, all: &[Tried]) -> String {
          the applications are ready, back {away} s later with its state file\n\
          - not every remedy is tried on every herd, for all of them would take half an hour; runs of each, in turn: {runs}; medians, with least and most where they differ; *wait*: from the pod's arrival until its \
          application is ready, or the cut-off; *wasted*: processor time of killed starts; *idle*: share of the processors' time \
-         until the last was ready; *over the limit*: the whole time over the sum of all processor time by cores, {limit} s where \
+         until the last was ready; *others*: share that went to what else ran on the machine, so that it was a smaller one; \
+         *over the limit*: the whole time over the sum of all processor time by cores, {limit} s where \
          all are alike\n",
         count = node.starts.len(),
         start = s(settings.start),
@@ -228,6 +229,7 @@ fn table(all: &[&Tried]) -> String {
         "killed",
         "wasted s",
         "idle %",
+        "others %",
     ]);
     for Tried { remedy, limit, runs, .. } in all.iter().copied() {
         let of = |figure: &dyn Fn(&Morning) -> f64| runs.iter().map(figure).collect::<Vec<f64>>();
@@ -249,6 +251,7 @@ fn table(all: &[&Tried]) -> String {
             about(&of(&|run| run.kills() as f64), 0),
             about(&of(&|run| run.wasted().as_secs_f64()), 1),
             about(&of(&|run| run.idle * 100.0), 0),
+            about(&of(&|run| run.others * 100.0), 0),
         ]);
     }
     table.text()
@@ -330,7 +333,7 @@ mod tests {
             ready.iter().for_each(|at| pod.begins(Doing::Ready, Duration::from_secs(*at)));
             pod
         };
-        Morning { pods: ready.iter().map(pod).collect(), cut_off: Duration::from_secs(50), idle: 0.25 }
+        Morning { pods: ready.iter().map(pod).collect(), cut_off: Duration::from_secs(50), idle: 0.25, others: 0.03 }
     }
 
     #[test]
@@ -396,7 +399,7 @@ mod tests {
             let row = text.lines().last().unwrap().split('|').map(str::trim).collect::<Vec<_>>().join("|");
             row.trim_matches('|').to_owned()
         };
-        assert_eq!(row(&all), "none|13.0 (12.0–14.0)|1.30 (1.20–1.40)|11.0 (10.0–12.0)|13.0 (12.0–14.0)|0|0.0|25");
+        assert_eq!(row(&all), "none|13.0 (12.0–14.0)|1.30 (1.20–1.40)|11.0 (10.0–12.0)|13.0 (12.0–14.0)|0|0.0|25|3");
         all[0].runs.push(morning(&[Some(11), None]));
         assert!(
             row(&all).starts_with("none|not in 1 of 3: 0 (0–1) left|–|11.0 (10.0–12.0)|14.0 (12.0–50.0)|"),

@@ -19,7 +19,7 @@ use testkit::program::{Program, Running, threads_time};
 use testkit::relay::Relay;
 use testkit::scratch::Scratch;
 
-use super::processors::Ticks;
+use super::processors::{self, Ticks};
 use super::remedy::{Gate, Lease, Trouble};
 use super::settings::Scale;
 use super::timeline::{Doing, Morning, Pod};
@@ -95,8 +95,8 @@ impl Node {
             application: application.with_file_name("application"),
             begin: Instant::now(),
         };
-        let ticks = Ticks::now()?;
-        thread::scope(|scope| {
+        let (ticks, own) = (Ticks::now()?, processors::own()?);
+        let morning = thread::scope(|scope| {
             let (ready, news) = channel();
             let mut pods = Vec::new();
             for (number, application) in applications.iter().enumerate() {
@@ -112,8 +112,13 @@ impl Node {
             // Those that are ready run until all are.
             let (pods, _processes): (Vec<_>, Vec<_>) = pods.collect::<Result<Vec<_>, String>>()?.into_iter().unzip();
             end?;
-            Ok(Morning { pods, cut_off: self.cut_off, idle })
-        })
+            Ok::<_, String>(Morning { pods, cut_off: self.cut_off, idle, others: 0.0 })
+        });
+        // What a child has used is told when it has ended.
+        drop(guard);
+        let own = processors::own()?.saturating_sub(own);
+        let others = Ticks::now()?.others_since(ticks, own);
+        morning.map(|morning| Morning { others, ..morning })
     }
 
     /// Up to an eighth more or less, the same for a pod in each run: a kubelet takes care of one after the other.

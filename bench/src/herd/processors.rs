@@ -1,4 +1,5 @@
-//! How much of the processors' time nobody used, by the kernel's own account in `/proc/stat`.
+//! How much of the processors' time nobody used, and how much was used by others than this program and its children, by
+//! the kernel's own account in `/proc/stat` and `/proc/self/stat`.
 //!
 //! Counts only the processors that this process may run on, so that a run tied to two of many cores is told of two.
 
@@ -23,6 +24,26 @@ impl Ticks {
         let idle = self.idle.saturating_sub(earlier.idle) as f64;
         idle / self.all.saturating_sub(earlier.all).max(1) as f64
     }
+
+    /// The share that others than us used, or the hypervisor gave to its other guests, where we have used so many.
+    pub fn others_since(self, earlier: Ticks, own: u64) -> f64 {
+        let all = self.all.saturating_sub(earlier.all);
+        let others = all.saturating_sub(self.idle.saturating_sub(earlier.idle)).saturating_sub(own);
+        others as f64 / all.max(1) as f64
+    }
+}
+
+/// What this process and those of its children have used that have ended, in the kernel's ticks.
+pub fn own() -> Result<u64, String> {
+    let stat = fs::read_to_string("/proc/self/stat").map_err(|e| format!("cannot read /proc/self/stat: {e}"))?;
+    own_ticks(&stat).ok_or_else(|| "/proc/self/stat has no time of this process".to_owned())
+}
+
+/// Fields 14 to 17, counted from the end of the name, which may hold anything.
+fn own_ticks(stat: &str) -> Option<u64> {
+    let fields: Vec<u64> =
+        stat.rsplit_once(") ")?.1.split(' ').skip(11).map_while(|ticks| ticks.parse().ok()).collect();
+    fields.get(..4).map(|ticks| ticks.iter().sum())
 }
 
 /// The numbers in the list of a process's status, such as `0-1,4`.
@@ -71,7 +92,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_ours_is_of_others() {
+        let (earlier, now) = (Ticks { idle: 100, all: 1000 }, Ticks { idle: 150, all: 1200 });
+        assert!((now.others_since(earlier, 110) - 0.2).abs() < 1e-9);
+        assert!(now.others_since(earlier, 151).abs() < 1e-9, "ticks are coarse");
+        assert!(earlier.others_since(earlier, 0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_time_of_this_process_and_its_children() {
+        let stat = "1 (a b) c) S 1 1 1 0 -1 4194560 0 0 0 0 11 12 13 14 20 0 1 0 1 1 1";
+        assert_eq!(own_ticks(stat), Some(50));
+        assert_eq!(own_ticks("1 (a) S 1"), None);
+    }
+
+    #[test]
     fn this_machine_tells() {
         assert!(Ticks::now().unwrap().all > 0);
+        own().unwrap();
     }
 }
