@@ -102,6 +102,15 @@ impl Start {
         request(&self.name, self.address, self.duration)
     }
 
+    /// Its holder starts anew, because the answer was lost or its pod has come again: the place and the wait are those of
+    /// the first start, and what it takes is known when this one has ended.
+    fn is_followed_by(&mut self, real: Id, asks: &Request) {
+        (self.real, self.took, self.address) = (real, None, asks.address);
+        if matches!(self.at, At::Waits(_)) {
+            self.duration = asks.duration;
+        }
+    }
+
     /// When its lease in the model is over; nothing while nobody knows.
     fn ends(&self) -> Option<Instant> {
         let (At::Has(_, since), Some((took, _))) = (self.at, self.took) else { return None };
@@ -151,7 +160,8 @@ impl Shadow {
     }
 
     /// Puts a start that begins now into the model, and says under which name and whether its turn
-    /// is at once. A holder whose last start has not had its turn there keeps his place.
+    /// is at once. A holder whose last start has not had its turn there keeps his place, and one whose lease
+    /// there has not ended keeps that.
     pub fn begin(
         &mut self,
         real: Id,
@@ -167,35 +177,39 @@ impl Shadow {
             },
             Arc::from,
         );
-        let at = match model.ask(&request(&name, asks.address, asks.duration), None, now) {
+        let told = model.ask(&request(&name, asks.address, asks.duration), None, now);
+        let known = self.starts.iter_mut().find(|start| start.name == name);
+        let at = match told {
             Told::Granted { id, .. } => At::Has(id, now),
             Told::Held { seat, .. } => At::Waits(seat),
-            Told::Again { .. } => return (name, true),
+            Told::Again { .. } => {
+                known.into_iter().for_each(|known| known.is_followed_by(real, asks));
+                return (name, true);
+            }
             // The line is full, and it has no place there.
             Told::Refused(_) => return (name, false),
         };
-        let (address, duration, is_quiet) = (asks.address, asks.duration, asks.is_quiet);
-        let known = self.starts.iter_mut().find(|start| start.name == name);
-        let start = Start { name: Arc::clone(&name), real, address, asked: now, duration, is_quiet, at, took: None };
-        match (known, at) {
-            // His turn has come with this request, and nobody has been called.
-            (Some(known), At::Has(..)) => {
-                known.at = at;
-                self.counts.waited.observe(now.saturating_duration_since(known.asked));
-                self.news.waited.push(waited(known, false, now));
-            }
-            (Some(known), _) => known.at = at,
-            (None, At::Has(..)) => {
-                self.counts.waited.observe(Duration::ZERO);
-                self.starts.push(start);
-            }
-            (None, _) => self.starts.push(start),
-        }
         let is_granted = matches!(at, At::Has(..));
         if is_granted {
             pressure.started(now);
         }
-        (name, is_granted)
+        if let Some(known) = known {
+            known.is_followed_by(real, asks);
+            known.at = at;
+            if is_granted {
+                // His turn has come with this request, and nobody has been called.
+                self.counts.waited.observe(now.saturating_duration_since(known.asked));
+                self.news.waited.push(waited(known, false, now));
+            }
+            return (name, is_granted);
+        }
+        if is_granted {
+            self.counts.waited.observe(Duration::ZERO);
+        }
+        let (address, duration, is_quiet) = (asks.address, asks.duration, asks.is_quiet);
+        let name_of_it = Arc::clone(&name);
+        self.starts.push(Start { name, real, address, asked: now, duration, is_quiet, at, took: None });
+        (name_of_it, is_granted)
     }
 
     /// Lets the model follow what really has ended, and those go on in it whose turn has come.

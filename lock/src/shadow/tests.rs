@@ -380,3 +380,30 @@ fn a_turn_that_comes_with_the_next_start_of_the_same_holder_counts() {
     let counts = state.view(start + 10 * SECOND, 0).shadow.unwrap();
     assert_eq!(counts.would, [2, 1, 0, 0, 0]);
 }
+
+#[test]
+fn a_start_lasts_as_long_as_the_last_one_of_its_holder() {
+    let start = zero();
+    let at = |second| start + SECOND * second;
+    for first_is_slow in [true, false] {
+        let (mut state, rules) = shadow(1, &[], start);
+        if first_is_slow {
+            state.ask(&by("first", 1), &rules, start);
+        }
+        // The answer is lost, and the pod asks again, at once from another address.
+        let Outcome::Granted { id, before, .. } = now(state.ask(&by("a", 2), &rules, start)) else { panic!() };
+        if first_is_slow {
+            state.undo(id, before, start);
+        } else {
+            state.give_up("a", by("a", 2).address, at(0));
+        }
+        state.ask(&by("a", 3), &rules, start);
+        state.ask(&by("b", 4), &rules, start);
+        let mut waited = pass(&mut state, start, at(4));
+        state.give_up("a", by("a", 3).address, at(4));
+        waited.extend(pass(&mut state, at(4), at(60)));
+        let expected = if first_is_slow { vec![("a", 10), ("b", 14)] } else { vec![("b", 4)] };
+        assert_eq!(named(&waited), expected);
+        assert_eq!(state.next_event(at(60)), None);
+    }
+}
