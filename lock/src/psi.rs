@@ -46,6 +46,7 @@ impl Psi {
 
     /// Reads them all. One that cannot be read is told once, and again when it can be.
     pub fn read(&mut self) -> Readings {
+        let mut failed: Vec<(String, String)> = Vec::new();
         let mut readings = Readings::default();
         for (at, file) in self.files.iter().enumerate() {
             let Some(file) = file else { continue };
@@ -53,12 +54,20 @@ impl Psi {
             let was_told = std::mem::replace(&mut self.told[at], reading.is_err());
             match &reading {
                 Err(error) if !was_told => {
-                    warn!(file:% = file.display(), reason:% = error; "no pressure can be read: it holds no start back");
+                    let (file, reason) = (file.display().to_string(), error.to_string());
+                    // A kernel that has none of them is told of once.
+                    match failed.iter_mut().find(|(_, other)| *other == reason) {
+                        Some((files, _)) => *files += &format!(", {file}"),
+                        None => failed.push((file, reason)),
+                    }
                 }
                 Ok(_) if was_told => info!(file:% = file.display(); "pressure can be read again"),
                 _ => {}
             }
             readings[at] = reading.ok();
+        }
+        for (file, reason) in failed {
+            warn!(file, reason; "no pressure can be read: it holds no start back");
         }
         readings
     }

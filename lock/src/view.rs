@@ -61,7 +61,8 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
         "The resource's pressure of the last ten seconds when it was read last, which is while somebody waits",
     );
     for seen in pressure.seen() {
-        let ratio = seen.percent.map_or(f64::NAN, |percent| percent / 100.0);
+        // The kernel has hundredths of a percent; what is beyond is chance.
+        let ratio = seen.percent.map_or(f64::NAN, |percent| (percent * 100.0).round() / 10_000.0);
         out.sample("psl_pressure_ratio", &[("resource", seen.name)], ratio);
     }
     out.counter("psl_pressure_let_through_total", "Starts let through under pressure, one for each --gate-floor");

@@ -72,12 +72,12 @@ fn nobody_starts_above_the_threshold_until_it_is_ten_points_lower() {
     let mut lock = node.lock(&["--locks=4", "--io-pressure=50", "--gate-floor=1h"]);
     node.set("cpu", "99.00");
     assert_eq!(get(&mut lock, "/?holder=a").status, 200, "another resource's");
-    node.set("io", "50.01");
+    node.set("io", "83.02");
     // It was read for a, and is read no more than once a second.
     let refused = eventually("a pressure gate that is closed", CEILING, || {
         Some(get(&mut lock, "/?holder=b&duration=0")).filter(|reply| reply.status == 423)
     });
-    let reason = "the node is under pressure: io 50.01% (closes above 50%, opens at 40%); one starts in ";
+    let reason = "the node is under pressure: io 83.02% (closes above 50%, opens at 40%); one starts in ";
     assert!(refused.body.starts_with(&format!("Locked\n{reason}")), "{}", refused.body);
     assert_eq!(get(&mut lock, "/?holder=a").status, 200, "who has a lease has it");
     let closed = lock.wait_for_text("pressure gate closed", CEILING);
@@ -88,10 +88,10 @@ fn nobody_starts_above_the_threshold_until_it_is_ten_points_lower() {
     assert!(polling.body.contains("position 1 in line"), "{}", polling.body);
     let metrics = get(&mut lock, "/metrics");
     let samples = ["psl_pressure_open", "psl_gate_open", "psl_pressure_ratio{resource=\"io\"}"];
-    assert_eq!(samples.map(|name| metrics.sample(name)), [0.0, 1.0, 0.5001]);
+    assert_eq!(samples.map(|name| metrics.sample(name)), [0.0, 1.0, 0.8302]);
     assert!(!metrics.body.contains("resource=\"cpu\""), "{}", metrics.body);
     let pressure = get(&mut lock, "/state").json()["pressure"].clone();
-    assert_eq!((&pressure["open"], &pressure["resources"][0]["percent"]), (&false.into(), &50.01.into()), "{pressure}");
+    assert_eq!((&pressure["open"], &pressure["resources"][0]["percent"]), (&false.into(), &83.02.into()), "{pressure}");
 
     // A held answer stays held, and comes when the pressure has fallen.
     let address = lock.addr();
@@ -171,9 +171,10 @@ fn a_kernel_without_it_is_told_once_and_holds_nobody() {
     for name in ["cpu", "io", "memory"] {
         std::fs::remove_file(node.directory.join(name)).unwrap();
     }
-    let mut lock = node.lock(&["--locks=4", "--cpu-pressure=1"]);
+    let mut lock = node.lock(&["--locks=4", "--cpu-pressure=1", "--memory-pressure=1"]);
     let warning = lock.wait_for_text("no pressure can be read", CEILING);
-    assert_eq!(field(&warning, "file").as_deref(), Some("/proc/pressure/cpu"), "{warning}");
+    let files = "/proc/pressure/cpu, /proc/pressure/memory";
+    assert_eq!(field(&warning, "file").as_deref(), Some(files), "{warning}");
     lock.wait_for_text("lock started", CEILING);
     for n in 0..4 {
         assert_eq!(get(&mut lock, &format!("/?holder={n}")).status, 200);
