@@ -22,7 +22,7 @@ use crate::table::{Table, median};
 
 use node::{LOCK_AWAY, Node, Start};
 use picture::Chart;
-use remedy::{ALL, FEW, LONG, MOST, NONE, READY, Remedy, SHORT, SOME};
+use remedy::{ALL, FEW, LONG, LOST, MOST, NONE, READY, RESTARTED, Remedy, SHORT, SOME};
 use settings::Scale;
 pub use settings::Settings;
 use timeline::Morning;
@@ -198,7 +198,8 @@ fn model(settings: &Settings, all: &[Tried]) -> String {
          - leases of {short} s (too short), {turn} s (guessed well: what the kubelet and a start alone take together) and \
          {long} s (too long), or until ready and {most} s at most; one answer in twenty lost: cut in its middle; lock restarted: killed when half of \
          the applications are ready, back {away} s later with its state file\n\
-         - not every remedy is tried on every herd, for all of them would take half an hour; runs of each, in turn: {runs}; medians, with least and most where they differ; *wait*: from the pod's arrival until its \
+         - not every remedy is tried on every herd, for all of them would take half an hour; runs of each, in turn: {runs}; medians, with least and most where they differ; how long a lock tells those to stay away whose answers it does not hold is in whole seconds, and not \
+         scaled; *wait*: from the pod's arrival until its \
          application is ready, or the cut-off; *wasted*: processor time of killed starts; *idle*: share of the processors' time \
          until the last was ready; *others*: share that went to what else ran on the machine, so that it was a smaller one; \
          *over the limit*: the whole time over the sum of all processor time by cores, {limit} s where \
@@ -268,6 +269,18 @@ fn goals(all: &[Tried]) -> Vec<Goal> {
             let killed = runs.iter().map(Morning::kills).sum::<usize>() as f64;
             let what = "ready, one a core, no latency: starts killed in all runs";
             goals.push(Goal { what, unit: "", measured: killed, goal: 0.0, broken: 1.0 });
+        }
+        // Whoever burns a slot with each answer that is lost, or forgets everything, is half as slow again.
+        for (troubled, what, goal) in [
+            (LOST, "ready, one a core, answers lost: over the same without, median", 1.15),
+            (RESTARTED, "ready, one a core, lock restarted: over the same without, median", 1.25),
+        ] {
+            let calm = all.iter().find(|other| std::ptr::eq(other.scene, *scene) && other.remedy == READY);
+            if let Some(calm) = calm.filter(|_| *remedy == troubled) {
+                let [with, without] = [runs, &calm.runs]
+                    .map(|runs| median(&runs.iter().map(|run| run.lasted().as_secs_f64()).collect::<Vec<_>>()));
+                goals.push(Goal { what, unit: "", measured: with / without, goal, broken: 1.4 });
+            }
         }
         if *remedy == NONE && scene.slug == "alike" && *limit > node.deadline * 2 {
             let finished = runs.iter().filter(|run| run.took().is_some()).count() as f64;
@@ -373,11 +386,23 @@ mod tests {
         };
         let ratio = ("ready, one a core, no latency: over the limit, median", 1.2, false);
         let kills = ("ready, one a core, no latency: starts killed in all runs", 0.0, false);
+        let lost =
+            |measured, broken| ("ready, one a core, answers lost: over the same without, median", measured, broken);
+        let restarted = ("ready, one a core, lock restarted: over the same without, median", 1.0, false);
         let never = |finished, broken| ("none: runs in which all were ready after all", finished, broken);
-        assert_eq!(goals_of(&[], &[Some(12)]), [never(1.0, true), ratio, kills]);
-        assert_eq!(goals_of(&["--latency", "0"], &[Some(12)]), [never(1.0, true), ratio, kills]);
+        assert_eq!(goals_of(&[], &[Some(12)]), [never(1.0, true), lost(1.0, false), restarted, ratio, kills]);
+        let without_latency = goals_of(&["--latency", "0"], &[Some(12)]);
+        assert_eq!(without_latency, [never(1.0, true), ratio, kills, lost(1.0, false), restarted]);
         assert_eq!(goals_of(&["--only", "alike-none"], &[Some(12), None]), [never(0.0, false)]);
         assert_eq!(goals_of(&["--only", "disk-none"], &[None]), []);
+        let only = options(&["--only", "alike-ready-one-a-core,alike-ready-one-a-core-5-of-answers-lost"]);
+        let scenes = super::scenes(only.herd.latency, only.herd.scale);
+        let mut two = tried(&scenes, &only, 2);
+        two[0].runs = vec![morning(&[Some(20)])];
+        two[1].runs = vec![morning(&[Some(30)])];
+        let goals: Vec<_> =
+            super::goals(&two).iter().map(|goal| (goal.what, goal.measured, goal.broken("herd").is_some())).collect();
+        assert_eq!(goals, [lost(1.5, true)], "a slot burnt for ten turns");
         let too_few = ["--applications", "16", "--only", "alike-none"];
         assert_eq!(
             goals_of(&too_few, &[Some(12)]),

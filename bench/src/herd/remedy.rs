@@ -50,6 +50,9 @@ const ONE: Slots = Slots::Given("1");
 pub const NONE: Remedy = Remedy { name: "none", gate: None };
 /// What the goal is about.
 pub const READY: Remedy = gate("ready, one a core", Slots::ACore(1), UntilReady, Calm);
+/// What is to cost little beside it.
+pub const LOST: Remedy = gate("ready, one a core, 5 % of answers lost", Slots::ACore(1), UntilReady, LostAnswers);
+pub const RESTARTED: Remedy = gate("ready, one a core, lock restarted", Slots::ACore(1), UntilReady, Restart);
 const GUESSED: Remedy = gate("guessed well, one a core", Slots::ACore(1), Fixed(WELL), Calm);
 const READY_ONE: Remedy = gate("ready, one slot", ONE, UntilReady, Calm);
 /// Nobody has to guess anything.
@@ -72,8 +75,8 @@ pub const ALL: &[Remedy] = &[
     READY,
     READY_TWO,
     AUTO,
-    gate("ready, one a core, 5 % of answers lost", Slots::ACore(1), UntilReady, LostAnswers),
-    gate("ready, one a core, lock restarted", Slots::ACore(1), UntilReady, Restart),
+    LOST,
+    RESTARTED,
 ];
 
 /// Those between which herds of other applications differ.
