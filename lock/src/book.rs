@@ -41,8 +41,8 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// So many are told the same second of the next round of checks.
 const AT_A_ROUND: u64 = 16;
 
-/// While there is no room although slots are free, nobody is told to stay away for longer: it may
-/// come at any time. Those who would be are spread over the last seconds of it.
+/// While there is no room although slots are free, nobody is told to stay away for longer than this, or than the
+/// line before him takes: room may come at any time. Those who would be are spread over the last seconds of it.
 const LONGEST_WITHOUT_ROOM: u64 = 5;
 
 /// What a lease that can end early is thought to last before one has ended: rather too little,
