@@ -297,8 +297,8 @@ fn nothing_waits_for_itself() {
     testkit::eventually("excluded", CEILING, || (state(&mut health)["counts"]["excluded"] == 1).then_some(()));
     assert_eq!(get(&mut health, "/").status, 200);
     let reason = "pod node-exporter-szjrd waits for the lock";
-    let state = state(&mut health);
-    assert!(state["daemonsets"].as_array().unwrap().iter().any(|set| set["reason"] == reason), "{state}");
+    let shown = state(&mut health);
+    assert!(shown["daemonsets"].as_array().unwrap().iter().any(|set| set["reason"] == reason), "{shown}");
     // It gets its lease and starts: now it is waited for.
     cluster.api.edit(&pods_of("node-a"), |list| {
         exporter(list, |pod| {
@@ -309,6 +309,15 @@ fn nothing_waits_for_itself() {
     wait_for_answer(&mut health, 412, "monitoring/node-exporter: pod node-exporter-szjrd is Pending\n");
     cluster.api.edit(&pods_of("node-a"), |list| assert_eq!(pods_ready(list, "node-exporter", true), 1));
     wait_for_answer(&mut health, 200, "");
+    // After a reboot of the node it waits anew, and the kubelet leaves `Initialized` as it was.
+    cluster.api.edit(&pods_of("node-a"), |list| {
+        exporter(list, |pod| {
+            at_the_gate(pod);
+            pod["status"]["conditions"][0]["status"] = "True".into();
+        });
+    });
+    testkit::eventually("excluded again", CEILING, || (state(&mut health)["counts"]["excluded"] == 1).then_some(()));
+    assert_eq!(get(&mut health, "/").status, 200);
 }
 
 #[test]
