@@ -296,6 +296,14 @@ fn an_owner_that_cannot_be_a_daemonset_is_none_and_no_error() {
         ("apps/v1", "DaemonSet", "d", &long[..129], false),
         ("apps/v1", &long[..129], "d", "u", false),
         (&format!("{longest}x"), "DaemonSet", "d", "u", false),
+        ("apps/v1", "DaemonSet", "d-1.example", "u", true),
+        ("apps/v1", "DaemonSet", "d,e", "u", false),
+        ("apps/v1", "DaemonSet", "d=e", "u", false),
+        ("apps/v1", "DaemonSet", "d!", "u", false),
+        ("apps/v1", "DaemonSet", r"d\\", "u", false),
+        ("apps/v1", "DaemonSet", "../d", "u", false),
+        ("apps/v1", "DaemonSet", "d e", "u", false),
+        ("apps/v1", "DaemonSet", "\u{e4}", "u", false),
     ] {
         let owner =
             format!(r#"{{"apiVersion":"{version}","kind":"{kind}","name":"{name}","uid":"{uid}","controller":true}}"#);

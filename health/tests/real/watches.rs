@@ -233,6 +233,31 @@ fn a_pod_whose_daemonset_has_gone_is_asked_about_once() {
     assert_eq!(count(&cluster, |asked| asked.path == one), 1, "{health}");
 }
 
+/// Whoever may make pods may write anything for their owners' names.
+#[test]
+fn an_owner_that_no_daemonset_can_be_called_is_not_asked_about() {
+    let cluster = Cluster::new();
+    cluster.heal();
+    let mut health = cluster.health().arg("--stale-after=1ms").start();
+    wait_for_answer(&mut health, 200, "");
+    watched(&cluster);
+    // As a server answers a selector of "metadata.name=newcomer,x".
+    let one = "/apis/apps/v1/namespaces/monitoring/daemonsets";
+    cluster.api.fault(one, Fault::Status(400, vec![], cluster.api.recorded("error-400-field-selector").to_string()));
+    let (_, mut pod) = newcomer(&cluster);
+    (pod["metadata"]["uid"], pod["metadata"]["ownerReferences"][0]["name"]) = (json!("0"), json!("newcomer,x"));
+    push(&cluster, &pods_of("node-a"), pod);
+    // A pod whose UID is greater is told after it, and whoever lists all has asked for single ones before.
+    cluster.api.edit(&pods_of("node-a"), |list| {
+        let pods = list["items"].as_array_mut().unwrap();
+        at_the_gate(pods.iter_mut().find(|pod| pod["metadata"]["name"] == "node-exporter-szjrd").unwrap());
+    });
+    testkit::eventually("excluded", CEILING, || (state(&mut health)["counts"]["excluded"] == 1).then_some(()));
+    wait_for_more(&cluster.api, DAEMONSETS, 2);
+    assert_eq!(count(&cluster, |asked| asked.path == one), 0, "{health}");
+    assert_eq!(get(&mut health, "/").status, 200);
+}
+
 #[test]
 fn a_pod_of_a_daemonset_that_did_not_belong_here_has_it_asked_for() {
     let cluster = Cluster::new();
