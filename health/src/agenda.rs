@@ -128,6 +128,8 @@ impl Agenda {
         }
         if self.pending.is_empty() && self.look.is_some_and(|at| at <= now) {
             if waiting.len() > MOST_SINGLE {
+                // Until it is answered: where it fails, nobody would learn that it is over once nothing is waited for.
+                self.all = now;
                 return Task::All;
             }
             let sets = waiting.iter().map(|judged| Arc::clone(&judged.set)).collect::<Vec<_>>();

@@ -133,6 +133,19 @@ fn many_that_are_waited_for_are_one_list() {
 }
 
 #[test]
+fn a_list_that_fails_is_asked_for_again_though_nobody_is_waited_for_any_more() {
+    let at = start();
+    let mut agenda = listed(at);
+    let (many, later) = (waiting(9), at + seconds(600.0));
+    agenda.waits(&many, later, 0.5);
+    let due = later + seconds(7.5);
+    assert_eq!(agenda.next(&many, due, 0.5), Task::All);
+    agenda.has_failed(Duration::ZERO, due, 1.0);
+    agenda.waits(&[], due, 0.5);
+    assert_eq!(agenda.next(&[], due + seconds(10.0), 0.5), Task::All, "or it would count as failing for an hour");
+}
+
+#[test]
 fn failures_are_spread_and_grow() {
     let at = start();
     let mut agenda = Agenda::new(PERIODS, at);

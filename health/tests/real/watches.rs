@@ -274,6 +274,31 @@ fn a_pod_of_a_daemonset_that_did_not_belong_here_has_it_asked_for() {
 }
 
 #[test]
+fn a_list_that_fails_is_no_trouble_for_ever_where_nobody_is_waited_for_any_more() {
+    let cluster = Cluster::new();
+    // So many that they are asked for by a list, and wanted here as long as the node has this label.
+    cluster.api.edit(DAEMONSETS, |list| {
+        let sets = list["items"].as_array_mut().unwrap();
+        for number in 0..9 {
+            let mut set = sets[3].clone();
+            let name = format!("late-{number}");
+            (set["metadata"]["uid"], set["metadata"]["name"]) = (json!(name), json!(name));
+            set["spec"]["template"]["spec"]["nodeSelector"] = json!({"late": "yes"});
+            sets.push(set);
+        }
+    });
+    let mut health = healthy(&cluster);
+    cluster.api.fault_times(DAEMONSETS, Fault::Status(429, vec![], String::new()), 1);
+    cluster.api.edit(NODE, |node| node["metadata"]["labels"]["late"] = json!("yes"));
+    wait_for_answer(&mut health, 412, "monitoring/late-8: no pod on this node yet\n");
+    let problems = |health: &mut Running| state(health)["api_problems"].clone();
+    testkit::eventually("a problem", CEILING, || (problems(&mut health) != json!([])).then_some(()));
+    cluster.api.edit(NODE, |node| node["metadata"]["labels"]["late"] = json!("no"));
+    wait_for_answer(&mut health, 200, "");
+    testkit::eventually("no problem", CEILING, || (problems(&mut health) == json!([])).then_some(()));
+}
+
+#[test]
 fn a_taint_is_followed() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
