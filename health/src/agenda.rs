@@ -81,6 +81,8 @@ pub struct Agenda {
     last_all: Option<Instant>,
     /// Those that are waited for.
     look: Option<Instant>,
+    /// When they were last asked for one by one, and which.
+    looked: Option<(Instant, Vec<Arc<Identity>>)>,
     /// One by one.
     pending: BTreeSet<Arc<Identity>>,
     /// Owners of pods here that do not exist, or not with this UID, or of which nothing is kept.
@@ -91,7 +93,7 @@ impl Agenda {
     /// All are due now.
     pub fn new(periods: Periods, now: Instant) -> Agenda {
         let (pending, absent) = Default::default();
-        Agenda { periods, retry: now, failures: 0, all: now, last_all: None, look: None, pending, absent }
+        Agenda { periods, retry: now, failures: 0, all: now, last_all: None, look: None, looked: None, pending, absent }
     }
 
     /// A pod of it is here, and nothing is known of it, or nothing that fits.
@@ -107,7 +109,10 @@ impl Agenda {
             self.look = None;
         } else if self.look.is_none() {
             let first = now + self.periods.first_look(chance).min(FAR);
-            let next = self.last_all.map(|at| at + self.periods.next_look(chance).min(FAR));
+            // One whose pods flap would else be asked for each time, by all nodes.
+            let is_known = |looked: &&(_, Vec<_>)| waiting.iter().all(|judged| looked.1.contains(&judged.set));
+            let last = self.looked.as_ref().filter(is_known).map(|(at, _)| *at).max(self.last_all);
+            let next = last.map(|at| at + self.periods.next_look(chance).min(FAR));
             self.look = Some(next.map_or(first, |next| next.max(first)));
         }
     }
@@ -123,9 +128,13 @@ impl Agenda {
         }
         if self.pending.is_empty() && self.look.is_some_and(|at| at <= now) {
             if waiting.len() > MOST_SINGLE {
+                // Until it is answered: where it fails, nobody would learn that it is over once nothing is waited for.
+                self.all = now;
                 return Task::All;
             }
-            self.pending.extend(waiting.iter().map(|judged| Arc::clone(&judged.set)));
+            let sets = waiting.iter().map(|judged| Arc::clone(&judged.set)).collect::<Vec<_>>();
+            self.pending.extend(sets.iter().cloned());
+            self.looked = Some((now, sets));
             self.look = Some(now + self.periods.next_look(chance).min(FAR));
         }
         match self.pending.first() {

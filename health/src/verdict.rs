@@ -131,8 +131,10 @@ pub struct Node {
     pub cpus: Option<Quantity>,
 }
 
-/// Taints by which the cluster says that it still takes the node for not ready.
-const NOT_READY: &[&str] = &["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+/// Taints by which the cluster says that it still takes the node for not ready. The controller that sets them removes
+/// them too, as soon as it has seen the condition. Those of pressure keep no DaemonSet away.
+const NOT_READY: &[&str] =
+    &["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", "node.kubernetes.io/network-unavailable"];
 
 impl Node {
     /// Why the cluster does not take it for ready. The taints count as well: between the kubelet's

@@ -100,6 +100,29 @@ fn who_waits_long_after_the_last_list_is_looked_at_soon() {
 }
 
 #[test]
+fn one_that_is_waited_for_now_and_then_is_not_asked_for_more_often() {
+    let at = start();
+    let mut agenda = listed(at);
+    let later = at + seconds(600.0);
+    let one = waiting(1);
+    agenda.waits(&one, later, 0.5);
+    let looked = later + seconds(7.5);
+    let Task::One(asked) = agenda.next(&one, looked, 0.5) else { panic!("{agenda:?}") };
+    agenda.has_one(&asked, true);
+    agenda.waits(&[], looked + seconds(1.0), 0.5);
+    let again = looked + seconds(10.0);
+    agenda.waits(&one, again, 0.5);
+    assert_eq!(agenda.next(&one, again, 0.5), Task::Wait(looked + seconds(60.0)));
+    agenda.waits(&[], again, 0.5);
+    agenda.waits(&waiting(2), again, 0.5);
+    assert_eq!(agenda.next(&one, again, 0.5), Task::Wait(again + seconds(7.5)), "of another one nothing is known");
+    agenda.waits(&[], again, 0.5);
+    let much_later = again + seconds(100.0);
+    agenda.waits(&one, much_later, 0.5);
+    assert_eq!(agenda.next(&one, much_later, 0.5), Task::Wait(much_later + seconds(7.5)), "a minute is over");
+}
+
+#[test]
 fn many_that_are_waited_for_are_one_list() {
     let at = start();
     let mut agenda = listed(at);
@@ -107,6 +130,19 @@ fn many_that_are_waited_for_are_one_list() {
     assert_eq!(agenda.next(&waiting(9), at + seconds(60.0), 0.5), Task::All);
     agenda.has_all(BTreeSet::new(), at + seconds(60.0), 0.5);
     assert_eq!(agenda.next(&waiting(9), at + seconds(60.0), 0.5), Task::Wait(at + seconds(120.0)));
+}
+
+#[test]
+fn a_list_that_fails_is_asked_for_again_though_nobody_is_waited_for_any_more() {
+    let at = start();
+    let mut agenda = listed(at);
+    let (many, later) = (waiting(9), at + seconds(600.0));
+    agenda.waits(&many, later, 0.5);
+    let due = later + seconds(7.5);
+    assert_eq!(agenda.next(&many, due, 0.5), Task::All);
+    agenda.has_failed(Duration::ZERO, due, 1.0);
+    agenda.waits(&[], due, 0.5);
+    assert_eq!(agenda.next(&[], due + seconds(10.0), 0.5), Task::All, "or it would count as failing for an hour");
 }
 
 #[test]

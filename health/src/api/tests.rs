@@ -296,6 +296,14 @@ fn an_owner_that_cannot_be_a_daemonset_is_none_and_no_error() {
         ("apps/v1", "DaemonSet", "d", &long[..129], false),
         ("apps/v1", &long[..129], "d", "u", false),
         (&format!("{longest}x"), "DaemonSet", "d", "u", false),
+        ("apps/v1", "DaemonSet", "d-1.example", "u", true),
+        ("apps/v1", "DaemonSet", "d,e", "u", false),
+        ("apps/v1", "DaemonSet", "d=e", "u", false),
+        ("apps/v1", "DaemonSet", "d!", "u", false),
+        ("apps/v1", "DaemonSet", r"d\\", "u", false),
+        ("apps/v1", "DaemonSet", "../d", "u", false),
+        ("apps/v1", "DaemonSet", "d e", "u", false),
+        ("apps/v1", "DaemonSet", "\u{e4}", "u", false),
     ] {
         let owner =
             format!(r#"{{"apiVersion":"{version}","kind":"{kind}","name":"{name}","uid":"{uid}","controller":true}}"#);
@@ -823,7 +831,12 @@ fn gates_of_pods() {
     let done = |name: &str, code: i32| {
         format!(r#""initContainerStatuses":[{{"name":"{name}","state":{{"terminated":{{"exitCode":{code}}}}}}}]"#)
     };
+    let status = |name: &str, state: &str| format!(r#""initContainerStatuses":[{{"name":"{name}","state":{state}}}]"#);
     let gate = "pod-startup-lock";
+    let running = r#"{"running":{"startedAt":"2026-11-22T19:59:21Z"}}"#;
+    let (runs, other_runs) = (status(gate, running), status("other", running));
+    let waits = status(gate, r#"{"waiting":{"reason":"PodInitializing"}}"#);
+    let initialized = r#""conditions":[{"type":"Initialized","status":"True"}]"#;
     let annotation = r#""annotations":{"pod-startup-lock/gate":"wait"}"#;
     for (case, annotations, names, status, expected) in [
         ("no init container", "", vec![], String::new(), Gate::None),
@@ -837,15 +850,7 @@ fn gates_of_pods() {
         ("another one ended well", "", vec![gate, "other"], done("other", 0), Gate::Ahead),
         ("the annotated one ended well", annotation, vec![gate, "wait"], done("wait", 0), Gate::Passed),
         ("not the annotated one", annotation, vec![gate, "wait"], done(gate, 0), Gate::Ahead),
-        (
-            "runs",
-            "",
-            vec![gate],
-            format!(
-                r#""initContainerStatuses":[{{"name":"{gate}","state":{{"running":{{"startedAt":"2026-11-22T19:59:21Z"}}}}}}]"#
-            ),
-            Gate::Ahead,
-        ),
+        ("runs", "", vec![gate], runs.clone(), Gate::Ahead),
         (
             "has no state",
             "",
@@ -855,13 +860,12 @@ fn gates_of_pods() {
             ),
             Gate::Ahead,
         ),
-        (
-            "initialized",
-            "",
-            vec![gate],
-            r#""conditions":[{"type":"Initialized","status":"True"}]"#.to_owned(),
-            Gate::Passed,
-        ),
+        ("initialized", "", vec![gate], initialized.to_owned(), Gate::Passed),
+        ("initialized, and ended well", "", vec![gate], format!("{initialized},{}", done(gate, 0)), Gate::Passed),
+        ("initialized, and runs again", "", vec![gate], format!("{initialized},{runs}"), Gate::Ahead),
+        ("initialized, and is to run again", "", vec![gate], format!("{initialized},{waits}"), Gate::Ahead),
+        ("initialized, and has failed since", "", vec![gate], format!("{initialized},{}", done(gate, 1)), Gate::Ahead),
+        ("initialized, another one runs", "", vec![gate], format!("{initialized},{other_runs}"), Gate::Passed),
         (
             "not initialized",
             "",

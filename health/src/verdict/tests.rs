@@ -435,6 +435,20 @@ fn the_node_s_own_troubles() {
             vec!["the node still has the taint node.kubernetes.io/not-ready:NoSchedule"],
         ),
         (
+            "its network has come, and it is still tainted",
+            true,
+            vec![],
+            vec![taint("node.kubernetes.io/network-unavailable", Effect::NoSchedule)],
+            vec!["the node still has the taint node.kubernetes.io/network-unavailable:NoSchedule"],
+        ),
+        (
+            "pressure keeps no DaemonSet away",
+            true,
+            vec![],
+            vec![taint("node.kubernetes.io/disk-pressure", Effect::NoSchedule)],
+            vec![],
+        ),
+        (
             "another taint",
             true,
             vec![],

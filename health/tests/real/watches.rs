@@ -233,6 +233,31 @@ fn a_pod_whose_daemonset_has_gone_is_asked_about_once() {
     assert_eq!(count(&cluster, |asked| asked.path == one), 1, "{health}");
 }
 
+/// Whoever may make pods may write anything for their owners' names.
+#[test]
+fn an_owner_that_no_daemonset_can_be_called_is_not_asked_about() {
+    let cluster = Cluster::new();
+    cluster.heal();
+    let mut health = cluster.health().arg("--stale-after=1ms").start();
+    wait_for_answer(&mut health, 200, "");
+    watched(&cluster);
+    // As a server answers a selector of "metadata.name=newcomer,x".
+    let one = "/apis/apps/v1/namespaces/monitoring/daemonsets";
+    cluster.api.fault(one, Fault::Status(400, vec![], cluster.api.recorded("error-400-field-selector").to_string()));
+    let (_, mut pod) = newcomer(&cluster);
+    (pod["metadata"]["uid"], pod["metadata"]["ownerReferences"][0]["name"]) = (json!("0"), json!("newcomer,x"));
+    push(&cluster, &pods_of("node-a"), pod);
+    // A pod whose UID is greater is told after it, and whoever lists all has asked for single ones before.
+    cluster.api.edit(&pods_of("node-a"), |list| {
+        let pods = list["items"].as_array_mut().unwrap();
+        at_the_gate(pods.iter_mut().find(|pod| pod["metadata"]["name"] == "node-exporter-szjrd").unwrap());
+    });
+    testkit::eventually("excluded", CEILING, || (state(&mut health)["counts"]["excluded"] == 1).then_some(()));
+    wait_for_more(&cluster.api, DAEMONSETS, 2);
+    assert_eq!(count(&cluster, |asked| asked.path == one), 0, "{health}");
+    assert_eq!(get(&mut health, "/").status, 200);
+}
+
 #[test]
 fn a_pod_of_a_daemonset_that_did_not_belong_here_has_it_asked_for() {
     let cluster = Cluster::new();
@@ -246,6 +271,31 @@ fn a_pod_of_a_daemonset_that_did_not_belong_here_has_it_asked_for() {
     (owner["name"], owner["uid"]) = (json!("gpu-plugin"), uid);
     push(&cluster, &pods_of("node-a"), pod);
     wait_for_answer(&mut health, 412, "kube-system/gpu-plugin: pod newcomer-1 is Running, but not ready\n");
+}
+
+#[test]
+fn a_list_that_fails_is_no_trouble_for_ever_where_nobody_is_waited_for_any_more() {
+    let cluster = Cluster::new();
+    // So many that they are asked for by a list, and wanted here as long as the node has this label.
+    cluster.api.edit(DAEMONSETS, |list| {
+        let sets = list["items"].as_array_mut().unwrap();
+        for number in 0..9 {
+            let mut set = sets[3].clone();
+            let name = format!("late-{number}");
+            (set["metadata"]["uid"], set["metadata"]["name"]) = (json!(name), json!(name));
+            set["spec"]["template"]["spec"]["nodeSelector"] = json!({"late": "yes"});
+            sets.push(set);
+        }
+    });
+    let mut health = healthy(&cluster);
+    cluster.api.fault_times(DAEMONSETS, Fault::Status(429, vec![], String::new()), 1);
+    cluster.api.edit(NODE, |node| node["metadata"]["labels"]["late"] = json!("yes"));
+    wait_for_answer(&mut health, 412, "monitoring/late-8: no pod on this node yet\n");
+    let problems = |health: &mut Running| state(health)["api_problems"].clone();
+    testkit::eventually("a problem", CEILING, || (problems(&mut health) != json!([])).then_some(()));
+    cluster.api.edit(NODE, |node| node["metadata"]["labels"]["late"] = json!("no"));
+    wait_for_answer(&mut health, 200, "");
+    testkit::eventually("no problem", CEILING, || (problems(&mut health) == json!([])).then_some(()));
 }
 
 #[test]
@@ -297,8 +347,8 @@ fn nothing_waits_for_itself() {
     testkit::eventually("excluded", CEILING, || (state(&mut health)["counts"]["excluded"] == 1).then_some(()));
     assert_eq!(get(&mut health, "/").status, 200);
     let reason = "pod node-exporter-szjrd waits for the lock";
-    let state = state(&mut health);
-    assert!(state["daemonsets"].as_array().unwrap().iter().any(|set| set["reason"] == reason), "{state}");
+    let shown = state(&mut health);
+    assert!(shown["daemonsets"].as_array().unwrap().iter().any(|set| set["reason"] == reason), "{shown}");
     // It gets its lease and starts: now it is waited for.
     cluster.api.edit(&pods_of("node-a"), |list| {
         exporter(list, |pod| {
@@ -309,6 +359,15 @@ fn nothing_waits_for_itself() {
     wait_for_answer(&mut health, 412, "monitoring/node-exporter: pod node-exporter-szjrd is Pending\n");
     cluster.api.edit(&pods_of("node-a"), |list| assert_eq!(pods_ready(list, "node-exporter", true), 1));
     wait_for_answer(&mut health, 200, "");
+    // After a reboot of the node it waits anew, and the kubelet leaves `Initialized` as it was.
+    cluster.api.edit(&pods_of("node-a"), |list| {
+        exporter(list, |pod| {
+            at_the_gate(pod);
+            pod["status"]["conditions"][0]["status"] = "True".into();
+        });
+    });
+    testkit::eventually("excluded again", CEILING, || (state(&mut health)["counts"]["excluded"] == 1).then_some(()));
+    assert_eq!(get(&mut health, "/").status, 200);
 }
 
 #[test]

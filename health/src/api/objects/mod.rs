@@ -171,10 +171,13 @@ impl Gather for Controller {
 }
 
 impl Owner {
-    /// The name and the UID of a DaemonSet. Other projects have kinds of this name too.
+    /// The name and the UID of a DaemonSet. Other projects have kinds of this name too. A pod's maker may write anything
+    /// for a name; a field selector with what no DaemonSet is called would be refused, as often as it is asked.
     fn daemonset(self) -> Option<(Box<str>, Box<str>)> {
         let is_one = &*self.kind.0? == "DaemonSet" && self.api_version.0?.starts_with("apps/");
-        if is_one { self.name.0.zip(self.uid.0) } else { None }
+        let is_named = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+        let name = self.name.0.filter(|name| is_one && is_named(name))?;
+        Some((name, self.uid.0?))
     }
 }
 

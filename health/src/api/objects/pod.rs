@@ -89,19 +89,20 @@ struct Containers {
     oldest: Option<i64>,
     /// Those that have ended well.
     done: Lines,
+    /// And those that have not.
+    undone: Lines,
 }
 
 impl Gather for Containers {
     type Element = ContainerStatus;
 
     fn add(&mut self, container: ContainerStatus) {
-        let Some(state) = container.state else { return };
-        if let Some(Moment(start)) = state.running.and_then(|running| running.started_at) {
+        let (running, terminated) = container.state.map(|state| (state.running, state.terminated)).unwrap_or_default();
+        if let Some(Moment(start)) = running.and_then(|running| running.started_at) {
             self.oldest = Some(self.oldest.map_or(start, |oldest| oldest.min(start)));
         }
-        if state.terminated.is_some_and(|terminated| terminated.exit_code == Some(0)) {
-            self.done.push(&container.name.0);
-        }
+        let is_done = terminated.is_some_and(|terminated| terminated.exit_code == Some(0));
+        if is_done { &mut self.done } else { &mut self.undone }.push(&container.name.0);
     }
 }
 
@@ -128,8 +129,9 @@ impl Pod {
         let containers = spec.init_containers.unwrap_or_default().0;
         let gate = match containers.gate(metadata.annotations.as_ref()) {
             None => Gate::None,
-            Some(_) if conditions.is_initialized => Gate::Passed,
             Some(gate) if init.done.contains(gate) => Gate::Passed,
+            // After a reboot init containers run again, and kubelets leave `Initialized` as it was all the while.
+            Some(gate) if conditions.is_initialized && !init.undone.contains(gate) => Gate::Passed,
             Some(_) => Gate::Ahead,
         };
         Some(verdict::Pod {
