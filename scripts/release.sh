@@ -18,6 +18,7 @@
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 export LC_ALL=C
+unset TAR_OPTIONS GZIP
 
 fail() {
     echo "release.sh: $1" >&2
@@ -58,7 +59,7 @@ for program in lock init health; do
     cp "dist/images/psl-$program.tar" "$out/"
 done
 cp dist/crates.tar.gz "$out/"
-git archive --format=tar --prefix="pod-startup-lock-$version/" HEAD | gzip -9n >"$out/source.tar.gz"
+git -c tar.umask=0002 archive --format=tar --prefix="pod-startup-lock-$version/" HEAD | gzip -9n >"$out/source.tar.gz"
 (cd "$out" && sha256sum -- * >.SHA256SUMS && mv .SHA256SUMS SHA256SUMS)
 
 echo "made $out of commit $(git rev-parse HEAD):"

@@ -46,6 +46,12 @@ fn a_release_holds_everything_with_checksums_and_twice_the_same() {
 
     release.make("0.1.0").with(0);
     assert_eq!(listing(), first);
+
+    // What somebody has set for other archives.
+    run(release.checkout.command("git").args(["config", "tar.umask", "0077"])).ok();
+    let mut elsewhere = release.command("0.1.0");
+    run(elsewhere.env("TAR_OPTIONS", "--mode=700 --exclude=*").env("GZIP", "--rsyncable")).ok();
+    assert_eq!(listing(), first, "with settings of its own");
 }
 
 #[test]
@@ -126,8 +132,13 @@ impl Release {
     }
 
     fn make(&self, version: &str) -> Ended {
+        run(&mut self.command(version))
+    }
+
+    fn command(&self, version: &str) -> Command {
         let mut command = self.checkout.command("scripts/release.sh");
-        run(command.args((!version.is_empty()).then_some(version)))
+        command.args((!version.is_empty()).then_some(version));
+        command
     }
 
     fn refuses(&self, version: &str, why: &str) {
