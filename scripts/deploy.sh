@@ -248,7 +248,8 @@ render() {
             printf '      - {op: replace, path: /spec/template/spec/containers/0/imagePullPolicy, value: Never}\n'
         fi
     } | kustomize everything
-    mv "$scratch/everything.yaml" "$scratch/manifests.yaml"
+    # kustomize forgets the quotes at the account that a role is given to.
+    sed "/^subjects:/,/^---/s/^  namespace: $namespace\$/  namespace: \"$namespace\"/" "$scratch/everything.yaml" >"$scratch/manifests.yaml"
     ! with_overlay injection || render_injection
 }
 

@@ -341,14 +341,14 @@ fn a_namespace_that_somebody_has_made_for_the_lock_stays() {
 fn a_namespace_is_a_name_whatever_it_looks_like() {
     let Some(stand) = Stand::with_kubectl("") else { return };
     for name in ["null", "true", "123", "1e3", "no"] {
-        let words = format!("render --namespace {name} --overlay injection --locks 50% --timeout 1m30s");
+        let words = format!("render --namespace {name} --with-health --overlay injection --locks 50% --timeout 1m30s");
         let rendered = stand.deploy(&words).ok();
         let plain = rendered.replace('"', "");
         assert!(plain.contains(&format!("\n  namespace: {name}\n")), "{rendered}");
         assert!(plain.contains(&format!("          - {name}\n")) || plain.contains(&format!("      - {name}\n")));
         assert!(!plain.contains("namespace: pod-startup-lock\n"), "{name}");
         if name != "no" {
-            assert!(rendered.contains(&format!("namespace: \"{name}\"\n")), "{rendered}");
+            assert!(!rendered.contains(&format!("namespace: {name}\n")), "{rendered}");
         }
     }
 }
