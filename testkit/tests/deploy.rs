@@ -29,6 +29,7 @@ fn apply_asks_first_then_applies_waits_and_asks_the_locks() {
     let expected = [
         "kubectl get --raw /readyz",
         "kubectl get namespace pod-startup-lock --ignore-not-found",
+        "kubectl get clusterrolebinding pod-startup-lock-health --ignore-not-found",
         "kubectl kustomize DEPLOY/everything",
         "kubectl apply --dry-run=server -f MANIFESTS",
         "kubectl apply -f MANIFESTS",
@@ -211,6 +212,26 @@ fn what_the_cluster_says_ends_it_before_anything_is_changed() {
             "api-versions) echo apps/v1 ;;",
             "the cluster has no MutatingAdmissionPolicy",
         ),
+        (
+            "health of another lock",
+            "apply --with-health --namespace second",
+            "*'get clusterrolebinding'*) echo pod-startup-lock ;;",
+            "the role of health is of the lock in the namespace pod-startup-lock",
+        ),
+        (
+            "the injection of another lock",
+            "apply --overlay injection --namespace second",
+            "api-versions) echo admissionregistration.k8s.io/v1 ;; \
+            *'--raw /apis/'*) echo '{\"kind\":\"MutatingAdmissionPolicy\"}' ;; \
+            *'get mutatingadmissionpolicybinding'*) printf '%s\\n' kube-system pod-startup-lock ;;",
+            "the cluster's injection is of the lock in the namespace pod-startup-lock",
+        ),
+        (
+            "no answer whose the role is",
+            "delete",
+            "*'get clusterrolebinding'*) echo 'forbidden' >&2; exit 1 ;;",
+            "the cluster does not say whose clusterrolebinding pod-startup-lock-health is: forbidden",
+        ),
         ("nowhere to put it", "example --into shop", "'get namespace shop') exit 1 ;;", "there is no namespace shop"),
     ];
     for (case, words, answer, why) in cases {
@@ -300,6 +321,29 @@ fn delete_takes_away_what_apply_has_brought() {
         deleted.contains("PodMonitor") && deleted.contains("MutatingAdmissionPolicyBinding"),
         "whatever was applied"
     );
+}
+
+/// What the cluster has once is of one lock: a name that was mistyped, or a second lock, takes nothing away from it.
+#[test]
+fn delete_leaves_what_is_of_a_lock_in_another_namespace() {
+    let cluster = |namespace: &str| {
+        format!(
+            "api-versions) echo admissionregistration.k8s.io/v1 ;; \
+            *'--raw /apis/'*) echo '{{\"kind\":\"MutatingAdmissionPolicy\"}}' ;; \
+            *'get clusterrolebinding'*) echo {namespace} ;; \
+            *'get mutatingadmissionpolicybinding'*) printf '%s\\n' kube-system {namespace} ;;"
+        )
+    };
+    for (owner, stays) in [("pod-startup-lock", false), ("start", true)] {
+        let Some(stand) = Stand::with_kubectl(&cluster(owner)) else { return };
+        let ended = stand.deploy("delete").with(0);
+        let deleted = stand.read("applied");
+        for kind in ["ClusterRole", "ClusterRoleBinding", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"] {
+            assert_eq!(!deleted.contains(&format!("kind: {kind}\n")), stays, "{owner}: {kind}\n{deleted}");
+        }
+        assert_eq!(ended.stderr.contains("stays: it is of the lock in the namespace start"), stays, "{}", ended.stderr);
+        assert!(deleted.contains("kind: DaemonSet") && deleted.contains("kind: ServiceAccount"), "{deleted}");
+    }
 }
 
 /// Only a namespace that apply has made carries its mark, and only such a one goes with what is in it.
