@@ -47,6 +47,7 @@
 set -euf
 # Letters are those of ASCII, whoever runs this.
 export LC_ALL=C
+called_from=$PWD
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 
 fail() {
@@ -194,13 +195,14 @@ lasts() {
 
 with_overlay() { case " $overlays " in *" $1 "*) return 0 ;; *) return 1 ;; esac }
 
-# kubectl, or what was said in its place.
-kube() {
+# kubectl, or what was said in its place, where this was called: KUBECONFIG may name a file beside whoever calls.
+kube() (
+    CDPATH='' cd -- "$called_from" || exit
     # shellcheck disable=SC2086 # a command of several words
-    $kubectl "$@"
-}
+    exec $kubectl "$@"
+)
 
-need_kubectl() { has "${kubectl%% *}" || fail "${kubectl%% *} is missing; --kubectl names another, such as \"k3s kubectl\""; }
+need_kubectl() { (CDPATH='' cd -- "$called_from" && has "${kubectl%% *}") || fail "${kubectl%% *} is missing; --kubectl names another, such as \"k3s kubectl\""; }
 
 # ---- manifests ----
 

@@ -68,6 +68,21 @@ fn another_kubectl_another_namespace_and_another_wait_reach_every_call() {
     assert!(!asked.iter().any(|line| line.contains("pod-startup-lock")), "{asked:?} {ended:?}");
 }
 
+/// As `KUBECONFIG=cluster.yaml ../pod-startup-lock/scripts/deploy.sh apply` means it.
+#[test]
+fn kubectl_runs_where_the_script_is_called() {
+    let Some(stand) = Stand::with_kubectl(LOCKS_READY) else { return };
+    let elsewhere = stand.path("else where");
+    fs::create_dir(&elsewhere).unwrap();
+    stand.tool("own", "pwd >>\"$RECORD.where\"; exec kubectl \"$@\"");
+    fs::rename(stand.path("bin/own"), elsewhere.join("own")).unwrap();
+    let mut command = stand.command();
+    run(command.current_dir(&elsewhere).args(["apply", "--kubectl", "./own --context a"])).with(0);
+    let places = stand.read("record.where");
+    let expected = elsewhere.canonicalize().unwrap();
+    assert!(places.lines().count() > 5 && places.lines().all(|place| place == expected.to_str().unwrap()), "{places}");
+}
+
 /// Each ends with one line and a 2, and nobody was asked anything.
 #[test]
 fn a_mistake_in_the_words_changes_nothing() {
