@@ -34,7 +34,7 @@ case $version in
 *) fail "'$version' is no version such as 1.2.3" 2 ;;
 esac
 
-[ -z "$(git status --porcelain)" ] || fail "there is something uncommitted: git status"
+[ -z "$(git status --porcelain --untracked-files=normal)" ] || fail "there is something uncommitted: git status"
 [ "$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml)" = "$version" ] || fail "Cargo.toml has another version than $version"
 [ "$(grep -c "newTag: $version\$" deploy/images/kustomization.yaml)" -eq 3 ] || fail "deploy/images/kustomization.yaml has another tag than $version"
 grep -q "^## \[$version\] - [0-9-]*\$" CHANGELOG.md || fail "CHANGELOG.md has no '## [$version] - DATE'"
