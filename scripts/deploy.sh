@@ -622,11 +622,24 @@ load_over_ssh() {
         need_archives "$machine"
         echo "$node $machine $there" >>"$scratch/plan"
     done
+    # One node whose disk is full keeps the others from nothing.
+    failed=''
     while read -r node machine there; do
-        for program in lock init health; do over_ssh "$program" || fail "$node did not take $(archive "$program" "$machine"); repeat it once its reason is gone"; done
-        [ "$there" != docker ] || say "$node: docker cannot pin images: where its disk fills up the kubelet may delete them"
-        [ -n "$dry" ] || say "$node: loaded, by $there"
+        if load_node; then
+            [ "$there" != docker ] || say "$node: docker cannot pin images: where its disk fills up the kubelet may delete them"
+            [ -n "$dry" ] || say "$node: loaded, by $there"
+        else
+            failed="${failed:+$failed }$node"
+        fi
     done <"$scratch/plan"
+    [ -z "$failed" ] || fail "not every node has all archives; once the reasons are gone: the same with --nodes \"$failed\""
+}
+
+# Gives a node all archives, or says which one it did not take.
+load_node() {
+    for program in lock init health; do
+        over_ssh "$program" || { say "$node did not take $(archive "$program" "$machine")" && return 1; }
+    done
 }
 
 over_ssh() {

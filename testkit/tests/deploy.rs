@@ -794,6 +794,14 @@ fn load_over_ssh_asks_each_node_before_it_gives_any_of_them_anything() {
     assert!(ended.stderr.contains("node-d has both docker and ctr: --with says which"), "{}", ended.stderr);
     assert_eq!(stand.asked().iter().filter(|line| !line.contains("uname")).count(), 0);
 
+    stand.tool("ssh", &node.replace("*) wc", "*'node-a '*) exit 1 ;; *) wc"));
+    let ended = nodes("node-a node-b").with(1);
+    assert!(ended.stderr.contains("node-a did not take dist/images/psl-lock-amd64.tar"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("node-b: loaded, by docker"), "{}", ended.stderr);
+    assert!(ended.stderr.trim_end().ends_with("the same with --nodes \"node-a\""), "{}", ended.stderr);
+    assert_eq!(stand.read("record.bytes").lines().count(), 3, "the other node has its archives");
+    fs::remove_file(stand.path("record.bytes")).unwrap();
+
     stand.forget();
     stand.tool("ssh", node);
     nodes("node-a node-b").with(0);
