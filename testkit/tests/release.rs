@@ -87,6 +87,9 @@ fn nothing_is_made_of_what_is_not_ready() {
     release.refuses("0.1.0", "deploy/images/kustomization.yaml has another tag");
     edit("deploy/images/kustomization.yaml", "newTag: 0.0.9", "newTag: 0.1.0");
     release.commit();
+    fs::rename(file(".git"), file(".git-aside")).unwrap();
+    release.refuses("0.1.0", "git knows no checkout here: fatal: not a git repository");
+    fs::rename(file(".git-aside"), file(".git")).unwrap();
     release.make("0.1.0").with(0);
 }
 
