@@ -281,7 +281,7 @@ fn the_dashboard_is_one() {
 }
 
 /// In shadow mode these say what would be, and nobody waits: whoever asks for one says which of the two he means. What the
-/// lock tells of pressure and shadows is on the dashboard.
+/// lock tells of pressure, shadows and its window is on the dashboard.
 #[test]
 fn the_rules_and_the_dashboard_tell_locks_in_shadow_mode_apart() {
     let model = [
@@ -305,9 +305,13 @@ fn the_rules_and_the_dashboard_tell_locks_in_shadow_mode_apart() {
             assert!(expression.contains("psl_lock_shadow{"), "in shadow mode too: {expression}");
         }
     }
-    for metric in
-        ["psl_pressure_ratio", "psl_pressure_let_through_total", "psl_shadow_requests_total", "psl_shadow_wait_seconds"]
-    {
+    for metric in [
+        "psl_pressure_ratio",
+        "psl_pressure_let_through_total",
+        "psl_shadow_requests_total",
+        "psl_shadow_wait_seconds",
+        "psl_lock_window_why",
+    ] {
         assert!(asked.iter().any(|expression| expression.contains(metric)), "nothing asks for {metric}");
     }
 }
