@@ -59,12 +59,20 @@ else
     . scripts/flags.sh
 fi
 
-# What the bytes depend on, for the labels of the images.
+# What the bytes depend on, for the labels of the images. Git refuses to look at another user's checkout, as root meets one in
+# a container; whoever runs this file trusts what lies here.
+git() { command git -c safe.directory="$(pwd -P)" "$@"; }
 commit=unknown epoch=${SOURCE_DATE_EPOCH:-}
 if [ "$(git rev-parse --show-prefix 2>/dev/null || echo none)" = "" ]; then
     commit=$(git rev-parse HEAD)
-    [ -z "$(git status --porcelain)" ] || commit=$commit-changed
+    [ -z "$(git status --porcelain --untracked-files=normal)" ] || commit=$commit-changed
     [ -n "$epoch" ] || epoch=$(git log -1 --format=%ct)
+elif [ -e .git ]; then
+    echo "build.sh: git does not say which commit this is: the images' labels will call it unknown" >&2
+else
+    # Where release.sh has packed the sources this file holds hash and time in place of their names.
+    read -r packed time <scripts/commit.txt
+    case $packed in \$*) ;; *) commit=$packed epoch=${epoch:-$time} ;; esac
 fi
 case ${epoch:=0} in *[!0-9]*) fail "SOURCE_DATE_EPOCH is '$epoch'; accepted are whole seconds since 1970" 2 ;; esac
 

@@ -47,6 +47,7 @@
 set -euf
 # Letters are those of ASCII, whoever runs this.
 export LC_ALL=C
+called_from=$PWD
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 
 fail() {
@@ -194,13 +195,14 @@ lasts() {
 
 with_overlay() { case " $overlays " in *" $1 "*) return 0 ;; *) return 1 ;; esac }
 
-# kubectl, or what was said in its place.
-kube() {
+# kubectl, or what was said in its place, where this was called: KUBECONFIG may name a file beside whoever calls.
+kube() (
+    CDPATH='' cd -- "$called_from" || exit
     # shellcheck disable=SC2086 # a command of several words
-    $kubectl "$@"
-}
+    exec $kubectl "$@"
+)
 
-need_kubectl() { has "${kubectl%% *}" || fail "${kubectl%% *} is missing; --kubectl names another, such as \"k3s kubectl\""; }
+need_kubectl() { (CDPATH='' cd -- "$called_from" && has "${kubectl%% *}") || fail "${kubectl%% *} is missing; --kubectl names another, such as \"k3s kubectl\""; }
 
 # ---- manifests ----
 
@@ -243,12 +245,19 @@ render() {
         elif [ -z "$given" ]; then
             printf '  - patch: |-\n      {apiVersion: v1, kind: Namespace, metadata: {name: pod-startup-lock, annotations: {%s: deploy.sh}}}\n' "$mark"
         fi
+        if [ -n "$rights_stay" ]; then
+            for kind in ClusterRole ClusterRoleBinding; do
+                # shellcheck disable=SC2016 # kustomize's word
+                printf '  - patch: |-\n      {apiVersion: rbac.authorization.k8s.io/v1, kind: %s, metadata: {name: pod-startup-lock-health}, $patch: delete}\n' "$kind"
+            done
+        fi
         if [ -n "$never" ]; then
             printf '  - target: {group: apps, kind: DaemonSet}\n    patch: |-\n'
             printf '      - {op: replace, path: /spec/template/spec/containers/0/imagePullPolicy, value: Never}\n'
         fi
     } | kustomize everything
-    mv "$scratch/everything.yaml" "$scratch/manifests.yaml"
+    # kustomize forgets the quotes at the account that a role is given to.
+    sed "/^subjects:/,/^---/s/^  namespace: $namespace\$/  namespace: \"$namespace\"/" "$scratch/everything.yaml" >"$scratch/manifests.yaml"
     ! with_overlay injection || render_injection
 }
 
@@ -286,6 +295,13 @@ END
             [ "$command" != delete ] || return 0
             fail "the cluster has no MutatingAdmissionPolicy: it comes with Kubernetes 1.36, or 1.32 with a feature gate (deploy/injection)"
         fi
+        if of_another mutatingadmissionpolicybinding pod-startup-lock '{{with .spec.matchResources.namespaceSelector}}{{range .matchExpressions}}{{range .values}}{{.}}{{"\n"}}{{end}}{{end}}{{end}}'; then
+            if [ "$command" = delete ]; then
+                say "the injection stays: it is of the lock in the namespace $other"
+                return 0
+            fi
+            fail "the cluster's injection is of the lock in the namespace $other, and there is one: delete that lock first, or leave --overlay injection out"
+        fi
     fi
     { echo ---; sed "s:admissionregistration.k8s.io/v1$:admissionregistration.k8s.io/$served:" "$scratch/only-injection.yaml"; } >>"$scratch/manifests.yaml"
 }
@@ -316,14 +332,28 @@ look_at_namespace() {
         fail "the namespace $namespace is somebody else's: it has no label app.kubernetes.io/part-of=pod-startup-lock; name another, or label it"
     grep -qxF "$mark" "$scratch/namespace" || given=yes
 }
+
+# Whether an object that a cluster has once, however many namespaces have a lock, is of another one: those that it names,
+# which the template prints, are not this one. Leaves the other in $other.
+of_another() {
+    kube get "$1" "$2" --ignore-not-found --output "go-template=$3" >"$scratch/named" 2>"$scratch/error" || fail "the cluster does not say whose $1 $2 is: $(tail -n 1 "$scratch/error")"
+    ! grep -qxF -- "$namespace" "$scratch/named" || return 1
+    other=$(grep -vxF kube-system "$scratch/named" | head -n 1)
+    [ -n "$other" ]
+}
+health_of_another() { of_another clusterrolebinding pod-startup-lock-health '{{range .subjects}}{{.namespace}}{{"\n"}}{{end}}'; }
+
 # The annotation of a namespace that apply has made, and delete may take away.
 mark='pod-startup-lock/made-by'
-there='' given='' stays=''
+there='' given='' stays='' rights_stay=''
 
 do_apply() {
     if [ -z "$dry" ]; then
         reachable
         look_at_namespace
+        if with_overlay health && health_of_another; then
+            fail "the role of health is of the lock in the namespace $other, and the cluster has one: delete that lock first, or leave health out"
+        fi
     fi
     render
     if [ -n "$dry" ]; then
@@ -407,6 +437,10 @@ do_delete() {
         stays=$given
         # What the cluster does not know cannot be there.
         serves monitoring.coreos.com/v1 PodMonitor || overlays='health network-policies injection'
+        if health_of_another; then
+            say "the role of health stays: it is of the lock in the namespace $other"
+            rights_stay=yes
+        fi
     fi
     render
     if [ -n "$dry" ]; then
@@ -588,11 +622,24 @@ load_over_ssh() {
         need_archives "$machine"
         echo "$node $machine $there" >>"$scratch/plan"
     done
+    # One node whose disk is full keeps the others from nothing.
+    failed=''
     while read -r node machine there; do
-        for program in lock init health; do over_ssh "$program" || fail "$node did not take $(archive "$program" "$machine"); repeat it once its reason is gone"; done
-        [ "$there" != docker ] || say "$node: docker cannot pin images: where its disk fills up the kubelet may delete them"
-        [ -n "$dry" ] || say "$node: loaded, by $there"
+        if load_node; then
+            [ "$there" != docker ] || say "$node: docker cannot pin images: where its disk fills up the kubelet may delete them"
+            [ -n "$dry" ] || say "$node: loaded, by $there"
+        else
+            failed="${failed:+$failed }$node"
+        fi
     done <"$scratch/plan"
+    [ -z "$failed" ] || fail "not every node has all archives; once the reasons are gone: the same with --nodes \"$failed\""
+}
+
+# Gives a node all archives, or says which one it did not take.
+load_node() {
+    for program in lock init health; do
+        over_ssh "$program" || { say "$node did not take $(archive "$program" "$machine")" && return 1; }
+    done
 }
 
 over_ssh() {

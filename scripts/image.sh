@@ -19,8 +19,9 @@
 # Exit codes: 0 made, 1 not made, 2 bad arguments.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
-# The order of files does not depend on the language of who runs this.
+# The order of files does not depend on the language of who runs this, nor the bytes on what else tar is told.
 export LC_ALL=C
+unset TAR_OPTIONS
 
 fail() {
     echo "image.sh: $1" >&2
@@ -60,12 +61,13 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 mkdir -p dist/images
 
-# An archive whose bytes depend on the files' names, order and content alone.
+# An archive whose bytes depend on the files' names, order and content alone. Directories take a group's bit from the one
+# that they are made in, and u=rwX alone would leave it.
 pack() {
     archive=$1 directory=$2
     shift 2
     tar --create --file "$archive" --directory "$directory" --format=ustar --no-recursion --mtime="@$epoch" \
-        --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' -- "$@"
+        --owner=0 --group=0 --numeric-owner --mode='a-st,u=rwX,go=rX' -- "$@"
 }
 
 # Moves a file among the blobs and leaves its digest in $digest and its length in $bytes.

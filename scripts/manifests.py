@@ -200,6 +200,14 @@ def check_injection(policy, example):
     assert env_of(policy)["PSL_LOCK_HOST"] == {"fieldRef": {"fieldPath": "status.hostIP"}}
     host["expression"] = kept
 
+    # The kubelet makes no container that must not be root of a pod that says who runs in it, and says 0.
+    for said, wanted in [(None, True), ({}, True), ({"runAsUser": 1000}, True), ({"runAsNonRoot": True}, True), ({"runAsUser": 0}, False)]:
+        of_user = pod()
+        if said is not None:
+            of_user["spec"]["securityContext"] = said
+        (gate,) = policy.mutated(of_user)
+        assert gate["securityContext"]["runAsNonRoot"] is wanted, f"a pod's {said}: {gate['securityContext']}"
+
     # Where the example has the same thing, it is the same; and a pod with it passes the schemas.
     (gate,) = policy.mutated(pod())
     (written,) = example["spec"]["template"]["spec"]["initContainers"]

@@ -18,6 +18,7 @@
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 export LC_ALL=C
+unset TAR_OPTIONS GZIP
 
 fail() {
     echo "release.sh: $1" >&2
@@ -33,7 +34,10 @@ case $version in
 *) fail "'$version' is no version such as 1.2.3" 2 ;;
 esac
 
-[ -z "$(git status --porcelain)" ] || fail "there is something uncommitted: git status"
+# Said now, and not after the tests: what git does not answer looks as if nothing were uncommitted.
+place=$(git rev-parse --show-prefix 2>/dev/null) || fail "git knows no checkout here: $(git rev-parse --show-prefix 2>&1 | head -n 1)"
+[ -z "$place" ] || fail "git knows no checkout here, only one around it"
+[ -z "$(git status --porcelain --untracked-files=normal)" ] || fail "there is something uncommitted: git status"
 [ "$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml)" = "$version" ] || fail "Cargo.toml has another version than $version"
 [ "$(grep -c "newTag: $version\$" deploy/images/kustomization.yaml)" -eq 3 ] || fail "deploy/images/kustomization.yaml has another tag than $version"
 grep -q "^## \[$version\] - [0-9-]*\$" CHANGELOG.md || fail "CHANGELOG.md has no '## [$version] - DATE'"
@@ -58,7 +62,8 @@ for program in lock init health; do
     cp "dist/images/psl-$program.tar" "$out/"
 done
 cp dist/crates.tar.gz "$out/"
-git archive --format=tar --prefix="pod-startup-lock-$version/" HEAD | gzip -9n >"$out/source.tar.gz"
+git -c tar.umask=0002 archive --format=tar --prefix="pod-startup-lock-$version/" HEAD >"$out/source.tar"
+gzip -9n "$out/source.tar"
 (cd "$out" && sha256sum -- * >.SHA256SUMS && mv .SHA256SUMS SHA256SUMS)
 
 echo "made $out of commit $(git rev-parse HEAD):"

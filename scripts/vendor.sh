@@ -13,7 +13,9 @@
 # Exit codes: 0 packed, 1 not packed, 2 bad arguments.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
+# What is set for other archives must not change the bytes.
 export LC_ALL=C
+unset TAR_OPTIONS GZIP
 
 case ${1:-} in
 "") ;;
@@ -26,7 +28,7 @@ rm -rf vendor
 # What it prints is a configuration that scripts/build.sh --offline gives by itself.
 cargo vendor --quiet --locked --versioned-dirs vendor >/dev/null
 tar --create --file dist/.crates.tar --format=ustar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner \
-    --mode='u=rwX,go=rX' vendor
+    --mode='a-st,u=rwX,go=rX' vendor
 gzip -9nf dist/.crates.tar
 mv dist/.crates.tar.gz dist/crates.tar.gz
 printf '%-24s %10d bytes, %d crates\n' dist/crates.tar.gz "$(wc -c <dist/crates.tar.gz)" "$(find vendor -mindepth 1 -maxdepth 1 | wc -l)"

@@ -29,6 +29,7 @@ fn apply_asks_first_then_applies_waits_and_asks_the_locks() {
     let expected = [
         "kubectl get --raw /readyz",
         "kubectl get namespace pod-startup-lock --ignore-not-found",
+        "kubectl get clusterrolebinding pod-startup-lock-health --ignore-not-found",
         "kubectl kustomize DEPLOY/everything",
         "kubectl apply --dry-run=server -f MANIFESTS",
         "kubectl apply -f MANIFESTS",
@@ -65,6 +66,21 @@ fn another_kubectl_another_namespace_and_another_wait_reach_every_call() {
     );
     assert!(asked.contains(&"k3s kubectl get namespace start --ignore-not-found".into()), "{asked:?}");
     assert!(!asked.iter().any(|line| line.contains("pod-startup-lock")), "{asked:?} {ended:?}");
+}
+
+/// As `KUBECONFIG=cluster.yaml ../pod-startup-lock/scripts/deploy.sh apply` means it.
+#[test]
+fn kubectl_runs_where_the_script_is_called() {
+    let Some(stand) = Stand::with_kubectl(LOCKS_READY) else { return };
+    let elsewhere = stand.path("else where");
+    fs::create_dir(&elsewhere).unwrap();
+    stand.tool("own", "pwd >>\"$RECORD.where\"; exec kubectl \"$@\"");
+    fs::rename(stand.path("bin/own"), elsewhere.join("own")).unwrap();
+    let mut command = stand.command();
+    run(command.current_dir(&elsewhere).args(["apply", "--kubectl", "./own --context a"])).with(0);
+    let places = stand.read("record.where");
+    let expected = elsewhere.canonicalize().unwrap();
+    assert!(places.lines().count() > 5 && places.lines().all(|place| place == expected.to_str().unwrap()), "{places}");
 }
 
 /// Each ends with one line and a 2, and nobody was asked anything.
@@ -211,6 +227,26 @@ fn what_the_cluster_says_ends_it_before_anything_is_changed() {
             "api-versions) echo apps/v1 ;;",
             "the cluster has no MutatingAdmissionPolicy",
         ),
+        (
+            "health of another lock",
+            "apply --with-health --namespace second",
+            "*'get clusterrolebinding'*) echo pod-startup-lock ;;",
+            "the role of health is of the lock in the namespace pod-startup-lock",
+        ),
+        (
+            "the injection of another lock",
+            "apply --overlay injection --namespace second",
+            "api-versions) echo admissionregistration.k8s.io/v1 ;; \
+            *'--raw /apis/'*) echo '{\"kind\":\"MutatingAdmissionPolicy\"}' ;; \
+            *'get mutatingadmissionpolicybinding'*) printf '%s\\n' kube-system pod-startup-lock ;;",
+            "the cluster's injection is of the lock in the namespace pod-startup-lock",
+        ),
+        (
+            "no answer whose the role is",
+            "delete",
+            "*'get clusterrolebinding'*) echo 'forbidden' >&2; exit 1 ;;",
+            "the cluster does not say whose clusterrolebinding pod-startup-lock-health is: forbidden",
+        ),
         ("nowhere to put it", "example --into shop", "'get namespace shop') exit 1 ;;", "there is no namespace shop"),
     ];
     for (case, words, answer, why) in cases {
@@ -302,6 +338,29 @@ fn delete_takes_away_what_apply_has_brought() {
     );
 }
 
+/// What the cluster has once is of one lock: a name that was mistyped, or a second lock, takes nothing away from it.
+#[test]
+fn delete_leaves_what_is_of_a_lock_in_another_namespace() {
+    let cluster = |namespace: &str| {
+        format!(
+            "api-versions) echo admissionregistration.k8s.io/v1 ;; \
+            *'--raw /apis/'*) echo '{{\"kind\":\"MutatingAdmissionPolicy\"}}' ;; \
+            *'get clusterrolebinding'*) echo {namespace} ;; \
+            *'get mutatingadmissionpolicybinding'*) printf '%s\\n' kube-system {namespace} ;;"
+        )
+    };
+    for (owner, stays) in [("pod-startup-lock", false), ("start", true)] {
+        let Some(stand) = Stand::with_kubectl(&cluster(owner)) else { return };
+        let ended = stand.deploy("delete").with(0);
+        let deleted = stand.read("applied");
+        for kind in ["ClusterRole", "ClusterRoleBinding", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"] {
+            assert_eq!(!deleted.contains(&format!("kind: {kind}\n")), stays, "{owner}: {kind}\n{deleted}");
+        }
+        assert_eq!(ended.stderr.contains("stays: it is of the lock in the namespace start"), stays, "{}", ended.stderr);
+        assert!(deleted.contains("kind: DaemonSet") && deleted.contains("kind: ServiceAccount"), "{deleted}");
+    }
+}
+
 /// Only a namespace that apply has made carries its mark, and only such a one goes with what is in it.
 #[test]
 fn a_namespace_that_somebody_has_made_for_the_lock_stays() {
@@ -341,14 +400,14 @@ fn a_namespace_that_somebody_has_made_for_the_lock_stays() {
 fn a_namespace_is_a_name_whatever_it_looks_like() {
     let Some(stand) = Stand::with_kubectl("") else { return };
     for name in ["null", "true", "123", "1e3", "no"] {
-        let words = format!("render --namespace {name} --overlay injection --locks 50% --timeout 1m30s");
+        let words = format!("render --namespace {name} --with-health --overlay injection --locks 50% --timeout 1m30s");
         let rendered = stand.deploy(&words).ok();
         let plain = rendered.replace('"', "");
         assert!(plain.contains(&format!("\n  namespace: {name}\n")), "{rendered}");
         assert!(plain.contains(&format!("          - {name}\n")) || plain.contains(&format!("      - {name}\n")));
         assert!(!plain.contains("namespace: pod-startup-lock\n"), "{name}");
         if name != "no" {
-            assert!(rendered.contains(&format!("namespace: \"{name}\"\n")), "{rendered}");
+            assert!(!rendered.contains(&format!("namespace: {name}\n")), "{rendered}");
         }
     }
 }
@@ -734,6 +793,14 @@ fn load_over_ssh_asks_each_node_before_it_gives_any_of_them_anything() {
     let ended = nodes("node-a node-d").with(1);
     assert!(ended.stderr.contains("node-d has both docker and ctr: --with says which"), "{}", ended.stderr);
     assert_eq!(stand.asked().iter().filter(|line| !line.contains("uname")).count(), 0);
+
+    stand.tool("ssh", &node.replace("*) wc", "*'node-a '*) exit 1 ;; *) wc"));
+    let ended = nodes("node-a node-b").with(1);
+    assert!(ended.stderr.contains("node-a did not take dist/images/psl-lock-amd64.tar"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("node-b: loaded, by docker"), "{}", ended.stderr);
+    assert!(ended.stderr.trim_end().ends_with("the same with --nodes \"node-a\""), "{}", ended.stderr);
+    assert_eq!(stand.read("record.bytes").lines().count(), 3, "the other node has its archives");
+    fs::remove_file(stand.path("record.bytes")).unwrap();
 
     stand.forget();
     stand.tool("ssh", node);

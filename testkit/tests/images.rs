@@ -89,13 +89,18 @@ fn the_same_programs_give_the_same_bytes_and_few_of_them() {
     let read = |program: &str| fs::read(checkout.join(&format!("dist/images/psl-{program}-amd64.tar"))).unwrap();
     let first = PROGRAMS.map(read);
     for program in PROGRAMS {
-        // What differs between two machines: the files' times, rights and the language.
+        // What differs between two machines: the files' times and rights, the language, and a group's own directory, whose
+        // bit those that are made in it inherit.
         let file = checkout.join(&format!("dist/amd64/{program}"));
         run(Command::new("touch").arg("-d").arg("2001-01-01").arg(&file)).ok();
         run(Command::new("chmod").arg("700").arg(&file)).ok();
     }
+    let shared = checkout.join("shared");
+    fs::create_dir(&shared).unwrap();
+    run(Command::new("chmod").arg("2777").arg(&shared)).ok();
     let mut again = checkout.command("scripts/image.sh");
-    run(again.args(["--tag", "0.0.1-test"]).env("LC_ALL", "C.UTF-8").env("TZ", "Asia/Tokyo")).ok();
+    again.args(["--tag", "0.0.1-test"]).env("TMPDIR", shared).env("TAR_OPTIONS", "--xattrs");
+    run(again.env("LC_ALL", "C.UTF-8").env("TZ", "Asia/Tokyo")).ok();
     assert!(first == PROGRAMS.map(read), "not the same bytes the second time");
     for program in PROGRAMS {
         let file = checkout.join(&format!("dist/images/psl-{program}-amd64.tar"));
@@ -252,10 +257,7 @@ fn a_herd_goes_through_one_lock_that_is_stopped_and_started() {
     let alone = engine.init("alone", &["--unreachable-wait=1s", "--attempt-timeout=300ms"]);
     assert_eq!(engine.docker(&["wait", &alone]).ok().trim(), "0");
     let log = engine.docker(&["logs", &alone]).stderr;
-    assert!(
-        log.contains("without a slot") || log.contains("without the lock") || !log.contains("lock acquired"),
-        "{log}"
-    );
+    assert!(log.contains("starting without the lock"), "{log}");
 
     for name in herd.iter().chain(&waiting).chain([&lock, &alone]) {
         engine.never_out_of_memory(name);

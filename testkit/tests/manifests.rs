@@ -280,6 +280,42 @@ fn the_dashboard_is_one() {
     }
 }
 
+/// In shadow mode these say what would be, and nobody waits: whoever asks for one says which of the two he means. What the
+/// lock tells of pressure, shadows and its window is on the dashboard.
+#[test]
+fn the_rules_and_the_dashboard_tell_locks_in_shadow_mode_apart() {
+    let model = [
+        "psl_lock_slots",
+        "psl_lock_slots_in_use",
+        "psl_lock_queue_length",
+        "psl_gate_open",
+        "psl_gate_overridden",
+        "psl_pressure_open",
+    ];
+    let dashboard: Value =
+        serde_json::from_slice(&fs::read(root().join("deploy/monitoring/dashboard.json")).unwrap()).unwrap();
+    let rules = read_yaml(&root().join("deploy/monitoring/rules.yaml")).remove(0);
+    let panels = list(&dashboard, "/panels").iter().flat_map(|panel| list(panel, "/targets"));
+    let rules = list(&rules, "/spec/groups").iter().flat_map(|group| list(group, "/rules"));
+    let asked: Vec<&str> = panels.chain(rules).map(|one| text(one, "/expr")).collect();
+    for metric in model {
+        let of_it: Vec<_> = asked.iter().filter(|expression| expression.contains(&format!("{metric}{{"))).collect();
+        assert!(!of_it.is_empty(), "nothing asks for {metric}");
+        for expression in of_it {
+            assert!(expression.contains("psl_lock_shadow{"), "in shadow mode too: {expression}");
+        }
+    }
+    for metric in [
+        "psl_pressure_ratio",
+        "psl_pressure_let_through_total",
+        "psl_shadow_requests_total",
+        "psl_shadow_wait_seconds",
+        "psl_lock_window_why",
+    ] {
+        assert!(asked.iter().any(|expression| expression.contains(metric)), "nothing asks for {metric}");
+    }
+}
+
 /// The variables of the injected container, by the names that the policy's expressions write.
 #[test]
 fn the_injected_variables_are_ones_that_init_has() {

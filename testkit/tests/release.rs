@@ -36,6 +36,10 @@ fn a_release_holds_everything_with_checksums_and_twice_the_same() {
     }
     assert_eq!(names, expected.iter().map(String::as_str).collect());
     run(release.checkout.command("sh").args(["-c", "cd dist/0.1.0 && sha256sum --check --strict SHA256SUMS"])).ok();
+    let packed = "tar -xzOf dist/0.1.0/source.tar.gz pod-startup-lock-0.1.0/scripts/commit.txt";
+    let packed = run(release.checkout.command("sh").args(["-c", packed])).ok();
+    let head = run(release.checkout.command("git").args(["log", "-1", "--format=%H %ct"])).ok();
+    assert_eq!(packed, head, "the sources say of which commit they are");
     let sums = fs::read_to_string(release.checkout.join("dist/0.1.0/SHA256SUMS")).unwrap();
     assert_eq!(sums.lines().count(), expected.len() - 1, "each file but itself: {sums}");
     let steps = fs::read_to_string(release.checkout.join("dist/steps")).unwrap();
@@ -46,6 +50,12 @@ fn a_release_holds_everything_with_checksums_and_twice_the_same() {
 
     release.make("0.1.0").with(0);
     assert_eq!(listing(), first);
+
+    // What somebody has set for other archives.
+    run(release.checkout.command("git").args(["config", "tar.umask", "0077"])).ok();
+    let mut elsewhere = release.command("0.1.0");
+    run(elsewhere.env("TAR_OPTIONS", "--mode=700 --exclude=*").env("GZIP", "--rsyncable")).ok();
+    assert_eq!(listing(), first, "with settings of its own");
 }
 
 #[test]
@@ -77,6 +87,9 @@ fn nothing_is_made_of_what_is_not_ready() {
     release.refuses("0.1.0", "deploy/images/kustomization.yaml has another tag");
     edit("deploy/images/kustomization.yaml", "newTag: 0.0.9", "newTag: 0.1.0");
     release.commit();
+    fs::rename(file(".git"), file(".git-aside")).unwrap();
+    release.refuses("0.1.0", "git knows no checkout here: fatal: not a git repository");
+    fs::rename(file(".git-aside"), file(".git")).unwrap();
     release.make("0.1.0").with(0);
 }
 
@@ -126,8 +139,13 @@ impl Release {
     }
 
     fn make(&self, version: &str) -> Ended {
+        run(&mut self.command(version))
+    }
+
+    fn command(&self, version: &str) -> Command {
         let mut command = self.checkout.command("scripts/release.sh");
-        run(command.args((!version.is_empty()).then_some(version)))
+        command.args((!version.is_empty()).then_some(version));
+        command
     }
 
     fn refuses(&self, version: &str, why: &str) {
@@ -165,6 +183,69 @@ fn settings_of_other_builds_do_not_count() {
     for name in kept {
         assert!(set(name), "{name} is lost");
     }
+}
+
+/// The commit that images are labelled with, by a compiler that is stood in for: of what is no checkout, of a release's sources,
+/// of one's own checkout, with a new file too, and of another user's, as root has it in a container.
+#[test]
+fn a_build_says_of_which_commit_it_is() {
+    let checkout = Checkout::new();
+    let bin = checkout.join("target/bin");
+    fs::create_dir_all(&bin).unwrap();
+    let sysroot = "x86_64-unknown-linux-musl";
+    fs::create_dir_all(checkout.join("target/lib/rustlib").join(sysroot)).unwrap();
+    let tool = |name: &str, body: &str| {
+        fs::write(bin.join(name), format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let release = format!("target/{sysroot}/release");
+    tool("cargo", &format!("for last; do :; done; mkdir -p {release}; echo \"$last\" >{release}/\"$last\""));
+    tool("rustc", "case $* in *sysroot*) echo target ;; *) echo rustc 1 ;; esac");
+    tool("cc", "case $* in *-print-prog-name*) echo cc ;; *) echo cc 1 ;; esac");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let command = |name: &str| {
+        let mut command = checkout.command(name);
+        command.env("PATH", &path).env("HOME", checkout.path()).env("GIT_CONFIG_NOSYSTEM", "1");
+        command.env("GIT_CEILING_DIRECTORIES", checkout.path().parent().unwrap());
+        command.env_remove("CARGO_TARGET_DIR").env_remove("GIT_CONFIG_GLOBAL").env_remove("SOURCE_DATE_EPOCH");
+        command
+    };
+    let built = || {
+        let ended = run(command("scripts/build.sh").arg("init")).with(0);
+        let text = fs::read_to_string(checkout.join("dist/amd64/init.built")).unwrap();
+        (text.lines().next().unwrap().to_string(), ended.stderr)
+    };
+    let git = "git init --quiet && git add --all && git -c user.name=a -c user.email=a@b commit --quiet --message a";
+
+    assert_eq!(built(), ("commit=unknown".to_string(), String::new()));
+    let packed = checkout.join("scripts/commit.txt");
+    let format = fs::read(&packed).unwrap();
+    fs::write(&packed, "abc 1700000000\n").unwrap();
+    assert_eq!(built(), ("commit=abc".to_string(), String::new()), "the sources of a release");
+    let epoch = fs::read_to_string(checkout.join("dist/amd64/init.built")).unwrap();
+    assert!(epoch.contains("\nepoch=1700000000\n"), "{epoch}");
+    fs::write(&packed, format).unwrap();
+    fs::create_dir(checkout.join(".git")).unwrap();
+    let (commit, said) = built();
+    assert_eq!(commit, "commit=unknown");
+    assert!(said.contains("git does not say which commit") && said.lines().count() == 1, "{said}");
+
+    fs::write(checkout.join(".gitignore"), "/dist/\n/target/\n").unwrap();
+    run(command("sh").args(["-c", git])).ok();
+    let head = format!("commit={}", run(command("git").args(["rev-parse", "HEAD"])).ok().trim());
+    assert_eq!(built(), (head.clone(), String::new()));
+
+    run(command("git").args(["config", "status.showUntrackedFiles", "no"])).ok();
+    fs::write(checkout.join("new.rs"), "").unwrap();
+    assert_eq!(built().0, format!("{head}-changed"));
+    fs::remove_file(checkout.join("new.rs")).unwrap();
+
+    if run(Command::new("chown").args(["-R", "65534"]).arg(checkout.path())).code != Some(0) {
+        skip("only root can give a checkout to another user");
+        return;
+    }
+    assert_ne!(run(command("git").args(["rev-parse", "HEAD"])).code, Some(0), "git refuses it");
+    assert_eq!(built(), (head, String::new()));
 }
 
 #[test]
