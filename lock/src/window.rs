@@ -3,7 +3,8 @@
 //! The rule, for `--locks auto`:
 //!
 //! 1. Each start costs CPU: what all cores have used while somebody waited, shared among the leases
-//!    that have ended. Nobody knows what a start costs before one is over; [`FIRST_COST`] is the guess.
+//!    that have ended. Nobody knows what a start costs before one is over; [`FIRST_COST`] is the guess,
+//!    and again when nobody has waited for a minute.
 //! 2. The cores can carry as many starts a second as they have seconds for; starts are let in at that
 //!    pace, after one a core at once. What is still on its way, between the grant and the start of
 //!    the container, needs no guess then: it was let in at the pace at which it can be carried.
@@ -16,7 +17,7 @@
 //!    disk, nobody is let in, but for as many as keep the cores busy after the others have drained.
 //! 7. Until the cores have been busy for the first time, starts that have proved cheap are let in
 //!    faster.
-//! 8. There is always room for one; and when none has begun for three times as long as leases usually
+//! 8. There is always room for one; and when none has begun for five times as long as leases usually
 //!    last, and for half a minute, one more begins, so that what hangs does not keep everybody out.
 //!
 //! The pace and the window are those of a transport protocol that models its path (Cardwell et al.,
@@ -58,8 +59,16 @@ const SPAN: Duration = Duration::from_millis(500);
 /// Readings further apart than this tell of what was before anybody waited.
 const GAP: Duration = Duration::from_secs(1);
 
+/// What starts cost and last is forgotten when nobody has waited for so long: the next herd may be another one.
+const MEMORY: Duration = Duration::from_secs(60);
+
 /// CPU seconds that a start is thought to cost before one has ended.
 pub const FIRST_COST: f64 = 1.25;
+
+/// The guess counts as so many starts a core while the first ones end, and fades with so many of them a core: those that
+/// are over first are the short ones.
+const GUESSED_A_CORE: f64 = 0.5;
+const FADED_A_CORE: f64 = 4.0;
 
 /// No start is thought to be cheaper: the kernel counts hundredths of a second.
 const LEAST_COST: f64 = 0.01;
@@ -87,7 +96,7 @@ const FORGOTTEN: f64 = 0.02;
 const SPARE: f64 = 2.0;
 
 /// A lease this many times as old as usual burns nothing.
-const OLD: f64 = 3.0;
+const OLD: f64 = 5.0;
 
 /// More runnable threads a core than this, and the cores have more to do than they can.
 pub const CROWDED: f64 = 1.8;
@@ -105,7 +114,7 @@ const LEFT_WHEN_CROWDED: f64 = 0.5;
 const BUSY: f64 = 0.3;
 
 /// Until then cheap starts are let in so many times as fast.
-const FIRST_PACE: f64 = 3.0;
+const FIRST_PACE: f64 = 1.5;
 
 /// Above this share of the time in which all that was to be done waited for memory or a disk (the
 /// kernel's "PSI - Pressure Stall Information", `full`), idle cores are no room.
@@ -266,6 +275,9 @@ impl Window {
         self.cores = reading.cores.max(1) as f64;
         let last = self.readings.back().copied();
         let Some(last) = last.filter(|last| reading.at.saturating_duration_since(last.at) < GAP) else {
+            if self.readings.back().is_some_and(|last| reading.at.saturating_duration_since(last.at) >= MEMORY) {
+                self.forget();
+            }
             self.readings.clear();
             self.readings.push_back(reading);
             self.quiet_since.get_or_insert(reading.at);
@@ -280,6 +292,11 @@ impl Window {
         }
         self.average(reading);
         self.weigh(ages);
+    }
+
+    fn forget(&mut self) {
+        (self.busy, self.ended, self.total, self.cost) = (0.0, 0.0, 0.0, FIRST_COST);
+        (self.usual, self.least, self.old) = (None, None, 0);
     }
 
     fn average(&mut self, reading: Reading) {
@@ -303,8 +320,10 @@ impl Window {
             unfinished += UNFINISHED * share.min(1.0);
             self.old += usize::from(share > OLD);
         }
-        let matters = (1.0 - self.total / (FIRST_A_CORE * self.cores)).max(0.0);
-        self.cost = (self.busy / (self.ended + unfinished * matters).max(f64::MIN_POSITIVE)).max(LEAST_COST);
+        let left_of = |a_core: f64| (1.0 - self.total / (a_core * self.cores)).max(0.0);
+        let guessed = GUESSED_A_CORE * self.cores * left_of(FADED_A_CORE);
+        let starts = self.ended + unfinished * left_of(FIRST_A_CORE) + guessed;
+        self.cost = ((self.busy + guessed * FIRST_COST) / starts.max(f64::MIN_POSITIVE)).max(LEAST_COST);
     }
 
     /// What the time alone brings; so many leases are held now.

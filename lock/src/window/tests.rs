@@ -230,6 +230,26 @@ fn leases_that_hang_are_counted_beside_the_window() {
 }
 
 #[test]
+fn the_next_herd_is_not_taken_for_the_last_one() {
+    let mut node = Node::new(2, 64);
+    node.window.pass(0, node.now());
+    node.tenth(0);
+    node.begin(2);
+    for _ in 0..10 {
+        node.tenth(2);
+    }
+    node.end();
+    node.tenth(2);
+    assert_eq!(node.window.why(), Why::Measured);
+    node.tenths += 598;
+    node.tenth(0);
+    assert_eq!(node.window.why(), Why::Measured, "a minute is not over");
+    node.tenths += 599;
+    node.tenth(0);
+    assert_eq!((node.window.why(), node.window.slots(), node.window.seen().cost), (Why::Unknown, 64, FIRST_COST));
+}
+
+#[test]
 fn a_node_that_cannot_be_looked_at_starts_one_a_core() {
     let mut node = Node::new(4, 64);
     node.window.read(None, std::iter::empty());
