@@ -178,15 +178,8 @@ mod tests {
     #[test]
     fn a_herd_that_all_numbers_suit_is_as_good_with_each() {
         // A core for each, and nothing to wait for.
-        let case = Case {
-            mix: Mix::Cpu,
-            cores: 64,
-            pods: 20,
-            latency: 0.0,
-            arrival: Arrival::AtOnce,
-            ready: true,
-            seed: 3,
-        };
+        let case =
+            Case { mix: Mix::Cpu, cores: 64, pods: 20, latency: 0.0, arrival: Arrival::AtOnce, ready: true, seed: 3 };
         let compared = case.compared(&[1, 4], &lock()).unwrap();
         for outcome in compared.fixed.iter().chain([&compared.auto]) {
             assert_eq!(*outcome, Outcome { ratio: 1.0, is_home: true, kills: 0 });

@@ -181,7 +181,8 @@ mod tests {
 
     #[test]
     fn what_a_start_costs_and_how_long_it_takes() {
-        let start = vec![Phase::Wait(2.0), Phase::Burn { threads: 4, each: 0.5 }, Phase::Burn { threads: 1, each: 1.0 }];
+        let start =
+            vec![Phase::Wait(2.0), Phase::Burn { threads: 4, each: 0.5 }, Phase::Burn { threads: 1, each: 1.0 }];
         let application = Application { arrives: 9.0, latency: 0.75, start, hangs: false, never: false };
         assert_eq!((application.work(), application.alone()), (3.0, 4.25));
         assert_eq!(application.start.iter().map(|phase| phase.threads()).collect::<Vec<_>>(), [0, 4, 1]);

@@ -114,6 +114,7 @@ pub fn run(node: &Node, herd: &[Application], lock: &Lock) -> Morning {
         pods: herd.iter().enumerate().map(|(nth, application)| Pod::new(application, ask(node, lock, nth))).collect(),
         morning: Morning { ready: vec![None; herd.len()], waits: vec![None; herd.len()], ..Morning::default() },
         alarm: f64::MAX,
+        touched: true,
         chance: Chance::new(herd.len() as u64),
     };
     run.until_home()
@@ -139,6 +140,8 @@ struct Run<'a> {
     morning: Morning,
     /// When lock's clock wakes.
     alarm: f64,
+    /// Something was asked of lock or told to it since its clock was there last.
+    touched: bool,
     chance: Chance,
 }
 
@@ -166,7 +169,12 @@ impl Run<'_> {
             while self.act(nth) {}
         }
         self.read();
-        while self.tick() {}
+        // What the time alone brings to fixed slots is known beforehand.
+        let is_fixed = matches!(self.node.slots, Slots::Fixed(_));
+        if !is_fixed || self.touched || self.alarm <= self.now + CLOSE {
+            self.touched = false;
+            while self.tick() {}
+        }
         let slots = self.state.book.slots();
         if self.morning.slots.last().is_none_or(|(_, last)| *last != slots) {
             self.morning.slots.push((self.now, slots));
@@ -206,6 +214,7 @@ impl Run<'_> {
         }
         pod.seen_at = f64::MAX;
         if let Some(target) = pod.look.take() {
+            self.touched = true;
             self.state.looked(&target, Seen::Open, LOOK, self.lock.at(self.now));
         }
     }
@@ -244,6 +253,7 @@ impl Run<'_> {
 
     /// What became of an init's question.
     fn told(&mut self, nth: usize, decision: Decision) {
+        self.touched = true;
         let pod = &mut self.pods[nth];
         match decision {
             Decision::Later { seat, until } => pod.stage = Stage::Sits(seat, until),
@@ -307,6 +317,7 @@ impl Run<'_> {
             cores,
             stalled: 0.0,
         };
+        self.touched = true;
         self.state.read(Some(reading), at);
     }
 

@@ -16,7 +16,10 @@ pub fn map<T: Sync, R: Send>(threads: usize, things: &[T], work: impl Fn(&T) -> 
     let mut done: Vec<(usize, R)> = thread::scope(|scope| {
         let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(worker)).collect();
         // A worker that has panicked has said so, and takes this thread with it.
-        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_else(|why| std::panic::resume_unwind(why))).collect()
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_else(|why| std::panic::resume_unwind(why)))
+            .collect()
     });
     done.sort_by_key(|(at, _)| *at);
     done.into_iter().map(|(_, result)| result).collect()
