@@ -106,18 +106,13 @@ impl Morning {
 
 /// Lets them start.
 pub fn run(node: &Node, herd: &[Application], lock: &Lock) -> Morning {
-    let run = Run {
-        node,
-        lock,
-        now: 0.0,
-        state: State::new(node.slots, &lock.config, lock.zero),
-        pods: herd.iter().enumerate().map(|(nth, application)| Pod::new(application, ask(node, lock, nth))).collect(),
-        morning: Morning { ready: vec![None; herd.len()], waits: vec![None; herd.len()], ..Morning::default() },
-        alarm: f64::MAX,
-        touched: true,
-        chance: Chance::new(herd.len() as u64),
-    };
-    run.until_home()
+    Run::new(node, herd, lock).until(|_| false)
+}
+
+/// The same, but ends as soon as it is certain that somebody is not ready at the cut-off: there is more
+/// work left than the cores can do by then, or somebody who was killed starts anew too late.
+pub fn run_while_hopeful(node: &Node, herd: &[Application], lock: &Lock) -> Morning {
+    Run::new(node, herd, lock).until(|run| run.home_at_least > run.node.cut_off)
 }
 
 fn ask(node: &Node, lock: &Lock, nth: usize) -> Ask {
@@ -143,10 +138,35 @@ struct Run<'a> {
     /// Something was asked of lock or told to it since its clock was there last.
     touched: bool,
     chance: Chance,
+    /// CPU seconds of the starts of all who get ready.
+    needed: f64,
+    /// The last of them is not ready before this.
+    home_at_least: f64,
 }
 
-impl Run<'_> {
-    fn until_home(mut self) -> Morning {
+impl<'a> Run<'a> {
+    fn new(node: &'a Node, herd: &'a [Application], lock: &'a Lock) -> Run<'a> {
+        let needed = herd.iter().filter(|application| !application.never).map(Application::work).sum();
+        Run {
+            node,
+            lock,
+            now: 0.0,
+            state: State::new(node.slots, &lock.config, lock.zero),
+            pods: herd
+                .iter()
+                .enumerate()
+                .map(|(nth, application)| Pod::new(application, ask(node, lock, nth)))
+                .collect(),
+            morning: Morning { ready: vec![None; herd.len()], waits: vec![None; herd.len()], ..Morning::default() },
+            alarm: f64::MAX,
+            touched: true,
+            chance: Chance::new(herd.len() as u64),
+            needed,
+            home_at_least: needed / node.cores as f64,
+        }
+    }
+
+    fn until(mut self, is_over: impl Fn(&Run) -> bool) -> Morning {
         loop {
             self.happen();
             if self.pods.iter().all(Pod::is_settled) {
@@ -155,7 +175,7 @@ impl Run<'_> {
             }
             let threads = self.threads();
             let next = self.next(threads);
-            if next > self.node.cut_off {
+            if next > self.node.cut_off || is_over(&self) {
                 return self.morning;
             }
             self.pass(next, threads);
@@ -289,7 +309,14 @@ impl Run<'_> {
             self.morning.wasted += progress.burnt;
         }
         pod.restarts += 1;
-        pod.stage = if pod.application.never { Stage::Stuck } else { Stage::BackOff(self.now + back_off) };
+        if pod.application.never {
+            pod.stage = Stage::Stuck;
+            return;
+        }
+        pod.stage = Stage::BackOff(self.now + back_off);
+        let alone = pod.application.alone() - pod.application.latency;
+        let work = (self.needed + self.morning.wasted) / self.node.cores as f64;
+        self.home_at_least = self.home_at_least.max(self.now + back_off + alone).max(work);
     }
 
     /// A port opens.

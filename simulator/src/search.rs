@@ -3,7 +3,7 @@
 use lock::config::Slots;
 
 use crate::herd::Application;
-use crate::node::{Lock, Node, run};
+use crate::node::{Lock, Node, run_while_hopeful};
 
 /// A number that is so much worse than the best so far is not waited for.
 const HOPELESS: f64 = 1.0;
@@ -33,7 +33,7 @@ pub fn best(node: &Node, herd: &[Application], lock: &Lock) -> Option<Best> {
             continue;
         }
         let cut_off = best.map_or(LONGEST, |best| best.home) + HOPELESS;
-        let morning = run(&Node { slots: Slots::Fixed(slots), cut_off, ..node.clone() }, herd, lock);
+        let morning = run_while_hopeful(&Node { slots: Slots::Fixed(slots), cut_off, ..node.clone() }, herd, lock);
         let Some(home) = morning.home else { continue };
         if morning.waits.iter().flatten().all(|waited| *waited == 0.0) {
             enough = enough.min(slots);

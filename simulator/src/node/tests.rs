@@ -166,6 +166,11 @@ mod properties {
                 prop_assert!(*ready >= application.arrives + application.alone() - 1e-6, "{} {:?}", ready, application);
                 prop_assert!(!application.never);
             }
+            let hopeful = run_while_hopeful(&node, &herd, &lock());
+            prop_assert_eq!(hopeful.home, morning.home);
+            if morning.home.is_some() {
+                prop_assert_eq!(&hopeful, &morning);
+            }
             let end = morning.home.unwrap_or(node.cut_off);
             prop_assert!(morning.busy >= work - 1e-6, "{} done, {} burnt", work, morning.busy);
             prop_assert!(morning.busy <= end * cores as f64 + 1e-6, "{} burnt by {}", morning.busy, end);
