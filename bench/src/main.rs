@@ -1,13 +1,14 @@
 //! Measures the programs as they are shipped and says where a promise is not kept.
 //!
 //! `scripts/bench.sh` builds what is measured and runs this. Each part is a file: `http` (with its
-//! generator in `load`), `attack`, `leases`, `herd`, `health` and `cost`. A part measures and makes a section of text;
+//! generator in `load`), `attack`, `leases`, `herd`, `cluster`, `health` and `cost`. A part measures and makes a section of text;
 //! `results` keeps them in a file, `figures` their numbers in another, and `compare` two of those side by side. Knows the
-//! programs from outside only, as the tests do.
+//! programs from outside only, as the tests do; `cluster` alone, which is played on paper, uses lock's own state machine.
 #![allow(clippy::disallowed_methods, reason = "what is measured lives on the real clock")]
 
 mod attack;
 mod children;
+mod cluster;
 mod compare;
 mod cost;
 mod figures;
@@ -42,6 +43,7 @@ const PARTS: &[(&str, Part)] = &[
     ("attack", attack::run),
     ("leases", leases::run),
     ("herd", herd::run),
+    ("cluster", cluster::run),
     ("health", health::run),
     ("cost", cost::run),
 ];
@@ -223,7 +225,7 @@ mod tests {
         let all = parsed(&[]).unwrap();
         assert_eq!(
             (names(&all), all.write, all.options.rounds, all.options.seconds),
-            (vec!["http", "attack", "leases", "herd", "health", "cost"], false, None, None)
+            (vec!["http", "attack", "leases", "herd", "cluster", "health", "cost"], false, None, None)
         );
         let one = parsed(&["attack", "--seconds", "3", "--write"]).unwrap();
         assert_eq!((names(&one), one.write, one.options.seconds), (vec!["attack"], true, Some(Duration::from_secs(3))));

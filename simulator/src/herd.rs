@@ -1,51 +1,78 @@
 //! What has to start: applications as sequences of waiting and burning, drawn by mix.
+//!
+//! Knows neither cores' speed nor lock.
 
 use crate::chance::Chance;
 
 /// A part of a start, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Phase {
-    /// Nothing is burnt: the disk, the network, an image that is pulled.
+    /// Nothing is burnt: the disk, the network.
     Wait(f64),
     /// So many threads burn so much CPU each.
     Burn {
         /// At once.
-        threads: u32,
+        threads: usize,
         /// CPU seconds of each.
         each: f64,
     },
 }
 
+impl Phase {
+    /// Seconds that it takes where each of its threads has a core.
+    pub fn alone(self) -> f64 {
+        match self {
+            Phase::Wait(seconds) => seconds,
+            Phase::Burn { each, .. } => each,
+        }
+    }
+
+    /// CPU seconds.
+    pub fn work(self) -> f64 {
+        match self {
+            Phase::Wait(_) => 0.0,
+            Phase::Burn { threads, each } => threads as f64 * each,
+        }
+    }
+
+    /// Threads that run or want to.
+    pub fn threads(self) -> usize {
+        match self {
+            Phase::Wait(_) => 0,
+            Phase::Burn { threads, .. } => threads,
+        }
+    }
+}
+
 /// One application.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Application {
     /// When its init asks first.
     pub arrives: f64,
-    /// From its grant to the start of its container.
+    /// From its grant to the start of its container: the kubelet, and the image where it is pulled.
     pub latency: f64,
     /// From there to its open port.
     pub start: Vec<Phase>,
     /// Its first start hangs until it is killed.
     pub hangs: bool,
-    /// It never gets ready, and burns nothing after its start.
+    /// It never gets ready, and is left alone after its first start was killed.
     pub never: bool,
 }
 
 impl Application {
     /// CPU seconds of a start.
     pub fn work(&self) -> f64 {
-        self.start
-            .iter()
-            .map(|p| match p {
-                Phase::Wait(_) => 0.0,
-                Phase::Burn { threads, each } => f64::from(*threads) * each,
-            })
-            .sum()
+        self.start.iter().map(|phase| phase.work()).sum()
+    }
+
+    /// Seconds from its grant to its open port where nobody else is.
+    pub fn alone(&self) -> f64 {
+        self.latency + self.start.iter().map(|phase| phase.alone()).sum::<f64>()
     }
 }
 
 /// What a herd is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mix {
     /// 0.5 to 1.5 CPU s in one thread.
     Cpu,
@@ -55,18 +82,21 @@ pub enum Mix {
     Threads,
     /// Every second one burns in as many threads as there are cores.
     Wide,
-    /// Nine tenths of each start are waiting.
+    /// 85 % of each start are waiting.
     IoHeavy,
     /// As `Cpu`; the first one hangs.
     Hang,
     /// As `Cpu`; the second one never gets ready.
     Never,
-    /// As `Cpu`, after images that take a minute, more or less.
+    /// As `Cpu`; every fourth one's image takes a minute to pull, more or less.
     Pulls,
 }
 
+/// Of a start that waits, each so many parts end with their share of the work.
+const SLICES: usize = 4;
+
 impl Mix {
-    /// All of them.
+    /// All of them, in the order of tables, and what they are called there.
     pub const ALL: [(Mix, &str); 8] = [
         (Mix::Cpu, "CPU only"),
         (Mix::HalfIo, "half I/O"),
@@ -78,38 +108,21 @@ impl Mix {
         (Mix::Pulls, "image pulls"),
     ];
 
-    /// One application of it.
-    pub fn draw(self, nth: usize, cores: usize, latency: f64, chance: &mut Chance) -> Application {
-        let s = chance.between(0.5, 1.5);
-        let one = |each| vec![Phase::Burn { threads: 1, each }];
-        let waits = |share: f64, total: f64| {
-            let slices = 4;
-            let mut phases = Vec::new();
-            for _ in 0..slices {
-                phases.push(Phase::Wait(total * share / slices as f64));
-                phases.push(Phase::Burn { threads: 1, each: total * (1.0 - share) / slices as f64 });
-            }
-            phases
-        };
-        let mut pull = 0.0;
-        let start = match self {
-            Mix::Cpu | Mix::Hang | Mix::Never => one(s),
-            Mix::HalfIo if nth % 2 == 0 => one(s),
-            Mix::HalfIo => waits(0.5, s),
-            Mix::Threads => {
-                let threads = [1, 2, 4][chance.below(3)];
-                vec![Phase::Burn { threads, each: s }]
-            }
-            Mix::Wide if nth % 2 == 0 => one(s),
-            Mix::Wide => vec![Phase::Burn { threads: cores as u32, each: s / cores as f64 }],
-            Mix::IoHeavy => waits(0.85, s),
-            Mix::Pulls => {
-                if nth % 4 == 1 {
-                    pull = chance.between(45.0, 75.0);
-                }
-                one(s)
-            }
-        };
+    /// As tables have it.
+    pub fn name(self) -> &'static str {
+        Mix::ALL[self as usize].1
+    }
+
+    /// So many applications, all there from the beginning. `latency` is the kubelet's, give or take 30 %.
+    pub fn herd(self, count: usize, cores: usize, latency: f64, seed: u64) -> Vec<Application> {
+        let mut chance = Chance::new(seed);
+        (0..count).map(|nth| self.application(nth, cores, latency, &mut chance)).collect()
+    }
+
+    fn application(self, nth: usize, cores: usize, latency: f64, chance: &mut Chance) -> Application {
+        let seconds = chance.between(0.5, 1.5);
+        let start = self.start(nth, cores, seconds, chance);
+        let pull = if self == Mix::Pulls && nth % 4 == 1 { chance.between(45.0, 75.0) } else { 0.0 };
         let latency = if latency > 0.0 { latency * chance.between(0.7, 1.3) } else { 0.0 };
         Application {
             arrives: 0.0,
@@ -120,9 +133,91 @@ impl Mix {
         }
     }
 
-    /// A whole herd.
-    pub fn herd(self, count: usize, cores: usize, latency: f64, seed: u64) -> Vec<Application> {
-        let mut chance = Chance::new(seed);
-        (0..count).map(|nth| self.draw(nth, cores, latency, &mut chance)).collect()
+    fn start(self, nth: usize, cores: usize, seconds: f64, chance: &mut Chance) -> Vec<Phase> {
+        let is_second = nth % 2 == 1;
+        match self {
+            Mix::Threads => vec![Phase::Burn { threads: [1, 2, 4][chance.below(3)], each: seconds }],
+            Mix::Wide if is_second => vec![Phase::Burn { threads: cores, each: seconds / cores as f64 }],
+            Mix::HalfIo if is_second => waiting(0.5, seconds),
+            Mix::IoHeavy => waiting(0.85, seconds),
+            _ => vec![Phase::Burn { threads: 1, each: seconds }],
+        }
+    }
+}
+
+/// A start in one thread that waits for this share of it, in turn with its work.
+pub fn waiting(share: f64, seconds: f64) -> Vec<Phase> {
+    let slice = [
+        Phase::Wait(seconds * share / SLICES as f64),
+        Phase::Burn { threads: 1, each: seconds * (1.0 - share) / SLICES as f64 },
+    ];
+    slice.repeat(SLICES)
+}
+
+/// How the inits of a herd come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Arrival {
+    /// All in the same instant.
+    AtOnce,
+    /// One after the other, so many a second for each core.
+    ACore(f64),
+}
+
+impl Arrival {
+    /// Lets these come so, in their order.
+    pub fn set(self, herd: &mut [Application], cores: usize) {
+        for (nth, application) in herd.iter_mut().enumerate() {
+            application.arrives = match self {
+                Arrival::AtOnce => 0.0,
+                Arrival::ACore(rate) => nth as f64 / rate / cores as f64,
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_start_costs_and_how_long_it_takes() {
+        let start =
+            vec![Phase::Wait(2.0), Phase::Burn { threads: 4, each: 0.5 }, Phase::Burn { threads: 1, each: 1.0 }];
+        let application = Application { arrives: 9.0, latency: 0.75, start, hangs: false, never: false };
+        assert_eq!((application.work(), application.alone()), (3.0, 4.25));
+        assert_eq!(application.start.iter().map(|phase| phase.threads()).collect::<Vec<_>>(), [0, 4, 1]);
+    }
+
+    #[test]
+    fn mixes_are_what_they_are_called() {
+        for (at, (mix, name)) in Mix::ALL.into_iter().enumerate() {
+            assert_eq!((mix as usize, mix.name()), (at, name));
+            let herd = mix.herd(40, 8, 1.0, 3);
+            assert_eq!(herd, mix.herd(40, 8, 1.0, 3), "{name}: the same seed, the same herd");
+            assert_ne!(herd, mix.herd(40, 8, 1.0, 4), "{name}");
+            assert_eq!(herd.iter().filter(|it| it.hangs).count(), usize::from(mix == Mix::Hang), "{name}");
+            assert_eq!(herd.iter().filter(|it| it.never).count(), usize::from(mix == Mix::Never), "{name}");
+            assert_eq!(herd.iter().filter(|it| it.latency > 40.0).count(), if mix == Mix::Pulls { 10 } else { 0 });
+            let wide = herd.iter().filter(|it| it.start[0].threads() == 8).count();
+            assert_eq!(wide, if mix == Mix::Wide { 20 } else { 0 }, "{name}");
+        }
+        let share = |mix: Mix| {
+            let herd = mix.herd(1000, 2, 0.0, 1);
+            herd.iter().map(Application::work).sum::<f64>() / herd.iter().map(Application::alone).sum::<f64>()
+        };
+        for (mix, wanted) in [(Mix::Cpu, 1.0), (Mix::HalfIo, 0.75), (Mix::IoHeavy, 0.15), (Mix::Threads, 7.0 / 3.0)] {
+            assert!((share(mix) / wanted - 1.0).abs() < 0.05, "{mix:?}: {}", share(mix));
+        }
+    }
+
+    #[test]
+    fn arrivals() {
+        let mut herd = Mix::Cpu.herd(5, 2, 0.0, 1);
+        let mut times = |arrival: Arrival| {
+            arrival.set(&mut herd, 2);
+            herd.iter().map(|application| application.arrives).collect::<Vec<_>>()
+        };
+        assert_eq!(times(Arrival::ACore(2.0)), [0.0, 0.25, 0.5, 0.75, 1.0]);
+        assert_eq!(times(Arrival::AtOnce), [0.0; 5]);
     }
 }

@@ -1,18 +1,61 @@
 //! One node's morning: cores that are shared fairly, a kubelet that kills and restarts, and lock.
+//!
+//! From one event to the next: whatever is due happens, lock is told and asked as its threads would,
+//! and the time goes on to whatever is due next. What lock decides is lock's own code.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use lock::book::Target;
-use lock::config::{Config, Rules, Slots};
+use lock::config::{Config, PROGRAM, Slots};
 use lock::lease::Seen;
 use lock::queue::Seat;
 use lock::state::{Ask, Decision, Outcome, State};
 use lock::window::Reading;
+use psl::args::Given;
 use psl::ready::Ready;
 
 use crate::chance::Chance;
-use crate::herd::{Application, Phase};
+use crate::herd::Application;
+use crate::pod::{self, CLOSE, Pod, Progress, Stage};
+
+/// How long an init lets its answer be held back.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// A look that finds an open port took so long.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// From the opening of a port to the look that finds it open: half of what lock lets pass between two
+/// looks, which is a tenth of the lease's age, but no less than the first and no more than the second.
+const SEEN_LATE: f64 = 0.05;
+const LEAST_LATE: f64 = 0.01;
+const MOST_LATE: f64 = 0.25;
+
+/// The same where the port was open before lock looked for the first time.
+const SEEN_AT_ONCE: f64 = 0.02;
+
+/// The kubelet's back-off is doubled so often at most, and takes up to so much longer.
+const MOST_DOUBLED: u32 = 5;
+const BACK_OFF_SPREAD: f64 = 1.5;
+
+/// lock as it is started without flags, and the zero of virtual time.
+#[derive(Clone, Debug)]
+pub struct Lock {
+    config: Config,
+    zero: Instant,
+    port: Ready,
+}
+
+impl Lock {
+    /// Any instant serves. An error is a mistake in lock's defaults.
+    pub fn new(zero: Instant) -> Result<Lock, String> {
+        let given = Given::read(&PROGRAM, Vec::new(), |_| None).map_err(|error| error.to_string())?;
+        let config = Config::from(given).map_err(|mistakes| format!("{mistakes:?}"))?;
+        Ok(Lock { config, zero, port: Ready::parse("tcp:80")? })
+    }
+
+    fn at(&self, seconds: f64) -> Instant {
+        self.zero + Duration::from_secs_f64(seconds)
+    }
+}
 
 /// The node, and what its operator has set.
 #[derive(Clone, Debug)]
@@ -36,340 +79,315 @@ pub struct Node {
 }
 
 /// What came of it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Morning {
     /// When the last was ready; nothing where one was not at the cut-off.
     pub home: Option<f64>,
-    /// Starts that were killed and need not have been.
-    pub kills: usize,
-    /// From asking to the grant.
-    pub waits: Vec<f64>,
-    /// CPU seconds of killed starts.
-    pub wasted: f64,
     /// When each was ready.
-    pub ready: Vec<f64>,
-    /// The most slots at any time.
-    pub peak: usize,
-    /// Slots by time.
+    pub ready: Vec<Option<f64>>,
+    /// From each one's first question to its grant.
+    pub waits: Vec<Option<f64>>,
+    /// Starts that were killed and would have become ready.
+    pub kills: usize,
+    /// CPU seconds of those.
+    pub wasted: f64,
+    /// CPU seconds of everybody.
+    pub busy: f64,
+    /// The slots, each time that they moved.
     pub slots: Vec<(f64, usize)>,
 }
 
-#[derive(Clone, Debug)]
-enum Does {
-    /// Asks then.
-    Asks(f64),
-    Sits(Seat, Instant),
-    /// Its container starts then.
-    Gap(f64),
-    /// In this phase, with so much left of it, since then.
-    Starts {
-        nth: usize,
-        left: f64,
-        since: f64,
-        burnt: f64,
-    },
-    BackOff(f64),
-    Ready,
-    /// Never gets ready, and is not killed any more.
-    Stuck,
+impl Morning {
+    /// The most slots at any time.
+    pub fn peak(&self) -> usize {
+        self.slots.iter().map(|(_, slots)| *slots).max().unwrap_or(0)
+    }
 }
 
-struct Pod<'a> {
-    application: &'a Application,
-    holder: Box<str>,
-    address: IpAddr,
-    does: Does,
-    restarts: u32,
-    target: Option<Target>,
-    seen_at: Option<f64>,
-    granted: f64,
-    asked: Option<f64>,
+/// Lets them start.
+pub fn run(node: &Node, herd: &[Application], lock: &Lock) -> Morning {
+    Run::new(node, herd, lock).until(|_| false)
+}
+
+/// The same, but ends as soon as it is certain that somebody is not ready at the cut-off: there is more
+/// work left than the cores can do by then, or somebody who was killed starts anew too late.
+pub fn run_while_hopeful(node: &Node, herd: &[Application], lock: &Lock) -> Morning {
+    Run::new(node, herd, lock).until(|run| run.home_at_least > run.node.cut_off)
+}
+
+fn ask(node: &Node, lock: &Lock, nth: usize) -> Ask {
+    Ask {
+        address: pod::address(nth),
+        holder: Some(format!("default/app-{nth}/7c1e6b0a-5f3d-4e7b-9a51-0f6f0c5f0a{nth:04}").into()),
+        duration: Some(Duration::from_secs_f64(node.duration)),
+        ready: node.ready.then(|| lock.port.clone()),
+        wait: Some(WAIT),
+        node: None,
+    }
 }
 
 struct Run<'a> {
     node: &'a Node,
-    zero: Instant,
+    lock: &'a Lock,
     now: f64,
     state: State,
-    rules: Rules,
     pods: Vec<Pod<'a>>,
     morning: Morning,
-    busy: f64,
-    look: Ready,
-    alarm: Option<f64>,
+    /// When lock's clock wakes.
+    alarm: f64,
+    /// Something was asked of lock or told to it since its clock was there last.
+    touched: bool,
     chance: Chance,
+    /// CPU seconds of the starts of all who get ready.
+    needed: f64,
+    /// The last of them is not ready before this.
+    home_at_least: f64,
 }
 
-const CLOSE: f64 = 1e-9;
+impl<'a> Run<'a> {
+    fn new(node: &'a Node, herd: &'a [Application], lock: &'a Lock) -> Run<'a> {
+        let needed = herd.iter().filter(|application| !application.never).map(Application::work).sum();
+        Run {
+            node,
+            lock,
+            now: 0.0,
+            state: State::new(node.slots, &lock.config, lock.zero),
+            pods: herd
+                .iter()
+                .enumerate()
+                .map(|(nth, application)| Pod::new(application, ask(node, lock, nth)))
+                .collect(),
+            morning: Morning { ready: vec![None; herd.len()], waits: vec![None; herd.len()], ..Morning::default() },
+            alarm: f64::MAX,
+            touched: true,
+            chance: Chance::new(herd.len() as u64),
+            needed,
+            home_at_least: needed / node.cores as f64,
+        }
+    }
 
-/// Lets them start.
-pub fn run(node: &Node, herd: &[Application], config: &Config, zero: Instant) -> Morning {
-    let pods = herd.iter().enumerate().map(|(n, application)| Pod {
-        application,
-        holder: format!("default/app-{n}/7c1e6b0a-5f3d-4e7b-9a51-0f6f0c5f0a{n:04}").into(),
-        address: Ipv4Addr::from(0x0a00_0000 + n as u32).into(),
-        does: Does::Asks(application.arrives),
-        restarts: 0,
-        target: None,
-        seen_at: None,
-        granted: 0.0,
-        asked: None,
-    });
-    let run = Run {
-        node,
-        zero,
-        now: 0.0,
-        state: State::new(node.slots, config, zero),
-        rules: config.rules.clone(),
-        pods: pods.collect(),
-        morning: Morning::default(),
-        busy: 0.0,
-        look: Ready::parse("tcp:80").unwrap_or_else(|_| unreachable!()),
-        alarm: None,
-        chance: Chance::new(herd.len() as u64),
-    };
-    run.until_home()
-}
-
-impl Run<'_> {
-    fn until_home(mut self) -> Morning {
+    fn until(mut self, is_over: impl Fn(&Run) -> bool) -> Morning {
         loop {
-            self.settle();
-            if self.pods.iter().all(|pod| matches!(pod.does, Does::Ready | Does::Stuck) || pod.application.never) {
-                self.morning.home = self.morning.ready.iter().copied().reduce(f64::max);
+            self.happen();
+            if self.pods.iter().all(Pod::is_settled) {
+                self.morning.home = self.morning.ready.iter().copied().flatten().reduce(f64::max);
                 return self.morning;
             }
-            let next = self.next();
-            if next > self.node.cut_off {
+            let threads = self.threads();
+            let next = self.next(threads);
+            if next > self.node.cut_off || is_over(&self) {
                 return self.morning;
             }
-            self.pass(next);
+            self.pass(next, threads);
         }
     }
 
-    fn instant(&self) -> Instant {
-        self.zero + Duration::from_secs_f64(self.now)
-    }
-
-    fn threads(&self) -> usize {
-        let burning = self.pods.iter().map(|pod| match pod.does {
-            Does::Starts { nth, .. } => match pod.application.start.get(nth) {
-                Some(Phase::Burn { threads, .. }) if !pod.hangs() => *threads as usize,
-                _ => 0,
-            },
-            _ => 0,
-        });
-        burning.sum::<usize>() + self.node.background
-    }
-
-    fn speed(&self) -> f64 {
-        (self.node.cores as f64 / self.threads().max(1) as f64).min(1.0)
-    }
-
-    fn next(&self) -> f64 {
-        let speed = self.speed();
-        let mut next = self.alarm.unwrap_or(f64::MAX);
-        for pod in &self.pods {
-            let at = match &pod.does {
-                Does::Asks(at) | Does::Gap(at) | Does::BackOff(at) => *at,
-                Does::Sits(_, until) => until.saturating_duration_since(self.zero).as_secs_f64(),
-                Does::Starts { nth, left, since, .. } => {
-                    let killed = since + self.node.deadline;
-                    let done = match pod.application.start.get(*nth) {
-                        _ if pod.hangs() => f64::MAX,
-                        Some(Phase::Wait(_)) => self.now + left,
-                        Some(Phase::Burn { .. }) => self.now + left / speed,
-                        None => f64::MAX,
-                    };
-                    killed.min(done)
-                }
-                Does::Ready | Does::Stuck => f64::MAX,
-            };
-            next = next.min(at);
-            if let Some(at) = pod.seen_at {
-                next = next.min(at);
-            }
+    /// Whatever is due now.
+    fn happen(&mut self) {
+        for nth in 0..self.pods.len() {
+            self.see(nth);
+            while self.act(nth) {}
         }
-        next.max(self.now)
-    }
-
-    fn pass(&mut self, next: f64) {
-        let speed = self.speed();
-        let dt = next - self.now;
-        self.busy += (self.threads() as f64).min(self.node.cores as f64) * dt;
-        for pod in &mut self.pods {
-            if pod.hangs() {
-                continue;
-            }
-            if let Does::Starts { nth, left, burnt, .. } = &mut pod.does {
-                match pod.application.start.get(*nth) {
-                    Some(Phase::Wait(_)) => *left -= dt,
-                    Some(Phase::Burn { threads, .. }) => {
-                        *left -= dt * speed;
-                        *burnt += dt * speed * f64::from(*threads);
-                    }
-                    None => {}
-                }
-            }
-        }
-        self.now = next;
-    }
-
-    fn settle(&mut self) {
-        for n in 0..self.pods.len() {
-            self.advance(n);
-        }
-        let now = self.instant();
-        if self.state.reading_due(now) {
-            let busy = Duration::from_secs_f64(self.busy);
-            let idle = Duration::from_secs_f64((self.now * self.node.cores as f64 - self.busy).max(0.0));
-            let reading =
-                Reading { at: now, busy, idle, runnable: self.threads(), cores: self.node.cores, stalled: 0.0 };
-            self.state.read(Some(reading), now);
-        }
-        loop {
-            let (next, has_look) = self.state.tick(now);
-            self.alarm = next.map(|at| at.saturating_duration_since(self.zero).as_secs_f64());
-            if has_look {
-                while let Some(target) = self.state.due_look(now) {
-                    if let Some(pod) = self.pods.iter_mut().find(|pod| pod.address == target.address) {
-                        if matches!(pod.does, Does::Ready) {
-                            pod.seen_at = Some(self.now + 0.02);
-                        }
-                        pod.target = Some(target);
-                    }
-                }
-            }
-            let news = self.state.news();
-            if news.called.is_empty() && !has_look {
-                break;
-            }
-            for seat in news.called {
-                let sits = |pod: &Pod| match pod.does {
-                    Does::Sits(other, until) if other == seat => Some(until),
-                    _ => None,
-                };
-                let found = self.pods.iter().enumerate().find_map(|(n, pod)| Some((n, sits(pod)?)));
-                if let Some((n, until)) = found {
-                    let ask = self.question(n);
-                    let decision = self.state.resume(&ask, &self.rules, seat, until, now);
-                    self.told(n, decision);
-                }
-            }
+        self.read();
+        // What the time alone brings to fixed slots is known beforehand.
+        let is_fixed = matches!(self.node.slots, Slots::Fixed(_));
+        if !is_fixed || self.touched || self.alarm <= self.now + CLOSE {
+            self.touched = false;
+            while self.tick() {}
         }
         let slots = self.state.book.slots();
         if self.morning.slots.last().is_none_or(|(_, last)| *last != slots) {
             self.morning.slots.push((self.now, slots));
         }
-        self.morning.peak = self.morning.peak.max(slots);
     }
 
-    fn question(&self, n: usize) -> Ask {
-        let pod = &self.pods[n];
-        Ask {
-            address: pod.address,
-            holder: Some(pod.holder.clone()),
-            duration: Some(Duration::from_secs_f64(self.node.duration)),
-            ready: self.node.ready.then(|| self.look.clone()),
-            wait: Some(Duration::from_secs(30)),
-            node: None,
+    fn threads(&self) -> usize {
+        self.pods.iter().map(Pod::threads).sum::<usize>() + self.node.background
+    }
+
+    /// Each thread's share of a core.
+    fn speed(&self, threads: usize) -> f64 {
+        (self.node.cores as f64 / threads.max(1) as f64).min(1.0)
+    }
+
+    fn next(&self, threads: usize) -> f64 {
+        let speed = self.speed(threads);
+        let next = |pod: &Pod| pod.next(self.now, speed, self.node.deadline, self.lock.zero);
+        self.pods.iter().map(next).fold(self.alarm, f64::min).max(self.now)
+    }
+
+    fn pass(&mut self, next: f64, threads: usize) {
+        let speed = self.speed(threads);
+        let seconds = next - self.now;
+        self.morning.busy += (threads as f64).min(self.node.cores as f64) * seconds;
+        for pod in &mut self.pods {
+            pod.go_on(seconds, speed);
+        }
+        self.now = next;
+    }
+
+    /// A look at a port finds it open.
+    fn see(&mut self, nth: usize) {
+        let pod = &mut self.pods[nth];
+        if pod.seen_at > self.now + CLOSE {
+            return;
+        }
+        pod.seen_at = f64::MAX;
+        if let Some(target) = pod.look.take() {
+            self.touched = true;
+            self.state.looked(&target, Seen::Open, LOOK, self.lock.at(self.now));
         }
     }
 
-    fn told(&mut self, n: usize, decision: Decision) {
-        let at = self.now;
-        let pod = &mut self.pods[n];
-        pod.does = match decision {
-            Decision::Later { seat, until } => Does::Sits(seat, until),
-            Decision::Now(Outcome::Granted { id, .. }) => {
-                self.morning.waits.push(at - pod.asked.unwrap_or(at));
-                pod.granted = at;
-                let latency = pod.application.latency;
-                pod.does = Does::Gap(at + latency);
-                let now = self.zero + Duration::from_secs_f64(at);
-                if let Some(target) = self.state.first_look(id) {
-                    self.state.first_looked(&target, Seen::Closed, now);
+    /// What a pod does now; whether it may have more to do.
+    fn act(&mut self, nth: usize) -> bool {
+        let (now, pod) = (self.now, &mut self.pods[nth]);
+        match pod.stage {
+            Stage::Asks(at) if at <= now + CLOSE => {
+                pod.asked.get_or_insert(now);
+                let decision = self.state.ask(&pod.ask, &self.lock.config.rules, self.lock.at(now));
+                self.told(nth, decision);
+                true
+            }
+            Stage::Sits(seat, until) if until <= self.lock.at(now) => {
+                self.resume(nth, seat, until);
+                !matches!(self.pods[nth].stage, Stage::Sits(..))
+            }
+            Stage::Gap(at) | Stage::BackOff(at) if at <= now + CLOSE => {
+                pod.begin(now);
+                true
+            }
+            Stage::Starts(progress) if progress.since + self.node.deadline <= now + CLOSE => {
+                self.kill(nth, progress);
+                true
+            }
+            Stage::Starts(progress) if pod.is_phase_over(progress) => {
+                if pod.end_phase(progress) {
+                    self.open(nth);
                 }
-                return;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What became of an init's question.
+    fn told(&mut self, nth: usize, decision: Decision) {
+        self.touched = true;
+        let pod = &mut self.pods[nth];
+        match decision {
+            Decision::Later { seat, until } => pod.stage = Stage::Sits(seat, until),
+            Decision::Now(Outcome::Granted { id, .. }) => {
+                self.morning.waits[nth] = pod.asked.map(|asked| self.now - asked);
+                pod.granted = self.now;
+                pod.stage = Stage::Gap(self.now + pod.application.latency);
+                if let Some(target) = self.state.first_look(id) {
+                    self.state.first_looked(&target, Seen::Closed, self.lock.at(self.now));
+                }
             }
             Decision::Now(Outcome::Busy { refusal, .. } | Outcome::GateClosed { refusal, .. }) => {
-                Does::Asks(at + refusal.retry_after.as_secs_f64())
+                pod.stage = Stage::Asks(self.now + refusal.retry_after.as_secs_f64());
             }
-            Decision::Now(other) => panic!("{other:?}"),
+            // There are no other nodes, nobody probes, and nobody asks for a lease that he has.
+            Decision::Now(other) => unreachable!("{other:?}"),
+        }
+    }
+
+    fn resume(&mut self, nth: usize, seat: Seat, until: Instant) {
+        let (ask, now) = (&self.pods[nth].ask, self.lock.at(self.now));
+        let decision = self.state.resume(ask, &self.lock.config.rules, seat, until, now);
+        self.told(nth, decision);
+    }
+
+    /// The kubelet's probe has lost its patience.
+    fn kill(&mut self, nth: usize, progress: Progress) {
+        let pod = &mut self.pods[nth];
+        let doubled = f64::from(1 << pod.restarts.min(MOST_DOUBLED));
+        let back_off = self.node.back_off * doubled + self.chance.between(0.0, BACK_OFF_SPREAD);
+        if !pod.is_hopeless() {
+            self.morning.kills += 1;
+            self.morning.wasted += progress.burnt;
+        }
+        pod.restarts += 1;
+        if pod.application.never {
+            pod.stage = Stage::Stuck;
+            return;
+        }
+        pod.stage = Stage::BackOff(self.now + back_off);
+        let alone = pod.application.alone() - pod.application.latency;
+        let work = (self.needed + self.morning.wasted) / self.node.cores as f64;
+        self.home_at_least = self.home_at_least.max(self.now + back_off + alone).max(work);
+    }
+
+    /// A port opens.
+    fn open(&mut self, nth: usize) {
+        let (now, pod) = (self.now, &mut self.pods[nth]);
+        self.morning.ready[nth] = Some(now);
+        if pod.look.is_some() {
+            pod.seen_at = now + ((now - pod.granted) * SEEN_LATE).clamp(LEAST_LATE, MOST_LATE);
+        }
+    }
+
+    /// lock looks at the node, as its clock does.
+    fn read(&mut self) {
+        let at = self.lock.at(self.now);
+        if !self.state.reading_due(at) {
+            return;
+        }
+        let cores = self.node.cores;
+        let idle = (self.now * cores as f64 - self.morning.busy).max(0.0);
+        let reading = Reading {
+            at,
+            busy: Duration::from_secs_f64(self.morning.busy),
+            idle: Duration::from_secs_f64(idle),
+            runnable: self.threads(),
+            cores,
+            stalled: 0.0,
         };
+        self.touched = true;
+        self.state.read(Some(reading), at);
     }
 
-    fn advance(&mut self, n: usize) {
-        let now = self.instant();
-        let at = self.now;
-        if self.pods[n].seen_at.is_some_and(|seen| seen <= at + CLOSE) {
-            self.pods[n].seen_at = None;
-            if let Some(target) = self.pods[n].target.take() {
-                self.state.looked(&target, Seen::Open, Duration::from_millis(1), now);
+    /// What the time alone brings to lock; whether there may be more.
+    fn tick(&mut self) -> bool {
+        let now = self.lock.at(self.now);
+        let (next, has_look) = self.state.tick(now);
+        self.alarm = next.map_or(f64::MAX, |at| at.saturating_duration_since(self.lock.zero).as_secs_f64());
+        if has_look {
+            self.look();
+        }
+        let called = self.state.news().called;
+        for seat in &called {
+            self.call(*seat);
+        }
+        has_look || !called.is_empty()
+    }
+
+    /// lock looks at the ports that are due. A look at one that is not open yet is under way until it is:
+    /// all that lock would have seen before would have been that it is closed.
+    fn look(&mut self) {
+        while let Some(target) = self.state.due_look(self.lock.at(self.now)) {
+            if let Some(pod) = self.pods.get_mut(pod::nth(target.address)) {
+                if matches!(pod.stage, Stage::Ready) {
+                    pod.seen_at = self.now + SEEN_AT_ONCE;
+                }
+                pod.look = Some(target);
             }
         }
-        loop {
-            match self.pods[n].does.clone() {
-                Does::Asks(when) if when <= at + CLOSE => {
-                    self.pods[n].asked.get_or_insert(at);
-                    let ask = self.question(n);
-                    let decision = self.state.ask(&ask, &self.rules, now);
-                    self.told(n, decision);
-                }
-                Does::Sits(seat, until) if until <= now => {
-                    let ask = self.question(n);
-                    let decision = self.state.resume(&ask, &self.rules, seat, until, now);
-                    self.told(n, decision);
-                    if matches!(self.pods[n].does, Does::Sits(..)) {
-                        return;
-                    }
-                }
-                Does::Gap(when) | Does::BackOff(when) if when <= at + CLOSE => {
-                    let left = self.pods[n].left(0);
-                    self.pods[n].does = Does::Starts { nth: 0, left, since: at, burnt: 0.0 };
-                }
-                Does::Starts { since, burnt, .. } if since + self.node.deadline <= at + CLOSE => {
-                    let back_off = self.node.back_off * f64::from(1 << self.pods[n].restarts.min(5))
-                        + self.chance.between(0.0, 1.5);
-                    let pod = &mut self.pods[n];
-                    if !(pod.hangs() || pod.application.never) {
-                        self.morning.kills += 1;
-                        self.morning.wasted += burnt;
-                    }
-                    pod.restarts += 1;
-                    pod.does = if pod.application.never { Does::Stuck } else { Does::BackOff(at + back_off) };
-                }
-                Does::Starts { nth, left, since, burnt }
-                    if left <= CLOSE && !self.pods[n].hangs() && nth < self.pods[n].application.start.len() =>
-                {
-                    let nth = nth + 1;
-                    let pod = &mut self.pods[n];
-                    if nth == pod.application.start.len() && !pod.application.never {
-                        pod.does = Does::Ready;
-                        let late = ((at - pod.granted) * 0.05).clamp(0.01, 0.25);
-                        pod.seen_at = pod.target.is_some().then_some(at + late);
-                        self.morning.ready.push(at);
-                    } else {
-                        let left = pod.left(nth);
-                        pod.does = Does::Starts { nth, left, since, burnt };
-                    }
-                }
-                _ => return,
-            }
+    }
+
+    /// A held question is to be asked again.
+    fn call(&mut self, seat: Seat) {
+        let sits = |pod: &Pod| match pod.stage {
+            Stage::Sits(other, until) if other == seat => Some(until),
+            _ => None,
+        };
+        let found = self.pods.iter().enumerate().find_map(|(nth, pod)| Some((nth, sits(pod)?)));
+        if let Some((nth, until)) = found {
+            self.resume(nth, seat, until);
         }
     }
 }
 
-impl Pod<'_> {
-    fn hangs(&self) -> bool {
-        self.application.hangs && self.restarts == 0
-    }
-
-    fn left(&self, nth: usize) -> f64 {
-        match self.application.start.get(nth) {
-            Some(Phase::Wait(left)) => *left,
-            Some(Phase::Burn { each, .. }) => *each,
-            None => f64::MAX,
-        }
-    }
-}
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,198 @@
+//! The number that lock finds by itself, against the best fixed one for each herd.
+
+use lock::config::Slots;
+
+use crate::herd::{Application, Arrival, Mix};
+use crate::node::{Lock, Node, run};
+use crate::search::{Best, best};
+
+/// The kubelet kills who is not ready so long after its container started, and starts it anew after this.
+const DEADLINE: f64 = 6.0;
+const BACK_OFF: f64 = 10.0;
+
+/// How long leases last that end when the application is ready, if it never is.
+const LONGEST_LEASE: f64 = 120.0;
+
+/// And how long those last that end by time alone.
+const FIXED_LEASE: f64 = 10.0;
+
+/// Whoever is not home so many times as late as with the best number counts as so late.
+const CUT_OFF: f64 = 10.0;
+
+/// As lock has it by default.
+pub const MOST_A_CORE: usize = 16;
+
+/// One herd on one node.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Case {
+    /// What it is made of.
+    pub mix: Mix,
+    /// Of the node.
+    pub cores: usize,
+    /// How many start.
+    pub pods: usize,
+    /// The kubelet's, give or take 30 %.
+    pub latency: f64,
+    /// How their inits come.
+    pub arrival: Arrival,
+    /// Leases end when the application is ready, and not by time alone.
+    pub ready: bool,
+    /// Chance.
+    pub seed: u64,
+}
+
+/// Each mix with latencies of 0, 1 and 2 s on 2, 8 and 64 cores with 20, 60 and 200 pods, drawn with
+/// this seed.
+pub fn cases(arrival: Arrival, ready: bool, seed: u64) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (mix, _) in Mix::ALL {
+        for cores in [2, 8, 64] {
+            for pods in [20, 60, 200] {
+                for latency in [0.0, 1.0, 2.0] {
+                    cases.push(Case { mix, cores, pods, latency, arrival, ready, seed });
+                }
+            }
+        }
+    }
+    cases
+}
+
+/// What a number of slots came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// Its time over that of the best fixed number.
+    pub ratio: f64,
+    /// Everybody was home before it was cut off.
+    pub is_home: bool,
+    /// Starts that were killed and would have become ready.
+    pub kills: usize,
+}
+
+/// One herd, several ways.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compared {
+    /// Which.
+    pub case: Case,
+    /// The best fixed number for it.
+    pub best: Best,
+    /// The number that lock finds by itself.
+    pub auto: Outcome,
+    /// So many a core, in the order in which they were asked for.
+    pub fixed: Vec<Outcome>,
+}
+
+impl Case {
+    /// Who starts.
+    pub fn herd(&self) -> Vec<Application> {
+        let mut herd = self.mix.herd(self.pods, self.cores, self.latency, 7 + self.pods as u64 + 1000 * self.seed);
+        self.arrival.set(&mut herd, self.cores);
+        herd
+    }
+
+    /// Where.
+    pub fn node(&self, slots: Slots) -> Node {
+        Node {
+            cores: self.cores,
+            background: 0,
+            deadline: DEADLINE,
+            back_off: BACK_OFF,
+            slots,
+            duration: if self.ready { LONGEST_LEASE } else { FIXED_LEASE },
+            ready: self.ready,
+            cut_off: f64::MAX,
+        }
+    }
+
+    /// What lock is given to find the number by itself.
+    pub fn auto(&self) -> Slots {
+        Slots::Auto { cores: self.cores, most: MOST_A_CORE * self.cores }
+    }
+
+    /// Nothing where no fixed number brings this herd home.
+    pub fn compared(&self, a_core: &[usize], lock: &Lock) -> Option<Compared> {
+        let herd = self.herd();
+        let best = best(&self.node(Slots::Fixed(1)), &herd, lock)?;
+        let outcome = |slots| {
+            let node = Node { cut_off: CUT_OFF * best.home, ..self.node(slots) };
+            let morning = run(&node, &herd, lock);
+            let ratio = morning.home.map_or(CUT_OFF, |home| home / best.home);
+            Outcome { ratio, is_home: morning.home.is_some(), kills: morning.kills }
+        };
+        let fixed = a_core.iter().map(|number| outcome(Slots::Fixed(number * self.cores))).collect();
+        Some(Compared { case: *self, best, auto: outcome(self.auto()), fixed })
+    }
+}
+
+/// What many herds came to with one way to choose the number.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Summary {
+    /// How many.
+    pub herds: usize,
+    /// Of their ratios.
+    pub mean: f64,
+    /// The same.
+    pub worst: f64,
+    /// How many were above this ratio.
+    pub above: usize,
+    /// How many were not home when they were cut off.
+    pub lost: usize,
+    /// In all of them.
+    pub kills: usize,
+    /// In the one with most.
+    pub most_kills: usize,
+}
+
+/// Nobody likes to wait half as long again.
+pub const ABOVE: f64 = 1.5;
+
+/// Of these.
+pub fn summary<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Summary {
+    let mut summary = Summary::default();
+    let mut sum = 0.0;
+    for outcome in outcomes {
+        summary.herds += 1;
+        sum += outcome.ratio;
+        summary.worst = summary.worst.max(outcome.ratio);
+        summary.above += usize::from(outcome.ratio > ABOVE);
+        summary.lost += usize::from(!outcome.is_home);
+        summary.kills += outcome.kills;
+        summary.most_kills = summary.most_kills.max(outcome.kills);
+    }
+    summary.mean = sum / summary.herds as f64;
+    summary
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::tests::lock;
+
+    #[test]
+    fn cases_are_all_that_were_asked_for() {
+        let cases = cases(Arrival::AtOnce, true, 0);
+        assert_eq!(cases.len(), 8 * 3 * 3 * 3);
+        let distinct: Vec<_> = cases.iter().enumerate().filter(|(at, case)| !cases[..*at].contains(case)).collect();
+        assert_eq!(distinct.len(), cases.len());
+    }
+
+    #[test]
+    fn a_herd_that_all_numbers_suit_is_as_good_with_each() {
+        // A core for each, and nothing to wait for.
+        let case =
+            Case { mix: Mix::Cpu, cores: 64, pods: 20, latency: 0.0, arrival: Arrival::AtOnce, ready: true, seed: 3 };
+        let compared = case.compared(&[1, 4], &lock()).unwrap();
+        for outcome in compared.fixed.iter().chain([&compared.auto]) {
+            assert_eq!(*outcome, Outcome { ratio: 1.0, is_home: true, kills: 0 });
+        }
+        let slow = Case { pods: 60, cores: 2, latency: 2.0, ..case }.compared(&[1], &lock()).unwrap();
+        assert!(slow.fixed[0].ratio > 2.0 && slow.best.slots > 2, "one a core waits for the kubelet: {slow:?}");
+    }
+
+    #[test]
+    fn summaries() {
+        let outcome = |ratio: f64, kills| Outcome { ratio, is_home: ratio < CUT_OFF, kills };
+        let of = [outcome(1.0, 0), outcome(1.5, 3), outcome(CUT_OFF, 1), outcome(1.5, 0)];
+        let expected = Summary { herds: 4, mean: 3.5, worst: 10.0, above: 1, lost: 1, kills: 4, most_kills: 3 };
+        assert_eq!(summary(&of), expected);
+    }
+}

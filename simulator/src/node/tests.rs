@@ -1,0 +1,195 @@
+use super::*;
+use crate::herd::Phase;
+
+#[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
+pub fn lock() -> Lock {
+    Lock::new(Instant::now()).unwrap()
+}
+
+/// There from the beginning, without latency.
+pub fn burning(threads: usize, each: f64) -> Application {
+    Application { arrives: 0.0, latency: 0.0, start: vec![Phase::Burn { threads, each }], hangs: false, never: false }
+}
+
+/// Killed after six seconds, with leases that end at ready.
+pub fn node(cores: usize, slots: Slots) -> Node {
+    Node { cores, background: 0, deadline: 6.0, back_off: 10.0, slots, duration: 120.0, ready: true, cut_off: 1000.0 }
+}
+
+fn fixed(cores: usize, slots: usize) -> Node {
+    node(cores, Slots::Fixed(slots))
+}
+
+/// When each was ready, to the millisecond.
+fn ready(node: &Node, herd: &[Application]) -> Vec<Option<u64>> {
+    run(node, herd, &lock()).ready.iter().map(|at| at.map(|at| (at * 1000.0).round() as u64)).collect()
+}
+
+#[test]
+fn those_who_start_share_the_cores() {
+    let second = || burning(1, 1.0);
+    for (cores, slots, background, herd, expected) in [
+        (1, 2, 0, vec![second(), second()], [2000, 2000]),
+        (2, 2, 0, vec![second(), second()], [1000, 1000]),
+        // Half a core each, until the shorter one is ready.
+        (1, 2, 0, vec![burning(1, 0.5), second()], [1000, 1500]),
+        // Three threads on two cores; what is left for the last is one core, however many there are.
+        (2, 2, 0, vec![burning(2, 1.0), second()], [1500, 1500]),
+        (1, 1, 1, vec![second(), burning(1, 0.0)], [2000, 2100]),
+    ] {
+        let node = Node { background, ..fixed(cores, slots) };
+        assert_eq!(ready(&node, &herd), expected.map(Some), "{node:?} {herd:?}");
+    }
+}
+
+#[test]
+fn a_phase_of_waiting_burns_nothing() {
+    let waits = Application { start: vec![Phase::Wait(1.0), Phase::Burn { threads: 1, each: 1.0 }], ..burning(1, 0.0) };
+    assert_eq!(ready(&fixed(1, 2), &[waits, burning(1, 1.5)]), [Some(2500), Some(2000)]);
+}
+
+#[test]
+fn a_lease_that_ends_at_ready_is_seen_to_a_little_later() {
+    let herd = [burning(1, 1.0), burning(1, 1.0)];
+    // A twentieth of the lease's age passes before lock looks.
+    assert_eq!(ready(&fixed(2, 1), &herd), [Some(1000), Some(2050)]);
+    let by_time = Node { ready: false, duration: 10.0, ..fixed(2, 1) };
+    assert_eq!(ready(&by_time, &herd), [Some(1000), Some(11_000)]);
+}
+
+#[test]
+fn latency_lies_between_the_grant_and_the_start() {
+    let late = |arrives| Application { arrives, latency: 0.8, ..burning(1, 1.0) };
+    let herd = [late(0.0), late(0.5)];
+    assert_eq!(ready(&fixed(1, 2), &herd), [Some(2300), Some(2800)], "half a second each has the core alone");
+    let morning = run(&fixed(1, 1), &herd, &lock());
+    let expected = 1.8 + 1.8 * SEEN_LATE - 0.5;
+    assert!((morning.waits[1].unwrap() - expected).abs() < 1e-6, "{morning:?}");
+}
+
+#[test]
+fn who_is_not_ready_at_the_deadline_is_killed_and_starts_anew_later_each_time() {
+    let morning = run(&Node { cut_off: 60.0, ..fixed(1, 1) }, &[burning(1, 6.1)], &lock());
+    // At 6; between 16 and 17.5 it starts anew and has six more seconds; then after 20, and up to 1.5.
+    assert_eq!((morning.home, morning.kills), (None, 3));
+    assert!((morning.wasted - 18.0).abs() < 1e-6, "{morning:?}");
+    let before = run(&Node { cut_off: 47.9, ..fixed(1, 1) }, &[burning(1, 6.1)], &lock());
+    assert_eq!(before.kills, 2, "10 s, 20 s and three starts are not over by then");
+    assert_eq!(ready(&fixed(1, 1), &[burning(1, 5.9)]), [Some(5900)]);
+}
+
+#[test]
+fn who_was_killed_gets_ready_where_it_has_the_core_alone() {
+    // The second is ready after 5.8 s, and has left the first 0.2 s alone: 3.1 s of its work are lost. It
+    // starts anew after 3 s, and up to 1.5.
+    let herd = [burning(1, 4.0), burning(1, 2.9)];
+    let morning = run(&Node { back_off: 3.0, ..fixed(1, 2) }, &herd, &lock());
+    assert!((morning.wasted - 3.1).abs() < 1e-6 && morning.kills == 1, "{morning:?}");
+    assert!(morning.home.is_some_and(|home| (13.0..14.5).contains(&home)), "{morning:?}");
+}
+
+#[test]
+fn one_that_hangs_holds_its_slot_until_its_second_start() {
+    let herd = [Application { hangs: true, ..burning(1, 1.0) }, burning(1, 1.0)];
+    let alone = run(&fixed(1, 1), &herd, &lock());
+    let first = alone.ready[0].unwrap();
+    assert!((17.0..18.5).contains(&first), "killed at 6, started anew after 10 s or a little more: {alone:?}");
+    assert!(alone.ready[1].unwrap() > first + 1.0, "{alone:?}");
+    assert_eq!((alone.kills, alone.wasted), (0, 0.0), "it had to be killed");
+    assert_eq!(run(&fixed(1, 2), &herd, &lock()).ready[1], Some(1.0));
+}
+
+#[test]
+fn nobody_waits_for_one_that_never_gets_ready() {
+    let herd = [burning(1, 1.0), Application { never: true, ..burning(1, 1.0) }];
+    let morning = run(&fixed(2, 2), &herd, &lock());
+    assert_eq!((morning.home, &morning.ready[1], morning.kills), (Some(1.0), &None, 0));
+}
+
+#[test]
+fn first_come_first_served() {
+    for pods in [5, 60] {
+        let herd: Vec<Application> =
+            (0..pods).map(|nth| Application { arrives: nth as f64 / 1000.0, ..burning(1, 0.1) }).collect();
+        let ready = ready(&fixed(2, 1), &herd);
+        assert!(ready.is_sorted() && ready[0].is_some(), "{ready:?}");
+    }
+}
+
+#[test]
+fn slots_that_follow_the_node_start_at_the_most_and_move() {
+    let herd = crate::herd::Mix::Cpu.herd(40, 2, 1.0, 1);
+    let morning = run(&node(2, Slots::Auto { cores: 2, most: 32 }), &herd, &lock());
+    assert_eq!((morning.slots[0], morning.peak(), morning.kills), ((0.0, 32), 32, 0));
+    assert!(morning.slots.iter().any(|(_, slots)| *slots < 10), "{:?}", morning.slots);
+}
+
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn phases() -> impl Strategy<Value = Vec<Phase>> {
+        let phase = prop_oneof![
+            (0.0..1.0).prop_map(Phase::Wait),
+            (1usize..6, 0.0..1.0).prop_map(|(threads, each)| Phase::Burn { threads, each }),
+        ];
+        prop::collection::vec(phase, 1..4)
+    }
+
+    fn application() -> impl Strategy<Value = Application> {
+        let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.1));
+        (0.0..8.0, prop_oneof![Just(0.0), 0.0..3.0], phases(), flags)
+            .prop_map(|(arrives, latency, start, (hangs, never))| Application { arrives, latency, start, hangs, never })
+    }
+
+    fn slots() -> impl Strategy<Value = Slots> {
+        let auto = (1usize..5, 1usize..40).prop_map(|(cores, most)| Slots::Auto { cores, most });
+        prop_oneof![(1usize..12).prop_map(Slots::Fixed), auto]
+    }
+
+    proptest! {
+        #[test]
+        fn work_is_conserved_and_time_passes(
+            herd in prop::collection::vec(application(), 1..30),
+            (cores, background) in (1usize..9, 0usize..3),
+            slots in slots(),
+            (ready, duration) in (any::<bool>(), 1.0..20.0),
+        ) {
+            let node = Node { background, ready, duration, cut_off: 300.0, ..node(cores, slots) };
+            let morning = run(&node, &herd, &lock());
+            prop_assert_eq!(&morning, &run(&node, &herd, &lock()), "the same once more");
+
+            let mut work = morning.wasted;
+            for (application, ready) in herd.iter().zip(&morning.ready) {
+                let Some(ready) = ready else { continue };
+                work += application.work();
+                prop_assert!(*ready >= application.arrives + application.alone() - 1e-6, "{} {:?}", ready, application);
+                prop_assert!(!application.never);
+            }
+            let hopeful = run_while_hopeful(&node, &herd, &lock());
+            prop_assert_eq!(hopeful.home, morning.home);
+            if morning.home.is_some() {
+                prop_assert_eq!(&hopeful, &morning);
+            }
+            let end = morning.home.unwrap_or(node.cut_off);
+            prop_assert!(morning.busy >= work - 1e-6, "{} done, {} burnt", work, morning.busy);
+            prop_assert!(morning.busy <= end * cores as f64 + 1e-6, "{} burnt by {}", morning.busy, end);
+        }
+
+        #[test]
+        fn never_more_leases_than_slots(
+            herd in prop::collection::vec(application(), 1..30),
+            slots in 1usize..6,
+            duration in 0.5..5.0,
+        ) {
+            let node = Node { ready: false, duration, cut_off: 1000.0, ..fixed(4, slots) };
+            let morning = run(&node, &herd, &lock());
+            let granted = herd.iter().zip(&morning.waits).filter_map(|(it, waited)| Some(it.arrives + (*waited)?));
+            let mut granted: Vec<f64> = granted.collect();
+            granted.sort_by(f64::total_cmp);
+            for pair in granted.windows(slots + 1) {
+                prop_assert!(pair[slots] - pair[0] >= duration - 1e-6, "{:?}", pair);
+            }
+        }
+    }
+}
