@@ -22,9 +22,9 @@
 #   --write        also keeps the tables in bench/RESULTS.md, and the figures of http and cost, run by
 #                  run, in bench/RESULTS.json
 #   --json FILE    keeps those figures in this file too
-#   --rounds N     pairs of rounds in http (default 10), runs of cost (default 5)
-#   --seconds N    length of a round in http (default 1), of an attack (default 10) or of what is
-#                  measured of a long line (default 30)
+#   --rounds N     pairs of rounds in http (default 8), runs of cost (default 5)
+#   --seconds N    length of a round in http (default 1), of an attack (default 6) or of what is
+#                  measured of a long line (default 20)
 #   --peer-lock FILE, --peer-init FILE, --peer-health FILE
 #                  cost also measures this binary, run by run in turn with ours: an older build, or
 #                  one of the Go generations. It is started with arguments and variables that all of
@@ -44,7 +44,7 @@
 # Fewer than three runs are not judged. Exit codes: 0 nothing is worse, 1 something is, 2 bad
 # arguments, or a file that cannot be read.
 #
-# Takes about fifteen minutes after the build, of which cost has two and a half and cluster one, and twice that with
+# Takes about fourteen minutes after the build, of which cost has two and a half and cluster one, and twice that with
 # peers. Other work on the machine spoils the figures.
 # All traffic stays on the loopback. Needs what scripts/build.sh needs.
 # Exit codes: 0 all promises kept, 1 one is not (or it could not be measured), 2 bad arguments.

@@ -30,7 +30,7 @@ struct Met {
 }
 
 pub fn run(options: &Options) -> Result<Section, String> {
-    let length = options.seconds.unwrap_or(Duration::from_secs(10));
+    let length = options.seconds.unwrap_or(Duration::from_secs(6));
     let mut text = machine::described("attack", &options.lock);
     text += &format!(
         "- a fresh lock for each attack, which goes on for {length:?} from one address or eight; an honest client at another \

@@ -19,7 +19,7 @@ use crate::table::{Table, median, millis, quantile, spread};
 /// A round of which nothing is kept: threads start, pages are touched.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-const ROUNDS: usize = 10;
+const ROUNDS: usize = 8;
 
 const PATH: &str = "/?duration=0";
 

@@ -41,7 +41,7 @@ struct Met {
 }
 
 pub fn run(options: &Options) -> Result<(String, Vec<Goal>), String> {
-    let length = options.seconds.unwrap_or(Duration::from_secs(30));
+    let length = options.seconds.unwrap_or(Duration::from_secs(20));
     let mut text = format!(
         "\n### A long line\n\n\
          - {HOLDERS} holders, an address each, wait for {SLOTS} slots as init does (`?wait=10s`, `Retry-After` obeyed with up \
