@@ -22,10 +22,13 @@ use crate::table::{Table, median};
 
 use node::{LOCK_AWAY, Node, Start};
 use picture::Chart;
-use remedy::{ALL, FEW, LONG, LOST, MOST, NONE, READY, RESTARTED, Remedy, SHORT, SOME};
+use remedy::{ALL, AUTO, FEW, LONG, LOST, MOST, NONE, READY, READY_ONE, READY_TWO, RESTARTED, Remedy, SHORT, SOME};
 use settings::Scale;
 pub use settings::Settings;
 use timeline::Morning;
+
+/// The herds with the kubelet's latency.
+const SOME_SLUGS: [&str; 3] = ["alike", "disk", "threads"];
 
 /// So many for each core are a herd: all at once, each start takes ten times as long as alone.
 const A_CORE: usize = 10;
@@ -39,6 +42,10 @@ const CUT_OFF: f64 = 4.5;
 /// Without the kubelet's latency a second of the node takes a quarter of one: lock looks at a port each tenth of its
 /// lease's age, but not more often than each 20 ms, and so leases of less than 200 ms would end later than on a node.
 const CLOSE: u32 = 4;
+
+/// Where the slots follow the node a second of it takes half of one: lock looks at the node ten times a second, and its
+/// guess of what a first start costs is in real seconds.
+const FOLLOWED: u32 = 2;
 
 /// One herd, and what is tried on it.
 struct Scene {
@@ -173,7 +180,11 @@ fn tried<'a>(scenes: &'a [Scene], options: &Options, cores: usize) -> Vec<Tried<
             scene,
             remedy: *remedy,
             limit: shared(&node.starts),
-            node: Node { gate: remedy.gate, ..node.clone() },
+            node: Node {
+                gate: remedy.gate,
+                scale: if *remedy == AUTO { node.scale.at_most(FOLLOWED) } else { node.scale },
+                ..node.clone()
+            },
             runs: Vec::new(),
         };
         let is_tried = |remedy: &&Remedy| settings.takes(&scene.picture(remedy));
@@ -191,7 +202,7 @@ fn model(settings: &Settings, all: &[Tried]) -> String {
     format!(
         "- {count} applications at once, real processes; a start takes {start} s of a processor; a second of the node took \
          1/{factor} s here, or 1/{close} s without the kubelet's latency (else leases would end sooner than lock looks often \
-         enough), and all times below are the node's\n\
+         enough), or 1/{followed} s where the slots follow the node (lock looks at it ten times a second, whatever the scale), and all times below are the node's\n\
          - the kubelet takes {latency} s from the end of init to the start (up to an eighth more or less), and before each \
          restart; a start that is not ready {deadline} s after it began is killed and tried again: the first time at once, then \
          after 10 s, 20 s and so on, 300 s at most; init is not run again; cut off at {cut_off} s\n\
@@ -217,6 +228,7 @@ fn model(settings: &Settings, all: &[Tried]) -> String {
         runs = settings.runs,
         limit = s(node.cut_off.div_f64(CUT_OFF)),
         close = settings.scale.at_most(CLOSE).factor(),
+        followed = settings.scale.at_most(FOLLOWED).factor(),
     )
 }
 
@@ -288,7 +300,31 @@ fn goals(all: &[Tried]) -> Vec<Goal> {
             goals.push(Goal { what, unit: "", measured: finished, goal: 0.0, broken: 1.0 });
         }
     }
+    goals.extend(auto_over_numbers(all));
+    let killed =
+        all.iter().filter(|tried| tried.remedy == AUTO).flat_map(|tried| tried.runs.iter().map(Morning::kills));
+    if let Some(killed) = killed.reduce(|all, killed| all + killed) {
+        let what = "ready, auto: starts killed in all runs";
+        goals.push(Goal { what, unit: "", measured: killed as f64, goal: 0.0, broken: 10.0 });
+    }
     goals
+}
+
+/// How long `auto` takes for all herds with the kubelet's latency together, over the number of slots that is best for them
+/// together; a herd that a number leaves unready counts as cut off.
+fn auto_over_numbers(all: &[Tried]) -> Option<Goal> {
+    let sum = |remedy: &Remedy| {
+        let tried = SOME_SLUGS.map(|slug| all.iter().find(|tried| tried.scene.slug == slug && tried.remedy == *remedy));
+        let medians = tried.map(|tried| {
+            let runs: Vec<_> = tried?.runs.iter().map(|run| run.lasted().as_secs_f64()).collect();
+            Some(median(&runs))
+        });
+        medians.into_iter().sum::<Option<f64>>()
+    };
+    let numbers: Vec<f64> = [READY_ONE, READY, READY_TWO].iter().filter_map(sum).collect();
+    let best = numbers.into_iter().reduce(f64::min)?;
+    let what = "ready, auto: all herds with latency together, over the best number of slots for them";
+    Some(Goal { what, unit: "", measured: sum(&AUTO)? / best, goal: 1.0, broken: 1.5 })
 }
 
 /// The run in the middle of each; all of a herd to one scale.
@@ -390,9 +426,12 @@ mod tests {
             |measured, broken| ("ready, one a core, answers lost: over the same without, median", measured, broken);
         let restarted = ("ready, one a core, lock restarted: over the same without, median", 1.0, false);
         let never = |finished, broken| ("none: runs in which all were ready after all", finished, broken);
-        assert_eq!(goals_of(&[], &[Some(12)]), [never(1.0, true), lost(1.0, false), restarted, ratio, kills]);
+        let auto = ("ready, auto: all herds with latency together, over the best number of slots for them", 1.0, false);
+        let calm = ("ready, auto: starts killed in all runs", 0.0, false);
+        let all = goals_of(&[], &[Some(12)]);
+        assert_eq!(all, [never(1.0, true), lost(1.0, false), restarted, ratio, kills, auto, calm]);
         let without_latency = goals_of(&["--latency", "0"], &[Some(12)]);
-        assert_eq!(without_latency, [never(1.0, true), ratio, kills, lost(1.0, false), restarted]);
+        assert_eq!(without_latency, [never(1.0, true), ratio, kills, lost(1.0, false), restarted, auto, calm]);
         assert_eq!(goals_of(&["--only", "alike-none"], &[Some(12), None]), [never(0.0, false)]);
         assert_eq!(goals_of(&["--only", "disk-none"], &[None]), []);
         let only = options(&["--only", "alike-ready-one-a-core,alike-ready-one-a-core-5-of-answers-lost"]);

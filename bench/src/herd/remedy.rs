@@ -54,10 +54,10 @@ pub const READY: Remedy = gate("ready, one a core", Slots::ACore(1), UntilReady,
 pub const LOST: Remedy = gate("ready, one a core, 5 % of answers lost", Slots::ACore(1), UntilReady, LostAnswers);
 pub const RESTARTED: Remedy = gate("ready, one a core, lock restarted", Slots::ACore(1), UntilReady, Restart);
 const GUESSED: Remedy = gate("guessed well, one a core", Slots::ACore(1), Fixed(WELL), Calm);
-const READY_ONE: Remedy = gate("ready, one slot", ONE, UntilReady, Calm);
+pub const READY_ONE: Remedy = gate("ready, one slot", ONE, UntilReady, Calm);
 /// Nobody has to guess anything.
-const AUTO: Remedy = gate("ready, auto", Slots::Given("auto"), UntilReady, Calm);
-const READY_TWO: Remedy = gate("ready, two a core", Slots::ACore(2), UntilReady, Calm);
+pub const AUTO: Remedy = gate("ready, auto", Slots::Given("auto"), UntilReady, Calm);
+pub const READY_TWO: Remedy = gate("ready, two a core", Slots::ACore(2), UntilReady, Calm);
 
 /// Every remedy, for the herd that is looked at closely.
 pub const ALL: &[Remedy] = &[
@@ -83,7 +83,7 @@ pub const ALL: &[Remedy] = &[
 pub const SOME: &[Remedy] = &[NONE, GUESSED, READY_ONE, READY, READY_TWO, AUTO];
 
 /// What is left where the kubelet takes no time, and one slot leaves all cores but one idle.
-pub const FEW: &[Remedy] = &[NONE, READY, READY_TWO, AUTO];
+pub const FEW: &[Remedy] = &[NONE, READY, READY_TWO];
 
 pub const SHORT: f64 = 1.0 / 3.0;
 pub const WELL: f64 = 1.0;
