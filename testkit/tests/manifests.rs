@@ -445,8 +445,8 @@ fn the_examples_init_container_gets_a_lease_from_the_shipped_lock() {
     let there = [("--host", "127.0.0.1"), ("--max-wait", "20s"), ("--unreachable-wait", "20s")];
     let ended = gate.with_flags(init, &there).arg("--port").arg(port).run(CEILING * 2).expect_code(0);
     assert!(ended.stderr.contains("acquired"), "{ended}");
-    let taken = Request::get("/?duration=0").send(lock.addr(), CEILING).unwrap();
-    assert_eq!(taken.status, 423, "the example's lease is running: {taken:?}");
+    let metrics = Request::get("/metrics").send(lock.addr(), CEILING).unwrap();
+    assert_eq!(metrics.sample("psl_lock_slots_in_use"), 1.0, "the example's lease is running: {}", metrics.body);
 }
 
 /// health runs as in each of the manifests, against a recorded API server: each of its requests is allowed, and no
