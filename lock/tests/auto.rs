@@ -13,7 +13,7 @@ use std::io::{Seek as _, Write as _};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::http::{Reply, Request};
+use testkit::http::Request;
 use testkit::program::{Program, Running, field};
 use testkit::scratch::Scratch;
 use testkit::{CEILING, eventually, skip};
@@ -22,11 +22,6 @@ const KERNELS: &str = "/proc/stat";
 
 fn lock(arguments: &[&str]) -> Program {
     Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0"]).args(arguments)
-}
-
-#[track_caller]
-fn get(lock: &mut Running, target: &str) -> Reply {
-    Request::get(target).send(lock.addr(), CEILING).expect("an answer")
 }
 
 /// A lock that sees this in place of the kernel's figures; nothing where mounts of one's own cannot be had.
@@ -56,33 +51,33 @@ fn stat(busy: u64, running: u32) -> String {
 #[test]
 fn starts_are_let_in_at_a_pace_and_told_of() {
     let Some((node, mut lock)) = with_stat(&stat(0, 1), &["--locks=auto", "--timeout=10m"]) else { return };
-    let cores = get(&mut lock, "/state").json()["slots"].as_u64().unwrap() / 16;
+    let cores = lock.get("/state").json()["slots"].as_u64().unwrap() / 16;
     let begin = Instant::now();
     for n in 0..cores {
-        assert_eq!(get(&mut lock, &format!("/?holder=at-once-{n}")).status, 200, "one a core");
+        assert_eq!(lock.get(&format!("/?holder=at-once-{n}")).status, 200, "one a core");
     }
     // 1.25 CPU seconds a start, until one has shown what it costs.
     let mut granted = 0;
     for n in 0..2 * cores {
-        granted += u64::from(get(&mut lock, &format!("/?holder=later-{n}&wait=5s")).status == 200);
+        granted += u64::from(lock.get(&format!("/?holder=later-{n}&wait=5s")).status == 200);
         let carried = 1 + (begin.elapsed().as_secs_f64() * cores as f64 / 1.25) as u64;
         assert!(granted <= carried, "{granted} of {carried}");
     }
     assert_eq!(granted, 2 * cores, "the cores are idle");
-    let metrics = get(&mut lock, "/metrics");
+    let metrics = lock.get("/metrics");
     let why = metrics.sample("psl_lock_window_why{why=\"unknown\"}");
     assert_eq!((metrics.sample("psl_lock_window"), why), (16.0 * cores as f64, 1.0));
     assert_eq!(metrics.sample("psl_lock_window_idle_ratio"), 1.0);
-    let window = get(&mut lock, "/state").json()["window"].clone();
+    let window = lock.get("/state").json()["window"].clone();
     assert_eq!((&window["why"], &window["start_cost_seconds"]), (&"unknown".into(), &1.25.into()), "{window}");
     // Both cores are used, and a first lease tells how long they last: so many starts do not fit.
-    assert_eq!(get(&mut lock, "/?holder=short&duration=1s&wait=10s").status, 200);
+    assert_eq!(lock.get("/?holder=short&duration=1s&wait=10s").status, 200);
     let begin = Instant::now();
     let mut file = OpenOptions::new().write(true).open(node.join("stat")).unwrap();
     let moved = eventually("a window", CEILING, || {
         file.rewind().unwrap();
         file.write_all(stat(begin.elapsed().as_millis() as u64 / 5, 3).as_bytes()).unwrap();
-        get(&mut lock, "/?holder=waits&duration=1s");
+        lock.get("/?holder=waits&duration=1s");
         lock.stderr().lines().find(|line| line.contains("window moved")).map(str::to_owned)
     });
     assert_eq!(["level", "why"].map(|key| field(&moved, key).unwrap()), ["info", "measured"], "{moved}");
@@ -91,47 +86,47 @@ fn starts_are_let_in_at_a_pace_and_told_of() {
 #[test]
 fn a_crowded_node_starts_one_after_the_other() {
     let Some((_stat, mut lock)) = with_stat(&stat(0, 9), &["--locks=auto:2", "--timeout=1500ms"]) else { return };
-    assert_eq!(get(&mut lock, "/?holder=a").status, 200);
-    get(&mut lock, "/?holder=b");
+    assert_eq!(lock.get("/?holder=a").status, 200);
+    lock.get("/?holder=b");
     eventually("a look at the node", CEILING, || {
-        get(&mut lock, "/?holder=c");
-        let metrics = get(&mut lock, "/metrics");
+        lock.get("/?holder=c");
+        let metrics = lock.get("/metrics");
         (metrics.sample("psl_lock_window_why{why=\"crowded\"}") == 1.0).then_some(())
     });
     for n in 0..3 {
-        assert_eq!(get(&mut lock, &format!("/?holder={n}&wait=30s")).status, 200, "one at least");
-        assert!(get(&mut lock, "/metrics").sample("psl_lock_slots_in_use") <= 2.0);
+        assert_eq!(lock.get(&format!("/?holder={n}&wait=30s")).status, 200, "one at least");
+        assert!(lock.get("/metrics").sample("psl_lock_slots_in_use") <= 2.0);
     }
 }
 
 #[test]
 fn garbage_is_told_once_and_starts_one_a_core() {
     let Some((_stat, mut lock)) = with_stat("cpu many\n", &["--locks=auto", "--timeout=10m"]) else { return };
-    let cores = get(&mut lock, "/state").json()["slots"].as_u64().unwrap() / 16;
+    let cores = lock.get("/state").json()["slots"].as_u64().unwrap() / 16;
     for n in 0..cores {
-        assert_eq!(get(&mut lock, &format!("/?holder={n}")).status, 200);
+        assert_eq!(lock.get(&format!("/?holder={n}")).status, 200);
     }
-    assert_eq!(get(&mut lock, "/?holder=next&wait=1s").status, 423, "nothing has ended");
+    assert_eq!(lock.get("/?holder=next&wait=1s").status, 423, "nothing has ended");
     let warning = lock.wait_for_text("cannot be read", CEILING);
     assert_eq!(field(&warning, "file").as_deref(), Some(KERNELS), "{warning}");
     thread::sleep(Duration::from_millis(500));
-    let metrics = get(&mut lock, "/metrics");
+    let metrics = lock.get("/metrics");
     assert_eq!((metrics.sample("psl_lock_window"), lock.count(|line| line.contains("level=warn"))), (cores as f64, 1));
 }
 
 #[test]
 fn a_most_of_one_is_one_slot() {
     let mut lock = lock(&["--locks=auto:1", "--timeout=10m"]).start();
-    assert_eq!(get(&mut lock, "/?holder=a").status, 200);
-    assert_eq!(get(&mut lock, "/?holder=b&wait=2s").status, 423);
+    assert_eq!(lock.get("/?holder=a").status, 200);
+    assert_eq!(lock.get("/?holder=b&wait=2s").status, 423);
     assert_eq!(Request::new("DELETE", "/?holder=a").send(lock.addr(), CEILING).unwrap().status, 200);
-    assert_eq!(get(&mut lock, "/?holder=b&wait=30s").status, 200);
+    assert_eq!(lock.get("/?holder=b&wait=30s").status, 200);
 }
 
 #[test]
 fn nobody_looks_at_the_node_while_nobody_waits() {
     let mut lock = lock(&["--locks=auto:2", "--timeout=10m"]).start();
-    assert_eq!(get(&mut lock, "/?holder=a").status, 200);
+    assert_eq!(lock.get("/?holder=a").status, 200);
     let quiet = eventually("a lock that sleeps", CEILING, || {
         let before = lock.wakes();
         thread::sleep(Duration::from_millis(300));
@@ -141,7 +136,7 @@ fn nobody_looks_at_the_node_while_nobody_waits() {
     assert_eq!(lock.wakes(), quiet);
     // Three wait for one slot.
     for holder in ["b", "c", "d"] {
-        get(&mut lock, &format!("/?holder={holder}"));
+        lock.get(&format!("/?holder={holder}"));
     }
     let waiting = lock.wakes();
     eventually("looks", CEILING, || (lock.wakes() >= waiting + 10).then_some(()));

@@ -11,7 +11,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::http::{Reply, Request};
+use testkit::http::Request;
 use testkit::program::{Program, Running, field};
 use testkit::scratch::Scratch;
 use testkit::{CEILING, eventually, skip};
@@ -61,44 +61,37 @@ fn lock(arguments: &[&str]) -> Program {
     Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0"]).args(arguments)
 }
 
-#[track_caller]
-fn get(lock: &mut Running, target: &str) -> Reply {
-    Request::get(target).send(lock.addr(), CEILING).expect("an answer")
-}
-
 #[test]
 fn nobody_starts_above_the_threshold_until_it_is_ten_points_lower() {
     let Some(node) = Node::new() else { return };
     let mut lock = node.lock(&["--locks=4", "--io-pressure=50", "--gate-floor=1h"]);
     node.set("cpu", "99.00");
-    assert_eq!(get(&mut lock, "/?holder=a").status, 200, "another resource's");
+    assert_eq!(lock.get("/?holder=a").status, 200, "another resource's");
     node.set("io", "83.02");
     // It was read for a, and is read no more than once a second.
     let refused = eventually("a pressure gate that is closed", CEILING, || {
-        Some(get(&mut lock, "/?holder=b&duration=0")).filter(|reply| reply.status == 423)
+        Some(lock.get("/?holder=b&duration=0")).filter(|reply| reply.status == 423)
     });
     let reason = "the node is under pressure: io 83.02% (closes above 50%, opens at 40%); one starts in ";
     assert!(refused.body.starts_with(&format!("Locked\n{reason}")), "{}", refused.body);
-    assert_eq!(get(&mut lock, "/?holder=a").status, 200, "who has a lease has it");
+    assert_eq!(lock.get("/?holder=a").status, 200, "who has a lease has it");
     let closed = lock.wait_for_text("pressure gate closed", CEILING);
     assert_eq!(field(&closed, "level").as_deref(), Some("info"), "{closed}");
-    let polling = get(&mut lock, "/?holder=b");
+    let polling = lock.get("/?holder=b");
     let retry_after: u64 = polling.header("retry-after").unwrap().parse().unwrap();
     assert!(polling.status == 423 && (1..=5).contains(&retry_after), "{polling:?}");
     assert!(polling.body.contains("position 1 in line"), "{}", polling.body);
-    let metrics = get(&mut lock, "/metrics");
+    let metrics = lock.get("/metrics");
     let samples = ["psl_pressure_open", "psl_gate_open", "psl_pressure_ratio{resource=\"io\"}"];
     assert_eq!(samples.map(|name| metrics.sample(name)), [0.0, 1.0, 0.8302]);
     assert!(!metrics.body.contains("resource=\"cpu\""), "{}", metrics.body);
-    let pressure = get(&mut lock, "/state").json()["pressure"].clone();
+    let pressure = lock.get("/state").json()["pressure"].clone();
     assert_eq!((&pressure["open"], &pressure["resources"][0]["percent"]), (&false.into(), &83.02.into()), "{pressure}");
 
     // A held answer stays held, and comes when the pressure has fallen.
     let address = lock.addr();
     let held = thread::spawn(move || Request::get("/?holder=b&wait=30").send(address, CEILING).unwrap());
-    eventually("b to be held", CEILING, || {
-        get(&mut lock, "/state").json()["queue"][0]["held"].as_bool().filter(|h| *h)
-    });
+    eventually("b to be held", CEILING, || lock.get("/state").json()["queue"][0]["held"].as_bool().filter(|h| *h));
     node.set("io", "40.01");
     let mark = lock.mark();
     thread::sleep(Duration::from_millis(2500));
@@ -135,7 +128,7 @@ fn one_starts_in_each_floor() {
         let due = floor * n;
         assert!(*after >= due && *after < due + CEILING / 4, "{n}: {after:?} of {due:?} in {started:?}");
     }
-    assert_eq!(get(&mut lock, "/metrics").sample("psl_pressure_let_through_total"), 4.0);
+    assert_eq!(lock.get("/metrics").sample("psl_pressure_let_through_total"), 4.0);
     assert_eq!(lock.count(|line| line.contains("pressure gate closed")), 1);
 }
 
@@ -150,16 +143,16 @@ fn garbage_is_told_once_and_holds_nobody() {
         ["level", "file", "reason"].map(|key| field(&warning, key).unwrap()),
         ["warn", "/proc/pressure/io", "it is not what the kernel writes there"]
     );
-    assert_eq!(get(&mut lock, "/?holder=a").status, 423, "the other one counts");
+    assert_eq!(lock.get("/?holder=a").status, 423, "the other one counts");
     for (garbage, status) in [("", 200), ("some avg10=100.01 avg60=0.00\n", 200), ("\0\u{ff}", 200)] {
         node.write("cpu", garbage);
         eventually(&format!("{status} with {garbage:?}"), CEILING, || {
-            Some(get(&mut lock, "/?duration=0")).filter(|reply| reply.status == status)
+            Some(lock.get("/?duration=0")).filter(|reply| reply.status == status)
         });
     }
     node.set("io", "1.00");
     eventually("a pressure that can be read again", CEILING, || {
-        get(&mut lock, "/?duration=0");
+        lock.get("/?duration=0");
         (lock.count(|line| line.contains("pressure can be read again")) == 1).then_some(())
     });
     assert_eq!(lock.count(|line| line.contains("no pressure can be read")), 2, "{}", lock.stderr());
@@ -177,10 +170,10 @@ fn a_kernel_without_it_is_told_once_and_holds_nobody() {
     assert_eq!(field(&warning, "file").as_deref(), Some(files), "{warning}");
     lock.wait_for_text("lock started", CEILING);
     for n in 0..4 {
-        assert_eq!(get(&mut lock, &format!("/?holder={n}")).status, 200);
+        assert_eq!(lock.get(&format!("/?holder={n}")).status, 200);
     }
-    assert_eq!(get(&mut lock, "/?holder=last&wait=1500ms").status, 423, "a slot is one all the same");
-    let metrics = get(&mut lock, "/metrics");
+    assert_eq!(lock.get("/?holder=last&wait=1500ms").status, 423, "a slot is one all the same");
+    let metrics = lock.get("/metrics");
     assert_eq!(metrics.sample("psl_pressure_open"), 1.0);
     assert_eq!(lock.count(|line| line.contains("level=warn")), 1, "{}", lock.stderr());
 }
@@ -189,7 +182,7 @@ fn a_kernel_without_it_is_told_once_and_holds_nobody() {
 fn nobody_reads_while_nobody_waits() {
     let Some(node) = Node::new() else { return };
     let mut lock = node.lock(&["--locks=1", "--cpu-pressure=80", "--timeout=10m"]);
-    assert_eq!(get(&mut lock, "/?holder=a").status, 200);
+    assert_eq!(lock.get("/?holder=a").status, 200);
     // Connections are closed and lines are written by then.
     let quiet = eventually("a lock that sleeps", CEILING, || {
         let before = lock.wakes();
@@ -202,7 +195,7 @@ fn nobody_reads_while_nobody_waits() {
     assert_eq!(lock.wakes(), quiet);
     assert_eq!(lock.count(|line| line.contains("pressure gate closed")), 0);
     // Somebody waits, and it is read.
-    assert_eq!(get(&mut lock, "/?holder=b").status, 423);
+    assert_eq!(lock.get("/?holder=b").status, 423);
     lock.wait_for_text("pressure gate closed", CEILING);
     let waiting = lock.wakes();
     eventually("readings", CEILING, || (lock.wakes() >= waiting + 3).then_some(()));

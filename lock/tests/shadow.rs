@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::application::Application;
-use testkit::http::{Reply, Request};
+use testkit::http::Request;
 use testkit::program::{Program, Running, field};
 use testkit::scratch::Scratch;
 use testkit::{CEILING, eventually};
@@ -21,11 +21,6 @@ use testkit::{CEILING, eventually};
 fn lock(arguments: &[&str]) -> Running {
     let fixed = ["--host=127.0.0.1", "--port=0", "--mode=shadow"];
     Program::new(env!("CARGO_BIN_EXE_lock")).args(fixed).args(arguments).start()
-}
-
-#[track_caller]
-fn get(lock: &mut Running, target: &str) -> Reply {
-    Request::get(target).send(lock.addr(), CEILING).expect("an answer")
 }
 
 #[test]
@@ -46,7 +41,7 @@ fn everybody_is_granted_at_once_and_told_what_would_have_been() {
             format!("{nobody}, but would have here: this lock serves node here, the request comes from node there\n"),
         ),
     ] {
-        let reply = get(&mut lock, target);
+        let reply = lock.get(target);
         assert_eq!((reply.status, reply.header("psl-mode")), (200, Some("shadow")), "{target}");
         assert_eq!(reply.body, format!("Lock acquired\n{expected}"), "{target}");
     }
@@ -55,15 +50,15 @@ fn everybody_is_granted_at_once_and_told_what_would_have_been() {
         Request::get("/?holder=c").header("Accept", "application/json").send(lock.addr(), CEILING).unwrap().json();
     assert_eq!((&json["granted"], &json["expires_in_seconds"]), (&true.into(), &10.0.into()), "{json}");
     assert!(json["reason"].as_str().unwrap().contains("at position 3 in line"), "{json}");
-    assert_eq!(get(&mut lock, "/?duration=x").status, 400, "what is not understood is no request for a lease");
+    assert_eq!(lock.get("/?duration=x").status, 400, "what is not understood is no request for a lease");
 
-    let state = get(&mut lock, "/state").json();
+    let state = lock.get("/state").json();
     assert_eq!((&state["mode"], &state["slots"], &state["slots_in_use"]), (&"shadow".into(), &1.into(), &1.into()));
     let line: Vec<_> = state["queue"].as_array().unwrap().iter().map(|place| place["holder"].as_str()).collect();
     assert_eq!(line, [Some("b"), None, Some("c")], "{state}");
     assert!(state["queue"][0]["held"] == false && state["leases"][0]["holder"] == "a", "{state}");
 
-    let metrics = get(&mut lock, "/metrics");
+    let metrics = lock.get("/metrics");
     for (name, value) in [
         ("psl_lock_shadow", 1.0),
         ("psl_lock_requests_total{result=\"granted\"}", 4.0),
@@ -111,7 +106,7 @@ fn a_start_that_ends_by_its_port_makes_room_for_the_next() {
     assert!(waited[0] >= 1.4 && waited[1] >= 2.8, "1.5 s each, one after the other: {waited:?}");
     assert!(waited[1] < 10.0, "{waited:?}");
     let metrics = eventually("three leases of the model that are over", CEILING, || {
-        Some(get(&mut lock, "/metrics")).filter(|metrics| metrics.sample("psl_lock_slots_in_use") == 0.0)
+        Some(lock.get("/metrics")).filter(|metrics| metrics.sample("psl_lock_slots_in_use") == 0.0)
     });
     assert_eq!(metrics.sample("psl_lock_ended_total{how=\"ready\"}"), 3.0);
     assert_eq!(metrics.sample("psl_shadow_wait_seconds_count"), 3.0);
@@ -123,10 +118,10 @@ fn a_start_that_ends_by_its_port_makes_room_for_the_next() {
 fn closed_checks_let_everybody_go() {
     let mut lock = lock(&["--check=tcp://127.0.0.1:1", "--failHc=1h"]);
     lock.wait_for_text("check failed", CEILING);
-    let reply = get(&mut lock, "/?holder=a&wait=30");
+    let reply = lock.get("/?holder=a&wait=30");
     assert_eq!(reply.status, 200);
     assert!(reply.body.contains("waiting for tcp://127.0.0.1:1: connection refused"), "{}", reply.body);
-    let metrics = get(&mut lock, "/metrics");
+    let metrics = lock.get("/metrics");
     assert_eq!(metrics.sample("psl_shadow_requests_total{result=\"gate_closed\"}"), 1.0);
     assert_eq!(metrics.sample("psl_gate_open"), 0.0);
 }
@@ -139,25 +134,25 @@ fn nothing_of_it_holds_anybody_back_after_a_restart() {
     let enforce =
         || Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0", &state_file]).start();
     let mut first = enforce();
-    assert_eq!(get(&mut first, "/?holder=real&duration=10m").status, 200);
+    assert_eq!(first.get("/?holder=real&duration=10m").status, 200);
     first.signal("TERM");
     first.wait(CEILING).expect_code(0);
     let before = std::fs::read(&file).unwrap();
 
     let mut shadow = lock(&["--locks=1", &state_file]);
     for n in 0..20 {
-        assert_eq!(get(&mut shadow, &format!("/?holder={n}&duration=10m")).status, 200);
+        assert_eq!(shadow.get(&format!("/?holder={n}&duration=10m")).status, 200);
     }
-    let queue = get(&mut shadow, "/state").json()["queue_length"].clone();
+    let queue = shadow.get("/state").json()["queue_length"].clone();
     assert_eq!(queue, 19, "it does not begin with what really ran before");
     shadow.signal("TERM");
     shadow.wait(CEILING).expect_code(0);
     assert_eq!(std::fs::read(&file).unwrap(), before, "nor leaves anything of what would be");
 
     let mut last = enforce();
-    let state = get(&mut last, "/state").json();
+    let state = last.get("/state").json();
     assert_eq!((&state["slots_in_use"], &state["queue_length"]), (&1.into(), &0.into()), "{state}");
-    assert_eq!(get(&mut last, "/?holder=real").status, 200);
+    assert_eq!(last.get("/?holder=real").status, 200);
 }
 
 #[test]
@@ -165,7 +160,7 @@ fn init_takes_it_for_what_it_is() {
     let init = Program::static_dir().map(|directory| directory.join("init"));
     let Some(init) = init else { return testkit::skip("init with a lock in shadow mode: PSL_TEST_BIN_DIR is not set") };
     let mut lock = lock(&["--locks=1"]);
-    assert_eq!(get(&mut lock, "/?duration=10m").status, 200);
+    assert_eq!(lock.get("/?duration=10m").status, 200);
     let port = lock.port().to_string();
     let finished =
         Program::at(init).args(["--host=127.0.0.1", "--port", &port, "--holder=pod"]).run(CEILING).expect_code(0);

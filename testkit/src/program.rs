@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::CEILING;
+use crate::http::{Reply, Request};
 
 /// A binary with its arguments and environment, not yet started.
 #[derive(Clone, Debug)]
@@ -343,6 +344,12 @@ impl Running {
 
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Asks it, where it is a server, and has its answer.
+    #[track_caller]
+    pub fn get(&mut self, target: &str) -> Reply {
+        Request::get(target).send(self.addr(), CEILING).expect("an answer")
     }
 
     /// How often its threads have gone to sleep by themselves.
