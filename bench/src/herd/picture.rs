@@ -194,12 +194,6 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn pod(begins: &[(Doing, u64)]) -> Pod {
-        let mut pod = Pod::default();
-        begins.iter().for_each(|(doing, at)| pod.begins(*doing, s(*at)));
-        pod
-    }
-
     fn drawn(pods: Vec<Pod>) -> String {
         let morning = Morning { pods, cut_off: s(50), idle: 0.0, others: 0.0 };
         svg(&Chart { title: "5 % < 6 %", morning: &morning, limit: s(10), end: s(50) })
@@ -222,8 +216,8 @@ mod tests {
     #[test]
     fn all_are_ready() {
         let svg = drawn(vec![
-            pod(&[(Doing::Waiting, 0), (Doing::Idle, 2), (Doing::Starting, 3), (Doing::Ready, 20)]),
-            pod(&[(Doing::Starting, 0), (Doing::Ready, 5)]),
+            Pod::of(&[(Doing::Waiting, 0), (Doing::Idle, 2), (Doing::Starting, 3), (Doing::Ready, 20)]),
+            Pod::of(&[(Doing::Starting, 0), (Doing::Ready, 5)]),
         ]);
         assert_eq!(svg.matches("5 % &lt; 6 %: all 2 ready after 20.0 s, no start killed").count(), 1, "{svg}");
         assert!(svg.contains(">all ready<") && svg.contains(">lower limit<"), "{svg}");
@@ -235,9 +229,9 @@ mod tests {
 
     #[test]
     fn some_are_killed_and_never_ready() {
-        let mut killed = pod(&[(Doing::Starting, 1)]);
+        let mut killed = Pod::of(&[(Doing::Starting, 1)]);
         killed.killed(s(5), s(1));
-        let svg = drawn(vec![killed, pod(&[(Doing::Starting, 0), (Doing::Ready, 1)])]);
+        let svg = drawn(vec![killed, Pod::of(&[(Doing::Starting, 0), (Doing::Ready, 1)])]);
         assert!(svg.contains("1 of 2 not ready after 50 s, 1 start killed"), "{svg}");
         assert!(!svg.contains(">all ready<") && svg.contains(">lower limit<"), "{svg}");
         assert_eq!(count(&svg, "url(#hatch)"), 1 + 1, "{svg}");
@@ -248,7 +242,7 @@ mod tests {
         for (seconds, expected) in [(0, 1), (7, 1), (8, 1), (9, 2), (50, 10), (100, 20), (1_000, 200)] {
             assert_eq!(step(seconds), expected, "{seconds}");
         }
-        let svg = drawn(vec![pod(&[(Doing::Waiting, 0)])]);
+        let svg = drawn(vec![Pod::of(&[(Doing::Waiting, 0)])]);
         for label in [">0<", ">10<", ">50<", "seconds since"] {
             assert!(svg.contains(label), "{label} in {svg}");
         }
@@ -256,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_run_that_took_longer_than_the_axis_stays_within() {
-        let svg = drawn(vec![pod(&[(Doing::Starting, 0), (Doing::Ready, 60)])]);
+        let svg = drawn(vec![Pod::of(&[(Doing::Starting, 0), (Doing::Ready, 60)])]);
         assert!(svg.contains("width=\"452.0\"") && svg.contains("M466.0"), "{svg}");
     }
 }

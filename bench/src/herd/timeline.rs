@@ -102,6 +102,16 @@ impl Morning {
 }
 
 #[cfg(test)]
+impl Pod {
+    /// What it did, each from so many seconds on.
+    pub fn of(begins: &[(Doing, u64)]) -> Pod {
+        let mut pod = Pod::default();
+        begins.iter().for_each(|(doing, at)| pod.begins(*doing, Duration::from_secs(*at)));
+        pod
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use Doing::{Idle, Killed, Ready, Starting, Waiting};
@@ -110,15 +120,9 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn pod(begins: &[(Doing, u64)]) -> Pod {
-        let mut pod = Pod::default();
-        begins.iter().for_each(|(doing, at)| pod.begins(*doing, s(*at)));
-        pod
-    }
-
     #[test]
     fn a_pod_that_is_killed_once() {
-        let mut pod = pod(&[(Waiting, 0), (Idle, 2), (Starting, 3)]);
+        let mut pod = Pod::of(&[(Waiting, 0), (Idle, 2), (Starting, 3)]);
         pod.killed(s(7), s(1));
         assert_eq!((pod.ready(), pod.kills(), pod.wasted), (None, 1, s(1)));
         pod.begins(Starting, s(8));
@@ -140,13 +144,13 @@ mod tests {
 
     #[test]
     fn figures() {
-        let ready = |at| pod(&[(Starting, 0), (Ready, at)]);
+        let ready = |at| Pod::of(&[(Starting, 0), (Ready, at)]);
         let mut morning = Morning { pods: (1..=20).map(ready).collect(), cut_off: s(50), idle: 0.0, others: 0.0 };
         assert_eq!((morning.took(), morning.left(), morning.lasted()), (Some(s(20)), 0, s(20)));
         assert_eq!((morning.wait(0.5), morning.wait(0.95)), (s(10), s(19)));
         assert_eq!((morning.kills(), morning.wasted()), (0, s(0)));
         for spent in [3, 4] {
-            let mut killed = pod(&[(Starting, 0)]);
+            let mut killed = Pod::of(&[(Starting, 0)]);
             killed.killed(s(4), s(spent));
             morning.pods[spent as usize] = killed;
         }
