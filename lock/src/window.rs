@@ -355,15 +355,15 @@ impl Window {
         if self.is_blind {
             return None;
         }
-        let each = Duration::try_from_secs_f64(1.0 / self.pace(now)).unwrap_or(Duration::MAX);
+        let each = lasting(1.0 / self.pace(now));
         let more = match self.is_crowded() {
             true => 0,
             false => (self.saved + 1e-6).max(0.0) as usize,
         };
         let is_due = self.held == 0 || self.is_crowded() && self.crowded_until().is_some_and(|until| until <= now);
         let more = if is_due { more.max(1) } else { more };
-        let missing = Duration::try_from_secs_f64((1.0 - self.saved).max(0.0) / self.pace(now));
-        let paced = after(now, missing.unwrap_or(Duration::MAX).max(PERIOD));
+        let missing = lasting((1.0 - self.saved).max(0.0) / self.pace(now));
+        let paced = after(now, missing.max(PERIOD));
         // A crowd may be over with the next reading.
         let next = if more > 0 { now } else { paced };
         Some(Room { more, next, each })
@@ -414,7 +414,7 @@ impl Window {
     /// When one more may begin, however crowded the cores are.
     fn crowded_until(&self) -> Option<Instant> {
         let longest = (OLD * self.usual.unwrap_or(0.0)).max(LONGEST_CROWD);
-        Some(after(self.began_at?, Duration::try_from_secs_f64(longest).unwrap_or(Duration::MAX)))
+        Some(after(self.began_at?, lasting(longest)))
     }
 
     /// Starts a second.
@@ -425,6 +425,11 @@ impl Window {
         let faster = if self.usual.is_some() && !self.was_busy { FIRST_PACE } else { 1.0 };
         faster * slowed * self.cores / self.cost
     }
+}
+
+/// So many seconds, also where a duration cannot hold them.
+fn lasting(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
 
 #[cfg(test)]

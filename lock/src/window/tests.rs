@@ -24,7 +24,9 @@ struct Node {
 impl Node {
     fn new(cores: usize, most: usize) -> Node {
         let zero = zero();
-        Node { window: Window::new(cores, most), zero, tenths: 0, cores, busy: Duration::ZERO, ages: Vec::new() }
+        let mut window = Window::new(cores, most);
+        window.pass(0, zero);
+        Node { window, zero, tenths: 0, cores, busy: Duration::ZERO, ages: Vec::new() }
     }
 
     fn now(&self) -> Instant {
@@ -69,7 +71,6 @@ impl Node {
 #[test]
 fn one_a_core_at_once_and_then_at_the_pace_of_the_guess() {
     let mut node = Node::new(4, 64);
-    node.window.pass(0, node.now());
     assert_eq!((node.more(), node.window.slots(), node.window.why()), (4, 64, Why::Unknown));
     node.begin(4);
     assert_eq!(node.more(), 0);
@@ -86,7 +87,6 @@ fn one_a_core_at_once_and_then_at_the_pace_of_the_guess() {
 #[test]
 fn what_starts_cost_and_last_makes_the_window() {
     let mut node = Node::new(2, 64);
-    node.window.pass(0, node.now());
     node.tenth(0);
     // Each burns one second, and takes another that nobody sees; two are always at it.
     node.begin(4);
@@ -113,7 +113,6 @@ fn what_starts_cost_and_last_makes_the_window() {
 fn a_steady_state_moves_by_one_step_at_most() {
     for (cores, cost, latency) in [(2usize, 10u32, 0u32), (2, 10, 10), (8, 5, 20), (64, 3, 7), (1, 20, 5)] {
         let mut node = Node::new(cores, 16 * cores);
-        node.window.pass(0, node.now());
         node.tenth(0);
         // As many as keep the cores busy, one after the other on each: those that end begin anew.
         let (mut burning, mut coming): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
@@ -154,7 +153,6 @@ fn a_steady_state_moves_by_one_step_at_most() {
 #[test]
 fn the_pace_falls_off_when_nothing_ends() {
     let mut node = Node::new(2, 64);
-    node.window.pass(0, node.now());
     node.tenth(0);
     node.begin(2);
     let mut begun = 2;
@@ -171,7 +169,6 @@ fn the_pace_falls_off_when_nothing_ends() {
 #[test]
 fn nobody_is_let_in_while_the_cores_are_crowded_but_one_when_nobody_is() {
     let mut node = Node::new(2, 64);
-    node.window.pass(0, node.now());
     node.tenth(0);
     node.begin(2);
     for _ in 0..30 {
@@ -197,7 +194,6 @@ fn nobody_is_let_in_while_the_cores_are_crowded_but_one_when_nobody_is() {
 #[test]
 fn a_node_that_stalls_on_memory_or_disks_is_crowded() {
     let mut node = Node::new(2, 64);
-    node.window.pass(0, node.now());
     node.tenth(0);
     node.begin(2);
     let mut reading =
@@ -213,7 +209,6 @@ fn a_node_that_stalls_on_memory_or_disks_is_crowded() {
 #[test]
 fn leases_that_hang_are_counted_beside_the_window() {
     let mut node = Node::new(2, 64);
-    node.window.pass(0, node.now());
     node.tenth(0);
     node.begin(4);
     for _ in 0..10 {
@@ -232,7 +227,6 @@ fn leases_that_hang_are_counted_beside_the_window() {
 #[test]
 fn the_next_herd_is_not_taken_for_the_last_one() {
     let mut node = Node::new(2, 64);
-    node.window.pass(0, node.now());
     node.tenth(0);
     node.begin(2);
     for _ in 0..10 {
@@ -262,7 +256,6 @@ fn a_node_that_cannot_be_looked_at_starts_one_a_core() {
 #[test]
 fn a_move_by_half_is_told_once() {
     let mut node = Node::new(2, 32);
-    node.window.pass(0, node.now());
     assert_eq!(node.window.moved(), None);
     node.tenth(0);
     node.begin(2);
