@@ -142,6 +142,15 @@ pub struct Refusal {
     pub position: Option<usize>,
     /// When a slot is likely to be free.
     pub free_in: Duration,
+    /// What keeps it from one now.
+    pub cause: Cause,
+}
+
+/// Why there is no slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// All are taken.
+    Taken,
     /// One is free, and kept for who comes before.
     pub is_kept: bool,
 }
@@ -304,7 +313,12 @@ impl Book {
                 Some(at) if self.queue.places()[at].seat.is_none() => {
                     self.decide(request, Some(at), None, None, closed_for, now)
                 }
-                _ => Told::Refused(Refusal { retry_after: AT_ONCE, position: None, free_in: AT_ONCE, is_kept: false }),
+                _ => Told::Refused(Refusal {
+                    retry_after: AT_ONCE,
+                    position: None,
+                    free_in: AT_ONCE,
+                    cause: self.cause(),
+                }),
             },
         };
         self.call(closed_for, now);
@@ -496,7 +510,8 @@ impl Book {
 
     /// What a request without a name is told while the checks let nobody in.
     pub fn closed(&self, closed_for: Duration) -> Refusal {
-        Refusal { retry_after: seconds(whole_seconds(closed_for)), position: None, free_in: closed_for, is_kept: false }
+        let retry_after = seconds(whole_seconds(closed_for));
+        Refusal { retry_after, position: None, free_in: closed_for, cause: self.cause() }
     }
 
     /// The slots.
@@ -693,7 +708,7 @@ impl Book {
         let number = at.map_or(self.strangers, |at| self.queue.places()[at].ticket);
         if let Some(next_round) = closed_for {
             let retry_after = whole_seconds(next_round).saturating_add(before as u64 / AT_A_ROUND);
-            return Refusal { retry_after: seconds(retry_after), position, free_in: next_round, is_kept: false };
+            return Refusal { retry_after: seconds(retry_after), position, free_in: next_round, cause: self.cause() };
         }
         let mut free_in = self.free_in(before, self.typical.unwrap_or(self.default), false, now);
         let may_end_early = can_be_held || self.leases.iter().any(Lease::is_watched);
@@ -732,7 +747,7 @@ impl Book {
             late if late > longest => longest - number % (longest / 2 + 1),
             soon => soon,
         };
-        Refusal { retry_after: seconds(retry_after), position, free_in, is_kept: self.free() > 0 }
+        Refusal { retry_after: seconds(retry_after), position, free_in, cause: self.cause() }
     }
 
     /// When there is likely to be a slot for one with so many before him; `all_early` where not only
@@ -767,6 +782,18 @@ impl Book {
             let called = self.queue.call(self.free(), now);
             self.news.called.extend(called);
         }
+    fn has_slot(&self) -> bool {
+        self.leases.count() < self.slots
+    }
+
+    fn cause(&self) -> Cause {
+        match (self.has_slot(), self.free()) {
+            (false, _) => Cause::Taken,
+            (true, 0) => Cause::NoRoom,
+            (true, _) => Cause::Kept,
+        }
+    }
+
     }
 
     fn end(&mut self, id: Id, how: How, now: Instant) -> Option<Lease> {
