@@ -339,9 +339,16 @@ impl State {
     }
 
     /// See [`Book::looked`].
+        if seen == Seen::Open {
+            self.is_open(target, now);
+        }
     pub fn looked(&mut self, target: &Target, seen: Seen, took: Duration, now: Instant) -> bool {
         let now = self.at(now);
-        self.real_mut().looked(target, seen, took, now)
+        let is_too_early = self.real_mut().looked(target, seen, took, now);
+        if is_too_early {
+            self.is_open(target, now);
+        }
+        is_too_early
     }
 
     /// See [`Book::due_look`].
@@ -545,6 +552,13 @@ impl State {
         let Some(shadow) = &mut self.shadow else { return Outcome::Free };
         let told = shadow.real.ask(&request, None, now);
         let mut would = Outcome::Free;
+    /// See [`Shadow::is_open`].
+    fn is_open(&mut self, target: &Target, now: Instant) {
+        if let Some(shadow) = &mut self.shadow {
+            shadow.is_open(target, &mut self.book, now);
+        }
+    }
+
         match told {
             Told::Granted { id, .. } => {
                 let (name, is_granted) = shadow.begin(id, &request, &mut self.book, &mut self.pressure, now);
