@@ -152,7 +152,9 @@ pub enum Cause {
     /// All are taken.
     Taken,
     /// One is free, and kept for who comes before.
-    pub is_kept: bool,
+    Kept,
+    /// Some are free, but there is no [`Room`] yet.
+    NoRoom,
 }
 
 /// What a holder has given up.
@@ -333,15 +335,14 @@ impl Book {
         self.call(None, now);
     }
 
-    /// The grant could not be told: the slot is free again, and the holder where it was in line.
-    pub fn undo(&mut self, id: Id, before: Before, now: Instant) {
+    /// The grant could not be told: the slot is free again, and the holder where it was in line. Says when the lease
+    /// had begun that there is no more.
+    pub fn undo(&mut self, id: Id, before: Before, now: Instant) -> Option<Instant> {
         self.pass(now);
         // Whoever has asked again in the meantime has been told.
-        if self.leases.get_mut(id).is_none_or(|lease| lease.was_told_again) {
-            return;
-        }
+        self.leases.get(id).filter(|lease| !lease.was_told_again)?;
         let typical = self.typical;
-        let Some(lease) = self.end(id, How::Released, now) else { return };
+        let lease = self.end(id, How::Released, now)?;
         self.typical = typical;
         let known = self.known(lease.address, now);
         if known.standing.served == Some(lease.since) {
@@ -355,6 +356,7 @@ impl Book {
             self.join(place, now);
         }
         self.call(None, now);
+        Some(lease.since)
     }
 
     /// Ends a holder's lease or its place in line, where it asks from its own address or this machine.
@@ -478,7 +480,7 @@ impl Book {
         self.call(closed_for, now);
     }
 
-    /// When something happens by itself next: a lease ends, a slot is kept no longer, a port is due.
+    /// When something happens by itself next: a lease ends, a slot is kept no longer, a port is due, there is room.
     pub fn next_event(&self, now: Instant) -> Option<Instant> {
         let lapse = if self.free() > 0 && self.queue.has_seated() { self.queue.next_lapse(now) } else { None };
         let look = self.leases.iter().filter_map(|lease| match lease.look() {
@@ -486,7 +488,10 @@ impl Book {
             Some(Look::At(at)) if at > now => Some(at),
             _ => None,
         });
-        self.leases.first_deadline().into_iter().chain(lapse).chain(look).min()
+        let room = self.room.filter(|room| room.more == 0 && self.queue.has_seated()).map(|room| room.next);
+        // One that has come would let the clock spin; how much room there is then is said with the next tick.
+        let room = room.filter(|at| *at > now && self.has_slot());
+        self.leases.first_deadline().into_iter().chain(lapse).chain(look).chain(room).min()
     }
 
     /// What has happened since this was asked last.
@@ -777,11 +782,6 @@ impl Book {
         self.room.map_or(free, |room| free.min(room.more))
     }
 
-    fn call(&mut self, closed_for: Option<Duration>, now: Instant) {
-        if closed_for.is_none() && self.free() > 0 && self.queue.has_seated() {
-            let called = self.queue.call(self.free(), now);
-            self.news.called.extend(called);
-        }
     fn has_slot(&self) -> bool {
         self.leases.count() < self.slots
     }
@@ -794,6 +794,11 @@ impl Book {
         }
     }
 
+    fn call(&mut self, closed_for: Option<Duration>, now: Instant) {
+        if closed_for.is_none() && self.free() > 0 && self.queue.has_seated() {
+            let called = self.queue.call(self.free(), now);
+            self.news.called.extend(called);
+        }
     }
 
     fn end(&mut self, id: Id, how: How, now: Instant) -> Option<Lease> {

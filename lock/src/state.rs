@@ -303,12 +303,15 @@ impl State {
     /// The answer with this grant could not be sent.
     pub fn undo(&mut self, id: Id, before: Before, now: Instant) {
         let now = self.at(now);
+        let Some(since) = self.real_mut().undo(id, before, now) else { return };
         if self.shadow.is_none() {
-            let lease = self.book.leases().get(id).filter(|lease| !lease.was_told_again);
-            self.pressure.undone(lease.map(|lease| lease.since));
+            self.pressure.undone(since);
+            if let Some(window) = &mut self.window {
+                window.undone(1);
+            }
         }
-        let now = self.at(now);
-        self.real_mut().undo(id, before, now);
+        // Not only the slot is free again, but the room too: whoever is next must not wait for more of it.
+        self.tick(now);
     }
 
     /// A holder gives up its lease or place.
@@ -336,12 +339,12 @@ impl State {
     pub fn first_looked(&mut self, target: &Target, seen: Seen, now: Instant) {
         let now = self.at(now);
         self.real_mut().first_looked(target, seen, now);
-    }
-
-    /// See [`Book::looked`].
         if seen == Seen::Open {
             self.is_open(target, now);
         }
+    }
+
+    /// See [`Book::looked`].
     pub fn looked(&mut self, target: &Target, seen: Seen, took: Duration, now: Instant) -> bool {
         let now = self.at(now);
         let is_too_early = self.real_mut().looked(target, seen, took, now);
@@ -421,7 +424,7 @@ impl State {
     /// What has happened that somebody has to do something about. Here it is counted.
     pub fn news(&mut self) -> News {
         self.settle();
-        self.follow_node();
+        self.follow();
         self.window_knows.ended = 0;
         let in_book = self.book.news();
         // Nobody outside is to do anything about what would be.
@@ -454,13 +457,25 @@ impl State {
     /// Whatever is done at some instant is done with as much room as there is then.
     fn at(&mut self, now: Instant) -> Instant {
         self.latest = self.latest.max(now);
-        self.follow_node();
-        self.book.let_in(self.room(self.latest));
+        self.follow();
         self.latest
     }
 
-    /// Where the slots follow the node: tells the window what has happened, and takes its word.
-    fn follow_node(&mut self) {
+    fn follow(&mut self) {
+        self.tell_window();
+        self.let_in();
+    }
+
+    /// As many as there are slots and room for, by the window and the gates as they are now.
+    fn let_in(&mut self) {
+        if let Some(window) = &self.window {
+            self.book.set_slots(window.slots());
+        }
+        self.book.let_in(self.room(self.latest));
+    }
+
+    /// Where the slots follow the node: tells the window what has happened.
+    fn tell_window(&mut self) {
         let (now, known) = (self.latest, self.window_knows);
         let Some(window) = &mut self.window else { return };
         self.book.pass(now);
@@ -474,12 +489,13 @@ impl State {
         window.began(self.book.begun() - known.begun, now);
         self.window_knows = Known { ended: ended.len(), begun: self.book.begun() };
         window.pass(self.book.leases().count(), now);
-        self.book.set_slots(window.slots());
     }
 
-    /// Whether the node is to be looked at, and when: while somebody waits for a lease to end.
+    /// Whether the node is to be looked at, and when: while somebody waits for a lease to end. Who waits for the
+    /// checks waits for no slot, and what the node does meanwhile is no cost of starts.
     fn reading_at(&self, now: Instant) -> Option<Instant> {
-        let window = self.window.as_ref().filter(|_| self.book.leases().count() > 0)?;
+        let may_start = self.closed_for(now).is_none();
+        let window = self.window.as_ref().filter(|_| may_start && self.book.leases().count() > 0)?;
         let is_wanted = !self.book.queue().places().is_empty()
             || self.wanted.is_some_and(|at| now.saturating_duration_since(at) < STILL_WANTED);
         is_wanted.then(|| window.due(now))
@@ -498,14 +514,13 @@ impl State {
         let window = self.window.as_mut()?;
         window.read(reading, ages);
         let moved = window.moved();
-        self.at(now);
+        self.let_in();
         moved
     }
 
+    /// A gate has the last word: none is less than any window, and the one of the floor starts whatever the node does.
     fn room(&self, now: Instant) -> Option<Room> {
-        let gates = self.room_by_gates(now);
-        let Some(window) = self.window.as_ref().and_then(|window| window.room(now)) else { return gates };
-        Some(gates.filter(|gates| gates.more <= window.more).unwrap_or(window))
+        self.room_by_gates(now).or_else(|| self.window.as_ref()?.room(now))
     }
 
     fn room_by_gates(&self, now: Instant) -> Option<Room> {
@@ -537,6 +552,13 @@ impl State {
         }
     }
 
+    /// See [`Shadow::is_open`].
+    fn is_open(&mut self, target: &Target, now: Instant) {
+        if let Some(shadow) = &mut self.shadow {
+            shadow.is_open(target, &mut self.book, now);
+        }
+    }
+
     /// In shadow mode nobody is refused.
     fn passed(&mut self, outcome: Outcome) -> Outcome {
         let Some(shadow) = &mut self.shadow else { return outcome };
@@ -552,13 +574,6 @@ impl State {
         let Some(shadow) = &mut self.shadow else { return Outcome::Free };
         let told = shadow.real.ask(&request, None, now);
         let mut would = Outcome::Free;
-    /// See [`Shadow::is_open`].
-    fn is_open(&mut self, target: &Target, now: Instant) {
-        if let Some(shadow) = &mut self.shadow {
-            shadow.is_open(target, &mut self.book, now);
-        }
-    }
-
         match told {
             Told::Granted { id, .. } => {
                 let (name, is_granted) = shadow.begin(id, &request, &mut self.book, &mut self.pressure, now);
@@ -684,6 +699,8 @@ impl State {
     }
 }
 
+#[cfg(test)]
+mod under_auto;
 #[cfg(test)]
 mod under_pressure;
 

@@ -250,6 +250,11 @@ impl Window {
         self.saved -= count as f64;
     }
 
+    /// So many that had begun were none: their answers could not be sent.
+    pub fn undone(&mut self, count: usize) {
+        self.saved = (self.saved + count as f64).min(self.cores);
+    }
+
     /// A lease has ended that was a start from beginning to end.
     pub fn ended(&mut self, age: Duration, now: Instant) {
         let age = age.as_secs_f64();
