@@ -461,13 +461,9 @@ impl State {
         self.latest
     }
 
+    /// As many slots as the window has now, and as much room as it and the gates have.
     fn follow(&mut self) {
         self.tell_window();
-        self.let_in();
-    }
-
-    /// As many as there are slots and room for, by the window and the gates as they are now.
-    fn let_in(&mut self) {
         if let Some(window) = &self.window {
             self.book.set_slots(window.slots());
         }
@@ -513,9 +509,7 @@ impl State {
         let ages = self.book.leases().iter().map(|lease| now.saturating_duration_since(lease.since));
         let window = self.window.as_mut()?;
         window.read(reading, ages);
-        let moved = window.moved();
-        self.let_in();
-        moved
+        window.moved()
     }
 
     /// A gate has the last word: none is less than any window, and the one of the floor starts whatever the node does.
