@@ -142,8 +142,19 @@ pub struct Refusal {
     pub position: Option<usize>,
     /// When a slot is likely to be free.
     pub free_in: Duration,
+    /// What keeps it from one now.
+    pub cause: Cause,
+}
+
+/// Why there is no slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// All are taken.
+    Taken,
     /// One is free, and kept for who comes before.
-    pub is_kept: bool,
+    Kept,
+    /// Some are free, but there is no [`Room`] yet.
+    NoRoom,
 }
 
 /// What a holder has given up.
@@ -304,7 +315,12 @@ impl Book {
                 Some(at) if self.queue.places()[at].seat.is_none() => {
                     self.decide(request, Some(at), None, None, closed_for, now)
                 }
-                _ => Told::Refused(Refusal { retry_after: AT_ONCE, position: None, free_in: AT_ONCE, is_kept: false }),
+                _ => Told::Refused(Refusal {
+                    retry_after: AT_ONCE,
+                    position: None,
+                    free_in: AT_ONCE,
+                    cause: self.cause(),
+                }),
             },
         };
         self.call(closed_for, now);
@@ -319,15 +335,14 @@ impl Book {
         self.call(None, now);
     }
 
-    /// The grant could not be told: the slot is free again, and the holder where it was in line.
-    pub fn undo(&mut self, id: Id, before: Before, now: Instant) {
+    /// The grant could not be told: the slot is free again, and the holder where it was in line. Says when the lease
+    /// had begun that there is no more.
+    pub fn undo(&mut self, id: Id, before: Before, now: Instant) -> Option<Instant> {
         self.pass(now);
         // Whoever has asked again in the meantime has been told.
-        if self.leases.get_mut(id).is_none_or(|lease| lease.was_told_again) {
-            return;
-        }
+        self.leases.get(id).filter(|lease| !lease.was_told_again)?;
         let typical = self.typical;
-        let Some(lease) = self.end(id, How::Released, now) else { return };
+        let lease = self.end(id, How::Released, now)?;
         self.typical = typical;
         let known = self.known(lease.address, now);
         if known.standing.served == Some(lease.since) {
@@ -341,6 +356,7 @@ impl Book {
             self.join(place, now);
         }
         self.call(None, now);
+        Some(lease.since)
     }
 
     /// Ends a holder's lease or its place in line, where it asks from its own address or this machine.
@@ -464,7 +480,7 @@ impl Book {
         self.call(closed_for, now);
     }
 
-    /// When something happens by itself next: a lease ends, a slot is kept no longer, a port is due.
+    /// When something happens by itself next: a lease ends, a slot is kept no longer, a port is due, there is room.
     pub fn next_event(&self, now: Instant) -> Option<Instant> {
         let lapse = if self.free() > 0 && self.queue.has_seated() { self.queue.next_lapse(now) } else { None };
         let look = self.leases.iter().filter_map(|lease| match lease.look() {
@@ -472,7 +488,10 @@ impl Book {
             Some(Look::At(at)) if at > now => Some(at),
             _ => None,
         });
-        self.leases.first_deadline().into_iter().chain(lapse).chain(look).min()
+        let room = self.room.filter(|room| room.more == 0 && self.queue.has_seated()).map(|room| room.next);
+        // One that has come would let the clock spin; how much room there is then is said with the next tick.
+        let room = room.filter(|at| *at > now && self.has_slot());
+        self.leases.first_deadline().into_iter().chain(lapse).chain(look).chain(room).min()
     }
 
     /// What has happened since this was asked last.
@@ -496,7 +515,8 @@ impl Book {
 
     /// What a request without a name is told while the checks let nobody in.
     pub fn closed(&self, closed_for: Duration) -> Refusal {
-        Refusal { retry_after: seconds(whole_seconds(closed_for)), position: None, free_in: closed_for, is_kept: false }
+        let retry_after = seconds(whole_seconds(closed_for));
+        Refusal { retry_after, position: None, free_in: closed_for, cause: self.cause() }
     }
 
     /// The slots.
@@ -693,7 +713,7 @@ impl Book {
         let number = at.map_or(self.strangers, |at| self.queue.places()[at].ticket);
         if let Some(next_round) = closed_for {
             let retry_after = whole_seconds(next_round).saturating_add(before as u64 / AT_A_ROUND);
-            return Refusal { retry_after: seconds(retry_after), position, free_in: next_round, is_kept: false };
+            return Refusal { retry_after: seconds(retry_after), position, free_in: next_round, cause: self.cause() };
         }
         let mut free_in = self.free_in(before, self.typical.unwrap_or(self.default), false, now);
         let may_end_early = can_be_held || self.leases.iter().any(Lease::is_watched);
@@ -732,7 +752,7 @@ impl Book {
             late if late > longest => longest - number % (longest / 2 + 1),
             soon => soon,
         };
-        Refusal { retry_after: seconds(retry_after), position, free_in, is_kept: self.free() > 0 }
+        Refusal { retry_after: seconds(retry_after), position, free_in, cause: self.cause() }
     }
 
     /// When there is likely to be a slot for one with so many before him; `all_early` where not only
@@ -760,6 +780,18 @@ impl Book {
     fn free(&self) -> usize {
         let free = self.slots.saturating_sub(self.leases.count());
         self.room.map_or(free, |room| free.min(room.more))
+    }
+
+    fn has_slot(&self) -> bool {
+        self.leases.count() < self.slots
+    }
+
+    fn cause(&self) -> Cause {
+        match (self.has_slot(), self.free()) {
+            (false, _) => Cause::Taken,
+            (true, 0) => Cause::NoRoom,
+            (true, _) => Cause::Kept,
+        }
     }
 
     fn call(&mut self, closed_for: Option<Duration>, now: Instant) {

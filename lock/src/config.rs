@@ -56,7 +56,7 @@ const LOCKS: Setting = setting!(
     "N",
     Value,
     "1",
-    "leases that may be held at the same time: 1 to 4096, a share of the node's online cores (`50%`, `200%`; rounded down, at least 1), or as many as the node can bear (`auto`, at most 16 a core; `auto:MAX`)"
+    "leases that may be held at the same time: 1 to 4096, a share of the node's online cores (`50%`, `200%`; rounded down, at least 1), or as many as the node can bear (`auto`, at most 16 for each core that is online at start and never more than 4096; `auto:MAX`)"
 );
 const TIMEOUT: Setting = setting!(
     Some("--timeout"),

@@ -16,7 +16,7 @@ use psl::serve::{Answer, Client, Method, Reply, Request, Route, dispatch};
 use psl::text::{one_line, shown};
 use serde::Serialize;
 
-use crate::book::{Before, GivenUp, Refusal};
+use crate::book::{Before, Cause, GivenUp, Refusal};
 use crate::config::{Mode, Rules};
 use crate::lease::{Id, Seen};
 use crate::prober::Prober;
@@ -199,8 +199,12 @@ pub fn answer(outcome: &Outcome, json: bool) -> Answer {
 fn reason(outcome: &Outcome) -> Cow<'_, str> {
     match outcome {
         Outcome::Busy { pressure: Some(pressure), .. } => pressure.into(),
-        Outcome::Busy { refusal, .. } if refusal.is_kept => "a free slot is kept for who comes before".into(),
-        Outcome::Busy { .. } => "all slots are taken".into(),
+        Outcome::Busy { refusal, .. } => match refusal.cause {
+            Cause::Taken => "all slots are taken",
+            Cause::Kept => "a free slot is kept for who comes before",
+            Cause::NoRoom => "slots are free, but the node has no room for another start yet",
+        }
+        .into(),
         Outcome::GateClosed { reasons, .. } => format!("waiting for {}", reasons.join("\nwaiting for ")).into(),
         Outcome::Misdirected { asks_for, serves } => {
             format!("this lock serves node {serves}, the request comes from node {}", one_line(asks_for)).into()

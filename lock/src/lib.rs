@@ -59,7 +59,7 @@ pub fn run() -> Result<u8, End> {
         record.restore(&mut state.book);
     }
     let stat = matches!(slots, Slots::Auto { .. });
-    let stat = stat.then(|| Stat::new(Path::new(procstat::FILE), Path::new(psi::DIRECTORY)));
+    let stat = stat.then(|| Stat::new(Path::new(procstat::FILE), Path::new(psi::DIRECTORY), Instant::now()));
     let shared = Shared::new(state, record.is_some(), psi);
     shared.start_clock(stat).map_err(End::Failed)?;
     if let Some(record) = record {

@@ -180,8 +180,8 @@ impl Pressure {
     }
 
     /// The start of that moment was none.
-    pub fn undone(&mut self, start: Option<Instant>) {
-        if let Some((_, since)) = self.through.take_if(|(at, _)| Some(*at) == start) {
+    pub fn undone(&mut self, start: Instant) {
+        if let Some((_, since)) = self.through.take_if(|(at, _)| *at == start) {
             self.held_since = self.held_since.map(|_| since);
             self.let_through -= 1;
         }

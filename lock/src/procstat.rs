@@ -2,8 +2,9 @@
 //! it stalls on memory and disks from `/proc/pressure`.
 //!
 //! They are the host's inside a container as well (proc(5), "/proc/stat"; the kernel's "PSI - Pressure
-//! Stall Information"), and need no rights. Knows what they look like; what they mean for those who
-//! want to start is the business of [`crate::window`].
+//! Stall Information"), and need no rights; where lxcfs is mounted over them they are the container's
+//! own, and tell nothing of the node. Knows what they look like; what they mean for those who want to
+//! start is the business of [`crate::window`].
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -34,10 +35,12 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// The kernel's files.
-    pub fn new(file: &Path, pressure: &Path) -> Stat {
+    /// The kernel's files. That the first cannot be read is told at once, and not when somebody waits.
+    pub fn new(file: &Path, pressure: &Path, now: Instant) -> Stat {
         let stalls = [pressure.join("memory"), pressure.join("io")];
-        Stat { file: file.to_owned(), stalls, told: false, text: Vec::new() }
+        let mut stat = Stat { file: file.to_owned(), stalls, told: false, text: Vec::new() };
+        stat.read(now);
+        stat
     }
 
     /// A look at the node. That there is none is told once, and again when there is one.
@@ -153,13 +156,13 @@ mod tests {
 
     #[test]
     fn this_machine_has_one() {
-        let reading = Stat::new(Path::new(FILE), Path::new(psi::DIRECTORY)).read(zero()).unwrap();
+        let reading = Stat::new(Path::new(FILE), Path::new(psi::DIRECTORY), zero()).read(zero()).unwrap();
         assert!(reading.cores >= 1 && reading.busy > Duration::ZERO);
     }
 
     #[test]
     fn a_missing_file_is_nothing() {
-        assert!(Stat::new(Path::new("/no/such/file"), Path::new("/no/such")).read(zero()).is_none());
+        assert!(Stat::new(Path::new("/no/such/file"), Path::new("/no/such"), zero()).read(zero()).is_none());
     }
 
     proptest! {

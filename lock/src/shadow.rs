@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use psl::metrics::Histogram;
+use psl::ready::Ready;
 
-use crate::book::{Book, News, Request, Told};
-use crate::lease::{How, Id, after};
+use crate::book::{Book, News, Request, Target, Told};
+use crate::lease::{How, Id, Seen, after};
 use crate::pressure::Pressure;
 use crate::queue::{MOST, Seat};
 
@@ -82,6 +83,8 @@ struct Start {
     address: IpAddr,
     asked: Instant,
     duration: Duration,
+    /// What would end its lease earlier, unless it was open before it could mean anything.
+    ready: Option<Ready>,
     is_quiet: bool,
     at: At,
     /// How long it took, and how it ended.
@@ -99,7 +102,7 @@ enum At {
 
 impl Start {
     fn request(&self) -> Request<'_> {
-        request(&self.name, self.address, self.duration)
+        request(&self.name, self.address, self.duration, self.ready.as_ref())
     }
 
     /// Its holder starts anew, because the answer was lost or its pod has come again: the place and the wait are those of
@@ -108,6 +111,7 @@ impl Start {
         (self.real, self.took, self.address) = (real, None, asks.address);
         if matches!(self.at, At::Waits(_)) {
             self.duration = asks.duration;
+            self.ready = asks.ready.cloned();
         }
     }
 
@@ -118,9 +122,10 @@ impl Start {
     }
 }
 
-/// It would be held without a break; the port is the real lease's business.
-fn request(name: &str, address: IpAddr, duration: Duration) -> Request<'_> {
-    Request { holder: Some(name), address, duration, ready: None, wait: Some(LONGEST), is_quiet: true }
+/// It would be held without a break. To look at its port is the real lease's business; here it tells a lease that ends
+/// by its deadline although its application is not ready.
+fn request<'a>(name: &'a str, address: IpAddr, duration: Duration, ready: Option<&'a Ready>) -> Request<'a> {
+    Request { holder: Some(name), address, duration, ready, wait: Some(LONGEST), is_quiet: true }
 }
 
 /// Of the model this is whatever is not a book.
@@ -177,7 +182,7 @@ impl Shadow {
             },
             Arc::from,
         );
-        let told = model.ask(&request(&name, asks.address, asks.duration), None, now);
+        let told = model.ask(&request(&name, asks.address, asks.duration, asks.ready), None, now);
         let known = self.starts.iter_mut().find(|start| start.name == name);
         let at = match told {
             Told::Granted { id, .. } => At::Has(id, now),
@@ -207,9 +212,18 @@ impl Shadow {
             self.counts.waited.observe(Duration::ZERO);
         }
         let (address, duration, is_quiet) = (asks.address, asks.duration, asks.is_quiet);
-        let name_of_it = Arc::clone(&name);
-        self.starts.push(Start { name, real, address, asked: now, duration, is_quiet, at, took: None });
+        let (name_of_it, ready) = (Arc::clone(&name), asks.ready.cloned());
+        self.starts.push(Start { name, real, address, asked: now, duration, ready, is_quiet, at, took: None });
         (name_of_it, is_granted)
+    }
+
+    /// A port was open before it could mean anything: in the model, too, the deadline alone ends that lease.
+    pub fn is_open(&mut self, real: &Target, model: &mut Book, now: Instant) {
+        let Some(start) = self.starts.iter_mut().find(|start| start.real == real.id) else { return };
+        start.ready = None;
+        if let At::Has(id, _) = start.at {
+            model.first_looked(&Target { id, ..real.clone() }, Seen::Open, now);
+        }
     }
 
     /// Lets the model follow what really has ended, and those go on in it whose turn has come.

@@ -303,12 +303,15 @@ impl State {
     /// The answer with this grant could not be sent.
     pub fn undo(&mut self, id: Id, before: Before, now: Instant) {
         let now = self.at(now);
+        let Some(since) = self.real_mut().undo(id, before, now) else { return };
         if self.shadow.is_none() {
-            let lease = self.book.leases().get(id).filter(|lease| !lease.was_told_again);
-            self.pressure.undone(lease.map(|lease| lease.since));
+            self.pressure.undone(since);
+            if let Some(window) = &mut self.window {
+                window.undone(1);
+            }
         }
-        let now = self.at(now);
-        self.real_mut().undo(id, before, now);
+        // Not only the slot is free again, but the room too: whoever is next must not wait for more of it.
+        self.tick(now);
     }
 
     /// A holder gives up its lease or place.
@@ -336,12 +339,19 @@ impl State {
     pub fn first_looked(&mut self, target: &Target, seen: Seen, now: Instant) {
         let now = self.at(now);
         self.real_mut().first_looked(target, seen, now);
+        if seen == Seen::Open {
+            self.is_open(target, now);
+        }
     }
 
     /// See [`Book::looked`].
     pub fn looked(&mut self, target: &Target, seen: Seen, took: Duration, now: Instant) -> bool {
         let now = self.at(now);
-        self.real_mut().looked(target, seen, took, now)
+        let is_too_early = self.real_mut().looked(target, seen, took, now);
+        if is_too_early {
+            self.is_open(target, now);
+        }
+        is_too_early
     }
 
     /// See [`Book::due_look`].
@@ -414,7 +424,7 @@ impl State {
     /// What has happened that somebody has to do something about. Here it is counted.
     pub fn news(&mut self) -> News {
         self.settle();
-        self.follow_node();
+        self.follow();
         self.window_knows.ended = 0;
         let in_book = self.book.news();
         // Nobody outside is to do anything about what would be.
@@ -447,13 +457,21 @@ impl State {
     /// Whatever is done at some instant is done with as much room as there is then.
     fn at(&mut self, now: Instant) -> Instant {
         self.latest = self.latest.max(now);
-        self.follow_node();
-        self.book.let_in(self.room(self.latest));
+        self.follow();
         self.latest
     }
 
-    /// Where the slots follow the node: tells the window what has happened, and takes its word.
-    fn follow_node(&mut self) {
+    /// As many slots as the window has now, and as much room as it and the gates have.
+    fn follow(&mut self) {
+        self.tell_window();
+        if let Some(window) = &self.window {
+            self.book.set_slots(window.slots());
+        }
+        self.book.let_in(self.room(self.latest));
+    }
+
+    /// Where the slots follow the node: tells the window what has happened.
+    fn tell_window(&mut self) {
         let (now, known) = (self.latest, self.window_knows);
         let Some(window) = &mut self.window else { return };
         self.book.pass(now);
@@ -467,12 +485,13 @@ impl State {
         window.began(self.book.begun() - known.begun, now);
         self.window_knows = Known { ended: ended.len(), begun: self.book.begun() };
         window.pass(self.book.leases().count(), now);
-        self.book.set_slots(window.slots());
     }
 
-    /// Whether the node is to be looked at, and when: while somebody waits for a lease to end.
+    /// Whether the node is to be looked at, and when: while somebody waits for a lease to end. Who waits for the
+    /// checks waits for no slot, and what the node does meanwhile is no cost of starts.
     fn reading_at(&self, now: Instant) -> Option<Instant> {
-        let window = self.window.as_ref().filter(|_| self.book.leases().count() > 0)?;
+        let may_start = self.closed_for(now).is_none();
+        let window = self.window.as_ref().filter(|_| may_start && self.book.leases().count() > 0)?;
         let is_wanted = !self.book.queue().places().is_empty()
             || self.wanted.is_some_and(|at| now.saturating_duration_since(at) < STILL_WANTED);
         is_wanted.then(|| window.due(now))
@@ -490,15 +509,12 @@ impl State {
         let ages = self.book.leases().iter().map(|lease| now.saturating_duration_since(lease.since));
         let window = self.window.as_mut()?;
         window.read(reading, ages);
-        let moved = window.moved();
-        self.at(now);
-        moved
+        window.moved()
     }
 
+    /// A gate has the last word: none is less than any window, and the one of the floor starts whatever the node does.
     fn room(&self, now: Instant) -> Option<Room> {
-        let gates = self.room_by_gates(now);
-        let Some(window) = self.window.as_ref().and_then(|window| window.room(now)) else { return gates };
-        Some(gates.filter(|gates| gates.more <= window.more).unwrap_or(window))
+        self.room_by_gates(now).or_else(|| self.window.as_ref()?.room(now))
     }
 
     fn room_by_gates(&self, now: Instant) -> Option<Room> {
@@ -527,6 +543,13 @@ impl State {
     fn settle(&mut self) {
         if let Some(shadow) = &mut self.shadow {
             shadow.settle(&mut self.book, &mut self.pressure, self.latest);
+        }
+    }
+
+    /// See [`Shadow::is_open`].
+    fn is_open(&mut self, target: &Target, now: Instant) {
+        if let Some(shadow) = &mut self.shadow {
+            shadow.is_open(target, &mut self.book, now);
         }
     }
 
@@ -670,6 +693,8 @@ impl State {
     }
 }
 
+#[cfg(test)]
+mod under_auto;
 #[cfg(test)]
 mod under_pressure;
 

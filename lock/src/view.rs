@@ -104,6 +104,18 @@ fn follow(out: &mut Exposition, window: &window::Seen) {
         thousandths(window.runnable),
     );
     out.single_gauge("psl_lock_window_start_cost_seconds", "CPU time that a start costs", thousandths(window.cost));
+    out.single_gauge(
+        "psl_lock_window_pace",
+        "Starts a second that may begin, as many as the cores can carry at that cost",
+        thousandths(window.pace),
+    );
+    out.gauge(
+        "psl_lock_window_shortest_lease_seconds",
+        "How long a lease lasts that is not slowed down, once one has ended",
+    );
+    if let Some(least) = window.least {
+        out.sample("psl_lock_window_shortest_lease_seconds", &[], thousandths(least));
+    }
 }
 
 fn thousandths(value: f64) -> f64 {
@@ -152,6 +164,8 @@ struct Window {
     idle_ratio: f64,
     runnable_threads: f64,
     start_cost_seconds: f64,
+    /// Starts a second that may begin.
+    pace: f64,
     /// Of a lease that is not slowed down; nothing before one has ended.
     shortest_lease_seconds: Option<f64>,
 }
@@ -163,6 +177,7 @@ impl From<&window::Seen> for Window {
             idle_ratio: thousandths(seen.idle),
             runnable_threads: thousandths(seen.runnable),
             start_cost_seconds: thousandths(seen.cost),
+            pace: thousandths(seen.pace),
             shortest_lease_seconds: seen.least.map(thousandths),
         }
     }

@@ -133,6 +133,8 @@ pub struct Seen {
     pub runnable: f64,
     /// CPU seconds that a start costs.
     pub cost: f64,
+    /// Starts a second that the cores can carry at that cost.
+    pub pace: f64,
     /// Seconds that a lease lasts that is not slowed down; nothing before one has ended.
     pub least: Option<f64>,
 }
@@ -246,6 +248,11 @@ impl Window {
             self.began_at = Some(now);
         }
         self.saved -= count as f64;
+    }
+
+    /// So many that had begun were none: their answers could not be sent.
+    pub fn undone(&mut self, count: usize) {
+        self.saved = (self.saved + count as f64).min(self.cores);
     }
 
     /// A lease has ended that was a start from beginning to end.
@@ -387,7 +394,8 @@ impl Window {
     /// What it was made of.
     pub fn seen(&self) -> Seen {
         let (slots, why) = (self.slots(), self.why());
-        Seen { slots, why, idle: self.idle, runnable: self.runnable, cost: self.cost, least: self.least }
+        let (cost, pace) = (self.cost, self.cores / self.cost);
+        Seen { slots, why, idle: self.idle, runnable: self.runnable, cost, pace, least: self.least }
     }
 
     /// Where it has moved by half since this was asked last, from where, and to what.

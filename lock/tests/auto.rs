@@ -13,7 +13,7 @@ use std::io::{Seek as _, Write as _};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::http::Request;
+use testkit::http::{Connection, Request};
 use testkit::program::{Program, Running, field};
 use testkit::scratch::Scratch;
 use testkit::{CEILING, eventually, skip};
@@ -28,19 +28,13 @@ fn lock(arguments: &[&str]) -> Program {
 fn with_stat(text: &str, arguments: &[&str]) -> Option<(Scratch, Running)> {
     let directory = Scratch::new();
     let file = directory.file("stat", text);
-    let cat = Program::at("/bin/cat").arg(KERNELS).seeing(&file, KERNELS).map(|cat| cat.run(CEILING));
-    match cat {
-        Ok(seen) if seen.stdout == text => {}
-        Ok(seen) => return told(&seen.stderr),
-        Err(why) => return told(&why),
+    match lock(arguments).seeing(&file, KERNELS) {
+        Ok(lock) => Some((directory, lock.start())),
+        Err(why) => {
+            skip(&format!("figures of the test's own: {why}"));
+            None
+        }
     }
-    let lock = lock(arguments).seeing(&file, KERNELS).expect("what could be done a moment ago").start();
-    Some((directory, lock))
-}
-
-fn told<T>(why: &str) -> Option<T> {
-    skip(&format!("figures of the test's own: {}", why.trim()));
-    None
 }
 
 /// A node of two cores that has used so many hundredths of a second, and on which so many threads want to run.
@@ -70,6 +64,9 @@ fn starts_are_let_in_at_a_pace_and_told_of() {
     assert_eq!(metrics.sample("psl_lock_window_idle_ratio"), 1.0);
     let window = lock.get("/state").json()["window"].clone();
     assert_eq!((&window["why"], &window["start_cost_seconds"]), (&"unknown".into(), &1.25.into()), "{window}");
+    assert_eq!((metrics.sample("psl_lock_window_pace"), &window["pace"]), (2.0 / 1.25, &1.6.into()), "two cores");
+    let shortest = "\npsl_lock_window_shortest_lease_seconds ";
+    assert!(!metrics.body.contains(shortest) && window["shortest_lease_seconds"].is_null(), "none has ended: {window}");
     // Both cores are used, and a first lease tells how long they last: so many starts do not fit.
     assert_eq!(lock.get("/?holder=short&duration=1s&wait=10s").status, 200);
     let begin = Instant::now();
@@ -81,6 +78,46 @@ fn starts_are_let_in_at_a_pace_and_told_of() {
         lock.stderr().lines().find(|line| line.contains("window moved")).map(str::to_owned)
     });
     assert_eq!(["level", "why"].map(|key| field(&moved, key).unwrap()), ["info", "measured"], "{moved}");
+    let shortest = lock.get("/metrics").sample("psl_lock_window_shortest_lease_seconds");
+    assert!((1.0..2.0).contains(&shortest), "{shortest}");
+}
+
+#[test]
+fn a_refusal_for_want_of_room_says_so() {
+    let Some((_stat, mut lock)) = with_stat(&stat(0, 9), &["--locks=auto", "--timeout=10m"]) else { return };
+    let mut asked = 0;
+    let refused = eventually("a crowd", CEILING, || {
+        asked += 1;
+        let reply = lock.get(&format!("/?holder={asked}"));
+        let is_crowded = lock.get("/metrics").sample("psl_lock_window_why{why=\"crowded\"}") == 1.0;
+        (reply.status == 423 && is_crowded).then_some(reply)
+    });
+    let reason = "slots are free, but the node has no room for another start yet";
+    assert!(refused.body.starts_with(&format!("Locked\n{reason}\nposition ")), "{refused}");
+    assert_eq!(lock.get("/?duration=0").body, format!("Locked\n{reason}\n"));
+    let state = lock.get("/state").json();
+    assert!(state["slots_in_use"].as_u64() < state["slots"].as_u64(), "{state}");
+}
+
+#[test]
+fn grants_that_die_leave_the_room_to_others() {
+    let mut lock = lock(&["--locks=auto", "--timeout=10m"]).start();
+    let cores = lock.get("/state").json()["slots"].as_u64().unwrap() / 16;
+    for round in 1..=4 * cores {
+        // The request is complete and its client gone before it is accepted.
+        lock.stop();
+        let mut connection = Connection::open(lock.addr(), None, CEILING).unwrap();
+        connection.write(&Request::get("/?holder=gone").bytes("lock")).unwrap();
+        connection.reset();
+        lock.signal("CONT");
+        eventually("the lease to be given back", CEILING, || {
+            let released = lock.get("/metrics").sample("psl_lock_ended_total{how=\"released\"}");
+            (released == round as f64).then_some(())
+        });
+    }
+    for n in 0..cores {
+        assert_eq!(lock.get(&format!("/?holder={n}")).status, 200, "one a core at once, as if nothing had been");
+    }
 }
 
 #[test]
@@ -100,15 +137,15 @@ fn a_crowded_node_starts_one_after_the_other() {
 }
 
 #[test]
-fn garbage_is_told_once_and_starts_one_a_core() {
+fn garbage_is_told_at_start_and_once_and_starts_one_a_core() {
     let Some((_stat, mut lock)) = with_stat("cpu many\n", &["--locks=auto", "--timeout=10m"]) else { return };
+    let warning = lock.wait_for_text("cannot be read", CEILING);
+    assert_eq!(field(&warning, "file").as_deref(), Some(KERNELS), "{warning}");
     let cores = lock.get("/state").json()["slots"].as_u64().unwrap() / 16;
     for n in 0..cores {
         assert_eq!(lock.get(&format!("/?holder={n}")).status, 200);
     }
     assert_eq!(lock.get("/?holder=next&wait=1s").status, 423, "nothing has ended");
-    let warning = lock.wait_for_text("cannot be read", CEILING);
-    assert_eq!(field(&warning, "file").as_deref(), Some(KERNELS), "{warning}");
     thread::sleep(Duration::from_millis(500));
     let metrics = lock.get("/metrics");
     assert_eq!((metrics.sample("psl_lock_window"), lock.count(|line| line.contains("level=warn"))), (cores as f64, 1));

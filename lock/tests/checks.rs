@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use testkit::http::{Reply, Request};
+use testkit::http::Reply;
 use testkit::program::{Program, Running};
 use testkit::scripted::{Behaviour, Server, blackhole};
 use testkit::tls::Authority;
@@ -35,7 +35,7 @@ fn lock(arguments: &[&str]) -> Running {
 }
 
 fn ask(lock: &mut Running) -> Reply {
-    Request::get("/").send(lock.addr(), CEILING).expect("an answer")
+    lock.get("/")
 }
 
 fn wait_for_status(lock: &mut Running, status: u16) -> Reply {
@@ -83,8 +83,8 @@ fn closed_until_all_are_up_and_again_when_one_goes_down() {
 fn readyz_is_ready_whatever_the_checks_say() {
     let mut lock = lock(&["--check", "tcp://127.0.0.1:1"]);
     wait_for_status(&mut lock, 423);
-    assert_eq!(Request::get("/readyz").send(lock.addr(), CEILING).unwrap().status, 200);
-    let metrics = Request::get("/metrics").send(lock.addr(), CEILING).unwrap().body;
+    assert_eq!(lock.get("/readyz").status, 200);
+    let metrics = lock.get("/metrics").body;
     assert!(metrics.contains("psl_check_up{endpoint=\"tcp://127.0.0.1:1\"} 0"), "{metrics}");
     assert!(metrics.contains("psl_gate_open 0"), "{metrics}");
 }
@@ -178,11 +178,11 @@ fn a_guard_that_fails_for_too_long_holds_nobody_back_until_it_passes_again() {
     let reply = wait_for_status(&mut lock, 200);
     assert!(reply.body.contains("the checks fail"), "{}", reply.body);
     lock.wait_for_text("gate overridden", CEILING);
-    let metrics = Request::get("/metrics").send(lock.addr(), CEILING).unwrap().body;
+    let metrics = lock.get("/metrics").body;
     assert!(metrics.contains("psl_gate_overridden 1") && metrics.contains("psl_gate_open 1"), "{metrics}");
     server.set(Behaviour::ok(""));
     eventually("the override to end", CEILING, || {
-        let metrics = Request::get("/metrics").send(lock.addr(), CEILING).unwrap().body;
+        let metrics = lock.get("/metrics").body;
         metrics.contains("psl_gate_overridden 0").then_some(())
     });
 }

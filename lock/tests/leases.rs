@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testkit::http::{Connection, Reply, Request};
+use testkit::http::{Connection, Reply, Request, get};
 use testkit::program::{Program, Running, field};
 use testkit::scripted::{Behaviour, Server};
 use testkit::{CEILING, eventually, median, own_address, skip};
@@ -25,11 +25,6 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 fn lock(arguments: &[&str]) -> Running {
     let fixed = ["--host", "127.0.0.1", "--port", "0", "--max-duration", "2h"];
     Program::new(env!("CARGO_BIN_EXE_lock")).args(fixed).args(arguments).start()
-}
-
-#[track_caller]
-fn get(address: SocketAddr, target: &str) -> Reply {
-    Request::get(target).send(address, CEILING).expect("an answer")
 }
 
 #[track_caller]
@@ -73,15 +68,6 @@ fn hold(from: Ipv4Addr, address: SocketAddr, holder: &str, parameters: &str) -> 
 /// Reads the answer in the background, and says when it was there.
 fn read(mut connection: Connection) -> JoinHandle<io::Result<(Reply, Instant)>> {
     thread::spawn(move || connection.reply().map(|reply| (reply, Instant::now())))
-}
-
-/// No thread of it runs until it is sent `CONT`.
-fn stop(lock: &mut Running) {
-    lock.signal("STOP");
-    let status = format!("/proc/{}/status", lock.pid());
-    eventually("lock to stand still", CEILING, || {
-        std::fs::read_to_string(&status).unwrap().contains("State:\tT").then_some(())
-    });
 }
 
 #[test]
@@ -413,7 +399,7 @@ fn as_many_held_answers_as_slots_become_free() {
     let mut waiting: Vec<_> =
         (0..5).map(|number| read(hold(Ipv4Addr::LOCALHOST, address, &format!("next-{number}"), ""))).collect();
     // All at once, before any of them runs.
-    stop(&mut lock);
+    lock.stop();
     let mut releases: Vec<_> = ["a", "b", "c"]
         .map(|holder| {
             let mut connection = Connection::open(address, None, CEILING).unwrap();
@@ -520,7 +506,7 @@ fn a_held_client_that_has_gone_is_noticed_before_it_is_granted() {
         let gone = hold(Ipv4Addr::new(127, 0, 4, 1), address, "gone", "");
         let next = read(hold(Ipv4Addr::new(127, 0, 4, 2), address, "next", ""));
         // Nothing of it runs in between, so that it finds both at the same moment.
-        stop(&mut lock);
+        lock.stop();
         leave(gone);
         let mut release = Connection::open(address, None, CEILING).unwrap();
         release.write(&Request::delete("/?holder=a").bytes("lock")).unwrap();
@@ -571,7 +557,7 @@ fn a_lease_whose_answer_cannot_be_written_is_given_back() {
     let address = lock.addr();
     for round in 1..=5 {
         // The request is complete and its client gone before it is accepted.
-        stop(&mut lock);
+        lock.stop();
         let mut connection = Connection::open(address, None, CEILING).unwrap();
         connection.write(&Request::get("/?holder=gone").bytes("lock")).unwrap();
         connection.reset();

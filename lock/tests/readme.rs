@@ -56,7 +56,7 @@ fn the_values_of_the_labels_of_shadow_mode_and_pressure() {
 
 #[test]
 fn the_values_of_the_label_why() {
-    let text = section("#### What `auto` does");
+    let text = section("## Metrics");
     for (_, why) in lock::window::Why::ALL {
         assert!(text.contains(&format!("`{why}`")), "{why}");
     }
@@ -176,6 +176,15 @@ fn the_example_of_state_has_its_form() {
     }
     let state = Request::get("/state").send(lock.addr(), CEILING).unwrap().json();
     assert_eq!(shape(&example), shape(&state), "{state}");
+}
+
+#[test]
+fn the_example_of_a_window_has_its_form() {
+    let text = section("### What lock tells of itself");
+    let example = text.split('`').find(|part| part.starts_with("{\"why\"")).unwrap();
+    let mut lock = lock(&["--locks=auto"]);
+    let state = Request::get("/state").send(lock.addr(), CEILING).unwrap().json();
+    assert_eq!(shape(&serde_json::from_str(example).unwrap()), shape(&state["window"]), "{state}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::http::{Reply, Request};
+use testkit::http::{Reply, Request, get};
 use testkit::program::{Program, Running, field};
 use testkit::scratch::Scratch;
 use testkit::scripted::{Behaviour, Server, blackhole};
@@ -21,11 +21,6 @@ use testkit::{CEILING, eventually, median, skip};
 fn lock(arguments: &[&str]) -> Running {
     let fixed = ["--host", "127.0.0.1", "--port", "0", "--max-duration", "2h"];
     Program::new(env!("CARGO_BIN_EXE_lock")).args(fixed).args(arguments).start()
-}
-
-#[track_caller]
-fn get(address: SocketAddr, target: &str) -> Reply {
-    Request::get(target).send(address, CEILING).expect("an answer")
 }
 
 #[track_caller]

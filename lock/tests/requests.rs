@@ -11,16 +11,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use testkit::http::{Reply, Request};
+use testkit::http::{Request, get};
 use testkit::program::{Program, Running};
 use testkit::{CEILING, eventually};
 
 fn lock(arguments: &[&str]) -> Running {
     Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host", "127.0.0.1", "--port", "0"]).args(arguments).start()
-}
-
-fn get(address: SocketAddr, path: &str) -> Reply {
-    Request::get(path).send(address, CEILING).expect("an answer")
 }
 
 #[test]

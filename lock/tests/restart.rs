@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testkit::http::{Reply, Request};
+use testkit::http::{Request, get};
 use testkit::program::{Program, Running, field};
 use testkit::scratch::{Scratch, Volume};
 use testkit::{CEILING, eventually, skip};
@@ -44,11 +44,6 @@ fn of(program: Program, file: &Path) -> Program {
 fn kill(mut lock: Running) {
     lock.signal("KILL");
     lock.wait(CEILING);
-}
-
-#[track_caller]
-fn get(address: SocketAddr, target: &str) -> Reply {
-    Request::get(target).send(address, CEILING).expect("an answer")
 }
 
 /// Nothing where the lock has ended before the whole answer was there.

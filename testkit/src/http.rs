@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::CEILING;
+
 /// An HTTP request. Without further calls it carries `Host` and `Connection: close`.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -103,6 +105,12 @@ impl Request {
     pub fn send(&self, address: SocketAddr, ceiling: Duration) -> io::Result<Reply> {
         Connection::open(address, self.from, ceiling)?.send(self)
     }
+}
+
+/// Asks a server, and has its answer.
+#[track_caller]
+pub fn get(address: SocketAddr, target: &str) -> Reply {
+    Request::get(target).send(address, CEILING).expect("an answer")
 }
 
 /// A whole answer.

@@ -89,9 +89,9 @@ fn one_starts_in_each_floor_exactly() {
         cpu.started(now);
         assert_eq!((cpu.verdict(now), cpu.let_through()), (Verdict::Held { until: now + FLOOR }, n));
     }
-    cpu.undone(Some(now));
+    cpu.undone(now);
     assert_eq!((cpu.verdict(now), cpu.let_through()), (Verdict::One, 3), "what was none is let through again");
-    cpu.undone(Some(now));
+    cpu.undone(now);
     assert_eq!(cpu.let_through(), 3, "once");
 }
 
@@ -103,7 +103,7 @@ fn starts_while_it_is_open_are_none_of_the_floors() {
     cpu.started(start);
     cpu.read([Some(9000), None, None], start + SECOND);
     assert_eq!(cpu.verdict(start + SECOND), Verdict::Held { until: start + SECOND + FLOOR });
-    cpu.undone(Some(start));
+    cpu.undone(start);
     assert_eq!(cpu.let_through(), 0);
 }
 

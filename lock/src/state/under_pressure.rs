@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use super::*;
+use crate::book::Cause;
 use crate::config::PROGRAM;
 use psl::args::Given;
 
@@ -53,7 +54,7 @@ fn nobody_starts_under_pressure_and_everybody_keeps_what_he_has() {
     else {
         panic!()
     };
-    assert_eq!((refusal.position, refusal.free_in, refusal.is_kept), (Some(1), 20 * SECOND, false));
+    assert_eq!((refusal.position, refusal.free_in, refusal.cause), (Some(1), 20 * SECOND, Cause::NoRoom));
     assert!((3..=5).contains(&refusal.retry_after.as_secs()), "it may open at any time: {refusal:?}");
     assert!(reason.contains("cpu 90%") && reason.ends_with("one starts in 20s at the latest"), "{reason}");
     let probe = Ask { duration: Some(Duration::ZERO), ..by("b", 2) };
