@@ -6,7 +6,7 @@ use crate::herd::{Application, Arrival, Mix};
 use crate::node::{Lock, Node, run};
 use crate::search::{Best, best};
 
-/// The kubelet kills who is not ready so long after its container started, and starts it anew after this.
+/// The kubelet kills who is not ready so long after its container started, and starts it anew: at once, then after this.
 const DEADLINE: f64 = 6.0;
 const BACK_OFF: f64 = 10.0;
 
