@@ -51,7 +51,7 @@ const QUICK: Duration = Duration::from_millis(250);
 
 /// No application runs sooner after its gate: from the end of an init container to the start of the
 /// next one the kubelet was seen to take 213 ms and more. A port that is open by then is not its own.
-const TOO_SOON: Duration = Duration::from_millis(200);
+pub const TOO_SOON: Duration = Duration::from_millis(200);
 
 /// A look that took this long was at a port that is hardly there.
 const LONG_LOOK: Duration = Duration::from_millis(250);

@@ -10,7 +10,7 @@ use psl::metrics::Histogram;
 use psl::pace::Pace;
 use psl::ready::Ready;
 
-use crate::book::{Before, Book, GivenUp, News, Refusal, Request, Room, Target, Told};
+use crate::book::{Before, Book, GivenUp, News, Refusal, Request, Room, TOO_SOON, Target, Told};
 use crate::config::{Config, Mode, Rules, Slots};
 use crate::gate::{Checked, Gate, Verdict};
 use crate::lease::{How, Id, Lease, Seen, after};
@@ -477,10 +477,23 @@ impl State {
         self.book.pass(now);
         let ended = self.book.ended_lately();
         for (lease, how, at) in &ended[known.ended..] {
-            // One that was given back, or whose application never got ready, tells of no start.
-            if *how == How::Ready || (*how == How::Expired && !lease.is_watched()) {
-                window.ended(at.saturating_duration_since(lease.since), now);
+            let age = at.saturating_duration_since(lease.since);
+            // One whose application never got ready tells of no start, nor one that was given back at once.
+            let was_start = match how {
+                How::Ready => true,
+                How::Released => age >= TOO_SOON,
+                How::Expired => !lease.is_watched(),
+            };
+            match was_start {
+                true => window.ended(age, now),
+                false => window.gone(now),
             }
+        }
+        if self.book.begun() > known.begun {
+            // None where a port may end one of them at any time.
+            let lasts = |lease: &Lease| lease.deadline.saturating_duration_since(lease.since);
+            let by_time = self.book.leases().iter().map(|lease| (!lease.is_watched()).then(|| lasts(lease)));
+            window.expect(by_time.min().flatten());
         }
         window.began(self.book.begun() - known.begun, now);
         self.window_knows = Known { ended: ended.len(), begun: self.book.begun() };
@@ -508,7 +521,7 @@ impl State {
         let now = self.at(now);
         let ages = self.book.leases().iter().map(|lease| now.saturating_duration_since(lease.since));
         let window = self.window.as_mut()?;
-        window.read(reading, ages);
+        window.read(reading, ages, now);
         window.moved()
     }
 

@@ -3,21 +3,22 @@
 //! The rule, for `--locks auto`:
 //!
 //! 1. Each start costs CPU: what all cores have used while somebody waited, shared among the leases
-//!    that have ended. Nobody knows what a start costs before one is over; [`FIRST_COST`] is the guess,
-//!    and again when nobody has waited for a minute.
+//!    that have ended meanwhile. Nobody knows what a start costs before one is over; [`FIRST_COST`] is
+//!    the guess, and again when nobody has waited for a minute.
 //! 2. The cores can carry as many starts a second as they have seconds for; starts are let in at that
 //!    pace, after one a core at once. What is still on its way, between the grant and the start of
 //!    the container, needs no guess then: it was let in at the pace at which it can be carried.
 //! 3. When nothing ends for longer than leases usually take, the pace falls off: idle cores are no
 //!    proof of room.
-//! 4. The window is twice what keeps all cores busy while a lease lasts that was not slowed down, and
+//! 4. Starts of more threads than there are cores take each other's time, so that fewer are let in.
+//! 5. The window is twice what keeps all cores busy while a lease lasts that was not slowed down, and
 //!    one a core; until a first lease has ended it is the most there may be.
-//! 5. Leases far older than usual are counted beside it: they pull an image, or hang, and burn nothing.
-//! 6. While far more threads want to run than there are cores, or all that run wait for memory or a
+//! 6. Leases far older than usual are counted beside it: they pull an image, or hang, and burn nothing.
+//! 7. While far more threads want to run than there are cores, or all that run wait for memory or a
 //!    disk, nobody is let in, but for as many as keep the cores busy after the others have drained.
-//! 7. Until the cores have been busy for the first time, starts that have proved cheap are let in
+//! 8. Until the cores have been busy for the first time, starts that have proved cheap are let in
 //!    faster.
-//! 8. There is always room for one; and when none has begun for five times as long as leases usually
+//! 9. There is always room for one; and when none has begun for five times as long as leases usually
 //!    last, and for half a minute, one more begins, so that what hangs does not keep everybody out.
 //!
 //! The pace and the window are those of a transport protocol that models its path (Cardwell et al.,
@@ -63,58 +64,70 @@ const GAP: Duration = Duration::from_secs(1);
 const MEMORY: Duration = Duration::from_secs(60);
 
 /// CPU seconds that a start is thought to cost before one has ended.
-pub const FIRST_COST: f64 = 1.25;
+pub const FIRST_COST: f64 = 2.0;
 
 /// The guess counts as so many starts a core while the first ones end, and fades with so many of them a core: those that
 /// are over first are the short ones.
 const GUESSED_A_CORE: f64 = 0.5;
-const FADED_A_CORE: f64 = 4.0;
+const FADED_A_CORE: f64 = 5.7;
 
 /// No start is thought to be cheaper: the kernel counts hundredths of a second.
 const LEAST_COST: f64 = 0.01;
 
 /// The pace falls off when nothing has ended for as long as leases usually last, and not before this.
-const PATIENCE: f64 = 1.0;
+const PATIENCE: f64 = 1.22;
 
 /// The cost is that of the last so many starts a core, and of so many at least.
-const REMEMBERED_A_CORE: f64 = 6.0;
+const REMEMBERED_A_CORE: f64 = 6.4;
 const REMEMBERED: f64 = 8.0;
 
 /// While the first starts end, those that still run count as this share of one: the CPU that they
 /// have used is in the sum. After so many a core it no longer matters.
-const UNFINISHED: f64 = 0.7;
-const FIRST_A_CORE: f64 = 2.0;
+const UNFINISHED: f64 = 0.62;
+const FIRST_A_CORE: f64 = 2.4;
 
 /// A lease moves what is usual no further than if it had lasted so many times as long.
 const OUTLIER: f64 = 2.0;
 
 /// What a lease lasts that was not slowed down is the shortest that was seen; it is forgotten by this
-/// share with each that took longer.
-const FORGOTTEN: f64 = 0.02;
+/// share with each that took longer, and no lease makes it shorter than this share of what it was.
+const FORGOTTEN: f64 = 0.01;
+const SHORTER: f64 = 0.75;
 
 /// So many times what keeps the cores busy.
-const SPARE: f64 = 2.0;
+const SPARE: f64 = 2.5;
 
 /// A lease this many times as old as usual burns nothing.
 const OLD: f64 = 5.0;
 
 /// More runnable threads a core than this, and the cores have more to do than they can.
-pub const CROWDED: f64 = 1.8;
+pub const CROWDED: f64 = 2.2;
 
-/// Even then so much of what keeps them busy may be on its way.
-const NEXT: f64 = 0.9;
+/// Even then so much of what keeps them busy may be on its way, and so many a core at most: what starts
+/// were thought to cost may be wrong.
+const NEXT: f64 = 0.85;
+const NEXT_A_CORE: f64 = 3.5;
 
-/// However crowded the cores, one more may begin when none has for as long as makes a lease old, and for this long.
-const LONGEST_CROWD: f64 = 30.0;
+/// Whatever the node does, one more may begin when none has for as long as makes a lease old, and for this long.
+const LONGEST_HOLD: f64 = 30.0;
 
-/// Those who were let in while the cores were crowded do not come back as a burst.
-const LEFT_WHEN_CROWDED: f64 = 0.5;
+/// The pace is divided by how many times as many threads as cores a start has, to this power.
+const WIDE: f64 = 0.35;
+
+/// That is what was seen of the widest start; it is forgotten by this share with each that ends.
+const NARROWED: f64 = 0.02;
+
+/// What runs besides must not be taken for one start without bound.
+const WIDEST: f64 = 4.0;
 
 /// Less idle than this, and the cores have been seen to be busy.
-const BUSY: f64 = 0.3;
+const BUSY: f64 = 0.37;
 
 /// Until then cheap starts are let in so many times as fast.
-const FIRST_PACE: f64 = 1.5;
+const FIRST_PACE: f64 = 1.72;
+
+/// A start is let in when all of it has been saved, but for what sums of fractions lose.
+const NEARLY: f64 = 1e-6;
 
 /// Above this share of the time in which all that was to be done waited for memory or a disk (the
 /// kernel's "PSI - Pressure Stall Information", `full`), idle cores are no room.
@@ -190,11 +203,16 @@ pub struct Window {
     cost: f64,
     /// Seconds that leases last, and that the shortest of them last.
     usual: Option<f64>,
+    /// What the first of them lasts where time alone ends them all.
+    expected: Option<f64>,
     least: Option<f64>,
     /// When a lease ended last, or the first began.
     quiet_since: Option<Instant>,
-    /// When the last began.
+    /// When the node was looked at last, whatever came of it.
+    looked_at: Option<Instant>,
+    /// When the last began, and the one before.
     began_at: Option<Instant>,
+    began_before: Option<Instant>,
     /// Leases that are far older than usual.
     old: usize,
     /// Starts that may be let in at once, and when they were counted.
@@ -205,6 +223,8 @@ pub struct Window {
     idle: f64,
     runnable: f64,
     stalled: f64,
+    /// Threads of the widest start lately, for each core.
+    width: f64,
     held: usize,
     /// What was said of it last.
     told: usize,
@@ -224,9 +244,12 @@ impl Window {
             total: 0.0,
             cost: FIRST_COST,
             usual: None,
+            expected: None,
             least: None,
             quiet_since: None,
+            looked_at: None,
             began_at: None,
+            began_before: None,
             old: 0,
             saved: cores,
             counted_at: None,
@@ -234,6 +257,7 @@ impl Window {
             idle: 1.0,
             runnable: 0.0,
             stalled: 0.0,
+            width: 0.0,
             held: 0,
             told: most.max(1),
         }
@@ -241,72 +265,103 @@ impl Window {
 
     /// So many leases have begun.
     pub fn began(&mut self, count: usize, now: Instant) {
-        if self.held == 0 && count > 0 {
+        if count == 0 {
+            return;
+        }
+        if self.held == 0 {
             self.quiet_since = Some(now);
         }
-        if count > 0 {
-            self.began_at = Some(now);
-        }
-        self.saved -= count as f64;
+        self.began_before = self.began_at.replace(now);
+        // Who was let in because nobody else was leaves no debt.
+        self.saved = (self.saved - count as f64).max(0.0);
+    }
+
+    /// None of the leases ends before it is so old, where that is known.
+    pub fn expect(&mut self, age: Option<Duration>) {
+        self.expected = age.map(|age| age.as_secs_f64());
+    }
+
+    /// A lease has ended that tells of no start; what is quiet is so from now on.
+    pub fn gone(&mut self, now: Instant) {
+        self.quiet_since = Some(now);
     }
 
     /// So many that had begun were none: their answers could not be sent.
     pub fn undone(&mut self, count: usize) {
         self.saved = (self.saved + count as f64).min(self.cores);
+        self.began_at = self.began_before;
     }
 
     /// A lease has ended that was a start from beginning to end.
     pub fn ended(&mut self, age: Duration, now: Instant) {
-        let age = age.as_secs_f64();
-        let moved = age.min(OUTLIER * self.usual.unwrap_or(age));
-        self.usual = Some(self.usual.map_or(age, |usual| usual * 0.75 + moved * 0.25));
-        self.least = Some(match self.least {
-            Some(least) if age >= least => least + (moved - least).max(0.0) * FORGOTTEN,
-            _ => age,
-        });
-        self.quiet_since = Some(now);
+        self.gone(now);
+        self.last(age.as_secs_f64());
+        // What it burnt while nobody waited is in no sum.
+        if self.readings.back().is_none_or(|last| now.saturating_duration_since(last.at) >= GAP) {
+            return;
+        }
         self.total += 1.0;
+        self.width *= 1.0 - NARROWED;
         let keep = 1.0 - 1.0 / REMEMBERED.max(REMEMBERED_A_CORE * self.cores);
         self.busy *= keep;
         self.ended = (self.ended + 1.0) * keep;
     }
 
+    /// So long leases last.
+    fn last(&mut self, age: f64) {
+        let moved = age.min(OUTLIER * self.usual.unwrap_or(age));
+        self.usual = Some(self.usual.map_or(age, |usual| usual * 0.75 + moved * 0.25));
+        self.least = Some(match self.least {
+            Some(least) if age >= least => least + (moved - least).max(0.0) * FORGOTTEN,
+            Some(least) => age.max(SHORTER * least),
+            None => age,
+        });
+    }
+
     /// A look at the node, while somebody waits; nothing where it could not be looked at. With the
     /// ages of the leases that are held.
-    pub fn read(&mut self, reading: Option<Reading>, ages: impl Iterator<Item = Duration>) {
+    pub fn read(&mut self, reading: Option<Reading>, ages: impl Iterator<Item = Duration>, now: Instant) {
+        let looked_at = self.looked_at.replace(now);
+        if looked_at.is_some_and(|at| now.saturating_duration_since(at) >= MEMORY) {
+            self.forget();
+        }
         self.is_blind = reading.is_none();
         let Some(reading) = reading else {
             self.readings.clear();
             return;
         };
         self.cores = reading.cores.max(1) as f64;
-        let last = self.readings.back().copied();
-        let Some(last) = last.filter(|last| reading.at.saturating_duration_since(last.at) < GAP) else {
-            if self.readings.back().is_some_and(|last| reading.at.saturating_duration_since(last.at) >= MEMORY) {
-                self.forget();
+        match self.readings.back().copied() {
+            Some(last) if reading.at.saturating_duration_since(last.at) < GAP => {
+                // Counters that go back have told nothing.
+                self.busy += reading.busy.saturating_sub(last.busy).as_secs_f64();
+                self.average(reading);
+                self.weigh(ages);
             }
-            self.readings.clear();
-            self.readings.push_back(reading);
-            self.quiet_since.get_or_insert(reading.at);
-            self.was_busy = false;
-            return;
-        };
-        // Counters that go back have told nothing.
-        self.busy += reading.busy.saturating_sub(last.busy).as_secs_f64();
-        self.readings.push_back(reading);
-        while self.readings.len() > 2 && reading.at.saturating_duration_since(self.readings[1].at) >= SPAN {
-            self.readings.pop_front();
+            _ => self.begin_anew(reading),
         }
-        self.average(reading);
-        self.weigh(ages);
+    }
+
+    /// The first look since somebody waits, or since long: the instant is all that is known.
+    fn begin_anew(&mut self, reading: Reading) {
+        self.readings.clear();
+        self.readings.push_back(reading);
+        self.quiet_since.get_or_insert(reading.at);
+        (self.idle, self.runnable, self.stalled) = (1.0, reading.runnable as f64, reading.stalled);
+        self.was_busy = false;
     }
 
     fn forget(&mut self) {
         (self.busy, self.ended, self.total, self.cost) = (0.0, 0.0, 0.0, FIRST_COST);
         (self.usual, self.least, self.old) = (None, None, 0);
+        self.width = 0.0;
     }
 
     fn average(&mut self, reading: Reading) {
+        self.readings.push_back(reading);
+        while self.readings.len() > 2 && reading.at.saturating_duration_since(self.readings[1].at) >= SPAN {
+            self.readings.pop_front();
+        }
         let first = self.readings[0];
         let busy = reading.busy.saturating_sub(first.busy).as_secs_f64();
         let idle = reading.idle.saturating_sub(first.idle).as_secs_f64();
@@ -315,6 +370,9 @@ impl Window {
         self.runnable = runnable / self.readings.len() as f64;
         self.stalled = reading.stalled;
         self.was_busy |= self.idle < BUSY;
+        if reading.at.saturating_duration_since(first.at) >= SPAN {
+            self.width = self.width.max(self.runnable / self.young().max(1.0) / self.cores).min(WIDEST);
+        }
     }
 
     /// What a start costs, and which leases burn nothing.
@@ -330,7 +388,9 @@ impl Window {
         let left_of = |a_core: f64| (1.0 - self.total / (a_core * self.cores)).max(0.0);
         let guessed = GUESSED_A_CORE * self.cores * left_of(FADED_A_CORE);
         let starts = self.ended + unfinished * left_of(FIRST_A_CORE) + guessed;
-        self.cost = ((self.busy + guessed * FIRST_COST) / starts.max(f64::MIN_POSITIVE)).max(LEAST_COST);
+        let cost = (self.busy + guessed * FIRST_COST) / starts.max(f64::MIN_POSITIVE);
+        // None burns more than all cores while it lasts: what else runs does, when nothing ends.
+        self.cost = cost.min(self.cores * usual).max(LEAST_COST);
     }
 
     /// What the time alone brings; so many leases are held now.
@@ -338,10 +398,9 @@ impl Window {
         let before = self.counted_at.replace(now).unwrap_or(now);
         let earned = self.pace(now) * now.saturating_duration_since(before).as_secs_f64();
         self.held = held;
-        self.saved = match self.is_crowded() {
-            true => self.saved.min(LEFT_WHEN_CROWDED * self.cores),
-            false => (self.saved + earned).min(self.cores),
-        };
+        // A crowd saves nothing up: those who were let in meanwhile do not come back as a burst.
+        let earned = if self.is_crowded() { 0.0 } else { earned };
+        self.saved = (self.saved + earned).min(self.cores);
     }
 
     /// The most leases that may be held now, at least one.
@@ -363,22 +422,18 @@ impl Window {
             return None;
         }
         let each = lasting(1.0 / self.pace(now));
-        let more = match self.is_crowded() {
-            true => 0,
-            false => (self.saved + 1e-6).max(0.0) as usize,
-        };
-        let is_due = self.held == 0 || self.is_crowded() && self.crowded_until().is_some_and(|until| until <= now);
-        let more = if is_due { more.max(1) } else { more };
+        let paced = if self.is_crowded() { 0 } else { (self.saved + NEARLY) as usize };
+        let is_owed = self.held == 0 || self.owed_at().is_some_and(|at| at <= now);
+        let more = paced.max(usize::from(is_owed));
         let missing = lasting((1.0 - self.saved).max(0.0) / self.pace(now));
-        let paced = after(now, missing.max(PERIOD));
         // A crowd may be over with the next reading.
-        let next = if more > 0 { now } else { paced };
+        let next = if more > 0 { now } else { after(now, missing.max(PERIOD)) };
         Some(Room { more, next, each })
     }
 
     /// When the node is to be looked at again, while somebody waits.
     pub fn due(&self, now: Instant) -> Instant {
-        self.readings.back().map_or(now, |last| after(last.at, PERIOD))
+        self.looked_at.map_or(now, |at| after(at, PERIOD))
     }
 
     /// Why the window is what it is.
@@ -394,7 +449,7 @@ impl Window {
     /// What it was made of.
     pub fn seen(&self) -> Seen {
         let (slots, why) = (self.slots(), self.why());
-        let (cost, pace) = (self.cost, self.cores / self.cost);
+        let (cost, pace) = (self.cost, self.carried());
         Seen { slots, why, idle: self.idle, runnable: self.runnable, cost, pace, least: self.least }
     }
 
@@ -413,25 +468,40 @@ impl Window {
         self.least.map_or(0.0, |least| self.cores / self.cost * least)
     }
 
+    /// Leases that may burn something.
+    fn young(&self) -> f64 {
+        self.held.saturating_sub(self.old) as f64
+    }
+
     fn is_crowded(&self) -> bool {
-        let young = self.held.saturating_sub(self.old) as f64;
         let is_full = self.runnable > CROWDED * self.cores || self.stalled > STALLED;
-        is_full && young >= NEXT * self.on_the_way()
+        let next = (NEXT * self.on_the_way()).min(NEXT_A_CORE * self.cores);
+        is_full && self.held > 0 && self.young() >= next
     }
 
-    /// When one more may begin, however crowded the cores are.
-    fn crowded_until(&self) -> Option<Instant> {
-        let longest = (OLD * self.usual.unwrap_or(0.0)).max(LONGEST_CROWD);
-        Some(after(self.began_at?, lasting(longest)))
+    /// When one more may begin, whatever the node does.
+    fn owed_at(&self) -> Option<Instant> {
+        let longest = (OLD * self.usual.unwrap_or(0.0)).max(LONGEST_HOLD);
+        Some(after(self.began_at.or(self.quiet_since)?, lasting(longest)))
     }
 
-    /// Starts a second.
+    /// Starts a second that may begin now.
     fn pace(&self, now: Instant) -> f64 {
-        let quiet = self.quiet_since.map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64());
-        let patience = self.usual.unwrap_or(0.0).max(PATIENCE);
-        let slowed = if quiet > patience { patience / quiet } else { 1.0 };
+        self.slowed(now) * self.carried()
+    }
+
+    /// Starts a second that the cores are thought to carry.
+    fn carried(&self) -> f64 {
         let faster = if self.usual.is_some() && !self.was_busy { FIRST_PACE } else { 1.0 };
-        faster * slowed * self.cores / self.cost
+        faster * self.cores / self.cost / self.width.max(1.0).powf(WIDE)
+    }
+
+    /// The share of the pace that is left when nothing has ended for long.
+    fn slowed(&self, now: Instant) -> f64 {
+        let quiet = self.quiet_since.map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64());
+        let patience = self.usual.or(self.expected).unwrap_or(0.0).max(PATIENCE);
+        // Where nothing is held there is nothing that could end.
+        if self.held > 0 && quiet > patience { patience / quiet } else { 1.0 }
     }
 }
 

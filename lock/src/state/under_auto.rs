@@ -67,8 +67,8 @@ fn who_lets_its_grants_die_takes_no_room_from_the_next() {
     let honest = seat(&state.ask(&by("h"), &rules, start));
     let until = start + 30 * SECOND;
     let due = state.next_event(start).unwrap();
-    assert!(due <= start + SECOND, "2 cores carry a start in 0.625 s");
-    let at = start + 700 * MILLI;
+    assert!(due <= start + SECOND, "2 cores carry a start in a second");
+    let at = start + 1001 * MILLI;
     state.tick(at);
     assert_eq!(state.news().called, [evil]);
     let (id, before) = granted(state.resume(&by("e"), &rules, evil, until, at));
@@ -182,7 +182,7 @@ fn the_clock_wakes_when_there_is_room() {
             break;
         }
     }
-    assert!(at - start >= 625 * MILLI && at - start < 800 * MILLI, "{:?}", at - start);
+    assert!(at - start >= SECOND && at - start < 1200 * MILLI, "{:?}", at - start);
 }
 
 #[test]
