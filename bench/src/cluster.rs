@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use simulator::cluster::{Cluster, Lease, Number, Outcome};
-use simulator::compare::{ABOVE, Compared, Summary, cases, summary};
+use simulator::compare::{ABOVE, Case, Compared, Summary, cases, others, summary};
 use simulator::herd::{Arrival, Mix};
 use simulator::node::Lock;
 use simulator::parallel;
@@ -49,15 +49,14 @@ pub fn run(options: &Options) -> Result<Section, String> {
     for (at, (name, arrival, ready)) in WAYS.into_iter().enumerate() {
         let seeds = if at == REAL { &SEEDS[..] } else { &[SEED] };
         let all: Vec<_> = seeds.iter().flat_map(|seed| cases(arrival, ready, *seed)).collect();
-        let compared = parallel::map(THREADS, &all, |case| case.compared(&A_CORE, &lock));
-        let compared: Vec<Compared> = compared.into_iter().flatten().collect();
-        text += &format!("### {name}\n\n{}\n", numbers(&compared));
-        text += &farthest(&compared);
+        let compared = table_of(name, &all, &lock, &mut text);
         let auto = summary(compared.iter().map(|herd| &herd.auto));
         if at == REAL {
             goals.extend(goals_of(auto, compared.len() as f64 / all.len() as f64));
         }
     }
+    let (_, arrival, ready) = WAYS[REAL];
+    table_of("Other herds, two inits a second for each core", &others(arrival, ready, SEED), &lock, &mut text);
     text += &after_a_power_cut(&cluster(), &lock);
     text += "\n### Goals\n\n- where two inits a second for each core come, and leases end at ready\n";
     text.extend(goals.iter().map(Goal::line));
@@ -66,13 +65,29 @@ pub fn run(options: &Options) -> Result<Section, String> {
     Ok(Section { title: "Cluster", text, broken, figures: Vec::new() })
 }
 
+/// Adds the table of these herds to the text.
+fn table_of(name: &str, cases: &[Case], lock: &Lock, text: &mut String) -> Vec<Compared> {
+    let compared = parallel::map(THREADS, cases, |case| case.compared(&A_CORE, lock));
+    let compared: Vec<Compared> = compared.into_iter().flatten().collect();
+    *text += &format!("### {name}\n\n{}\n", numbers(&compared));
+    *text += &farthest(&compared);
+    compared
+}
+
 fn how_many() -> String {
     let herds = cases(Arrival::AtOnce, true, SEED).len();
+    let (judged, seeds) = (herds * SEEDS.len(), SEEDS.len());
     format!(
         "### How many at a time\n\n\
-         - {herds} herds in each table below: each mix with 20, 60 and 200 pods on 2, 8 and 64 cores, with a latency of 0, 1 and \
+         - {herds} herds in each table below, and {judged} where goals are judged, for there they are drawn with {seeds} \
+         seeds: each mix with 20, 60 and 200 pods on 2, 8 and 64 cores, with a latency of 0, 1 and \
          2 s (give or take 30 %) from the end of init to the start. A start takes 0.5 to 1.5 CPU s, is killed when it is not \
          ready after 6 s, and begins anew: the first time at once, then after 10 s, 20 s and so on\n\
+         - *half I/O*: every second start waits for half of its time; *threads*: one, two or four, each of which burns so much; \
+         *wide*: every second start has as many threads as there are cores; *I/O heavy*: 85 % of each start are waiting; *image \
+         pulls*: every fourth takes a minute. Other herds: *cheap, then dear*: the first half as I/O heavy, then two threads \
+         that burn so much each; *a long tail*: 0.3 to 3.5 CPU s, half of them below 0.6; *spin up*: four threads, a wait, one \
+         thread; *half the node taken*: by what is nobody's start\n\
          - the ratio is the time until all are ready over that of the best fixed number *for that herd*, which was searched \
          from 1 to all in steps of a quarter; in brackets the starts that were killed and would have become ready. Who is not \
          home after 10 times the best number's time counts as 10\n\n"
@@ -86,7 +101,9 @@ fn numbers(compared: &[Compared]) -> String {
     let mut table = Table::new(head.map(str::to_owned).into_iter().chain(fixed));
     for (mix, name) in Mix::ALL {
         let of_it: Vec<&Compared> = compared.iter().filter(|herd| herd.case.mix == mix).collect();
-        table.row(row(name, &of_it));
+        if !of_it.is_empty() {
+            table.row(row(name, &of_it));
+        }
     }
     table.row(row("all", &compared.iter().collect::<Vec<_>>()));
     table.text()

@@ -43,9 +43,9 @@ const CUT_OFF: f64 = 4.5;
 /// lease's age, but not more often than each 20 ms, and so leases of less than 200 ms would end later than on a node.
 const CLOSE: u32 = 4;
 
-/// Where the slots follow the node a second of it takes half of one: lock looks at the node ten times a second, and its
-/// guess of what a first start costs is in real seconds.
-const FOLLOWED: u32 = 2;
+/// Where the slots follow the node the time is its own: lock looks at it ten times a second, and guesses what a first
+/// start costs in real seconds.
+const FOLLOWED: u32 = 1;
 
 /// One herd, and what is tried on it.
 struct Scene {
@@ -202,7 +202,8 @@ fn model(settings: &Settings, all: &[Tried]) -> String {
     format!(
         "- {count} applications at once, real processes; a start takes {start} s of a processor; a second of the node took \
          1/{factor} s here, or 1/{close} s without the kubelet's latency (else leases would end sooner than lock looks often \
-         enough), or 1/{followed} s where the slots follow the node (lock looks at it ten times a second, whatever the scale), and all times below are the node's\n\
+         enough), and a whole one where the slots follow the node (lock guesses in real seconds what a start costs, and looks \
+         ten times in one of them); all times below are the node's\n\
          - the kubelet takes {latency} s from the end of init to the start (up to an eighth more or less), and before each \
          restart; a start that is not ready {deadline} s after it began is killed and tried again: the first time at once, then \
          after 10 s, 20 s and so on, 300 s at most; init is not run again; cut off at {cut_off} s\n\
@@ -228,7 +229,6 @@ fn model(settings: &Settings, all: &[Tried]) -> String {
         runs = settings.runs,
         limit = s(node.cut_off.div_f64(CUT_OFF)),
         close = settings.scale.at_most(CLOSE).factor(),
-        followed = settings.scale.at_most(FOLLOWED).factor(),
     )
 }
 

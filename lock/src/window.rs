@@ -4,14 +4,15 @@
 //!
 //! 1. Each start costs CPU: what all cores have used while somebody waited, shared among the leases
 //!    that have ended meanwhile. Nobody knows what a start costs before one is over; [`FIRST_COST`] is
-//!    the guess, and again when nobody has waited for a minute.
+//!    the guess, or a second for each thread once starts are seen to burn, and again when nobody has
+//!    waited for a minute.
 //! 2. The cores can carry as many starts a second as they have seconds for; starts are let in at that
 //!    pace, after one a core at once. What is still on its way, between the grant and the start of
 //!    the container, needs no guess then: it was let in at the pace at which it can be carried.
 //! 3. When nothing ends for longer than leases usually take, the pace falls off: idle cores are no
 //!    proof of room.
 //! 4. Starts of more threads than there are cores take each other's time, so that fewer are let in.
-//! 5. The window is twice what keeps all cores busy while a lease lasts that was not slowed down, and
+//! 5. The window is two and a half times what keeps all cores busy while a lease lasts that was not slowed down, and
 //!    one a core; until a first lease has ended it is the most there may be.
 //! 6. Leases far older than usual are counted beside it: they pull an image, or hang, and burn nothing.
 //! 7. While far more threads want to run than there are cores, or all that run wait for memory or a
@@ -63,8 +64,15 @@ const GAP: Duration = Duration::from_secs(1);
 /// What starts cost and last is forgotten when nobody has waited for so long: the next herd may be another one.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// CPU seconds that a start is thought to cost before one has ended.
+/// CPU seconds that a start is thought to cost before the first ones were seen to burn.
 pub const FIRST_COST: f64 = 2.0;
+
+/// And each thread of the widest one after that; so much in all at least before one has ended, for it may go on.
+const A_THREAD: f64 = 1.0;
+const LEAST_GUESS: f64 = 1.5;
+
+/// Less of the CPU than this in use may be one of several, and tells of no start.
+const BURNING: f64 = 0.6;
 
 /// The guess counts as so many starts a core while the first ones end, and fades with so many of them a core: those that
 /// are over first are the short ones.
@@ -75,7 +83,7 @@ const FADED_A_CORE: f64 = 5.7;
 const LEAST_COST: f64 = 0.01;
 
 /// The pace falls off when nothing has ended for as long as leases usually last, and not before this.
-const PATIENCE: f64 = 1.22;
+const PATIENCE: f64 = 1.3;
 
 /// The cost is that of the last so many starts a core, and of so many at least.
 const REMEMBERED_A_CORE: f64 = 6.4;
@@ -101,7 +109,7 @@ const SPARE: f64 = 2.5;
 const OLD: f64 = 5.0;
 
 /// More runnable threads a core than this, and the cores have more to do than they can.
-pub const CROWDED: f64 = 2.2;
+pub const CROWDED: f64 = 2.25;
 
 /// Even then so much of what keeps them busy may be on its way, and so many a core at most: what starts
 /// were thought to cost may be wrong.
@@ -370,14 +378,17 @@ impl Window {
         self.runnable = runnable / self.readings.len() as f64;
         self.stalled = reading.stalled;
         self.was_busy |= self.idle < BUSY;
-        if reading.at.saturating_duration_since(first.at) >= SPAN {
+        if reading.at.saturating_duration_since(first.at) >= SPAN && 1.0 - self.idle > BURNING {
             self.width = self.width.max(self.runnable / self.young().max(1.0) / self.cores).min(WIDEST);
         }
     }
 
     /// What a start costs, and which leases burn nothing.
     fn weigh(&mut self, ages: impl Iterator<Item = Duration>) {
-        let Some(usual) = self.usual.map(|usual| usual.max(SPAN.as_secs_f64())) else { return };
+        let Some(usual) = self.usual.map(|usual| usual.max(SPAN.as_secs_f64())) else {
+            self.cost = self.guess();
+            return;
+        };
         let mut unfinished = 0.0;
         self.old = 0;
         for age in ages {
@@ -388,9 +399,18 @@ impl Window {
         let left_of = |a_core: f64| (1.0 - self.total / (a_core * self.cores)).max(0.0);
         let guessed = GUESSED_A_CORE * self.cores * left_of(FADED_A_CORE);
         let starts = self.ended + unfinished * left_of(FIRST_A_CORE) + guessed;
-        let cost = (self.busy + guessed * FIRST_COST) / starts.max(f64::MIN_POSITIVE);
+        let cost = (self.busy + guessed * self.guess()) / starts.max(f64::MIN_POSITIVE);
         // None burns more than all cores while it lasts: what else runs does, when nothing ends.
         self.cost = cost.min(self.cores * usual).max(LEAST_COST);
+    }
+
+    /// What a start may cost, of which nothing is known but how many threads the widest had.
+    fn guess(&self) -> f64 {
+        if self.width == 0.0 {
+            return FIRST_COST;
+        }
+        let least = if self.usual.is_none() { LEAST_GUESS } else { A_THREAD };
+        (A_THREAD * self.width * self.cores).max(least)
     }
 
     /// What the time alone brings; so many leases are held now.

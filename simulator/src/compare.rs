@@ -41,11 +41,20 @@ pub struct Case {
     pub seed: u64,
 }
 
-/// Each mix with latencies of 0, 1 and 2 s on 2, 8 and 64 cores with 20, 60 and 200 pods, drawn with
+/// Each mix that is judged with latencies of 0, 1 and 2 s on 2, 8 and 64 cores with 20, 60 and 200 pods, drawn with
 /// this seed.
 pub fn cases(arrival: Arrival, ready: bool, seed: u64) -> Vec<Case> {
+    cases_of(&Mix::ALL[..Mix::JUDGED], arrival, ready, seed)
+}
+
+/// The same with the other mixes.
+pub fn others(arrival: Arrival, ready: bool, seed: u64) -> Vec<Case> {
+    cases_of(&Mix::ALL[Mix::JUDGED..], arrival, ready, seed)
+}
+
+fn cases_of(mixes: &[(Mix, &str)], arrival: Arrival, ready: bool, seed: u64) -> Vec<Case> {
     let mut cases = Vec::new();
-    for (mix, _) in Mix::ALL {
+    for &(mix, _) in mixes {
         for cores in [2, 8, 64] {
             for pods in [20, 60, 200] {
                 for latency in [0.0, 1.0, 2.0] {
@@ -93,7 +102,7 @@ impl Case {
     pub fn node(&self, slots: Slots) -> Node {
         Node {
             cores: self.cores,
-            background: 0,
+            background: self.mix.background(self.cores),
             deadline: DEADLINE,
             back_off: BACK_OFF,
             slots,
@@ -171,6 +180,7 @@ mod tests {
     fn cases_are_all_that_were_asked_for() {
         let cases = cases(Arrival::AtOnce, true, 0);
         assert_eq!(cases.len(), 8 * 3 * 3 * 3);
+        assert_eq!(others(Arrival::AtOnce, true, 0).len(), 5 * 3 * 3 * 3);
         let distinct: Vec<_> = cases.iter().enumerate().filter(|(at, case)| !cases[..*at].contains(case)).collect();
         assert_eq!(distinct.len(), cases.len());
     }

@@ -90,6 +90,16 @@ pub enum Mix {
     Never,
     /// As `Cpu`; every fourth one's image takes a minute to pull, more or less.
     Pulls,
+    /// The first half as `IoHeavy`; then two threads of 0.5 to 1.5 CPU s each.
+    CheapFirst,
+    /// The same the other way round.
+    DearFirst,
+    /// Most burn less than 0.6 CPU s in one thread, and a few up to 3.5.
+    Tail,
+    /// Four threads burn 0.15 each of what the start needs; the rest is waiting, and one thread.
+    SpinUp,
+    /// As `Cpu`, while half of the cores are taken by what is nobody's start.
+    Beside,
 }
 
 /// Of a start that waits, each so many parts end with their share of the work.
@@ -97,7 +107,7 @@ const SLICES: usize = 4;
 
 impl Mix {
     /// All of them, in the order of tables, and what they are called there.
-    pub const ALL: [(Mix, &str); 8] = [
+    pub const ALL: [(Mix, &str); 13] = [
         (Mix::Cpu, "CPU only"),
         (Mix::HalfIo, "half I/O"),
         (Mix::Threads, "threads"),
@@ -106,7 +116,15 @@ impl Mix {
         (Mix::Hang, "one hangs"),
         (Mix::Never, "one never ready"),
         (Mix::Pulls, "image pulls"),
+        (Mix::CheapFirst, "cheap, then dear"),
+        (Mix::DearFirst, "dear, then cheap"),
+        (Mix::Tail, "a long tail"),
+        (Mix::SpinUp, "spin up"),
+        (Mix::Beside, "half the node taken"),
     ];
+
+    /// The first so many are those by which a way to choose the number is judged; the others are shown.
+    pub const JUDGED: usize = 8;
 
     /// As tables have it.
     pub fn name(self) -> &'static str {
@@ -116,12 +134,18 @@ impl Mix {
     /// So many applications, all there from the beginning. `latency` is the kubelet's, give or take 30 %.
     pub fn herd(self, count: usize, cores: usize, latency: f64, seed: u64) -> Vec<Application> {
         let mut chance = Chance::new(seed);
-        (0..count).map(|nth| self.application(nth, cores, latency, &mut chance)).collect()
+        let is_late = |nth| nth >= count / 2;
+        (0..count).map(|nth| self.application(nth, is_late(nth), cores, latency, &mut chance)).collect()
     }
 
-    fn application(self, nth: usize, cores: usize, latency: f64, chance: &mut Chance) -> Application {
+    /// Threads that burn all the time, and are nobody's start.
+    pub fn background(self, cores: usize) -> usize {
+        if self == Mix::Beside { cores / 2 } else { 0 }
+    }
+
+    fn application(self, nth: usize, is_late: bool, cores: usize, latency: f64, chance: &mut Chance) -> Application {
         let seconds = chance.between(0.5, 1.5);
-        let start = self.start(nth, cores, seconds, chance);
+        let start = self.start(nth, is_late, cores, seconds, chance);
         let pull = if self == Mix::Pulls && nth % 4 == 1 { chance.between(45.0, 75.0) } else { 0.0 };
         let latency = if latency > 0.0 { latency * chance.between(0.7, 1.3) } else { 0.0 };
         Application {
@@ -133,13 +157,22 @@ impl Mix {
         }
     }
 
-    fn start(self, nth: usize, cores: usize, seconds: f64, chance: &mut Chance) -> Vec<Phase> {
+    fn start(self, nth: usize, is_late: bool, cores: usize, seconds: f64, chance: &mut Chance) -> Vec<Phase> {
         let is_second = nth % 2 == 1;
         match self {
             Mix::Threads => vec![Phase::Burn { threads: [1, 2, 4][chance.below(3)], each: seconds }],
             Mix::Wide if is_second => vec![Phase::Burn { threads: cores, each: seconds / cores as f64 }],
             Mix::HalfIo if is_second => waiting(0.5, seconds),
             Mix::IoHeavy => waiting(0.85, seconds),
+            Mix::CheapFirst if is_late => vec![Phase::Burn { threads: 2, each: seconds }],
+            Mix::DearFirst if !is_late => vec![Phase::Burn { threads: 2, each: seconds }],
+            Mix::CheapFirst | Mix::DearFirst => waiting(0.85, seconds),
+            Mix::Tail => vec![Phase::Burn { threads: 1, each: (0.3 / (1.0 - 0.94 * (seconds - 0.5))).min(3.5) }],
+            Mix::SpinUp => vec![
+                Phase::Burn { threads: 4, each: 0.15 * seconds },
+                Phase::Wait(0.3 * seconds),
+                Phase::Burn { threads: 1, each: 0.6 * seconds },
+            ],
             _ => vec![Phase::Burn { threads: 1, each: seconds }],
         }
     }
@@ -198,6 +231,7 @@ mod tests {
             assert_eq!(herd.iter().filter(|it| it.hangs).count(), usize::from(mix == Mix::Hang), "{name}");
             assert_eq!(herd.iter().filter(|it| it.never).count(), usize::from(mix == Mix::Never), "{name}");
             assert_eq!(herd.iter().filter(|it| it.latency > 40.0).count(), if mix == Mix::Pulls { 10 } else { 0 });
+            assert_eq!(mix.background(8), if mix == Mix::Beside { 4 } else { 0 }, "{name}");
             let wide = herd.iter().filter(|it| it.start[0].threads() == 8).count();
             assert_eq!(wide, if mix == Mix::Wide { 20 } else { 0 }, "{name}");
         }
@@ -205,9 +239,29 @@ mod tests {
             let herd = mix.herd(1000, 2, 0.0, 1);
             herd.iter().map(Application::work).sum::<f64>() / herd.iter().map(Application::alone).sum::<f64>()
         };
-        for (mix, wanted) in [(Mix::Cpu, 1.0), (Mix::HalfIo, 0.75), (Mix::IoHeavy, 0.15), (Mix::Threads, 7.0 / 3.0)] {
+        for (mix, wanted) in [
+            (Mix::Cpu, 1.0),
+            (Mix::HalfIo, 0.75),
+            (Mix::IoHeavy, 0.15),
+            (Mix::Threads, 7.0 / 3.0),
+            (Mix::CheapFirst, 1.075),
+            (Mix::DearFirst, 1.075),
+            (Mix::Tail, 1.0),
+            (Mix::SpinUp, 1.2 / 1.05),
+        ] {
             assert!((share(mix) / wanted - 1.0).abs() < 0.05, "{mix:?}: {}", share(mix));
         }
+        let half = |mix: Mix, late: bool| mix.herd(40, 8, 0.0, 3).into_iter().skip(if late { 20 } else { 0 }).take(20);
+        for (mix, late) in [(Mix::CheapFirst, true), (Mix::DearFirst, false)] {
+            assert!(half(mix, late).all(|it| it.start[0].threads() == 2), "{mix:?}");
+            assert!(half(mix, !late).all(|it| it.start[0].threads() == 0), "{mix:?}");
+        }
+        let tail: Vec<f64> = Mix::Tail.herd(1000, 8, 0.0, 3).iter().map(Application::work).collect();
+        assert!(tail.iter().all(|work| (0.3..=3.5).contains(work)));
+        assert!(
+            tail.iter().filter(|work| **work < 0.6).count() > 500
+                && tail.iter().filter(|work| **work > 2.0).count() > 50
+        );
     }
 
     #[test]

@@ -164,7 +164,7 @@ fn the_pace_falls_off_when_nothing_ends() {
         node.begin(more);
         begun += more;
     }
-    // One a second for 1.22 s, and then for 1.22 s / t: 2 + 1.22 (1 + ln 49).
+    // One a second for 1.3 s, and then for 1.3 s / t: 2 + 1.3 (1 + ln 46).
     assert!((7..=9).contains(&begun), "{begun} in a minute in which nothing was seen to happen");
 }
 
@@ -280,7 +280,7 @@ fn who_takes_leases_and_gives_them_back_leaves_no_debt() {
         node.begin(more);
         begun + more
     });
-    // One a second for 1.22 s, and then for 1.22 s / t.
+    // One a second for 1.3 s, and then for 1.3 s / t.
     assert!(begun >= 3, "{begun} in ten seconds");
 }
 
@@ -388,6 +388,21 @@ fn a_crowd_is_seen_however_seldom_the_node_is_looked_at() {
         node.tenths += 15;
         node.tenth(40);
         assert_eq!((node.window.why(), node.more()), (Why::Crowded, 0));
+    }
+}
+
+#[test]
+fn the_guess_follows_the_threads_that_are_seen_to_burn() {
+    for (threads, before, after) in [(0, FIRST_COST, FIRST_COST), (2, LEAST_GUESS, A_THREAD), (8, 4.0, 4.0)] {
+        let mut node = Node::new(2, 64);
+        node.tenth(0);
+        node.begin(2);
+        for _ in 0..6 {
+            node.tenth(threads);
+        }
+        assert_eq!(node.window.seen().cost, before, "{threads} threads in two starts, neither over");
+        node.end();
+        assert!((node.window.guess() / after - 1.0).abs() < 0.03, "{threads} threads, one over: {:?}", node.window);
     }
 }
 
