@@ -67,9 +67,11 @@ const MEMORY: Duration = Duration::from_secs(60);
 /// CPU seconds that a start is thought to cost before the first ones were seen to burn.
 pub const FIRST_COST: f64 = 2.0;
 
-/// And each thread of the widest one after that; so much in all at least before one has ended, for it may go on.
+/// And each thread of the widest one after that; so much in all at least before one has ended, for it may go on, and
+/// so much at most, for many threads are made for large machines and not for long.
 const A_THREAD: f64 = 1.0;
 const LEAST_GUESS: f64 = 1.5;
+const MOST_GUESS: f64 = 2.5;
 
 /// Less of the CPU than this in use may be one of several, and tells of no start.
 const BURNING: f64 = 0.6;
@@ -410,7 +412,7 @@ impl Window {
             return FIRST_COST;
         }
         let least = if self.usual.is_none() { LEAST_GUESS } else { A_THREAD };
-        (A_THREAD * self.width * self.cores).max(least)
+        (A_THREAD * self.width * self.cores).clamp(least, MOST_GUESS)
     }
 
     /// What the time alone brings; so many leases are held now.

@@ -393,7 +393,9 @@ fn a_crowd_is_seen_however_seldom_the_node_is_looked_at() {
 
 #[test]
 fn the_guess_follows_the_threads_that_are_seen_to_burn() {
-    for (threads, before, after) in [(0, FIRST_COST, FIRST_COST), (2, LEAST_GUESS, A_THREAD), (8, 4.0, 4.0)] {
+    for (threads, before, after) in
+        [(0, FIRST_COST, FIRST_COST), (2, LEAST_GUESS, A_THREAD), (4, 2.0, 2.0), (8, MOST_GUESS, MOST_GUESS)]
+    {
         let mut node = Node::new(2, 64);
         node.tenth(0);
         node.begin(2);
