@@ -29,86 +29,30 @@
 //!
 //! Pure: readings and the time are arguments. Knows neither files nor holders.
 
-use std::collections::VecDeque;
+mod load;
+mod starts;
+
 use std::time::{Duration, Instant};
 
 use crate::book::Room;
 use crate::lease::after;
 
-/// One look at the node.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reading {
-    /// When.
-    pub at: Instant,
-    /// CPU time used since boot, of all cores together.
-    pub busy: Duration,
-    /// CPU time not used since boot.
-    pub idle: Duration,
-    /// Threads that run or want to, at this instant.
-    pub runnable: usize,
-    /// Online.
-    pub cores: usize,
-    /// Share of the last ten seconds in which all that was to be done waited for memory, or for a disk.
-    pub stalled: f64,
-}
+use load::Load;
+pub use load::Reading;
+pub use starts::FIRST_COST;
+use starts::{OLD, Starts};
 
 /// Between two looks, while somebody waits.
 pub const PERIOD: Duration = Duration::from_millis(100);
 
-/// What the shares of the CPU and the threads are averaged over.
-const SPAN: Duration = Duration::from_millis(500);
-
-/// Readings further apart than this tell of what was before anybody waited.
-const GAP: Duration = Duration::from_secs(1);
-
 /// What starts cost and last is forgotten when nobody has waited for so long: the next herd may be another one.
 const MEMORY: Duration = Duration::from_secs(60);
-
-/// CPU seconds that a start is thought to cost before the first ones were seen to burn.
-pub const FIRST_COST: f64 = 2.0;
-
-/// And each thread of the widest one after that; so much in all at least before one has ended, for it may go on, and
-/// so much at most, for many threads are made for large machines and not for long.
-const A_THREAD: f64 = 1.0;
-const LEAST_GUESS: f64 = 1.5;
-const MOST_GUESS: f64 = 2.5;
-
-/// Less of the CPU than this in use may be one of several, and tells of no start.
-const BURNING: f64 = 0.6;
-
-/// The guess counts as so many starts a core while the first ones end, and fades with so many of them a core: those that
-/// are over first are the short ones.
-const GUESSED_A_CORE: f64 = 0.5;
-const FADED_A_CORE: f64 = 5.7;
-
-/// No start is thought to be cheaper: the kernel counts hundredths of a second.
-const LEAST_COST: f64 = 0.01;
 
 /// The pace falls off when nothing has ended for as long as leases usually last, and not before this.
 const PATIENCE: f64 = 1.3;
 
-/// The cost is that of the last so many starts a core, and of so many at least.
-const REMEMBERED_A_CORE: f64 = 6.4;
-const REMEMBERED: f64 = 8.0;
-
-/// While the first starts end, those that still run count as this share of one: the CPU that they
-/// have used is in the sum. After so many a core it no longer matters.
-const UNFINISHED: f64 = 0.62;
-const FIRST_A_CORE: f64 = 2.4;
-
-/// A lease moves what is usual no further than if it had lasted so many times as long.
-const OUTLIER: f64 = 2.0;
-
-/// What a lease lasts that was not slowed down is the shortest that was seen; it is forgotten by this
-/// share with each that took longer, and no lease makes it shorter than this share of what it was.
-const FORGOTTEN: f64 = 0.01;
-const SHORTER: f64 = 0.75;
-
 /// So many times what keeps the cores busy.
 const SPARE: f64 = 2.5;
-
-/// A lease this many times as old as usual burns nothing.
-const OLD: f64 = 5.0;
 
 /// More runnable threads a core than this, and the cores have more to do than they can.
 pub const CROWDED: f64 = 2.25;
@@ -121,17 +65,11 @@ const NEXT_A_CORE: f64 = 3.5;
 /// Whatever the node does, one more may begin when none has for as long as makes a lease old, and for this long.
 const LONGEST_HOLD: f64 = 30.0;
 
+/// Less of the CPU than this in use may be one start of several, and tells nothing of the others.
+const BURNING: f64 = 0.6;
+
 /// The pace is divided by how many times as many threads as cores a start has, to this power.
 const WIDE: f64 = 0.35;
-
-/// That is what was seen of the widest start; it is forgotten by this share with each that ends.
-const NARROWED: f64 = 0.02;
-
-/// What runs besides must not be taken for one start without bound.
-const WIDEST: f64 = 4.0;
-
-/// Less idle than this, and the cores have been seen to be busy.
-const BUSY: f64 = 0.37;
 
 /// Until then cheap starts are let in so many times as fast.
 const FIRST_PACE: f64 = 1.72;
@@ -202,40 +140,25 @@ pub struct Moved {
 pub struct Window {
     cores: f64,
     most: usize,
-    readings: VecDeque<Reading>,
+    load: Load,
+    starts: Starts,
     /// The node could not be looked at the last time.
     is_blind: bool,
-    /// CPU seconds, and leases that have ended: the older the less.
-    busy: f64,
-    ended: f64,
-    /// All that have ended.
-    total: f64,
-    cost: f64,
-    /// Seconds that leases last, and that the shortest of them last.
-    usual: Option<f64>,
-    /// What the first of them lasts where time alone ends them all.
-    expected: Option<f64>,
-    least: Option<f64>,
+    /// When it was looked at last, whatever came of it.
+    looked_at: Option<Instant>,
     /// When a lease ended last, or the first began.
     quiet_since: Option<Instant>,
-    /// When the node was looked at last, whatever came of it.
-    looked_at: Option<Instant>,
+    /// Seconds that the first lease lasts where time alone ends them all.
+    expected: Option<f64>,
     /// When the last began, and the one before.
     began_at: Option<Instant>,
     began_before: Option<Instant>,
-    /// Leases that are far older than usual.
+    /// Leases that are held, and those of them that are far older than usual.
+    held: usize,
     old: usize,
     /// Starts that may be let in at once, and when they were counted.
     saved: f64,
     counted_at: Option<Instant>,
-    /// The cores have been seen to be busy since this herd began.
-    was_busy: bool,
-    idle: f64,
-    runnable: f64,
-    stalled: f64,
-    /// Threads of the widest start lately, for each core.
-    width: f64,
-    held: usize,
     /// What was said of it last.
     told: usize,
 }
@@ -247,28 +170,18 @@ impl Window {
         Window {
             cores,
             most: most.max(1),
-            readings: VecDeque::new(),
+            load: Load::unknown(),
+            starts: Starts::unknown(),
             is_blind: false,
-            busy: 0.0,
-            ended: 0.0,
-            total: 0.0,
-            cost: FIRST_COST,
-            usual: None,
-            expected: None,
-            least: None,
-            quiet_since: None,
             looked_at: None,
+            quiet_since: None,
+            expected: None,
             began_at: None,
             began_before: None,
+            held: 0,
             old: 0,
             saved: cores,
             counted_at: None,
-            was_busy: false,
-            idle: 1.0,
-            runnable: 0.0,
-            stalled: 0.0,
-            width: 0.0,
-            held: 0,
             told: most.max(1),
         }
     }
@@ -305,27 +218,11 @@ impl Window {
     /// A lease has ended that was a start from beginning to end.
     pub fn ended(&mut self, age: Duration, now: Instant) {
         self.gone(now);
-        self.last(age.as_secs_f64());
+        self.starts.last(age);
         // What it burnt while nobody waited is in no sum.
-        if self.readings.back().is_none_or(|last| now.saturating_duration_since(last.at) >= GAP) {
-            return;
+        if self.load.is_followed(now) {
+            self.starts.end(self.cores);
         }
-        self.total += 1.0;
-        self.width *= 1.0 - NARROWED;
-        let keep = 1.0 - 1.0 / REMEMBERED.max(REMEMBERED_A_CORE * self.cores);
-        self.busy *= keep;
-        self.ended = (self.ended + 1.0) * keep;
-    }
-
-    /// So long leases last.
-    fn last(&mut self, age: f64) {
-        let moved = age.min(OUTLIER * self.usual.unwrap_or(age));
-        self.usual = Some(self.usual.map_or(age, |usual| usual * 0.75 + moved * 0.25));
-        self.least = Some(match self.least {
-            Some(least) if age >= least => least + (moved - least).max(0.0) * FORGOTTEN,
-            Some(least) => age.max(SHORTER * least),
-            None => age,
-        });
     }
 
     /// A look at the node, while somebody waits; nothing where it could not be looked at. With the
@@ -333,86 +230,20 @@ impl Window {
     pub fn read(&mut self, reading: Option<Reading>, ages: impl Iterator<Item = Duration>, now: Instant) {
         let looked_at = self.looked_at.replace(now);
         if looked_at.is_some_and(|at| now.saturating_duration_since(at) >= MEMORY) {
-            self.forget();
+            (self.starts, self.old) = (Starts::unknown(), 0);
         }
         self.is_blind = reading.is_none();
-        let Some(reading) = reading else {
-            self.readings.clear();
-            return;
-        };
+        let Some(reading) = reading else { return self.load.lose() };
         self.cores = reading.cores.max(1) as f64;
-        match self.readings.back().copied() {
-            Some(last) if reading.at.saturating_duration_since(last.at) < GAP => {
-                // Counters that go back have told nothing.
-                self.busy += reading.busy.saturating_sub(last.busy).as_secs_f64();
-                self.average(reading);
-                self.weigh(ages);
-            }
-            _ => self.begin_anew(reading),
-        }
-    }
-
-    /// The first look since somebody waits, or since long: the instant is all that is known.
-    fn begin_anew(&mut self, reading: Reading) {
-        self.readings.clear();
-        self.readings.push_back(reading);
-        self.quiet_since.get_or_insert(reading.at);
-        (self.idle, self.runnable, self.stalled) = (1.0, reading.runnable as f64, reading.stalled);
-        self.was_busy = false;
-    }
-
-    fn forget(&mut self) {
-        (self.busy, self.ended, self.total, self.cost) = (0.0, 0.0, 0.0, FIRST_COST);
-        (self.usual, self.least, self.old) = (None, None, 0);
-        self.width = 0.0;
-    }
-
-    fn average(&mut self, reading: Reading) {
-        self.readings.push_back(reading);
-        while self.readings.len() > 2 && reading.at.saturating_duration_since(self.readings[1].at) >= SPAN {
-            self.readings.pop_front();
-        }
-        let first = self.readings[0];
-        let busy = reading.busy.saturating_sub(first.busy).as_secs_f64();
-        let idle = reading.idle.saturating_sub(first.idle).as_secs_f64();
-        self.idle = if busy + idle > 0.0 { idle / (busy + idle) } else { 1.0 };
-        let runnable: f64 = self.readings.iter().map(|reading| reading.runnable as f64).sum();
-        self.runnable = runnable / self.readings.len() as f64;
-        self.stalled = reading.stalled;
-        self.was_busy |= self.idle < BUSY;
-        if reading.at.saturating_duration_since(first.at) >= SPAN && 1.0 - self.idle > BURNING {
-            self.width = self.width.max(self.runnable / self.young().max(1.0) / self.cores).min(WIDEST);
-        }
-    }
-
-    /// What a start costs, and which leases burn nothing.
-    fn weigh(&mut self, ages: impl Iterator<Item = Duration>) {
-        let Some(usual) = self.usual.map(|usual| usual.max(SPAN.as_secs_f64())) else {
-            self.cost = self.guess();
+        let Some(burnt) = self.load.read(reading) else {
+            self.quiet_since.get_or_insert(reading.at);
             return;
         };
-        let mut unfinished = 0.0;
-        self.old = 0;
-        for age in ages {
-            let share = age.as_secs_f64() / usual;
-            unfinished += UNFINISHED * share.min(1.0);
-            self.old += usize::from(share > OLD);
+        self.starts.burn(burnt);
+        if self.load.is_full() && 1.0 - self.load.idle > BURNING {
+            self.starts.widen(self.load.runnable / self.young().max(1.0) / self.cores);
         }
-        let left_of = |a_core: f64| (1.0 - self.total / (a_core * self.cores)).max(0.0);
-        let guessed = GUESSED_A_CORE * self.cores * left_of(FADED_A_CORE);
-        let starts = self.ended + unfinished * left_of(FIRST_A_CORE) + guessed;
-        let cost = (self.busy + guessed * self.guess()) / starts.max(f64::MIN_POSITIVE);
-        // None burns more than all cores while it lasts: what else runs does, when nothing ends.
-        self.cost = cost.min(self.cores * usual).max(LEAST_COST);
-    }
-
-    /// What a start may cost, of which nothing is known but how many threads the widest had.
-    fn guess(&self) -> f64 {
-        if self.width == 0.0 {
-            return FIRST_COST;
-        }
-        let least = if self.usual.is_none() { LEAST_GUESS } else { A_THREAD };
-        (A_THREAD * self.width * self.cores).clamp(least, MOST_GUESS)
+        self.old = self.starts.weigh(ages, self.cores);
     }
 
     /// What the time alone brings; so many leases are held now.
@@ -430,9 +261,9 @@ impl Window {
         if self.is_blind {
             return (self.cores as usize).clamp(1, self.most);
         }
-        match self.least {
+        match self.starts.least {
             None => self.most,
-            Some(_) => (SPARE * self.on_the_way() + self.cores).min(self.most as f64) as usize,
+            Some(_) => (SPARE * self.starts.on_the_way(self.cores) + self.cores).min(self.most as f64) as usize,
         }
         .saturating_add(self.old)
         .clamp(1, self.most)
@@ -460,7 +291,7 @@ impl Window {
 
     /// Why the window is what it is.
     pub fn why(&self) -> Why {
-        match self.least {
+        match self.starts.least {
             _ if self.is_blind => Why::Blind,
             _ if self.is_crowded() => Why::Crowded,
             None => Why::Unknown,
@@ -471,8 +302,8 @@ impl Window {
     /// What it was made of.
     pub fn seen(&self) -> Seen {
         let (slots, why) = (self.slots(), self.why());
-        let (cost, pace) = (self.cost, self.carried());
-        Seen { slots, why, idle: self.idle, runnable: self.runnable, cost, pace, least: self.least }
+        let (cost, pace) = (self.starts.cost, self.carried());
+        Seen { slots, why, idle: self.load.idle, runnable: self.load.runnable, cost, pace, least: self.starts.least }
     }
 
     /// Where it has moved by half since this was asked last, from where, and to what.
@@ -485,25 +316,20 @@ impl Window {
         })
     }
 
-    /// Leases that keep all cores busy while one of them lasts.
-    fn on_the_way(&self) -> f64 {
-        self.least.map_or(0.0, |least| self.cores / self.cost * least)
-    }
-
     /// Leases that may burn something.
     fn young(&self) -> f64 {
         self.held.saturating_sub(self.old) as f64
     }
 
     fn is_crowded(&self) -> bool {
-        let is_full = self.runnable > CROWDED * self.cores || self.stalled > STALLED;
-        let next = (NEXT * self.on_the_way()).min(NEXT_A_CORE * self.cores);
+        let is_full = self.load.runnable > CROWDED * self.cores || self.load.stalled > STALLED;
+        let next = (NEXT * self.starts.on_the_way(self.cores)).min(NEXT_A_CORE * self.cores);
         is_full && self.held > 0 && self.young() >= next
     }
 
     /// When one more may begin, whatever the node does.
     fn owed_at(&self) -> Option<Instant> {
-        let longest = (OLD * self.usual.unwrap_or(0.0)).max(LONGEST_HOLD);
+        let longest = (OLD * self.starts.usual.unwrap_or(0.0)).max(LONGEST_HOLD);
         Some(after(self.began_at.or(self.quiet_since)?, lasting(longest)))
     }
 
@@ -514,14 +340,14 @@ impl Window {
 
     /// Starts a second that the cores are thought to carry.
     fn carried(&self) -> f64 {
-        let faster = if self.usual.is_some() && !self.was_busy { FIRST_PACE } else { 1.0 };
-        faster * self.cores / self.cost / self.width.max(1.0).powf(WIDE)
+        let faster = if self.starts.usual.is_some() && !self.load.was_busy { FIRST_PACE } else { 1.0 };
+        faster * self.cores / self.starts.cost / self.starts.width.max(1.0).powf(WIDE)
     }
 
     /// The share of the pace that is left when nothing has ended for long.
     fn slowed(&self, now: Instant) -> f64 {
         let quiet = self.quiet_since.map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64());
-        let patience = self.usual.or(self.expected).unwrap_or(0.0).max(PATIENCE);
+        let patience = self.starts.usual.or(self.expected).unwrap_or(0.0).max(PATIENCE);
         // Where nothing is held there is nothing that could end.
         if self.held > 0 && quiet > patience { patience / quiet } else { 1.0 }
     }
