@@ -305,6 +305,8 @@ impl State {
         let now = self.at(now);
         let Some(since) = self.real_mut().undo(id, before, now) else { return };
         if self.shadow.is_none() {
+            // It has ended, and was no start.
+            self.window_knows.ended = self.book.ended_lately().len();
             self.pressure.undone(since);
             if let Some(window) = &mut self.window {
                 window.undone(1);
@@ -485,7 +487,8 @@ impl State {
                 How::Expired => !lease.is_watched(),
             };
             match was_start {
-                true => window.ended(age, now),
+                // Whatever it says, no start takes less.
+                true => window.ended(age.max(TOO_SOON), now),
                 false => window.gone(now),
             }
         }

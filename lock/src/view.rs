@@ -106,7 +106,7 @@ fn follow(out: &mut Exposition, window: &window::Seen) {
     out.single_gauge("psl_lock_window_start_cost_seconds", "CPU time that a start costs", thousandths(window.cost));
     out.single_gauge(
         "psl_lock_window_pace",
-        "Starts a second that may begin, as many as the cores can carry at that cost",
+        "Starts a second that the cores are thought to carry at that cost",
         thousandths(window.pace),
     );
     out.gauge(
@@ -164,7 +164,7 @@ struct Window {
     idle_ratio: f64,
     runnable_threads: f64,
     start_cost_seconds: f64,
-    /// Starts a second that may begin.
+    /// Starts a second that the cores are thought to carry.
     pace: f64,
     /// Of a lease that is not slowed down; nothing before one has ended.
     shortest_lease_seconds: Option<f64>,

@@ -48,6 +48,9 @@ pub const PERIOD: Duration = Duration::from_millis(100);
 /// What starts cost and last is forgotten when nobody has waited for so long: the next herd may be another one.
 const MEMORY: Duration = Duration::from_secs(60);
 
+/// And how busy the node was after so long.
+const STALE: Duration = Duration::from_secs(10);
+
 /// The pace falls off when nothing has ended for as long as leases usually last, and not before this.
 const PATIENCE: f64 = 1.3;
 
@@ -156,6 +159,8 @@ pub struct Window {
     /// Leases that are held, and those of them that are far older than usual.
     held: usize,
     old: usize,
+    /// Starts that have ended since the last look.
+    unread: usize,
     /// Starts that may be let in at once, and when they were counted.
     saved: f64,
     counted_at: Option<Instant>,
@@ -180,6 +185,7 @@ impl Window {
             began_before: None,
             held: 0,
             old: 0,
+            unread: 0,
             saved: cores,
             counted_at: None,
             told: most.max(1),
@@ -219,26 +225,20 @@ impl Window {
     pub fn ended(&mut self, age: Duration, now: Instant) {
         self.gone(now);
         self.starts.last(age);
-        // What it burnt while nobody waited is in no sum.
-        if self.load.is_followed(now) {
-            self.starts.end(self.cores);
-        }
+        self.unread += 1;
     }
 
     /// A look at the node, while somebody waits; nothing where it could not be looked at. With the
     /// ages of the leases that are held.
     pub fn read(&mut self, reading: Option<Reading>, ages: impl Iterator<Item = Duration>, now: Instant) {
-        let looked_at = self.looked_at.replace(now);
-        if looked_at.is_some_and(|at| now.saturating_duration_since(at) >= MEMORY) {
-            (self.starts, self.old) = (Starts::unknown(), 0);
-        }
+        self.looked_at = Some(now);
         self.is_blind = reading.is_none();
+        // What starts have burnt that were over before this look is known only together with what was used before it.
+        let ended = std::mem::take(&mut self.unread);
         let Some(reading) = reading else { return self.load.lose() };
         self.cores = reading.cores.max(1) as f64;
-        let Some(burnt) = self.load.read(reading) else {
-            self.quiet_since.get_or_insert(reading.at);
-            return;
-        };
+        let Some(burnt) = self.load.read(reading) else { return };
+        self.starts.end(ended, self.cores);
         self.starts.burn(burnt);
         if self.load.is_full() && 1.0 - self.load.idle > BURNING {
             self.starts.widen(self.load.runnable / self.young().max(1.0) / self.cores);
@@ -248,12 +248,30 @@ impl Window {
 
     /// What the time alone brings; so many leases are held now.
     pub fn pass(&mut self, held: usize, now: Instant) {
+        self.forget(now);
+        if held > 0 {
+            // Those of before a restart began now at the latest.
+            self.began_at.get_or_insert(now);
+            self.quiet_since.get_or_insert(now);
+        }
         let before = self.counted_at.replace(now).unwrap_or(now);
         let earned = self.pace(now) * now.saturating_duration_since(before).as_secs_f64();
         self.held = held;
         // A crowd saves nothing up: those who were let in meanwhile do not come back as a burst.
         let earned = if self.is_crowded() { 0.0 } else { earned };
         self.saved = (self.saved + earned).min(self.cores);
+    }
+
+    /// Nobody has waited for so long that what was seen is of another herd.
+    fn forget(&mut self, now: Instant) {
+        let since = self.looked_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        if since >= STALE {
+            self.load = Load::unknown();
+        }
+        if since >= MEMORY {
+            self.looked_at = None;
+            (self.starts, self.old) = (Starts::unknown(), 0);
+        }
     }
 
     /// The most leases that may be held now, at least one.
@@ -330,7 +348,7 @@ impl Window {
     /// When one more may begin, whatever the node does.
     fn owed_at(&self) -> Option<Instant> {
         let longest = (OLD * self.starts.usual.unwrap_or(0.0)).max(LONGEST_HOLD);
-        Some(after(self.began_at.or(self.quiet_since)?, lasting(longest)))
+        Some(after(self.began_at?, lasting(longest)))
     }
 
     /// Starts a second that may begin now.

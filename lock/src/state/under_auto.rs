@@ -82,6 +82,56 @@ fn who_lets_its_grants_die_takes_no_room_from_the_next() {
 }
 
 #[test]
+fn a_grant_that_dies_late_teaches_nothing() {
+    let (mut state, rules, start) = state(&[]);
+    let (id, before) = granted(state.ask(&by("e"), &rules, start));
+    state.news();
+    let at = start + 900 * MILLI;
+    state.undo(id, before, at);
+    state.news();
+    let seen = state.view(at, 0).window.unwrap();
+    assert_eq!((seen.least, seen.slots), (None, 16 * CORES));
+}
+
+#[test]
+fn what_leases_tell_by_how_they_end() {
+    let least = |duration: Duration, released: Option<Duration>| {
+        let (mut state, rules, start) = state(&[]);
+        granted(state.ask(&Ask { duration: Some(duration), ..by("a") }, &rules, start));
+        state.news();
+        if let Some(after) = released {
+            state.give_up("a", by("a").address, start + after);
+            state.news();
+        }
+        let at = start + 10 * SECOND;
+        state.tick(at);
+        state.news();
+        state.view(at, 0).window.unwrap().least
+    };
+    for (name, duration, released, expected) in [
+        ("by time", 2 * SECOND, None, Some(2.0)),
+        ("sooner than any application can begin", Duration::from_nanos(1), None, Some(0.2)),
+        ("given back when it was ready", 600 * SECOND, Some(3 * SECOND), Some(3.0)),
+        ("given back at once", 600 * SECOND, Some(199 * MILLI), None),
+    ] {
+        assert_eq!(least(duration, released), expected, "{name}");
+    }
+}
+
+#[test]
+fn nobody_looks_at_the_node_while_nothing_is_held_that_could_end() {
+    let (mut state, rules, start) = state(&[]);
+    fill(&mut state, &rules, start);
+    state.ask(&polling("a"), &rules, start);
+    assert!(state.reading_due(start));
+    for holder in ["0", "1"] {
+        state.give_up(holder, by(holder).address, start + SECOND);
+    }
+    state.news();
+    assert!(!state.reading_due(start + SECOND), "whoever asks now is let in");
+}
+
+#[test]
 fn what_is_undone_again_and_again_leaves_as_much_room_as_there_was() {
     let (mut state, rules, start) = state(&[]);
     for n in 0..100 {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 pub const SPAN: Duration = Duration::from_millis(500);
 
 /// Readings further apart than this tell of what was before anybody waited.
-const GAP: Duration = Duration::from_secs(1);
+const GAP: Duration = Duration::from_secs(3);
 
 /// Less idle than this, and the cores have been seen to be busy.
 const BUSY: f64 = 0.37;
@@ -59,8 +59,8 @@ impl Load {
     /// CPU seconds that were used since the last reading; nothing where that is none, or too long ago, so that the
     /// instant is all that is known.
     pub fn read(&mut self, reading: Reading) -> Option<f64> {
-        let last = self.readings.back().copied().filter(|_| self.is_followed(reading.at));
-        let Some(last) = last else {
+        let since = |last: &Reading| reading.at.saturating_duration_since(last.at);
+        let Some(last) = self.readings.back().copied().filter(|last| since(last) < GAP) else {
             *self = Load { runnable: reading.runnable as f64, stalled: reading.stalled, ..Load::unknown() };
             self.readings.push_back(reading);
             return None;
@@ -83,11 +83,6 @@ impl Load {
         self.runnable = runnable / self.readings.len() as f64;
         self.stalled = reading.stalled;
         self.was_busy |= self.idle < BUSY;
-    }
-
-    /// The CPU that is used is in a sum now.
-    pub fn is_followed(&self, now: Instant) -> bool {
-        self.readings.back().is_some_and(|last| now.saturating_duration_since(last.at) < GAP)
     }
 
     /// The averages are those of the whole half second.

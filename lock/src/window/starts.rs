@@ -85,13 +85,15 @@ impl Starts {
         });
     }
 
-    /// One is over whose CPU time is in the sum.
-    pub fn end(&mut self, cores: f64) {
-        self.total += 1.0;
-        self.width *= 1.0 - NARROWED;
+    /// So many are over whose CPU time is in the sum.
+    pub fn end(&mut self, count: usize, cores: f64) {
         let keep = 1.0 - 1.0 / REMEMBERED.max(REMEMBERED_A_CORE * cores);
-        self.busy *= keep;
-        self.ended = (self.ended + 1.0) * keep;
+        for _ in 0..count {
+            self.total += 1.0;
+            self.width *= 1.0 - NARROWED;
+            self.busy *= keep;
+            self.ended = (self.ended + 1.0) * keep;
+        }
     }
 
     /// So many CPU seconds were used.

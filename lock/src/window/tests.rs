@@ -59,6 +59,7 @@ impl Node {
             cores: self.cores,
             stalled: 0.0,
         };
+        self.window.pass(self.ages.len(), self.now());
         let ages: Vec<Duration> = self.ages.iter().map(|since| PERIOD * (self.tenths - since)).collect();
         self.window.read(Some(reading), ages.into_iter(), self.now());
         self.window.pass(self.ages.len(), self.now());
@@ -330,14 +331,149 @@ fn what_hangs_does_not_keep_everybody_out_while_the_cores_are_busy() {
 
 #[test]
 fn leases_of_before_a_restart_do_not_keep_a_crowd_in_for_ever() {
+    // None of them ends, or one each twenty seconds.
+    for ends in [6000, 200] {
+        let mut node = Node::new(2, 64);
+        node.ages = vec![0; 30];
+        node.window.pass(30, node.now());
+        let first = (1..6000).find(|tenth| {
+            if tenth % ends == 0 {
+                node.ages.pop();
+                node.window.gone(node.now());
+            }
+            node.tenth(9);
+            node.more() > 0
+        });
+        assert!(first.is_some_and(|first| (290..=310).contains(&first)), "{first:?}");
+    }
+}
+
+#[test]
+fn what_was_undone_has_put_nothing_off() {
     let mut node = Node::new(2, 64);
-    node.ages = vec![0; 10];
-    node.window.pass(10, node.now());
-    let first = (1..6000).find(|_| {
+    node.tenth(0);
+    node.begin(2);
+    for _ in 0..250 {
         node.tenth(9);
-        node.more() > 0
-    });
-    assert!(first.is_some_and(|first| (290..=310).contains(&first)), "{first:?}");
+    }
+    node.window.began(1, node.now());
+    node.window.undone(1);
+    for _ in 250..299 {
+        node.tenth(9);
+        assert_eq!(node.more(), 0);
+    }
+    node.tenth(9);
+    assert_eq!(node.more(), 1, "half a minute after the two");
+}
+
+#[test]
+fn a_crowd_saves_nothing_up() {
+    let mut node = Node::new(2, 64);
+    node.tenth(0);
+    node.begin(2);
+    for _ in 0..20 {
+        node.tenth(9);
+    }
+    for _ in 0..4 {
+        node.tenth(0);
+    }
+    assert_eq!((node.window.why(), node.more()), (Why::Unknown, 0), "the crowd is over, and nothing is saved");
+}
+
+#[test]
+fn so_many_a_core_may_be_on_their_way_in_a_crowd_whatever_starts_were_thought_to_cost() {
+    let mut node = Node::new(2, 64);
+    node.tenth(0);
+    // Cheap ones that last two seconds, of which dozens would keep the cores busy.
+    for _ in 0..40 {
+        node.begin(1);
+        for _ in 0..20 {
+            node.tenth(0);
+        }
+        node.end();
+    }
+    for (held, expected) in [(6, Why::Measured), (7, Why::Crowded)] {
+        let mut node = Node { window: node.window.clone(), ages: Vec::new(), ..node };
+        node.begin(held);
+        for _ in 0..5 {
+            node.tenth(9);
+        }
+        assert_eq!(node.window.why(), expected, "{held} held: {:?}", node.window);
+    }
+}
+
+#[test]
+fn the_pace_does_not_fall_off_before_a_lease_can_have_ended() {
+    let each = |expected: Option<Duration>, ended: Option<u32>| {
+        let mut node = Node::new(2, 64);
+        node.tenth(0);
+        node.begin(2);
+        node.window.expect(expected);
+        for tenth in 1..=100 {
+            node.tenth(0);
+            if ended == Some(tenth) {
+                node.window.gone(node.now());
+            }
+        }
+        node.window.room(node.now()).unwrap().each.as_secs_f64()
+    };
+    assert_eq!(each(Some(10 * SECOND), None), 1.0);
+    for (name, expected, ended, slower) in [
+        ("any may end at any time", None, None, 10.0 / PATIENCE),
+        ("a second may have passed since", Some(5 * SECOND), None, 2.0),
+        ("one was given back after five", None, Some(50), 5.0 / PATIENCE),
+    ] {
+        let each = each(expected, ended);
+        assert!((each / slower - 1.0).abs() < 0.05, "{name}: {each} for {slower}");
+    }
+    let mut node = Node::new(2, 64);
+    node.begin(1);
+    node.ages.clear();
+    node.tenths += 600;
+    node.tenth(0);
+    assert_eq!(node.window.room(node.now()).unwrap().each, SECOND, "nothing is held that could end");
+}
+
+#[test]
+fn what_else_burns_while_nothing_ends_is_no_cost_of_starts_without_bound() {
+    let mut node = Node::new(2, 64);
+    node.tenth(0);
+    node.begin(2);
+    for _ in 0..10 {
+        node.tenth(2);
+    }
+    node.end();
+    for _ in 0..3000 {
+        node.tenth(2);
+    }
+    // Leases of a second on two cores.
+    assert_eq!(node.window.seen().cost, 2.0);
+}
+
+#[test]
+fn looks_that_come_late_do_not_make_starts_cheap() {
+    for late in [1, 9, 11, 21, 29, 35, 90] {
+        let mut node = Node::new(2, 64);
+        node.begin(2);
+        // Both cores are busy: one start of two CPU seconds ends each second.
+        for _ in 0..60 {
+            for tenths in [late, 1] {
+                let before = node.tenths / 10;
+                node.tenths += tenths - 1;
+                node.busy += PERIOD * 2 * (tenths - 1);
+                // What has ended is told before the node is looked at.
+                for _ in before..(node.tenths + 1) / 10 {
+                    node.window.ended(2 * SECOND, node.now());
+                    node.window.began(1, node.now());
+                }
+                node.tenth(2);
+            }
+        }
+        // After a gap that tells nothing, starts are counted of which a part was not seen.
+        let least = if late < 30 { 1.7 } else { 0.9 };
+        let seen = node.window.seen();
+        assert!((least..2.6).contains(&seen.cost), "{late} tenths: {seen:?}");
+    }
 }
 
 #[test]
@@ -364,7 +500,7 @@ fn one_short_lease_does_not_shut_the_window() {
 }
 
 #[test]
-fn the_crowd_of_an_hour_ago_is_none_now() {
+fn a_crowd_that_nobody_looks_at_any_more_is_none() {
     let mut node = Node::new(2, 64);
     node.tenth(0);
     node.begin(2);
@@ -372,13 +508,35 @@ fn the_crowd_of_an_hour_ago_is_none_now() {
         node.tenth(20);
     }
     assert_eq!(node.window.why(), Why::Crowded);
-    node.ages.clear();
+    let held = node.window.clone();
     node.window.pass(0, node.now());
     assert_ne!(node.window.why(), Why::Crowded, "nothing is held");
-    node.tenths += 36_000;
-    node.begin(1);
-    node.tenth(0);
+    // Nobody waits any more, and a lease goes on.
+    node.window = held;
+    node.tenths += 99;
+    node.window.pass(1, node.now());
+    assert_eq!(node.window.why(), Why::Crowded, "who asks within ten seconds is not let in by it");
+    node.tenths += 1;
+    node.window.pass(1, node.now());
     assert_eq!((node.window.why(), node.window.seen().runnable), (Why::Unknown, 0.0));
+}
+
+#[test]
+fn what_starts_cost_is_forgotten_also_where_nobody_waits() {
+    let mut node = Node::new(2, 64);
+    node.tenth(0);
+    for _ in 0..30 {
+        node.begin(1);
+        for _ in 0..10 {
+            node.tenth(0);
+        }
+        node.end();
+    }
+    assert!(node.window.seen().pace > 10.0, "{:?}", node.window.seen());
+    node.tenths += 600;
+    node.window.pass(0, node.now());
+    let seen = node.window.seen();
+    assert_eq!((seen.cost, seen.pace, seen.least, seen.slots), (FIRST_COST, 1.0, None, 64));
 }
 
 #[test]
