@@ -44,7 +44,7 @@
 # Fewer than three runs are not judged. Exit codes: 0 nothing is worse, 1 something is, 2 bad
 # arguments, or a file that cannot be read.
 #
-# Takes about fourteen minutes after the build, of which cost has two and a half and cluster one, and twice that with
+# Takes about a quarter of an hour after the build, of which herd has six and a half and cluster two, and twice that with
 # peers. Other work on the machine spoils the figures.
 # All traffic stays on the loopback. Needs what scripts/build.sh needs.
 # Exit codes: 0 all promises kept, 1 one is not (or it could not be measured), 2 bad arguments.
