@@ -293,10 +293,18 @@ mod tests {
     #[test]
     fn a_table_has_a_row_for_each_mix_and_names_the_worst() {
         let lock = Lock::new(Instant::now()).unwrap();
-        let small = cases(Arrival::AtOnce, true, SEED).into_iter().filter(|case| case.pods == 20 && case.cores < 64);
-        let compared: Vec<Compared> = small.filter_map(|case| case.compared(&A_CORE, &lock)).collect();
-        let text = numbers(&compared);
-        assert_eq!(text.lines().count(), 2 + Mix::ALL.len() + 1, "{text}");
-        assert!(farthest(&compared).contains("20 pods on "), "{}", farthest(&compared));
+        let small = |cases: Vec<Case>| cases.into_iter().filter(|case| case.pods == 20 && case.cores < 64).collect();
+        let (judged, shown): (Vec<Case>, Vec<Case>) =
+            (small(cases(Arrival::AtOnce, true, SEED)), small(others(Arrival::AtOnce, true, SEED)));
+        for (cases, mixes) in [(judged, &Mix::ALL[..Mix::JUDGED]), (shown, &Mix::ALL[Mix::JUDGED..])] {
+            let mut text = String::new();
+            let compared = table_of("Herds", &cases, &lock, &mut text);
+            assert!(!compared.is_empty() && text.starts_with("### Herds\n\n| mix "), "{text}");
+            assert_eq!(text.lines().filter(|line| line.starts_with('|')).count(), 2 + mixes.len() + 1, "{text}");
+            for (_, name) in mixes {
+                assert_eq!(text.matches(&format!("\n| {name} ")).count(), 1, "{name} in {text}");
+            }
+            assert!(farthest(&compared).contains("20 pods on "), "{}", farthest(&compared));
+        }
     }
 }
