@@ -81,7 +81,8 @@ fn how_many() -> String {
         "### How many at a time\n\n\
          - {herds} herds in each table below, and {judged} where goals are judged, for there they are drawn with {seeds} \
          seeds: each mix with 20, 60 and 200 pods on 2, 8 and 64 cores, with a latency of 0, 1 and \
-         2 s (give or take 30 %) from the end of init to the start. A start takes 0.5 to 1.5 CPU s, is killed when it is not \
+         2 s (give or take 30 %) from the end of init to the start. A start takes 0.5 to 1.5 CPU s in one thread where \
+         nothing else is said (one that waits takes as long, and what it does not wait is CPU), is killed when it is not \
          ready after 6 s, and begins anew: the first time at once, then after 10 s, 20 s and so on\n\
          - *half I/O*: every second start waits for half of its time; *threads*: one, two or four, each of which burns so much; \
          *wide*: every second start has as many threads as there are cores; *I/O heavy*: 85 % of each start are waiting; *image \

@@ -20,7 +20,7 @@ use crate::pressure::Limits;
 /// The most leases that may be held at the same time.
 pub const MOST_SLOTS: usize = 4096;
 
-/// What `auto` never exceeds unless told otherwise.
+/// For each core, what `auto` never exceeds unless told otherwise.
 const MOST_A_CORE: usize = 16;
 
 /// More endpoints than this are rather a mistake than a start order; each costs a thread for the

@@ -49,7 +49,7 @@ impl Stat {
         let was_told = std::mem::replace(&mut self.told, reading.is_err());
         match &reading {
             Err(error) if !was_told => {
-                warn!(file:% = self.file.display(), reason:% = error; "the node's load cannot be read: one start a core until it can");
+                warn!(file:% = self.file.display(), reason:% = error; "the node's load cannot be read: one start a core while somebody waits, until it can");
             }
             Ok(_) if was_told => info!(file:% = self.file.display(); "the node's load can be read again"),
             _ => {}

@@ -106,7 +106,7 @@ fn follow(out: &mut Exposition, window: &window::Seen) {
     out.single_gauge("psl_lock_window_start_cost_seconds", "CPU time that a start costs", thousandths(window.cost));
     out.single_gauge(
         "psl_lock_window_pace",
-        "Starts a second that the cores are thought to carry at that cost",
+        "Starts a second that the cores are thought to carry",
         thousandths(window.pace),
     );
     out.gauge(

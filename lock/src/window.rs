@@ -17,15 +17,14 @@
 //! 6. Leases far older than usual are counted beside it: they pull an image, or hang, and burn nothing.
 //! 7. While far more threads want to run than there are cores, or all that run wait for memory or a
 //!    disk, nobody is let in, but for as many as keep the cores busy after the others have drained.
-//! 8. Until the cores have been busy for the first time, starts that have proved cheap are let in
-//!    faster.
+//! 8. Once a lease has ended, and until the cores have been busy, starts are let in faster.
 //! 9. There is always room for one; and when none has begun for five times as long as leases usually
 //!    last, and for half a minute, one more begins, so that what hangs does not keep everybody out.
 //!
 //! The pace and the window are those of a transport protocol that models its path (Cardwell et al.,
 //! "BBR: Congestion-Based Congestion Control", 2016): the rate of the bottleneck, and what is on its
 //! way at the shortest time there and back. They are clocked by leases, not by constants. A rate that
-//! is raised while cores are idle runs away, since what is on its way cannot be seen.
+//! is raised while cores are idle, but for rule 8, runs away, since what is on its way cannot be seen.
 //!
 //! Pure: readings and the time are arguments. Knows neither files nor holders.
 
@@ -51,7 +50,7 @@ const MEMORY: Duration = Duration::from_secs(60);
 /// And how busy the node was after so long.
 const STALE: Duration = Duration::from_secs(10);
 
-/// The pace falls off when nothing has ended for as long as leases usually last, and not before this.
+/// The pace falls off when nothing has ended for as long as leases usually last, and not before so many seconds.
 const PATIENCE: f64 = 1.3;
 
 /// So many times what keeps the cores busy.
@@ -65,8 +64,8 @@ pub const CROWDED: f64 = 2.25;
 const NEXT: f64 = 0.85;
 const NEXT_A_CORE: f64 = 3.5;
 
-/// Whatever the node does, one more may begin when none has for as long as makes a lease old, and for this long.
-const LONGEST_HOLD: f64 = 30.0;
+/// Whatever the node does, one more may begin when none has for as long as makes a lease old, and for so many seconds.
+const LONGEST_PAUSE: f64 = 30.0;
 
 /// Less of the CPU than this in use may be one start of several, and tells nothing of the others.
 const BURNING: f64 = 0.6;
@@ -74,7 +73,7 @@ const BURNING: f64 = 0.6;
 /// The pace is divided by how many times as many threads as cores a start has, to this power.
 const WIDE: f64 = 0.35;
 
-/// Until then cheap starts are let in so many times as fast.
+/// From the first lease that has ended until the cores have been busy, starts are let in so many times as fast.
 const FIRST_PACE: f64 = 1.72;
 
 /// A start is let in when all of it has been saved, but for what sums of fractions lose.
@@ -97,7 +96,7 @@ pub struct Seen {
     pub runnable: f64,
     /// CPU seconds that a start costs.
     pub cost: f64,
-    /// Starts a second that the cores can carry at that cost.
+    /// Starts a second that the cores are thought to carry.
     pub pace: f64,
     /// Seconds that a lease lasts that is not slowed down; nothing before one has ended.
     pub least: Option<f64>,
@@ -149,6 +148,8 @@ pub struct Window {
     is_blind: bool,
     /// When it was looked at last, whatever came of it.
     looked_at: Option<Instant>,
+    /// When a start ended last.
+    taught_at: Option<Instant>,
     /// When a lease ended last, or the first began.
     quiet_since: Option<Instant>,
     /// Seconds that the first lease lasts where time alone ends them all.
@@ -179,6 +180,7 @@ impl Window {
             starts: Starts::unknown(),
             is_blind: false,
             looked_at: None,
+            taught_at: None,
             quiet_since: None,
             expected: None,
             began_at: None,
@@ -225,6 +227,7 @@ impl Window {
     pub fn ended(&mut self, age: Duration, now: Instant) {
         self.gone(now);
         self.starts.last(age);
+        self.taught_at = Some(now);
         self.unread += 1;
     }
 
@@ -257,20 +260,22 @@ impl Window {
         let before = self.counted_at.replace(now).unwrap_or(now);
         let earned = self.pace(now) * now.saturating_duration_since(before).as_secs_f64();
         self.held = held;
+        self.old = self.old.min(held);
         // A crowd saves nothing up: those who were let in meanwhile do not come back as a burst.
         let earned = if self.is_crowded() { 0.0 } else { earned };
         self.saved = (self.saved + earned).min(self.cores);
     }
 
-    /// Nobody has waited for so long that what was seen is of another herd.
+    /// So long nobody has waited, and no lease has ended, that what is known is of another herd.
     fn forget(&mut self, now: Instant) {
-        let since = self.looked_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let Some(known_at) = self.looked_at.max(self.taught_at) else { return };
+        let since = now.saturating_duration_since(known_at);
         if since >= STALE {
-            self.load = Load::unknown();
+            self.load.lose();
         }
         if since >= MEMORY {
-            self.looked_at = None;
-            (self.starts, self.old) = (Starts::unknown(), 0);
+            (self.looked_at, self.taught_at) = (None, None);
+            (self.load, self.starts, self.old) = (Load::unknown(), Starts::unknown(), 0);
         }
     }
 
@@ -328,7 +333,7 @@ impl Window {
     pub fn moved(&mut self) -> Option<Moved> {
         let (from, to) = (self.told, self.slots());
         let is_far = 2 * to >= 3 * from || 2 * to <= from;
-        (is_far && to != from).then(|| {
+        is_far.then(|| {
             self.told = to;
             Moved { from, to, why: self.why() }
         })
@@ -347,7 +352,7 @@ impl Window {
 
     /// When one more may begin, whatever the node does.
     fn owed_at(&self) -> Option<Instant> {
-        let longest = (OLD * self.starts.usual.unwrap_or(0.0)).max(LONGEST_HOLD);
+        let longest = (OLD * self.starts.usual.unwrap_or(0.0)).max(LONGEST_PAUSE);
         Some(after(self.began_at?, lasting(longest)))
     }
 

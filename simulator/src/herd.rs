@@ -96,7 +96,7 @@ pub enum Mix {
     DearFirst,
     /// Most burn less than 0.6 CPU s in one thread, and a few up to 3.5.
     Tail,
-    /// Four threads burn 0.15 each of what the start needs; the rest is waiting, and one thread.
+    /// Four threads burn 0.15 of its 0.5 to 1.5 s each; then 0.3 of them are waiting, and 0.6 are one thread's.
     SpinUp,
     /// As `Cpu`, while half of the cores are taken by what is nobody's start.
     Beside,

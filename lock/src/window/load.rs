@@ -41,7 +41,7 @@ pub struct Load {
     pub runnable: f64,
     /// As the last reading has it.
     pub stalled: f64,
-    /// The cores have been seen to be busy since somebody waits.
+    /// The cores have been seen to be busy in this herd.
     pub was_busy: bool,
 }
 
@@ -51,9 +51,9 @@ impl Load {
         Load { readings: VecDeque::new(), idle: 1.0, runnable: 0.0, stalled: 0.0, was_busy: false }
     }
 
-    /// The node could not be looked at.
+    /// What was seen is no more; that the cores were busy in this herd is.
     pub fn lose(&mut self) {
-        self.readings.clear();
+        *self = Load { was_busy: self.was_busy, ..Load::unknown() };
     }
 
     /// CPU seconds that were used since the last reading; nothing where that is none, or too long ago, so that the
@@ -61,7 +61,8 @@ impl Load {
     pub fn read(&mut self, reading: Reading) -> Option<f64> {
         let since = |last: &Reading| reading.at.saturating_duration_since(last.at);
         let Some(last) = self.readings.back().copied().filter(|last| since(last) < GAP) else {
-            *self = Load { runnable: reading.runnable as f64, stalled: reading.stalled, ..Load::unknown() };
+            self.lose();
+            (self.runnable, self.stalled) = (reading.runnable as f64, reading.stalled);
             self.readings.push_back(reading);
             return None;
         };

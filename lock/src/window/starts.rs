@@ -108,6 +108,7 @@ impl Starts {
 
     /// What one costs, where leases of these ages are held; says how many of those burn nothing.
     pub fn weigh(&mut self, ages: impl Iterator<Item = Duration>, cores: f64) -> usize {
+        // Shorter ones are over before their age tells anything.
         let Some(usual) = self.usual.map(|usual| usual.max(SPAN.as_secs_f64())) else {
             self.cost = self.guess(cores);
             return 0;

@@ -295,13 +295,13 @@ fn leases_that_end_while_nobody_waits_tell_nothing_of_what_starts_cost() {
         node.end();
         node.tenths += 500;
     }
-    node.tenths += 6000;
+    node.tenths += 100;
     node.begin(2);
     for _ in 0..10 {
         node.tenth(2);
     }
     let cost = node.window.seen().cost;
-    assert!(cost >= FIRST_COST, "the guess, and what was burnt since: {cost}");
+    assert!(cost >= A_THREAD, "the guess, and what was burnt since: {cost}");
 }
 
 #[test]
@@ -522,6 +522,38 @@ fn a_crowd_that_nobody_looks_at_any_more_is_none() {
 }
 
 #[test]
+fn how_long_leases_lasted_is_forgotten_where_nobody_ever_waited() {
+    let mut node = Node::new(2, 64);
+    node.begin(1);
+    node.tenths += 6000;
+    node.end();
+    assert_eq!(node.window.seen().least, Some(600.0));
+    node.tenths += 599;
+    node.window.pass(0, node.now());
+    assert_eq!(node.window.why(), Why::Measured);
+    node.tenths += 1;
+    node.window.pass(0, node.now());
+    assert_eq!((node.window.why(), node.window.slots()), (Why::Unknown, 64));
+}
+
+#[test]
+fn a_lull_does_not_make_a_herd_a_new_one() {
+    let mut node = Node::new(2, 64);
+    node.tenth(0);
+    node.begin(2);
+    for _ in 0..10 {
+        node.tenth(2);
+    }
+    node.end();
+    let pace = |node: &Node| 2.0 / node.window.starts.cost;
+    node.tenth(2);
+    assert_eq!(node.window.seen().pace, pace(&node), "the cores were busy");
+    node.tenths += 200;
+    node.tenth(0);
+    assert_eq!(node.window.seen().pace, pace(&node), "and that is not forgotten after twenty seconds");
+}
+
+#[test]
 fn what_starts_cost_is_forgotten_also_where_nobody_waits() {
     let mut node = Node::new(2, 64);
     node.tenth(0);
@@ -614,6 +646,8 @@ enum Step {
     Began(usize),
     Ended(Duration),
     Gone,
+    Undone(usize),
+    Expect(Option<Duration>),
     Read(Option<(u64, u64, usize, usize, f64)>, Vec<u32>),
     Pass(usize),
     Later(Duration),
@@ -637,6 +671,8 @@ fn step() -> impl Strategy<Value = Step> {
         (0usize..300).prop_map(Step::Began),
         time.clone().prop_map(Step::Ended),
         Just(Step::Gone),
+        (0usize..3).prop_map(Step::Undone),
+        prop::option::of(time.clone()).prop_map(Step::Expect),
         (prop::option::weighted(0.9, reading), prop::collection::vec(any::<u32>(), 0..20))
             .prop_map(|(r, ages)| Step::Read(r, ages)),
         (0usize..5000).prop_map(Step::Pass),
@@ -655,6 +691,8 @@ proptest! {
                 Step::Began(count) => window.began(count, now),
                 Step::Ended(age) => window.ended(age, now),
                 Step::Gone => window.gone(now),
+                Step::Undone(count) => window.undone(count),
+                Step::Expect(age) => window.expect(age),
                 Step::Read(reading, ages) => {
                     let reading = reading.map(|(busy, idle, runnable, cores, stalled)| Reading {
                         at: now, busy: Duration::from_millis(busy), idle: Duration::from_millis(idle), runnable, cores, stalled,
@@ -673,7 +711,7 @@ proptest! {
             if let Some(room) = window.room(now) {
                 prop_assert!(room.more >= 1, "there is always room for one: {window:?}");
             }
-            prop_assert!(window.due(now) >= now || window.looked_at.is_some());
+            prop_assert!(window.due(now) <= after(now, PERIOD), "{window:?}");
         }
     }
 }
