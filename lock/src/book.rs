@@ -782,7 +782,8 @@ impl Book {
         self.room.map_or(free, |room| free.min(room.more))
     }
 
-    fn has_slot(&self) -> bool {
+    /// Not all slots are taken, whoever the others are kept for.
+    pub fn has_slot(&self) -> bool {
         self.leases.count() < self.slots
     }
 

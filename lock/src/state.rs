@@ -309,7 +309,7 @@ impl State {
             self.window_knows.ended = self.book.ended_lately().len();
             self.pressure.undone(since);
             if let Some(window) = &mut self.window {
-                window.undone(1);
+                window.undone();
             }
         }
         // Not only the slot is free again, but the room too: whoever is next must not wait for more of it.
@@ -592,7 +592,7 @@ impl State {
                 }
                 let counted = match &would {
                     Outcome::GateClosed { .. } => Would::GateClosed,
-                    Outcome::Busy { pressure: Some(_), .. } if !self.is_full() => Would::Pressure,
+                    Outcome::Busy { pressure: Some(_), .. } if self.book.has_slot() => Would::Pressure,
                     Outcome::Busy { .. } => Would::Busy,
                     _ => Would::Granted,
                 };
@@ -632,10 +632,6 @@ impl State {
             return Outcome::GateClosed { reasons: self.gate.reasons(), refusal, is_probe };
         }
         Outcome::Busy { refusal, pressure: self.pressure.reason(now), is_probe }
-    }
-
-    fn is_full(&self) -> bool {
-        self.book.leases().count() >= self.book.slots()
     }
 
     /// As [`State::closed_for`], for the book: in shadow mode it knows of it by its room alone.

@@ -217,9 +217,9 @@ impl Window {
         self.quiet_since = Some(now);
     }
 
-    /// So many that had begun were none: their answers could not be sent.
-    pub fn undone(&mut self, count: usize) {
-        self.saved = (self.saved + count as f64).min(self.cores);
+    /// The one that began last was none: its answer could not be sent.
+    pub fn undone(&mut self) {
+        self.saved = (self.saved + 1.0).min(self.cores);
         self.began_at = self.began_before;
     }
 

@@ -30,6 +30,14 @@ impl Node {
         Node { window, zero, tenths: 0, cores, busy: Duration::ZERO, ages: Vec::new() }
     }
 
+    /// Somebody waits, and so many have begun.
+    fn with(cores: usize, most: usize, count: usize) -> Node {
+        let mut node = Node::new(cores, most);
+        node.tenth(0);
+        node.begin(count);
+        node
+    }
+
     fn now(&self) -> Instant {
         self.zero + PERIOD * self.tenths
     }
@@ -63,6 +71,20 @@ impl Node {
         let ages: Vec<Duration> = self.ages.iter().map(|since| PERIOD * (self.tenths - since)).collect();
         self.window.read(Some(reading), ages.into_iter(), self.now());
         self.window.pass(self.ages.len(), self.now());
+    }
+
+    /// So many tenths of that.
+    fn go_on(&mut self, tenths: usize, runnable: usize) {
+        for _ in 0..tenths {
+            self.tenth(runnable);
+        }
+    }
+
+    /// One start, from its grant to its end.
+    fn start(&mut self, tenths: usize, runnable: usize) {
+        self.begin(1);
+        self.go_on(tenths, runnable);
+        self.end();
     }
 
     fn more(&self) -> usize {
@@ -156,9 +178,7 @@ fn a_steady_state_moves_by_one_step_at_most() {
 
 #[test]
 fn the_pace_falls_off_when_nothing_ends() {
-    let mut node = Node::new(2, 64);
-    node.tenth(0);
-    node.begin(2);
+    let mut node = Node::with(2, 64, 2);
     let mut begun = 2;
     for _ in 0..600 {
         node.tenth(0);
@@ -172,17 +192,11 @@ fn the_pace_falls_off_when_nothing_ends() {
 
 #[test]
 fn nobody_is_let_in_while_the_cores_are_crowded_but_one_when_nobody_is() {
-    let mut node = Node::new(2, 64);
-    node.tenth(0);
-    node.begin(2);
-    for _ in 0..30 {
-        node.tenth(8);
-    }
+    let mut node = Node::with(2, 64, 2);
+    node.go_on(30, 8);
     assert_eq!((node.more(), node.window.why()), (0, Why::Crowded));
     // Both hang, and others keep the cores busy: half a minute after the last has begun, one more does.
-    for _ in 30..299 {
-        node.tenth(8);
-    }
+    node.go_on(269, 8);
     assert_eq!(node.more(), 0);
     node.tenth(8);
     assert_eq!(node.more(), 1);
@@ -197,9 +211,7 @@ fn nobody_is_let_in_while_the_cores_are_crowded_but_one_when_nobody_is() {
 
 #[test]
 fn a_node_that_stalls_on_memory_or_disks_is_crowded() {
-    let mut node = Node::new(2, 64);
-    node.tenth(0);
-    node.begin(2);
+    let mut node = Node::with(2, 64, 2);
     let mut reading =
         Reading { at: node.now() + PERIOD, busy: Duration::ZERO, idle: SECOND, runnable: 0, cores: 2, stalled: 0.51 };
     node.window.read(Some(reading), std::iter::empty(), node.now());
@@ -212,30 +224,20 @@ fn a_node_that_stalls_on_memory_or_disks_is_crowded() {
 
 #[test]
 fn leases_that_hang_are_counted_beside_the_window() {
-    let mut node = Node::new(2, 64);
-    node.tenth(0);
-    node.begin(4);
-    for _ in 0..10 {
-        node.tenth(2);
-    }
+    let mut node = Node::with(2, 64, 4);
+    node.go_on(10, 2);
     node.end();
     node.end();
     let before = node.window.slots();
     // Two more hang: they are not ready after five times as long.
-    for _ in 0..60 {
-        node.tenth(0);
-    }
+    node.go_on(60, 0);
     assert!(node.window.slots() >= before + 2, "{before}, {:?}", node.window);
 }
 
 #[test]
 fn the_next_herd_is_not_taken_for_the_last_one() {
-    let mut node = Node::new(2, 64);
-    node.tenth(0);
-    node.begin(2);
-    for _ in 0..10 {
-        node.tenth(2);
-    }
+    let mut node = Node::with(2, 64, 2);
+    node.go_on(10, 2);
     node.end();
     node.tenth(2);
     assert_eq!(node.window.why(), Why::Measured);
@@ -297,9 +299,7 @@ fn leases_that_end_while_nobody_waits_tell_nothing_of_what_starts_cost() {
     }
     node.tenths += 100;
     node.begin(2);
-    for _ in 0..10 {
-        node.tenth(2);
-    }
+    node.go_on(10, 2);
     let cost = node.window.seen().cost;
     assert!(cost >= A_THREAD, "the guess, and what was burnt since: {cost}");
 }
@@ -311,11 +311,7 @@ fn what_hangs_does_not_keep_everybody_out_while_the_cores_are_busy() {
         node.tenth(0);
         // Some that last two seconds, and then one after the other that hangs.
         for _ in 0..10 {
-            node.begin(1);
-            for _ in 0..20 {
-                node.tenth(2);
-            }
-            node.end();
+            node.start(20, 2);
         }
         let (mut longest, mut pause) = (0, 0);
         for _ in 0..6000 {
@@ -350,14 +346,10 @@ fn leases_of_before_a_restart_do_not_keep_a_crowd_in_for_ever() {
 
 #[test]
 fn what_was_undone_has_put_nothing_off() {
-    let mut node = Node::new(2, 64);
-    node.tenth(0);
-    node.begin(2);
-    for _ in 0..250 {
-        node.tenth(9);
-    }
+    let mut node = Node::with(2, 64, 2);
+    node.go_on(250, 9);
     node.window.began(1, node.now());
-    node.window.undone(1);
+    node.window.undone();
     for _ in 250..299 {
         node.tenth(9);
         assert_eq!(node.more(), 0);
@@ -368,15 +360,9 @@ fn what_was_undone_has_put_nothing_off() {
 
 #[test]
 fn a_crowd_saves_nothing_up() {
-    let mut node = Node::new(2, 64);
-    node.tenth(0);
-    node.begin(2);
-    for _ in 0..20 {
-        node.tenth(9);
-    }
-    for _ in 0..4 {
-        node.tenth(0);
-    }
+    let mut node = Node::with(2, 64, 2);
+    node.go_on(20, 9);
+    node.go_on(4, 0);
     assert_eq!((node.window.why(), node.more()), (Why::Unknown, 0), "the crowd is over, and nothing is saved");
 }
 
@@ -386,18 +372,12 @@ fn so_many_a_core_may_be_on_their_way_in_a_crowd_whatever_starts_were_thought_to
     node.tenth(0);
     // Cheap ones that last two seconds, of which dozens would keep the cores busy.
     for _ in 0..40 {
-        node.begin(1);
-        for _ in 0..20 {
-            node.tenth(0);
-        }
-        node.end();
+        node.start(20, 0);
     }
     for (held, expected) in [(6, Why::Measured), (7, Why::Crowded)] {
         let mut node = Node { window: node.window.clone(), ages: Vec::new(), ..node };
         node.begin(held);
-        for _ in 0..5 {
-            node.tenth(9);
-        }
+        node.go_on(5, 9);
         assert_eq!(node.window.why(), expected, "{held} held: {:?}", node.window);
     }
 }
@@ -405,9 +385,7 @@ fn so_many_a_core_may_be_on_their_way_in_a_crowd_whatever_starts_were_thought_to
 #[test]
 fn the_pace_does_not_fall_off_before_a_lease_can_have_ended() {
     let each = |expected: Option<Duration>, ended: Option<u32>| {
-        let mut node = Node::new(2, 64);
-        node.tenth(0);
-        node.begin(2);
+        let mut node = Node::with(2, 64, 2);
         node.window.expect(expected);
         for tenth in 1..=100 {
             node.tenth(0);
@@ -436,16 +414,10 @@ fn the_pace_does_not_fall_off_before_a_lease_can_have_ended() {
 
 #[test]
 fn what_else_burns_while_nothing_ends_is_no_cost_of_starts_without_bound() {
-    let mut node = Node::new(2, 64);
-    node.tenth(0);
-    node.begin(2);
-    for _ in 0..10 {
-        node.tenth(2);
-    }
+    let mut node = Node::with(2, 64, 2);
+    node.go_on(10, 2);
     node.end();
-    for _ in 0..3000 {
-        node.tenth(2);
-    }
+    node.go_on(3000, 2);
     // Leases of a second on two cores.
     assert_eq!(node.window.seen().cost, 2.0);
 }
@@ -481,11 +453,7 @@ fn one_short_lease_does_not_shut_the_window() {
     let mut node = Node::new(2, 64);
     let steady = |node: &mut Node, leases: usize| {
         for _ in 0..leases {
-            node.begin(1);
-            for _ in 0..10 {
-                node.tenth(1);
-            }
-            node.end();
+            node.start(10, 1);
         }
     };
     node.tenth(0);
@@ -501,12 +469,8 @@ fn one_short_lease_does_not_shut_the_window() {
 
 #[test]
 fn a_crowd_that_nobody_looks_at_any_more_is_none() {
-    let mut node = Node::new(2, 64);
-    node.tenth(0);
-    node.begin(2);
-    for _ in 0..30 {
-        node.tenth(20);
-    }
+    let mut node = Node::with(2, 64, 2);
+    node.go_on(30, 20);
     assert_eq!(node.window.why(), Why::Crowded);
     let held = node.window.clone();
     node.window.pass(0, node.now());
@@ -538,12 +502,8 @@ fn how_long_leases_lasted_is_forgotten_where_nobody_ever_waited() {
 
 #[test]
 fn a_lull_does_not_make_a_herd_a_new_one() {
-    let mut node = Node::new(2, 64);
-    node.tenth(0);
-    node.begin(2);
-    for _ in 0..10 {
-        node.tenth(2);
-    }
+    let mut node = Node::with(2, 64, 2);
+    node.go_on(10, 2);
     node.end();
     let pace = |node: &Node| 2.0 / node.window.starts.cost;
     node.tenth(2);
@@ -558,11 +518,7 @@ fn what_starts_cost_is_forgotten_also_where_nobody_waits() {
     let mut node = Node::new(2, 64);
     node.tenth(0);
     for _ in 0..30 {
-        node.begin(1);
-        for _ in 0..10 {
-            node.tenth(0);
-        }
-        node.end();
+        node.start(10, 0);
     }
     assert!(node.window.seen().pace > 10.0, "{:?}", node.window.seen());
     node.tenths += 600;
@@ -587,12 +543,8 @@ fn the_guess_follows_the_threads_that_are_seen_to_burn() {
     for (threads, before, after) in
         [(0, FIRST_COST, FIRST_COST), (2, LEAST_GUESS, A_THREAD), (4, 2.0, 2.0), (8, MOST_GUESS, MOST_GUESS)]
     {
-        let mut node = Node::new(2, 64);
-        node.tenth(0);
-        node.begin(2);
-        for _ in 0..6 {
-            node.tenth(threads);
-        }
+        let mut node = Node::with(2, 64, 2);
+        node.go_on(6, threads);
         assert_eq!(node.window.seen().cost, before, "{threads} threads in two starts, neither over");
         node.end();
         assert!(
@@ -610,11 +562,7 @@ fn starts_of_more_threads_than_cores_are_let_in_more_slowly() {
         let mut node = Node::new(2, 64);
         node.tenth(0);
         for _ in 0..30 {
-            node.begin(1);
-            for _ in 0..10 {
-                node.tenth(threads);
-            }
-            node.end();
+            node.start(10, threads);
         }
         1.0 / node.window.room(node.now()).unwrap().each.as_secs_f64()
     };
@@ -630,9 +578,7 @@ fn a_move_by_half_is_told_once() {
     assert_eq!(node.window.moved(), None);
     node.tenth(0);
     node.begin(2);
-    for _ in 0..10 {
-        node.tenth(2);
-    }
+    node.go_on(10, 2);
     node.end();
     let moved = node.window.moved().unwrap();
     assert_eq!((moved.from, moved.why), (32, Why::Measured));
@@ -646,7 +592,7 @@ enum Step {
     Began(usize),
     Ended(Duration),
     Gone,
-    Undone(usize),
+    Undone,
     Expect(Option<Duration>),
     Read(Option<(u64, u64, usize, usize, f64)>, Vec<u32>),
     Pass(usize),
@@ -671,7 +617,7 @@ fn step() -> impl Strategy<Value = Step> {
         (0usize..300).prop_map(Step::Began),
         time.clone().prop_map(Step::Ended),
         Just(Step::Gone),
-        (0usize..3).prop_map(Step::Undone),
+        Just(Step::Undone),
         prop::option::of(time.clone()).prop_map(Step::Expect),
         (prop::option::weighted(0.9, reading), prop::collection::vec(any::<u32>(), 0..20))
             .prop_map(|(r, ages)| Step::Read(r, ages)),
@@ -691,7 +637,7 @@ proptest! {
                 Step::Began(count) => window.began(count, now),
                 Step::Ended(age) => window.ended(age, now),
                 Step::Gone => window.gone(now),
-                Step::Undone(count) => window.undone(count),
+                Step::Undone => window.undone(),
                 Step::Expect(age) => window.expect(age),
                 Step::Read(reading, ages) => {
                     let reading = reading.map(|(busy, idle, runnable, cores, stalled)| Reading {
