@@ -31,7 +31,7 @@ const PORT: Setting = Setting {
     value: "PORT",
     takes: Takes::Value,
     default: "8888",
-    meaning: "the lock's port. `tcp://…`, which Kubernetes injects for a Service named `psl-lock`, counts as unset",
+    meaning: "the lock's port. In the variable `tcp://…`, `udp://…` and the like count as unset: Kubernetes sets them for a Service named `psl-lock`",
 };
 
 const DURATION: Setting = Setting {
@@ -199,7 +199,7 @@ impl Config {
     /// `given` remembers the mistake. `drawn` is who asks where nobody says it.
     pub fn take(given: &mut Given, drawn: impl FnOnce() -> Box<str>) -> Config {
         let host = given.value(&HOST, Host::parse).unwrap_or_else(|| Host::Name("localhost".to_owned()));
-        let port = given.value(&PORT, parse_port).flatten().unwrap_or(8888);
+        let port = given.value(&PORT, parse_port).unwrap_or(8888);
         let duration = given.value(&DURATION, duration::parse).filter(|d| !d.is_zero());
         let pause = given.value(&PAUSE, duration::parse_nonzero).unwrap_or(Duration::from_secs(1));
         let attempt_timeout = given.value(&ATTEMPT_TIMEOUT, duration::parse_nonzero).unwrap_or(Duration::from_secs(1));
@@ -248,12 +248,8 @@ fn parse_holder(text: &str) -> Result<Box<str>, &'static str> {
     holder::parse(text)
 }
 
-/// `Some(None)` for what counts as unset.
-fn parse_port(text: &str) -> Result<Option<u16>, &'static str> {
-    if text.starts_with("tcp://") {
-        return Ok(None);
-    }
-    whole_number(text).filter(|port| *port > 0).map(Some).ok_or("a port from 1 to 65535")
+fn parse_port(text: &str) -> Result<u16, &'static str> {
+    whole_number(text).filter(|port| *port > 0).ok_or("a port from 1 to 65535")
 }
 
 fn parse_node(text: &str) -> Result<String, &'static str> {
@@ -326,6 +322,7 @@ mod tests {
             (&["--host=fd00::1"], &[], "http://[fd00::1]:8888/", DEFAULTS),
             (&[], &[("PSL_LOCK_HOST", "[::1]"), ("PSL_LOCK_PORT", "1")], "http://[::1]:1/", DEFAULTS),
             (&[], &[("PSL_LOCK_PORT", "tcp://10.0.0.1:8080")], "http://localhost:8888/", DEFAULTS),
+            (&[], &[("PSL_LOCK_PORT", "udp://10.0.0.1:53")], "http://localhost:8888/", DEFAULTS),
         ] {
             let asked = take(arguments, variables).unwrap().lock.to_request();
             assert_eq!(asked, format!("{root}?{query}"), "{arguments:?} {variables:?}");
@@ -436,7 +433,7 @@ mod tests {
         let long = "n".repeat(LONGEST_NODE + 1);
         for (flag, values) in [
             ("--host", &["a b", "http://x", "256.1.1.1"][..]),
-            ("--port", &["0", "65536", "x", "+1", "udp://1:1"]),
+            ("--port", &["0", "65536", "x", "+1", "udp://1:1", "tcp://1:1"]),
             ("--duration", &["1.5", "1d", "99999999999999999999"]),
             ("--pause", &["0", "0s", "x"]),
             ("--attempt-timeout", &["0", "x"]),

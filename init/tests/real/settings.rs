@@ -63,7 +63,7 @@ fn port() {
 
 #[test]
 fn a_port_that_kubernetes_injects_counts_as_unset() {
-    for value in ["tcp://10.0.0.1:8080", ""] {
+    for value in ["tcp://10.0.0.1:8080", "udp://10.0.0.1:53", "sctp://[fd00::1]:7", "SCTP://10.0.0.1:7", ""] {
         let finished =
             bare().env("PSL_LOCK_PORT", value).args(["--host=127.0.0.1", "--max-wait=1ms"]).run(CEILING).expect_code(0);
         assert!(finished.stderr.contains("lock=http://127.0.0.1:8888/"), "{finished}");
@@ -249,6 +249,7 @@ fn each_mistake_by_flag_and_by_variable() {
         ("--host", "PSL_LOCK_HOST", "a b"),
         ("--port", "PSL_LOCK_PORT", "0"),
         ("--port", "PSL_LOCK_PORT", "70000"),
+        ("--port", "PSL_LOCK_PORT", "://10.0.0.1:80"),
         ("--duration", "PSL_LOCK_DURATION", "1.5"),
         ("--pause", "PSL_LOCK_CHECK_PERIOD", "0s"),
         ("--attempt-timeout", "PSL_LOCK_CHECK_TIMEOUT", "0"),
