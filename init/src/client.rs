@@ -10,10 +10,9 @@ use std::time::Duration;
 use log::debug;
 use psl::call::{Caller, Failure, Patience, Reply};
 use psl::text::one_line;
-use psl::url::Url;
 
-use crate::config::Config;
-use crate::wait::{Answer, Kind, Refusal};
+use crate::config::Question;
+use crate::wait::{Answer, Attempt, Kind, Refusal};
 
 /// A grant is a line; a body longer than this comes from no lock.
 const LARGEST_GRANT: u64 = 64 * 1024;
@@ -27,30 +26,22 @@ const FAREWELL: Duration = Duration::from_millis(40);
 /// Asks one lock.
 pub struct Client {
     caller: Caller,
-    lock: Url,
-    place: Url,
-    attempt_timeout: Duration,
-    held: Duration,
+    question: Question,
     /// Whether the last answer of a lock came from one that knows holders.
     knows_holders: AtomicBool,
 }
 
 impl Client {
-    /// Asks the lock of this configuration.
-    pub fn new(config: &Config) -> Client {
-        Client {
-            caller: Caller::new("init"),
-            lock: config.lock.clone(),
-            place: config.place.clone(),
-            attempt_timeout: config.attempt_timeout,
-            held: config.held,
-            knows_holders: AtomicBool::new(false),
-        }
+    /// Asks this question.
+    pub fn new(question: Question) -> Client {
+        Client { caller: Caller::new("init"), question, knows_holders: AtomicBool::new(false) }
     }
 
-    /// One attempt, which ends `within` this time whatever the lock does.
-    pub fn ask(&self, within: Duration) -> Answer {
-        match self.caller.get(&self.lock, &[], self.patience().at_most(within)) {
+    /// One attempt, which ends in its time whatever the lock does.
+    pub fn ask(&self, attempt: &Attempt) -> Answer {
+        let patience =
+            Patience { reach: attempt.timeout, answer: attempt.answer_timeout(), whole: attempt.whole_timeout() };
+        match self.caller.get(&self.question.for_lease(attempt.wait), &[], patience.at_most(attempt.within)) {
             Ok(reply) => {
                 self.learn(&reply);
                 if reply.status == 200 { granted(reply) } else { refused(reply) }
@@ -68,16 +59,10 @@ impl Client {
             return;
         }
         let patience = Patience { reach: FAREWELL / 2, answer: FAREWELL, whole: FAREWELL };
-        match self.caller.delete(&self.place, &[], patience) {
+        match self.caller.delete(&self.question.of_place(), &[], patience) {
             Ok(reply) => debug!(status = reply.status; "gave up the place in line"),
             Err(error) => debug!(error:% = error; "could not give up the place in line"),
         }
-    }
-
-    /// An answer that a lock holds back may take longer by that.
-    fn patience(&self) -> Patience {
-        let answer = self.attempt_timeout.saturating_add(self.held);
-        Patience { reach: self.attempt_timeout, answer, whole: self.attempt_timeout.saturating_add(answer) }
     }
 
     /// What stands in a lock's place for a moment, such as a proxy, says nothing about the lock.

@@ -31,7 +31,7 @@ const PORT: Setting = Setting {
     value: "PORT",
     takes: Takes::Value,
     default: "8888",
-    meaning: "the lock's port. `tcp://…`, which Kubernetes injects for a Service named `psl-lock`, counts as unset",
+    meaning: "the lock's port. In the variable `tcp://…`, `udp://…` and the like count as unset: Kubernetes sets them for a Service named `psl-lock`",
 };
 
 const DURATION: Setting = Setting {
@@ -78,7 +78,7 @@ const HOLDER: Setting = Setting {
     value: "ID",
     takes: Takes::Value,
     default: "host name, a dot, 64 random bits",
-    meaning: "who asks, 1 to 512 visible ASCII characters: whoever asks again under the same name keeps its lease, or its place in line. The manifests pass `$(POD_NAMESPACE)/$(POD_NAME)/$(POD_UID)`, which outlives a restart of this container",
+    meaning: "who asks, 1 to 512 visible ASCII characters without `$`: whoever asks again under the same name keeps its lease, or its place in line. The manifests pass `$(POD_NAMESPACE)/$(POD_NAME)/$(POD_UID)`, which outlives a restart of this container",
 };
 
 const READY: Setting = Setting {
@@ -114,7 +114,7 @@ const MAX_WAIT: Setting = Setting {
     value: "DURATION",
     takes: Takes::Value,
     default: "0 (for ever; the manifests ship 8m)",
-    meaning: "how long to wait in all; an attempt under way is cut short",
+    meaning: "how long to wait in all; an attempt under way is cut short, and the lock is asked to hold no answer back for longer than is left",
 };
 
 const UNREACHABLE_WAIT: Setting = Setting {
@@ -123,7 +123,7 @@ const UNREACHABLE_WAIT: Setting = Setting {
     value: "DURATION",
     takes: Takes::Value,
     default: "0 (for ever; the manifests ship 2m)",
-    meaning: "how long to wait while no lock answers at all; any answer of a lock starts it anew",
+    meaning: "how long to wait while no lock answers at all, from the first request without an answer; any answer of a lock ends that, and the pause after it does not count. A request under way gets its time-out, `--wait` included",
 };
 
 const ON_TIMEOUT: Setting = Setting {
@@ -169,27 +169,52 @@ pub const PROGRAM: Program = Program {
 /// The longest name that Kubernetes gives a node.
 const LONGEST_NODE: usize = 253;
 
-/// No lock holds an answer back for longer, whatever it is asked for; who has said nothing by then is silent.
-const LONGEST_HELD: Duration = Duration::from_secs(30);
-
 /// What a query's value may hold as it is (RFC 3986, 2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What is asked of a lock, ready to be sent.
+#[derive(Clone, Debug)]
+pub struct Question {
+    lock: Url,
+    duration: Option<String>,
+    holder: Box<str>,
+    ready: Option<Ready>,
+    node: Option<String>,
+}
+
+impl Question {
+    /// For a lease; the answer may be held back for this long.
+    pub fn for_lease(&self, wait: Duration) -> Url {
+        self.with(&[
+            ("duration", self.duration.clone()),
+            ("holder", Some(self.holder.to_string())),
+            ("ready", self.ready.as_ref().map(ToString::to_string)),
+            ("wait", Some(wait).filter(|wait| !wait.is_zero()).map(sent)),
+            ("node", self.node.clone()),
+        ])
+    }
+
+    /// The place in line, or the lease, that is to be given up.
+    pub fn of_place(&self) -> Url {
+        self.with(&[("holder", Some(self.holder.to_string())), ("node", self.node.clone())])
+    }
+
+    fn with(&self, parameters: &[(&str, Option<String>)]) -> Url {
+        self.lock.join(&path_and_query(parameters))
+    }
+}
 
 /// The checked settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The lock, with what is asked of it as its query.
+    /// The lock, for the log.
     pub lock: Url,
-    /// The lock, with the place in line that is to be given up as its query.
-    pub place: Url,
+    /// What is asked of it.
+    pub question: Question,
     /// The lock's host is this pod itself, unless it is on the host network.
     pub loopback: bool,
     /// Who asks, for the log.
     pub holder: Box<str>,
-    /// One attempt's time, see the table.
-    pub attempt_timeout: Duration,
-    /// How much longer an answer may take that the lock holds back.
-    pub held: Duration,
     /// When to ask again and when to stop.
     pub rules: Rules,
 }
@@ -199,12 +224,12 @@ impl Config {
     /// `given` remembers the mistake. `drawn` is who asks where nobody says it.
     pub fn take(given: &mut Given, drawn: impl FnOnce() -> Box<str>) -> Config {
         let host = given.value(&HOST, Host::parse).unwrap_or_else(|| Host::Name("localhost".to_owned()));
-        let port = given.value(&PORT, parse_port).flatten().unwrap_or(8888);
+        let port = given.value(&PORT, parse_port).unwrap_or(8888);
         let duration = given.value(&DURATION, duration::parse).filter(|d| !d.is_zero());
         let pause = given.value(&PAUSE, duration::parse_nonzero).unwrap_or(Duration::from_secs(1));
         let attempt_timeout = given.value(&ATTEMPT_TIMEOUT, duration::parse_nonzero).unwrap_or(Duration::from_secs(1));
         let holder = given.value(&HOLDER, parse_holder).unwrap_or_else(drawn);
-        let ready = given.value(&READY, Ready::parse);
+        let ready = given.value(&READY, parse_ready);
         let wait = given.value(&WAIT, duration::parse).unwrap_or(Duration::from_secs(10));
         let node = given.value(&NODE, parse_node);
         let max_wait = given.value(&MAX_WAIT, duration::parse).filter(|d| !d.is_zero());
@@ -212,22 +237,13 @@ impl Config {
         let at_bound = given.value(&ON_TIMEOUT, parse_at_bound).unwrap_or(AtBound::Start);
         let loopback = host.is_loopback();
         let lock = Url::root(HTTP, host, port);
-        let who = ("holder", Some(holder.to_string()));
-        let from = ("node", node);
+        let duration = duration.map(sent);
         Config {
-            place: lock.join(&path_and_query(&[who.clone(), from.clone()])),
-            lock: lock.join(&path_and_query(&[
-                ("duration", duration.map(sent)),
-                who,
-                ("ready", ready.map(|ready| ready.to_string())),
-                ("wait", Some(wait).filter(|wait| !wait.is_zero()).map(sent)),
-                from,
-            ])),
+            question: Question { lock: lock.clone(), duration, holder: holder.clone(), ready, node },
+            lock,
             loopback,
             holder,
-            attempt_timeout,
-            held: wait.min(LONGEST_HELD),
-            rules: Rules { pause, max_wait, unreachable_wait, at_bound },
+            rules: Rules { pause, wait, attempt_timeout, max_wait, unreachable_wait, at_bound },
         }
     }
 }
@@ -235,33 +251,43 @@ impl Config {
 /// Who asks where nobody says it: another one in each run, also on nodes and in StatefulSets where
 /// pods share a host name.
 pub fn drawn_holder(host_name: &str, bits: u64) -> Box<str> {
-    let host_name: String = host_name.chars().filter(char::is_ascii_graphic).take(LONGEST_NODE).collect();
+    let host_name: String =
+        host_name.chars().filter(|c| c.is_ascii_graphic() && *c != '$').take(LONGEST_NODE).collect();
     format!("{host_name}.{bits:016x}").into()
 }
 
-/// Kubernetes leaves a reference to a variable that is not defined before it as it is; all pods
-/// would then be one holder, and share one lease.
+/// Kubernetes replaces `$(NAME)` alone, and only if the container defines that variable above the one
+/// that refers to it. Any other reference, such as `$NAME` or `${NAME}`, stays as it is, and all pods
+/// would be one holder with one lease.
 fn parse_holder(text: &str) -> Result<Box<str>, &'static str> {
-    if text.contains("$(") {
-        return Err("a name in which every $(VARIABLE) is replaced: define that variable before this one");
+    if text.contains('$') {
+        return Err(
+            "a name without $. Write $(NAME) and define the variable NAME above this one: Kubernetes replaces neither $NAME nor ${NAME}, nor a variable that is defined below or not at all",
+        );
     }
     holder::parse(text)
 }
 
-/// `Some(None)` for what counts as unset.
-fn parse_port(text: &str) -> Result<Option<u16>, &'static str> {
-    if text.starts_with("tcp://") {
-        return Ok(None);
+/// The same for what only `$(NAME)` can be meant by: a path may hold a `$`.
+fn parse_ready(text: &str) -> Result<Ready, &'static str> {
+    if text.contains("$(") {
+        return Err(
+            "a port and path in which Kubernetes has replaced $(NAME): define the variable NAME above this one",
+        );
     }
-    whole_number(text).filter(|port| *port > 0).map(Some).ok_or("a port from 1 to 65535")
+    Ready::parse(text)
+}
+
+fn parse_port(text: &str) -> Result<u16, &'static str> {
+    whole_number(text).filter(|port| *port > 0).ok_or("a port from 1 to 65535")
 }
 
 fn parse_node(text: &str) -> Result<String, &'static str> {
-    let fits = text.len() <= LONGEST_NODE && !text.chars().any(|c| c.is_control() || c.is_whitespace());
+    let fits = text.len() <= LONGEST_NODE && !text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '$');
     if fits {
         Ok(text.to_owned())
     } else {
-        Err("a node's name, at most 253 bytes, without spaces and control characters")
+        Err("a node's name, at most 253 bytes, without spaces, control characters and $")
     }
 }
 
@@ -302,6 +328,10 @@ mod tests {
         given.finish().map(|()| config)
     }
 
+    fn asked(config: &Config) -> String {
+        config.question.for_lease(config.rules.wait).to_request()
+    }
+
     /// The query of a wait that asks for the defaults.
     const DEFAULTS: &str = "holder=web-0.0000000000000001&wait=10";
 
@@ -309,14 +339,19 @@ mod tests {
     fn defaults() {
         let config = take(&[], &[]).unwrap();
         let second = Duration::from_secs(1);
-        assert_eq!(config.lock.to_request(), format!("http://localhost:8888/?{DEFAULTS}"));
-        assert_eq!(config.place.to_request(), "http://localhost:8888/?holder=web-0.0000000000000001");
-        assert_eq!(config.lock.to_string(), "http://localhost:8888/", "the log shows no query");
-        assert_eq!((config.loopback, config.attempt_timeout, config.held), (true, second, second * 10));
-        assert_eq!(
-            config.rules,
-            Rules { pause: second, max_wait: None, unreachable_wait: None, at_bound: AtBound::Start }
-        );
+        assert_eq!(asked(&config), format!("http://localhost:8888/?{DEFAULTS}"));
+        assert_eq!(config.question.of_place().to_request(), "http://localhost:8888/?holder=web-0.0000000000000001");
+        assert_eq!(config.lock.to_request(), "http://localhost:8888/", "the log shows no query");
+        assert!(config.loopback);
+        let expected = Rules {
+            pause: second,
+            wait: second * 10,
+            attempt_timeout: second,
+            max_wait: None,
+            unreachable_wait: None,
+            at_bound: AtBound::Start,
+        };
+        assert_eq!(config.rules, expected);
     }
 
     #[test]
@@ -326,8 +361,9 @@ mod tests {
             (&["--host=fd00::1"], &[], "http://[fd00::1]:8888/", DEFAULTS),
             (&[], &[("PSL_LOCK_HOST", "[::1]"), ("PSL_LOCK_PORT", "1")], "http://[::1]:1/", DEFAULTS),
             (&[], &[("PSL_LOCK_PORT", "tcp://10.0.0.1:8080")], "http://localhost:8888/", DEFAULTS),
+            (&[], &[("PSL_LOCK_PORT", "udp://10.0.0.1:53")], "http://localhost:8888/", DEFAULTS),
         ] {
-            let asked = take(arguments, variables).unwrap().lock.to_request();
+            let asked = asked(&take(arguments, variables).unwrap());
             assert_eq!(asked, format!("{root}?{query}"), "{arguments:?} {variables:?}");
         }
         for (arguments, variables, expected) in [
@@ -359,7 +395,7 @@ mod tests {
         ] {
             // What is first counts, so that these are defaults: a flag wins, and of two variables the given one.
             let variables: Vec<_> = variables.iter().copied().chain([("PSL_HOLDER", "h"), ("PSL_WAIT", "0")]).collect();
-            let asked = take(arguments, &variables).unwrap().lock.to_request();
+            let asked = asked(&take(arguments, &variables).unwrap());
             assert_eq!(asked, format!("http://localhost:8888/?{expected}"), "{arguments:?} {variables:?}");
         }
     }
@@ -371,14 +407,22 @@ mod tests {
             (&["--holder=a", "--node=n&", "--duration=5", "--ready=tcp:1", "--wait=1"], "holder=a&node=n%26"),
         ] {
             let config = take(arguments, &[("PSL_LOCK_HOST", "lock")]).unwrap();
-            assert_eq!(config.place.to_request(), format!("http://lock:8888/?{expected}"));
+            assert_eq!(config.question.of_place().to_request(), format!("http://lock:8888/?{expected}"));
         }
     }
 
     #[test]
-    fn no_lock_holds_an_answer_back_for_longer_than_half_a_minute() {
-        for (wait, expected) in [("0", 0), ("5", 5), ("30s", 30), ("31s", 30), ("18446744073709551615", 30)] {
-            assert_eq!(take(&["--wait", wait], &[]).unwrap().held, Duration::from_secs(expected), "{wait}");
+    fn a_question_asks_for_the_wait_that_it_is_given() {
+        let question = take(&["--holder=h", "--node=n", "--wait=10"], &[]).unwrap().question;
+        for (millis, expected) in [
+            (10_000, "holder=h&wait=10&node=n"),
+            (2_000, "holder=h&wait=2&node=n"),
+            (2_250, "holder=h&wait=2.25s&node=n"),
+            (1, "holder=h&wait=1ms&node=n"),
+            (0, "holder=h&node=n"),
+        ] {
+            let asked = question.for_lease(Duration::from_millis(millis)).to_request();
+            assert_eq!(asked, format!("http://localhost:8888/?{expected}"));
         }
     }
 
@@ -388,13 +432,13 @@ mod tests {
         for (host_name, bits, expected) in [
             ("web-0", 0x0123_4567_89ab_cdef, "web-0.0123456789abcdef"),
             ("web-0\n", 1, "web-0.0000000000000001"),
-            ("a b\u{1b}ü\0c", u64::MAX, "abc.ffffffffffffffff"),
+            ("a b\u{1b}ü\0c$", u64::MAX, "abc.ffffffffffffffff"),
             ("", 0, ".0000000000000000"),
             (&long, 0, &format!("{}.0000000000000000", &long[..253])),
         ] {
             let drawn = drawn_holder(host_name, bits);
             assert_eq!(&*drawn, expected);
-            assert_eq!(holder::parse(&drawn), Ok(drawn), "a lock takes it");
+            assert_eq!(parse_holder(&drawn), Ok(drawn), "a lock takes it");
         }
     }
 
@@ -409,12 +453,15 @@ mod tests {
         ];
         let seconds = |s| Duration::from_secs(s);
         let config = take(&["--max-wait", "0", "--pause", "500ms"], &variables).unwrap();
-        assert_eq!(config.attempt_timeout, seconds(2));
-        let pause = Duration::from_millis(500);
-        assert_eq!(
-            config.rules,
-            Rules { pause, max_wait: None, unreachable_wait: Some(seconds(120)), at_bound: AtBound::Fail }
-        );
+        let expected = Rules {
+            pause: Duration::from_millis(500),
+            wait: seconds(10),
+            attempt_timeout: seconds(2),
+            max_wait: None,
+            unreachable_wait: Some(seconds(120)),
+            at_bound: AtBound::Fail,
+        };
+        assert_eq!(config.rules, expected);
     }
 
     #[test]
@@ -436,14 +483,26 @@ mod tests {
         let long = "n".repeat(LONGEST_NODE + 1);
         for (flag, values) in [
             ("--host", &["a b", "http://x", "256.1.1.1"][..]),
-            ("--port", &["0", "65536", "x", "+1", "udp://1:1"]),
+            ("--port", &["0", "65536", "x", "+1", "udp://1:1", "tcp://1:1"]),
             ("--duration", &["1.5", "1d", "99999999999999999999"]),
             ("--pause", &["0", "0s", "x"]),
             ("--attempt-timeout", &["0", "x"]),
-            ("--holder", &["a b", "ü", &"h".repeat(513), "$(POD_NAMESPACE)/$(POD_NAME)/$(POD_UID)"]),
-            ("--ready", &["5432", "tcp:0", "http:80x", "http://h:80/", "http:80/a b"]),
+            ("--holder", &["a b", "ü", &"h".repeat(513)]),
+            (
+                "--holder",
+                &[
+                    "$(POD_NAMESPACE)/$(POD_NAME)",
+                    "shop/$POD_UID",
+                    "${POD_UID}",
+                    "$$(POD_UID)",
+                    "a$",
+                    "$",
+                    "$POD_UID b",
+                ],
+            ),
+            ("--ready", &["5432", "tcp:0", "http:80x", "http://h:80/", "http:80/a b", "http:80/$(P)", "tcp:$(P)"]),
             ("--wait", &["-1", "1.5", "x"]),
-            ("--node", &["a b", "a\n", &long]),
+            ("--node", &["a b", "a\n", &long, "$(NODE_NAME)", "$NODE", "${NODE}"]),
             ("--max-wait", &["8 m", "x"]),
             ("--unreachable-wait", &["1.5", "x"]),
             ("--on-timeout", &["Start", "exit"]),

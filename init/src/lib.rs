@@ -6,6 +6,7 @@ pub mod config;
 
 mod client;
 mod termination;
+mod throttle;
 pub mod wait;
 
 use std::sync::{Arc, OnceLock};
@@ -20,7 +21,7 @@ use psl::{logging, random, signals};
 use client::Client;
 use config::{Config, PROGRAM};
 use termination::{LastWords, Outcome};
-use wait::{Answer, Kind, Next, Refusal, Say, Waiting, Why};
+use wait::{Answer, Attempt, Next, Refusal, Say, Waiting, Why};
 
 /// The pod's name, or the node's on the host network.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
@@ -36,8 +37,8 @@ pub fn run() -> Result<u8, End> {
         // Where no thread can be had, a pod that waits is still better than one that fails.
         warn!(error:% = error; "signals will not end this program at once");
     }
-    announce(&config);
-    let client = client.get_or_init(|| Client::new(&config));
+    last_words.before_the_end(|| announce(&config));
+    let client = client.get_or_init(|| Client::new(config.question.clone()));
     let outcome = wait(&config, client, &last_words);
     if !last_words.end(outcome) {
         until_the_signal_ends_it();
@@ -91,7 +92,7 @@ fn wait(config: &Config, client: &Client, last_words: &LastWords) -> Outcome {
     let mut next = waiting.next(last_words.waited());
     loop {
         next = match next {
-            Next::Ask(within) => attempt(client, &mut waiting, within, last_words),
+            Next::Ask(attempt) => ask(client, &mut waiting, &attempt, last_words),
             Next::Pause(length) => {
                 pause(length);
                 waiting.next(last_words.waited())
@@ -103,22 +104,22 @@ fn wait(config: &Config, client: &Client, last_words: &LastWords) -> Outcome {
     }
 }
 
-fn attempt(client: &Client, waiting: &mut Waiting, within: Duration, last_words: &LastWords) -> Next {
+fn ask(client: &Client, waiting: &mut Waiting, attempt: &Attempt, last_words: &LastWords) -> Next {
     if last_words.is_over() {
         // One more question would take the place anew that is being given up.
         until_the_signal_ends_it();
     }
     let asked = last_words.waited();
-    let answer = client.ask(within);
+    let answer = client.ask(attempt);
     let waited = last_words.waited();
     let (next, say) = waiting.answered(&answer, asked, waited, random::fraction());
     if let Answer::Refusal(refusal) = &answer {
-        // An attempt that the bound cut short says nothing of the lock.
-        let is_cut_short = matches!(next, Next::Start(_) | Next::Fail(_)) && refusal.kind == Kind::Unreachable;
+        // An attempt that `--max-wait` cut short says nothing of the lock.
+        let is_cut_short = waited.saturating_sub(asked) >= attempt.within && !refusal.kind.is_of_a_lock();
         if !(is_cut_short && last_words.knows_a_reason()) {
             last_words.remember(&refusal.words);
         }
-        report(refusal, waited, next, say);
+        last_words.before_the_end(|| report(refusal, waited, next, say));
     }
     next
 }
@@ -130,15 +131,13 @@ fn report(refusal: &Refusal, waited: Duration, next: Next, say: Option<Say>) {
         Next::Pause(length) => Text::in_millis(length).to_string(),
         _ => "none".to_owned(),
     };
-    // What the lock itself expects; the pause is never longer than its own cap.
-    let expected = refusal.retry_after.map_or_else(|| "unknown".to_owned(), |d| Text::in_millis(d).to_string());
     match say {
-        None => debug!(reason, waited:%, pause, expected; "still waiting for the lock"),
+        None => debug!(reason, waited:%, pause; "still waiting for the lock"),
         Some(Say::Warning) => {
-            warn!(reason, waited:%, pause, expected; "waiting for the lock, but waiting will hardly mend this");
+            warn!(reason, waited:%, pause; "waiting for the lock, but waiting will hardly mend this");
         }
         Some(Say::Reason | Say::LocalhostRefused) => {
-            info!(reason, waited:%, pause, expected; "waiting for the lock");
+            info!(reason, waited:%, pause; "waiting for the lock");
         }
     }
     if say == Some(Say::LocalhostRefused) {

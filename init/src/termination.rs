@@ -87,6 +87,16 @@ impl LastWords {
         self.known().ended
     }
 
+    /// Logs something of the wait, unless it is over. The end waits for this, so that no such line
+    /// follows the last one; lines go to a queue and block for no reader.
+    pub fn before_the_end(&self, log: impl FnOnce()) {
+        let known = self.known();
+        if !known.ended {
+            log();
+        }
+        drop(known);
+    }
+
     /// Writes the termination message and the last line of the log; false if somebody had the last
     /// word already, who then also ends the program.
     pub fn end(&self, outcome: Outcome) -> bool {

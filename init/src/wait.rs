@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use psl::random::lengthened;
 
+use crate::throttle::LogThrottle;
+
 /// The longest pause that a lock may ask for by `Retry-After`.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 
@@ -17,17 +19,25 @@ const JITTER: f64 = 0.2;
 /// pods of a node start in the same second.
 const SPREAD: f64 = 0.25;
 
-/// The same reason is said again after this long.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
+/// No lock holds an answer back for longer, whatever it is asked for.
+const LONGEST_HELD: Duration = Duration::from_secs(30);
+
+/// Before `--max-wait` ends, a lock that holds its answer back is to give it this much earlier, so
+/// that the answer still arrives. The default time-out of an attempt; a shorter one counts instead.
+const WAY_BACK: Duration = Duration::from_secs(1);
 
 /// When to ask again and when to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// Between two attempts; more than zero.
     pub pause: Duration,
+    /// How long a lock may hold its answer back; zero asks for an answer at once.
+    pub wait: Duration,
+    /// For reaching the lock, and once more for its answer beyond `wait`; more than zero.
+    pub attempt_timeout: Duration,
     /// In all.
     pub max_wait: Option<Duration>,
-    /// Without any answer of a lock.
+    /// Of silence, see [`Waiting`].
     pub unreachable_wait: Option<Duration>,
     /// What to do at either of them.
     pub at_bound: AtBound,
@@ -113,11 +123,34 @@ pub enum Why {
     Bound(Bound),
 }
 
+/// One request to the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// How long the lock is asked to hold its answer back at most; zero asks for an answer at once.
+    pub wait: Duration,
+    /// For reaching the lock, and once more for its answer beyond `wait`.
+    pub timeout: Duration,
+    /// In all, whatever the other two say.
+    pub within: Duration,
+}
+
+impl Attempt {
+    /// From the end of the request to the end of the answer's head.
+    pub fn answer_timeout(&self) -> Duration {
+        self.timeout.saturating_add(self.wait.min(LONGEST_HELD))
+    }
+
+    /// The request time-out: from the look-up of the name to the last byte of the answer.
+    pub fn whole_timeout(&self) -> Duration {
+        self.timeout.saturating_add(self.answer_timeout())
+    }
+}
+
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Ask the lock, and take no longer than this.
-    Ask(Duration),
+    /// Ask the lock.
+    Ask(Attempt),
     /// Pause this long, then call [`Waiting::next`].
     Pause(Duration),
     /// End, and let the pod start.
@@ -139,27 +172,24 @@ pub enum Say {
 
 /// A wait under way.
 ///
-/// Invariant: no pause and no attempt goes past the next deadline.
+/// Silence begins when init sends a request that no lock answers, and lasts until a lock answers.
+/// A request gets its whole time-out, `wait` included, before the bound is checked, and the part of
+/// a pause that `Retry-After` asks for beyond `--pause` does not count. So a pause after an answer
+/// of a lock is no silence, and neither is a request that a lock holds back.
+///
+/// Invariants: no pause goes past a deadline, and no attempt past that of `--max-wait`.
 #[derive(Clone, Debug)]
 pub struct Waiting {
     rules: Rules,
     loopback: bool,
     /// When the whole wait is over. Set once.
     max_wait_ends: Option<Duration>,
-    /// How long no lock need answer, its random share included, so that each time is as long.
+    /// How long silence may last, its random share included, so that each time is as long.
     unreachable_wait: Option<Duration>,
-    /// When it ends; each answer of a lock sets it anew.
+    /// When it has lasted that long, if no lock answers before.
     unreachable_wait_ends: Option<Duration>,
-    last_said: Option<Said>,
+    throttle: LogThrottle,
     localhost_explained: bool,
-}
-
-/// Invariant: `at` is when the reason was written, not when it was last seen.
-#[derive(Clone, Debug)]
-struct Said {
-    kind: Kind,
-    gist: String,
-    at: Duration,
 }
 
 impl Waiting {
@@ -173,7 +203,7 @@ impl Waiting {
             max_wait_ends: rules.max_wait.map(|wait| lengthened(wait, SPREAD, chances[0])),
             unreachable_wait,
             unreachable_wait_ends: unreachable_wait,
-            last_said: None,
+            throttle: LogThrottle::default(),
             localhost_explained: false,
         }
     }
@@ -182,8 +212,7 @@ impl Waiting {
     pub fn next(&self, now: Duration) -> Next {
         match self.deadline() {
             Some((ends, bound)) if ends <= now => self.end(bound),
-            Some((ends, _)) => Next::Ask(ends - now),
-            None => Next::Ask(Duration::MAX),
+            _ => Next::Ask(self.attempt(now)),
         }
     }
 
@@ -194,19 +223,23 @@ impl Waiting {
             Answer::Acquired => return (Next::Start(Why::Acquired), None),
             Answer::Refusal(refusal) => refusal,
         };
+        let pause = self.pause(refusal, now.saturating_sub(asked), chance);
         if refusal.kind.is_of_a_lock() {
-            self.unreachable_wait_ends = self.unreachable_wait.map(|wait| now.saturating_add(wait));
+            let asks_again = now.saturating_add(pause);
+            self.unreachable_wait_ends = self.unreachable_wait.map(|wait| asks_again.saturating_add(wait));
         }
-        match self.next(now) {
-            Next::Ask(left) => {
-                let took = now.saturating_sub(asked);
-                (Next::Pause(self.pause(refusal, took, chance).min(left)), self.say(refusal, now))
-            }
-            end => (end, None),
+        if let end @ (Next::Start(_) | Next::Fail(_)) = self.next(now) {
+            return (end, None);
         }
+        if !refusal.kind.is_of_a_lock() {
+            let asked_for = pause.saturating_sub(lengthened(self.rules.pause, JITTER, chance));
+            self.unreachable_wait_ends = self.unreachable_wait_ends.map(|ends| ends.saturating_add(asked_for));
+        }
+        let left = self.deadline().map_or(Duration::MAX, |(ends, _)| ends.saturating_sub(now));
+        (Next::Pause(pause.min(left)), self.say(refusal, now))
     }
 
-    /// When the wait ends if nothing changes, and which bound that is.
+    /// When the wait ends if no lock answers from now on, and which bound that is.
     pub fn deadline(&self) -> Option<(Duration, Bound)> {
         let max_wait = self.max_wait_ends.map(|ends| (ends, Bound::MaxWait));
         let unreachable_wait = self.unreachable_wait_ends.map(|ends| (ends, Bound::UnreachableWait));
@@ -218,6 +251,17 @@ impl Waiting {
             AtBound::Start => Next::Start(Why::Bound(bound)),
             AtBound::Fail => Next::Fail(bound),
         }
+    }
+
+    /// A lock that is asked to hold its answer back for longer than `--max-wait` lasts would be cut
+    /// off, and its reason lost. In whole milliseconds, rounded down.
+    fn attempt(&self, now: Duration) -> Attempt {
+        let within = self.max_wait_ends.map_or(Duration::MAX, |ends| ends.saturating_sub(now));
+        let timeout =
+            self.unreachable_wait.map_or(self.rules.attempt_timeout, |wait| wait.min(self.rules.attempt_timeout));
+        let most = within.saturating_sub(timeout.min(WAY_BACK));
+        let wait = if most < self.rules.wait.min(LONGEST_HELD) { whole_millis(most) } else { self.rules.wait };
+        Attempt { wait, timeout, within }
     }
 
     /// From now to the next attempt, after one that took this long.
@@ -235,16 +279,10 @@ impl Waiting {
         if was_a_pause { pause.saturating_sub(took) } else { pause }
     }
 
-    /// A changed reason at once, the same one no more often than once a minute.
     fn say(&mut self, refusal: &Refusal, now: Duration) -> Option<Say> {
-        let gist = gist(&refusal.words);
-        let said_already = self.last_said.as_ref().is_some_and(|said| {
-            said.kind == refusal.kind && said.gist == gist && now.saturating_sub(said.at) < SAY_AGAIN
-        });
-        if said_already {
+        if !self.throttle.admits(refusal.kind, &refusal.words, now) {
             return None;
         }
-        self.last_said = Some(Said { kind: refusal.kind, gist, at: now });
         if refusal.kind.will_hardly_change() {
             return Some(Say::Warning);
         }
@@ -256,22 +294,14 @@ impl Waiting {
     }
 }
 
-/// A reason without its numbers: a count or a time that runs down does not make it another one.
-/// Units go with their number, or `1m5s` would be another reason than `59s`.
-fn gist(words: &str) -> String {
-    let mut in_number = false;
-    let mut is_of_a_number = |c: char| {
-        in_number = c.is_ascii_digit() || in_number && matches!(c, '.' | 'h' | 'm' | 's' | 'u' | 'µ' | 'n');
-        in_number
-    };
-    words.chars().filter(|c| !is_of_a_number(*c)).collect()
+fn whole_millis(duration: Duration) -> Duration {
+    Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use psl::duration::Text;
 
     const SECOND: Duration = Duration::from_secs(1);
     const NANO: Duration = Duration::from_nanos(1);
@@ -283,6 +313,8 @@ mod tests {
     fn rules(max_wait: Option<u64>, unreachable_wait: Option<u64>, at_bound: AtBound) -> Rules {
         Rules {
             pause: SECOND,
+            wait: 10 * SECOND,
+            attempt_timeout: SECOND,
             max_wait: max_wait.map(seconds),
             unreachable_wait: unreachable_wait.map(seconds),
             at_bound,
@@ -293,12 +325,23 @@ mod tests {
         Waiting::new(rules(None, None, AtBound::Start), true, [0.0; 2])
     }
 
+    fn asks(next: Next) -> Attempt {
+        match next {
+            Next::Ask(attempt) => attempt,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn refusal(kind: Kind, words: &str) -> Answer {
         Answer::Refusal(Refusal { kind, words: words.to_owned(), retry_after: None })
     }
 
+    fn answer(kind: Kind, retry_after: Option<Duration>) -> Answer {
+        Answer::Refusal(Refusal { kind, words: "423 Locked".to_owned(), retry_after })
+    }
+
     fn held(retry_after: Option<Duration>) -> Answer {
-        Answer::Refusal(Refusal { kind: Kind::Held, words: "423 Locked".to_owned(), retry_after })
+        answer(Kind::Held, retry_after)
     }
 
     impl Waiting {
@@ -351,8 +394,10 @@ mod tests {
             let waiting = Waiting::new(rules(max_wait, unreachable_wait, at_bound), false, [0.0; 2]);
             let ends = seconds(at);
             assert_eq!(waiting.deadline(), Some((ends, bound)), "{name}");
-            assert_eq!(waiting.next(Duration::ZERO), Next::Ask(ends), "{name}");
-            assert_eq!(waiting.next(ends - NANO), Next::Ask(NANO), "{name}");
+            for now in [Duration::ZERO, ends - NANO] {
+                let left = max_wait.map_or(Duration::MAX, |wait| seconds(wait) - now);
+                assert_eq!(asks(waiting.next(now)).within, left, "{name}");
+            }
             assert_eq!(waiting.next(ends), end, "{name}");
             assert_eq!(waiting.next(ends + NANO), end, "{name}");
             let refused = refusal(Kind::Refused, "connection refused");
@@ -366,7 +411,8 @@ mod tests {
         let mut waiting = endless();
         assert_eq!(waiting.deadline(), None);
         for now in [Duration::ZERO, seconds(1_000_000), Duration::MAX] {
-            assert_eq!(waiting.next(now), Next::Ask(Duration::MAX));
+            let expected = Attempt { wait: 10 * SECOND, timeout: SECOND, within: Duration::MAX };
+            assert_eq!(waiting.next(now), Next::Ask(expected));
             assert_eq!(waiting.answered_at_once(&held(None), now, 0.0).0, Next::Pause(SECOND));
         }
     }
@@ -385,19 +431,113 @@ mod tests {
     }
 
     #[test]
-    fn any_answer_of_a_lock_starts_the_unreachable_wait_anew() {
-        for (kind, expected) in [
-            (Kind::Held, 13),
-            (Kind::Rejected, 13),
-            (Kind::Elsewhere, 10),
-            (Kind::NotALock, 10),
-            (Kind::Refused, 10),
-            (Kind::Unreachable, 10),
+    fn silence_begins_with_the_request_that_no_lock_answers() {
+        // Kind, `Retry-After` in seconds, when silence has lasted for ten seconds after an answer at 3.
+        for (kind, retry_after, expected) in [
+            (Kind::Held, None, 14),
+            (Kind::Held, Some(0), 14),
+            (Kind::Held, Some(28), 41),
+            (Kind::Held, Some(3600), 43),
+            (Kind::Rejected, None, 14),
+            (Kind::Rejected, Some(28), 41),
+            (Kind::Elsewhere, None, 10),
+            (Kind::Elsewhere, Some(1), 10),
+            (Kind::Elsewhere, Some(28), 37),
+            (Kind::NotALock, None, 10),
+            (Kind::NotALock, Some(28), 37),
+            (Kind::NotALock, Some(3600), 39),
+            (Kind::Refused, None, 10),
+            (Kind::Unreachable, None, 10),
         ] {
             let mut waiting = Waiting::new(rules(None, Some(10), AtBound::Start), false, [0.0; 2]);
-            let _ = waiting.answered_at_once(&refusal(kind, "x"), seconds(3), 0.0);
-            assert_eq!(waiting.deadline(), Some((seconds(expected), Bound::UnreachableWait)), "{kind:?}");
+            let answer = answer(kind, retry_after.map(seconds));
+            let (next, _) = waiting.answered_at_once(&answer, seconds(3), 0.0);
+            let deadline = Some((seconds(expected), Bound::UnreachableWait));
+            assert_eq!(waiting.deadline(), deadline, "{kind:?} {retry_after:?}");
+            let pause = seconds(retry_after.unwrap_or(1).clamp(1, 30));
+            assert_eq!(next, Next::Pause(pause), "{kind:?} {retry_after:?}: no pause is cut");
         }
+    }
+
+    #[test]
+    fn the_pause_after_an_answer_that_was_held_back_is_over_and_silence_begins_at_once() {
+        let mut waiting = Waiting::new(rules(None, Some(2), AtBound::Start), false, [0.0; 2]);
+        let (next, _) = waiting.answered(&held(Some(SECOND)), Duration::ZERO, seconds(10), 0.0);
+        assert_eq!(next, Next::Pause(Duration::ZERO), "ten seconds without an answer, and no silence");
+        assert_eq!(waiting.deadline(), Some((seconds(12), Bound::UnreachableWait)));
+    }
+
+    #[test]
+    fn a_pause_that_no_lock_asked_for_does_not_end_the_silence() {
+        let mut waiting = Waiting::new(rules(None, Some(5), AtBound::Start), false, [0.0; 2]);
+        let busy = answer(Kind::NotALock, Some(seconds(4)));
+        let mut now = Duration::ZERO;
+        let mut asked = 0;
+        while let Next::Ask(_) = waiting.next(now) {
+            asked += 1;
+            match waiting.answered_at_once(&busy, now, 0.0).0 {
+                Next::Pause(pause) => now += pause,
+                _ => break,
+            }
+        }
+        assert_eq!((asked, now), (5, seconds(20)), "a second of each pause counts, which is `--pause`");
+    }
+
+    #[test]
+    fn a_request_gets_its_time_out_before_silence_ends_the_wait() {
+        for (wait, attempt_timeout, unreachable_wait, timeout, whole) in
+            [(10, 1, 120, 1, 12), (10, 1, 1, 1, 12), (0, 5, 2, 2, 4), (60, 3, 2, 2, 34), (0, 3600, 1, 1, 2)]
+        {
+            let rules = Rules {
+                wait: seconds(wait),
+                attempt_timeout: seconds(attempt_timeout),
+                ..rules(None, Some(unreachable_wait), AtBound::Start)
+            };
+            let mut waiting = Waiting::new(rules, false, [0.0; 2]);
+            let attempt = asks(waiting.next(seconds(unreachable_wait) - NANO));
+            assert_eq!((attempt.timeout, attempt.whole_timeout()), (seconds(timeout), seconds(whole)));
+            assert_eq!(attempt.within, Duration::MAX, "the bound does not cut it");
+            let answered = seconds(unreachable_wait + whole);
+            let then = waiting.clone().answered(&held(None), seconds(unreachable_wait) - NANO, answered, 0.0).0;
+            assert!(matches!(then, Next::Pause(_)), "an answer of a lock counts also after the bound");
+            let silent = refusal(Kind::Unreachable, "silent");
+            let then = waiting.answered(&silent, seconds(unreachable_wait) - NANO, answered, 0.0).0;
+            assert_eq!(then, Next::Start(Why::Bound(Bound::UnreachableWait)));
+        }
+    }
+
+    #[test]
+    fn no_more_is_asked_for_than_is_left() {
+        let millis = Duration::from_millis;
+        // In milliseconds: `--wait`, `--attempt-timeout`, what is left of `--max-wait`, what is asked for.
+        for (wait, attempt_timeout, left, expected) in [
+            (10_000, 1000, 480_000, 10_000),
+            (10_000, 1000, 11_000, 10_000),
+            (10_000, 1000, 10_999, 9_999),
+            (10_000, 1000, 3_500, 2_500),
+            (10_000, 1000, 1_001, 1),
+            (10_000, 1000, 1_000, 0),
+            (10_000, 1000, 1, 0),
+            (10_000, 100, 3_500, 3_400),
+            (10_000, 60_000, 3_500, 2_500),
+            (250, 1000, 1_250, 250),
+            (250, 1000, 1_249, 249),
+            (0, 1000, 3_500, 0),
+            // No lock holds an answer back for more than half a minute.
+            (120_000, 1000, 31_000, 120_000),
+            (120_000, 1000, 30_999, 29_999),
+        ] {
+            let rules = Rules {
+                wait: millis(wait),
+                attempt_timeout: millis(attempt_timeout),
+                ..rules(Some(1000), None, AtBound::Start)
+            };
+            let attempt = asks(Waiting::new(rules, false, [0.0; 2]).next(seconds(1000) - millis(left)));
+            assert_eq!(attempt.wait, millis(expected), "{wait} {attempt_timeout} {left}");
+            assert_eq!(attempt.within, millis(left));
+        }
+        let attempt = asks(Waiting::new(rules(Some(3), None, AtBound::Start), false, [0.0; 2]).next(NANO));
+        assert_eq!(attempt.wait, millis(1999), "rounded down to the millisecond");
     }
 
     #[test]
@@ -438,13 +578,6 @@ mod tests {
 
     #[test]
     fn a_423_that_was_held_back_has_been_a_pause() {
-        let answer = |kind, retry_after: Option<u64>| {
-            Answer::Refusal(Refusal {
-                kind,
-                words: "x".to_owned(),
-                retry_after: retry_after.map(Duration::from_millis),
-            })
-        };
         // In milliseconds: `Retry-After`, how long the attempt took, chance, what is left of the pause of a second.
         for (name, kind, retry_after, took, chance, expected) in [
             ("at once", Kind::Held, None, 0, 0.0, 1000),
@@ -465,7 +598,8 @@ mod tests {
         ] {
             let now = seconds(60);
             let asked = now - Duration::from_millis(took);
-            let (next, _) = endless().answered(&answer(kind, retry_after), asked, now, chance);
+            let answer = answer(kind, retry_after.map(Duration::from_millis));
+            let (next, _) = endless().answered(&answer, asked, now, chance);
             assert_eq!(next, Next::Pause(Duration::from_millis(expected)), "{name}");
         }
         let (next, _) = endless().answered(&held(None), seconds(2), SECOND, 0.0);
@@ -477,68 +611,6 @@ mod tests {
         let mut waiting = Waiting::new(rules(Some(10), None, AtBound::Start), false, [0.0; 2]);
         assert_eq!(waiting.answered_at_once(&held(Some(seconds(30))), seconds(7), 0.0).0, Next::Pause(seconds(3)));
         assert_eq!(waiting.next(seconds(10)), Next::Start(Why::Bound(Bound::MaxWait)));
-    }
-
-    #[test]
-    fn a_reason_is_said_once_then_once_a_minute() {
-        let mut waiting = endless();
-        let minute = seconds(60);
-        for (now, answer, expected) in [
-            (Duration::ZERO, held(None), Some(Say::Reason)),
-            (NANO, held(None), None),
-            (minute - NANO, held(None), None),
-            (minute, held(None), Some(Say::Reason)),
-            (minute * 2 - NANO, held(None), None),
-            (minute * 2 - NANO, refusal(Kind::Held, "423 Locked; another"), Some(Say::Reason)),
-            (minute * 2, refusal(Kind::Unreachable, "423 Locked; another"), Some(Say::Reason)),
-            (minute * 2, held(None), Some(Say::Reason)),
-        ] {
-            assert_eq!(waiting.answered_at_once(&answer, now, 0.0).1, expected, "{now:?} {answer:?}");
-        }
-    }
-
-    #[test]
-    fn a_number_that_changes_is_no_new_reason() {
-        let mut waiting = endless();
-        let says: Vec<_> = (0..5)
-            .map(|n| {
-                waiting
-                    .answered_at_once(&refusal(Kind::Held, &format!("423 Locked; {} s left", 12 - n)), seconds(n), 0.0)
-                    .1
-            })
-            .collect();
-        assert_eq!(says, [Some(Say::Reason), None, None, None, None]);
-    }
-
-    #[test]
-    fn gists() {
-        let words = |position: &str, expected: &str| {
-            format!("423 Locked; all slots are taken; position {position} in line, a slot is expected in {expected}")
-        };
-        let first = gist(&words("12", "1h2m5s"));
-        for (position, expected) in [("9", "59s"), ("1", "1.5s"), ("2", "2m"), ("10", "500ms"), ("3", "7µs")] {
-            assert_eq!(gist(&words(position, expected)), first, "{position} {expected}");
-        }
-        for (one, other) in [
-            ("423 Locked; all slots are taken", "423 Locked; the gate is closed"),
-            ("position 3 in line", "position 3 in line, a slot is expected in 12s"),
-            ("12 slots", "12 pods"),
-            ("12", ""),
-        ] {
-            assert_eq!(gist(one) == gist(other), other.is_empty(), "{one} | {other}");
-        }
-    }
-
-    #[test]
-    fn the_place_in_line_is_said_once_a_minute() {
-        let mut waiting = endless();
-        let said: Vec<u64> = (0..180)
-            .filter(|n| {
-                let words = format!("423 Locked; position {} in line, a slot is expected in {}s", 12 - n / 20, 200 - n);
-                waiting.answered_at_once(&refusal(Kind::Held, &words), seconds(*n), 0.0).1.is_some()
-            })
-            .collect();
-        assert_eq!(said, [0, 60, 120]);
     }
 
     #[test]
@@ -562,8 +634,8 @@ mod tests {
             (0, &refused, Some(Say::LocalhostRefused)),
             (1, &refused, None),
             (2, &held(None), Some(Say::Reason)),
-            (3, &refused, Some(Say::Reason)),
-            (63, &refused, Some(Say::Reason)),
+            (3, &refused, None),
+            (62, &refused, Some(Say::Reason)),
         ] {
             assert_eq!(waiting.answered_at_once(answer, seconds(now), 0.0).1, expected, "{now}");
         }
@@ -591,39 +663,68 @@ mod tests {
         refusal.prop_map(|(kind, words, retry_after)| Answer::Refusal(Refusal { kind, words, retry_after }))
     }
 
+    fn any_rules() -> impl Strategy<Value = Rules> {
+        let bound = || proptest::option::of(any_duration());
+        (any_duration(), any_duration(), any_duration(), bound(), bound(), any::<bool>()).prop_map(
+            |(pause, wait, attempt_timeout, max_wait, unreachable_wait, fails)| Rules {
+                pause,
+                wait,
+                attempt_timeout,
+                max_wait,
+                unreachable_wait,
+                at_bound: if fails { AtBound::Fail } else { AtBound::Start },
+            },
+        )
+    }
+
+    /// The rules of a user: each length from nothing to five minutes.
+    fn plain_rules() -> impl Strategy<Value = Rules> {
+        let millis = || prop_oneof![0..3_000u64, 0..300_000u64].prop_map(Duration::from_millis);
+        let more_than_zero = move || millis().prop_map(|length| length + Duration::from_millis(100));
+        (more_than_zero(), millis(), more_than_zero(), more_than_zero()).prop_map(
+            |(pause, wait, attempt_timeout, unreachable_wait)| Rules {
+                pause,
+                wait,
+                attempt_timeout,
+                unreachable_wait: Some(unreachable_wait),
+                ..rules(None, None, AtBound::Fail)
+            },
+        )
+    }
+
     proptest! {
         /// Also at durations that no clock can hold: nothing here may panic.
         #[test]
         fn no_pause_and_no_attempt_goes_past_a_bound(
-            pause in any_duration(),
-            max_wait in proptest::option::of(any_duration()),
-            unreachable_wait in proptest::option::of(any_duration()),
-            fails in any::<bool>(),
+            rules in any_rules(),
             chances in [0.0..=1.0f64, 0.0..=1.0f64],
             steps in prop::collection::vec((any_duration(), any_answer(), 0.0..=1.0f64), 0..30),
         ) {
-            let at_bound = if fails { AtBound::Fail } else { AtBound::Start };
-            let mut waiting = Waiting::new(Rules { pause, max_wait, unreachable_wait, at_bound }, true, chances);
+            let Rules { pause, max_wait, unreachable_wait, .. } = rules;
+            let fails = rules.at_bound == AtBound::Fail;
+            let mut waiting = Waiting::new(rules, true, chances);
             let most_of = |wait: Duration| lengthened(wait, 0.25, 1.0);
-            let (mut now, mut heard) = (Duration::ZERO, Duration::ZERO);
+            // When the silence of the moment began.
+            let (mut now, mut since) = (Duration::ZERO, Duration::ZERO);
             for (takes, answer, chance) in &steps {
-                let over = |now: Duration, heard: Duration| max_wait.is_some_and(|w| now >= most_of(w)) || unreachable_wait.is_some_and(|w| now >= heard.saturating_add(most_of(w)));
+                let over = |now: Duration, since: Duration| max_wait.is_some_and(|w| now >= most_of(w)) || unreachable_wait.is_some_and(|w| now >= since.saturating_add(most_of(w)));
                 let asked = now;
                 match waiting.next(now) {
-                    Next::Ask(within) => {
-                        prop_assert!(!within.is_zero() && !over(now, heard));
-                        now = now.saturating_add((*takes).min(within));
+                    Next::Ask(attempt) => {
+                        prop_assert!(!attempt.within.is_zero() && !over(now, since));
+                        prop_assert!(attempt.wait <= rules.wait && attempt.timeout <= rules.attempt_timeout);
+                        let left = max_wait.map_or(Duration::MAX, |w| most_of(w).saturating_sub(now));
+                        prop_assert!(attempt.within <= left);
+                        prop_assert!(attempt.wait.min(LONGEST_HELD) <= left, "more than is left");
+                        now = now.saturating_add((*takes).min(attempt.within).min(attempt.whole_timeout()));
                     }
                     end => {
                         prop_assert_eq!(matches!(end, Next::Fail(_)), fails);
-                        prop_assert!(max_wait.is_some_and(|w| now >= w) || unreachable_wait.is_some_and(|w| now >= heard.saturating_add(w)), "too early");
+                        prop_assert!(max_wait.is_some_and(|w| now >= w) || unreachable_wait.is_some_and(|w| now >= since.saturating_add(w)), "too early");
                         return Ok(());
                     }
                 }
                 let Answer::Refusal(refusal) = answer else { unreachable!() };
-                if refusal.kind.is_of_a_lock() {
-                    heard = now;
-                }
                 let (next, _) = waiting.answered(answer, asked, now, *chance);
                 if let Next::Pause(length) = next {
                     let left = waiting.deadline().map_or(Duration::MAX, |(ends, _)| ends - now);
@@ -638,6 +739,11 @@ mod tests {
                     prop_assert!(length <= left && length >= least.min(left) && length <= most);
                     prop_assert!(length == left || length.saturating_add(now - asked) >= pause, "more often than once a pause");
                     now = now.saturating_add(length);
+                    let own = lengthened(pause, 0.2, *chance);
+                    since = match refusal.kind.is_of_a_lock() {
+                        true => now,
+                        false => since.saturating_add(lengthened(pause.max(asked_for), 0.2, *chance).saturating_sub(own)),
+                    };
                 } else {
                     prop_assert!(matches!(next, Next::Start(Why::Bound(_)) | Next::Fail(_)));
                     return Ok(());
@@ -645,20 +751,69 @@ mod tests {
             }
         }
 
+        /// Whatever it answers, however long it holds answers back and lets the client stay away.
         #[test]
-        fn no_number_and_no_duration_is_a_new_reason(
-            counts in [any::<u32>(), any::<u32>()],
-            expected in [any_duration(), any_duration()],
+        fn a_lock_that_answers_in_its_time_is_never_unreachable(
+            rules in plain_rules(),
+            chances in [0.0..=1.0f64, 0.0..=1.0f64],
+            steps in prop::collection::vec((0.0..=1.0f64, any::<bool>(), proptest::option::of(0..100u64), 0.0..=1.0f64), 1..50),
         ) {
-            let words = |n: usize| format!("position {} in line, expected in {}, later", counts[n], Text(expected[n]));
-            prop_assert_eq!(gist(&words(0)), gist(&words(1)));
+            let mut waiting = Waiting::new(rules, false, chances);
+            let mut now = Duration::ZERO;
+            for (share, is_held, retry_after, chance) in steps {
+                let Next::Ask(attempt) = waiting.next(now) else {
+                    return Err(TestCaseError::fail(format!("given up at {now:?}")));
+                };
+                let asked = now;
+                now += attempt.answer_timeout().mul_f64(share);
+                let kind = if is_held { Kind::Held } else { Kind::Rejected };
+                match waiting.answered(&answer(kind, retry_after.map(seconds)), asked, now, chance).0 {
+                    Next::Pause(length) => now += length,
+                    end => return Err(TestCaseError::fail(format!("{end:?} at {now:?}"))),
+                }
+            }
         }
 
+        /// However it is silent: at once or after the whole time-out of a request.
         #[test]
-        fn the_log_stays_short(seconds_between in 1..30u64, answers in 1..500u64) {
-            let mut waiting = endless();
-            let said = (0..answers).filter(|n| waiting.answered_at_once(&held(None), seconds(n * seconds_between), 0.0).1.is_some()).count() as u64;
-            prop_assert!(said <= 1 + answers * seconds_between / 60);
+        fn a_silent_lock_is_given_up_within_the_bound_and_one_request(
+            rules in plain_rules(),
+            chances in [0.0..=1.0f64, 0.0..=1.0f64],
+            before in prop::collection::vec((0.0..=1.0f64, proptest::option::of(0..100u64)), 0..5),
+            shares in prop::collection::vec((0.0..=1.0f64, 0.0..=1.0f64), 1..20),
+        ) {
+            let mut waiting = Waiting::new(rules, false, chances);
+            let mut now = Duration::ZERO;
+            for (share, retry_after) in before {
+                let asked = now;
+                now += asks(waiting.next(now)).answer_timeout().mul_f64(share);
+                let Next::Pause(length) = waiting.answered(&held(retry_after.map(seconds)), asked, now, share).0 else {
+                    return Err(TestCaseError::fail("given up while it answered"));
+                };
+                now += length;
+            }
+            let (since, bound) = (now, rules.unreachable_wait.unwrap());
+            let mut longest = Duration::ZERO;
+            for (share, chance) in shares.iter().cycle() {
+                let asked = now;
+                let next = match waiting.next(now) {
+                    Next::Ask(attempt) => {
+                        longest = attempt.whole_timeout();
+                        now += longest.mul_f64(*share);
+                        waiting.answered(&refusal(Kind::Unreachable, "silent"), asked, now, *chance).0
+                    }
+                    end => end,
+                };
+                match next {
+                    Next::Pause(length) => now += length,
+                    end => {
+                        prop_assert_eq!(end, Next::Fail(Bound::UnreachableWait));
+                        break;
+                    }
+                }
+            }
+            prop_assert!(now - since >= bound, "given up after {:?} of {:?}", now - since, bound);
+            prop_assert!(now - since <= lengthened(bound, 0.25, 1.0) + longest, "{:?} of {:?}", now - since, bound);
         }
     }
 }

@@ -470,6 +470,7 @@ impl Book {
         }
         while let Some(place) = self.queue.lapse_one(now) {
             self.left(&place, now);
+            self.version += 1;
         }
         self.forget(now);
     }

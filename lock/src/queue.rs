@@ -32,6 +32,10 @@ const LIFE: Duration = Duration::from_secs(60);
 /// And so many times what he was told to stay away.
 const LIVES: u32 = 3;
 
+/// A client that has hung up keeps its place for so long: time for a holder whose connection broke to
+/// ask again, which init does after 1 to 1.2 s. The holder may as well be a pod that was deleted.
+pub const RETURN: Duration = Duration::from_secs(2);
+
 /// Names a request that is held back. A holder that asks anew gets another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seat(pub u64);
@@ -136,9 +140,10 @@ impl Place {
         self.is_called = false;
     }
 
-    /// He has hung up: the place stays, but nothing is kept for him until he asks again.
+    /// He has hung up: the place stays for a moment, but nothing is kept for him until he asks again.
     pub fn gone(&mut self, now: Instant) {
         self.told(Duration::ZERO, now);
+        self.ends = after(now, RETURN);
         self.due = now.checked_sub(GRACE).unwrap_or(now);
         self.is_counted = true;
     }
@@ -211,9 +216,9 @@ impl Queue {
         if let Some(at) = self.places.iter().position(|place| place.seat.is_none() && place.ends <= now) {
             return Some(self.leave(at));
         }
-        // Whoever comes or asks from now on has at least a whole life.
+        // Whoever comes, asks or hangs up from now on keeps his place for that long at least.
         let first = self.places.iter().filter(|place| place.seat.is_none()).map(|place| place.ends).min();
-        self.none_lapses_before = first.into_iter().chain([after(now, LIFE)]).min();
+        self.none_lapses_before = first.into_iter().chain([after(now, RETURN)]).min();
         None
     }
 

@@ -29,7 +29,7 @@ pub enum Takes {
 pub struct Setting {
     /// The flag with its two dashes, or nothing for what is set by a variable alone.
     pub flag: Option<&'static str>,
-    /// The variables, the first that is set and not empty counts.
+    /// The variables, the first that is set and not empty counts; a service link counts as unset.
     pub variables: &'static [&'static str],
     /// The value's name in `--help`.
     pub value: &'static str,
@@ -216,7 +216,8 @@ impl Given {
     }
 
     fn variable(&mut self, setting: &Setting) -> Option<OsString> {
-        setting.variables.iter().filter_map(|name| (self.lookup)(name)).find(|v| !v.is_empty())
+        let is_set = |name: &str, value: &OsString| !value.is_empty() && !is_service_link(name, value);
+        setting.variables.iter().find_map(|name| (self.lookup)(name).filter(|value| is_set(name, value)))
     }
 
     fn utf8(&mut self, setting: &Setting, value: OsString) -> Option<String> {
@@ -290,6 +291,17 @@ fn named<'s>(settings: &'s [Setting], name: &str) -> Option<(&'s Setting, &'stat
 /// `-5s` is no flag of anybody's, but a value that is not accepted.
 fn is_like_a_flag(argument: &OsStr) -> bool {
     matches!(argument.as_bytes(), [b'-', second, ..] if !second.is_ascii_digit())
+}
+
+/// Kubernetes sets `NAME_PORT=tcp://10.0.0.1:80` in the pods beside a Service `name`, with the scheme
+/// of its first port. Nobody has set that for this program. `NAME_SERVICE_PORT` holds a number.
+fn is_service_link(name: &str, value: &OsStr) -> bool {
+    let scheme = value.to_str().and_then(|value| value.split_once("://")).map(|(scheme, _)| scheme);
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+    };
+    name.ends_with("_PORT") && !name.ends_with("_SERVICE_PORT") && scheme.is_some_and(is_scheme)
 }
 
 fn begins_with_dash(value: &OsStr) -> bool {
@@ -484,6 +496,23 @@ mod tests {
             let mistakes = read(arguments, variables).expect_err(&format!("{arguments:?}"));
             assert_eq!(mistakes, *expected, "{arguments:?} {variables:?}");
         }
+    }
+
+    #[test]
+    fn service_links_count_as_unset() {
+        let port = |variables: &[(&str, &str)]| read(&[], variables).map(|values| values.1);
+        for link in
+            ["tcp://10.0.0.1:80", "udp://10.0.0.1:53", "sctp://[fd00::1]:7", "UDP://x", "a+b-c.1://", "http://h/"]
+        {
+            assert_eq!(port(&[("T_PORT", link)]), Ok(None), "{link}");
+            assert_eq!(port(&[("T_PORT", link), ("OLD_PORT", "81")]), Ok(Some(81)), "{link}");
+            assert!(read(&["--port", link], &[]).is_err(), "{link}: nobody but the user gives a flag");
+            assert_eq!(read(&[], &[("T_HOST", link)]).map(|values| values.0), Ok(some(link)), "no name of a link");
+        }
+        for value in ["://x", "1tcp://x", "t p://x", "tcp:/x", "tcp//:x", "ü://x"] {
+            assert!(port(&[("T_PORT", value)]).is_err(), "{value}");
+        }
+        assert!(!is_service_link("KUBERNETES_SERVICE_PORT", OsStr::new("tcp://10.0.0.1:443")));
     }
 
     #[test]

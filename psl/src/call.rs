@@ -98,6 +98,9 @@ pub enum Failure {
     Refused,
     /// Nothing came back while connecting, or no route leads there.
     NoRoute,
+    /// The same for `https://`, where connecting includes the TLS handshake.
+    #[cfg(feature = "tls")]
+    NoHandshake,
     /// Connected, but no whole answer in time.
     Silent,
     /// Closed or reset before the whole answer had come.
@@ -115,9 +118,11 @@ impl fmt::Display for Failure {
         match self {
             Failure::Unresolved(why) => why.fmt(f),
             Failure::Refused => f.write_str("connection refused"),
-            Failure::NoRoute => f.write_str(
-                "no connection: nothing came back in time (with https:// also: no TLS handshake), or there is no route",
-            ),
+            Failure::NoRoute => f.write_str("no connection: nothing came back in time, or there is no route"),
+            #[cfg(feature = "tls")]
+            Failure::NoHandshake => {
+                f.write_str("no connection or no TLS handshake: nothing came back in time, or there is no route")
+            }
             Failure::Silent => f.write_str("connected, but no whole answer in time"),
             Failure::Cut => f.write_str("connection closed before the whole answer"),
             Failure::Tls(why) => write!(f, "TLS: {why}"),
@@ -187,7 +192,7 @@ impl Caller {
             }
         }
         // A host that says no tells more than an address family that this machine does not have.
-        Err(if refused { Failure::Refused } else { Failure::NoRoute })
+        Err(if refused { Failure::Refused } else { unreached(url) })
     }
 
     fn call_at(
@@ -267,6 +272,16 @@ impl Reply {
         }
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
+}
+
+#[cfg(feature = "tls")]
+fn unreached(url: &Url) -> Failure {
+    if url.scheme == "https" { Failure::NoHandshake } else { Failure::NoRoute }
+}
+
+#[cfg(not(feature = "tls"))]
+fn unreached(_url: &Url) -> Failure {
+    Failure::NoRoute
 }
 
 /// The name is looked up before, under this project's own bound on threads.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use testkit::program::{Finished, field};
-use testkit::scripted::{Behaviour, Server, blackhole};
+use testkit::program::{Finished, Program, field};
+use testkit::scripted::{Behaviour, Seen, Server, blackhole};
 
 use crate::{CEILING, bare, init_at};
 
@@ -78,11 +78,98 @@ fn a_bound_cuts_an_attempt_short() {
         (address.port(), "no lock is ready on this node yet"),
     ] {
         for flag in ["--max-wait", "--unreachable-wait"] {
-            let program =
-                bare().args(["--host=127.0.0.1", "--attempt-timeout=1h", flag, "500ms", "--port", &port.to_string()]);
+            let program = at(port).args(["--attempt-timeout=1h", "--wait=0", flag, "500ms"]);
             ends_at(program.run(CEILING), flag, 0, reason, HALF);
         }
     }
+}
+
+/// With the pause, the time-out and the wait of a user who sets none of them.
+fn at(port: u16) -> Program {
+    bare().args(["--host=127.0.0.1", "--port", &port.to_string()])
+}
+
+fn wait_of(seen: &Seen) -> Option<Duration> {
+    let wait = seen.query().into_iter().find(|(name, _)| name == "wait")?.1;
+    Some(psl::duration::parse(&wait).unwrap())
+}
+
+/// A lock that holds each answer back for as long as it is asked to.
+fn holding(status: u16, body: &'static str, headers: &'static [(&str, &str)]) -> Behaviour {
+    Behaviour::call(move |seen| {
+        let answer = Behaviour::status_with(status, body, headers);
+        Behaviour::After(wait_of(seen).unwrap_or_default(), Box::new(answer))
+    })
+}
+
+#[test]
+fn a_pause_that_a_lock_asked_for_is_no_silence() {
+    let away: &[(&str, &str)] = &[("Retry-After", "28")];
+    for (name, behaviour, arguments) in [
+        ("423", Behaviour::status_with(423, "no", away), &[][..]),
+        ("400", Behaviour::status_with(400, "no", away), &[]),
+        ("421", Behaviour::status_with(421, "no", away), &[]),
+        ("--pause", Behaviour::status(423, "no"), &["--pause=1h"]),
+        ("held back", holding(423, "no", &[("Server", "psl"), ("Retry-After", "1")]), &["--wait=2s"]),
+        ("something else that asks for a pause", Behaviour::status_with(503, "no", away), &[]),
+        ("the same", Behaviour::status_with(429, "no", away), &[]),
+    ] {
+        let server = Server::start(behaviour);
+        let bounds = ["--unreachable-wait=1s", "--max-wait=4s", "--on-timeout=fail"];
+        let finished = at(server.port()).args(bounds).args(arguments).run(CEILING);
+        eprintln!("{name}");
+        ends_at(finished, "--max-wait", 1, "no", Duration::from_secs(4));
+    }
+}
+
+#[test]
+fn a_lock_that_falls_silent_is_given_up() {
+    for (name, then, least) in [
+        ("refuses", Behaviour::Refuse, HALF),
+        ("closes", Behaviour::CloseAtOnce, HALF),
+        // A request may be held back, so it gets that time.
+        ("silent", Behaviour::Silent, Duration::from_secs(2)),
+        ("a proxy without a lock", Behaviour::status(503, "no upstream"), HALF),
+    ] {
+        let server = Server::start(Behaviour::status_with(423, "no", &[("Retry-After", "2")]));
+        let bounds = ["--unreachable-wait=500ms", "--max-wait=1h", "--wait=2s", "--pause=100ms"];
+        let mut running = at(server.port()).args(bounds).start();
+        crate::wait_for_reason(&mut running, "423 no");
+        server.set(then);
+        eprintln!("{name}");
+        // The pause of two seconds after the answer comes first.
+        ends_at(running.wait(CEILING), "--unreachable-wait", 0, "", Duration::from_secs(2) + least);
+    }
+}
+
+#[test]
+fn no_answer_is_held_back_past_the_bound() {
+    let server = Server::start(holding(423, "Locked\nall slots are taken\n", &[("Retry-After", "1")]));
+    for wait in ["--wait=10", "--wait=2m", "--wait=2s"] {
+        let before = server.requests().len();
+        let finished = at(server.port()).args([wait, "--max-wait=3s"]).run(CEILING);
+        let took = finished.took;
+        ends_at(finished, "--max-wait", 0, "423 Locked; all slots are taken", Duration::from_secs(3));
+        let requests = &server.requests()[before..];
+        let waits: Vec<_> = requests.iter().map(wait_of).collect();
+        eprintln!("{wait}: {waits:?}");
+        // The bound is lengthened by a quarter at most.
+        assert!(waits[0] > Some(Duration::from_secs(1)) && waits[0] <= Some(Duration::from_millis(3750)), "{waits:?}");
+        for seen in requests {
+            let left = took.saturating_sub(seen.at - requests[0].at);
+            assert!(wait_of(seen).unwrap_or_default() <= left, "{left:?} left: {seen:?}");
+        }
+        assert_eq!(waits.last(), Some(&None), "in the last second an answer is asked for at once");
+    }
+}
+
+#[test]
+fn a_bound_shorter_than_an_answers_way_asks_for_an_answer_at_once() {
+    let server = Server::start(holding(423, "Locked", &[("Server", "psl")]));
+    let finished = at(server.port()).args(["--wait=30", "--max-wait=500ms"]).run(CEILING);
+    ends_at(finished, "--max-wait", 0, "423 Locked", HALF);
+    let requests = server.requests();
+    assert!(requests.iter().filter(|seen| seen.method == "GET").all(|seen| wait_of(seen).is_none()), "{requests:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Who asks, answers that are held back, and the place in line that is given up at the end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use testkit::dns::{answering_dns, with_resolv_conf};
@@ -127,11 +129,12 @@ fn never_more_often_than_once_a_pause() {
     let server = Server::start(Behaviour::status_with(423, "Locked", &[("Server", "psl"), ("Retry-After", "0")]));
     let port = server.port().to_string();
     let running = bare().args(["--host=127.0.0.1", "--pause=100ms", "--port", &port]).start();
-    let requests = server.wait_for_requests(6, CEILING);
+    let requests = server.wait_for_requests(11, CEILING);
     drop(running);
-    // From the first to the last, so that one that was late does not count against the next.
-    let whole = requests[5].at - requests[0].at;
-    assert!(whole >= Duration::from_millis(480), "{whole:?}");
+    // From the first to the last, so that one that was late does not count against the next. The server may see the
+    // first one late, too.
+    let whole = requests[10].at - requests[0].at;
+    assert!(whole >= Duration::from_millis(600), "{whole:?}");
 }
 
 #[test]
@@ -182,6 +185,35 @@ fn a_signal_during_a_held_answer_gives_the_place_up_too() {
     stop(running, "TERM", 143);
     let methods: Vec<_> = server.requests().into_iter().map(|seen| seen.method).collect();
     assert_eq!(methods, ["GET", "GET", "DELETE"]);
+}
+
+/// A lock answers the request that it holds back as soon as its place is given up.
+#[test]
+fn no_line_about_waiting_follows_the_last_one() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let is_given_up = Arc::new(AtomicBool::new(false));
+    let (count, given_up) = (Arc::clone(&asked), Arc::clone(&is_given_up));
+    let server = Server::start(Behaviour::call(move |seen| {
+        if seen.method == "DELETE" {
+            given_up.store(true, Ordering::SeqCst);
+            // The answer to the held request comes first.
+            return Behaviour::After(Duration::from_millis(30), Box::new(ours(200)));
+        }
+        if count.fetch_add(1, Ordering::SeqCst) > 0 {
+            testkit::eventually("the place is given up", CEILING, || given_up.load(Ordering::SeqCst).then_some(()));
+        }
+        Behaviour::status_with(423, "no place", &[("Server", "psl")])
+    }));
+    let port = server.port().to_string();
+    let running = bare().args(["--host=127.0.0.1", "--wait=30", "--pause=1ms", "--port", &port]);
+    let mut running = running.env("PSL_LOG", "debug").start();
+    server.wait_for_requests(2, CEILING);
+    running.signal("TERM");
+    let finished = running.wait(CEILING).expect_code(143);
+    assert!(is_given_up.load(Ordering::SeqCst) && asked.load(Ordering::SeqCst) == 2, "{finished}");
+    let lines = finished.lines();
+    let stopped = lines.iter().position(|line| field(line, "msg").as_deref() == Some("stopped")).unwrap();
+    assert_eq!(lines[stopped..].iter().filter(|line| is_waiting(line)).count(), 0, "{finished}");
 }
 
 /// Whatever becomes of the farewell, the end comes in time and with its code.

@@ -63,10 +63,23 @@ fn port() {
 
 #[test]
 fn a_port_that_kubernetes_injects_counts_as_unset() {
-    for value in ["tcp://10.0.0.1:8080", ""] {
+    for value in ["tcp://10.0.0.1:8080", "udp://10.0.0.1:53", "sctp://[fd00::1]:7", "SCTP://10.0.0.1:7", ""] {
         let finished =
             bare().env("PSL_LOCK_PORT", value).args(["--host=127.0.0.1", "--max-wait=1ms"]).run(CEILING).expect_code(0);
         assert!(finished.stderr.contains("lock=http://127.0.0.1:8888/"), "{finished}");
+    }
+}
+
+/// Kubernetes replaces `$(NAME)` alone: with any other reference all pods would be one holder.
+#[test]
+fn a_reference_that_was_not_replaced_is_no_holder() {
+    for value in ["$POD_UID", "${POD_UID}", "shop/web-0/$(POD_UID)", "$$(POD_UID)", "a$b", "$"] {
+        for program in [bare().args(["--holder", value]), bare().env("PSL_HOLDER", value)] {
+            let (finished, lines) = mistakes(&program);
+            let start = format!("init: --holder (PSL_HOLDER): \"{value}\" is not accepted; accepted: a name without $");
+            assert!(lines.len() == 1 && lines[0].starts_with(&start), "{finished}");
+            assert!(lines[0].contains("Write $(NAME) and define the variable NAME above this one"), "{finished}");
+        }
     }
 }
 
@@ -249,15 +262,18 @@ fn each_mistake_by_flag_and_by_variable() {
         ("--host", "PSL_LOCK_HOST", "a b"),
         ("--port", "PSL_LOCK_PORT", "0"),
         ("--port", "PSL_LOCK_PORT", "70000"),
+        ("--port", "PSL_LOCK_PORT", "://10.0.0.1:80"),
         ("--duration", "PSL_LOCK_DURATION", "1.5"),
         ("--pause", "PSL_LOCK_CHECK_PERIOD", "0s"),
         ("--attempt-timeout", "PSL_LOCK_CHECK_TIMEOUT", "0"),
         ("--holder", "PSL_HOLDER", "a b"),
         ("--holder", "PSL_HOLDER", "$(POD_NAMESPACE)/$(POD_NAME)"),
+        ("--holder", "PSL_HOLDER", "${POD_UID}"),
         ("--ready", "PSL_READY", "http:0/"),
         ("--ready", "PSL_READY", "http:80/a b"),
         ("--wait", "PSL_WAIT", "1.5"),
         ("--node", "PSL_NODE_NAME", "a b"),
+        ("--node", "PSL_NODE_NAME", "$(NODE_NAME)"),
         ("--max-wait", "PSL_MAX_WAIT", "1d"),
         ("--unreachable-wait", "PSL_UNREACHABLE_WAIT", "18446744073709551616"),
         ("--on-timeout", "PSL_ON_TIMEOUT", "Start"),

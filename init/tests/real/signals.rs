@@ -20,6 +20,10 @@ fn stops(moment: &str, mut running: Running, signal: &str, code: i32) {
     running.signal(signal);
     let finished = running.wait(CEILING);
     let took = sent.elapsed();
+    let lines = finished.lines();
+    let stopped = lines.iter().position(|line| line.contains("msg=stopped") || line.contains("msg=\"stopped\""));
+    let after = stopped.map_or(&[][..], |at| &lines[at..]);
+    assert!(!after.iter().any(|line| line.contains("waiting for the lock")), "{moment}: {finished}");
     eprintln!("{moment}, SIG{signal}: ended after {took:?}");
     assert!(finished.code == Some(code) && took < AT_ONCE, "{moment}: {took:?}\n{finished}");
 }
@@ -88,8 +92,10 @@ fn at_any_moment_of_many_attempts() {
     let server = Server::start(Behaviour::status(423, "Locked"));
     for n in 0..20 {
         let (signal, code) = BOTH[n % 2];
-        let mut running =
-            bare().args(["--host=127.0.0.1", "--pause=1ms", "--port", &server.port().to_string()]).start();
+        let mut running = bare()
+            .env("PSL_LOG", "debug")
+            .args(["--host=127.0.0.1", "--pause=1ms", "--port", &server.port().to_string()])
+            .start();
         wait_for_reason(&mut running, "423 Locked");
         std::thread::sleep(Duration::from_millis(n as u64));
         stops("amid attempts", running, signal, code);

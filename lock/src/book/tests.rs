@@ -1,7 +1,7 @@
 //! The book against named cases, against a naive model, and in virtual time.
 
 use super::*;
-use crate::queue::{GRACE, MOST};
+use crate::queue::{GRACE, MOST, RETURN};
 use proptest::prelude::*;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -362,6 +362,35 @@ fn a_client_that_hung_up_keeps_its_place_but_no_slot() {
     book.hung_up(a, start + 10 * SECOND);
     assert_eq!(book.news().called, [b], "the next is called at once");
     assert_eq!(line(&book), ["a", "b"]);
+}
+
+#[test]
+fn a_client_that_hung_up_loses_its_place_unless_it_comes_back() {
+    let start = zero();
+    let hung_up = start + 20 * SECOND;
+    for (asks_again, expected) in [
+        (None, &["b"][..]),
+        (Some(hung_up + RETURN), &["b", "a"]),
+        (Some(hung_up + RETURN - NANO), &["a", "b"]),
+        (Some(hung_up), &["a", "b"]),
+    ] {
+        let mut book = book(1);
+        book.ask(&Request { duration: 600 * SECOND, ..stranger(9) }, None, start);
+        let a = seat(book.ask(&waiting("a", 1), None, start));
+        book.ask(&waiting("b", 2), None, start);
+        // Looked through for whom to forget before the client hangs up, as the clock does.
+        book.tick(None, hung_up - NANO);
+        book.hung_up(a, hung_up);
+        let version = book.version();
+        match asks_again {
+            Some(at) => drop(book.ask(&waiting("a", 1), None, at)),
+            None => book.tick(None, hung_up + RETURN - NANO),
+        }
+        assert_eq!(line(&book).len(), 2);
+        book.tick(None, hung_up + RETURN);
+        assert_eq!(line(&book), expected, "{asks_again:?}");
+        assert!(asks_again.is_some() || book.version() > version, "a restart is to forget the place, too");
+    }
 }
 
 #[test]

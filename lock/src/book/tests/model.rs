@@ -320,7 +320,7 @@ impl Run {
                 self.book.hung_up(place.seat.unwrap().0, now);
                 let place = self.model.of(place.holder).unwrap();
                 Model::tell(place, Duration::ZERO, now);
-                (place.due, place.is_counted) = (now - GRACE, true);
+                (place.due, place.ends, place.is_counted) = (now - GRACE, now + 2 * SECOND, true);
             }
             Step::Undo { nth } => {
                 self.model.pass(now);
@@ -338,7 +338,7 @@ impl Run {
                     };
                 }
                 if let (Some(holder), (Some(ticket), since, _)) = (lease.holder, lease.before) {
-                    let (due, ends) = (now - GRACE, now + 60 * SECOND);
+                    let (due, ends) = (now - GRACE, now + 2 * SECOND);
                     let (misses, is_counted, from, seat) = (lease.misses, true, lease.from, None);
                     let place = Waits { ticket, holder, from, since, due, ends, seat, misses, is_counted };
                     let at = self.model.places.partition_point(|other| other.ticket < ticket);
