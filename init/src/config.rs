@@ -49,7 +49,7 @@ const PAUSE: Setting = Setting {
     value: "DURATION",
     takes: Takes::Value,
     default: "1s",
-    meaning: "pause between two attempts, more than zero. A `Retry-After` lengthens it, to 30 s at most; then up to 20 % are added at random",
+    meaning: "pause between two attempts, at least 100ms. A `Retry-After` lengthens it, to 30 s at most; then up to 20 % are added at random",
 };
 
 const ATTEMPT_TIMEOUT: Setting = Setting {

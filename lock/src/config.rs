@@ -96,7 +96,7 @@ const FAIL_HC: Setting = setting!(
     "DURATION",
     Value,
     "10s",
-    "pause after a failed round of checks"
+    "pause after a failed round of checks, at least 100ms; until a first round has passed the pauses grow from half a second to this"
 );
 const PASS_HC: Setting = setting!(
     Some("--passHc"),
@@ -104,7 +104,7 @@ const PASS_HC: Setting = setting!(
     "DURATION",
     Value,
     "60s",
-    "pause after a passed round of checks"
+    "pause after a passed round of checks, at least 100ms"
 );
 const HC_TIMEOUT: Setting = setting!(
     Some("--hc-timeout"),
@@ -192,7 +192,7 @@ const GATE_FLOOR: Setting = setting!(
     "DURATION",
     Value,
     "60s",
-    "however high the pressure, one start in this time"
+    "however high the pressure, one start in this time, at least 100ms"
 );
 /// Not a setting of ours, but every TLS client's; read where `--ca-file` is not given.
 const SSL_CERT_FILE: Setting =

@@ -789,7 +789,7 @@ fn a_signal_ends_it_at_once_whoever_is_held() {
 fn a_gate_that_closes_answers_those_who_are_held() {
     let database = Server::start(Behaviour::CloseAtOnce);
     let check = format!("tcp://{}", database.addr());
-    let mut lock = lock(&["--check", &check, "--passHc", "50ms", "--failHc", "1h"]);
+    let mut lock = lock(&["--check", &check, "--passHc", "100ms", "--failHc", "1h"]);
     let address = lock.addr();
     eventually("the gate to open", CEILING, || (get(address, "/?holder=a&duration=1h").status == 200).then_some(()));
     let names = ["b", "c", "d"];
@@ -819,7 +819,7 @@ fn metrics_are_right_to_the_unit() {
     let database = Server::start(Behaviour::Refuse);
     let application = Server::start(Behaviour::Refuse);
     let check = format!("tcp://{}", database.addr());
-    let mut lock = lock(&["--locks=2", "--node=n", "--check", &check, "--passHc=50ms", "--failHc=50ms"]);
+    let mut lock = lock(&["--locks=2", "--node=n", "--check", &check, "--passHc=100ms", "--failHc=100ms"]);
     let address = lock.addr();
     let status = |target: &str| get(address, target).status;
     let sample = |name: &str| get(address, "/metrics").sample(name);

@@ -89,7 +89,7 @@ fn at_any_moment_of_many_attempts() {
     for n in 0..20 {
         let (signal, code) = BOTH[n % 2];
         let mut running =
-            bare().args(["--host=127.0.0.1", "--pause=1ms", "--port", &server.port().to_string()]).start();
+            bare().args(["--host=127.0.0.1", "--pause=100ms", "--port", &server.port().to_string()]).start();
         wait_for_reason(&mut running, "423 Locked");
         std::thread::sleep(Duration::from_millis(n as u64));
         stops("amid attempts", running, signal, code);
