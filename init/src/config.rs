@@ -201,7 +201,7 @@ impl Config {
         let host = given.value(&HOST, Host::parse).unwrap_or_else(|| Host::Name("localhost".to_owned()));
         let port = given.value(&PORT, parse_port).flatten().unwrap_or(8888);
         let duration = given.value(&DURATION, duration::parse).filter(|d| !d.is_zero());
-        let pause = given.value(&PAUSE, duration::parse_nonzero).unwrap_or(Duration::from_secs(1));
+        let pause = given.value(&PAUSE, duration::parse_period).unwrap_or(Duration::from_secs(1));
         let attempt_timeout = given.value(&ATTEMPT_TIMEOUT, duration::parse_nonzero).unwrap_or(Duration::from_secs(1));
         let holder = given.value(&HOLDER, parse_holder).unwrap_or_else(drawn);
         let ready = given.value(&READY, Ready::parse);
@@ -219,7 +219,7 @@ impl Config {
             lock: lock.join(&path_and_query(&[
                 ("duration", duration.map(sent)),
                 who,
-                ("ready", ready.map(|ready| ready.to_string())),
+                ("ready", ready.map(|ready| ready.to_request())),
                 ("wait", Some(wait).filter(|wait| !wait.is_zero()).map(sent)),
                 from,
             ])),

@@ -99,7 +99,7 @@ impl Service {
         };
         self.shared.keep();
         log(&outcome, &ask, seen);
-        let answer = answer(&outcome, request.json);
+        let answer = answer(&outcome, seen, request.json);
         let reply =
             Reply::from(if self.is_shadow { answer.with_header("PSL-Mode", "shadow".to_owned()) } else { answer });
         match outcome {
@@ -174,18 +174,22 @@ fn once<T>(
 }
 
 /// The one place where an outcome becomes a status and a body.
-pub fn answer(outcome: &Outcome, json: bool) -> Answer {
+pub fn answer(outcome: &Outcome, seen: Option<Seen>, json: bool) -> Answer {
+    let barred = match seen {
+        Some(Seen::Barred(why)) => format!("; ready is not asked at {why}: the duration alone counts"),
+        _ => String::new(),
+    };
     match outcome {
         Outcome::Granted { duration, is_cut, is_overridden, would, .. } => {
             let cut = if *is_cut { ", the longest that this lock grants" } else { "" };
             let overridden =
                 if *is_overridden { "; the checks fail, but have held starts back for long enough" } else { "" };
             let shadow = would.as_ref().map(|would| format!("\n{}", shadow(would))).unwrap_or_default();
-            let reason = format!("for {}{cut}{overridden}{shadow}", Text(*duration));
+            let reason = format!("for {}{cut}{overridden}{barred}{shadow}", Text(*duration));
             granted(&reason, Some(*duration), json)
         }
         Outcome::Again { remaining, .. } => {
-            let reason = format!("the lease that this holder has, for {} more", Text::in_millis(*remaining));
+            let reason = format!("the lease that this holder has, for {} more{barred}", Text::in_millis(*remaining));
             granted(&reason, Some(*remaining), json)
         }
         Outcome::Passed(would) => granted(&shadow(would), None, json),
@@ -334,6 +338,9 @@ fn watched(ready: Option<&Ready>, seen: Option<Seen>) -> Cow<'static, str> {
             format!("{ready} is open before the application can run: the duration alone counts").into()
         }
         (Some(ready), Some(Seen::Closed | Seen::Silent)) => ready.to_string().into(),
-        (Some(ready), None) => format!("{ready} is not asked at this address: the duration alone counts").into(),
+        (Some(ready), Some(Seen::Barred(why))) => {
+            format!("{ready} is not asked at {why}: the duration alone counts").into()
+        }
+        (Some(ready), None) => format!("{ready} is not asked: the duration alone counts").into(),
     }
 }
