@@ -4,7 +4,7 @@
 //! decide anything.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, info, log};
@@ -30,6 +30,8 @@ pub struct Service {
     shared: Arc<Shared>,
     prober: Prober,
     is_shadow: bool,
+    /// Held while `/state` is rendered, so that only one copy of the state exists at a time.
+    rendering: Mutex<()>,
 }
 
 /// A parameter that is not understood.
@@ -39,8 +41,8 @@ pub struct Invalid(String);
 impl Service {
     /// Answers from this state by these rules.
     pub fn new(rules: Rules, mode: Mode, shared: Arc<Shared>) -> Service {
-        let prober = Prober::new(Arc::clone(&shared));
-        Service { rules, shared, prober, is_shadow: mode == Mode::Shadow }
+        let prober = Prober::new(Arc::clone(&shared), rules.node_addresses.clone());
+        Service { rules, shared, prober, is_shadow: mode == Mode::Shadow, rendering: Mutex::default() }
     }
 
     /// The answer to a request that came now.
@@ -63,6 +65,7 @@ impl Service {
     }
 
     fn state(&self, request: &Request, now: Instant) -> Answer {
+        let _one_at_a_time = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         let view = self.shared.with(now, |state| state.view(now, view::LISTED));
         view::state(&view, &self.rules, request.peer.is_loopback(), now)
     }
