@@ -123,7 +123,7 @@ const FAIL_PERIOD: Setting = Setting {
     value: "DURATION",
     takes: Takes::Value,
     default: "10s",
-    meaning: "pause after the API failed, drawn from up to three times this; where polling is used, pause while the node is not healthy, up to 20 % longer at random; while DaemonSets are waited for, they are asked for again after 3 to 9 times this",
+    meaning: "at least 100ms: pause after the API failed, drawn from up to three times this; where polling is used, pause while the node is not healthy, up to 20 % longer at random; while DaemonSets are waited for, they are asked for again after 3 to 9 times this",
 };
 
 const PASS_PERIOD: Setting = Setting {
@@ -132,7 +132,7 @@ const PASS_PERIOD: Setting = Setting {
     value: "DURATION",
     takes: Takes::Value,
     default: "60s",
-    meaning: "where polling is used, pause while the node is healthy, up to 20 % longer at random; all DaemonSets are listed anew after 30 to 90 times this",
+    meaning: "at least 100ms: where polling is used, pause while the node is healthy, up to 20 % longer at random; all DaemonSets are listed anew after 30 to 90 times this",
 };
 
 const LATCH: Setting = Setting {
@@ -204,7 +204,7 @@ const LOAD_PERIOD: Setting = Setting {
     value: "DURATION",
     takes: Takes::Value,
     default: "10s",
-    meaning: "pause between two looks at it; a metrics server that is missing closes the gate for the first such period only",
+    meaning: "pause between two looks at it, at least 100ms; a metrics server that is missing closes the gate for the first such period only",
 };
 
 /// Kubernetes sets these two in every container; they are no settings of this program's table.
@@ -338,8 +338,8 @@ pub fn read(mut given: Given) -> Result<Config, Vec<String>> {
     let is_needed = enabled || conditions || load.is_some();
     let (is_in_cluster, server) = server(&mut given, is_needed);
     let filter = filter(&mut given);
-    let fail_period = given.value(&FAIL_PERIOD, duration::parse_nonzero).unwrap_or(DEFAULT_FAIL_PERIOD);
-    let pass_period = given.value(&PASS_PERIOD, duration::parse_nonzero).unwrap_or(DEFAULT_PASS_PERIOD);
+    let fail_period = given.value(&FAIL_PERIOD, duration::parse_period).unwrap_or(DEFAULT_FAIL_PERIOD);
+    let pass_period = given.value(&PASS_PERIOD, duration::parse_period).unwrap_or(DEFAULT_PASS_PERIOD);
     let latch = given.value(&LATCH, latch).unwrap_or(false);
     let boot_check = given.value(&BOOT_CHECK, boot_check).unwrap_or(Check::Auto);
     let boot_grace = given.value(&BOOT_GRACE, duration::parse_nonzero).unwrap_or(DEFAULT_BOOT_GRACE);
@@ -370,7 +370,7 @@ pub fn read(mut given: Given) -> Result<Config, Vec<String>> {
 fn load(given: &mut Given, stale_after: Duration) -> Option<load::Settings> {
     let enabled = given.switch(&LOAD_ENABLED).unwrap_or(false);
     let threshold = given.value(&LOAD_THRESHOLD, percent).unwrap_or(DEFAULT_LOAD_THRESHOLD);
-    let period = given.value(&LOAD_PERIOD, duration::parse_nonzero).unwrap_or(DEFAULT_LOAD_PERIOD);
+    let period = given.value(&LOAD_PERIOD, duration::parse_period).unwrap_or(DEFAULT_LOAD_PERIOD);
     enabled.then_some(load::Settings { threshold, period, stale_after })
 }
 

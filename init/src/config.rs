@@ -49,7 +49,7 @@ const PAUSE: Setting = Setting {
     value: "DURATION",
     takes: Takes::Value,
     default: "1s",
-    meaning: "pause between two attempts, more than zero. A `Retry-After` lengthens it, to 30 s at most; then up to 20 % are added at random",
+    meaning: "pause between two attempts, at least 100ms. A `Retry-After` lengthens it, to 30 s at most; then up to 20 % are added at random",
 };
 
 const ATTEMPT_TIMEOUT: Setting = Setting {
@@ -188,7 +188,7 @@ impl Question {
         self.with(&[
             ("duration", self.duration.clone()),
             ("holder", Some(self.holder.to_string())),
-            ("ready", self.ready.as_ref().map(ToString::to_string)),
+            ("ready", self.ready.as_ref().map(Ready::to_request)),
             ("wait", Some(wait).filter(|wait| !wait.is_zero()).map(sent)),
             ("node", self.node.clone()),
         ])
@@ -226,7 +226,7 @@ impl Config {
         let host = given.value(&HOST, Host::parse).unwrap_or_else(|| Host::Name("localhost".to_owned()));
         let port = given.value(&PORT, parse_port).unwrap_or(8888);
         let duration = given.value(&DURATION, duration::parse).filter(|d| !d.is_zero());
-        let pause = given.value(&PAUSE, duration::parse_nonzero).unwrap_or(Duration::from_secs(1));
+        let pause = given.value(&PAUSE, duration::parse_period).unwrap_or(Duration::from_secs(1));
         let attempt_timeout = given.value(&ATTEMPT_TIMEOUT, duration::parse_nonzero).unwrap_or(Duration::from_secs(1));
         let holder = given.value(&HOLDER, parse_holder).unwrap_or_else(drawn);
         let ready = given.value(&READY, parse_ready);

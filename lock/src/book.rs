@@ -561,7 +561,6 @@ impl Book {
             return;
         }
         lease.id = Id(self.number());
-        lease.watch = lease.watch.filter(|_| !is_link_local(lease.address));
         self.has_one_more(lease.address, lease.since, now);
         self.leases.begin(lease);
     }
@@ -594,7 +593,7 @@ impl Book {
             lease.has_moved = true;
             lease.address = request.address;
             let ready = lease.watch.take().map(|watch| watch.ready);
-            lease.watch = watch(ready.as_ref(), request.address);
+            lease.watch = watch(ready.as_ref());
             self.has_one_less(old, now);
             self.has_one_more(request.address, now, now);
             self.version += 1;
@@ -681,7 +680,7 @@ impl Book {
             address: request.address,
             since: now,
             deadline: after(now, request.duration),
-            watch: watch(request.ready, request.address),
+            watch: watch(request.ready),
             is_quiet: request.is_quiet,
             has_moved: false,
             was_told_again: false,
@@ -888,7 +887,7 @@ impl Book {
 fn not_ready(lease: &mut Lease, seen: Seen, now: Instant, longest_pause: Duration) {
     let Some(watch) = &mut lease.watch else { return };
     match seen {
-        Seen::Open => watch.look = Look::Open,
+        Seen::Open | Seen::Barred(_) => watch.look = Look::Open,
         Seen::Closed | Seen::Silent => {
             watch.was_closed |= seen == Seen::Closed;
             lease.look_again(now, longest_pause);
@@ -901,17 +900,8 @@ fn is_due(lease: &Lease, has_room_for_slow: bool, now: Instant) -> bool {
     is_due && (has_room_for_slow || !lease.watch.as_ref().is_some_and(|watch| watch.is_slow))
 }
 
-/// A node's own link is no address of a pod, and behind it is what no pod may reach through us:
-/// a cloud's metadata, for one.
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
-}
-
-fn watch(ready: Option<&Ready>, address: IpAddr) -> Option<Box<Watch>> {
-    let ready = ready.filter(|_| !is_link_local(address))?.clone();
+fn watch(ready: Option<&Ready>) -> Option<Box<Watch>> {
+    let ready = ready?.clone();
     Some(Box::new(Watch { ready, look: Look::First, was_closed: false, is_slow: false }))
 }
 

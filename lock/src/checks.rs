@@ -3,7 +3,7 @@
 //! All checks of a round run side by side. Knows how to ask; whether anybody may start is the
 //! gate's business.
 
-use std::io::{ErrorKind, Read as _};
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use psl::call::{Caller, Failure, Patience};
+use psl::text::one_line;
 use psl::tls::Trust;
 use psl::url::Url;
 
@@ -25,12 +26,23 @@ const STACK: usize = 256 * 1024;
 /// So much of an answer's body is waited for; whoever sends more is up.
 const LARGEST_BODY: u64 = 1024 * 1024;
 
+/// The pause after the first failed round. What is checked mostly starts at the same time as lock: the next pauses
+/// double until a round has passed, or until they are as long as the settings say.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Of an answer that refuses, these bytes are looked through for a reason.
+const REASON: u64 = 1024;
+
+/// What health, this one and those of the Go generations, says before its reason.
+const NO_REASON: &str = "HealthCheck Failed";
+
 /// Starts the rounds; nothing where there is nothing to check.
 pub fn start(checks: Checks, shared: Arc<Shared>) -> Result<(), String> {
     if checks.endpoints.is_empty() {
         return Ok(());
     }
-    let rounds = Rounds { caller: Caller::new("lock"), checks, shared, last: None };
+    let pauses = Pauses { early: Some(FIRST_PAUSE), failed: checks.pause_failed, passed: checks.pause_passed };
+    let rounds = Rounds { caller: Caller::new("lock"), checks, shared, pauses, last: None };
     let thread = thread::Builder::new().name("checks".to_owned()).stack_size(STACK).spawn(move || rounds.run());
     thread.map(drop).map_err(|e| format!("cannot start the thread of the checks: {e}"))
 }
@@ -39,8 +51,29 @@ struct Rounds {
     caller: Caller,
     checks: Checks,
     shared: Arc<Shared>,
+    pauses: Pauses,
     /// What was logged last: each endpoint's result and the verdict.
     last: Option<(Vec<Checked>, Verdict)>,
+}
+
+/// How long to wait after a round.
+struct Pauses {
+    /// After the next failed round at most; `None` once a round has passed.
+    early: Option<Duration>,
+    failed: Duration,
+    passed: Duration,
+}
+
+impl Pauses {
+    fn after(&mut self, passed: bool) -> Duration {
+        if passed {
+            self.early = None;
+            return self.passed;
+        }
+        let early = self.early.unwrap_or(Duration::MAX);
+        self.early = self.early.map(|pause| pause.saturating_mul(2));
+        early.min(self.failed)
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the edge that waits between rounds and reads the clock after each")]
@@ -50,7 +83,7 @@ impl Rounds {
             let results = self.round();
             let passed = results.iter().all(Result::is_ok);
             let now = Instant::now();
-            let pause = if passed { self.checks.pause_passed } else { self.checks.pause_failed };
+            let pause = self.pauses.after(passed);
             // A pause beyond the clock is none that anybody sees the end of.
             let next = now.checked_add(pause).unwrap_or(now + Duration::from_secs(3600 * 24 * 365));
             let overridden_at = self.shared.with(now, |state| {
@@ -89,7 +122,7 @@ impl Rounds {
     fn report(&mut self, results: Vec<Checked>, now: Instant) {
         let before = self.last.take();
         for (at, (endpoint, result)) in self.checks.endpoints.iter().zip(&results).enumerate() {
-            let same = before.as_ref().is_some_and(|(before, _)| before[at] == *result);
+            let same = before.as_ref().is_some_and(|(before, _)| is_alike(&before[at], result));
             match result {
                 _ if same => debug!(endpoint:%, up = result.is_ok(); "check as before"),
                 Ok(()) => info!(endpoint:%; "check passed"),
@@ -118,6 +151,16 @@ impl Rounds {
     }
 }
 
+/// Whether two results are the same but for the words of an answer, which may differ each time: its status decides.
+fn is_alike(one: &Checked, other: &Checked) -> bool {
+    fn status(reason: &str) -> &str {
+        if reason.starts_with(ANSWERED) { reason.split(':').next().unwrap_or_default() } else { reason }
+    }
+    one.as_ref().map_err(|reason| status(reason)) == other.as_ref().map_err(|reason| status(reason))
+}
+
+const ANSWERED: &str = "answered ";
+
 fn check(plain: &Caller, secure: Result<&Caller, &String>, endpoint: &Url, timeout: Duration) -> Checked {
     let result = match endpoint.scheme {
         "tcp" => connect(plain, endpoint, timeout),
@@ -131,10 +174,21 @@ fn check(plain: &Caller, secure: Result<&Caller, &String>, endpoint: &Url, timeo
 fn get(caller: &Caller, endpoint: &Url, timeout: Duration) -> Result<(), Failure> {
     let reply = caller.get(endpoint, &[], Patience::of(timeout))?;
     if !(200..300).contains(&reply.status) {
-        return Err(Failure::Other(format!("answered {}", reply.status)));
+        let reason = reason(reply.body).map(|reason| format!(": {reason}")).unwrap_or_default();
+        return Err(Failure::Other(format!("{ANSWERED}{}{reason}", reply.status)));
     }
     std::io::copy(&mut reply.body.take(LARGEST_BODY), &mut std::io::sink())?;
     Ok(())
+}
+
+/// The first line that says something, bounded and printable. A page of HTML does not.
+fn reason(body: impl Read) -> Option<String> {
+    let mut text = Vec::new();
+    // What has come until an error is what there is.
+    let _ = body.take(REASON).read_to_end(&mut text);
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && *line != NO_REASON)?;
+    Some(one_line(line)).filter(|line| !line.starts_with('<'))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the edge that shares one check's time between look-up and addresses")]
@@ -156,4 +210,59 @@ fn connect(caller: &Caller, endpoint: &Url, timeout: Duration) -> Result<(), Fai
         }
     }
     Err(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_until_a_round_has_passed() {
+        let millis = Duration::from_millis;
+        let after = |failed: u64, rounds: &[bool]| -> Vec<u128> {
+            let mut pauses = Pauses { early: Some(FIRST_PAUSE), failed: millis(failed), passed: millis(60_000) };
+            rounds.iter().map(|passed| pauses.after(*passed).as_millis()).collect()
+        };
+        assert_eq!(after(10_000, &[false; 7]), [500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
+        assert_eq!(after(10_000, &[false, true, false, false]), [500, 60_000, 10_000, 10_000]);
+        assert_eq!(after(10_000, &[true, false]), [60_000, 10_000]);
+        assert_eq!(after(1000, &[false; 3]), [500, 1000, 1000]);
+        assert_eq!(after(100, &[false; 2]), [100, 100], "never longer than the settings say");
+        assert_eq!(after(10_000, &[false; 99])[98], 10_000);
+    }
+
+    #[test]
+    fn reasons() {
+        let long = "x".repeat(2000);
+        let cut = format!("{}…", "x".repeat(200));
+        for (body, expected) in [
+            ("HealthCheck Failed\nwaiting for 2 DaemonSets\nmore\n", Some("waiting for 2 DaemonSets")),
+            ("HealthCheck Failed\n", None),
+            ("\r\n  not yet \r\nmore", Some("not yet")),
+            ("", None),
+            ("<html>\n<body>Bad Gateway</body>", None),
+            ("{\"kind\":\"x\"}", Some("{\"kind\":\"x\"}")),
+            ("a\u{1b}[31m\u{202e}b", Some("a\u{fffd}[31m\u{fffd}b")),
+            (&long, Some(cut.as_str())),
+        ] {
+            assert_eq!(reason(body.as_bytes()).as_deref(), expected, "{body}");
+        }
+        assert_eq!(reason(&b"\xff\xfe\n"[..]).as_deref(), Some("\u{fffd}\u{fffd}"));
+    }
+
+    #[test]
+    fn only_the_status_of_an_answer_is_news() {
+        let down = |reason: &str| Err(reason.to_owned());
+        for (one, other, expected) in [
+            (Ok(()), Ok(()), true),
+            (Ok(()), down("answered 412"), false),
+            (down("answered 412"), down("answered 412: waiting for 2"), true),
+            (down("answered 412: waiting for 2"), down("answered 412: waiting for 1"), true),
+            (down("answered 412: waiting"), down("answered 503: waiting"), false),
+            (down("answered 503"), down("connection refused"), false),
+            (down("TLS: expired"), down("TLS: not valid yet"), false),
+        ] {
+            assert_eq!(is_alike(&one, &other), expected, "{one:?} {other:?}");
+        }
+    }
 }

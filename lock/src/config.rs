@@ -3,13 +3,14 @@
 //! Knows how a value is written, not what the program does with it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use psl::address::{Host, parse_port, whole_number};
 use psl::args::{Given, Program, Setting, Takes};
-use psl::duration::{self, Text, parse_nonzero};
+use psl::duration::{self, Text, parse_nonzero, parse_period};
 use psl::logging::{self, LOG, LOG_FORMAT};
 use psl::tls::{self, Trust};
 use psl::url::{HTTP, HTTPS, TCP, Url};
@@ -96,7 +97,7 @@ const FAIL_HC: Setting = setting!(
     "DURATION",
     Value,
     "10s",
-    "pause after a failed round of checks"
+    "pause after a failed round of checks, at least 100ms; until a first round has passed the pauses grow from half a second to this"
 );
 const PASS_HC: Setting = setting!(
     Some("--passHc"),
@@ -104,7 +105,7 @@ const PASS_HC: Setting = setting!(
     "DURATION",
     Value,
     "60s",
-    "pause after a passed round of checks"
+    "pause after a passed round of checks, at least 100ms"
 );
 const HC_TIMEOUT: Setting = setting!(
     Some("--hc-timeout"),
@@ -137,6 +138,14 @@ const NODE: Setting = setting!(
     Value,
     "none",
     "the node that this lock serves; a request with another `?node=` gets 421"
+);
+const NODE_IP: Setting = setting!(
+    Some("--node-ip"),
+    &["PSL_NODE_IP"],
+    "ADDRESS",
+    List,
+    "none",
+    "addresses of the node; no `ready` port is probed there. Those of lock's own network namespace and gateways are known without it"
 );
 const STATE_FILE: Setting = setting!(
     Some("--state-file"),
@@ -192,7 +201,7 @@ const GATE_FLOOR: Setting = setting!(
     "DURATION",
     Value,
     "60s",
-    "however high the pressure, one start in this time"
+    "however high the pressure, one start in this time, at least 100ms"
 );
 /// Not a setting of ours, but every TLS client's; read where `--ca-file` is not given.
 const SSL_CERT_FILE: Setting =
@@ -216,6 +225,7 @@ pub const PROGRAM: Program = Program {
         MAX_HOLD,
         CA_FILE,
         NODE,
+        NODE_IP,
         STATE_FILE,
         READY_PERIOD,
         MODE,
@@ -290,6 +300,8 @@ pub struct Rules {
     pub longest: Duration,
     /// The node that this lock serves.
     pub node: Option<String>,
+    /// Known addresses of that node.
+    pub node_addresses: Vec<IpAddr>,
 }
 
 /// What must be up before anybody starts.
@@ -411,14 +423,15 @@ fn rules(given: &mut Given) -> Rules {
     }
     // Nobody has asked for the ten seconds, so that a shorter bound is no mistake.
     let default = default.unwrap_or(Duration::from_secs(10).min(longest));
-    Rules { default, longest, node: given.value(&NODE, parse_node) }
+    let node = given.value(&NODE, parse_node);
+    Rules { default, longest, node, node_addresses: given.list(&NODE_IP, parse_ip) }
 }
 
 fn pressure(given: &mut Given) -> Limits {
     // In the order of the resources.
     let thresholds = [&CPU_PRESSURE, &IO_PRESSURE, &MEMORY_PRESSURE]
         .map(|setting| given.value(setting, parse_percent).and_then(NonZeroU8::new));
-    let floor = given.value(&GATE_FLOOR, parse_nonzero).unwrap_or(Duration::from_secs(60));
+    let floor = given.value(&GATE_FLOOR, parse_period).unwrap_or(Duration::from_secs(60));
     Limits { thresholds, floor }
 }
 
@@ -447,8 +460,8 @@ fn checks(given: &mut Given) -> Checks {
     let needs_ca = endpoints.iter().any(|url| url.scheme == HTTPS.0);
     Checks {
         endpoints,
-        pause_failed: given.value(&FAIL_HC, parse_nonzero).unwrap_or(Duration::from_secs(10)),
-        pause_passed: given.value(&PASS_HC, parse_nonzero).unwrap_or(Duration::from_secs(60)),
+        pause_failed: given.value(&FAIL_HC, parse_period).unwrap_or(Duration::from_secs(10)),
+        pause_passed: given.value(&PASS_HC, parse_period).unwrap_or(Duration::from_secs(60)),
         timeout: given.value(&HC_TIMEOUT, parse_nonzero).unwrap_or(Duration::from_secs(5)),
         max_hold: given.value(&MAX_HOLD, duration::parse).filter(|hold| !hold.is_zero()),
         ca_file: if needs_ca { trusted(given, ca_file, bundle) } else { None },
@@ -480,6 +493,13 @@ fn parse_ready_period(text: &str) -> Result<Duration, &'static str> {
 
 fn parse_percent(text: &str) -> Result<u8, &'static str> {
     whole_number(text).filter(|percent| *percent <= 100).ok_or("a whole percentage, 0 (off) to 100")
+}
+
+fn parse_ip(text: &str) -> Result<IpAddr, &'static str> {
+    match Host::parse(text) {
+        Ok(Host::Ip(address)) => Ok(address),
+        _ => Err("an IPv4 or IPv6 address"),
+    }
 }
 
 /// A node's name is a DNS subdomain (Kubernetes, "Object Names and IDs").
@@ -570,10 +590,11 @@ mod tests {
             ("PSL_HC_ENDPOINTS", "http://user:secret@h/,ftp://h"),
             ("PSL_HC_PERIOD_FAIL", "0s"),
             ("PSL_NODE_NAME", "a b"),
+            ("PSL_NODE_IP", "10.0.0.1,node-a"),
             ("PSL_LOG", "loud"),
         ])
         .unwrap_err();
-        assert_eq!(mistakes.len(), 8, "{mistakes:#?}");
+        assert_eq!(mistakes.len(), 9, "{mistakes:#?}");
         assert!(!mistakes.join("\n").contains("secret"), "{mistakes:#?}");
     }
 

@@ -4,7 +4,7 @@
 //! decide anything.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, info, log};
@@ -30,6 +30,8 @@ pub struct Service {
     shared: Arc<Shared>,
     prober: Prober,
     is_shadow: bool,
+    /// Held while `/state` is rendered, so that only one copy of the state exists at a time.
+    rendering: Mutex<()>,
 }
 
 /// A parameter that is not understood.
@@ -39,8 +41,8 @@ pub struct Invalid(String);
 impl Service {
     /// Answers from this state by these rules.
     pub fn new(rules: Rules, mode: Mode, shared: Arc<Shared>) -> Service {
-        let prober = Prober::new(Arc::clone(&shared));
-        Service { rules, shared, prober, is_shadow: mode == Mode::Shadow }
+        let prober = Prober::new(Arc::clone(&shared), rules.node_addresses.clone());
+        Service { rules, shared, prober, is_shadow: mode == Mode::Shadow, rendering: Mutex::default() }
     }
 
     /// The answer to a request that came now.
@@ -63,6 +65,7 @@ impl Service {
     }
 
     fn state(&self, request: &Request, now: Instant) -> Answer {
+        let _one_at_a_time = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         let view = self.shared.with(now, |state| state.view(now, view::LISTED));
         view::state(&view, &self.rules, request.peer.is_loopback(), now)
     }
@@ -99,7 +102,7 @@ impl Service {
         };
         self.shared.keep();
         log(&outcome, &ask, seen);
-        let answer = answer(&outcome, request.json);
+        let answer = answer(&outcome, seen, request.json);
         let reply =
             Reply::from(if self.is_shadow { answer.with_header("PSL-Mode", "shadow".to_owned()) } else { answer });
         match outcome {
@@ -174,18 +177,22 @@ fn once<T>(
 }
 
 /// The one place where an outcome becomes a status and a body.
-pub fn answer(outcome: &Outcome, json: bool) -> Answer {
+pub fn answer(outcome: &Outcome, seen: Option<Seen>, json: bool) -> Answer {
+    let barred = match seen {
+        Some(Seen::Barred(why)) => format!("; ready is not asked at {why}: the duration alone counts"),
+        _ => String::new(),
+    };
     match outcome {
         Outcome::Granted { duration, is_cut, is_overridden, would, .. } => {
             let cut = if *is_cut { ", the longest that this lock grants" } else { "" };
             let overridden =
                 if *is_overridden { "; the checks fail, but have held starts back for long enough" } else { "" };
             let shadow = would.as_ref().map(|would| format!("\n{}", shadow(would))).unwrap_or_default();
-            let reason = format!("for {}{cut}{overridden}{shadow}", Text(*duration));
+            let reason = format!("for {}{cut}{overridden}{barred}{shadow}", Text(*duration));
             granted(&reason, Some(*duration), json)
         }
         Outcome::Again { remaining, .. } => {
-            let reason = format!("the lease that this holder has, for {} more", Text::in_millis(*remaining));
+            let reason = format!("the lease that this holder has, for {} more{barred}", Text::in_millis(*remaining));
             granted(&reason, Some(*remaining), json)
         }
         Outcome::Passed(would) => granted(&shadow(would), None, json),
@@ -334,6 +341,9 @@ fn watched(ready: Option<&Ready>, seen: Option<Seen>) -> Cow<'static, str> {
             format!("{ready} is open before the application can run: the duration alone counts").into()
         }
         (Some(ready), Some(Seen::Closed | Seen::Silent)) => ready.to_string().into(),
-        (Some(ready), None) => format!("{ready} is not asked at this address: the duration alone counts").into(),
+        (Some(ready), Some(Seen::Barred(why))) => {
+            format!("{ready} is not asked at {why}: the duration alone counts").into()
+        }
+        (Some(ready), None) => format!("{ready} is not asked: the duration alone counts").into(),
     }
 }

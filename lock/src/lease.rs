@@ -73,6 +73,8 @@ pub enum Seen {
     Closed,
     /// Nothing came back in time.
     Silent,
+    /// No port of this address is probed, for this reason; see [`crate::barred`].
+    Barred(&'static str),
 }
 
 /// What is known of a lease's port.
@@ -80,8 +82,8 @@ pub enum Seen {
 pub enum Look {
     /// Not looked at yet, or the holder has moved to another address since.
     First,
-    /// It answered before the application could run, and so says nothing: the deadline alone ends
-    /// this lease.
+    /// It answered before the application could run, and so says nothing, or it is not to be probed: the deadline
+    /// alone ends this lease.
     Open,
     /// Looked at next then.
     At(Instant),

@@ -6,6 +6,7 @@
 //! asks the endpoints that must be up, `prober` looks whether applications are ready, `record`
 //! keeps the book over a restart, and `view` renders what is seen from outside.
 
+mod barred;
 pub mod book;
 mod checks;
 pub mod config;
@@ -56,7 +57,7 @@ pub fn run() -> Result<u8, End> {
     let record = config.state_file.clone().filter(|_| config.mode == Mode::Enforce).map(Record::new);
     let psi = Psi::new(&config.pressure, Path::new(psi::DIRECTORY));
     if let Some(record) = &record {
-        record.restore(&mut state.book);
+        record.restore(&mut state.book, &config.rules);
     }
     let stat = matches!(slots, Slots::Auto { .. });
     let stat = stat.then(|| Stat::new(Path::new(procstat::FILE), Path::new(psi::DIRECTORY), Instant::now()));

@@ -1,10 +1,11 @@
 //! Looks whether an application is ready: at a port of the holder's own address, and nowhere else.
+//! An address that is barred is never asked; the lease then lasts its duration.
 //!
 //! A fixed number of threads, whatever the number of leases. Knows how to look; when, and what
 //! comes of it, is the book's business.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use psl::address::Host;
 use psl::call::{Caller, Failure, Patience};
 use psl::url::{HTTP, Url};
 
+use crate::barred::barred;
 use crate::book::Target;
 use crate::lease::{Id, Seen};
 use crate::shared::Shared;
@@ -39,6 +41,8 @@ const ANSWER: Duration = Duration::from_secs(1);
 pub struct Prober {
     caller: Caller,
     shared: Arc<Shared>,
+    /// Known addresses of the node.
+    node: Vec<IpAddr>,
     started: Once,
 }
 
@@ -46,8 +50,8 @@ impl Prober {
     /// Ready to look at what this book says. Its threads start when there is something to look at,
     /// which there may be from before a restart.
     #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock")]
-    pub fn new(shared: Arc<Shared>) -> Prober {
-        let prober = Prober { caller: Caller::new("lock"), shared, started: Once::new() };
+    pub fn new(shared: Arc<Shared>, node: Vec<IpAddr>) -> Prober {
+        let prober = Prober { caller: Caller::new("lock"), shared, node, started: Once::new() };
         if prober.shared.with(Instant::now(), |state| state.is_watching()) {
             prober.started.call_once(|| prober.start());
         }
@@ -59,9 +63,14 @@ impl Prober {
     #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock before and after a look")]
     pub fn first_look(&self, lease: Id) -> Option<Seen> {
         let target = self.shared.with(Instant::now(), |state| state.first_look(lease))?;
-        self.started.call_once(|| self.start());
-        let patience = Patience { reach: FIRST_REACH, answer: FIRST, whole: FIRST };
-        let seen = look_aside(&self.caller, &target, patience);
+        let seen = match barred(target.address, &self.node) {
+            Some(why) => Seen::Barred(why),
+            None => {
+                self.started.call_once(|| self.start());
+                let patience = Patience { reach: FIRST_REACH, answer: FIRST, whole: FIRST };
+                look_aside(&self.caller, &target, patience)
+            }
+        };
         let now = Instant::now();
         self.shared.with(now, |state| state.first_looked(&target, seen, now));
         Some(seen)

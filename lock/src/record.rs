@@ -19,8 +19,10 @@ use psl::ready::Ready;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use crate::barred::barred;
 use crate::book::Book;
-use crate::lease::{Id, Lease, Look, Watch};
+use crate::config::Rules;
+use crate::lease::{Id, Lease, Look, Watch, after};
 use crate::shared::Shared;
 
 const VERSION: u64 = 1;
@@ -110,28 +112,33 @@ impl Record {
     }
 
     /// Takes over what an earlier process of this boot has left, and says what came of that.
-    pub fn restore(&self, book: &mut Book) {
+    pub fn restore(&self, book: &mut Book, rules: &Rules) {
         let file = self.file.display();
-        let text = match read(&self.file) {
+        // A larger one is no state of a lock.
+        let text = match read(&self.file, 2 * LARGEST as u64) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return info!(file:%; "no state file yet: starting with an empty book");
             }
             Err(error) => return warn!(file:%, error:%; "state file not read: starting with an empty book"),
         };
-        match self.take_over(&text, book) {
+        match self.take_over(&text, book, rules) {
             Ok(()) => {
-                let (leases, places) = (book.leases().count(), book.queue().places().len());
+                let (leases, places, slots) = (book.leases().count(), book.queue().places().len(), book.slots());
                 info!(file:%, leases, places; "state restored");
+                if leases > slots {
+                    let over = leases - slots + 1;
+                    warn!(file:%, leases, slots; "the state file has more leases than slots: no start until {over} of them have ended");
+                }
             }
             Err(why) => warn!(file:%, reason = why.as_str(); "state file not used: starting with an empty book"),
         }
     }
 
     /// Takes over what the file says; an error says why it is not this boot's state.
-    pub fn take_over(&self, text: &str, book: &mut Book) -> Result<(), String> {
+    pub fn take_over(&self, text: &str, book: &mut Book, rules: &Rules) -> Result<(), String> {
         let written = self.parse(text)?;
-        restore(&written, Clocks::now(), book);
+        restore(&written, Clocks::now(), book, rules);
         Ok(())
     }
 
@@ -197,7 +204,7 @@ impl Record {
         let leases: Vec<_> = page
             .leases
             .iter()
-            .map(|lease| (lease, lease.watch.as_ref().map(|watch| watch.ready.to_string())))
+            .map(|lease| (lease, lease.watch.as_ref().map(|watch| watch.ready.to_request())))
             .filter(|(lease, ready)| has_room(LEASE + quoted(lease.holder.as_deref()) + quoted(ready.as_deref())))
             .map(|(lease, ready)| WrittenLease {
                 holder: lease.holder.as_deref().map(Into::into),
@@ -260,11 +267,13 @@ impl Page {
     }
 }
 
-fn restore(written: &Written, clocks: Clocks, book: &mut Book) {
+/// A lease ends `--max-duration` after its grant at the latest, whatever the file and an earlier setting say.
+fn restore(written: &Written, clocks: Clocks, book: &mut Book, rules: &Rules) {
     let now = clocks.before;
     for lease in &written.leases {
         let Some(deadline) = clocks.to_instant(lease.deadline) else { continue };
         let since = clocks.to_instant(lease.since).unwrap_or(now).min(now);
+        let deadline = deadline.min(after(since, rules.longest));
         let Ok(holder) = lease.holder.as_deref().map(psl::holder::parse).transpose() else { continue };
         let holder = holder.map(Arc::from);
         let ready = lease.ready.as_deref().and_then(|ready| Ready::parse(ready).ok());
@@ -274,8 +283,11 @@ fn restore(written: &Written, clocks: Clocks, book: &mut Book) {
             WrittenLook::Open => Look::Open,
             WrittenLook::Watched => Look::At(now),
         });
-        let watch =
-            ready.zip(look).map(|(ready, look)| Box::new(Watch { ready, look, was_closed: true, is_slow: false }));
+        let is_barred = || barred(lease.address, &rules.node_addresses).is_some();
+        let watch = ready
+            .zip(look)
+            .filter(|_| !is_barred())
+            .map(|(ready, look)| Box::new(Watch { ready, look, was_closed: true, is_slow: false }));
         let (id, address) = (Id(0), lease.address);
         let lease = Lease {
             id,
@@ -325,19 +337,18 @@ impl Clocks {
     }
 }
 
-/// No more than this many bytes are read: a larger one is nobody's state. What is no file is not
-/// opened, for a pipe would wait for its writer.
-fn read(file: &Path) -> io::Result<String> {
+/// The first bytes of a file, so many at most. What is no file is not opened, for a pipe would wait for its writer.
+pub fn read(file: &Path, most: u64) -> io::Result<String> {
     let mut text = String::new();
     if !fs::metadata(file)?.is_file() {
         return Err(io::Error::other("not a file"));
     }
-    File::open(file)?.take(2 * LARGEST as u64).read_to_string(&mut text)?;
+    File::open(file)?.take(most).read_to_string(&mut text)?;
     Ok(text)
 }
 
 /// The bytes of a text with its quotes.
-fn quoted(text: Option<&str>) -> usize {
+pub fn quoted(text: Option<&str>) -> usize {
     text.map_or(0, |text| text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count())
 }
 
@@ -353,6 +364,10 @@ mod tests {
 
     fn record() -> Record {
         Record::of_boot(PathBuf::from("/nowhere"), "this-boot")
+    }
+
+    fn rules() -> Rules {
+        Rules { default: 10 * SECOND, longest: 3600 * SECOND, node: None, node_addresses: Vec::new() }
     }
 
     fn book(slots: usize) -> Book {
@@ -401,7 +416,7 @@ mod tests {
         assert!(!left_out);
         let mut new = book(3);
         let later = clocks(start.after + 3 * SECOND, start.boot + 3 * SECOND);
-        restore(&record().parse(&text).unwrap(), later, &mut new);
+        restore(&record().parse(&text).unwrap(), later, &mut new, &rules());
         let of = |book: &Book| -> Vec<_> {
             book.leases().iter().map(|lease| (lease.holder.clone(), lease.deadline, lease.since)).collect()
         };
@@ -410,6 +425,32 @@ mod tests {
         assert_eq!(looks, [None, Some(Look::At(later.before)), Some(Look::Open)]);
         let line: Vec<_> = new.queue().line(9).iter().map(|place| place.holder.to_string()).collect();
         assert_eq!(line, ["b", "c"]);
+    }
+
+    #[test]
+    fn a_lease_is_cut_to_the_longest_and_not_probed_where_it_must_not_be() {
+        let now = Clocks::now();
+        let mut old = book(9);
+        ask(&mut old, "a", Some("tcp:1"), now.after);
+        let (text, _) = written(&record(), &old, now);
+        let lease = |since: Duration, lasts: Duration, rules: &Rules| {
+            let mut written = record().parse(&text).unwrap();
+            let nanos = |at: Duration| u64::try_from(at.as_nanos()).unwrap();
+            written.leases[0].since = nanos(now.boot + since);
+            written.leases[0].deadline = nanos(now.boot + since + lasts);
+            let mut new = book(9);
+            restore(&written, clocks(now.after + 10 * SECOND, now.boot + 10 * SECOND), &mut new, rules);
+            let left = |lease: &Lease| (lease.deadline - now.after - 10 * SECOND, lease.is_watched());
+            new.leases().iter().next().map(left)
+        };
+        let (hour, day) = (3600 * SECOND, 24 * 3600 * SECOND);
+        assert_eq!(lease(Duration::ZERO, 20 * SECOND, &rules()), Some((10 * SECOND, true)), "as it was");
+        assert_eq!(lease(Duration::ZERO, day, &rules()), Some((hour - 10 * SECOND, true)), "from its grant on");
+        assert_eq!(lease(3 * day, day, &rules()), Some((hour, true)), "a clock that was days ahead");
+        let shorter = Rules { longest: 10 * SECOND, ..rules() };
+        assert_eq!(lease(Duration::ZERO, day, &shorter), None, "over by now");
+        let node = Rules { node_addresses: vec!["10.0.0.1".parse().unwrap()], ..rules() };
+        assert_eq!(lease(Duration::ZERO, 20 * SECOND, &node), Some((10 * SECOND, false)));
     }
 
     #[test]
@@ -478,7 +519,7 @@ mod tests {
             let before = zero + milli(ran);
             let later = Clocks { before, boot: boot + milli(ran + slept + read), after: before + milli(read) };
             let mut new = book(1);
-            restore(&record().parse(&text).unwrap(), later, &mut new);
+            restore(&record().parse(&text).unwrap(), later, &mut new, &rules());
             let left = new.leases().iter().next().map(|lease| lease.deadline - later.after);
             let due = (10 * SECOND).checked_sub(milli(ran + slept + read));
             prop_assert!(left.unwrap_or_default() <= due.unwrap_or_default(), "{:?} of {:?}", left, due);

@@ -341,7 +341,7 @@ impl State {
     pub fn first_looked(&mut self, target: &Target, seen: Seen, now: Instant) {
         let now = self.at(now);
         self.real_mut().first_looked(target, seen, now);
-        if seen == Seen::Open {
+        if matches!(seen, Seen::Open | Seen::Barred(_)) {
             self.is_open(target, now);
         }
     }

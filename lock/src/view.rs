@@ -14,6 +14,7 @@ use crate::gate::Verdict;
 use crate::lease::{How, Lease};
 use crate::pressure;
 use crate::queue::{self, Place};
+use crate::record::quoted;
 use crate::shadow::{self, Would};
 use crate::state::{Counted, View};
 use crate::window::{self, Why};
@@ -21,6 +22,12 @@ use crate::window::{self, Why};
 /// `/state` lists so many leases, those that end first, and so many places, those that are next; its
 /// size has to have a bound.
 pub const LISTED: usize = 100;
+
+/// Bytes of each of these lists at most, whatever the names in it: 100 names of usual length have room.
+const LARGEST_LIST: usize = 24 * 1024;
+
+/// What an entry takes besides its holder, at most: keys, three numbers.
+const ENTRY: usize = 120;
 
 /// The answer to `/metrics`.
 pub fn metrics(view: &View, now: Instant) -> Answer {
@@ -287,9 +294,9 @@ impl<'v> State<'v> {
             slots: view.slots,
             window: view.window.as_ref().map(Window::from),
             slots_in_use: view.slots_in_use,
-            leases: view.leases.iter().map(held).collect(),
+            leases: bounded(view.leases.iter().map(held), |lease| lease.holder),
             queue_length: view.queue_length,
-            queue: view.queue.iter().map(waiting).collect(),
+            queue: bounded(view.queue.iter().map(waiting), |place| place.holder),
             gate: Gate {
                 open: verdict != Verdict::Closed,
                 overridden: verdict == Verdict::Overridden,
@@ -315,4 +322,15 @@ impl<'v> State<'v> {
             },
         }
     }
+}
+
+/// As many entries as fit into [`LARGEST_LIST`].
+fn bounded<'v, T>(entries: impl Iterator<Item = T>, holder: impl Fn(&T) -> Option<&'v str>) -> Vec<T> {
+    let mut room = LARGEST_LIST;
+    let mut fits = |entry: &T| {
+        let left = room.checked_sub(ENTRY + quoted(holder(entry)));
+        room = left.unwrap_or(0);
+        left.is_some()
+    };
+    entries.take_while(|entry| fits(entry)).collect()
 }

@@ -23,9 +23,9 @@ fn lock(arguments: &[&str]) -> Running {
         "--port",
         "0",
         "--failHc",
-        "50ms",
+        "100ms",
         "--passHc",
-        "50ms",
+        "100ms",
         "--locks",
         "4096",
         "--timeout",
@@ -94,8 +94,12 @@ fn retry_after_is_when_the_next_round_is_due() {
     let mut lock = lock(&["--check", "tcp://127.0.0.1:1", "--hc-timeout", "1s"]);
     wait_for_reason(&mut lock, "connection refused");
     drop(lock);
-    let program = Program::new(env!("CARGO_BIN_EXE_lock"));
-    let mut lock = program.args(["--host=127.0.0.1", "--port=0", "--check=tcp://127.0.0.1:1", "--failHc=1h"]).start();
+    let server = Server::start(Behaviour::ok(""));
+    let program = Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0", "--failHc=1h"]);
+    let mut lock =
+        program.args(["--passHc=100ms", "--locks=4096", "--timeout=1ms", "--check", &server.url("/")]).start();
+    wait_for_status(&mut lock, 200);
+    server.set(Behaviour::Refuse);
     let reply = wait_for_reason(&mut lock, "connection refused");
     let seconds: u64 = reply.header("retry-after").unwrap().parse().unwrap();
     assert!((3500..=3600).contains(&seconds), "{seconds}");
@@ -121,6 +125,47 @@ fn what_is_not_up() {
     }
     let mut lock = lock(&["--check", &format!("tcp://{hole}"), "--hc-timeout", "300ms"]);
     wait_for_reason(&mut lock, "no connection");
+}
+
+#[test]
+fn until_a_first_round_has_passed_rounds_come_soon() {
+    let server = Server::start(Behaviour::status(412, "HealthCheck Failed\nstarting"));
+    let program = Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0", "--failHc=1h"]);
+    let mut lock = program.args(["--passHc=100ms", "--check", &server.url("/")]).start();
+    let at: Vec<_> = server.wait_for_requests(4, CEILING).iter().map(|seen| seen.at).collect();
+    let pauses: Vec<f64> = at.windows(2).map(|two| (two[1] - two[0]).as_secs_f64()).collect();
+    assert!(pauses.iter().zip([0.5, 1.0, 2.0]).all(|(pause, least)| *pause >= least), "{pauses:?}");
+    // Once one has passed the pause is the one of the settings.
+    server.set(Behaviour::ok(""));
+    lock.wait_for_text("gate open", CEILING);
+    server.set(Behaviour::status(412, ""));
+    lock.wait_for_text("gate closed", CEILING);
+    let next = lock.get("/state").json()["gate"]["next_round_in_seconds"].as_f64().expect("a number");
+    assert!((3000.0..=3600.0).contains(&next), "{next}");
+}
+
+#[test]
+fn what_an_endpoint_says_is_passed_on_in_one_line() {
+    let long = format!("HealthCheck Failed\nwaiting for \u{1b}[31m{}\nsecond line", "x".repeat(3000));
+    let server = Server::start(Behaviour::status(412, "HealthCheck Failed\n2 DaemonSets are not ready\nsecond line"));
+    let mut lock = lock(&["--check", &server.url("/")]);
+    let waiting = format!("waiting for {}: answered 412", server.url("/"));
+    let reply = wait_for_reason(&mut lock, "are not ready");
+    assert!(reply.body.starts_with(&format!("Locked\n{waiting}: 2 DaemonSets are not ready\n")), "{}", reply.body);
+    let state = lock.get("/state").json();
+    assert_eq!(state["checks"][0]["reason"], "answered 412: 2 DaemonSets are not ready", "{state}");
+    server.set(Behaviour::status(412, &long));
+    let reply = wait_for_reason(&mut lock, "\u{fffd}[31mxxx");
+    assert!(!reply.body.contains("second line") && reply.body.len() < 400, "{}", reply.body);
+    server.set(Behaviour::status(412, "<html>\n<title>412</title>"));
+    wait_for_reason(&mut lock, &format!("{waiting}\n"));
+    // Words that change are no change of the check.
+    let rounds = server.requests().len();
+    server.set(Behaviour::call(|seen| Behaviour::status(412, &format!("round {:?}", seen.at))));
+    server.wait_for_requests(rounds + 5, CEILING);
+    assert_eq!(lock.count(|line| line.contains("msg=\"check failed\"")), 1, "{lock}");
+    server.set(Behaviour::status(503, "another"));
+    lock.wait_for_text("answered 503: another", CEILING);
 }
 
 #[test]

@@ -576,6 +576,106 @@ fn a_lease_whose_answer_cannot_be_written_is_given_back() {
     assert_eq!(get(address, "/").status, 200);
 }
 
+type Goes = fn(Connection);
+
+/// The ways in which a client can be gone.
+const GONE: [(&str, Goes); 2] = [("closed", drop), ("reset", Connection::reset)];
+
+/// Each with a holder and without, on a connection that would go on and on one that would not.
+fn requests() -> Vec<Request> {
+    let requests = ["/", "/?holder=gone", "/?holder=gone&wait=30s"].map(Request::get);
+    requests
+        .iter()
+        .flat_map(|request| [request.clone(), request.clone().keep_alive()])
+        .chain([Request::post("/")])
+        .collect()
+}
+
+#[test]
+fn a_client_that_has_gone_before_its_answer_takes_no_slot() {
+    let mut lock = lock(&["--timeout", "1h"]);
+    let address = lock.addr();
+    for (name, go) in GONE {
+        for request in requests() {
+            for is_stopped in [true, false, true, false] {
+                // The client may be gone before its request is read, or while it is decided on.
+                if is_stopped {
+                    lock.stop();
+                }
+                let mut connection = Connection::open(address, None, CEILING).unwrap();
+                connection.write(&request.bytes("lock")).unwrap();
+                go(connection);
+                if is_stopped {
+                    lock.signal("CONT");
+                }
+                let what = format!("{name}, stopped {is_stopped}: {request:?}");
+                // The one slot is taken for a moment at most, so the next client gets it.
+                eventually(&what, CEILING, || {
+                    let reply = get(address, "/?holder=next&duration=1h");
+                    if reply.status != 200 {
+                        assert_eq!(delete(address, "next").status, 200, "{what}: a place in line is given up");
+                    }
+                    (reply.status == 200).then_some(())
+                });
+                assert_eq!(delete(address, "next").status, 200, "{what}");
+            }
+        }
+    }
+    // The last of them may still be looked at.
+    eventually("a free slot", CEILING, || (state(address)["slots_in_use"] == 0).then_some(()));
+    assert_eq!(get(address, "/metrics").sample("psl_lock_ended_total{how=\"expired\"}"), 0.0);
+}
+
+#[test]
+fn a_client_that_closes_its_own_half_reads_its_answer_and_keeps_its_lease() {
+    let mut lock = lock(&["--timeout", "1h", "--locks", "64"]);
+    let address = lock.addr();
+    let mut count = 0;
+    for request in [Request::get("/"), Request::get("/").keep_alive(), Request::get("/?holder=a"), Request::post("/")] {
+        for is_stopped in [true, false] {
+            if is_stopped {
+                lock.stop();
+            }
+            let mut connection = Connection::open(address, None, CEILING).unwrap();
+            connection.write(&request.bytes("lock")).unwrap();
+            connection.stream().shutdown(std::net::Shutdown::Write).unwrap();
+            if is_stopped {
+                lock.signal("CONT");
+            }
+            let reply = connection.reply().unwrap_or_else(|error| panic!("{request:?}: {error}"));
+            assert_eq!((reply.status, reply.first_line()), (200, "Lock acquired"), "{request:?}");
+            assert!(connection.closed(), "{request:?}");
+            count += 1;
+        }
+    }
+    // One holder has asked twice.
+    assert_eq!(state(address)["slots_in_use"], count - 1);
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(state(address)["slots_in_use"], count - 1);
+}
+
+#[test]
+fn a_client_that_has_read_its_answer_keeps_its_lease_however_it_goes_on() {
+    let mut lock = lock(&["--timeout", "1h", "--locks", "64"]);
+    let address = lock.addr();
+    let mut idle = Connection::open(address, None, CEILING).unwrap();
+    assert_eq!(idle.send(&Request::get("/").keep_alive()).unwrap().status, 200);
+    for request in [Request::get("/"), Request::get("/").keep_alive()] {
+        let mut connection = Connection::open(address, None, CEILING).unwrap();
+        assert_eq!(connection.send(&request).unwrap().status, 200);
+    }
+    // Two requests at once: the second answer follows without a pause.
+    let mut twice = Connection::open(address, None, CEILING).unwrap();
+    let bytes = [Request::get("/").keep_alive().bytes("lock"), Request::get("/").bytes("lock")].concat();
+    twice.write(&bytes).unwrap();
+    assert_eq!((twice.reply().unwrap().status, twice.reply().unwrap().status), (200, 200));
+    // Much later nobody takes a reset for an answer that was not read.
+    thread::sleep(Duration::from_millis(500));
+    idle.reset();
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(state(address)["slots_in_use"], 5);
+}
+
 #[test]
 fn a_held_answer_that_cannot_be_written_goes_to_the_next() {
     let mut lock = lock(&[]);
@@ -689,7 +789,7 @@ fn a_signal_ends_it_at_once_whoever_is_held() {
 fn a_gate_that_closes_answers_those_who_are_held() {
     let database = Server::start(Behaviour::CloseAtOnce);
     let check = format!("tcp://{}", database.addr());
-    let mut lock = lock(&["--check", &check, "--passHc", "50ms", "--failHc", "1h"]);
+    let mut lock = lock(&["--check", &check, "--passHc", "100ms", "--failHc", "1h"]);
     let address = lock.addr();
     eventually("the gate to open", CEILING, || (get(address, "/?holder=a&duration=1h").status == 200).then_some(()));
     let names = ["b", "c", "d"];
@@ -719,7 +819,7 @@ fn metrics_are_right_to_the_unit() {
     let database = Server::start(Behaviour::Refuse);
     let application = Server::start(Behaviour::Refuse);
     let check = format!("tcp://{}", database.addr());
-    let mut lock = lock(&["--locks=2", "--node=n", "--check", &check, "--passHc=50ms", "--failHc=50ms"]);
+    let mut lock = lock(&["--locks=2", "--node=n", "--check", &check, "--passHc=100ms", "--failHc=100ms"]);
     let address = lock.addr();
     let status = |target: &str| get(address, target).status;
     let sample = |name: &str| get(address, "/metrics").sample(name);

@@ -50,6 +50,57 @@ fn idle_and_under_load() {
     assert!(load <= UNDER_LOAD, "under load {load} KiB, budget {UNDER_LOAD}");
 }
 
+/// Peak memory in KiB while as many clients as there is room for do not read the largest `/state`.
+const LARGEST_STATE: u64 = 7 * 1024;
+
+#[test]
+fn the_largest_state_for_as_many_clients_as_there_is_room_for() {
+    let program = Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0", "--locks=120"]);
+    let mut lock = program.start();
+    let address = lock.addr();
+    // Each character of these names takes two bytes in JSON.
+    let name = |n: usize| format!("{n:0>8}{}", "%22".repeat(504));
+    let ready = format!("http:1/{}", "x".repeat(255));
+    for n in 0..240 {
+        let reply = testkit::http::get(address, &format!("/?duration=5m&holder={}&ready={ready}", name(n)));
+        assert_eq!(reply.status, if n < 120 { 200 } else { 423 }, "{n}");
+    }
+    let whole = testkit::http::get(address, "/state");
+    let state = whole.json();
+    let count = |list: &str| state[list].as_array().map_or(0, Vec::len);
+    assert!(count("leases") >= 20 && count("queue") >= 20, "{} and {}", count("leases"), count("queue"));
+    assert_eq!((&state["slots_in_use"], &state["queue_length"]), (&120.into(), &120.into()));
+    assert!(whole.raw.len() <= 64 * 1024, "{} bytes", whole.raw.len());
+    let before = lock.memory_peak_kib();
+    let clients: Vec<_> = (0..4u8)
+        .flat_map(|n| std::iter::repeat_n(n, 15))
+        .map(|n| {
+            let from = std::net::Ipv4Addr::new(127, 0, 2, n + 1).into();
+            let mut connection = Connection::open(address, Some(from), CEILING).expect("a connection");
+            // More than the kernel takes: the answer is begun, and waits for a reader.
+            let bytes = Request::get("/state").keep_alive().bytes("lock").repeat(16);
+            connection.write(&bytes).expect("requests that are sent");
+            connection
+        })
+        .collect();
+    eventually("an answer for each", CEILING, || {
+        let mut first = [0];
+        clients.iter().all(|client| matches!(client.stream().peek(&mut first), Ok(1))).then_some(())
+    });
+    // Now the answers fill what there is between them, until lock gives up after two seconds.
+    thread::sleep(Duration::from_secs(1));
+    let peak = lock.memory_peak_kib();
+    eprintln!(
+        "{} bytes for each of {} clients: {before} KiB before, {peak} KiB in all",
+        whole.raw.len(),
+        clients.len()
+    );
+    if Program::static_dir().is_none() {
+        return skip("the budget on memory is that of the static binary: PSL_TEST_BIN_DIR is not set");
+    }
+    assert!(peak <= LARGEST_STATE, "{peak} KiB, budget {LARGEST_STATE}");
+}
+
 #[test]
 fn checks_by_tls_keep_within_it_too() {
     if Program::static_dir().is_none() {

@@ -108,6 +108,18 @@ fn only_get_and_post_of_the_root_take_a_lease() {
         ("GET", "/%00", 404, None),
         ("GET", "//", 404, None),
         ("OPTIONS", "*", 404, None),
+        ("GET", "/#x", 400, None),
+        ("POST", "/?duration=1h#x", 400, None),
+        ("DELETE", "/?holder=a#x", 400, None),
+        ("GET", "http://lock/#x", 400, None),
+        ("GET", "http:///", 400, None),
+        ("GET", "http://user@lock/", 400, None),
+        ("GET", "ftp://lock/", 400, None),
+        ("GET", "?duration=1h", 400, None),
+        ("GET", "*", 400, None),
+        ("CONNECT", "lock:8888", 400, None),
+        ("GET", "/?holder=%", 400, None),
+        ("GET", "/?holder=%zz", 400, None),
     ] {
         let reply = Request::new(method, path).send(lock.addr(), CEILING).unwrap();
         assert_eq!((reply.status, reply.header("allow")), (status, allow), "{method} {path}");

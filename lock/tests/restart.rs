@@ -367,8 +367,12 @@ fn a_file_with_what_no_lock_would_write_harms_nobody() {
         lease.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         lease
     };
+    let now = lease(json!({}))["since"].as_u64().unwrap();
+    let days = |days: u64| now + days * 24 * 3600 * 1_000_000_000;
     for (what, leases, slots) in [
         ("an end that no clock holds", vec![lease(json!({"deadline": u64::MAX}))], 1),
+        ("a clock that was days ahead", vec![lease(json!({"since": days(3), "deadline": days(4)}))], 1),
+        ("a duration of days", vec![lease(json!({"deadline": days(4)}))], 1),
         ("an end in the past", vec![lease(json!({"deadline": 1}))], 0),
         ("a beginning in the future", vec![lease(json!({"since": u64::MAX}))], 1),
         ("the same holder twice", vec![lease(json!({})), lease(json!({"address": "10.0.0.1"}))], 1),
@@ -384,6 +388,14 @@ fn a_file_with_what_no_lock_would_write_harms_nobody() {
         let address = lock.addr();
         let seen = state(address);
         assert_eq!(seen["slots_in_use"], slots, "{what}: {seen}");
+        for lease in seen["leases"].as_array().unwrap() {
+            assert!(lease["remaining_seconds"].as_f64().unwrap() <= 7200.0, "{what}: at most --max-duration: {seen}");
+        }
+        let said = format!(
+            "the state file has more leases than slots: no start until {} of them have ended",
+            slots.max(3) - 2
+        );
+        assert_eq!(lock.count(|line| line.contains(&said)), usize::from(slots > SLOTS), "{what}: {lock}");
         let free = SLOTS.saturating_sub(slots);
         // The first places in line are those of the file.
         let statuses: Vec<u16> = ["c", "d", "new", "newer"]
@@ -531,4 +543,17 @@ fn a_disk_that_hangs_holds_nobody_up_for_long() {
     lock.signal("TERM");
     lock.wait(CEILING).expect_code(0);
     assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
+}
+
+#[test]
+fn a_shorter_longest_lease_cuts_those_of_before() {
+    let directory = Scratch::new();
+    let file = directory.join("state.json");
+    let mut lock = program(&file).start();
+    assert_eq!(get(lock.addr(), "/?holder=a&duration=2h").status, 200);
+    kill(lock);
+    let program = Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0", "--max-duration=10s"]);
+    let mut lock = program.arg("--state-file").arg(&file).start();
+    let left = state(lock.addr())["leases"][0]["remaining_seconds"].as_f64().expect("a lease");
+    assert!((0.0..=10.0).contains(&left), "{left}");
 }

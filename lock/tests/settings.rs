@@ -117,6 +117,23 @@ fn mistakes_are_reported_together() {
 }
 
 #[test]
+fn a_period_below_a_tenth_of_a_second_is_a_mistake() {
+    for (flag, variable) in
+        [("--failHc", "PSL_HC_PERIOD_FAIL"), ("--passHc", "PSL_HC_PERIOD_PASS"), ("--gate-floor", "PSL_GATE_FLOOR")]
+    {
+        for value in ["0", "1ns", "1us", "99ms", "99999us"] {
+            for program in [lock().args([flag, value]), lock().env(variable, value)] {
+                let finished = program.run(CEILING).expect_code(2);
+                let words =
+                    format!("{flag} ({variable}): \"{value}\" is not accepted; accepted: whole seconds or a duration");
+                assert!(finished.stderr.contains(&words) && finished.stderr.contains("at least 100ms"), "{finished}");
+            }
+        }
+        lock().args(["--host=127.0.0.1", "--port=0", flag, "100ms"]).start().wait_for_text("listening", CEILING);
+    }
+}
+
+#[test]
 fn help_and_version() {
     let help = lock().args(["--nonsense", "--help"]).run(CEILING).expect_code(0);
     for setting in lock::PROGRAM.settings {

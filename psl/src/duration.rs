@@ -10,6 +10,12 @@ use std::time::Duration;
 /// What is accepted, for error messages and `--help`.
 pub const ACCEPTED: &str = "whole seconds or a duration such as 500ms, 1.5s, 1m30s, 2h";
 
+/// The shortest period of a loop: a shorter one would keep a core and its peer busy with nothing else.
+pub const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
+
+/// What is accepted as a period, for error messages.
+pub const PERIOD_ACCEPTED: &str = "whole seconds or a duration such as 500ms, 1.5s, 1m30s, 2h, at least 100ms";
+
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
 /// The text is not a duration, or it is one that no clock can hold.
@@ -45,6 +51,11 @@ pub fn parse_nonzero(text: &str) -> Result<Duration, &'static str> {
         Ok(d) if !d.is_zero() => Ok(d),
         _ => Err("whole seconds or a duration such as 500ms, 1.5s, 1m30s, 2h, more than zero"),
     }
+}
+
+/// Like [`parse`], for the pause of a loop: at least [`SHORTEST_PERIOD`].
+pub fn parse_period(text: &str) -> Result<Duration, &'static str> {
+    parse(text).ok().filter(|period| *period >= SHORTEST_PERIOD).ok_or(PERIOD_ACCEPTED)
 }
 
 /// One number with its unit, in nanoseconds, and what follows it.
@@ -217,6 +228,16 @@ mod tests {
         assert_eq!(parse_nonzero("1ns"), Ok(Duration::from_nanos(1)));
         for text in ["0", "0s", "0.0000000001s", "x"] {
             assert!(parse_nonzero(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn periods_have_a_floor() {
+        for (text, expected) in [("100ms", 100), ("0.1s", 100), ("1", 1_000), ("1m30s", 90_000)] {
+            assert_eq!(parse_period(text), Ok(Duration::from_millis(expected)), "{text}");
+        }
+        for text in ["", "x", "0", "0s", "1ns", "1us", "1ms", "99ms", "99.999999ms", "0.0999s", "-1s"] {
+            assert_eq!(parse_period(text), Err(PERIOD_ACCEPTED), "{text}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Opens the listening socket.
+//! Opens the listening socket, and tells which addresses a socket can have here.
 //!
 //! What the standard library's listener cannot do is why another crate is here: one socket for
 //! both address families also where the node sets `net.ipv6.bindv6only`, and buffers that keep a
@@ -44,6 +44,15 @@ pub fn bind(host: Option<&Host>, port: u16) -> Result<TcpListener, String> {
         (socket, _) => socket,
     };
     socket.map_err(|(address, error)| format!("cannot bind {}: {error}", SocketAddr::new(address, port)))
+}
+
+/// Whether this is an address of this network namespace: the kernel lets a socket be bound to no other (ip(7)). If the
+/// answer is unclear, the address counts as one.
+pub fn is_local(address: IpAddr) -> bool {
+    let address = SocketAddr::new(address, 0);
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None);
+    let bound = socket.and_then(|socket| socket.bind(&address.into()));
+    bound.err().is_none_or(|error| error.kind() != io::ErrorKind::AddrNotAvailable)
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -38,17 +38,25 @@ impl Ready {
         self.port
     }
 
+    /// The whole text, in the form that [`Ready::parse`] reads back: for requests and the state file, never for people.
+    pub fn to_request(&self) -> String {
+        match self.path() {
+            Some(path) => format!("http:{}{path}", self.port),
+            None => self.to_string(),
+        }
+    }
+
     /// What to ask for, with its query; nothing where it is enough that the port accepts.
     pub fn path(&self) -> Option<&str> {
         self.path.as_deref()
     }
 }
 
-/// In the form that [`Ready::parse`] reads back.
+/// Without the query, which may be secret: the form for logs and answers.
 impl fmt::Display for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.path() {
-            Some(path) => write!(f, "http:{}{path}", self.port),
+            Some(path) => write!(f, "http:{}{}", self.port, path.split('?').next().unwrap_or_default()),
             None => write!(f, "tcp:{}", self.port),
         }
     }
@@ -89,7 +97,8 @@ mod tests {
             (&longest, 1, Some(&longest[6..]), &longest),
         ] {
             let ready = Ready::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
-            assert_eq!((ready.port(), ready.path(), ready.to_string().as_str()), (port, path, shown), "{text}");
+            assert_eq!((ready.port(), ready.path(), ready.to_request().as_str()), (port, path, shown), "{text}");
+            assert_eq!(ready.to_string(), shown.split('?').next().unwrap_or_default(), "{text}");
         }
     }
 
@@ -140,14 +149,15 @@ mod tests {
         #[test]
         fn what_is_shown_is_read_back(port in 1..=u16::MAX, path in proptest::option::of("/[A-Za-z0-9._~!$&'()*+,;=:@/?%-]{0,255}")) {
             let ready = Ready { port, path: path.map(Box::from) };
-            prop_assert_eq!(Ready::parse(&ready.to_string()), Ok(ready));
+            prop_assert_eq!(Ready::parse(&ready.to_request()), Ok(ready));
         }
 
         #[test]
         fn no_text_panics_and_what_is_read_is_within_its_bounds(text in "(tcp|http|.{0,3})(:|.)?[0-9+]{0,7}.{0,300}") {
             if let Ok(ready) = Ready::parse(&text) {
                 prop_assert!(ready.port() > 0 && ready.path().is_none_or(|p| p.starts_with('/') && p.len() <= LONGEST_PATH));
-                prop_assert_eq!(Ready::parse(&ready.to_string()), Ok(ready));
+                prop_assert!(!ready.to_string().contains('?'));
+                prop_assert_eq!(Ready::parse(&ready.to_request()), Ok(ready));
             }
         }
     }

@@ -28,7 +28,7 @@ fn is_unseen(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// User, password and query of whatever looks like a URL, or like a piece of one that was split
+/// User, password, query and fragment of whatever looks like a URL, or like a piece of one that was split
 /// where it should not have been, become `***`.
 fn without_secrets(text: &str) -> String {
     let (scheme, rest) = match text.split_once("://") {
@@ -39,8 +39,9 @@ fn without_secrets(text: &str) -> String {
         Some((_, host)) => ("***@", host),
         None => ("", rest),
     };
-    let (rest, query) = match rest.split_once('?') {
-        Some((before, _)) => (before, "?***"),
+    let (rest, query) = match rest.find(['?', '#']) {
+        Some(at) if rest[at..].starts_with('?') => (&rest[..at], "?***"),
+        Some(at) => (&rest[..at], "#***"),
         None => (rest, ""),
     };
     let rest = if user.is_empty() && !scheme.is_empty() { without_password(rest) } else { rest.to_owned() };
@@ -67,6 +68,9 @@ mod tests {
             ("http://u:p@h:1/a?token=x", "\"http://***@h:1/a?***\""),
             ("http://u:p@x@h", "\"http://***@h\""),
             ("u:p@h", "\"***@h\""),
+            ("http:80/x?token=secret", "\"http:80/x?***\""),
+            ("http://h/#token=secret", "\"http://h/#***\""),
+            ("http://h/?a#b?c", "\"http://h/?***\""),
             ("http://user:sec?ret1@h/", "\"http://***@h/\""),
             ("http://user:se", "\"http://***\""),
             ("cret2@h/", "\"***@h/\""),

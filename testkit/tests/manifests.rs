@@ -796,15 +796,18 @@ fn daemon_set(object: &Value) -> Vec<String> {
             ("/spec/template/spec/containers/0/readinessProbe/httpGet", probe("/readyz")),
             ("/spec/template/spec/containers/0/resources/limits", json!({"memory": "16Mi"})),
             ("/spec/template/spec/containers/0/envFrom", json!([{"configMapRef": {"name": name}}])),
-            ("/spec/template/spec/containers/0/env", node_name()),
+            ("/spec/template/spec/containers/0/env", node_of(name)),
         ],
     );
     found.extend(if name == "health" { short_token(object) } else { state_alone(object) });
     found
 }
 
-fn node_name() -> Value {
-    json!([{"name": "PSL_NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}])
+/// The lock also has to know an address of its node, which it must not probe.
+fn node_of(program: &str) -> Value {
+    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    let name = field("PSL_NODE_NAME", "spec.nodeName");
+    if program == "lock" { json!([name, field("PSL_NODE_IP", "status.hostIP")]) } else { json!([name]) }
 }
 
 fn no_token(object: &Value) -> Vec<String> {
@@ -868,7 +871,7 @@ fn example(object: &Value) -> Vec<String> {
                 "/args",
                 json!(["--host=lock.pod-startup-lock", "--duration=20s", "--max-wait=8m", "--unreachable-wait=2m"]),
             ),
-            ("/env", json!([node_name()[0], pod[0], pod[1], pod[2], holder, ready])),
+            ("/env", json!([node_of("init")[0], pod[0], pod[1], pod[2], holder, ready])),
         ],
     );
     for container in containers(object) {
@@ -918,6 +921,7 @@ impl Run {
             let value = match variable.pointer("/valueFrom/fieldRef/fieldPath").and_then(Value::as_str) {
                 // A node that the recorded API server has.
                 Some("spec.nodeName") => "node-a".to_string(),
+                Some("status.hostIP") => "192.0.2.10".to_string(),
                 Some("metadata.namespace") => "default".to_string(),
                 Some("metadata.name") => "startup-example-5d9c7b8f6-x2x7k".to_string(),
                 Some("metadata.uid") => "0e4a1f0e-6f43-4b5e-9d0c-2f6f5f0c9a11".to_string(),

@@ -284,9 +284,9 @@ fn mistakes() {
                 "--namespace (PSL_HC_DAEMONSET_NAMESPACE): \"A\" is not accepted; accepted: a namespace's name: at most 63 \
                  lower-case letters, digits and -, beginning and ending with a letter or digit",
                 "--failHc (PSL_HC_DAEMONSET_PERIOD_FAIL): \"0\" is not accepted; accepted: whole seconds or a duration such as \
-                 500ms, 1.5s, 1m30s, 2h, more than zero",
+                 500ms, 1.5s, 1m30s, 2h, at least 100ms",
                 "--passHc (PSL_HC_DAEMONSET_PERIOD_PASS): \"1x\" is not accepted; accepted: whole seconds or a duration such as \
-                 500ms, 1.5s, 1m30s, 2h, more than zero",
+                 500ms, 1.5s, 1m30s, 2h, at least 100ms",
             ],
         ),
         (
@@ -306,7 +306,7 @@ fn mistakes() {
                  500ms, 1.5s, 1m30s, 2h, more than zero",
                 "PSL_HC_NODELOAD_ENABLED: \"often\" is not accepted; accepted: true or false (also 1, 0, t, f, T, F, TRUE, FALSE, True, False)",
                 "PSL_HC_NODELOAD_PERIOD: \"0\" is not accepted; accepted: whole seconds or a duration such as \
-                 500ms, 1.5s, 1m30s, 2h, more than zero",
+                 500ms, 1.5s, 1m30s, 2h, at least 100ms",
                 "--latch (PSL_LATCH): \"always\" is not accepted; accepted: boot, off",
                 "--boot-check (PSL_BOOT_CHECK): \"maybe\" is not accepted; accepted: on, off, auto",
                 "--boot-grace (PSL_BOOT_GRACE): \"0\" is not accepted; accepted: whole seconds or a duration such as \

@@ -88,8 +88,13 @@ fn a_ca_that_does_not_fit_is_a_reason() {
     cluster.heal();
     let other = Authority::new();
     let file = cluster.files.file("ca.crt", other.pem());
-    let health =
-        bare_health().args(["--failHc=100ms", "--passHc=20ms", "--stale-after=1ms", "--node-name=node-a", "--baseUrl"]);
+    let health = bare_health().args([
+        "--failHc=100ms",
+        "--passHc=100ms",
+        "--stale-after=1ms",
+        "--node-name=node-a",
+        "--baseUrl",
+    ]);
     let health =
         health.arg(cluster.api.url()).arg("--ca-file").arg(&file).arg("--token-file").arg(cluster.token_file());
     let mut health = health.start();

@@ -59,7 +59,7 @@ impl Cluster {
     }
 
     fn health_of(&self, node: &str, url: &str) -> Program {
-        self.point(bare_health().args(["--failHc=100ms", "--passHc=20ms", "--node-name", node]), url)
+        self.point(bare_health().args(["--failHc=100ms", "--passHc=100ms", "--node-name", node]), url)
     }
 
     /// Tells a program whom to ask, and how both prove who they are.

@@ -211,7 +211,7 @@ fn the_shortest_durations_are_no_panic() {
         "--wait=1ns",
         "--max-wait=100ms",
         "--unreachable-wait=1h",
-        "--pause=1ns",
+        "--pause=100ms",
     ];
     let finished = bare().args(["--port", &server.port().to_string()]).args(all).run(CEILING).expect_code(0);
     assert!(finished.stderr.contains("starting without the lock"), "{finished}");

@@ -30,7 +30,7 @@ fn bare() -> Program {
 
 /// Impatient, for tests: short pauses, short attempts, no answers that are held back.
 fn init() -> Program {
-    bare().args(["--pause=20ms", "--attempt-timeout=500ms"]).env("PSL_WAIT", "0")
+    bare().args(["--pause=100ms", "--attempt-timeout=500ms"]).env("PSL_WAIT", "0")
 }
 
 /// Impatient, and asks this server.

@@ -161,7 +161,7 @@ fn bounds_and_what_happens_there() {
 #[test]
 fn zero_is_no_bound() {
     let server = Server::start(Behaviour::Sequence(vec![Behaviour::status(503, ""), Behaviour::ok("Lock acquired")]));
-    let program = bare().args(["--max-wait=0", "--unreachable-wait=0s", "--pause=10ms", "--duration=0"]);
+    let program = bare().args(["--max-wait=0", "--unreachable-wait=0s", "--pause=100ms", "--duration=0"]);
     let finished = at(&server, program).env("PSL_MAX_WAIT", "1ms").run(CEILING).expect_code(0);
     assert!(finished.stderr.contains("max_wait=none unreachable_wait=none"), "{finished}");
 }
@@ -265,6 +265,7 @@ fn each_mistake_by_flag_and_by_variable() {
         ("--port", "PSL_LOCK_PORT", "://10.0.0.1:80"),
         ("--duration", "PSL_LOCK_DURATION", "1.5"),
         ("--pause", "PSL_LOCK_CHECK_PERIOD", "0s"),
+        ("--pause", "PSL_LOCK_CHECK_PERIOD", "99ms"),
         ("--attempt-timeout", "PSL_LOCK_CHECK_TIMEOUT", "0"),
         ("--holder", "PSL_HOLDER", "a b"),
         ("--holder", "PSL_HOLDER", "$(POD_NAMESPACE)/$(POD_NAME)"),

@@ -94,7 +94,7 @@ fn at_any_moment_of_many_attempts() {
         let (signal, code) = BOTH[n % 2];
         let mut running = bare()
             .env("PSL_LOG", "debug")
-            .args(["--host=127.0.0.1", "--pause=1ms", "--port", &server.port().to_string()])
+            .args(["--host=127.0.0.1", "--pause=100ms", "--port", &server.port().to_string()])
             .start();
         wait_for_reason(&mut running, "423 Locked");
         std::thread::sleep(Duration::from_millis(n as u64));

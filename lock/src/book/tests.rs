@@ -563,14 +563,16 @@ fn looks_follow_the_holder_to_its_new_address() {
 }
 
 #[test]
-fn no_link_is_looked_at() {
-    let ready = Ready::parse("tcp:80").unwrap();
-    for (from, looked_at) in [("169.254.169.254", false), ("fe80::1", false), ("10.0.0.1", true), ("fd00::1", true)] {
-        let mut book = book(1);
-        let asked = Request { ready: Some(&ready), address: from.parse().unwrap(), ..request("a", 1) };
-        let granted = id(book.ask(&asked, None, zero()));
-        assert_eq!(book.first_look(granted).is_some(), looked_at, "{from}");
-    }
+fn a_barred_address_is_not_looked_at_again() {
+    let (ready, start) = (Ready::parse("tcp:80").unwrap(), zero());
+    let mut book = book(1);
+    let asked = |from| Request { ready: Some(&ready), ..request("a", from) };
+    let granted = id(book.ask(&asked(1), None, start));
+    let target = book.first_look(granted).unwrap();
+    book.first_looked(&target, Seen::Barred("a gateway"), start);
+    assert!(!book.is_watching() && book.first_look(granted).is_none() && book.due_look(start + SECOND).is_none());
+    book.ask(&asked(2), None, start);
+    assert_eq!(book.first_look(granted).map(|target| target.address), Some(address(2)), "it has moved");
 }
 
 #[test]

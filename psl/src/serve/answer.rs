@@ -91,8 +91,9 @@ impl Answer {
         self.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
     }
 
-    /// The whole answer, to be sent with one write.
-    pub(super) fn bytes(&self, framing: Framing) -> Vec<u8> {
+    /// The whole answer, to be sent with one write. The body does not stay in memory a second time while a slow client
+    /// reads it.
+    pub(super) fn into_bytes(self, framing: Framing) -> Vec<u8> {
         let server = [("Server", "psl".to_owned())];
         // A header that is not ASCII is left out; all of ours are.
         let headers = self.headers.iter().chain(&server).filter_map(|(n, v)| Header::from_bytes(*n, v.as_str()).ok());
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     fn printed(answer: &Answer, close: bool, without_body: bool) -> String {
-        String::from_utf8(answer.bytes(Framing { close, without_body })).unwrap()
+        String::from_utf8(answer.clone().into_bytes(Framing { close, without_body })).unwrap()
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Does not know what the client waits for.
 
 use std::net::TcpStream;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -41,10 +42,29 @@ impl Hold<'_> {
     /// The client has closed the connection, or its own half of it, whatever it sent before: nobody
     /// who waits for an answer does that.
     pub fn is_gone(&self) -> bool {
-        let mut client = [PollFd::new(self.0.stream, PollFlags::RDHUP)];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // A hang-up and an error are told unasked (poll(2)). Who cannot be asked is taken to be there.
-        poll(&mut client, Some(&at_once)).is_ok_and(|count| count > 0)
+        has_hung_up(self.0.stream)
+    }
+}
+
+/// The client has closed the connection, or its own half of it.
+pub(super) fn has_hung_up(stream: &TcpStream) -> bool {
+    !events(stream, PollFlags::RDHUP, Duration::ZERO).is_empty()
+}
+
+/// The client breaks the connection within this time: bytes have reached a socket that is closed, or was closed before
+/// it had read them. If `until_next` is set, whatever else the client does ends the wait.
+pub(super) fn is_broken(stream: &TcpStream, until_next: bool, patience: Duration) -> bool {
+    let wanted = if until_next { PollFlags::IN | PollFlags::RDHUP } else { PollFlags::empty() };
+    events(stream, wanted, patience).contains(PollFlags::ERR)
+}
+
+/// A hang-up and an error are told unasked (poll(2)). If the kernel gives no answer, the client counts as present.
+fn events(stream: &TcpStream, wanted: PollFlags, patience: Duration) -> PollFlags {
+    let mut client = [PollFd::new(stream, wanted)];
+    let patience = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
+    match poll(&mut client, Some(&patience)) {
+        Ok(_) => client[0].revents(),
+        Err(_) => PollFlags::empty(),
     }
 }
 

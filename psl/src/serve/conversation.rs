@@ -10,6 +10,7 @@ use tiny_http::Method;
 
 use super::Limits;
 use super::answer::{Answer, Framing, Reply};
+use super::client::{has_hung_up, is_broken};
 use super::head::{self, Parsed, Request};
 
 /// Read at a time: nearly every head fits.
@@ -19,6 +20,10 @@ const CHUNK: usize = 1024;
 /// before the client has read why (RFC 9112, 9.6).
 const DRAINED: usize = 64 * 1024;
 const DRAIN: Duration = Duration::from_millis(250);
+
+/// Bytes for a closed socket are answered by a reset. On one machine it comes within microseconds; the rest is for a
+/// busy one, and bounds the wait for a client that does nothing.
+const ECHO: Duration = Duration::from_millis(100);
 
 /// One connection, from its first byte to its end.
 pub(super) struct Conversation<'s> {
@@ -57,17 +62,24 @@ impl<'s> Conversation<'s> {
                     on_request(now());
                     let keep_alive = keep_alive && !self.is_single;
                     let framing = Framing { close: !keep_alive, without_body: request.method == Method::Head };
-                    let reply = handler(&request);
-                    let sent = self.send(&reply.answer.bytes(framing));
-                    if let Some(unsent) = reply.unsent.filter(|_| !sent) {
-                        unsent();
-                    }
+                    let Reply { answer, unsent } = handler(&request);
+                    let bytes = answer.into_bytes(framing);
+                    let sent = match unsent {
+                        None => self.send(&bytes),
+                        Some(unsent) => {
+                            let is_delivered = self.deliver(&bytes, !keep_alive);
+                            if !is_delivered {
+                                unsent();
+                            }
+                            is_delivered
+                        }
+                    };
                     if !sent || !keep_alive {
                         return self.close(sent && !self.buffer.is_empty());
                     }
                 }
                 Heard::Refused(answer) => {
-                    let sent = self.send(&answer.bytes(Framing { close: true, without_body: false }));
+                    let sent = self.send(&answer.into_bytes(Framing { close: true, without_body: false }));
                     return self.close(sent);
                 }
                 Heard::Gone => return,
@@ -128,12 +140,34 @@ impl<'s> Conversation<'s> {
             return None;
         }
         self.read_timeout = left;
-        match (&mut &*self.stream).read(into) {
+        let mut read = (&mut &*self.stream).read(into);
+        // A process that was stopped and goes on has its waits interrupted (signal(7)).
+        while read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
+            read = (&mut &*self.stream).read(into);
+        }
+        match read {
             Ok(count) => Some(count),
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
             // A reset is an end like any other.
             Err(_) => Some(0),
         }
+    }
+
+    /// Sends an answer that matters; `false` if the client has not read it. A client that closes its socket before it
+    /// has read all bytes breaks the connection (RFC 9293, 3.6.1); one that has hung up before may have closed its own
+    /// half only, and is given time to do so.
+    fn deliver(&mut self, bytes: &[u8], is_last: bool) -> bool {
+        let may_read = !has_hung_up(self.stream);
+        if !self.send(bytes) {
+            return false;
+        }
+        if is_last {
+            // A client may wait for the end of the stream before it does anything else.
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
+        // The next request may be here already: the client goes on.
+        let patience = if self.buffer.is_empty() { ECHO } else { Duration::ZERO };
+        !is_broken(self.stream, may_read, patience)
     }
 
     /// Whether all of it went out before the client's time for reading it was up.
@@ -146,6 +180,7 @@ impl<'s> Conversation<'s> {
             }
             self.write_timeout = left;
             match (&mut &*self.stream).write(bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Ok(0) | Err(_) => return false,
                 Ok(count) if count == bytes.len() => return true,
                 Ok(count) => bytes = &bytes[count..],

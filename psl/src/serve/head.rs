@@ -94,7 +94,9 @@ fn whole(raw: &httparse::Request, head: &[u8], peer: IpAddr) -> Result<Parsed, A
     if values(headers, "expect").any(|v| !v.eq_ignore_ascii_case(b"100-continue")) {
         return Err(refusal((417, "expectation_failed", "the only expectation known is 100-continue")));
     }
-    let (path, query) = path_and_query(target);
+    let Some((path, query)) = path_and_query(target, &method) else {
+        return malformed("a request target that is no path of this server (RFC 9112, 3.2)");
+    };
     let request = Request { method, path: path.to_owned(), query: query.to_owned(), peer, json };
     // HTTP/1.0 closes unless asked not to; nobody is known to ask who does not speak 1.1 as well.
     let keep_alive = version == 1 && !has_token(headers, "connection", "close");
@@ -132,20 +134,31 @@ fn is_host(value: &[u8]) -> bool {
     value.iter().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\\"<>^`{|}".contains(byte))
 }
 
-/// The absolute form, as it is sent to proxies, counts as its path (RFC 9112, 3.2.2).
-fn path_and_query(target: &str) -> (&str, &str) {
+/// Path and query of a request target in origin form, or in the absolute form that is sent to proxies
+/// (RFC 9112, 3.2). `None` for the other forms, except `OPTIONS *`, and for a fragment, which is never sent.
+fn path_and_query<'t>(target: &'t str, method: &Method) -> Option<(&'t str, &'t str)> {
+    if !target.is_ascii() || target.contains('#') || has_bad_escape(target) {
+        return None;
+    }
     let target = match target.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") => {
-            match rest.find(['/', '?']) {
-                Some(at) if rest[at..].starts_with('/') => &rest[at..],
-                Some(at) => return ("/", &rest[at + 1..]),
-                None => "/",
+            let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            if authority.is_empty() || !is_host(authority.as_bytes()) {
+                return None;
             }
+            target
         }
-        _ => target,
+        _ if target.starts_with('/') || (target == "*" && *method == Method::Options) => target,
+        _ => return None,
     };
-    let target = target.split('#').next().unwrap_or_default();
-    target.split_once('?').unwrap_or((target, ""))
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    Some((if path.is_empty() { "/" } else { path }, query))
+}
+
+/// A percent sign that is not followed by two hexadecimal digits (RFC 3986, 2.1).
+fn has_bad_escape(target: &str) -> bool {
+    let is_hex = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
+    target.as_bytes().split(|byte| *byte == b'%').skip(1).any(|rest| !is_hex(rest.first()) || !is_hex(rest.get(1)))
 }
 
 fn prefers_json(headers: &[Header]) -> bool {
@@ -228,16 +241,74 @@ mod tests {
         for (target, path, query) in [
             ("/a?b?c", "/a", "b?c"),
             ("/a?", "/a", ""),
-            ("/a#f", "/a", ""),
             ("http://h/a?b", "/a", "b"),
             ("HTTPS://h:1?b", "/", "b"),
             ("http://h", "/", ""),
-            ("*", "*", ""),
+            ("http://[fd00::1]:80/?b", "/", "b"),
+            ("/?a=http://x/", "/", "a=http://x/"),
+            ("/%2f%41?%25", "/%2f%41", "%25"),
             ("//h/a", "//h/a", ""),
             ("/http://x/", "/http://x/", ""),
         ] {
             let (request, ..) = complete(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
             assert_eq!((request.path.as_str(), request.query.as_str()), (path, query), "{target}");
+        }
+    }
+
+    #[test]
+    fn targets_that_are_no_path_are_refused() {
+        let refused = [
+            "/#x",
+            "/#",
+            "/a#f",
+            "/?holder=a#b",
+            "#",
+            "http://h/#x",
+            "http://h#x",
+            "http://h?#",
+            "?duration=1",
+            "a",
+            "livez",
+            "h:80",
+            "*",
+            "*/",
+            "ftp://h/",
+            "ws://h/",
+            "http:/h",
+            "http:h",
+            "http://",
+            "http:///",
+            "http:///?duration=1",
+            "http://?a",
+            "http://u@h/",
+            "http://u:p@h/",
+            "http://h\\/",
+            "x/http://h/",
+            "/%",
+            "/%4",
+            "/%zz",
+            "/?holder=%",
+            "/?holder=%4",
+            "/?holder=%g0",
+            "/?holder=a%",
+            "/?a=%%41",
+            "/\u{fc}",
+            "/?holder=\u{fc}",
+            "\u{ff0f}",
+        ];
+        for target in refused {
+            for method in ["GET", "POST", "DELETE", "CONNECT"] {
+                assert_eq!(
+                    status(format!("{method} {target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes()),
+                    400,
+                    "{target}"
+                );
+            }
+        }
+        assert_eq!(complete("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").0.path, "*");
+        for byte in (0..0x20).chain([0x7f]) {
+            let head = [b"GET /?holder=a", &[byte][..], b" HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
+            assert!(matches!(status(&head), 400 | 505), "{byte:#x}");
         }
     }
 
