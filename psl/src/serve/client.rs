@@ -15,6 +15,15 @@ pub struct Client<'s> {
     id: Id,
 }
 
+/// For each connection whether its client has closed it, or its own half of it.
+pub(super) fn gone(connections: &[&TcpStream]) -> Vec<bool> {
+    let mut clients: Vec<_> = connections.iter().map(|stream| PollFd::new(*stream, PollFlags::RDHUP)).collect();
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // A hang-up and an error are told unasked (poll(2)). A client that cannot be asked is taken to be there.
+    let _ = poll(&mut clients, Some(&at_once));
+    clients.iter().map(|client| !client.revents().is_empty()).collect()
+}
+
 /// Who keeps the connections.
 pub(super) trait Holding {
     /// Whether the answer on this connection may be held back.
@@ -41,10 +50,7 @@ impl Hold<'_> {
     /// The client has closed the connection, or its own half of it, whatever it sent before: nobody
     /// who waits for an answer does that.
     pub fn is_gone(&self) -> bool {
-        let mut client = [PollFd::new(self.0.stream, PollFlags::RDHUP)];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // A hang-up and an error are told unasked (poll(2)). Who cannot be asked is taken to be there.
-        poll(&mut client, Some(&at_once)).is_ok_and(|count| count > 0)
+        gone(&[self.0.stream]) == [true]
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::net::SendFlags;
 use tiny_http::Method;
 
 use super::Limits;
@@ -48,8 +49,14 @@ impl<'s> Conversation<'s> {
         Conversation { stream, peer, limits, is_single, buffer: Vec::new(), read_timeout, write_timeout }
     }
 
-    /// Answers requests until either side has had enough. `on_request` hears of each complete one.
-    pub(super) fn run(mut self, on_request: impl Fn(Instant), handler: impl Fn(&Request) -> Reply) {
+    /// Answers requests until either side has had enough. `on_request` hears of each complete one, and `on_ending` when the
+    /// last answer begins, or cannot be sent at once.
+    pub(super) fn run(
+        mut self,
+        on_request: impl Fn(Instant),
+        on_ending: impl Fn(bool),
+        handler: impl Fn(&Request) -> Reply,
+    ) {
         let mut patience = self.limits.head;
         loop {
             match self.hear(patience) {
@@ -58,7 +65,9 @@ impl<'s> Conversation<'s> {
                     let keep_alive = keep_alive && !self.is_single;
                     let framing = Framing { close: !keep_alive, without_body: request.method == Method::Head };
                     let reply = handler(&request);
-                    let sent = self.send(&reply.answer.bytes(framing));
+                    let bytes = reply.answer.bytes(framing);
+                    let is_last = !keep_alive && self.buffer.is_empty();
+                    let sent = if is_last { self.send_last(&bytes, &on_ending) } else { self.send(&bytes) };
                     if let Some(unsent) = reply.unsent.filter(|_| !sent) {
                         unsent();
                     }
@@ -134,6 +143,19 @@ impl<'s> Conversation<'s> {
             // A reset is an end like any other.
             Err(_) => Some(0),
         }
+    }
+
+    /// Sends the last answer. The connection stops counting before its bytes go out: a client that has read them may open
+    /// its next connection before this thread runs again. Where the client does not take them at once it counts on.
+    fn send_last(&mut self, bytes: &[u8], on_ending: impl Fn(bool)) -> bool {
+        on_ending(true);
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let count = rustix::net::send(self.stream, bytes, flags).unwrap_or(0);
+        if count == bytes.len() {
+            return true;
+        }
+        on_ending(false);
+        self.send(&bytes[count..])
     }
 
     /// Whether all of it went out before the client's time for reading it was up.
