@@ -17,7 +17,7 @@ fail() {
     exit "${2:-1}"
 }
 
-[ "${1:-}" != --help ] || { sed -n '2,/^set/s/^# \{0,1\}//p' scripts/sbom.sh && exit 0; }
+[ "$*" != --help ] || { sed -n '2,/^set/s/^# \{0,1\}//p' scripts/sbom.sh && exit 0; }
 [ $# -eq 2 ] || fail "accepted are a program (lock, init, health) and an architecture (amd64, arm64)" 2
 program=$1 arch=$2
 case $program in lock | init | health) ;; *) fail "no program '$program'; there are lock, init, health" 2 ;; esac
