@@ -16,7 +16,7 @@ done
 case ${arch:-amd64} in
 amd64)
     target=x86_64-unknown-linux-musl
-    # The C compiler of the system does for ring: it needs no C library.
+    # The C compiler of the system does for ring, which needs only headers of the C library.
     cc=cc
     [ "$(uname -m)" = x86_64 ] || cc=x86_64-linux-gnu-gcc
     export CC_x86_64_unknown_linux_musl="$cc" CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER="$cc"

@@ -89,7 +89,7 @@ all_tests() {
 }
 
 arm64() {
-    has aarch64-linux-gnu-gcc || skip "there is no compiler for arm64 (Debian: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross)"
+    echo '#include <stdint.h>' | aarch64-linux-gnu-gcc -E - >/dev/null 2>&1 || skip "there is no compiler for arm64, or it lacks headers (Debian: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross)"
     has qemu-aarch64-static || has qemu-aarch64 || skip "there is no qemu-aarch64 to run arm64 (Debian: apt-get install qemu-user-static)"
     [ -d "$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-musl" ] || rustup target add aarch64-unknown-linux-musl ||
         skip "the target aarch64-unknown-linux-musl cannot be added from here"
