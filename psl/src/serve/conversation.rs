@@ -49,12 +49,12 @@ impl<'s> Conversation<'s> {
         Conversation { stream, peer, limits, is_single, buffer: Vec::new(), read_timeout, write_timeout }
     }
 
-    /// Answers requests until either side has had enough. `on_request` hears of each complete one, and `on_ending` when the
-    /// last answer begins, or cannot be sent at once.
+    /// Answers requests until either side has had enough. `on_request` hears of each complete one, and `on_sending` when the last
+    /// answer begins and, where the connection goes on, that it is over; it says whether the connection may go on.
     pub(super) fn run(
         mut self,
         on_request: impl Fn(Instant),
-        on_ending: impl Fn(bool),
+        on_sending: impl Fn(bool) -> bool,
         handler: impl Fn(&Request) -> Reply,
     ) {
         let mut patience = self.limits.head;
@@ -67,7 +67,7 @@ impl<'s> Conversation<'s> {
                     let reply = handler(&request);
                     let bytes = reply.answer.bytes(framing);
                     let is_last = !keep_alive && self.buffer.is_empty();
-                    let sent = if is_last { self.send_last(&bytes, &on_ending) } else { self.send(&bytes) };
+                    let sent = if is_last { self.send_last(&bytes, &on_sending) } else { self.send(&bytes) };
                     if let Some(unsent) = reply.unsent.filter(|_| !sent) {
                         unsent();
                     }
@@ -76,8 +76,9 @@ impl<'s> Conversation<'s> {
                     }
                 }
                 Heard::Refused(answer) => {
-                    let sent = self.send(&answer.bytes(Framing { close: true, without_body: false }));
-                    return self.close(sent);
+                    let bytes = answer.bytes(Framing { close: true, without_body: false });
+                    let sent = self.send_last(&bytes, &on_sending);
+                    return self.close(sent && on_sending(false));
                 }
                 Heard::Gone => return,
             }
@@ -145,17 +146,13 @@ impl<'s> Conversation<'s> {
         }
     }
 
-    /// Sends the last answer. The connection stops counting before its bytes go out: a client that has read them may open
-    /// its next connection before this thread runs again. Where the client does not take them at once it counts on.
-    fn send_last(&mut self, bytes: &[u8], on_ending: impl Fn(bool)) -> bool {
-        on_ending(true);
+    /// Sends the last answer. The connection does not count meanwhile: a client that has read it may open its next connection
+    /// before this thread runs again. Where the client does not take it at once the connection has to count again.
+    fn send_last(&mut self, bytes: &[u8], on_sending: impl Fn(bool) -> bool) -> bool {
+        on_sending(true);
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let count = rustix::net::send(self.stream, bytes, flags).unwrap_or(0);
-        if count == bytes.len() {
-            return true;
-        }
-        on_ending(false);
-        self.send(&bytes[count..])
+        count == bytes.len() || (on_sending(false) && self.send(&bytes[count..]))
     }
 
     /// Whether all of it went out before the client's time for reading it was up.

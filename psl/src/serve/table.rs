@@ -1,8 +1,8 @@
 //! Who may come in, and who has to go when it is full.
 //!
 //! Pure: time and addresses are arguments, a connection is whatever handle the caller keeps.
-//! Invariants: there are never more entries than there was room for, but for those whose last answer
-//! is on its way; of one address never more than `per_address` that wait for their answer or ask, and
+//! Invariants: there are never more entries than there was room for, but for those whose last answer is
+//! being written; of one address never more than `per_address` that wait for their answer or ask, and
 //! never more in all whose answer is held back than was said.
 
 use std::net::IpAddr;
@@ -28,8 +28,8 @@ struct Entry<C> {
     since: Instant,
     /// Its answer is held back: it is silent because it has to be.
     is_held: bool,
-    /// Its last answer is on its way: a client that has read it may open its next connection at once.
-    is_ending: bool,
+    /// Its last answer is being written: a client that has read it may open its next connection at once.
+    is_sending: bool,
     connection: C,
 }
 
@@ -58,7 +58,7 @@ impl<C> Table<C> {
         if open >= self.per_address {
             return Admission::Refused;
         }
-        let displaced = if self.entries.iter().filter(|entry| !entry.is_ending).count() < room {
+        let displaced = if self.counted() < room {
             None
         } else {
             match self.oldest() {
@@ -68,7 +68,7 @@ impl<C> Table<C> {
         };
         let id = Id(self.next);
         self.next += 1;
-        self.entries.push(Entry { id, address, since: now, is_held: false, is_ending: false, connection });
+        self.entries.push(Entry { id, address, since: now, is_held: false, is_sending: false, connection });
         displaced.map_or(Admission::Admitted(id), |connection| Admission::Displaced(id, connection))
     }
 
@@ -102,15 +102,25 @@ impl<C> Table<C> {
 
     /// The connections that count against the bound on this address.
     pub(super) fn open(&self, address: IpAddr) -> impl Iterator<Item = (Id, &C)> {
-        let counts = move |entry: &&Entry<C>| entry.address == address && !entry.is_held && !entry.is_ending;
+        let counts = move |entry: &&Entry<C>| entry.address == address && !entry.is_held && !entry.is_sending;
         self.entries.iter().filter(counts).map(|entry| (entry.id, &entry.connection))
     }
 
-    /// While its last answer is on its way the connection does not count.
-    pub(super) fn set_ending(&mut self, id: Id, is_ending: bool) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) {
-            entry.is_ending = is_ending;
+    /// While its last answer is written the connection does not count. Afterwards, `false` here, it counts again if its
+    /// place was not taken meanwhile; else it is out, as it is after it was displaced. Says whether it has a place.
+    pub(super) fn set_sending(&mut self, id: Id, is_sending: bool, room: usize) -> bool {
+        let Some(at) = self.entries.iter().position(|entry| entry.id == id) else { return false };
+        let counts_again = self.entries[at].is_sending && !is_sending;
+        if counts_again && (self.counted() >= room || self.open(self.entries[at].address).count() >= self.per_address) {
+            self.entries.swap_remove(at);
+            return false;
         }
+        self.entries[at].is_sending = is_sending;
+        true
+    }
+
+    fn counted(&self) -> usize {
+        self.entries.iter().filter(|entry| !entry.is_sending).count()
     }
 
     /// The connection has ended; one that was displaced is not here any more.
@@ -119,7 +129,7 @@ impl<C> Table<C> {
     }
 
     fn oldest(&self) -> Option<usize> {
-        let open = (0..self.entries.len()).filter(|at| !self.entries[*at].is_held && !self.entries[*at].is_ending);
+        let open = (0..self.entries.len()).filter(|at| !self.entries[*at].is_held && !self.entries[*at].is_sending);
         open.min_by_key(|at| (self.entries[*at].since, self.entries[*at].id.0))
     }
 }
@@ -150,7 +160,7 @@ mod tests {
 
     /// The connections that count, and those of this address.
     fn counted(table: &Table<u32>, address: IpAddr) -> (usize, usize) {
-        (table.entries.iter().filter(|entry| !entry.is_ending).count(), table.open(address).count())
+        (table.counted(), table.open(address).count())
     }
 
     #[test]
@@ -199,20 +209,20 @@ mod tests {
     }
 
     #[test]
-    fn a_last_answer_on_its_way_does_not_count() {
+    fn a_connection_does_not_count_while_its_last_answer_is_written() {
         let (mut table, now) = table(1);
         let Admission::Admitted(first) = table.admit(address(1), now, 2, 1) else { panic!() };
         assert_eq!(table.open(address(1)).collect::<Vec<_>>(), [(first, &1)]);
-        table.set_ending(first, true);
+        assert!(table.set_sending(first, true, 1));
         assert_eq!(table.open(address(1)).count(), 0);
-        assert!(matches!(table.admit(address(1), now, 1, 2), Admission::Admitted(_)), "neither here nor in all");
+        let Admission::Admitted(second) = table.admit(address(1), now, 1, 2) else { panic!("neither here nor in all") };
+        assert!(table.set_sending(second, true, 1) && table.set_sending(second, false, 1), "its place is free");
+        assert!(!table.set_sending(first, false, 4), "this one's was taken by its own address");
         let Admission::Displaced(third, 2) = table.admit(address(2), now, 1, 3) else { panic!("not the older one") };
-        table.set_ending(first, false);
-        assert_eq!(table.admit(address(1), now, 4, 4), Admission::Refused, "it counts again");
-        table.set_ending(third, true);
-        table.leave(third);
-        table.set_ending(third, false);
-        assert_eq!(table.open(address(2)).count(), 0, "it has ended");
+        assert!(table.set_sending(third, true, 1));
+        assert!(matches!(table.admit(address(3), now, 1, 4), Admission::Admitted(_)));
+        assert!(!table.set_sending(third, false, 1), "and this one's by another");
+        assert_eq!(table.entries.len(), 1);
     }
 
     proptest! {
@@ -228,7 +238,7 @@ mod tests {
                     (1, Some(id)) => table.completed(id, now),
                     (2, Some(id)) => { table.hold(id, 4); }
                     (3, Some(id)) => table.let_go(id, now),
-                    (4 | 5, Some(id)) => table.set_ending(id, what == 4),
+                    (4 | 5, Some(id)) => { table.set_sending(id, what == 4, 8); }
                     _ => {
                         let (all, own) = counted(&table, address(who));
                         match table.admit(address(who), now, 8, who.into()) {

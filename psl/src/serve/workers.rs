@@ -131,12 +131,16 @@ where
         let admitted = self.admit(&stream, peer, now);
         if let Some(id) = admitted {
             let on_request = |at| self.crew().table.completed(id, at);
-            let on_ending = |is_ending| self.crew().table.set_ending(id, is_ending);
+            let on_sending = |is_sending| {
+                let mut crew = self.crew();
+                let room = self.room(&crew);
+                crew.table.set_sending(id, is_sending, room)
+            };
             // Where there is no other thread nobody may keep this one to himself.
             let is_alone = self.crew().started == 1;
             let client = Client::new(&stream, self.as_ref(), id);
             let handler = |request: &Request| (self.handler)(request, &client);
-            Conversation::new(&stream, peer, &self.limits, is_alone).run(on_request, on_ending, handler);
+            Conversation::new(&stream, peer, &self.limits, is_alone).run(on_request, on_sending, handler);
         }
         let mut crew = self.crew();
         crew.waiting += 1;
@@ -160,7 +164,7 @@ where
     /// Nothing where the newcomer is turned away: closing its socket is all that it costs.
     fn admit(&self, stream: &Arc<TcpStream>, peer: IpAddr, now: Instant) -> Option<Id> {
         let mut crew = self.crew();
-        let room = (crew.started - 1).clamp(1, self.limits.connections);
+        let room = self.room(&crew);
         let mut admission = crew.table.admit(peer, now, room, Arc::clone(stream));
         if matches!(admission, Admission::Refused) && crew.drop_gone(peer) {
             admission = crew.table.admit(peer, now, room, Arc::clone(stream));
@@ -174,6 +178,11 @@ where
             }
             Admission::Refused => None,
         }
+    }
+
+    /// For one connection fewer than there are threads.
+    fn room(&self, crew: &Crew) -> usize {
+        (crew.started - 1).clamp(1, self.limits.connections)
     }
 
     /// As many as the limits say, and where there are few threads or descriptors still no more than
