@@ -3,7 +3,8 @@
 #
 #   scripts/arm64.sh [--help]
 #
-# 1. The static programs, with scripts/build.sh --arch arm64.
+# 1. The static programs, with scripts/build.sh --arch arm64, and by their files what they are: static,
+#    position-independent, stripped, within the budget of bytes.
 # 2. The unit tests of psl, lock, init and health, compiled for arm64, without those that only try
 #    the same logic many times over.
 # 3. The programs: checks over TLS, a wait for a lock, the credentials of health, by the tests for
@@ -15,15 +16,16 @@
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 
-case ${1:-} in
+case $* in
 "") ;;
 --help) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/arm64.sh && exit 0 ;;
-*) echo "arm64.sh: '$1' is not accepted; accepted: --help, or nothing" >&2 && exit 2 ;;
+*) echo "arm64.sh: '$*' is not accepted; accepted: --help, or nothing" >&2 && exit 2 ;;
 esac
 emulator=$(command -v qemu-aarch64-static || command -v qemu-aarch64) ||
     { echo "arm64.sh: qemu-aarch64 is missing (Debian: apt-get install qemu-user-static)" >&2 && exit 1; }
 
 scripts/build.sh --arch arm64
+PSL_TEST_BIN_DIR="$PWD/dist/arm64" cargo test --quiet --locked -p testkit --test budget
 
 (
     arch=arm64

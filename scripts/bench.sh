@@ -53,10 +53,23 @@ from=$PWD
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 root=$PWD
 
-if [ "${1:-}" = --help ]; then
-    sed -n '2,/^set/s/^# \{0,1\}//p' scripts/bench.sh
-    exit 0
-fi
+# The names are judged before the build, which takes minutes; the values by the benchmark.
+value='' is_compared=''
+for word; do
+    if [ -n "$value$is_compared" ]; then
+        value=''
+        continue
+    fi
+    case ${word%%=*} in
+    --help) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/bench.sh && exit 0 ;;
+    compare) is_compared=yes ;;
+    http | attack | leases | herd | cluster | health | cost | --write) ;;
+    --json | --rounds | --seconds | --peer-lock | --peer-init | --peer-health | --applications | --cpu | --latency | --factor | --runs | --only | --pictures)
+        case $word in *=*) ;; *) value=yes ;; esac
+        ;;
+    *) echo "bench.sh: no option or part '$word': see scripts/bench.sh --help" >&2 && exit 2 ;;
+    esac
+done
 
 target=x86_64-unknown-linux-musl
 

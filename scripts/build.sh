@@ -9,8 +9,9 @@
 #   --offline       asks no network: takes the crates from vendor/, which scripts/vendor.sh fills,
 #                   or where there is none from what Cargo has fetched before
 #
-# Needs rustup's stable toolchain (or any rustc with the musl target) and a C compiler; for the other
-# architecture its cross compiler (Debian: gcc-aarch64-linux-gnu, gcc-x86-64-linux-gnu).
+# Needs rustup's stable toolchain (or any rustc with the musl target) and a C compiler with the C
+# library's development files (Debian: gcc, libc6-dev); for the other architecture its cross compiler
+# (Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross, gcc-x86-64-linux-gnu libc6-dev-amd64-cross).
 # The same commit, compilers and architecture give the same bytes, in whatever directory; beside each
 # program PROGRAM.built says which those were.
 # Each program is a build of its own: Cargo unifies features over one build, and init would carry
@@ -38,24 +39,53 @@ while [ $# -gt 0 ]; do
 done
 case $arch in amd64 | arm64) ;; *) fail "no architecture '$arch'; there are amd64, arm64" 2 ;; esac
 
-command -v cargo >/dev/null || fail "cargo is missing: install Rust's stable toolchain with rustup"
+# What a fresh machine may lack is said before the build begins, in one line.
+rustup="install Rust's stable toolchain with rustup (https://rustup.rs)"
+command -v cargo >/dev/null || fail "cargo is missing: $rustup"
+for tool in cargo rustc; do
+    said=$("$tool" --version 2>&1) || fail "$tool does not run: $(echo "$said" | head -n 1): $rustup"
+done
+needed=$(sed -n 's/^rust-version = "1\.\([0-9]*\)"$/\1/p' Cargo.toml)
+minor=$(echo "$said" | sed -n 's/^rustc 1\.\([0-9]*\)\..*/\1/p')
+[ "${minor:-$needed}" -ge "$needed" ] || fail "rustc 1.$minor is too old, 1.$needed or newer is needed: rustup update stable"
+
 . scripts/flags.sh
-command -v "$cc" >/dev/null || fail "the C compiler $cc is missing (Debian: apt-get install gcc libc6-dev, for the other architecture gcc-aarch64-linux-gnu or gcc-x86-64-linux-gnu)"
+case $cc in
+aarch64-*) packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross" ;;
+x86_64-*) packages="gcc-x86-64-linux-gnu libc6-dev-amd64-cross" ;;
+*) packages="gcc libc6-dev" ;;
+esac
+command -v "$cc" >/dev/null || fail "the C compiler $cc is missing (Debian: apt-get install $packages)"
 if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
     [ -z "$offline" ] || fail "the target $target is missing, and --offline cannot fetch it: rustup target add $target"
     command -v rustup >/dev/null || fail "the target $target is missing and there is no rustup to add it"
-    rustup target add "$target" || fail "cannot add the target $target"
+    rustup target add "$target" || fail "the target $target is missing and cannot be added from here: rustup target add $target"
 fi
+
+# Build scripts and macros run on this machine. Whether its compiler can link a program is known by doing so: the compiler is
+# the one that Cargo is told to use, and the C library's start files and headers are packages of their own.
+probe=$target_dir/probe
+mkdir -p "$probe"
+# The line of a compiler's output that names what is missing.
+why() { { grep -m 1 -E 'cannot (open|find)|not found|undefined|No such' "$probe/output" || head -n 1 "$probe/output"; } | sed 's/^[ =]*\(note: \)\{0,1\}//'; }
+printf '[workspace]\n[package]\nname = "probe"\nedition = "2024"\n[lib]\npath = "lib.rs"\n' >"$probe/Cargo.toml"
+: >"$probe/lib.rs" && echo 'fn main() {}' >"$probe/build.rs"
+(unset CARGO_ENCODED_RUSTFLAGS && cargo check --quiet --offline --manifest-path "$probe/Cargo.toml" --target-dir "$probe") >"$probe/output" 2>&1 ||
+    fail "programs for this machine cannot be linked (Debian: apt-get install gcc libc6-dev): $(why)"
+echo '#include <stdint.h>' | "$cc" -c -x c -o "$probe/probe.o" - 2>"$probe/output" ||
+    fail "$cc cannot compile C (Debian: apt-get install $packages): $(why)"
 
 # What every call of Cargo below is given: where the crates come from.
 crates() { "$@"; }
+without_network="without a network: run scripts/vendor.sh on a machine that has one, unpack its dist/crates.tar.gz here, and run scripts/build.sh --offline"
 if [ -n "$offline" ] && [ -d vendor ]; then
     crates() { "$@" --offline --config 'source.crates-io.replace-with="vendor"' --config 'source.vendor.directory="vendor"'; }
 elif [ -n "$offline" ]; then
     crates() { "$@" --offline; }
+    cargo fetch --quiet --locked --offline --target "$target" 2>/dev/null || fail "there is no vendor/, and Cargo has not fetched all crates before; $without_network"
 else
     # First of all, because the flags name the directories that it makes.
-    cargo fetch --quiet --locked
+    cargo fetch --locked || fail "the crates cannot be fetched; $without_network"
     . scripts/flags.sh
 fi
 
@@ -79,7 +109,8 @@ case ${epoch:=0} in *[!0-9]*) fail "SOURCE_DATE_EPOCH is '$epoch'; accepted are 
 out=dist/$arch
 mkdir -p "$out"
 for program in ${programs:=lock init health}; do
-    crates cargo build --quiet --locked --release --target-dir "$target_dir" --target "$target" -p "$program" || fail "cannot build $program"
+    echo "building $out/$program, a minute or two the first time"
+    crates cargo build --locked --release --target-dir "$target_dir" --target "$target" -p "$program" || fail "cannot build $program"
     # Copied aside and moved, so that a running program's file is replaced and not written into.
     cp "$target_dir/$target/release/$program" "$out/.$program"
     mv "$out/.$program" "$out/$program"

@@ -2,26 +2,38 @@
 # Shows the main job with real processes on this machine, as a live time line.
 #
 #   scripts/demo.sh [--no-build]
+#   scripts/demo.sh --help            this text
+#
+#   --no-build      plays the programs that scripts/build.sh has left in dist/amd64
 #
 # 1. One slot and five applications that come one after the other: their places in line, and how the
 #    next one starts as soon as the port of the one before is open.
 # 2. Applications that come in the same moment, and something that they depend on comes up late.
 # 3. health, which asks a recorded Kubernetes API, opens the lock when the last DaemonSet is ready.
 #
-# Needs what scripts/build.sh needs; takes half a minute after the build, and ends all it started.
+# Needs what scripts/build.sh needs. The build takes some minutes the first time and the scenes half a
+# minute. Ends all that it started. Exit codes: 0 played, 1 not played, 2 bad arguments.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 
-case ${1:-} in
+fail() {
+    echo "demo.sh: $1" >&2
+    exit "${2:-1}"
+}
+
+case $* in
 "") scripts/build.sh ;;
 --no-build) ;;
-*) echo "demo.sh: '$1' is not accepted; accepted: --no-build, or nothing" >&2 && exit 2 ;;
+--help) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/demo.sh && exit 0 ;;
+*) fail "'$*' is not accepted; accepted: --no-build, --help, or nothing" 2 ;;
 esac
 for program in lock init health; do
-    [ -x "dist/amd64/$program" ] || { echo "demo.sh: dist/amd64/$program is missing: run scripts/build.sh" >&2 && exit 1; }
+    [ -x "dist/amd64/$program" ] || fail "dist/amd64/$program is missing: run scripts/build.sh"
 done
-command -v cargo >/dev/null || { echo "demo.sh: cargo is missing: install Rust's stable toolchain with rustup" >&2 && exit 1; }
-cargo build --quiet --locked --target-dir "${CARGO_TARGET_DIR:-target}" -p testkit --example cluster --example ports
+command -v cargo >/dev/null || fail "cargo is missing: install Rust's stable toolchain with rustup (https://rustup.rs)"
+echo "building the applications and the Kubernetes API of the scenes, a minute the first time"
+cargo build --locked --target-dir "${CARGO_TARGET_DIR:-target}" -p testkit --example cluster --example get --example ports ||
+    fail "the examples of testkit cannot be built, for the reason above"
 examples=${CARGO_TARGET_DIR:-target}/debug/examples
 
 scratch=$(mktemp -d)
@@ -164,9 +176,5 @@ lock=$port
 for app in app-1 app-2; do ask "$app" --pause 200ms; done
 started
 
-printf '\nWhat the lock has counted:\n'
-if command -v curl >/dev/null 2>&1; then
-    curl -s "http://127.0.0.1:$lock/metrics" | grep '^psl_lock_requests_total'
-else
-    echo "skipped: curl is not installed"
-fi
+printf '\nThe requests that lock counts in /metrics:\n'
+"$examples/get" "127.0.0.1:$lock" /metrics | grep '^psl_lock_requests_total'

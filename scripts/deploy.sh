@@ -43,8 +43,7 @@
 # apply has not made stays where delete takes away what apply has put there. Registries are logged in to
 # with the tools' own login; user and password are not accepted here.
 # Exit codes: 0 done, 1 failed, 2 bad arguments.
-# Nothing here is meant as a pattern for files.
-set -euf
+set -euf # No word of this script is a pattern for files.
 # Letters are those of ASCII, whoever runs this.
 export LC_ALL=C
 called_from=$PWD

@@ -16,7 +16,7 @@ done
 case ${arch:-amd64} in
 amd64)
     target=x86_64-unknown-linux-musl
-    # The C compiler of the system does for ring: it needs no C library.
+    # The C compiler of the system does for ring, which needs only headers of the C library.
     cc=cc
     [ "$(uname -m)" = x86_64 ] || cc=x86_64-linux-gnu-gcc
     export CC_x86_64_unknown_linux_musl="$cc" CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER="$cc"
@@ -38,6 +38,18 @@ encoded=
 flag -Clink-arg=-Wl,-z,pack-relative-relocs
 flag -Clink-arg=-Wl,--no-eh-frame-hdr
 flag -Clink-arg=-Wl,-T,scripts/static.ld
+if [ "${arch:-amd64}" = arm64 ]; then
+    # rustc links this target at fixed addresses. Without its choice of start files those of a static and position-independent
+    # program can be named; the last of -static, -no-pie and -static-pie counts.
+    flag -Clink-self-contained=no
+    flag -Clink-arg=-nostartfiles
+    flag -Clink-arg=-static-pie
+    objects=$(rustc --print sysroot)/lib/rustlib/$target/lib/self-contained
+    flag "-Lnative=$objects"
+    for object in rcrt1 crti crtbeginS crtendS crtn; do flag "-Clink-arg=$objects/$object.o"; done
+    # Their own needs, which rustc does not know of.
+    flag -Clink-arg=-lc
+fi
 
 # Panics name their source file, so where that lies on this machine must not be in the binary: the
 # same commit gives the same bytes in every directory. The last one that fits counts, and so the

@@ -2,18 +2,29 @@
 # Runs the fuzz targets one after the other, beginning with the committed seeds.
 #
 #   scripts/fuzz.sh [SECONDS [TARGET...]]     600 seconds each where nothing else is said
+#   scripts/fuzz.sh --help                    this text
 #
 # Needs a nightly compiler and cargo-fuzz (cargo install --locked cargo-fuzz). What it finds is in
 # fuzz/artifacts; once mended, the input belongs to fuzz/seeds, where the tests replay it.
+# Exit codes: 0 found nothing, 1 found something or could not run, 2 bad arguments.
 set -eu
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 
-cargo +nightly --version >/dev/null 2>&1 || { echo "fuzz.sh: a nightly compiler is missing (rustup toolchain install nightly)" >&2 && exit 1; }
-cargo fuzz --version >/dev/null 2>&1 || { echo "fuzz.sh: cargo-fuzz is missing (cargo install --locked cargo-fuzz)" >&2 && exit 1; }
+fail() {
+    echo "fuzz.sh: $1" >&2
+    exit "${2:-1}"
+}
 
+[ "$*" != --help ] || { sed -n '2,/^set/s/^# \{0,1\}//p' scripts/fuzz.sh && exit 0; }
 seconds=${1:-600}
+case $seconds in *[!0-9]* | 0*) fail "'$seconds' is not accepted; accepted: whole seconds, then targets" 2 ;; esac
 [ $# -eq 0 ] || shift
 targets=${*:-head durations endpoints labels claims record api}
+for target in $targets; do
+    [ -d "fuzz/seeds/$target" ] || fail "no target '$target'; there are the directories in fuzz/seeds" 2
+done
+cargo +nightly --version >/dev/null 2>&1 || fail "a nightly compiler is missing (rustup toolchain install nightly)"
+cargo fuzz --version >/dev/null 2>&1 || fail "cargo-fuzz is missing (cargo install --locked cargo-fuzz)"
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -24,8 +35,7 @@ for target in $targets; do
     if ! cargo +nightly fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
         -max_total_time="$seconds" -max_len=16384 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 >"$log" 2>&1; then
         tail -n 60 "$log" >&2
-        echo "fuzz.sh: $target has found something, or could not be built" >&2
-        exit 1
+        fail "$target has found something, or could not be built"
     fi
     grep -E '^(Done|stat::)' "$log" | sed "s/^/$target: /"
 done

@@ -11,10 +11,10 @@
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 
-case ${1:-} in
+case $* in
 "") ;;
 --help) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/manifests.sh && exit 0 ;;
-*) echo "manifests.sh: '$1' is not accepted; accepted: --help, or nothing" >&2 && exit 2 ;;
+*) echo "manifests.sh: '$*' is not accepted; accepted: --help, or nothing" >&2 && exit 2 ;;
 esac
 missing() {
     echo "manifests.sh: $1" >&2

@@ -25,7 +25,7 @@ fail() {
     exit "${2:-1}"
 }
 
-[ "${1:-}" != --help ] || { sed -n '2,/^set/s/^# \{0,1\}//p' scripts/release.sh && exit 0; }
+[ "$*" != --help ] || { sed -n '2,/^set/s/^# \{0,1\}//p' scripts/release.sh && exit 0; }
 [ $# -eq 1 ] || fail "accepted is one argument, the version, such as 1.2.3" 2
 version=$1
 case $version in

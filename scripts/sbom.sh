@@ -17,7 +17,7 @@ fail() {
     exit "${2:-1}"
 }
 
-[ "${1:-}" != --help ] || { sed -n '2,/^set/s/^# \{0,1\}//p' scripts/sbom.sh && exit 0; }
+[ "$*" != --help ] || { sed -n '2,/^set/s/^# \{0,1\}//p' scripts/sbom.sh && exit 0; }
 [ $# -eq 2 ] || fail "accepted are a program (lock, init, health) and an architecture (amd64, arm64)" 2
 program=$1 arch=$2
 case $program in lock | init | health) ;; *) fail "no program '$program'; there are lock, init, health" 2 ;; esac
@@ -30,6 +30,7 @@ for file in "dist/$arch/$program" "dist/$arch/$program.built"; do
     [ -f "$file" ] || fail "$file is missing: run scripts/build.sh --arch $arch"
 done
 
+command -v cargo >/dev/null || fail "cargo is missing: install Rust's stable toolchain with rustup (https://rustup.rs)"
 built() { sed -n "s/^$1=//p" "dist/$arch/$program.built"; }
 
 # DEPTH NAME VERSION LICENCE, a line for each edge of the tree. A path behind the version marks a crate of ours.
@@ -44,6 +45,8 @@ trap 'rm -rf "$scratch"' EXIT
 # Macros run while it is built; only their output is in it.
 tree normal,no-proc-macro >"$scratch/normal"
 tree normal,build >"$scratch/all"
+# A pipe ends with sed's exit code, so a Cargo that is missing or fails shows here.
+for list in normal all; do [ -s "$scratch/$list" ] || fail "cargo does not list the crates of $program"; done
 
 awk -v program="$program" -v arch="$arch" -v sum="${sum%% *}" -v rustc="$(built rustc)" -v commit="$(built commit)" \
     -v made="$(date -u -d "@$(built epoch)" +%Y-%m-%dT%H:%M:%SZ)" '

@@ -17,16 +17,18 @@ CDPATH='' cd -- "$(dirname -- "$0")/.."
 export LC_ALL=C
 unset TAR_OPTIONS GZIP
 
-case ${1:-} in
+case $* in
 "") ;;
 --help) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/vendor.sh && exit 0 ;;
-*) echo "vendor.sh: '$1' is not accepted; accepted: --help, or nothing" >&2 && exit 2 ;;
+*) echo "vendor.sh: '$*' is not accepted; accepted: --help, or nothing" >&2 && exit 2 ;;
 esac
 
+command -v cargo >/dev/null || { echo "vendor.sh: cargo is missing: install Rust's stable toolchain with rustup (https://rustup.rs)" >&2 && exit 1; }
 mkdir -p dist
 rm -rf vendor
 # What it prints is a configuration that scripts/build.sh --offline gives by itself.
-cargo vendor --quiet --locked --versioned-dirs vendor >/dev/null
+cargo vendor --quiet --locked --versioned-dirs vendor >/dev/null ||
+    { echo "vendor.sh: the crates cannot be fetched: this needs a network, or what Cargo has fetched before" >&2 && exit 1; }
 tar --create --file dist/.crates.tar --format=ustar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner \
     --mode='a-st,u=rwX,go=rX' vendor
 gzip -9nf dist/.crates.tar

@@ -48,10 +48,13 @@ pub fn eventually<T>(what: &str, ceiling: Duration, mut attempt: impl FnMut() ->
     }
 }
 
-/// Says in the test's output that something is not tested here, and why.
+/// Says on a line of its own in the test's output that something is not tested here, and why; `scripts/test.sh` counts these
+/// lines.
 pub fn skip(why: &str) {
-    // Not by `eprintln!`, which the test runner swallows where the test passes.
-    let _ = writeln!(std::io::stderr(), "\nskipped: {why}");
+    // Not by `eprintln!`, which the test runner swallows where the test passes; in one write, so that no other output of
+    // the runner comes in between.
+    let line = format!("\nskipped: {}\n", why.lines().collect::<Vec<_>>().join(" "));
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// An address of this machine that is not a loopback's, from which it reaches itself; nothing where it has none.

@@ -14,7 +14,9 @@ use testkit::budget::BYTES;
 use testkit::program::Program;
 use testkit::skip;
 
-/// ELF program header types (elf(5)).
+/// The ELF type of what has no address of its own; programs at a fixed one have 2 (elf(5)).
+const ET_DYN: u64 = 3;
+/// ELF program header types.
 const PT_INTERP: u32 = 3;
 const PT_DYNAMIC: u32 = 2;
 
@@ -64,6 +66,7 @@ fn static_position_independent_and_stripped() {
     for (name, _) in BYTES {
         let Some(elf) = binary(name) else { return };
         let segments = segments(&elf);
+        assert_eq!(number(&elf, 16, 2), ET_DYN, "{name} is linked to a fixed address");
         assert!(!segments.contains(&PT_INTERP), "{name} asks for a dynamic loader");
         assert!(segments.contains(&PT_DYNAMIC), "{name} is not position-independent");
         let sections = sections(&elf);

@@ -199,7 +199,8 @@ fn a_build_says_of_which_commit_it_is() {
         fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
     };
     let release = format!("target/{sysroot}/release");
-    tool("cargo", &format!("for last; do :; done; mkdir -p {release}; echo \"$last\" >{release}/\"$last\""));
+    let build = format!("for last; do :; done; mkdir -p {release}; echo \"$last\" >{release}/\"$last\"");
+    tool("cargo", &format!("case $1 in build) {build} ;; esac"));
     tool("rustc", "case $* in *sysroot*) echo target ;; *) echo rustc 1 ;; esac");
     tool("cc", "case $* in *-print-prog-name*) echo cc ;; *) echo cc 1 ;; esac");
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
@@ -253,8 +254,6 @@ fn without_git_the_second_build_is_skipped() {
     let checkout = Checkout::new();
     let ended = run(checkout.command("scripts/reproduce.sh").arg("init")).with(3);
     assert!(ended.stderr.contains("there is no git") && ended.stderr.lines().count() == 1, "{}", ended.stderr);
-    let script = fs::read_to_string(checkout.join("scripts/test.sh")).unwrap();
-    assert!(script.contains("scripts/reproduce.sh init || code=$?"), "test.sh takes the 3 for what it is");
 }
 
 // ---- what the programs are made of ----

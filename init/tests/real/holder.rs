@@ -205,7 +205,7 @@ fn no_line_about_waiting_follows_the_last_one() {
         Behaviour::status_with(423, "no place", &[("Server", "psl")])
     }));
     let port = server.port().to_string();
-    let running = bare().args(["--host=127.0.0.1", "--wait=30", "--pause=1ms", "--port", &port]);
+    let running = bare().args(["--host=127.0.0.1", "--wait=30", "--pause=100ms", "--port", &port]);
     let mut running = running.env("PSL_LOG", "debug").start();
     server.wait_for_requests(2, CEILING);
     running.signal("TERM");

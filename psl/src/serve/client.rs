@@ -46,30 +46,34 @@ impl Hold<'_> {
     }
 }
 
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.server.let_go(self.0.id);
+    }
+}
+
 /// The client has closed the connection, or its own half of it.
 pub(super) fn has_hung_up(stream: &TcpStream) -> bool {
-    !events(stream, PollFlags::RDHUP, Duration::ZERO).is_empty()
+    gone(&[stream]) == [true]
 }
 
 /// The client breaks the connection within this time: bytes have reached a socket that is closed, or was closed before
 /// it had read them. If `until_next` is set, whatever else the client does ends the wait.
 pub(super) fn is_broken(stream: &TcpStream, until_next: bool, patience: Duration) -> bool {
     let wanted = if until_next { PollFlags::IN | PollFlags::RDHUP } else { PollFlags::empty() };
-    events(stream, wanted, patience).contains(PollFlags::ERR)
+    events(&[stream], wanted, patience)[0].contains(PollFlags::ERR)
+}
+
+/// For each connection whether its client has closed it, or its own half of it.
+pub(super) fn gone(connections: &[&TcpStream]) -> Vec<bool> {
+    let events = events(connections, PollFlags::RDHUP, Duration::ZERO);
+    events.iter().map(|events| !events.is_empty()).collect()
 }
 
 /// A hang-up and an error are told unasked (poll(2)). If the kernel gives no answer, the client counts as present.
-fn events(stream: &TcpStream, wanted: PollFlags, patience: Duration) -> PollFlags {
-    let mut client = [PollFd::new(stream, wanted)];
+fn events(connections: &[&TcpStream], wanted: PollFlags, patience: Duration) -> Vec<PollFlags> {
+    let mut clients: Vec<_> = connections.iter().map(|stream| PollFd::new(*stream, wanted)).collect();
     let patience = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
-    match poll(&mut client, Some(&patience)) {
-        Ok(_) => client[0].revents(),
-        Err(_) => PollFlags::empty(),
-    }
-}
-
-impl Drop for Hold<'_> {
-    fn drop(&mut self) {
-        self.0.server.let_go(self.0.id);
-    }
+    let is_told = poll(&mut clients, Some(&patience)).is_ok();
+    clients.iter().map(|client| if is_told { client.revents() } else { PollFlags::empty() }).collect()
 }

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::net::SendFlags;
 use tiny_http::Method;
 
 use super::Limits;
@@ -53,8 +54,14 @@ impl<'s> Conversation<'s> {
         Conversation { stream, peer, limits, is_single, buffer: Vec::new(), read_timeout, write_timeout }
     }
 
-    /// Answers requests until either side has had enough. `on_request` hears of each complete one.
-    pub(super) fn run(mut self, on_request: impl Fn(Instant), handler: impl Fn(&Request) -> Reply) {
+    /// Answers requests until either side has had enough. `on_request` hears of each complete one, and `on_sending` when the last
+    /// answer begins and, where the connection goes on, that it is over; it says whether the connection may go on.
+    pub(super) fn run(
+        mut self,
+        on_request: impl Fn(Instant),
+        on_sending: impl Fn(bool) -> bool,
+        handler: impl Fn(&Request) -> Reply,
+    ) {
         let mut patience = self.limits.head;
         loop {
             match self.hear(patience) {
@@ -63,24 +70,24 @@ impl<'s> Conversation<'s> {
                     let keep_alive = keep_alive && !self.is_single;
                     let framing = Framing { close: !keep_alive, without_body: request.method == Method::Head };
                     let Reply { answer, unsent } = handler(&request);
+                    let may_read = unsent.is_some() && !has_hung_up(self.stream);
                     let bytes = answer.into_bytes(framing);
-                    let sent = match unsent {
-                        None => self.send(&bytes),
-                        Some(unsent) => {
-                            let is_delivered = self.deliver(&bytes, !keep_alive);
-                            if !is_delivered {
-                                unsent();
-                            }
-                            is_delivered
+                    let is_last = !keep_alive && self.buffer.is_empty();
+                    let mut sent = if is_last { self.send_last(&bytes, &on_sending) } else { self.send(&bytes) };
+                    if let Some(unsent) = unsent {
+                        sent = sent && self.is_read(may_read, !keep_alive, &on_sending);
+                        if !sent {
+                            unsent();
                         }
-                    };
+                    }
                     if !sent || !keep_alive {
                         return self.close(sent && !self.buffer.is_empty());
                     }
                 }
                 Heard::Refused(answer) => {
-                    let sent = self.send(&answer.into_bytes(Framing { close: true, without_body: false }));
-                    return self.close(sent);
+                    let bytes = answer.into_bytes(Framing { close: true, without_body: false });
+                    let sent = self.send_last(&bytes, &on_sending);
+                    return self.close(sent && on_sending(false));
                 }
                 Heard::Gone => return,
             }
@@ -153,21 +160,27 @@ impl<'s> Conversation<'s> {
         }
     }
 
-    /// Sends an answer that matters; `false` if the client has not read it. A client that closes its socket before it
-    /// has read all bytes breaks the connection (RFC 9293, 3.6.1); one that has hung up before may have closed its own
-    /// half only, and is given time to do so.
-    fn deliver(&mut self, bytes: &[u8], is_last: bool) -> bool {
-        let may_read = !has_hung_up(self.stream);
-        if !self.send(bytes) {
-            return false;
-        }
+    /// Whether the client reads an answer that matters, once all of it was sent. A client that closes its socket before it has
+    /// read all bytes breaks the connection (RFC 9293, 3.6.1). A client that had hung up before (`may_read` is false) may
+    /// have closed its own half only, and is given time to break it.
+    fn is_read(&mut self, may_read: bool, is_last: bool, on_sending: impl Fn(bool) -> bool) -> bool {
         if is_last {
             // A client may wait for the end of the stream before it does anything else.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
-        // The next request may be here already: the client goes on.
-        let patience = if self.buffer.is_empty() { ECHO } else { Duration::ZERO };
+        // A thread waits for a connection that counts only. If the next request is here already, the client goes on.
+        let may_wait = self.buffer.is_empty() && (!is_last || on_sending(false));
+        let patience = if may_wait { ECHO } else { Duration::ZERO };
         !is_broken(self.stream, may_read, patience)
+    }
+
+    /// Sends the last answer. The connection does not count meanwhile: a client that has read it may open its next connection
+    /// before this thread runs again. Where the client does not take it at once the connection has to count again.
+    fn send_last(&mut self, bytes: &[u8], on_sending: impl Fn(bool) -> bool) -> bool {
+        on_sending(true);
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let count = rustix::net::send(self.stream, bytes, flags).unwrap_or(0);
+        count == bytes.len() || (on_sending(false) && self.send(&bytes[count..]))
     }
 
     /// Whether all of it went out before the client's time for reading it was up.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::answer::Reply;
-use super::client::{Client, Holding};
+use super::client::{Client, Holding, gone};
 use super::conversation::Conversation;
 use super::head::Request;
 use super::table::{Admission, Id, Table};
@@ -54,6 +54,21 @@ struct Crew {
     started: usize,
     /// Of these in `accept`, or on their way there.
     waiting: usize,
+}
+
+impl Crew {
+    /// Takes the connections of this address out that their clients have closed, and says whether there were any. Their
+    /// threads may learn of it only after the client has opened its next connection.
+    fn drop_gone(&mut self, address: IpAddr) -> bool {
+        let open: Vec<_> = self.table.open(address).map(|(id, stream)| (id, Arc::clone(stream))).collect();
+        let gone = gone(&open.iter().map(|(_, stream)| stream.as_ref()).collect::<Vec<_>>());
+        for ((id, stream), _) in open.iter().zip(&gone).filter(|(_, is_gone)| **is_gone) {
+            // Its thread must not go on waiting for a client that does not read either; it may have ended just now.
+            let _ = stream.shutdown(Shutdown::Both);
+            self.table.leave(*id);
+        }
+        gone.contains(&true)
+    }
 }
 
 /// Serves for ever; what it returns is why it could not begin.
@@ -116,11 +131,16 @@ where
         let admitted = self.admit(&stream, peer, now);
         if let Some(id) = admitted {
             let on_request = |at| self.crew().table.completed(id, at);
+            let on_sending = |is_sending| {
+                let mut crew = self.crew();
+                let room = self.room(&crew);
+                crew.table.set_sending(id, is_sending, room)
+            };
             // Where there is no other thread nobody may keep this one to himself.
             let is_alone = self.crew().started == 1;
             let client = Client::new(&stream, self.as_ref(), id);
             let handler = |request: &Request| (self.handler)(request, &client);
-            Conversation::new(&stream, peer, &self.limits, is_alone).run(on_request, handler);
+            Conversation::new(&stream, peer, &self.limits, is_alone).run(on_request, on_sending, handler);
         }
         let mut crew = self.crew();
         crew.waiting += 1;
@@ -144,8 +164,12 @@ where
     /// Nothing where the newcomer is turned away: closing its socket is all that it costs.
     fn admit(&self, stream: &Arc<TcpStream>, peer: IpAddr, now: Instant) -> Option<Id> {
         let mut crew = self.crew();
-        let room = (crew.started - 1).clamp(1, self.limits.connections);
-        match crew.table.admit(peer, now, room, Arc::clone(stream)) {
+        let room = self.room(&crew);
+        let mut admission = crew.table.admit(peer, now, room, Arc::clone(stream));
+        if matches!(admission, Admission::Refused) && crew.drop_gone(peer) {
+            admission = crew.table.admit(peer, now, room, Arc::clone(stream));
+        }
+        match admission {
             Admission::Admitted(id) => Some(id),
             Admission::Displaced(id, victim) => {
                 // Wakes the thread that reads from it or writes to it; it may have ended just now.
@@ -154,6 +178,11 @@ where
             }
             Admission::Refused => None,
         }
+    }
+
+    /// For one connection fewer than there are threads.
+    fn room(&self, crew: &Crew) -> usize {
+        (crew.started - 1).clamp(1, self.limits.connections)
     }
 
     /// As many as the limits say, and where there are few threads or descriptors still no more than

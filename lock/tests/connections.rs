@@ -1,0 +1,144 @@
+//! Clients at the bounds on connections: as soon as a connection is over its successor is served.
+//!
+//! Against the real binary, while every core is busy: what a server has not done yet when its client goes on shows only
+//! where the server waits for a core.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests of real processes wait on a real clock, and a failed step is a failed test"
+)]
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use psl::serve::LIMITS;
+use testkit::CEILING;
+use testkit::http::{Connection, Request};
+use testkit::program::{Program, Running};
+
+/// Requests of each client.
+const REQUESTS: usize = 500;
+
+/// Of these may fail where the server has to see that the client has closed the last connection: while a thread that reads
+/// from it waits for a core within the kernel, the end that has come is not seen. It was every second one.
+const SEEN_LATE: usize = REQUESTS / 10;
+
+fn lock() -> Running {
+    Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host", "127.0.0.1", "--port", "0"]).start()
+}
+
+fn address(last: usize) -> IpAddr {
+    Ipv4Addr::new(127, 0, 2, last as u8 + 1).into()
+}
+
+fn connect(to: SocketAddr, from: IpAddr) -> io::Result<Connection> {
+    Connection::open(to, Some(from), CEILING)
+}
+
+/// A connection that was answered and stays open.
+fn kept(to: SocketAddr, from: IpAddr) -> Connection {
+    let mut connection = connect(to, from).unwrap();
+    assert_eq!(connection.send(&Request::get("/livez").keep_alive()).unwrap().status, 200);
+    connection
+}
+
+/// What each request of a client met that did not get the expected answer.
+type Client = fn(SocketAddr, IpAddr) -> Vec<String>;
+
+/// Opens all connections of these addresses but one each. With that one a client of each address asks again and again, while
+/// all cores are busy; no more than so many requests may stay without their answer.
+fn are_served(client: Client, addresses: usize, most: usize) {
+    let mut lock = lock();
+    let to = lock.addr();
+    let places = 0..addresses * (LIMITS.per_address - 1);
+    let _kept: Vec<_> = places.map(|place| kept(to, address(place % addresses))).collect();
+    let is_over = AtomicBool::new(false);
+    let failures: Vec<String> = thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(2, Into::into) {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let clients: Vec<_> = (0..addresses).map(|n| scope.spawn(move || client(to, address(n)))).collect();
+        let failures = clients.into_iter().flat_map(|client| client.join().expect("a client that ends")).collect();
+        is_over.store(true, Ordering::Relaxed);
+        failures
+    });
+    let asked = addresses * REQUESTS;
+    assert!(failures.len() <= most, "{} of {asked} requests failed, the first with {}", failures.len(), failures[0]);
+}
+
+fn failure(answer: io::Result<u16>, expected: u16) -> Option<String> {
+    match answer {
+        Ok(status) if status == expected => None,
+        Ok(status) => Some(format!("status {status}")),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// Reads each answer to its end and opens the next connection before it closes the last one.
+fn closes_late(to: SocketAddr, from: IpAddr) -> Vec<String> {
+    let mut last = None;
+    let mut ask = || {
+        let mut connection = connect(to, from)?;
+        let reply = connection.send(&Request::get("/livez"));
+        last = Some(connection);
+        Ok(reply?.status)
+    };
+    (0..REQUESTS).filter_map(|_| failure(ask(), 200)).collect()
+}
+
+/// Reads each answer to its end, closes a connection that the server would keep, and opens the next one.
+fn closes_first(to: SocketAddr, from: IpAddr) -> Vec<String> {
+    let ask = || Ok(connect(to, from)?.send(&Request::get("/livez").keep_alive())?.status);
+    (0..REQUESTS).filter_map(|_| failure(ask(), 200)).collect()
+}
+
+/// Is refused for what it sent, closes, and opens the next connection.
+fn is_refused(to: SocketAddr, from: IpAddr) -> Vec<String> {
+    let ask = || {
+        let mut connection = connect(to, from)?;
+        connection.write(b"GET / HTTP/1.1\r\nHost : a\r\n\r\n")?;
+        Ok(connection.reply()?.status)
+    };
+    (0..REQUESTS).filter_map(|_| failure(ask(), 400)).collect()
+}
+
+#[test]
+fn an_answered_connection_makes_room_for_the_next() {
+    are_served(closes_late, 1, 0);
+}
+
+#[test]
+fn a_closed_connection_makes_room_for_the_next() {
+    are_served(closes_first, 1, SEEN_LATE);
+}
+
+#[test]
+fn a_refused_connection_makes_room_for_the_next() {
+    are_served(is_refused, 1, SEEN_LATE);
+}
+
+#[test]
+fn so_it_is_where_all_connections_are_in_use() {
+    are_served(closes_late, LIMITS.connections / LIMITS.per_address, 0);
+}
+
+/// A connection that is open and silent counts; one on which the client has said that it sends no more does not.
+#[test]
+fn an_open_connection_counts() {
+    let mut lock = lock();
+    let to = lock.addr();
+    let ask = || connect(to, address(0)).and_then(|mut next| next.send(&Request::get("/livez")));
+    let open: Vec<_> = (0..LIMITS.per_address).map(|_| kept(to, address(0))).collect();
+    assert!(ask().is_err(), "one more than an address may have");
+    open[0].stream().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(ask().unwrap().status, 200);
+}
