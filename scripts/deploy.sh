@@ -38,7 +38,7 @@
 #   --sudo                runs docker, ctr and k3s through sudo
 #   --kubectl "COMMAND"   in place of "kubectl", such as "k3s kubectl"
 # --wait SECONDS          how long apply and example wait for the pods, and delete for the objects to go
-#                         (default 180); no other request waits for more than 60 s
+#                         (default 180); a request that is not answered ends after 30 s
 # --dry-run               says what would be done, and changes nothing
 #
 # Every step can be repeated. A mistake ends it with one line before anything is changed. Paths in options and
@@ -198,17 +198,15 @@ lasts() {
 
 with_overlay() { case " $overlays " in *" $1 "*) return 0 ;; *) return 1 ;; esac }
 
-# kubectl, or the command given in its place. A request that an API server does not answer ends after a minute.
+# kubectl, or the command given in its place. A request that the API server takes and does not answer ends after 30 s, the
+# longest time that an admission webhook may take; kubectl repeats some requests, five times at most.
 kube() {
     # shellcheck disable=SC2086 # a command of several words
-    $kubectl --request-timeout=60s "$@"
+    $kubectl --request-timeout=30s "$@"
 }
 
-# The same for what waits for the cluster, up to --wait.
-kube_wait() {
-    # shellcheck disable=SC2086
-    $kubectl --request-timeout="${wait}s" "$@" --timeout "${wait}s"
-}
+# The same for a command that waits for the cluster.
+kube_wait() { kube "$@" --timeout "${wait}s"; }
 
 # Ends it unless the first word of an option's value is a command.
 need() { has "${1%% *}" || fail "${1%% *} is missing; $2 names another, such as \"$3\""; }
@@ -549,7 +547,7 @@ do_delete() {
     kube_wait delete namespace "$namespace" --ignore-not-found || not_gone
 }
 
-not_gone() { fail "not everything is gone after $wait s: a node that is away or a finalizer keeps it; repeat it, or give it longer with --wait"; }
+not_gone() { fail "not everything is gone, kubectl says above what is left; after $wait s it is kept by a node that is away or by a finalizer: repeat it, with a longer --wait"; }
 
 do_example() {
     render_example
