@@ -470,9 +470,10 @@ list_ours() {
         END {
             for (n = 1; n <= NR; n++) {
                 split(line[n], word, " ")
-                if (word[1] "" != own && !(key[n] in mine) && (key[n] in other)) {
-                    print word[3], word[4], other[key[n]] >"/dev/stderr"
-                    continue
+                if (word[1] "" != own && !(key[n] in mine)) {
+                    if (key[n] in other) print word[3], word[4], other[key[n]] >"/dev/stderr"
+                    # What has no binding left is known by its name.
+                    if ((key[n] in other) || word[4] !~ /^pod-startup-lock(-health)?$/) continue
                 }
                 kind = word[3]
                 if (split(word[2], part, "/") == 2) kind = kind "." part[2] "." part[1]
@@ -487,9 +488,10 @@ remove() {
     awk '{print $1}' "$1" | sort -u >"$scratch/places"
     while read -r place; do
         names=$(place=$place awk '$1 "" == ENVIRON["place"] "" {print $2}' "$1")
-        [ "$place" != - ] || place=$namespace
-        # shellcheck disable=SC2086 # one word for each object
-        kube_wait --namespace "$place" delete --ignore-not-found --cascade=foreground $names </dev/null || return 1
+        within="--namespace $place"
+        [ "$place" != - ] || within=''
+        # shellcheck disable=SC2086 # two words or none, and one word for each object
+        kube_wait $within delete --ignore-not-found --cascade=foreground $names </dev/null || return 1
     done <"$scratch/places"
 }
 

@@ -502,7 +502,10 @@ fn delete_leaves_what_is_of_a_lock_in_another_namespace() {
     let here = render("--namespace 123");
     // 1.23e2 is the same number and another name.
     let other = render("--with-health --overlay injection --namespace start");
-    let cluster = Cluster::with(&[&here, &other]);
+    // A role with the label that no binding gives to anybody.
+    let unknown = "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, \
+        metadata: {name: reader, labels: {app.kubernetes.io/part-of: pod-startup-lock}}}";
+    let cluster = Cluster::with(&[&here, &other, unknown]);
     let said = cluster.deploy("delete --namespace 123").with(0).stderr;
     assert_eq!(cluster.deleted(), names_in(&here));
     for kind in ["ClusterRole", "ClusterRoleBinding", "MutatingAdmissionPolicyBinding"] {
@@ -839,10 +842,10 @@ impl Cluster {
                 found.insert(format!("- Namespace/{}", words[3]));
                 continue;
             }
-            let namespace = words[2];
+            let namespace = if words[1] == "--namespace" { words[2] } else { "-" };
             for (kind, name) in words.iter().filter_map(|word| word.split_once('/')) {
                 let kind = kind.split('.').next().unwrap();
-                let namespace = if is_namespaced(kind) { namespace } else { "-" };
+                assert_eq!(is_namespaced(kind), namespace != "-", "{line}");
                 assert!(found.insert(format!("{namespace} {kind}/{name}")), "twice: {kind}/{name}");
             }
         }
