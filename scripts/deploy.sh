@@ -2,11 +2,11 @@
 # Brings Pod Startup Lock to a cluster, and says how it fares there.
 #
 #   scripts/deploy.sh render  [OPTION...]   prints the manifests that apply would apply
-#   scripts/deploy.sh apply   [OPTION...]   applies them, waits, removes what other overlays have
-#                                           brought before, and asks some of the locks
+#   scripts/deploy.sh apply   [OPTION...]   applies them, waits, removes the objects of other overlays,
+#                                           and asks some of the locks
 #   scripts/deploy.sh status  [OPTION...]   which nodes have no lock, or no image; exit code 1 if any
-#   scripts/deploy.sh delete  [OPTION...]   takes everything away again, whatever overlays or entry
-#                                           points it came with; waiting pods then start
+#   scripts/deploy.sh delete  [OPTION...]   deletes all objects of all overlays and entry points;
+#                                           waiting pods then start
 #   scripts/deploy.sh example [OPTION...]   applies an application with the init container
 #   scripts/deploy.sh load    [OPTION...]   gives the archives of scripts/image.sh to nodes
 #   scripts/deploy.sh push    [OPTION...]   gives them to a registry
@@ -412,7 +412,7 @@ explain() {
 # that this user may not ask, or that finds no way from the API server to the pods, is a warning.
 ask_locks() {
     if ! pods lock >"$scratch/locks" 2>"$scratch/error"; then
-        say "warning: no lock was asked for its state, for the cluster does not list the pods: $(tail -n 1 "$scratch/error")"
+        say "warning: no lock was asked for its state, because the cluster does not list the pods: $(tail -n 1 "$scratch/error")"
         return
     fi
     awk '$3 == "true" && count++ < 3 {print $1, $2}' "$scratch/locks" >"$scratch/sample"
@@ -440,16 +440,21 @@ labelled() {
     kube get "$@" --selector "$label" --output 'go-template={{range .items}}{{or .metadata.namespace "-"}} {{.apiVersion}} {{.kind}} {{.metadata.name}}{{range .subjects}} {{or .namespace "-"}}{{end}}{{with .spec}}{{with .matchResources}}{{with .namespaceSelector}}{{range .matchExpressions}}{{range .values}} {{.}}{{end}}{{end}}{{end}}{{end}}{{end}}{{"\n"}}{{end}}'
 }
 
+# Leaves in $own and $cluster the kinds of deploy/ with and without a namespace; kubectl refuses a list with a kind that the
+# cluster does not have.
+list_kinds() {
+    own=daemonsets.apps,services,configmaps,serviceaccounts,resourcequotas,networkpolicies.networking.k8s.io
+    cluster=clusterrolebindings.rbac.authorization.k8s.io,clusterroles.rbac.authorization.k8s.io
+    find_served
+    [ -z "$served" ] || cluster=mutatingadmissionpolicybindings.admissionregistration.k8s.io,mutatingadmissionpolicies.admissionregistration.k8s.io,$cluster
+    ! serves monitoring.coreos.com/v1 PodMonitor || own=$own,podmonitors.monitoring.coreos.com,prometheusrules.monitoring.coreos.com
+}
+
 # Leaves in $scratch/ours the objects of the lock of this namespace as NAMESPACE KIND.VERSION.GROUP/NAME, in the order in which
 # they may be deleted, and in $scratch/others the role and the injection of a lock in another namespace. Fails if the cluster
 # does not list all of them; the reason is in $scratch/error.
 list_ours() {
-    own=daemonsets.apps,services,configmaps,serviceaccounts,resourcequotas,networkpolicies.networking.k8s.io
-    cluster=clusterrolebindings.rbac.authorization.k8s.io,clusterroles.rbac.authorization.k8s.io
-    # kubectl refuses a list with a kind that the cluster does not have.
-    find_served
-    [ -z "$served" ] || cluster=mutatingadmissionpolicybindings.admissionregistration.k8s.io,mutatingadmissionpolicies.admissionregistration.k8s.io,$cluster
-    ! serves monitoring.coreos.com/v1 PodMonitor || own=$own,podmonitors.monitoring.coreos.com,prometheusrules.monitoring.coreos.com
+    list_kinds
     all=yes
     : >"$scratch/error"
     {
@@ -472,7 +477,7 @@ list_ours() {
                 split(line[n], word, " ")
                 if (word[1] "" != own && !(key[n] in mine)) {
                     if (key[n] in other) print word[3], word[4], other[key[n]] >"/dev/stderr"
-                    # What has no binding left is known by its name.
+                    # An object without a binding is known by its name.
                     if ((key[n] in other) || word[4] !~ /^pod-startup-lock(-health)?$/) continue
                 }
                 kind = word[3]
@@ -495,12 +500,12 @@ remove() {
     done <"$scratch/places"
 }
 
-# Deletes what an earlier apply has brought and this one does not bring: another way to the lock, another overlay, an entry
-# point. ConfigMaps of earlier settings stay as long as their program is there: `kubectl rollout undo` needs them.
+# Deletes the objects of an earlier apply that this one does not bring: those of another way to the lock, another overlay, an
+# entry point. ConfigMaps of earlier settings stay as long as their program is there: `kubectl rollout undo` needs them.
 prune() {
     : >"$scratch/ours"
     # In a shell of its own, which a failure ends: the rollout has succeeded.
-    (list_ours) || say "warning: objects of other overlays may be left, for the cluster does not list all of them: $(head -n 1 "$scratch/error")"
+    (list_ours) || say "warning: objects of other overlays may be left, because the cluster does not list all of them: $(head -n 1 "$scratch/error")"
     awk '
         FNR == NR {
             if (/^---/) kind = ""
@@ -517,7 +522,7 @@ prune() {
             if (!(name in brought) && !(program != name && (program in brought))) print
         }' "$scratch/manifests.yaml" "$scratch/ours" >"$scratch/left"
     [ -s "$scratch/left" ] || return 0
-    remove "$scratch/left" || fail "not everything of other overlays is gone after $wait s; repeat it once its reason is gone"
+    remove "$scratch/left" || fail "not all objects of other overlays are gone, kubectl says above which; repeat it once the reason is gone"
 }
 
 do_delete() {
@@ -526,7 +531,7 @@ do_delete() {
         echo "in the namespace $namespace: DaemonSets, Services, ConfigMaps, ServiceAccounts, ResourceQuotas, NetworkPolicies, PodMonitors, PrometheusRules"
         echo "in any namespace, if they are of the lock in $namespace: Roles and RoleBindings"
         echo "in the cluster, if they are of the lock in $namespace: ClusterRoles and ClusterRoleBindings, MutatingAdmissionPolicies and their bindings"
-        echo "the namespace $namespace, if it was not there before the lock and nothing else lives in it"
+        echo "the namespace $namespace, if it was not there before the lock and holds no other workload, Service or volume claim"
         return
     fi
     reachable
@@ -536,20 +541,20 @@ do_delete() {
     remove "$scratch/ours" || not_gone
     [ -n "$there" ] || return 0
     if [ -n "$given" ]; then
-        say "the namespace $namespace stays, which was there before the lock; if nobody else uses it: $kubectl delete namespace $namespace"
+        say "the namespace $namespace stays, because it was there before the lock; to delete it: $kubectl delete namespace $namespace"
         return
     fi
     kube get services,pods,persistentvolumeclaims,deployments.apps,statefulsets.apps,daemonsets.apps,jobs.batch,cronjobs.batch --namespace "$namespace" \
-        --selector "${label%%=*}!=${label#*=}" --output name >"$scratch/lodgers" 2>"$scratch/error" ||
-        fail "the namespace $namespace stays, for the cluster does not say what else lives in it: $(head -n 1 "$scratch/error")"
-    if [ -s "$scratch/lodgers" ]; then
-        say "the namespace $namespace stays, for it is not the lock's alone: $(awk '{printf "%s%s", (NR > 1 ? ", " : ""), $0}' "$scratch/lodgers")"
+        --selector "${label%%=*}!=${label#*=}" --output name >"$scratch/others" 2>"$scratch/error" ||
+        fail "the namespace $namespace stays, because the cluster does not list its other objects: $(head -n 1 "$scratch/error")"
+    if [ -s "$scratch/others" ]; then
+        say "the namespace $namespace stays, because it also holds $(awk '{printf "%s%s", (NR > 1 ? ", " : ""), $0}' "$scratch/others")"
         return
     fi
     kube_wait delete namespace "$namespace" --ignore-not-found || not_gone
 }
 
-not_gone() { fail "not everything is gone, kubectl says above what is left; after $wait s it is kept by a node that is away or by a finalizer: repeat it, with a longer --wait"; }
+not_gone() { fail "not everything is gone, kubectl says above what is left. After $wait s a node that is away or a finalizer keeps it: repeat it, or give a longer --wait"; }
 
 do_example() {
     render_example
@@ -594,11 +599,11 @@ render_example() {
 # Whether the node has told of an image of this program.
 told() { case " $names " in *"/psl-$1:"* | *"/psl-$1@"*) ;; *) return 1 ;; esac }
 
-# Adds to $wrong the images that the node lacks. A node tells of new images up to a minute late: as long as it does not tell of
-# the image of the lock that is ready there, it is unknown whether it has init's.
+# Adds to $wrong the images that the node lacks. A node reports new images up to a minute late. While its list lacks the image
+# of the lock that is ready there, the list is too old to tell whether psl-init is there.
 judge_images() {
     if [ "$1" = true ] && ! told lock; then
-        told init || say "$node: does not tell of the image of the lock that runs there yet, so that it is unknown whether it has psl-init: ask again in a minute"
+        told init || say "$node: its list of images is older than its lock, so that it may have psl-init or not: repeat status in a minute"
         return
     fi
     for program in lock init; do told "$program" || wrong="${wrong:+$wrong, }no image psl-$program"; done

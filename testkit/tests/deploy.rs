@@ -388,12 +388,12 @@ fn a_lock_that_cannot_be_asked_is_a_warning() {
         (
             "no right to list pods",
             "*'get pods'*) echo 'pods is forbidden' >&2; exit 1 ;;",
-            "warning: no lock was asked for its state, for the cluster does not list the pods: pods is forbidden",
+            "warning: no lock was asked for its state, because the cluster does not list the pods: pods is forbidden",
         ),
         (
             "no right to list roles",
             "*'get rolebindings'*) echo 'roles is forbidden' >&2; exit 1 ;;",
-            "warning: objects of other overlays may be left, for the cluster does not list all of them: roles is forbidden",
+            "warning: objects of other overlays may be left, because the cluster does not list all of them: roles is forbidden",
         ),
         (
             "no answer what it serves",
@@ -455,14 +455,14 @@ fn delete_takes_away_what_each_entry_point_and_overlay_has_brought() {
 fn apply_removes_what_other_overlays_have_brought() {
     let Some(stand) = Stand::with_kubectl("") else { return };
     let render = |words: &str| stand.deploy(&format!("render {words}")).ok();
-    let everything = "--with-health --overlay network-policies --overlay monitoring --overlay injection";
+    let everything = render("--with-health --overlay network-policies --overlay monitoring --overlay injection");
     let one_namespace =
         run(Command::new(real("kubectl").unwrap()).arg("kustomize").arg(stand.path("deploy/one-namespace"))).ok();
     let cases = [
         (render(""), "--overlay host-port"),
         (render("--overlay host-port"), ""),
-        (render(everything), "--overlay host-network"),
-        (render(everything), "--overlay monitoring --overlay network-policies"),
+        (everything.clone(), "--overlay host-network"),
+        (everything, "--overlay monitoring --overlay network-policies"),
         (one_namespace, "--with-health"),
     ];
     for (before, words) in cases {
@@ -544,23 +544,19 @@ fn a_namespace_that_was_there_before_stays() {
     assert!(applied.contains("kind: Namespace") && !applied.contains(mark), "{applied}");
     stand.forget();
     let said = stand.deploy("delete --namespace shop").with(0).stderr;
-    assert!(said.contains("the namespace shop stays, which was there before"), "{said}");
+    assert!(said.contains("the namespace shop stays, because it was there before"), "{said}");
     let asked = stand.asked();
     assert!(asked.last().unwrap().contains("--namespace shop delete"), "{asked:?}");
     assert!(!asked.iter().any(|line| line.contains("delete namespace")), "{asked:?}");
 
     for (answer, code, why) in [
-        (
-            "printf '%s\\n' pod/shop-1 deployment.apps/shop",
-            0,
-            "it is not the lock's alone: pod/shop-1, deployment.apps/shop",
-        ),
-        ("echo 'jobs is forbidden' >&2; exit 1", 1, "does not say what else lives in it: jobs is forbidden"),
+        ("printf '%s\\n' pod/shop-1 deployment.apps/shop", 0, "it also holds pod/shop-1, deployment.apps/shop"),
+        ("echo 'jobs is forbidden' >&2; exit 1", 1, "the cluster does not list its other objects: jobs is forbidden"),
     ] {
         let answers = format!("*'get services,pods,'*) {answer} ;; {MADE_BY_APPLY}");
         let Some(stand) = Stand::with_kubectl(&answers) else { return };
         let said = stand.deploy("delete").with(code).stderr;
-        assert!(said.contains("the namespace pod-startup-lock stays, for") && said.contains(why), "{said}");
+        assert!(said.contains("the namespace pod-startup-lock stays, because") && said.contains(why), "{said}");
         assert!(!stand.asked().iter().any(|line| line.contains("delete namespace")), "{:?}", stand.asked());
     }
 }
@@ -572,7 +568,7 @@ fn a_delete_that_comes_to_its_bound_says_so() {
         let Some(stand) = Stand::with_kubectl(&answers) else { return };
         let said = stand.deploy("delete --wait 5").with(1).stderr;
         assert!(
-            said.contains("timed out") && said.contains("not everything is gone") && said.contains("after 5 s"),
+            said.contains("timed out") && said.contains("not everything is gone") && said.contains("After 5 s"),
             "{stuck}: {said}"
         );
     }
@@ -930,13 +926,7 @@ fn status_knows_what_a_node_does_not_tell() {
     };
     let local = "localhost/psl-lock:0.1.0";
     let cases = [
-        (
-            "right after load",
-            local,
-            "registry.example/pause:3",
-            0,
-            "unknown whether it has psl-init: ask again in a minute",
-        ),
+        ("right after load", local, "registry.example/pause:3", 0, "node-a: its list of images is older than its lock"),
         ("told of init alone", local, "registry.example/pause:3 localhost/psl-init:0.1.0", 0, ""),
         ("told of lock alone", local, "registry.example/pause:3 localhost/psl-lock:0.1.0", 1, "1 of 2 nodes lack"),
         ("from a registry", "registry.example:5000/psl-lock:1", "registry.example:5000/psl-lock:1", 0, ""),
