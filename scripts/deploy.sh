@@ -2,10 +2,11 @@
 # Brings Pod Startup Lock to a cluster, and says how it fares there.
 #
 #   scripts/deploy.sh render  [OPTION...]   prints the manifests that apply would apply
-#   scripts/deploy.sh apply   [OPTION...]   applies them, waits, and asks some of the locks
+#   scripts/deploy.sh apply   [OPTION...]   applies them, waits, removes the objects of other overlays,
+#                                           and asks some of the locks
 #   scripts/deploy.sh status  [OPTION...]   which nodes have no lock, or no image; exit code 1 if any
-#   scripts/deploy.sh delete  [OPTION...]   takes everything away again, whatever overlays it came
-#                                           with; waiting pods then start
+#   scripts/deploy.sh delete  [OPTION...]   deletes all objects of all overlays and entry points;
+#                                           waiting pods then start
 #   scripts/deploy.sh example [OPTION...]   applies an application with the init container
 #   scripts/deploy.sh load    [OPTION...]   gives the archives of scripts/image.sh to nodes
 #   scripts/deploy.sh push    [OPTION...]   gives them to a registry
@@ -36,18 +37,21 @@
 #   --ssh "COMMAND"       in place of "ssh", such as "ssh -l admin"
 #   --sudo                runs docker, ctr and k3s through sudo
 #   --kubectl "COMMAND"   in place of "kubectl", such as "k3s kubectl"
-# --wait SECONDS          how long apply and example wait for the pods (default 180)
+# --wait SECONDS          how long apply and example wait for the pods, and delete for the objects to go
+#                         (default 180); a request that is not answered ends after 30 s
 # --dry-run               says what would be done, and changes nothing
 #
-# Every step can be repeated. A mistake ends it with one line before anything is changed. A namespace that
-# apply has not made stays where delete takes away what apply has put there. Registries are logged in to
-# with the tools' own login; user and password are not accepted here.
+# Every step can be repeated. A mistake ends it with one line before anything is changed. Paths in options and
+# in the environment are relative to the directory in which this is called. delete leaves a namespace that
+# was there before apply, and one in which something else lives. Registries are logged in to with the tools'
+# own login; user and password are not accepted here.
 # Exit codes: 0 done, 1 failed, 2 bad arguments.
 set -euf # No word of this script is a pattern for files.
 # Letters are those of ASCII, whoever runs this.
 export LC_ALL=C
-called_from=$PWD
-CDPATH='' cd -- "$(dirname -- "$0")/.."
+# The script stays in the caller's directory: relative paths, those in KUBECONFIG or DOCKER_CONFIG too, mean what they mean
+# there.
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
 fail() {
     say "$1"
@@ -64,7 +68,7 @@ main() {
     render | apply | status | delete | example | load | push) shift ;;
     *) fail "no command '$command'; there are render, apply, status, delete, example, load, push, --help" 2 ;;
     esac
-    [ -f deploy/kustomization.yaml ] || fail "there is no deploy/ beside $PWD/scripts: call it where it lies in its checkout, not by a link"
+    [ -f "$root/deploy/kustomization.yaml" ] || fail "there is no deploy/ beside $root/scripts: call it where it lies in its checkout, not by a link"
     read_options "$@"
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
@@ -73,14 +77,14 @@ main() {
     "do_$command"
 }
 
-usage() { sed -n '2,/^set/s/^# \{0,1\}//p' scripts/deploy.sh; }
+usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$root/scripts/deploy.sh"; }
 
 # ---- options ----
 
 read_options() {
     overlays='' way='' namespace=pod-startup-lock locks='' timeout='' never='' into=default registry=localhost tag=''
     arch='' tool='' cluster='' nodes='' ssh=ssh sudo='' kubectl=kubectl wait=180 dry=''
-    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml)
+    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/Cargo.toml")
     while [ $# -gt 0 ]; do
         option=$1
         case $option in
@@ -99,7 +103,7 @@ read_options() {
         take "$option" "$value"
     done
     tag=${tag:-$version} way=${way:-service} asked_arch=$arch
-    case $(uname -m) in aarch64) arch=${arch:-arm64} ;; *) arch=${arch:-amd64} ;; esac
+    case $(uname -m) in aarch64 | arm64) arch=${arch:-arm64} ;; *) arch=${arch:-amd64} ;; esac
 }
 
 take() {
@@ -194,14 +198,19 @@ lasts() {
 
 with_overlay() { case " $overlays " in *" $1 "*) return 0 ;; *) return 1 ;; esac }
 
-# kubectl, or what was said in its place, where this was called: KUBECONFIG may name a file beside whoever calls.
-kube() (
-    CDPATH='' cd -- "$called_from" || exit
+# kubectl, or the command given in its place. A request that the API server takes and does not answer ends after 30 s, the
+# longest time that an admission webhook may take; kubectl repeats some requests, five times at most.
+kube() {
     # shellcheck disable=SC2086 # a command of several words
-    exec $kubectl "$@"
-)
+    $kubectl --request-timeout=30s "$@"
+}
 
-need_kubectl() { (CDPATH='' cd -- "$called_from" && has "${kubectl%% *}") || fail "${kubectl%% *} is missing; --kubectl names another, such as \"k3s kubectl\""; }
+# The same for a command that waits for the cluster.
+kube_wait() { kube "$@" --timeout "${wait}s"; }
+
+# Ends it unless the first word of an option's value is a command.
+need() { has "${1%% *}" || fail "${1%% *} is missing; $2 names another, such as \"$3\""; }
+need_kubectl() { need "$kubectl" --kubectl 'k3s kubectl'; }
 
 # ---- manifests ----
 
@@ -216,14 +225,15 @@ images() {
 kustomize() {
     mkdir "$scratch/deploy/$1"
     cat >"$scratch/deploy/$1/kustomization.yaml"
-    kube kustomize "$scratch/deploy/$1" >"$scratch/$1.yaml" 2>"$scratch/error" || fail "$kubectl cannot render the manifests (it has to be 1.21 or newer): $(head -n 1 "$scratch/error")"
+    # shellcheck disable=SC2086
+    $kubectl kustomize "$scratch/deploy/$1" >"$scratch/$1.yaml" 2>"$scratch/error" || fail "$kubectl cannot render the manifests (it has to be 1.21 or newer): $(head -n 1 "$scratch/error")"
 }
 
-# Leaves all manifests in $scratch/manifests.yaml; with `stays` set without the namespace itself, with `given` set without
-# the mark of one that apply has made. Names are quoted: YAML reads null, true and 123 as something else.
+# Leaves all manifests in $scratch/manifests.yaml; with `given` set without the mark of a namespace that goes with the lock.
+# Names are quoted: YAML reads null, true and 123 as something else.
 render() {
     need_kubectl
-    cp -R deploy "$scratch/deploy"
+    cp -R "$root/deploy" "$scratch/deploy"
     {
         printf 'apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: "%s"\n' "$namespace"
         printf 'resources: [../namespace, ../lock]\ncomponents:\n  - ../%s\n' "$way"
@@ -238,17 +248,8 @@ render() {
             [ -z "$timeout" ] || echo "      - PSL_LOCK_DURATION=$timeout"
         fi
         echo 'patches:'
-        if [ -n "$stays" ]; then
-            # shellcheck disable=SC2016 # kustomize's word
-            printf '  - patch: |-\n      {apiVersion: v1, kind: Namespace, metadata: {name: pod-startup-lock}, $patch: delete}\n'
-        elif [ -z "$given" ]; then
-            printf '  - patch: |-\n      {apiVersion: v1, kind: Namespace, metadata: {name: pod-startup-lock, annotations: {%s: deploy.sh}}}\n' "$mark"
-        fi
-        if [ -n "$rights_stay" ]; then
-            for kind in ClusterRole ClusterRoleBinding; do
-                # shellcheck disable=SC2016 # kustomize's word
-                printf '  - patch: |-\n      {apiVersion: rbac.authorization.k8s.io/v1, kind: %s, metadata: {name: pod-startup-lock-health}, $patch: delete}\n' "$kind"
-            done
+        if [ -n "$given" ]; then
+            printf '  - target: {kind: Namespace}\n    patch: |-\n      - {op: remove, path: /metadata/annotations/%s}\n' "$(echo "$mark" | sed 's:/:~1:')"
         fi
         if [ -n "$never" ]; then
             printf '  - target: {group: apps, kind: DaemonSet}\n    patch: |-\n'
@@ -285,24 +286,21 @@ patches:
 END
     served=v1
     if [ "$command" != render ] && [ -z "$dry" ]; then
-        served=
-        for version in v1 v1beta1 v1alpha1; do
-            [ -n "$served" ] || ! serves "admissionregistration.k8s.io/$version" MutatingAdmissionPolicy || served=$version
-        done
-        if [ -z "$served" ]; then
-            # As for the operator's kinds.
-            [ "$command" != delete ] || return 0
-            fail "the cluster has no MutatingAdmissionPolicy: it comes with Kubernetes 1.36, or 1.32 with a feature gate (deploy/injection)"
-        fi
+        find_served
+        [ -n "$served" ] || fail "the cluster has no MutatingAdmissionPolicy: it comes with Kubernetes 1.36, or 1.32 with a feature gate (deploy/injection)"
         if of_another mutatingadmissionpolicybinding pod-startup-lock '{{with .spec.matchResources.namespaceSelector}}{{range .matchExpressions}}{{range .values}}{{.}}{{"\n"}}{{end}}{{end}}{{end}}'; then
-            if [ "$command" = delete ]; then
-                say "the injection stays: it is of the lock in the namespace $other"
-                return 0
-            fi
             fail "the cluster's injection is of the lock in the namespace $other, and there is one: delete that lock first, or leave --overlay injection out"
         fi
     fi
     { echo ---; sed "s:admissionregistration.k8s.io/v1$:admissionregistration.k8s.io/$served:" "$scratch/only-injection.yaml"; } >>"$scratch/manifests.yaml"
+}
+
+# Leaves in $served the first version in which the API server has the policies of the injection.
+find_served() {
+    served=
+    for version in v1 v1beta1 v1alpha1; do
+        [ -n "$served" ] || ! serves "admissionregistration.k8s.io/$version" MutatingAdmissionPolicy || served=$version
+    done
 }
 
 # Whether the API server serves this kind under this group and version. That it cannot be asked is no answer.
@@ -321,7 +319,7 @@ do_render() {
 # ---- apply, delete, example ----
 
 # Looks whose the namespace is, and ends it where it is somebody else's. Leaves in $there whether there is one, and in
-# $given whether somebody has made it for the lock.
+# $given whether it was there before the lock.
 look_at_namespace() {
     kube get namespace "$namespace" --ignore-not-found --output "go-template={{range \$key, \$value := .metadata.labels}}{{\$key}}={{\$value}}{{\"\\n\"}}{{end}}{{range \$key, \$value := .metadata.annotations}}{{if eq \$key \"$mark\"}}{{\$key}}{{\"\\n\"}}{{end}}{{end}}there" \
         >"$scratch/namespace" 2>"$scratch/error" || fail "the cluster does not say whether there is a namespace $namespace: $(tail -n 1 "$scratch/error")"
@@ -342,9 +340,10 @@ of_another() {
 }
 health_of_another() { of_another clusterrolebinding pod-startup-lock-health '{{range .subjects}}{{.namespace}}{{"\n"}}{{end}}'; }
 
-# The annotation of a namespace that apply has made, and delete may take away.
+# The annotation of a namespace that goes with the lock. deploy/namespace has it, and apply takes it off where the namespace
+# was there without it.
 mark='pod-startup-lock/made-by'
-there='' given='' stays='' rights_stay=''
+there='' given=''
 
 do_apply() {
     if [ -z "$dry" ]; then
@@ -370,6 +369,7 @@ do_apply() {
     kube apply -f "$scratch/manifests.yaml" || fail "kubectl apply failed; repeat it once its reason is gone"
     rolled_out lock
     ! with_overlay health || rolled_out health
+    prune
     ask_locks
 }
 
@@ -379,7 +379,7 @@ reachable() {
 }
 
 rolled_out() {
-    kube --namespace "$namespace" rollout status "daemonset/$1" --timeout "${wait}s" && return
+    kube_wait --namespace "$namespace" rollout status "daemonset/$1" && return
     explain "$1"
     fail "not every node has a ready $1 after $wait s; 'scripts/deploy.sh status' lists them"
 }
@@ -408,51 +408,153 @@ explain() {
     done <"$scratch/explained"
 }
 
-# Asks the locks of up to three nodes for their state, by way of the API server.
+# Asks the locks of up to three nodes for their state, by way of the API server. The rollout has succeeded, so that a question
+# that this user may not ask, or that finds no way from the API server to the pods, is a warning.
 ask_locks() {
-    list_pods lock locks
+    if ! pods lock >"$scratch/locks" 2>"$scratch/error"; then
+        say "warning: no lock was asked for its state, because the cluster does not list the pods: $(tail -n 1 "$scratch/error")"
+        return
+    fi
     awk '$3 == "true" && count++ < 3 {print $1, $2}' "$scratch/locks" >"$scratch/sample"
     while read -r node pod; do
         # The standard input is the list.
-        if state=$(kube get --raw "/api/v1/namespaces/$namespace/pods/$pod:8888/proxy/state" </dev/null 2>"$scratch/error"); then
-            case $state in
-            *'"version":'*) say "$node: the lock answers: $state" ;;
-            *) fail "$node: what answers at $pod:8888 is no lock: $(echo "$state" | head -c 200)" ;;
-            esac
-        else
-            fail "$node: the lock $pod does not answer: $(tail -n 1 "$scratch/error")"
+        if ! state=$(kube get --raw "/api/v1/namespaces/$namespace/pods/$pod:8888/proxy/state" </dev/null 2>"$scratch/error"); then
+            say "warning: $node: the lock $pod is ready, but was not asked for its state: $(tail -n 1 "$scratch/error")"
+            continue
         fi
+        case $state in
+        *'"version":'*) say "$node: the lock answers: $state" ;;
+        *) fail "$node: the server that answers at $pod:8888 is no lock: $(echo "$state" | head -c 200)" ;;
+        esac
     done <"$scratch/sample"
     [ -s "$scratch/sample" ] || say "no node runs a lock: has the cluster a node with Linux?"
 }
 
+# ---- the objects of a lock in the cluster ----
+
+label=app.kubernetes.io/part-of=pod-startup-lock
+
+# Lists the objects of these kinds that carry the label, one a line: NAMESPACE APIVERSION KIND NAME, and the namespaces that a
+# binding names. `-` stands for no namespace.
+labelled() {
+    kube get "$@" --selector "$label" --output 'go-template={{range .items}}{{or .metadata.namespace "-"}} {{.apiVersion}} {{.kind}} {{.metadata.name}}{{range .subjects}} {{or .namespace "-"}}{{end}}{{with .spec}}{{with .matchResources}}{{with .namespaceSelector}}{{range .matchExpressions}}{{range .values}} {{.}}{{end}}{{end}}{{end}}{{end}}{{end}}{{"\n"}}{{end}}'
+}
+
+# Leaves in $own and $cluster the kinds of deploy/ with and without a namespace; kubectl refuses a list with a kind that the
+# cluster does not have.
+list_kinds() {
+    own=daemonsets.apps,services,configmaps,serviceaccounts,resourcequotas,networkpolicies.networking.k8s.io
+    cluster=clusterrolebindings.rbac.authorization.k8s.io,clusterroles.rbac.authorization.k8s.io
+    find_served
+    [ -z "$served" ] || cluster=mutatingadmissionpolicybindings.admissionregistration.k8s.io,mutatingadmissionpolicies.admissionregistration.k8s.io,$cluster
+    ! serves monitoring.coreos.com/v1 PodMonitor || own=$own,podmonitors.monitoring.coreos.com,prometheusrules.monitoring.coreos.com
+}
+
+# Leaves in $scratch/ours the objects of the lock of this namespace as NAMESPACE KIND.VERSION.GROUP/NAME, in the order in which
+# they may be deleted, and in $scratch/others the role and the injection of a lock in another namespace. Fails if the cluster
+# does not list all of them; the reason is in $scratch/error.
+list_ours() {
+    list_kinds
+    all=yes
+    : >"$scratch/error"
+    {
+        labelled "$cluster" || all=
+        labelled rolebindings.rbac.authorization.k8s.io,roles.rbac.authorization.k8s.io --all-namespaces || all=
+        labelled "$own" --namespace "$namespace" || all=
+    } >"$scratch/labelled" 2>>"$scratch/error"
+    # A role is of the lock that the binding of its name serves. Names are compared as text: 1e3 is not 1000.
+    namespace=$namespace awk '
+        BEGIN { own = ENVIRON["namespace"] "" }
+        { key[NR] = $1 " " $4; line[NR] = $0 }
+        $3 ~ /Binding$/ {
+            for (i = 5; i <= NF; i++) {
+                if ($i "" == own) mine[$1 " " $4] = 1
+                else if ($i != "kube-system") other[$1 " " $4] = $i
+            }
+        }
+        END {
+            for (n = 1; n <= NR; n++) {
+                split(line[n], word, " ")
+                if (word[1] "" != own && !(key[n] in mine)) {
+                    if (key[n] in other) print word[3], word[4], other[key[n]] >"/dev/stderr"
+                    # An object without a binding is known by its name.
+                    if ((key[n] in other) || word[4] !~ /^pod-startup-lock(-health)?$/) continue
+                }
+                kind = word[3]
+                if (split(word[2], part, "/") == 2) kind = kind "." part[2] "." part[1]
+                print word[1], kind "/" word[4]
+            }
+        }' "$scratch/labelled" >"$scratch/ours" 2>"$scratch/others"
+    [ -n "$all" ]
+}
+
+# Deletes the objects in this file, which has the form of $scratch/ours; those without a namespace first.
+remove() {
+    awk '{print $1}' "$1" | sort -u >"$scratch/places"
+    while read -r place; do
+        names=$(place=$place awk '$1 "" == ENVIRON["place"] "" {print $2}' "$1")
+        within="--namespace $place"
+        [ "$place" != - ] || within=''
+        # shellcheck disable=SC2086 # two words or none, and one word for each object
+        kube_wait $within delete --ignore-not-found --cascade=foreground $names </dev/null || return 1
+    done <"$scratch/places"
+}
+
+# Deletes the objects of an earlier apply that this one does not bring: those of another way to the lock, another overlay, an
+# entry point. ConfigMaps of earlier settings stay as long as their program is there: `kubectl rollout undo` needs them.
+prune() {
+    : >"$scratch/ours"
+    # In a shell of its own, which a failure ends: the rollout has succeeded.
+    (list_ours) || say "warning: objects of other overlays may be left, because the cluster does not list all of them: $(head -n 1 "$scratch/error")"
+    awk '
+        FNR == NR {
+            if (/^---/) kind = ""
+            if (/^kind:/) kind = $2
+            if (/^  name:/ && kind != "") { gsub(/"/, "", $2); brought[kind "/" $2] = 1; kind = "" }
+            next
+        }
+        {
+            name = $2
+            sub(/\.[^\/]*\//, "/", name)
+            program = name
+            sub(/^ConfigMap\//, "DaemonSet/", program)
+            sub(/-[a-z0-9]*$/, "", program)
+            if (!(name in brought) && !(program != name && (program in brought))) print
+        }' "$scratch/manifests.yaml" "$scratch/ours" >"$scratch/left"
+    [ -s "$scratch/left" ] || return 0
+    remove "$scratch/left" || fail "not all objects of other overlays are gone, kubectl says above which; repeat it once the reason is gone"
+}
+
 do_delete() {
-    # All that apply can bring, because what was left out here would be left behind. The namespace takes what is in it
-    # along, so that the way to the lock does not matter.
-    overlays='health network-policies monitoring injection'
-    if [ -z "$dry" ]; then
-        reachable
-        look_at_namespace
-        stays=$given
-        # What the cluster does not know cannot be there.
-        serves monitoring.coreos.com/v1 PodMonitor || overlays='health network-policies injection'
-        if health_of_another; then
-            say "the role of health stays: it is of the lock in the namespace $other"
-            rights_stay=yes
-        fi
-    fi
-    render
     if [ -n "$dry" ]; then
-        say "dry run: this would be deleted:"
-        awk '/^kind:/ {kind = $2} /^  name:/ && kind != "" {print kind " " $2; kind = ""}' "$scratch/manifests.yaml"
+        say "dry run: the cluster is not asked; of the objects with the label $label these would be deleted:"
+        echo "in the namespace $namespace: DaemonSets, Services, ConfigMaps, ServiceAccounts, ResourceQuotas, NetworkPolicies, PodMonitors, PrometheusRules"
+        echo "in any namespace, if they are of the lock in $namespace: Roles and RoleBindings"
+        echo "in the cluster, if they are of the lock in $namespace: ClusterRoles and ClusterRoleBindings, MutatingAdmissionPolicies and their bindings"
+        echo "the namespace $namespace, if it was not there before the lock and holds no other workload, Service or volume claim"
         return
     fi
-    kube delete --ignore-not-found -f "$scratch/manifests.yaml" || fail "not everything is gone; repeat it"
-    [ -n "$stays" ] || return 0
-    # Those of settings that were applied before have names of their own.
-    kube --namespace "$namespace" delete configmaps --selector app.kubernetes.io/part-of=pod-startup-lock --ignore-not-found || fail "not everything is gone; repeat it"
-    say "the namespace $namespace stays, which apply has not made; if nobody else uses it: $kubectl delete namespace $namespace"
+    reachable
+    look_at_namespace
+    list_ours || fail "the cluster does not list what there is of the lock: $(head -n 1 "$scratch/error")"
+    while read -r kind name other; do say "the $kind $name stays: it is of the lock in the namespace $other"; done <"$scratch/others"
+    remove "$scratch/ours" || not_gone
+    [ -n "$there" ] || return 0
+    if [ -n "$given" ]; then
+        say "the namespace $namespace stays, because it was there before the lock; to delete it: $kubectl delete namespace $namespace"
+        return
+    fi
+    kube get services,pods,persistentvolumeclaims,deployments.apps,statefulsets.apps,daemonsets.apps,jobs.batch,cronjobs.batch --namespace "$namespace" \
+        --selector "${label%%=*}!=${label#*=}" --output name >"$scratch/others" 2>"$scratch/error" ||
+        fail "the namespace $namespace stays, because the cluster does not list its other objects: $(head -n 1 "$scratch/error")"
+    if [ -s "$scratch/others" ]; then
+        say "the namespace $namespace stays, because it also holds $(awk '{printf "%s%s", (NR > 1 ? ", " : ""), $0}' "$scratch/others")"
+        return
+    fi
+    kube_wait delete namespace "$namespace" --ignore-not-found || not_gone
 }
+
+not_gone() { fail "not everything is gone, kubectl says above what is left. After $wait s a node that is away or a finalizer keeps it: repeat it, or give a longer --wait"; }
 
 do_example() {
     render_example
@@ -463,14 +565,15 @@ do_example() {
     reachable
     kube get namespace "$into" >/dev/null 2>&1 || fail "there is no namespace $into; --into names another"
     kube --namespace "$into" apply -f "$scratch/example-here.yaml" || fail "kubectl apply failed"
-    kube --namespace "$into" rollout status deployment/startup-example --timeout "${wait}s" ||
+    kube_wait --namespace "$into" rollout status deployment/startup-example ||
         fail "the example has not started after $wait s: $kubectl --namespace $into logs --selector app.kubernetes.io/name=startup-example --container pod-startup-lock"
     say "the example runs; what its pods waited for: $kubectl --namespace $into logs --selector app.kubernetes.io/name=startup-example --container pod-startup-lock"
+    say "it is removed by: $kubectl --namespace $into delete deployment startup-example"
 }
 
 render_example() {
     need_kubectl
-    cp -R deploy "$scratch/deploy"
+    cp -R "$root/deploy" "$scratch/deploy"
     {
         printf 'apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../example]\n'
         images
@@ -493,13 +596,29 @@ render_example() {
 
 # ---- status ----
 
+# Whether the node has told of an image of this program.
+told() { case " $names " in *"/psl-$1:"* | *"/psl-$1@"*) ;; *) return 1 ;; esac }
+
+# Adds to $wrong the images that the node lacks. A node reports new images up to a minute late. While its list lacks the image
+# of the lock that is ready there, the list is too old to tell whether psl-init is there.
+judge_images() {
+    if [ "$1" = true ] && ! told lock; then
+        told init || say "$node: its list of images is older than its lock, so that it may have psl-init or not: repeat status in a minute"
+        return
+    fi
+    for program in lock init; do told "$program" || wrong="${wrong:+$wrong, }no image psl-$program"; done
+}
+
 do_status() {
     reachable
     list_pods lock locks
-    kube get nodes --selector kubernetes.io/os=linux --output go-template='{{range .items}}{{.metadata.name}} {{with .status.images}}{{len .}}{{range .}}{{range .names}} {{.}}{{end}}{{end}}{{else}}0{{end}}{{"\n"}}{{end}}' >"$scratch/nodes" 2>"$scratch/error" ||
+    # Those that the DaemonSet is for, see deploy/lock/daemonset.yaml.
+    kube get nodes --selector 'kubernetes.io/os=linux,eks.amazonaws.com/compute-type!=fargate,type!=virtual-kubelet,node.kubernetes.io/instance-type!=eklet' --output go-template='{{range .items}}{{.metadata.name}} {{with .status.images}}{{len .}}{{range .}}{{range .names}} {{.}}{{end}}{{end}}{{else}}0{{end}}{{"\n"}}{{end}}' >"$scratch/nodes" 2>"$scratch/error" ||
         fail "the cluster does not list its nodes: $(tail -n 1 "$scratch/error")"
     [ -s "$scratch/nodes" ] || fail "the cluster has no node with Linux"
     found=0
+    # With an image from a registry the kubelet fetches what is missing.
+    loaded=$(awk '$5 !~ /^localhost\// {fetched = 1} END {if (NR == 0 || !fetched) print "yes"}' "$scratch/locks")
     while read -r node count names; do
         wrong=
         # One that is ready counts, whatever else is coming or going there.
@@ -511,13 +630,8 @@ do_status() {
         none) wrong="no lock" ;;
         *) wrong="a lock that is not ready (${4:--})" ;;
         esac
-        for program in lock init; do
-            # A node tells of its 50 largest images at most, and these are small.
-            case " $names " in
-            *"/psl-$program:"* | *"/psl-$program@"*) ;;
-            *) [ "$count" -ge 50 ] || wrong="${wrong:+$wrong, }no image psl-$program" ;;
-            esac
-        done
+        # A node tells of its 50 largest images at most, and these are small.
+        [ -z "$loaded" ] || [ "$count" -ge 50 ] || judge_images "${3:-none}"
         [ -z "$wrong" ] || { echo "$node: $wrong" && found=$((found + 1)); }
     done <"$scratch/nodes"
     total=$(wc -l <"$scratch/nodes")
@@ -528,14 +642,16 @@ do_status() {
 
 # ---- images ----
 
+# Within $root.
 archive() { echo "dist/images/psl-$1-$2.tar"; }
 
 # Ends it unless the archives of an architecture are there and carry the tag that is asked for.
 need_archives() {
+    has tar || fail "tar is missing, which reads the archives"
     for program in lock init health; do
         file=$(archive "$program" "$1")
-        [ -f "$file" ] || fail "$file is missing: scripts/build.sh --arch $1 && scripts/image.sh"
-        tar -xOf "$file" index.json 2>/dev/null | grep -q "\"localhost/psl-$program:$tag\"" || fail "$file holds another tag than $tag: scripts/image.sh --tag $tag"
+        [ -f "$root/$file" ] || fail "$file is missing: scripts/build.sh --arch $1 && scripts/image.sh"
+        tar -xOf "$root/$file" index.json 2>/dev/null | grep -q "\"localhost/psl-$program:$tag\"" || fail "$file holds another tag than $tag: scripts/image.sh --tag $tag"
     done
 }
 
@@ -550,6 +666,8 @@ choose() {
     fail "none of these is installed: $*"
 }
 
+need_sudo() { [ -z "$sudo" ] || has sudo || fail "sudo is missing"; }
+
 # Does what follows, or says it.
 act() {
     if [ -n "$dry" ]; then echo "$*"; else "$@"; fi
@@ -562,9 +680,11 @@ do_load() {
         return
     fi
     choose k3s kind minikube docker ctr
+    need_sudo
     need_archives "$arch"
     if [ "$tool" = kind ]; then
         # Its nodes are containers of Docker.
+        has docker || fail "docker is missing, in whose containers kind's nodes are"
         kind_nodes=$(kind get nodes --name "${cluster:-kind}") || kind_nodes=
         [ -n "$kind_nodes" ] || fail "kind knows no nodes of the cluster ${cluster:-kind}; --cluster names another"
     fi
@@ -580,21 +700,21 @@ load_here() {
     name=localhost/psl-$1:$tag
     # shellcheck disable=SC2086 # no word, or one
     case $tool in
-    docker) act $sudo docker load --input "$2" ;;
+    docker) act $sudo docker load --input "$root/$2" ;;
     ctr | k3s)
         ctr=ctr
         [ "$tool" = ctr ] || ctr="k3s ctr"
-        act $sudo $ctr --namespace k8s.io images import "$2" &&
+        act $sudo $ctr --namespace k8s.io images import "$root/$2" &&
             act $sudo $ctr --namespace k8s.io images label "$name" io.cri-containerd.pinned=pinned
         ;;
     kind)
-        act kind load image-archive "$2" --name "${cluster:-kind}" || return 1
+        act kind load image-archive "$root/$2" --name "${cluster:-kind}" || return 1
         for node in $kind_nodes; do
             act docker exec "$node" ctr --namespace k8s.io images label "$name" io.cri-containerd.pinned=pinned || return 1
         done
         ;;
     minikube)
-        act minikube --profile "${cluster:-minikube}" image load "$2" || return 1
+        act minikube --profile "${cluster:-minikube}" image load "$root/$2" || return 1
         # It has ended well where the node had taken nothing.
         [ -n "$dry" ] || minikube --profile "${cluster:-minikube}" image ls | grep -F -- "$name" >/dev/null
         ;;
@@ -603,6 +723,7 @@ load_here() {
 
 # Asks each node for its architecture and its runtime, and changes nothing before all have answered.
 load_over_ssh() {
+    need "$ssh" --ssh 'ssh -l admin'
     : >"$scratch/plan"
     for node in $nodes; do
         # shellcheck disable=SC2086,SC2016 # a command of several words, and one for the node to expand
@@ -649,7 +770,7 @@ over_ssh() {
     ctr) remote="${prefix}ctr --namespace k8s.io images import - && ${prefix}ctr --namespace k8s.io images label localhost/psl-$1:$tag io.cri-containerd.pinned=pinned" ;;
     esac
     # shellcheck disable=SC2086 # a command of several words
-    act $ssh "$node" "$remote" <"$(archive "$1" "$machine")"
+    act $ssh "$node" "$remote" <"$root/$(archive "$1" "$machine")"
 }
 
 # The digest that an archive's entry point names.
@@ -657,11 +778,11 @@ entry_of() { tar -xOf "$1" index.json 2>/dev/null | sed -n 's/.*"digest":"sha256
 
 # Whether the archive for both architectures has the tag, and is of the very images of the two archives.
 joins() {
-    joined=dist/images/psl-$1.tar
+    joined=$root/dist/images/psl-$1.tar
     tar -xOf "$joined" index.json 2>/dev/null | grep -q "\"localhost/psl-$1:$tag\"" || return 1
     tar -xOf "$joined" "blobs/sha256/$(entry_of "$joined")" >"$scratch/joined" 2>/dev/null || return 1
     for one in amd64 arm64; do
-        digest=$(entry_of "$(archive "$1" "$one")")
+        digest=$(entry_of "$root/$(archive "$1" "$one")")
         [ -n "$digest" ] && grep -q "\"sha256:$digest\"" "$scratch/joined" || return 1
     done
 }
@@ -669,9 +790,10 @@ joins() {
 do_push() {
     [ "$registry" != localhost ] || fail "push needs --registry" 2
     choose skopeo crane podman docker
+    need_sudo
     # One name for both architectures, where the tool knows of such a thing, both were joined, and nobody asks for one.
     both=
-    if [ "$tool" = skopeo ] && [ -z "$asked_arch" ] && [ -f dist/images/psl-lock.tar ] && [ -f dist/images/psl-init.tar ] && [ -f dist/images/psl-health.tar ]; then
+    if [ "$tool" = skopeo ] && [ -z "$asked_arch" ] && [ -f "$root/dist/images/psl-lock.tar" ] && [ -f "$root/dist/images/psl-init.tar" ] && [ -f "$root/dist/images/psl-health.tar" ]; then
         both=yes
         need_archives amd64
         need_archives arm64
@@ -681,9 +803,9 @@ do_push() {
     fi
     need_archives "$arch"
     for program in lock init health; do
-        from=$(archive "$program" "$arch") name=localhost/psl-$program:$tag to=$registry/psl-$program:$tag
+        from=$root/$(archive "$program" "$arch") name=localhost/psl-$program:$tag to=$registry/psl-$program:$tag
         case $tool in
-        skopeo) if [ -n "$both" ]; then act skopeo copy --all "oci-archive:dist/images/psl-$program.tar" "docker://$to"; else act skopeo copy "oci-archive:$from" "docker://$to"; fi ;;
+        skopeo) if [ -n "$both" ]; then act skopeo copy --all "oci-archive:$root/dist/images/psl-$program.tar" "docker://$to"; else act skopeo copy "oci-archive:$from" "docker://$to"; fi ;;
         crane) act crane push "$from" "$to" ;;
         podman | docker)
             # shellcheck disable=SC2086 # no word, or one

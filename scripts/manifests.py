@@ -6,7 +6,6 @@ testkit/tests/manifests.rs holds them against the programs.
 """
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -14,6 +13,8 @@ import kubernetes_validate
 import promql_parser
 import yaml
 from cel_expr_python import cel
+
+from cel_types import TypeMismatch, compiled, without_names
 
 OLDEST = (1, 25)
 # The versions in which each kind that is younger than OLDEST is served under the version that the manifests name.
@@ -77,32 +78,36 @@ def schemas_notice_a_mistake():
 
 
 class Policy:
-    """The MutatingAdmissionPolicy, evaluated as far as pods are concerned."""
+    """The MutatingAdmissionPolicy, compiled as the API server compiles it and evaluated as far as pods are concerned."""
 
     def __init__(self, policy):
         self.spec = policy["spec"]
-        self.env = cel.NewEnv(variables={"object": cel.Type.DYN, "variables": cel.Type.DYN})
-
-    def evaluate(self, expression, pod, variables):
-        return self.env.compile(untyped(expression)).eval(data={"object": pod, "variables": variables}).plain_value()
+        known = {"object": cel.Type.DYN}
+        # Match conditions know no variables, and no variable knows those after it.
+        self.conditions = [compiled(one["expression"], known, cel.Type.BOOL) for one in self.spec["matchConditions"]]
+        self.variables = {}
+        for one in self.spec["variables"]:
+            self.variables[one["name"]] = compiled(one["expression"], known)
+            known[f"variables.{one['name']}"] = self.variables[one["name"]].return_type()
+        (mutation,) = self.spec["mutations"]
+        self.mutation = compiled(mutation["jsonPatch"]["expression"], known)
 
     def matches(self, pod):
         wanted = self.spec["matchConstraints"]["objectSelector"]["matchLabels"].items()
         labels = pod["metadata"].get("labels", {})
         if any(labels.get(key) != value for key, value in wanted):
             return False
-        return all(self.evaluate(one["expression"], pod, {}) for one in self.spec["matchConditions"])
+        return all(one.eval(data={"object": pod}).plain_value() for one in self.conditions)
 
     def mutated(self, pod):
         """The init containers that the pod then has."""
         present = list(pod["spec"].get("initContainers", []))
         if not self.matches(pod):
             return present
-        variables = {}
-        for one in self.spec["variables"]:
-            variables[one["name"]] = self.evaluate(one["expression"], pod, variables)
-        (mutation,) = self.spec["mutations"]
-        for patch in self.evaluate(mutation["jsonPatch"]["expression"], pod, variables):
+        data = {"object": pod}
+        for name, expression in self.variables.items():
+            data[f"variables.{name}"] = expression.eval(data=data).plain_value()
+        for patch in without_names(self.mutation.eval(data=data).plain_value()):
             assert patch["op"] == "add", patch
             if patch["path"] == "/spec/initContainers":
                 assert "initContainers" not in pod["spec"], "a list that is there would be lost"
@@ -113,27 +118,32 @@ class Policy:
         return present
 
 
-def untyped(expression):
-    """The expression with maps for Kubernetes' typed objects, which no CEL but the API server's knows."""
-    expression = re.sub(r"\b(Object(\.\w+)*|JSONPatch)\s*\{", "{", expression)
-    return re.sub(r"([{,]\s*)(\w+):(?=\s)", r"\1'\2':", expression)
-
-
-def pod(labels=True, annotations=None, owners=None, present=None, system=None, containers=("application",)):
+def pod(labels=True, annotations=None, owners=None, present=None, containers=("application",), **more):
     metadata = {"labels": {"pod-startup-lock/inject": "true"} if labels else {}}
     if annotations is not None:
         metadata["annotations"] = annotations
     if owners is not None:
         metadata["ownerReferences"] = [{"kind": kind} for kind in owners]
-    spec = {"containers": [{"name": name} for name in containers]}
-    if system is not None:
-        spec["os"] = {"name": system}
+    spec = {"containers": [{"name": name} for name in containers], **more}
     if present is not None:
         spec["initContainers"] = [{"name": name} for name in present]
     return {"metadata": metadata, "spec": spec}
 
 
+def required(terms):
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+
+
+def affine(terms):
+    """A pod whose required node affinity has these terms, of key, operator and values."""
+    def expression(key, operator, values):
+        return {"key": key, "operator": operator} | ({} if values is None else {"values": values})
+
+    return pod(affinity=required([{"matchExpressions": [expression(*one) for one in term]} for term in terms]))
+
+
 NAME = "pod-startup-lock"
+OS = "kubernetes.io/os"
 # What it is, the pod, and the names of its init containers afterwards.
 CASES = [
     ("no init container", pod(), [NAME]),
@@ -151,8 +161,37 @@ CASES = [
     ("of a ReplicaSet", pod(owners=["ReplicaSet"]), [NAME]),
     ("of a Job", pod(owners=["Job"]), [NAME]),
     ("a static pod's mirror", pod(annotations={"kubernetes.io/config.mirror": "1"}), []),
-    ("of Windows", pod(system="windows", present=["a"]), ["a"]),
-    ("of Linux", pod(system="linux"), [NAME]),
+    ("of Windows", pod(os={"name": "windows"}, present=["a"]), ["a"]),
+    ("of Linux", pod(os={"name": "linux"}), [NAME]),
+    ("for nodes with Windows", pod(nodeSelector={OS: "windows"}, present=["a"]), ["a"]),
+    ("for nodes with Windows, in the old way", pod(nodeSelector={"beta.kubernetes.io/os": "windows", "a": "b"}), []),
+    ("for one build of Windows", pod(nodeSelector={"node.kubernetes.io/windows-build": "10.0.20348"}), []),
+    ("for nodes with Linux", pod(nodeSelector={OS: "linux", "a": "windows"}), [NAME]),
+    ("with options of Windows", pod(securityContext={"windowsOptions": {"runAsUserName": "a"}}), []),
+    ("with other options", pod(securityContext={"runAsUser": 5}), [NAME]),
+    ("by affinity: Windows", affine([[(OS, "In", ["windows"])]]), []),
+    ("by affinity: not Linux", affine([[("a", "Exists", None), (OS, "NotIn", ["linux"])]]), []),
+    ("by affinity: Linux", affine([[(OS, "In", ["linux"])]]), [NAME]),
+    ("by affinity: not Windows", affine([[(OS, "NotIn", ["windows"])]]), [NAME]),
+    ("by affinity: either", affine([[(OS, "In", ["windows"])], [(OS, "In", ["linux"])]]), [NAME]),
+    ("by affinity: both kinds of Windows", affine([[(OS, "In", ["windows"])], [("node.kubernetes.io/windows-build", "Exists", None)]]), []),
+    ("by affinity: another label", affine([[("zone", "In", ["windows"])]]), [NAME]),
+    ("by affinity: a field", pod(affinity=required([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["x"]}]}])), [NAME]),
+    ("by affinity: preferred", pod(affinity={"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}), [NAME]),
+    ("by affinity to pods", pod(affinity={"podAntiAffinity": {}}), [NAME]),
+    ("for Fargate", pod(nodeSelector={"eks.amazonaws.com/compute-type": "fargate"}), []),
+    ("for a virtual node", pod(nodeSelector={OS: "linux", "type": "virtual-kubelet"}), []),
+    ("for a super node", pod(nodeSelector={"node.kubernetes.io/instance-type": "eklet"}), []),
+    ("for another type of node", pod(nodeSelector={"type": "fast", "eks.amazonaws.com/compute-type": "auto"}), [NAME]),
+    ("by the cluster's names", pod(dnsPolicy="ClusterFirst"), [NAME]),
+    ("by the node's names", pod(dnsPolicy="Default", present=["a"]), ["a"]),
+    ("by names of its own", pod(dnsPolicy="None", dnsConfig={"nameservers": ["10.0.0.1"]}), []),
+    ("by names of its own, not of Services", pod(dnsPolicy="None", dnsConfig={"searches": ["example.com"]}), []),
+    ("by names of its own, of Services too", pod(dnsPolicy="None", dnsConfig={"searches": ["a.example", "svc.cluster.local"]}), [NAME]),
+    ("on the host network", pod(hostNetwork=True, dnsPolicy="ClusterFirst", present=["a"]), ["a"]),
+    ("on the host network, with no word about names", pod(hostNetwork=True), []),
+    ("on the host network, by the cluster's names", pod(hostNetwork=True, dnsPolicy="ClusterFirstWithHostNet"), [NAME]),
+    ("not on the host network", pod(hostNetwork=False, dnsPolicy="ClusterFirst"), [NAME]),
     ("a container of the name", pod(containers=("application", NAME), present=["a"]), ["a"]),
 ]
 
@@ -162,7 +201,41 @@ def env_of(policy, **annotations):
     return {one["name"]: one.get("value", one.get("valueFrom")) for one in gate["env"]}
 
 
+def replaced(policy, name, expression):
+    """The policy with another expression for one of its variables."""
+    variables = [{**one, "expression": expression} if one["name"] == name else one for one in policy.spec["variables"]]
+    return {"spec": {**policy.spec, "variables": variables}}
+
+
+def types_notice_a_mistake(policy):
+    """What a real API server has refused, and more of its kind."""
+    for name, expression in [
+        ("asked", "[['PSL_READY', object.metadata.annotations['a']]]"),
+        ("asked", "[['PSL_READY', variables.annotations['a']], ['a', 'b']]"),
+        ("asked", "[['PSL_READY', 1]]"),
+        ("asked", "{'a': 'b', 'c': object.metadata.name}"),
+        ("asked", "[1, object.a].map(one, one)"),
+        ("asked", "object.a ? ['a'] : ['a'].map(one, [one, object.b])[0]"),
+        ("dnsPolicy", "1 + 'a'"),
+        ("dnsPolicy", "variables.lockHost == 1"),
+        ("dnsPolicy", "variables.values"),
+        ("lockHost", "1"),
+    ]:
+        try:
+            Policy(replaced(policy, name, expression))
+        except (TypeMismatch, ValueError, RuntimeError):
+            continue
+        raise AssertionError(f"the type of this is wrong, and it compiles: {expression}")
+    for condition in ["object.metadata.name", "'true'"]:
+        try:
+            Policy({"spec": {**policy.spec, "matchConditions": [{"expression": condition}]}})
+        except TypeMismatch:
+            continue
+        raise AssertionError(f"no condition, and it compiles: {condition}")
+
+
 def check_injection(policy, example):
+    types_notice_a_mistake(policy)
     # The API server knows these types in mutations alone; elsewhere the policy would not compile, and do nothing.
     for one in policy.spec["variables"] + policy.spec["matchConditions"]:
         assert "Object" not in one["expression"] and "JSONPatch" not in one["expression"], one
@@ -195,10 +268,11 @@ def check_injection(policy, example):
         for value in left:
             assert variable not in env_of(policy, **{key: value}), f"{key}: {value!r} is passed on"
 
-    host = next(one for one in policy.spec["variables"] if one["name"] == "lockHost")
-    host["expression"], kept = "''", host["expression"]
-    assert env_of(policy)["PSL_LOCK_HOST"] == {"fieldRef": {"fieldPath": "status.hostIP"}}
-    host["expression"] = kept
+    # By the address of the node no name is needed.
+    by_address = Policy(replaced(policy, "lockHost", "''"))
+    assert env_of(by_address)["PSL_LOCK_HOST"] == {"fieldRef": {"fieldPath": "status.hostIP"}}
+    for more in [{"hostNetwork": True}, {"dnsPolicy": "Default"}, {"dnsPolicy": "None"}]:
+        assert len(by_address.mutated(pod(**more))) == 1, more
 
     # The kubelet makes no container that must not be root of a pod that says who runs in it, and says 0.
     for said, wanted in [(None, True), ({}, True), ({"runAsUser": 1000}, True), ({"runAsNonRoot": True}, True), ({"runAsUser": 0}, False)]:

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Holds everything in deploy/ against the schemas that Kubernetes publishes, and tries the expressions of the
-# injection and of the alerts.
+# Holds everything in deploy/ against the schemas that Kubernetes publishes, checks the types in the expressions of the
+# injection, tries them, and parses those of the alerts.
 #
 #   scripts/manifests.sh [--help]
 #
@@ -37,6 +37,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 kubectl kustomize deploy >"$scratch/lock.yaml"
 kubectl kustomize deploy/with-health >"$scratch/with-health.yaml"
+kubectl kustomize deploy/with-node-load >"$scratch/with-node-load.yaml"
+kubectl kustomize deploy/one-namespace >"$scratch/one-namespace.yaml"
 kubectl kustomize deploy/example >"$scratch/example.yaml"
 cp deploy/network-policies/application.yaml "$scratch/"
 for overlay in service host-port host-network health air-gapped injection monitoring network-policies; do

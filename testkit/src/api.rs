@@ -994,7 +994,7 @@ fn text(value: &Value) -> &str {
 /// A list with the items that the request is about; anything else as it is.
 fn filtered(body: &Value, resource: &Resource, query: &Query) -> Value {
     let mut body = body.clone();
-    if let Some(items) = body["items"].as_array_mut() {
+    if let Some(items) = body.get_mut("items").and_then(Value::as_array_mut) {
         items.retain(|item| {
             let namespace = &item["metadata"]["namespace"];
             let here = resource.namespace.as_ref().is_none_or(|wanted| text(namespace) == wanted);

@@ -10,11 +10,13 @@
 
 mod shell;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use shell::{Checkout, Ended, PROGRAMS, answers, run};
 use testkit::api::Api;
@@ -35,6 +37,10 @@ fn apply_asks_first_then_applies_waits_and_asks_the_locks() {
         "kubectl apply -f MANIFESTS",
         "kubectl --namespace pod-startup-lock rollout status daemonset/lock --timeout 180s",
         "kubectl --namespace pod-startup-lock rollout status daemonset/health --timeout 180s",
+        "kubectl api-versions",
+        "kubectl get clusterrolebindings.rbac.authorization.k8s.io,clusterroles.rbac.authorization.k8s.io",
+        "kubectl get rolebindings.rbac.authorization.k8s.io,roles.rbac.authorization.k8s.io --all-namespaces",
+        "kubectl get daemonsets.apps,services,configmaps,serviceaccounts,resourcequotas,networkpolicies.networking.k8s.io --namespace pod-startup-lock",
         "kubectl --namespace pod-startup-lock get pods",
         "kubectl get --raw /api/v1/namespaces/pod-startup-lock/pods/lock-a:8888/proxy/state",
         "kubectl get --raw /api/v1/namespaces/pod-startup-lock/pods/lock-b:8888/proxy/state",
@@ -68,6 +74,25 @@ fn another_kubectl_another_namespace_and_another_wait_reach_every_call() {
     assert!(!asked.iter().any(|line| line.contains("pod-startup-lock")), "{asked:?} {ended:?}");
 }
 
+/// An API server that takes a request and does not answer it keeps no command for ever.
+#[test]
+fn every_question_to_the_cluster_has_a_bound() {
+    let Some(stand) = Stand::with_kubectl(&format!("{MADE_BY_APPLY} {OBJECTS_OF_HEALTH} {LOCKS_READY}")) else {
+        return;
+    };
+    for words in ["apply --with-health --wait 7", "apply --wait 7", "status", "delete --wait 7", "example --wait 7"] {
+        stand.deploy(words);
+    }
+    let record = stand.read("record");
+    for verb in ["apply -f", "rollout status", "delete", "get nodes", "--raw /readyz", "api-versions", "get pods"] {
+        assert!(record.lines().any(|line| line.contains(verb)), "no {verb} in\n{record}");
+    }
+    for line in record.lines().filter(|line| !line.starts_with("kubectl kustomize")) {
+        let waits = line.contains(" rollout ") || line.contains(" delete ");
+        assert!(line.contains(" --request-timeout=30s ") && line.ends_with(" --timeout 7s") == waits, "{line}");
+    }
+}
+
 /// As `KUBECONFIG=cluster.yaml ../pod-startup-lock/scripts/deploy.sh apply` means it.
 #[test]
 fn kubectl_runs_where_the_script_is_called() {
@@ -81,6 +106,61 @@ fn kubectl_runs_where_the_script_is_called() {
     let places = stand.read("record.where");
     let expected = elsewhere.canonicalize().unwrap();
     assert!(places.lines().count() > 5 && places.lines().all(|place| place == expected.to_str().unwrap()), "{places}");
+}
+
+/// Each command runs in the caller's directory, so that relative paths mean the same in all of them: in an option, in the
+/// environment (`DOCKER_CONFIG`), and in `PATH`.
+#[test]
+fn each_command_runs_where_the_script_is_called() {
+    let Some(stand) = Stand::with_archives() else { return };
+    let elsewhere = stand.path("else where");
+    fs::create_dir(&elsewhere).unwrap();
+    let body = "pwd >>\"$RECORD.where\"; case $* in *uname*) printf 'x86_64\\nctr\\n' ;; \
+        *'load --input'*) test -f \"$3\" ;; *) cat >/dev/null ;; esac";
+    for tool in ["docker", "skopeo", "login"] {
+        stand.tool(tool, body);
+    }
+    fs::rename(stand.path("bin/login"), elsewhere.join("login")).unwrap();
+    let path = format!(".:../bin:{}", stand.path("tools").display());
+    let cases: [&[&str]; 3] = [
+        &["load", "--nodes", "node-a", "--ssh", "./login -F config"],
+        &["load", "--arch", "amd64", "--with", "docker"],
+        &["push", "--arch", "amd64", "--registry", "r.example", "--with", "skopeo"],
+    ];
+    for words in cases {
+        let mut command = Command::new(stand.path("scripts/deploy.sh"));
+        run(stand.within(&mut command).env("PATH", &path).current_dir(&elsewhere).args(words)).with(0);
+    }
+    let places = stand.read("record.where");
+    let expected = elsewhere.canonicalize().unwrap();
+    assert_eq!(places.lines().count(), 4 + 3 + 3, "{places}");
+    assert!(places.lines().all(|place| place == expected.to_str().unwrap()), "{places}");
+}
+
+/// A tool that is missing here is not blamed on a node, an archive or a registry.
+#[test]
+fn a_missing_tool_is_named() {
+    let Some(stand) = Stand::with_archives() else { return };
+    let cases: [(&[&str], &[&str], &str); 6] = [
+        (&["load", "--nodes", "node-a"], &[], "ssh is missing; --ssh names another, such as \"ssh -l admin\""),
+        (&["load", "--nodes", "a", "--ssh", "./x -v"], &[], "./x is missing; --ssh names another"),
+        (&["status"], &[], "kubectl is missing; --kubectl names another, such as \"k3s kubectl\""),
+        (&["load", "--arch", "amd64", "--with", "kind"], &["kind"], "docker is missing, in whose containers"),
+        (&["load", "--arch", "amd64", "--with", "ctr", "--sudo"], &["ctr"], "sudo is missing"),
+        (&["push", "--registry", "r.example", "--sudo"], &["podman"], "sudo is missing"),
+    ];
+    for (words, there, why) in cases {
+        stand.forget();
+        for tool in there {
+            stand.tool(tool, "exit 0");
+        }
+        let ended = run(stand.command().args(words)).with(1);
+        assert!(ended.stderr.contains(why) && ended.stderr.lines().count() == 1, "{words:?}: {}", ended.stderr);
+    }
+    fs::remove_file(stand.path("tools/tar")).unwrap();
+    stand.tool("docker", "exit 0");
+    let ended = stand.deploy("load --arch amd64").with(1);
+    assert!(ended.stderr.contains("tar is missing"), "{}", ended.stderr);
 }
 
 /// Each ends with one line and a 2, and nobody was asked anything.
@@ -184,23 +264,28 @@ fn what_the_cluster_says_ends_it_before_anything_is_changed() {
             *--dry-run=server*) echo 'Warning: x' >&2; echo 'DaemonSet.apps \"lock\" is invalid' >&2; exit 1 ;;",
             "the API server refuses this: DaemonSet.apps \"lock\" is invalid",
         ),
-        ("no operator", "apply --overlay monitoring", "api-versions) echo apps/v1 ;;", "the cluster has no PodMonitor"),
+        (
+            "no operator",
+            "apply --overlay monitoring",
+            "*api-versions) echo apps/v1 ;;",
+            "the cluster has no PodMonitor",
+        ),
         (
             "no answer what it serves",
             "apply --overlay injection",
-            "api-versions) echo 'i/o timeout' >&2; exit 1 ;;",
+            "*api-versions) echo 'i/o timeout' >&2; exit 1 ;;",
             "the cluster does not say what it serves: i/o timeout",
         ),
         (
             "no answer what it serves, to delete",
             "delete",
-            "api-versions) echo 'i/o timeout' >&2; exit 1 ;;",
+            "*api-versions) echo 'i/o timeout' >&2; exit 1 ;;",
             "the cluster does not say what it serves: i/o timeout",
         ),
         (
             "no answer what is in a group",
             "apply --overlay monitoring",
-            "api-versions) echo monitoring.coreos.com/v1 ;; *'--raw /apis/'*) echo 'forbidden' >&2; exit 1 ;;",
+            "*api-versions) echo monitoring.coreos.com/v1 ;; *'--raw /apis/'*) echo 'forbidden' >&2; exit 1 ;;",
             "the cluster does not say what is in monitoring.coreos.com/v1: forbidden",
         ),
         (
@@ -224,7 +309,7 @@ fn what_the_cluster_says_ends_it_before_anything_is_changed() {
         (
             "no policies",
             "apply --overlay injection",
-            "api-versions) echo apps/v1 ;;",
+            "*api-versions) echo apps/v1 ;;",
             "the cluster has no MutatingAdmissionPolicy",
         ),
         (
@@ -236,18 +321,24 @@ fn what_the_cluster_says_ends_it_before_anything_is_changed() {
         (
             "the injection of another lock",
             "apply --overlay injection --namespace second",
-            "api-versions) echo admissionregistration.k8s.io/v1 ;; \
+            "*api-versions) echo admissionregistration.k8s.io/v1 ;; \
             *'--raw /apis/'*) echo '{\"kind\":\"MutatingAdmissionPolicy\"}' ;; \
             *'get mutatingadmissionpolicybinding'*) printf '%s\\n' kube-system pod-startup-lock ;;",
             "the cluster's injection is of the lock in the namespace pod-startup-lock",
         ),
         (
             "no answer whose the role is",
-            "delete",
-            "*'get clusterrolebinding'*) echo 'forbidden' >&2; exit 1 ;;",
+            "apply --with-health",
+            "*'get clusterrolebinding '*) echo 'forbidden' >&2; exit 1 ;;",
             "the cluster does not say whose clusterrolebinding pod-startup-lock-health is: forbidden",
         ),
-        ("nowhere to put it", "example --into shop", "'get namespace shop') exit 1 ;;", "there is no namespace shop"),
+        (
+            "no answer what is to be deleted",
+            "delete",
+            "*'get clusterrolebindings'*) echo 'forbidden' >&2; exit 1 ;;",
+            "the cluster does not list what there is of the lock: forbidden",
+        ),
+        ("nowhere to put it", "example --into shop", "*'get namespace shop') exit 1 ;;", "there is no namespace shop"),
     ];
     for (case, words, answer, why) in cases {
         let Some(stand) = Stand::with_kubectl(answer) else { return };
@@ -279,28 +370,50 @@ fn pods_that_do_not_come_up_are_explained() {
     assert!(!said.contains("node-a"), "{said}");
 }
 
+/// The rollout was good. That this user may not ask a lock, or that the API server does not reach the pods, is a warning.
 #[test]
-fn pods_that_cannot_be_listed_are_no_pods_that_are_well() {
-    let Some(stand) = Stand::with_kubectl("*'get pods'*) echo 'forbidden' >&2; exit 1 ;;") else { return };
-    let said = stand.deploy("apply").with(1).stderr;
-    assert!(said.contains("the cluster does not list the pods: forbidden"), "{said}");
-    assert!(!said.contains("no node runs a lock"), "{said}");
+fn a_lock_that_cannot_be_asked_is_a_warning() {
+    let cases = [
+        (
+            "no right to proxy",
+            "*/proxy/state) echo 'Error from server (Forbidden): pods \"lock-a:8888\" is forbidden: User \"u\" cannot get \
+            resource \"pods/proxy\" in API group \"\" in the namespace \"pod-startup-lock\"' >&2; exit 1 ;;",
+            "warning: node-a: the lock lock-a is ready, but was not asked for its state: Error from server (Forbidden)",
+        ),
+        (
+            "no way to the pods",
+            "*/proxy/state) echo 'Error from server (ServiceUnavailable): error trying to reach service' >&2; exit 1 ;;",
+            "warning: node-c: the lock lock-c is ready, but was not asked for its state: Error from server (ServiceUn",
+        ),
+        (
+            "no right to list pods",
+            "*'get pods'*) echo 'pods is forbidden' >&2; exit 1 ;;",
+            "warning: no lock was asked for its state, because the cluster does not list the pods: pods is forbidden",
+        ),
+        (
+            "no right to list roles",
+            "*'get rolebindings'*) echo 'roles is forbidden' >&2; exit 1 ;;",
+            "warning: objects of other overlays may be left, because the cluster does not list all of them: roles is forbidden",
+        ),
+        (
+            "no answer what it serves",
+            "*api-versions) echo 'i/o timeout' >&2; exit 1 ;;",
+            "warning: objects of other overlays may be left",
+        ),
+    ];
+    for (case, answer, why) in cases {
+        let Some(stand) = Stand::with_kubectl(&format!("{answer} {LOCKS_READY}")) else { return };
+        let said = stand.deploy("apply").with(0).stderr;
+        assert!(said.contains(why), "{case}: {said}");
+        assert!(!said.contains("no node runs a lock"), "{case}: {said}");
+    }
 }
 
 #[test]
-fn a_lock_that_does_not_answer_is_named() {
-    for (case, answer, why) in [
-        (
-            "silent",
-            "*/proxy/state) echo 'no endpoints available' >&2; exit 1 ;;",
-            "does not answer: no endpoints available",
-        ),
-        ("another server", "*/proxy/state) echo '<html>' ;;", "is no lock: <html>"),
-    ] {
-        let Some(stand) = Stand::with_kubectl(&format!("{answer} {LOCKS_READY}")) else { return };
-        let ended = stand.deploy("apply").with(1);
-        assert!(ended.stderr.contains("node-a: ") && ended.stderr.contains(why), "{case}: {}", ended.stderr);
-    }
+fn another_server_in_the_place_of_a_lock_is_named() {
+    let Some(stand) = Stand::with_kubectl(&format!("*/proxy/state) echo '<html>' ;; {LOCKS_READY}")) else { return };
+    let ended = stand.deploy("apply").with(1);
+    assert!(ended.stderr.contains("node-a: ") && ended.stderr.contains("is no lock: <html>"), "{}", ended.stderr);
 }
 
 #[test]
@@ -317,56 +430,101 @@ fn a_dry_run_only_renders() {
     }
 }
 
-#[test]
-fn delete_takes_away_what_apply_has_brought() {
-    let Some(stand) = Stand::with_kubectl("*'--raw /apis/'*) exit 1 ;; api-versions) ;;") else { return };
-    stand.deploy("delete").with(0);
-    let asked = stand.asked();
-    assert_eq!(asked.last().unwrap(), "kubectl delete --ignore-not-found -f MANIFESTS");
-    let deleted = stand.read("applied");
-    assert!(deleted.contains("kind: ClusterRoleBinding") && deleted.contains("kind: Namespace"));
-    assert!(!deleted.contains("PodMonitor") && !deleted.contains("Admission"), "kinds that the cluster does not have");
+// ---- what is taken away again ----
 
-    let served = "api-versions) printf '%s\\n' admissionregistration.k8s.io/v1 monitoring.coreos.com/v1 ;; \
-        *admissionregistration*) echo '{\"kind\":\"MutatingAdmissionPolicy\"}' ;; *monitoring*) echo '{\"kind\":\"PodMonitor\"}' ;;";
-    let Some(stand) = Stand::with_kubectl(served) else { return };
-    stand.deploy("delete").with(0);
-    let deleted = stand.read("applied");
-    assert!(
-        deleted.contains("PodMonitor") && deleted.contains("MutatingAdmissionPolicyBinding"),
-        "whatever was applied"
-    );
+/// The entry points and the overlays, each as the objects of a cluster.
+#[test]
+fn delete_takes_away_what_each_entry_point_and_overlay_has_brought() {
+    let entries = ["deploy", "deploy/with-health", "deploy/with-node-load", "deploy/one-namespace"];
+    let overlays =
+        "--with-health --overlay host-port --overlay network-policies --overlay monitoring --overlay injection";
+    let Some(stand) = Stand::with_kubectl("") else { return };
+    let rendered = stand.deploy(&format!("render {overlays}")).ok();
+    let entries = entries.map(|entry| {
+        let folder = stand.path(entry);
+        (entry, run(Command::new(real("kubectl").unwrap()).arg("kustomize").arg(folder)).ok())
+    });
+    for (entry, manifests) in entries.into_iter().chain([("every overlay", rendered)]) {
+        let cluster = Cluster::with(&[&manifests]);
+        let ended = cluster.deploy("delete").with(0);
+        assert_eq!(cluster.deleted(), cluster.objects(), "{entry}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn apply_removes_what_other_overlays_have_brought() {
+    let Some(stand) = Stand::with_kubectl("") else { return };
+    let render = |words: &str| stand.deploy(&format!("render {words}")).ok();
+    let everything = render("--with-health --overlay network-policies --overlay monitoring --overlay injection");
+    let one_namespace =
+        run(Command::new(real("kubectl").unwrap()).arg("kustomize").arg(stand.path("deploy/one-namespace"))).ok();
+    let cases = [
+        (render(""), "--overlay host-port"),
+        (render("--overlay host-port"), ""),
+        (everything.clone(), "--overlay host-network"),
+        (everything, "--overlay monitoring --overlay network-policies"),
+        (one_namespace, "--with-health"),
+    ];
+    for (before, words) in cases {
+        let after = render(words);
+        let cluster = Cluster::with(&[&before, &after]);
+        let ended = cluster.deploy(&format!("apply {words}")).with(0);
+        let (before, after) = (names_in(&before), names_in(&after));
+        // Of settings see the next test.
+        let of_settings = |name: &str| {
+            name.contains(" ConfigMap/lock-")
+                || (name.contains(" ConfigMap/health-") && after.contains("pod-startup-lock DaemonSet/health"))
+        };
+        let left = before.difference(&after).filter(|name| !of_settings(name));
+        let expected: BTreeSet<String> = left.cloned().collect();
+        assert_eq!(cluster.deleted(), expected, "{words}: {}", ended.stderr);
+    }
+}
+
+/// `kubectl rollout undo` needs the ConfigMap of the settings before; without its program it is of no use.
+#[test]
+fn settings_of_earlier_days_stay_as_long_as_their_program() {
+    let Some(stand) = Stand::with_kubectl("") else { return };
+    let [first, second] =
+        ["--with-health --locks 2", "--locks 3"].map(|words| stand.deploy(&format!("render {words}")).ok());
+    let cluster = Cluster::with(&[&first, &second]);
+    cluster.deploy("apply --locks 3").with(0);
+    let deleted = cluster.deleted();
+    let maps: Vec<&String> = deleted.iter().filter(|name| name.contains("ConfigMap/")).collect();
+    assert!(maps.len() == 1 && maps[0].contains(" ConfigMap/health-"), "{deleted:?}");
 }
 
 /// What the cluster has once is of one lock: a name that was mistyped, or a second lock, takes nothing away from it.
 #[test]
 fn delete_leaves_what_is_of_a_lock_in_another_namespace() {
-    let cluster = |namespace: &str| {
-        format!(
-            "api-versions) echo admissionregistration.k8s.io/v1 ;; \
-            *'--raw /apis/'*) echo '{{\"kind\":\"MutatingAdmissionPolicy\"}}' ;; \
-            *'get clusterrolebinding'*) echo {namespace} ;; \
-            *'get mutatingadmissionpolicybinding'*) printf '%s\\n' kube-system {namespace} ;;"
-        )
-    };
-    for (owner, stays) in [("pod-startup-lock", false), ("start", true)] {
-        let Some(stand) = Stand::with_kubectl(&cluster(owner)) else { return };
-        let ended = stand.deploy("delete").with(0);
-        let deleted = stand.read("applied");
-        for kind in ["ClusterRole", "ClusterRoleBinding", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"] {
-            assert_eq!(!deleted.contains(&format!("kind: {kind}\n")), stays, "{owner}: {kind}\n{deleted}");
-        }
-        assert_eq!(ended.stderr.contains("stays: it is of the lock in the namespace start"), stays, "{}", ended.stderr);
-        assert!(deleted.contains("kind: DaemonSet") && deleted.contains("kind: ServiceAccount"), "{deleted}");
+    let Some(stand) = Stand::with_kubectl("") else { return };
+    let render = |words: &str| stand.deploy(&format!("render {words}")).ok();
+    let here = render("--namespace 123");
+    // 1.23e2 is the same number and another name.
+    let other = render("--with-health --overlay injection --namespace start");
+    // A role with the label that no binding gives to anybody.
+    let unknown = "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, \
+        metadata: {name: reader, labels: {app.kubernetes.io/part-of: pod-startup-lock}}}";
+    let cluster = Cluster::with(&[&here, &other, unknown]);
+    let said = cluster.deploy("delete --namespace 123").with(0).stderr;
+    assert_eq!(cluster.deleted(), names_in(&here));
+    for kind in ["ClusterRole", "ClusterRoleBinding", "MutatingAdmissionPolicyBinding"] {
+        let line = format!("the {kind} pod-startup-lock");
+        assert!(
+            said.lines().any(|one| one.contains(&line) && one.ends_with("in the namespace start")),
+            "{kind}: {said}"
+        );
     }
+    let cluster = Cluster::with(&[&here, &other]);
+    cluster.deploy("delete --namespace start").with(0);
+    assert_eq!(cluster.deleted(), names_in(&other));
 }
 
-/// Only a namespace that apply has made carries its mark, and only such a one goes with what is in it.
+/// The manifests mark the namespace that they make. apply takes the mark off one that was there, and delete leaves such a
+/// one, and one in which something else lives.
 #[test]
-fn a_namespace_that_somebody_has_made_for_the_lock_stays() {
+fn a_namespace_that_was_there_before_stays() {
     let mark = "pod-startup-lock/made-by";
-    let plain = fs::read_to_string(shell::root().join("deploy/namespace/namespace.yaml")).unwrap();
-    assert!(!plain.contains(mark), "kubectl alone does not look whose the namespace was");
     let Some(stand) = Stand::with_kubectl(LOCKS_READY) else { return };
     stand.deploy("apply").with(0);
     assert!(stand.read("applied").contains(mark), "a new one");
@@ -374,25 +532,46 @@ fn a_namespace_that_somebody_has_made_for_the_lock_stays() {
     stand.deploy("apply").with(0);
     assert!(stand.read("applied").contains(mark), "it stays marked");
     stand.deploy("delete").with(0);
-    assert!(stand.read("applied").contains("kind: Namespace"), "it goes");
-    assert!(!stand.asked().iter().any(|line| line.contains("delete configmaps")), "{:?}", stand.asked());
+    assert_eq!(
+        stand.asked().last().unwrap(),
+        "kubectl delete namespace pod-startup-lock --ignore-not-found --timeout 180s"
+    );
 
     let given = "*'get namespace'*) printf 'team=shop\\napp.kubernetes.io/part-of=pod-startup-lock\\nthere' ;;";
-    let Some(stand) = Stand::with_kubectl(&format!("{given} {LOCKS_READY}")) else { return };
+    let Some(stand) = Stand::with_kubectl(&format!("{given} {OBJECTS_OF_HEALTH} {LOCKS_READY}")) else { return };
     stand.deploy("apply --namespace shop").with(0);
     let applied = stand.read("applied");
     assert!(applied.contains("kind: Namespace") && !applied.contains(mark), "{applied}");
+    stand.forget();
     let said = stand.deploy("delete --namespace shop").with(0).stderr;
-    assert!(said.contains("the namespace shop stays"), "{said}");
-    let deleted = stand.read("applied");
-    assert!(!deleted.contains("kind: Namespace\n"), "{deleted}");
-    assert!(deleted.contains("kind: ResourceQuota") && deleted.contains("kind: ClusterRoleBinding"), "{deleted}");
-    assert!(deleted.contains("namespace: shop\n") && !deleted.contains("namespace: pod-startup-lock\n"), "{deleted}");
-    assert_eq!(
-        stand.asked().last().unwrap(),
-        "kubectl --namespace shop delete configmaps",
-        "those of earlier settings"
-    );
+    assert!(said.contains("the namespace shop stays, because it was there before"), "{said}");
+    let asked = stand.asked();
+    assert!(asked.last().unwrap().contains("--namespace shop delete"), "{asked:?}");
+    assert!(!asked.iter().any(|line| line.contains("delete namespace")), "{asked:?}");
+
+    for (answer, code, why) in [
+        ("printf '%s\\n' pod/shop-1 deployment.apps/shop", 0, "it also holds pod/shop-1, deployment.apps/shop"),
+        ("echo 'jobs is forbidden' >&2; exit 1", 1, "the cluster does not list its other objects: jobs is forbidden"),
+    ] {
+        let answers = format!("*'get services,pods,'*) {answer} ;; {MADE_BY_APPLY}");
+        let Some(stand) = Stand::with_kubectl(&answers) else { return };
+        let said = stand.deploy("delete").with(code).stderr;
+        assert!(said.contains("the namespace pod-startup-lock stays, because") && said.contains(why), "{said}");
+        assert!(!stand.asked().iter().any(|line| line.contains("delete namespace")), "{:?}", stand.asked());
+    }
+}
+
+#[test]
+fn a_delete_that_comes_to_its_bound_says_so() {
+    for stuck in ["*'delete --ignore-not-found'*", "*'delete namespace'*"] {
+        let answers = format!("{stuck}) echo 'timed out' >&2; exit 1 ;; {MADE_BY_APPLY} {OBJECTS_OF_HEALTH}");
+        let Some(stand) = Stand::with_kubectl(&answers) else { return };
+        let said = stand.deploy("delete --wait 5").with(1).stderr;
+        assert!(
+            said.contains("timed out") && said.contains("not everything is gone") && said.contains("After 5 s"),
+            "{stuck}: {said}"
+        );
+    }
 }
 
 /// Names that YAML would read as something else.
@@ -435,7 +614,7 @@ fn the_example_asks_the_lock_that_was_applied() {
 
 #[test]
 fn the_injection_is_written_as_the_cluster_serves_it() {
-    let served = "api-versions) printf '%s\\n' admissionregistration.k8s.io/v1 admissionregistration.k8s.io/v1beta1 ;; \
+    let served = "*api-versions) printf '%s\\n' admissionregistration.k8s.io/v1 admissionregistration.k8s.io/v1beta1 ;; \
         *v1beta1) echo '{\"kind\": \"MutatingAdmissionPolicy\"}' ;; \
         *admissionregistration*) echo '{\"kind\": \"ValidatingAdmissionPolicy\"}' ;;";
     let Some(stand) = Stand::with_kubectl(&format!("{served} {LOCKS_READY}")) else { return };
@@ -533,31 +712,50 @@ fn the_real_kubectl_takes_what_is_rendered() {
     }
 }
 
+/// The kinds that an API server knows here: version, then resource and kind.
+const KINDS: &[(&str, &str)] = &[
+    (
+        "v1",
+        "namespaces Namespace,resourcequotas ResourceQuota,configmaps ConfigMap,services Service,serviceaccounts \
+        ServiceAccount,pods Pod,persistentvolumeclaims PersistentVolumeClaim",
+    ),
+    ("apps/v1", "daemonsets DaemonSet,deployments Deployment,statefulsets StatefulSet"),
+    ("batch/v1", "jobs Job,cronjobs CronJob"),
+    (
+        "rbac.authorization.k8s.io/v1",
+        "clusterroles ClusterRole,clusterrolebindings ClusterRoleBinding,roles Role,rolebindings RoleBinding",
+    ),
+    ("networking.k8s.io/v1", "networkpolicies NetworkPolicy"),
+    (
+        "admissionregistration.k8s.io/v1",
+        "mutatingadmissionpolicies MutatingAdmissionPolicy,mutatingadmissionpolicybindings MutatingAdmissionPolicyBinding",
+    ),
+    ("monitoring.coreos.com/v1", "podmonitors PodMonitor,prometheusrules PrometheusRule"),
+];
+
+/// Version, resource and kind of each of them.
+fn kinds() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    KINDS.iter().flat_map(|(version, kinds)| {
+        kinds.split(',').map(move |kind| {
+            let (resource, kind) = kind.split_once(' ').unwrap();
+            (*version, resource, kind)
+        })
+    })
+}
+
+fn is_namespaced(kind: &str) -> bool {
+    !(kind == "Namespace" || kind.starts_with("Cluster") || kind.starts_with("Mutating"))
+}
+
 /// Says which kinds the API server knows.
 fn discovery(api: &Api) {
-    let groups = [
-        (
-            "v1",
-            "namespaces Namespace,resourcequotas ResourceQuota,configmaps ConfigMap,services Service,serviceaccounts ServiceAccount",
-        ),
-        ("apps/v1", "daemonsets DaemonSet,deployments Deployment"),
-        ("rbac.authorization.k8s.io/v1", "clusterroles ClusterRole,clusterrolebindings ClusterRoleBinding"),
-        ("networking.k8s.io/v1", "networkpolicies NetworkPolicy"),
-        (
-            "admissionregistration.k8s.io/v1",
-            "mutatingadmissionpolicies MutatingAdmissionPolicy,mutatingadmissionpolicybindings MutatingAdmissionPolicyBinding",
-        ),
-        ("monitoring.coreos.com/v1", "podmonitors PodMonitor,prometheusrules PrometheusRule"),
-    ];
     let mut listed = Vec::new();
-    for (version, kinds) in groups {
-        let resources: Vec<Value> = kinds
-            .split(',')
-            .map(|kind| {
-                let (name, kind) = kind.split_once(' ').unwrap();
-                let namespaced = !(kind == "Namespace" || kind.starts_with("Cluster") || kind.starts_with("Mutating"));
-                let verbs = ["create", "get", "list"];
-                json!({"name": name, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": verbs})
+    for (version, _) in KINDS {
+        let of_it = kinds().filter(|(other, ..)| other == version);
+        let resources: Vec<Value> = of_it
+            .map(|(_, name, kind)| {
+                let verbs = ["create", "delete", "get", "list"];
+                json!({"name": name, "singularName": "", "namespaced": is_namespaced(kind), "kind": kind, "verbs": verbs})
             })
             .collect();
         let list = json!({"kind": "APIResourceList", "groupVersion": version, "resources": resources});
@@ -572,6 +770,103 @@ fn discovery(api: &Api) {
     }
     api.set("/api", json!({"kind": "APIVersions", "versions": ["v1"]}));
     api.set("/apis", json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}));
+}
+
+/// An API server that holds these objects, and the script with a kubectl that reads from it; what it would change is
+/// written down.
+struct Cluster {
+    stand: Stand,
+    objects: BTreeSet<String>,
+    _api: Api,
+}
+
+impl Cluster {
+    fn with(manifests: &[&str]) -> Cluster {
+        let api = Api::start(shell::root().join("health/tests/data/answers"));
+        api.open(true);
+        discovery(&api);
+        api.set("/readyz", json!({}));
+        let mut lists: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
+        for (version, resource, _) in kinds() {
+            lists.insert(place(version, resource, None), BTreeMap::new());
+        }
+        for object in manifests.iter().flat_map(|text| parsed(text)) {
+            let kind = object["kind"].as_str().unwrap();
+            let (version, resource, _) = kinds().find(|(.., other)| *other == kind).expect(kind);
+            let name = object["metadata"]["name"].as_str().unwrap();
+            api.set(
+                &format!("{}/{name}", place(version, resource, object["metadata"]["namespace"].as_str())),
+                object.clone(),
+            );
+            lists.get_mut(&place(version, resource, None)).unwrap().insert(name_of(&object), object);
+        }
+        for (path, items) in lists {
+            let items: Vec<Value> = items.into_values().collect();
+            api.set(
+                &path,
+                json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}),
+            );
+        }
+        let stand = Stand::new();
+        let real = real("kubectl").unwrap();
+        let body = format!(
+            "case \"$*\" in kustomize*) exec '{0}' \"$@\" ;; \
+            *' get '* | *api-versions) exec '{0}' --server {1} --cache-dir '{2}' \"$@\" ;; esac",
+            real.display(),
+            api.url(),
+            stand.path("cache").display(),
+        );
+        stand.tool("kubectl", &body);
+        let objects = manifests.iter().flat_map(|text| names_in(text)).collect();
+        Cluster { stand, objects, _api: api }
+    }
+
+    fn deploy(&self, words: &str) -> Ended {
+        self.stand.deploy(words)
+    }
+
+    fn objects(&self) -> BTreeSet<String> {
+        self.objects.clone()
+    }
+
+    /// What was deleted, by namespace, kind and name.
+    fn deleted(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for line in self.stand.asked().iter().filter(|line| line.contains(" delete ")) {
+            let words: Vec<&str> = line.split(' ').collect();
+            if line.contains(" delete namespace ") {
+                found.insert(format!("- Namespace/{}", words[3]));
+                continue;
+            }
+            let namespace = if words[1] == "--namespace" { words[2] } else { "-" };
+            for (kind, name) in words.iter().filter_map(|word| word.split_once('/')) {
+                let kind = kind.split('.').next().unwrap();
+                assert_eq!(is_namespaced(kind), namespace != "-", "{line}");
+                assert!(found.insert(format!("{namespace} {kind}/{name}")), "twice: {kind}/{name}");
+            }
+        }
+        found
+    }
+}
+
+fn place(version: &str, resource: &str, namespace: Option<&str>) -> String {
+    let root = if version == "v1" { "/api" } else { "/apis" };
+    let within = namespace.map(|name| format!("namespaces/{name}/")).unwrap_or_default();
+    format!("{root}/{version}/{within}{resource}")
+}
+
+fn parsed(manifests: &str) -> Vec<Value> {
+    let documents = yaml_serde::Deserializer::from_str(manifests);
+    documents.map(|one| serde_json::to_value(yaml_serde::Value::deserialize(one).unwrap()).unwrap()).collect()
+}
+
+fn name_of(object: &Value) -> String {
+    let text = |place: &str| object.pointer(place).and_then(Value::as_str).unwrap_or("-").to_string();
+    format!("{} {}/{}", text("/metadata/namespace"), text("/kind"), text("/metadata/name"))
+}
+
+fn names_in(manifests: &str) -> BTreeSet<String> {
+    parsed(manifests).iter().map(name_of).collect()
 }
 
 #[test]
@@ -599,8 +894,56 @@ fn status_lists_nodes_without_lock_or_image() {
     api.set("/api/v1/nodes", list("NodeList", nodes));
     assert_eq!(status().ok(), "all 2 nodes have a ready lock, and the images as far as they tell\n");
 
+    // Nodes on which no DaemonSet runs.
+    let virtual_nodes = [
+        ("eks.amazonaws.com/compute-type", "fargate"),
+        ("type", "virtual-kubelet"),
+        ("node.kubernetes.io/instance-type", "eklet"),
+    ];
+    let virtual_nodes = virtual_nodes.map(|(key, value)| {
+        let mut node = node(&value[..5], &[]);
+        node["metadata"]["labels"][key] = json!(value);
+        node
+    });
+    let mut nodes = virtual_nodes.to_vec();
+    nodes.push(node("node-a", &["lock", "init"]));
+    api.set("/api/v1/nodes", list("NodeList", json!(nodes)));
+    assert_eq!(status().ok(), "all 1 nodes have a ready lock, and the images as far as they tell\n");
+
     api.set("/api/v1/nodes", list("NodeList", json!([])));
     assert!(status().with(1).stderr.contains("the cluster has no node with Linux"));
+}
+
+/// A node tells of its images up to a minute late, and fetches those of a registry when it needs them. Neither is a lack of
+/// anything while its lock runs.
+#[test]
+fn status_knows_what_a_node_does_not_tell() {
+    let answers = |image: &str, images: &str| {
+        format!(
+            "*'get nodes'*) printf '%s\\n' 'node-a 2 {images}' 'node-b 50 registry.example/a:1' ;; *'get pods'*) printf '%s\\n' \
+            'node-a lock-a true - {image} -' 'node-b lock-b true - {image} -' ;;"
+        )
+    };
+    let local = "localhost/psl-lock:0.1.0";
+    let cases = [
+        ("right after load", local, "registry.example/pause:3", 0, "node-a: its list of images is older than its lock"),
+        ("told of init alone", local, "registry.example/pause:3 localhost/psl-init:0.1.0", 0, ""),
+        ("told of lock alone", local, "registry.example/pause:3 localhost/psl-lock:0.1.0", 1, "1 of 2 nodes lack"),
+        ("from a registry", "registry.example:5000/psl-lock:1", "registry.example:5000/psl-lock:1", 0, ""),
+        ("from a registry here", "localhost:5000/psl-lock:1", "localhost:5000/psl-lock:1", 0, ""),
+        ("by a digest", "registry.example/psl-lock@sha256:12", "registry.example/pause:3", 0, ""),
+    ];
+    for (case, image, images, code, why) in cases {
+        let Some(stand) = Stand::with_kubectl(&answers(image, images)) else { return };
+        let ended = stand.deploy("status").with(code);
+        assert!(ended.stderr.contains(why) && (why.is_empty() == ended.stderr.is_empty()), "{case}: {}", ended.stderr);
+    }
+    // Without a lock that runs the list is all there is.
+    let waits = "*'get nodes'*) echo node-a 1 a:1 ;; *'get pods'*) echo node-a lock-a false ErrImageNeverPull localhost/psl-lock:0.1.0 - ;;";
+    let Some(stand) = Stand::with_kubectl(waits) else { return };
+    let ended = stand.deploy("status").with(1);
+    let expected = "node-a: a lock that is not ready (ErrImageNeverPull), no image psl-lock, no image psl-init\n";
+    assert_eq!(ended.stdout, expected, "{}", ended.stderr);
 }
 
 /// Nodes of an API server, and the locks on them.
@@ -898,9 +1241,10 @@ fn both_architectures_go_under_one_name_where_the_index_was_made() {
 }
 
 #[test]
-fn help_lists_every_option() {
+fn help_lists_every_option_and_no_comment_of_the_source() {
     let checkout = Checkout::new();
     let help = run(checkout.command("scripts/deploy.sh").arg("--help")).ok();
+    assert!(help.ends_with("\nExit codes: 0 done, 1 failed, 2 bad arguments.\n"), "{help}");
     let script = fs::read_to_string(checkout.join("scripts/deploy.sh")).unwrap();
     let cases = script.lines().map(str::trim).filter(|line| line.starts_with("--") && line.contains(')'));
     let options: Vec<&str> =
@@ -920,28 +1264,43 @@ fn a_node_imports_and_pins_its_archives_at_boot() {
     let stand = Stand::new();
     let archives = stand.path("archives");
     fs::create_dir(&archives).unwrap();
-    for name in ["psl-init-amd64.tar", "psl-lock-amd64.tar", "other.tar"] {
-        fs::write(archives.join(name), "").unwrap();
+    let names = "psl-init-amd64 psl-init-arm64 psl-lock-amd64 psl-lock-arm64 psl-health other";
+    for name in names.split(' ') {
+        fs::write(archives.join(format!("{name}.tar")), "").unwrap();
     }
     let list = "case $* in *list*) printf '%s\\n' registry.example/pause:3 localhost/psl-lock:0.1.0 ;; esac";
     stand.tool("ctr", list);
     let unit = fs::read_to_string(shell::root().join("deploy/air-gapped/pod-startup-lock-images.service")).unwrap();
     let commands: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix("ExecStart=/bin/sh -ec '")).collect();
     assert_eq!(commands.len(), 2);
-    for command in commands {
-        let script = command.strip_suffix('\'').unwrap().replace("$$", "$");
-        assert!(!script.contains('\''), "one quoted word: {script}");
-        let script = script.replace("/var/lib/pod-startup-lock", archives.to_str().unwrap());
-        run(stand.within(&mut Command::new("/bin/sh")).args(["-ec", &script])).ok();
-    }
     let archive = |name: &str| format!("ctr --namespace k8s.io images import {}", archives.join(name).display());
-    let expected = [
-        archive("psl-init-amd64.tar"),
-        archive("psl-lock-amd64.tar"),
+    let pinned = [
         "ctr --namespace k8s.io images list --quiet".to_string(),
         "ctr --namespace k8s.io images label localhost/psl-lock:0.1.0 io.cri-containerd.pinned=pinned".to_string(),
     ];
-    assert_eq!(stand.asked(), expected);
+    // Both architectures carry one name: a node takes its own archives, and those that are of both.
+    for (machine, arch) in [("x86_64", "amd64"), ("aarch64", "arm64"), ("riscv64", "")] {
+        stand.forget();
+        stand.tool("ctr", list);
+        stand.tool("uname", &format!("echo {machine}"));
+        for command in &commands {
+            let script = command.strip_suffix('\'').unwrap().replace("$$", "$");
+            assert!(!script.contains('\''), "one quoted word: {script}");
+            let script = script.replace("/var/lib/pod-startup-lock", archives.to_str().unwrap());
+            let ended = run(stand.within(&mut Command::new("/bin/sh")).args(["-ec", &script]));
+            if arch.is_empty() {
+                assert!(ended.with(1).stderr.contains("no images for riscv64"), "{script}");
+                break;
+            }
+            ended.ok();
+        }
+        let asked: Vec<String> = stand.asked().into_iter().filter(|line| !line.starts_with("uname")).collect();
+        let imported = ["init", "lock"].map(|program| archive(&format!("psl-{program}-{arch}.tar")));
+        let mut expected: Vec<String> = [archive("psl-health.tar")].into_iter().chain(imported).collect();
+        expected.extend(pinned.clone());
+        assert_eq!(asked, if arch.is_empty() { vec![] } else { expected }, "{machine}");
+    }
+    assert!(unit.lines().any(|line| line == "TimeoutStartSec=5min"), "a unit of this type has no limit of its own");
 }
 
 // ---- commands that write down what they were asked ----
@@ -949,6 +1308,10 @@ fn a_node_imports_and_pins_its_archives_at_boot() {
 /// What is said of a namespace that apply has made: its labels, the mark, and that it is there.
 const MADE_BY_APPLY: &str = "*'get namespace'*) \
     printf '%s\\n' app.kubernetes.io/part-of=pod-startup-lock pod-startup-lock/made-by there ;;";
+
+/// Objects that carry the label, one of them of a kind without namespaces.
+const OBJECTS_OF_HEALTH: &str = "*'get clusterrolebindings'*) echo '- rbac.authorization.k8s.io/v1 ClusterRole \
+    pod-startup-lock-health' ;; *'get daemonsets'*) echo 'shop apps/v1 DaemonSet health' ;;";
 
 /// Four nodes with a lock that is ready, and one without.
 const LOCKS_READY: &str = "*'get pods'*) for node in a b c d; do echo \"node-$node lock-$node true - IMAGE -\"; done; \
@@ -1061,10 +1424,15 @@ impl Stand {
             .lines()
             .map(|line| {
                 let words = line.split(' ').map(|word| match word {
+                    _ if word.contains("/dist/images/") => {
+                        let place = if word.starts_with("oci-archive:") { "oci-archive:" } else { "" };
+                        format!("{place}dist/images/{}", word.rsplit('/').next().unwrap())
+                    }
                     _ if word.contains("/deploy/") => format!("DEPLOY/{}", word.rsplit('/').next().unwrap()),
                     _ if word.starts_with('/') && word.ends_with(".yaml") => "MANIFESTS".to_string(),
                     _ => word.to_string(),
                 });
+                let words = words.filter(|word| !word.starts_with("--request-timeout="));
                 let line = words.collect::<Vec<_>>().join(" ");
                 // The selector and the template are kubectl's own test's.
                 line.split(" --selector").next().unwrap().split(" --output").next().unwrap().to_string()

@@ -113,6 +113,12 @@ const OVERLAYS: &[(&str, &[&str])] = &[
 
 /// Applied by hand, where it is needed.
 const SNIPPETS: &[&str] = &["NetworkPolicy pod-startup-lock"];
+/// Labels of nodes that run no DaemonSet.
+const VIRTUAL_NODES: [(&str, &str); 3] = [
+    ("eks.amazonaws.com/compute-type", "fargate"),
+    ("type", "virtual-kubelet"),
+    ("node.kubernetes.io/instance-type", "eklet"),
+];
 /// The namespace whose DaemonSets are all that matters in `deploy/one-namespace`.
 const ONE_NAMESPACE: &str = "kube-system";
 
@@ -206,6 +212,8 @@ fn the_ways_to_the_lock_differ_in_what_they_say_and_no_more() {
     let mut expected = lock(&service);
     put(&mut expected, "/spec/template/spec/hostNetwork", json!(true));
     put(&mut expected, "/spec/template/spec/dnsPolicy", json!("ClusterFirstWithHostNet"));
+    // The API server would add it, and kubectl takes away only what it has applied: it would stay when the overlay is left.
+    put(&mut expected, "/spec/template/spec/containers/0/ports/0/hostPort", json!(8888));
     assert_eq!(lock(&network), expected);
 
     for overlay in ["service", "host-port", "host-network"] {
@@ -316,6 +324,48 @@ fn the_rules_and_the_dashboard_tell_locks_in_shadow_mode_apart() {
     }
 }
 
+/// The manifests, the policy and the script mean the same nodes.
+#[test]
+fn virtual_nodes_are_left_out_everywhere() {
+    let policy = fs::read_to_string(root().join("deploy/injection/policy.yaml")).unwrap();
+    let script = fs::read_to_string(root().join("scripts/deploy.sh")).unwrap();
+    for (key, value) in VIRTUAL_NODES {
+        assert!(policy.contains(&format!("'{key}={value}'")), "injection: {key}");
+        assert!(script.contains(&format!(",{key}!={value}")), "status: {key}");
+    }
+}
+
+/// Each wait that has no bound by itself gets one from the manifests: in the overlays, the example and the unit.
+#[test]
+fn every_wait_has_a_bound() {
+    for run in runs() {
+        let bounds: &[(&str, &str)] = match run.program.as_str() {
+            "lock" if run.name == "application" => &[],
+            "lock" => &[("PSL_HC_MAX_HOLD", "10m")],
+            "health" => &[("PSL_BOOT_GRACE", "5m"), ("PSL_STALE_AFTER", "5m")],
+            _ => &[("--max-wait", "8m"), ("--unreachable-wait", "2m")],
+        };
+        for (name, value) in bounds {
+            let found = run.env.get(*name).cloned();
+            let flag = run.args.iter().find_map(|arg| arg.strip_prefix(&format!("{name}=")).map(str::to_string));
+            assert_eq!(found.or(flag).as_deref(), Some(*value), "{}: {name}", run.name);
+        }
+    }
+    let policy = fs::read_to_string(root().join("deploy/injection/policy.yaml")).unwrap();
+    for bound in ["['PSL_MAX_WAIT', '8m']", "['PSL_UNREACHABLE_WAIT', '2m']"] {
+        assert!(policy.contains(bound), "injection: {bound}");
+    }
+    for (generation, bounds) in [
+        ("1.x", ["--max-hold=10m", "--max-wait=8m", "--unreachable-wait=2m"]),
+        ("2.x", ["PSL_HC_MAX_HOLD: \"10m\"", "PSL_MAX_WAIT # new", "PSL_UNREACHABLE_WAIT # new"]),
+    ] {
+        let file = fs::read_to_string(root().join(format!("deploy/upgrade/{generation}.after.yaml"))).unwrap();
+        for bound in bounds {
+            assert!(file.contains(bound), "{generation}: {bound}");
+        }
+    }
+}
+
 /// The variables of the injected container, by the names that the policy's expressions write.
 #[test]
 fn the_injected_variables_are_ones_that_init_has() {
@@ -351,6 +401,8 @@ fn each_policy_notices_when_it_is_broken() {
         ("not Guaranteed", "Deployment startup-example", "GATE/resources/limits/cpu", json!("100m")),
         ("no toleration", "DaemonSet health", "POD/tolerations", none.clone()),
         ("any system", "DaemonSet lock", "POD/nodeSelector", none.clone()),
+        ("virtual nodes", "DaemonSet lock", "POD/affinity", none.clone()),
+        ("virtual nodes of one kind", "DaemonSet health", "POD/affinity/TERM/matchExpressions/1", none.clone()),
         ("no priority", "DaemonSet lock", "POD/priorityClassName", none.clone()),
         ("two on a node", "DaemonSet lock", "/spec/updateStrategy/rollingUpdate/maxSurge", json!(1)),
         ("a probe that takes a lease", "DaemonSet lock", "MAIN/livenessProbe/httpGet/path", json!("/")),
@@ -370,6 +422,7 @@ fn each_policy_notices_when_it_is_broken() {
         ("no port for 2.x", "Service lock", "/spec/ports/1", none.clone()),
         ("a Service without pods", "Service health", "/spec/selector/app.kubernetes.io~1name", json!("lock")),
         ("privileged", "Namespace pod-startup-lock", "/metadata/labels", json!({})),
+        ("a namespace that delete leaves", "Namespace pod-startup-lock", "/metadata/annotations/MARK", none.clone()),
         ("a verb more", "ClusterRole pod-startup-lock-health", "/rules/0/verbs/1", json!("watch")),
         ("a verb more in a namespace", "Role pod-startup-lock-health", "/rules/0/verbs/1", json!("get")),
         ("a role elsewhere", "Role pod-startup-lock-health", "/metadata/namespace", json!("default")),
@@ -379,6 +432,8 @@ fn each_policy_notices_when_it_is_broken() {
         ("the account's token", "ServiceAccount health", "/automountServiceAccountToken", none.clone()),
         ("all may ask health", "NetworkPolicy health", "/spec/ingress/0/from", none.clone()),
         ("no names for lock", "NetworkPolicy lock", "/spec/egress/0", none.clone()),
+        ("no names for health", "NetworkPolicy health", "/spec/egress/1", none.clone()),
+        ("no names on OpenShift", "NetworkPolicy pod-startup-lock", "/spec/egress/1/ports/2", none.clone()),
         ("a way that is open", "NetworkPolicy pod-startup-lock", "/spec/policyTypes/1", none.clone()),
         ("pods that are refused", "MutatingAdmissionPolicy pod-startup-lock", "/spec/failurePolicy", json!("Fail")),
         ("a stale image", "MutatingAdmissionPolicy pod-startup-lock", "/spec/variables/0/expression", json!("'a:1'")),
@@ -396,7 +451,9 @@ fn each_policy_notices_when_it_is_broken() {
         let place = place
             .replace("MAIN", "POD/containers/0")
             .replace("GATE", "POD/initContainers/0")
-            .replace("POD", "/spec/template/spec");
+            .replace("MARK", "pod-startup-lock~1made-by")
+            .replace("POD", "/spec/template/spec")
+            .replace("TERM", "nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0");
         let mut broken = good.clone();
         let changed = broken.iter_mut().find(|other| kind_and_name(other) == object).expect(object);
         put(changed, &place, value);
@@ -561,24 +618,17 @@ fn in_our_namespace(object: &Value) -> Vec<String> {
 fn namespace(object: &Value) -> Vec<String> {
     let labels = "/metadata/labels/pod-security.kubernetes.io";
     let [enforce, warn] = [format!("{labels}~1enforce"), format!("{labels}~1warn")];
-    // The mark that deploy.sh gives to a namespace of its own making; what kubectl alone applies does not have it.
-    let mut annotations = object.pointer("/metadata/annotations").cloned().unwrap_or_default();
-    if let Some(annotations) = annotations.as_object_mut() {
-        annotations.remove("pod-startup-lock/made-by");
-    }
-    let selector_alone = json!({"openshift.io/node-selector": ""});
-    let mut found = all_unless(
+    // The second is the mark of a namespace that goes with the lock.
+    let annotations = json!({"openshift.io/node-selector": "", "pod-startup-lock/made-by": "manifests"});
+    all_unless(
         object,
         [
             ("/metadata/name", json!(NAMESPACE)),
             (enforce.as_str(), json!("restricted")),
             (warn.as_str(), json!("restricted")),
+            ("/metadata/annotations", annotations),
         ],
-    );
-    if annotations != selector_alone {
-        found.push(format!("/metadata/annotations is {annotations}, not {selector_alone}"));
-    }
-    found
+    )
 }
 
 fn quota(object: &Value) -> Vec<String> {
@@ -631,7 +681,9 @@ fn pods_of(name: &str) -> Value {
 /// Anyone may ask lock, lock alone may ask health; both directions are said, so that neither is open by default.
 fn network_policy(object: &Value) -> Vec<String> {
     let name = text(object, "/metadata/name");
-    let dns = json!({"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]});
+    // The ports of the pods behind the DNS Service: everywhere, on OpenShift, on Gardener.
+    let dns = [53, 5353, 8053].map(|port| ["UDP", "TCP"].map(|protocol| json!({"protocol": protocol, "port": port})));
+    let dns = json!({"ports": dns.concat()});
     let own = [
         ("/metadata/namespace", json!(NAMESPACE)),
         ("/spec/policyTypes", json!(["Ingress", "Egress"])),
@@ -647,9 +699,10 @@ fn network_policy(object: &Value) -> Vec<String> {
             ]),
         ),
         "health" => {
-            let api = json!([{"ports": [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 6443}]}]);
+            let api = json!({"ports": [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 6443}]});
             let lock = json!([{"from": [{"podSelector": pods_of("lock")}], "ports": http}]);
-            all_unless(object, own.into_iter().chain([("/spec/ingress", lock), ("/spec/egress", api)]))
+            let egress = json!([api, dns]);
+            all_unless(object, own.into_iter().chain([("/spec/ingress", lock), ("/spec/egress", egress)]))
         }
         // For the namespaces of applications.
         _ => {
@@ -789,6 +842,7 @@ fn daemon_set(object: &Value) -> Vec<String> {
             ("/spec/template/spec/priorityClassName", json!("system-node-critical")),
             ("/spec/template/spec/tolerations", json!([{"operator": "Exists"}])),
             ("/spec/template/spec/nodeSelector", json!({"kubernetes.io/os": "linux"})),
+            ("/spec/template/spec/affinity", no_virtual_node()),
             ("/spec/template/spec/initContainers", Value::Null),
             ("/spec/template/spec/containers/1", Value::Null),
             ("/spec/template/spec/containers/0/ports", json!([{"name": "http", "containerPort": port}])),
@@ -801,6 +855,13 @@ fn daemon_set(object: &Value) -> Vec<String> {
     );
     found.extend(if name == "health" { short_token(object) } else { state_alone(object) });
     found
+}
+
+/// Virtual nodes run no DaemonSet. All of it is one term, because several are alternatives.
+fn no_virtual_node() -> Value {
+    let expressions = VIRTUAL_NODES.map(|(key, value)| json!({"key": key, "operator": "NotIn", "values": [value]}));
+    let terms = json!([{"matchExpressions": expressions}]);
+    json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}})
 }
 
 /// The lock also has to know an address of its node, which it must not probe.
