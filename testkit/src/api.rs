@@ -663,7 +663,7 @@ impl World {
 
     fn look_up(&self, role: Role, path: &str, query: &Query) -> Answer {
         let resource = Resource::of(path);
-        if let Some(answer) = self.from_lagging(path, &resource, query) {
+        if let Some(answer) = self.lagging_answer(path, &resource, query) {
             return answer;
         }
         if let Some(source) = self.override_for(path, &resource, query) {
@@ -826,7 +826,7 @@ impl World {
     }
 
     /// What a cache says that lags behind, where it is asked.
-    fn from_lagging(&self, path: &str, resource: &Resource, query: &Query) -> Option<Answer> {
+    fn lagging_answer(&self, path: &str, resource: &Resource, query: &Query) -> Option<Answer> {
         let wanted: u64 = value(query, "resourceVersion")?.parse().ok()?;
         let lagging = self.state().lagging.iter().find(|(of, ..)| of == path).cloned();
         let (_, reached, body) = lagging?;

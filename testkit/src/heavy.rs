@@ -31,13 +31,13 @@ pub const ALL: [Heavy; 7] = [
     Heavy { name: "9,000 DaemonSets with long affinity", sets: 9_000, template: affinity, ..LIGHT },
     LIGHT,
     Heavy { name: "9,000 DaemonSets with the longest names", sets: 9_000, length: 253, ..LIGHT },
-    Heavy { name: "6,000 pods with many labels", sets: 1_000, pods: 6_000, ..LIGHT },
+    Heavy { name: "4,000 pods with many labels", sets: 1_000, pods: 4_000, ..LIGHT },
     Heavy {
         name: "everything at once",
         sets: 9_000,
         template: |number| [selector, tolerations, affinity][number % 3](number),
         length: 100,
-        pods: 6_000,
+        pods: 4_000,
         on_node: 1_000,
     },
 ];
@@ -76,10 +76,10 @@ fn pod(number: usize, pod: &mut Value) {
     owner["uid"] = json!(format!("00000000-0000-4000-9000-{:012}", number / 2));
     pod["metadata"]["namespace"] = json!("crowd");
     let texts = |length: usize| -> Value {
-        let pairs = (0..40).map(|key| (format!("example.org/{key:040}"), json!("x".repeat(length))));
+        let pairs = (0..15).map(|key| (format!("example.org/{key:040}"), json!("x".repeat(length))));
         Value::Object(pairs.collect())
     };
-    (pod["metadata"]["labels"], pod["metadata"]["annotations"]) = (texts(60), texts(400));
+    (pod["metadata"]["labels"], pod["metadata"]["annotations"]) = (texts(60), texts(200));
 }
 
 impl Heavy {
