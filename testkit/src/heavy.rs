@@ -62,7 +62,8 @@ fn affinity(number: usize) -> Value {
 
 fn set(number: usize, length: usize, template: fn(usize) -> Value) -> Value {
     let uid = format!("00000000-0000-4000-8000-{number:012}");
-    let metadata = json!({"namespace": "crowd", "name": format!("d{number:0length$}"), "uid": uid});
+    let width = length - 1;
+    let metadata = json!({"namespace": "crowd", "name": format!("d{number:0width$}"), "uid": uid});
     let mut spec = template(number);
     if spec.as_object().is_some_and(serde_json::Map::is_empty) {
         spec["nodeSelector"] = json!({"pool": "another"});
