@@ -305,8 +305,12 @@ fn health_keeps_within_its_container_whatever_the_cluster() {
         });
         let log = engine.docker(&["logs", &health]).stderr;
         let address = log.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect(&log);
-        let state = Request::get("/state").send(address.parse().unwrap(), CEILING).unwrap().json();
-        let counts = state["counts"].as_object().expect(heavy.name).values().filter_map(Value::as_u64).sum::<u64>();
+        let address = address.parse().unwrap();
+        let counts: u64 = eventually(heavy.name, 6 * CEILING, || {
+            engine.never_out_of_memory(&health);
+            let state = Request::get("/state").send(address, CEILING).unwrap().json();
+            Some(state["counts"].as_object()?.values().filter_map(Value::as_u64).sum())
+        });
         assert_eq!(counts, heavy.sets() as u64, "{}", heavy.name);
         engine.never_out_of_memory(&health);
         engine.docker(&["rm", "--force", &health]).ok();
