@@ -43,9 +43,9 @@ impl Periods {
         between(self.fail, 0.5, 1.0, chance)
     }
 
-    /// Until the next one: with the defaults a minute, give or take half of it.
+    /// Until the next one: with the defaults 20 to 50 s, so that an annotation is seen within a minute.
     fn next_look(&self, chance: f64) -> Duration {
-        between(self.fail, 3.0, 9.0, chance)
+        between(self.fail, 2.0, 5.0, chance)
     }
 
     /// Until the next look at all: with the defaults an hour, give or take half of it.
@@ -97,9 +97,9 @@ impl Agenda {
     }
 
     /// A pod of it is here, and nothing is known of it, or nothing that fits.
-    pub fn is_unknown(&mut self, owner: Identity) {
+    pub fn is_unknown(&mut self, owner: Arc<Identity>) {
         if !self.absent.contains(&owner) {
-            self.pending.insert(Arc::new(owner));
+            self.pending.insert(owner);
         }
     }
 
@@ -144,7 +144,7 @@ impl Agenda {
     }
 
     /// All have been asked for, and these owners are unknown all the same.
-    pub fn has_all(&mut self, unknown: BTreeSet<Identity>, now: Instant, chance: f64) {
+    pub fn has_all(&mut self, unknown: BTreeSet<Arc<Identity>>, now: Instant, chance: f64) {
         (self.failures, self.last_all) = (0, Some(now));
         self.all = now + self.periods.all(chance).min(FAR);
         self.look = self.look.map(|_| now + self.periods.next_look(chance).min(FAR));

@@ -78,7 +78,7 @@ const ENABLED: Setting = Setting {
     value: "BOOL",
     takes: Takes::Value,
     default: "true",
-    meaning: "whether DaemonSets count; without them, and with neither `--conditions` nor node load asked for, the answer is always 200 and no API server is needed",
+    meaning: "whether DaemonSets count; without them no API server is needed unless `--conditions` or node load is asked for, and where there is none to ask the answer is always 200",
 };
 
 const NAMESPACE: Setting = Setting {
@@ -123,7 +123,7 @@ const FAIL_PERIOD: Setting = Setting {
     value: "DURATION",
     takes: Takes::Value,
     default: "10s",
-    meaning: "at least 100ms: pause after the API failed, drawn from up to three times this; where polling is used, pause while the node is not healthy, up to 20 % longer at random; while DaemonSets are waited for, they are asked for again after 3 to 9 times this",
+    meaning: "at least 100ms: pause after the API failed, drawn from up to three times this; where polling is used, pause while the node is not healthy, up to 20 % longer at random; while DaemonSets are waited for, they are asked for again after 2 to 5 times this",
 };
 
 const PASS_PERIOD: Setting = Setting {
@@ -150,7 +150,7 @@ const CONDITIONS: Setting = Setting {
     value: "BOOL",
     takes: Takes::Switch,
     default: "true",
-    meaning: "node conditions count: Ready, no MemoryPressure, DiskPressure, PIDPressure, NetworkUnavailable; where DaemonSets do not count, only if this is set",
+    meaning: "node conditions count, also without DaemonSets: Ready, no MemoryPressure, DiskPressure, PIDPressure, NetworkUnavailable",
 };
 
 const BOOT_CHECK: Setting = Setting {
@@ -332,11 +332,14 @@ pub fn read(mut given: Given) -> Result<Config, Vec<String>> {
     let port = given.value(&PORT, address::parse_port).unwrap_or(DEFAULT_PORT);
     let node = required(&mut given, &NODE_NAME, node_name);
     let enabled = given.switch(&ENABLED).unwrap_or(true);
-    let conditions = given.switch(&CONDITIONS).unwrap_or(enabled);
+    let conditions = given.switch(&CONDITIONS);
     let stale_after = given.value(&STALE_AFTER, duration::parse_nonzero).unwrap_or(DEFAULT_STALE_AFTER);
     let load = load(&mut given, stale_after);
-    let is_needed = enabled || conditions || load.is_some();
-    let (is_in_cluster, server) = server(&mut given, is_needed);
+    let is_asked = enabled || conditions == Some(true) || load.is_some();
+    let (is_in_cluster, server) = server(&mut given, is_asked);
+    // Conditions count wherever there is anybody to ask.
+    let conditions = conditions.unwrap_or(is_asked || server.is_some());
+    let is_needed = is_asked || conditions;
     let filter = filter(&mut given);
     let fail_period = given.value(&FAIL_PERIOD, duration::parse_period).unwrap_or(DEFAULT_FAIL_PERIOD);
     let pass_period = given.value(&PASS_PERIOD, duration::parse_period).unwrap_or(DEFAULT_PASS_PERIOD);
@@ -422,7 +425,7 @@ fn server(given: &mut Given, is_needed: bool) -> (bool, Option<Server>) {
     let (has_base, base) = whether_given(given, &BASE_URL, base_url);
     let ca_file = given.value(&CA_FILE, file).unwrap_or_else(|| SERVICE_ACCOUNT_CA.into());
     let token_file = given.value(&TOKEN_FILE, file);
-    let Some(url) = (if has_base || !is_needed { base } else { in_cluster(given) }) else { return (!has_base, None) };
+    let Some(url) = (if has_base { base } else { in_cluster(given, is_needed) }) else { return (!has_base, None) };
     let is_plain = url.scheme == HTTP.0;
     if is_plain && token_file.is_some() && !url.host.is_loopback() {
         given.mistake(format!(
@@ -436,10 +439,10 @@ fn server(given: &mut Given, is_needed: bool) -> (bool, Option<Server>) {
     (!has_base, Some(Server { url, ca_file, token_file }))
 }
 
-fn in_cluster(given: &mut Given) -> Option<Url> {
+fn in_cluster(given: &mut Given, is_needed: bool) -> Option<Url> {
     let (has_host, host) = whether_given(given, &SERVICE_HOST, Host::parse);
     let (has_port, port) = whether_given(given, &SERVICE_PORT, nonzero_port);
-    if !has_host || !has_port {
+    if is_needed && (!has_host || !has_port) {
         given.mistake(format!(
             "{}: no API server; set it, or run in a pod, where Kubernetes sets {} and {}, or set {}=false",
             BASE_URL.name(),

@@ -7,10 +7,14 @@
 //!
 //! Pure. Does not know of pods, filters, or where the objects come from.
 
+mod packed;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use psl::text::one_line;
+
+pub use packed::Packed;
 
 /// Keys and values, as Kubernetes keeps them.
 pub type Labels = BTreeMap<String, String>;
@@ -169,8 +173,19 @@ pub enum NotHere {
     },
     /// No term of the required node affinity holds.
     Affinity,
-    /// The first taint that it does not tolerate.
+    /// A taint that it does not tolerate, where there is one with `NoExecute`.
     Taint(Taint),
+}
+
+/// What the controller does about a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It runs a pod there.
+    Wanted,
+    /// It makes no pod, and leaves the one that is there.
+    Kept,
+    /// It makes none, and removes the one that is there.
+    Unwanted,
 }
 
 impl Placement {
@@ -186,7 +201,20 @@ impl Placement {
         if self.affinity.as_ref().is_some_and(|terms| !terms.iter().any(|term| term.holds(node))) {
             return Some(NotHere::Affinity);
         }
-        node.taints.iter().find(|taint| !self.tolerates(taint)).cloned().map(NotHere::Taint)
+        // One that also drives pods away counts more than one that keeps new ones away.
+        let untolerated = || node.taints.iter().filter(|taint| !self.tolerates(taint));
+        let drives_away = untolerated().find(|taint| taint.effect == Effect::NoExecute);
+        drives_away.or_else(|| untolerated().next()).cloned().map(NotHere::Taint)
+    }
+
+    /// What the controller does about this node. It leaves a pod that is there where only a taint `NoSchedule` is in the
+    /// way: such a taint may have come later.
+    pub fn fit(&self, node: &Node) -> Fit {
+        match self.mismatch(node) {
+            None => Fit::Wanted,
+            Some(NotHere::Taint(taint)) if taint.effect == Effect::NoSchedule => Fit::Kept,
+            Some(_) => Fit::Unwanted,
+        }
     }
 
     fn tolerates(&self, taint: &Taint) -> bool {

@@ -16,14 +16,14 @@ use psl::random;
 use psl::text::one_line;
 
 use crate::agenda::{Agenda, Periods, Task};
-use crate::api::{Api, Ended, Problem, objects};
+use crate::api::{Api, Ended, Item as _, Problem, Seen, objects};
 use crate::boot::{Boot, Machine};
 use crate::changes::{Changes, Line};
 use crate::config::Cluster;
 use crate::course::Course;
 use crate::status::{Board, Source};
-use crate::verdict::{Counts, Identity, Judged, Verdict};
-use crate::view::{Rules, Sets, View};
+use crate::verdict::{Counts, Identity, Judged, Pod, Verdict};
+use crate::view::{Rules, View};
 use sources::{Followed, OfNode, OfPods, Watching};
 
 /// Verifying a certificate takes most of it: 56 KiB were touched in a release build, 156 KiB in one
@@ -91,11 +91,19 @@ struct Known {
 }
 
 impl Known {
+    /// One pod as it is now.
+    fn take_pod(&mut self, pod: Pod) {
+        if let Some(owner) = self.view.set_pod(pod) {
+            self.agenda.is_unknown(owner);
+        }
+    }
+
     /// What does not count though nobody asked for that is worth a line, once.
     fn tell_bounds(&mut self) {
         let found = self.view.too_large();
         if !found.is_subset(&self.too_large) {
-            let named = found.iter().take(MOST_LOGGED).map(|set| one_line(&format!("{}/{}", set.namespace, set.name)));
+            let named =
+                found.iter().take(MOST_LOGGED).map(|set| one_line(&format!("{}/{}", set.namespace(), set.name())));
             let (count, which) = (found.len(), named.collect::<Vec<_>>().join(", "));
             warn!(count, which; "DaemonSets too large to be kept do not count");
         }
@@ -180,8 +188,9 @@ impl Follower {
     /// Follows one source: a list, then a watch from there on, again and again.
     fn follow<F: Followed>(&self) {
         let mut course = Course::new(self.periods, now());
+        let mut seen = Seen::default();
         loop {
-            let version = match F::list(self) {
+            let version = match F::list(self, &mut seen) {
                 Ok(version) => version,
                 Err(problem) => {
                     self.fail(F::SOURCE, problem, &mut course);
@@ -189,7 +198,8 @@ impl Follower {
                 }
             };
             self.well(F::SOURCE);
-            let forbidden = if course.listed(now()) { self.watch::<F>(version, &mut course) } else { Ok(()) };
+            let forbidden =
+                if course.listed(now()) { self.watch::<F>(version, &mut seen, &mut course) } else { Ok(()) };
             if let Err(problem) = forbidden
                 && course.forbidden(now(), random::fraction())
             {
@@ -203,8 +213,8 @@ impl Follower {
     }
 
     /// Watches from a version on, until there has to be a list again. `Err` says why it is forbidden.
-    fn watch<F: Followed>(&self, version: String, course: &mut Course) -> Result<(), Problem> {
-        let mut watching = Watching { follower: self, version, has_news: false };
+    fn watch<F: Followed>(&self, version: String, seen: &mut Seen, course: &mut Course) -> Result<(), Problem> {
+        let mut watching = Watching { follower: self, version, seen, has_news: false };
         loop {
             watching.has_news = false;
             let began = now();
@@ -271,10 +281,11 @@ impl Follower {
 
     /// Asks for DaemonSets when they are due.
     fn daemonsets(&self) {
+        let mut seen = Seen::default();
         loop {
             match self.next_task() {
-                Task::All => self.ask_for_all(),
-                Task::One(one) => self.ask_for(&one),
+                Task::All => self.ask_for_all(&mut seen),
+                Task::One(one) => self.ask_for(&one, &mut seen),
                 Task::Wait(_) => {}
             }
         }
@@ -297,14 +308,16 @@ impl Follower {
         }
     }
 
-    fn ask_for_all(&self) {
+    fn ask_for_all(&self, seen: &mut Seen) {
         let filter = self.lock().view.filter();
-        let add = |sets: &mut Sets, set: objects::DaemonSet| {
-            sets.add(set.with_labels(|key| filter.names(key)), &filter);
+        let mut each = |set: Option<objects::DaemonSet>| match set.map(|set| set.with_labels(|key| filter.names(key))) {
+            None => self.lock().view.begin_daemonsets(),
+            Some(set) => self.lock().view.add_daemonset(set, &filter),
         };
-        let result = self.api.daemonsets(Sets::default, add).map(|sets| {
+        let result = self.api.daemonsets(seen, &mut each).map(|version| {
+            seen.set(&version);
             self.update(|known| {
-                known.view.set_daemonsets(sets);
+                known.view.finish_daemonsets();
                 let unknown = known.view.unknown_owners();
                 known.agenda.has_all(unknown, now(), random::fraction());
                 known.tell_bounds();
@@ -313,12 +326,13 @@ impl Follower {
         self.note_daemonsets(result);
     }
 
-    fn ask_for(&self, one: &Arc<Identity>) {
+    fn ask_for(&self, one: &Arc<Identity>, seen: &mut Seen) {
         let filter = self.lock().view.filter();
-        let result = self.api.daemonset(&one.namespace, &one.name).map(|set| {
+        let result = self.api.daemonset(one.namespace(), one.name()).map(|set| {
+            set.iter().for_each(|set| seen.reached(set.version()));
             let set = set.map(|set| set.with_labels(|key| filter.names(key)));
             self.update(|known| {
-                known.view.set_daemonset(&one.namespace, &one.name, set);
+                known.view.set_daemonset(one.namespace(), one.name(), set);
                 known.agenda.has_one(one, known.view.knows(one));
                 known.tell_bounds();
             });

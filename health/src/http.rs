@@ -16,10 +16,10 @@ const OK: &str = "HealthCheck OK";
 /// The other one.
 const FAILED: &str = "HealthCheck Failed";
 
-/// How many causes an answer names, and how many DaemonSets `/state` does. A node has some dozens;
-/// without a bound a few requests for a monstrous list at the same time would fill the memory.
+/// How many causes an answer names, and how many bytes of DaemonSets `/state` does. A node has some dozens;
+/// without a bound 64 requests for a monstrous list at the same time would fill the memory.
 const MOST_CAUSES: usize = 100;
-const MOST_LISTED: usize = 1000;
+const MOST_LISTED_BYTES: usize = 32 * 1024;
 
 const GET: &[Method] = &[Method::Get];
 
@@ -114,14 +114,18 @@ fn state(known: &Known, peer: IpAddr, now: Instant) -> Answer {
 }
 
 fn listed(verdict: &Verdict) -> Vec<StateDaemonSet<'_>> {
-    let sets = verdict.daemonsets.iter().take(MOST_LISTED);
-    let shown = sets.map(|judged| StateDaemonSet {
-        namespace: &judged.set.namespace,
-        name: &judged.set.name,
+    let mut room = MOST_LISTED_BYTES;
+    let shown = verdict.daemonsets.iter().map(|judged| StateDaemonSet {
+        namespace: judged.set.namespace(),
+        name: judged.set.name(),
         verdict: judged.standing.name(),
         reason: judged.standing.to_string(),
     });
-    shown.collect()
+    let fitting = shown.take_while(|set| {
+        room = room.saturating_sub(set.namespace.len() + set.name.len() + set.reason.len());
+        room > 0
+    });
+    fitting.collect()
 }
 
 /// The server's own words are for insiders.

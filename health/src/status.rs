@@ -10,6 +10,9 @@ use crate::api::Problem;
 use crate::load::Load;
 use crate::verdict::Verdict;
 
+/// How long the names of DaemonSets may be that are not ready, all together: each of 64 clients may ask for them at once.
+const MOST_BYTES: usize = 16 * 1024;
+
 /// What is asked of the API, each by a thread of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
@@ -124,15 +127,22 @@ fn verdict_reasons(verdict: &Verdict, insiders: bool, most: usize) -> Vec<String
         reasons.push("the API still shows this node as it was before this boot".to_owned());
     }
     reasons.extend(verdict.node.iter().cloned());
-    let waiting = if verdict.is_latched { &[] } else { verdict.waiting() };
-    match (waiting.len(), insiders) {
+    let count = if verdict.is_latched { 0 } else { verdict.counts.waiting };
+    match (count, insiders) {
         (0, _) => {}
         (1, false) => reasons.push("1 DaemonSet is not ready on this node".to_owned()),
         (count, false) => reasons.push(format!("{count} DaemonSets are not ready on this node")),
         (count, true) => {
-            reasons.extend(waiting.iter().take(most).map(ToString::to_string));
-            if count > most {
-                reasons.push(format!("and {} more", count - most));
+            let mut room = MOST_BYTES;
+            let named = verdict.waiting().iter().take(most).map(ToString::to_string).take_while(|reason| {
+                room = room.saturating_sub(reason.len());
+                room > 0
+            });
+            let named: Vec<_> = named.collect();
+            let more = count - named.len();
+            reasons.extend(named);
+            if more > 0 {
+                reasons.push(format!("and {more} more"));
             }
         }
     }

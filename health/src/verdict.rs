@@ -12,7 +12,7 @@ use std::sync::Arc;
 use psl::text::one_line;
 
 use crate::boot::News;
-use crate::eligibility::{self, Effect, Labels, NotHere, Placement};
+use crate::eligibility::{self, Effect, Labels, Placement};
 use crate::load::Quantity;
 
 /// The label that all of this project's objects carry.
@@ -49,15 +49,11 @@ pub struct DaemonSet {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// A pod made anew under the same name is another one.
-    pub uid: Box<str>,
-    /// Its namespace, which is its owner's too.
-    pub namespace: Box<str>,
+    pub uid: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
-    /// The name of the DaemonSet that controls it.
-    pub owner: Box<str>,
-    /// And its UID.
-    pub owner_uid: Box<str>,
+    /// The DaemonSet that controls it, in the pod's own namespace.
+    pub owner: Arc<Identity>,
     /// Has a `deletionTimestamp`.
     pub is_being_deleted: bool,
     /// `status.phase`
@@ -120,7 +116,7 @@ impl Phase {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
     /// What decides which pods it gets.
-    pub placed: eligibility::Node,
+    pub placed: Arc<eligibility::Node>,
     /// The condition `Ready` is `True`.
     pub is_ready: bool,
     /// Those of the bad conditions that are `True`.
@@ -226,8 +222,8 @@ pub enum Standing {
     Waiting(Waiting),
     /// It counts, wants this node, and this pod of it is ready.
     Ready(Arc<str>),
-    /// It counts and wants other nodes.
-    NotHere(Arc<NotHere>),
+    /// It counts and wants other nodes, for this reason.
+    NotHere(Arc<str>),
     /// It does not count.
     Excluded(Arc<Excluded>),
 }
@@ -260,17 +256,17 @@ pub enum Stage {
     Ready,
 }
 
-/// A phase that is none to wait for.
+/// A phase that is none to wait for. The controller replaces a pod in the first two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ended {
-    /// Not set yet.
-    NoPhase,
-    /// `Unknown`, or a phase that is not known.
-    Unknown,
     /// `Failed`
     Failed,
     /// `Succeeded`
     Succeeded,
+    /// `Unknown`, or a phase that is not known.
+    Unknown,
+    /// Not set yet.
+    NoPhase,
 }
 
 /// Why a DaemonSet does not count.
@@ -317,7 +313,7 @@ impl fmt::Display for Standing {
             Standing::Waiting(Waiting::NoPod) => f.write_str("no pod on this node yet"),
             Standing::Waiting(Waiting::Pod(name, stage)) => write!(f, "pod {} {stage}", one_line(name)),
             Standing::Ready(name) => write!(f, "pod {} {}", one_line(name), Stage::Ready),
-            Standing::NotHere(why) => why.fmt(f),
+            Standing::NotHere(why) => f.write_str(why),
             Standing::Excluded(why) => why.fmt(f),
         }
     }
@@ -357,15 +353,51 @@ impl fmt::Display for Excluded {
     }
 }
 
-/// What a DaemonSet is known by.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What a DaemonSet is known by: its namespace, its name and its UID, in one piece of memory, since there may be thousands.
+#[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
+    text: Box<str>,
+    name_at: u32,
+    uid_at: u32,
+}
+
+impl Identity {
+    /// The UID is empty where it makes no difference.
+    pub fn new(namespace: &str, name: &str, uid: &str) -> Identity {
+        let (name_at, uid_at) = (namespace.len() as u32, (namespace.len() + name.len()) as u32);
+        Identity { text: [namespace, name, uid].concat().into(), name_at, uid_at }
+    }
+
     /// Its namespace.
-    pub namespace: Box<str>,
+    pub fn namespace(&self) -> &str {
+        &self.text[..self.name_at as usize]
+    }
+
     /// Its name.
-    pub name: Box<str>,
-    /// Empty where it makes no difference.
-    pub uid: Box<str>,
+    pub fn name(&self) -> &str {
+        &self.text[self.name_at as usize..self.uid_at as usize]
+    }
+
+    /// Its UID.
+    pub fn uid(&self) -> &str {
+        &self.text[self.uid_at as usize..]
+    }
+
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} {}", self.namespace(), self.name(), self.uid())
+    }
 }
 
 /// A DaemonSet and what it means for the node.
@@ -380,7 +412,7 @@ pub struct Judged {
 /// `namespace/name: why`.
 impl fmt::Display for Judged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}: {}", one_line(&self.set.namespace), one_line(&self.set.name), self.standing)
+        write!(f, "{}/{}: {}", one_line(self.set.namespace()), one_line(self.set.name()), self.standing)
     }
 }
 
@@ -425,7 +457,7 @@ impl<'p> Nearest<'p> {
         let mut nearest = Nearest::default();
         for pod in pods {
             let found = (pod.stage(news), &pod.name);
-            let kept = nearest.0.entry((&pod.namespace, &pod.owner_uid)).or_insert(found);
+            let kept = nearest.0.entry((pod.owner.namespace(), pod.owner.uid())).or_insert(found);
             // Of two that have come equally far always the same one, or reasons would change for nothing.
             if (found.0, Reverse(found.1)) > (kept.0, Reverse(kept.1)) {
                 *kept = found;
@@ -434,9 +466,16 @@ impl<'p> Nearest<'p> {
         nearest
     }
 
+    /// Whether a DaemonSet has a pod here that its controller would leave alone.
+    pub fn is_live(&self, set: &Identity) -> bool {
+        let nearest = self.0.get(&(set.namespace(), set.uid()));
+        let has_ended = |stage| matches!(stage, Stage::BeingDeleted | Stage::Ended(Ended::Failed | Ended::Succeeded));
+        nearest.is_some_and(|(stage, _)| !has_ended(*stage))
+    }
+
     /// What a DaemonSet means that counts and wants the node.
     pub fn standing(&self, set: &Identity, has_gate: bool) -> Standing {
-        match self.0.get(&(&*set.namespace, &*set.uid)) {
+        match self.0.get(&(set.namespace(), set.uid())) {
             Some((Stage::Ready, pod)) => Standing::Ready(Arc::clone(pod)),
             Some((Stage::AtTheGate, pod)) => Standing::Excluded(Arc::new(Excluded::PodAtTheGate(Arc::clone(pod)))),
             // Whatever is there will not become ready: it is the next one that would be waited for.
@@ -449,10 +488,13 @@ impl<'p> Nearest<'p> {
     }
 }
 
+/// How many DaemonSets are named in a verdict. All of them are counted.
+pub const MOST_NAMED: usize = 250;
+
 /// What is known, judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// First those that wait; of those that do not count here a bounded number.
+    /// First those that wait, [`MOST_NAMED`] at most.
     pub daemonsets: Vec<Judged>,
     /// All of them.
     pub counts: Counts,
@@ -467,20 +509,22 @@ pub struct Verdict {
 impl Verdict {
     /// Of DaemonSets and what they mean, in the order of their names, which those of one kind keep.
     pub fn new(daemonsets: impl IntoIterator<Item = Judged>) -> Verdict {
-        let mut verdict = Verdict::default();
+        let mut counts = Counts::default();
+        let mut kinds: [Vec<Judged>; 4] = Default::default();
         for judged in daemonsets {
-            let counts = &mut verdict.counts;
-            let count = match judged.standing {
-                Standing::Waiting(_) => &mut counts.waiting,
-                Standing::Ready(_) => &mut counts.ready,
-                Standing::NotHere(_) => &mut counts.not_here,
-                Standing::Excluded(_) => &mut counts.excluded,
+            // Those that close the gate come first.
+            let (count, kind) = match judged.standing {
+                Standing::Waiting(_) => (&mut counts.waiting, &mut kinds[0]),
+                Standing::Ready(_) => (&mut counts.ready, &mut kinds[1]),
+                Standing::NotHere(_) => (&mut counts.not_here, &mut kinds[2]),
+                Standing::Excluded(_) => (&mut counts.excluded, &mut kinds[3]),
             };
             *count += 1;
-            verdict.daemonsets.push(judged);
+            if kind.len() < MOST_NAMED {
+                kind.push(judged);
+            }
         }
-        verdict.daemonsets.sort_by_key(Judged::rank);
-        verdict
+        Verdict { daemonsets: kinds.into_iter().flatten().take(MOST_NAMED).collect(), counts, ..Verdict::default() }
     }
 
     /// With what there is to say of the node.
@@ -500,21 +544,9 @@ impl Verdict {
         self.daemonsets_are_ready() && self.node.is_empty()
     }
 
-    /// Those that are not ready, in a fixed order.
+    /// Those that are named of those that are not ready, in a fixed order.
     pub fn waiting(&self) -> &[Judged] {
         &self.daemonsets[..self.counts.waiting.min(self.daemonsets.len())]
-    }
-}
-
-impl Judged {
-    /// Those that close the gate come first.
-    fn rank(&self) -> u8 {
-        match self.standing {
-            Standing::Waiting(_) => 0,
-            Standing::Ready(_) => 1,
-            Standing::NotHere(_) => 2,
-            Standing::Excluded(_) => 3,
-        }
     }
 }
 

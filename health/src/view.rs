@@ -3,6 +3,7 @@
 //!
 //! Pure: it is told what has changed, and judges. Does not know where that comes from.
 
+mod heap;
 mod pods;
 mod sets;
 mod shares;
@@ -13,8 +14,8 @@ use std::sync::Arc;
 use crate::boot::{Boot, Machine};
 use crate::verdict::{DaemonSet, Filter, Identity, Nearest, Node, Pod, Verdict};
 
-pub use pods::Pods;
-pub use sets::Sets;
+use pods::Pods;
+use sets::Sets;
 
 /// What makes a difference to the verdict besides the cluster.
 #[derive(Clone, Debug, Default)]
@@ -33,9 +34,8 @@ pub struct View {
     boot: Boot,
     node: Option<Node>,
     node_is_gone: bool,
-    sets: Option<Sets>,
-    /// Nothing until they have once been listed.
-    pods: Option<Pods>,
+    sets: Sets,
+    pods: Pods,
     /// The boot in which the node was once healthy.
     latched: Option<Box<str>>,
 }
@@ -44,8 +44,8 @@ impl View {
     /// Nothing is known.
     pub fn new(rules: Rules, boot: Boot) -> View {
         let counts = rules.filter.is_some();
-        let sets = (!counts).then(Sets::default);
-        let pods = (!counts).then(Pods::default);
+        let sets = if counts { Sets::default() } else { Sets::none() };
+        let pods = if counts { Pods::default() } else { Pods::none() };
         View { rules, boot, node: None, node_is_gone: false, sets, pods, latched: None }
     }
 
@@ -56,9 +56,8 @@ impl View {
 
     /// The node as it is now.
     pub fn set_node(&mut self, node: Node) {
-        let has_moved = self.node.as_ref().is_none_or(|known| known.placed != node.placed);
-        if let Some(sets) = self.sets.as_mut().filter(|_| has_moved) {
-            sets.place(&node);
+        if self.node.as_ref().is_none_or(|known| known.placed != node.placed) {
+            self.sets.place(&node.placed);
         }
         self.node = Some(node);
         self.node_is_gone = false;
@@ -74,86 +73,91 @@ impl View {
         self.node.as_ref()
     }
 
-    /// All DaemonSets.
-    pub fn set_daemonsets(&mut self, sets: Sets) {
-        let mut sets = sets.finish();
-        if let Some(node) = &self.node {
-            sets.place(node);
-        }
-        self.sets = Some(sets);
+    /// A list of all DaemonSets begins, or begins anew.
+    pub fn begin_daemonsets(&mut self) {
+        self.sets.begin();
+    }
+
+    /// One of the list.
+    pub fn add_daemonset(&mut self, set: DaemonSet, filter: &Filter) {
+        self.sets.add(set, filter);
+    }
+
+    /// The list has ended: there are no others.
+    pub fn finish_daemonsets(&mut self) {
+        self.sets.finish();
     }
 
     /// One DaemonSet as it is now, or that there is none of this name.
     pub fn set_daemonset(&mut self, namespace: &str, name: &str, set: Option<DaemonSet>) {
-        let filter = self.filter();
-        match (&mut self.sets, set) {
-            (Some(sets), Some(set)) => sets.set(set, &filter, self.node.as_ref()),
-            (Some(sets), None) => sets.remove(namespace, name),
-            (None, _) => {}
+        match set {
+            Some(set) => self.sets.set(set, &self.filter()),
+            None => self.sets.remove(namespace, name),
         }
     }
 
     /// Those that do not count because they are too large to be kept.
     pub fn too_large(&self) -> BTreeSet<Arc<Identity>> {
-        self.sets.as_ref().map(Sets::too_large).unwrap_or_default()
+        self.sets.too_large()
     }
 
     /// How many DaemonSets, and how many pods, do not count because there are too many.
     pub fn let_go(&self) -> (usize, usize) {
-        (self.sets.as_ref().map_or(0, Sets::let_go), self.pods.as_ref().map_or(0, Pods::let_go))
+        (self.sets.let_go(), self.pods.let_go())
     }
 
-    /// All pods of DaemonSets on the node. Returns the owners that have to be asked for.
-    pub fn set_pods(&mut self, pods: Pods) -> BTreeSet<Identity> {
-        // In the first list each pod is new, and no surprise.
-        let is_first = self.pods.is_none();
-        let surprising = pods.iter().filter(|pod| !is_first && self.is_surprising(pod)).map(owner_of).collect();
-        self.pods = Some(pods);
-        if is_first { self.unknown_owners() } else { surprising }
+    /// A list of all pods of DaemonSets on the node begins, or begins anew.
+    pub fn begin_pods(&mut self) {
+        self.pods.begin();
     }
 
-    /// One pod as it is now.
-    pub fn set_pod(&mut self, pod: Pod) {
-        if let Some(pods) = &mut self.pods {
-            pods.add(pod);
-        }
+    /// The list has ended: there are no others. Returns the owners that have to be asked for besides those of
+    /// [`View::set_pod`]: in the first list each pod is new, and no surprise.
+    pub fn finish_pods(&mut self) -> BTreeSet<Arc<Identity>> {
+        let is_first = !self.pods.is_complete();
+        self.pods.finish();
+        if is_first { self.unknown_owners() } else { BTreeSet::new() }
+    }
+
+    /// One pod as it is now, told by an event or a list. Returns its owner where that has to be asked for.
+    pub fn set_pod(&mut self, pod: Pod) -> Option<Arc<Identity>> {
+        let surprise = self.is_surprising(&pod).then(|| Arc::clone(&pod.owner));
+        self.pods.add(pod);
+        surprise
     }
 
     /// Whether it is known.
     pub fn has_pod(&self, uid: &str) -> bool {
-        self.pods.as_ref().is_some_and(|pods| pods.has(uid))
+        self.pods.has(uid)
     }
 
     /// A pod that is not there any more.
     pub fn remove_pod(&mut self, uid: &str) {
-        if let Some(pods) = &mut self.pods {
-            pods.remove(uid);
-        }
+        self.pods.remove(uid);
     }
 
     /// The owners of pods here of which nothing is known.
-    pub fn unknown_owners(&self) -> BTreeSet<Identity> {
-        let pods = self.pods.iter().flat_map(Pods::iter);
-        pods.map(owner_of).filter(|owner| !self.knows(owner)).collect()
+    pub fn unknown_owners(&self) -> BTreeSet<Arc<Identity>> {
+        self.pods.iter().map(|pod| &pod.owner).filter(|owner| !self.knows(owner)).cloned().collect()
     }
 
     /// Whether a DaemonSet is known, by its UID. Before the first list there is nothing to miss.
     pub fn knows(&self, one: &Identity) -> bool {
-        self.sets.as_ref().is_none_or(|sets| sets.knows(one))
+        !self.sets.is_complete() || self.sets.knows(one)
     }
 
     /// Whether a pod's owner has to be asked for: nothing is known of it, or the pod is new here and the
     /// owner is held for one that does not want this node. The pod says that it does by now.
-    pub fn is_surprising(&self, pod: &Pod) -> bool {
-        let is_known = || self.has_pod(&pod.uid) && self.knows(&owner_of(pod));
-        self.sets.as_ref().is_some_and(|sets| !sets.expects(pod) && !is_known())
+    fn is_surprising(&self, pod: &Pod) -> bool {
+        let is_known = || self.has_pod(&pod.uid) && self.knows(&pod.owner);
+        self.pods.is_complete() && self.sets.is_complete() && !self.sets.expects(pod) && !is_known()
     }
 
     /// What all that means; nothing until all of it has been told once.
     pub fn judge(&mut self, machine: &Machine) -> Option<Verdict> {
-        let (node, sets, pods) = (self.node.as_ref()?, self.sets.as_ref()?, self.pods.as_ref()?);
+        let node = self.node.as_ref().filter(|_| self.sets.is_complete() && self.pods.is_complete())?;
         let news = self.boot.news(&node.boot_id, machine);
-        let verdict = sets.judged(&Nearest::among(pods.iter(), &news));
+        let verdict = self.sets.judged(&Nearest::among(self.pods.iter(), &news));
         let mut verdict = verdict.of_node(node, &news, self.rules.conditions);
         if self.node_is_gone {
             verdict.node.push("the API has no node of this name any more".to_owned());
@@ -175,9 +179,23 @@ impl View {
     }
 }
 
-/// Who controls a pod.
-pub fn owner_of(pod: &Pod) -> Identity {
-    Identity { namespace: pod.namespace.clone(), name: pod.owner.clone(), uid: pod.owner_uid.clone() }
+/// Whole lists at once, as tests have them.
+#[cfg(test)]
+impl View {
+    /// All DaemonSets.
+    pub fn set_daemonsets(&mut self, all: impl IntoIterator<Item = DaemonSet>) {
+        let filter = self.filter();
+        self.begin_daemonsets();
+        all.into_iter().for_each(|set| self.add_daemonset(set, &filter));
+        self.finish_daemonsets();
+    }
+
+    /// All pods. Returns the owners that have to be asked for.
+    pub fn set_pods(&mut self, all: impl IntoIterator<Item = Pod>) -> BTreeSet<Arc<Identity>> {
+        self.begin_pods();
+        let surprising: Vec<_> = all.into_iter().filter_map(|pod| self.set_pod(pod)).collect();
+        self.finish_pods().into_iter().chain(surprising).collect()
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use ureq::config::Config;
 use ureq::http::{HeaderValue, Uri};
 use ureq::typestate::WithoutBody;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as UreqResolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::{Connector, NextTimeout, TcpConnector};
 use ureq::{Agent, Error, RequestBuilder, Timeout};
 
 #[cfg(feature = "gzip")]
@@ -20,7 +20,7 @@ use crate::gunzip::Gunzip;
 use crate::resolve::{Resolver, Unresolved};
 use crate::text::one_line;
 #[cfg(feature = "tls")]
-use crate::tls::Trust;
+use crate::tls::{Tls, Trust};
 use crate::url::Url;
 
 /// An answer's head may have this many bytes; what these programs talk to sends a few hundred.
@@ -105,7 +105,7 @@ pub enum Failure {
     Silent,
     /// Closed or reset before the whole answer had come.
     Cut,
-    /// The TLS handshake failed: what rustls says.
+    /// The TLS handshake failed, and why.
     Tls(String),
     /// Something came back that is no HTTP answer, or too large a one.
     Garbage(String),
@@ -207,7 +207,7 @@ impl Caller {
         let bound = |of: Duration| of.clamp(Duration::from_millis(1), LONGEST);
         let reach = bound(patience.reach);
         let config = self
-            .config(url)
+            .config()
             .timeout_connect(Some(reach))
             .timeout_send_request(Some(reach))
             .timeout_recv_response(Some(bound(patience.answer)))
@@ -216,7 +216,7 @@ impl Caller {
             .timeout_global(Some(bound(patience.whole).max(reach + HAIR)))
             .build();
         let known = Known(SocketAddr::new(ip, url.port));
-        let agent = Agent::with_parts(config, DefaultConnector::new(), known);
+        let agent = Agent::with_parts(config, self.connector(), known);
         let mut request = method(&agent, url.to_request());
         for (name, value) in headers.iter().chain(&[("connection", "close")]) {
             request = request.header(*name, *value);
@@ -236,20 +236,16 @@ impl Caller {
     }
 
     #[cfg(feature = "tls")]
-    fn config(&self, url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
-        let config = self.plain_config();
-        match &self.trust {
-            Some(trust) if url.scheme == "https" => config.tls_config(trust.config()),
-            _ => config,
-        }
+    fn connector(&self) -> impl Connector {
+        Connector::<()>::chain(TcpConnector::default(), Tls(self.trust.clone()))
     }
 
     #[cfg(not(feature = "tls"))]
-    fn config(&self, _url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
-        self.plain_config()
+    fn connector(&self) -> impl Connector {
+        TcpConnector::default()
     }
 
-    fn plain_config(&self) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+    fn config(&self) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
         Config::builder()
             .user_agent(&self.user_agent)
             .proxy(None)
@@ -309,8 +305,6 @@ impl From<Error> for Failure {
             Error::Timeout(Timeout::Connect) => Failure::NoRoute,
             Error::Timeout(_) => Failure::Silent,
             Error::Io(error) => of_io(&error),
-            #[cfg(feature = "tls")]
-            Error::Rustls(error) => of_tls(&error),
             Error::Tls(why) => Failure::Tls(why.to_owned()),
             Error::Protocol(_) | Error::Http(_) | Error::LargeResponseHeader(..) => {
                 Failure::Garbage(one_line(&error.to_string()))
@@ -326,28 +320,13 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Without the present time, which would make the same reason another one in each round.
-#[cfg(feature = "tls")]
-fn of_tls(error: &rustls::Error) -> Failure {
-    use rustls::CertificateError as Cause;
-    Failure::Tls(match error {
-        rustls::Error::InvalidCertificate(Cause::Expired | Cause::ExpiredContext { .. }) => {
-            "invalid peer certificate: expired".to_owned()
-        }
-        rustls::Error::InvalidCertificate(Cause::NotValidYet | Cause::NotValidYetContext { .. }) => {
-            "invalid peer certificate: not valid yet".to_owned()
-        }
-        error => one_line(&error.to_string()),
-    })
-}
-
 const ETIMEDOUT: i32 = 110;
 
 fn of_io(error: &io::Error) -> Failure {
     use io::ErrorKind as Kind;
     #[cfg(feature = "tls")]
     if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return of_tls(error);
+        return Failure::Tls(crate::tls::of_tls(error));
     }
     // The library's own time-outs are no errors of the system: this one is the kernel's, which has
     // given up connecting.

@@ -2,7 +2,11 @@
 //!
 //! There is no way to switch verification off. The provider lists by hand what the clients need:
 //! rustls's own also links what signs with private keys and three more suites, which is 100 kB.
-//! Does not open connections.
+//! `verifier` decides, `words` says why not, `wire` puts it under the client library.
+
+mod verifier;
+mod wire;
+mod words;
 
 use std::fmt;
 use std::fs;
@@ -11,14 +15,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
+use rustls::client::Resumption;
 use rustls::crypto::ring::{cipher_suite, kx_group};
 use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::SigningKey;
-use rustls::{Error, RootCertStore, SignatureScheme};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use rustls::{ALL_VERSIONS, ClientConfig, Error, RootCertStore, SignatureScheme};
 use webpki::ring as algorithms;
+
+use verifier::Verifier;
+pub(crate) use wire::Tls;
+pub(crate) use words::of_tls;
 
 /// Where distributions keep their bundle; the first that exists is taken.
 const SYSTEM_BUNDLES: &[&str] = &[
@@ -32,15 +40,15 @@ const SYSTEM_BUNDLES: &[&str] = &[
 /// A larger file is no CA bundle: Mozilla's whole one has 230 kB.
 const LARGEST_BUNDLE: u64 = 4 * 1024 * 1024;
 
-/// The CA certificates of one file.
+/// The certificates of one CA file, and what a connection needs to verify a server against them.
 #[derive(Clone)]
 pub struct Trust {
-    certificates: Arc<Vec<Certificate<'static>>>,
+    config: Arc<ClientConfig>,
 }
 
 impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Trust({} certificates)", self.certificates.len())
+        f.write_str("Trust")
     }
 }
 
@@ -58,23 +66,41 @@ impl Trust {
         if pem.len() as u64 > LARGEST_BUNDLE {
             return Err(failed(&format!("accepted up to {LARGEST_BUNDLE} bytes")));
         }
-        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-        let found = found.map_err(|e| failed(&format!("not PEM: {e}")))?;
-        let (usable, _) = RootCertStore::empty().add_parsable_certificates(found.iter().cloned());
-        if usable == 0 {
-            return Err(failed(&"no certificate in it (PEM, BEGIN CERTIFICATE)"));
-        }
-        let certificates = found.iter().map(|c| Certificate::from_der(c).to_owned()).collect();
-        Ok(Trust { certificates: Arc::new(certificates) })
+        let verifier = verifier(&pem).map_err(|why| failed(&why))?;
+        Ok(Trust { config: Arc::new(config(verifier).map_err(|why| failed(&why))?) })
     }
 
-    /// What ureq needs to verify a server against these certificates.
-    pub(crate) fn config(&self) -> TlsConfig {
-        TlsConfig::builder()
-            .root_certs(RootCerts::Specific(Arc::clone(&self.certificates)))
-            .unversioned_rustls_crypto_provider(Arc::new(provider()))
-            .build()
+    /// For one connection.
+    fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.config)
     }
+}
+
+/// Believes these certificates. At least one key among them has to be one that can be used.
+fn verifier(pem: &[u8]) -> Result<Verifier, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let certificates = found.map_err(|e| format!("not PEM: {e}"))?;
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(certificates.iter().cloned());
+    let anchors = store.roots;
+    let keys: Vec<_> = anchors.iter().map(|anchor| words::unsupported_key(&anchor.subject_public_key_info)).collect();
+    match keys.first() {
+        None => Err("no certificate in it (PEM, BEGIN CERTIFICATE)".to_owned()),
+        Some(Some(key)) if keys.iter().all(Option::is_some) => {
+            Err(format!("no certificate in it has a supported key, the first is {key} ({})", words::SUPPORTED))
+        }
+        Some(_) => Ok(Verifier { certificates, anchors }),
+    }
+}
+
+fn config(verifier: Verifier) -> Result<ClientConfig, String> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider()));
+    let builder = builder.with_protocol_versions(ALL_VERSIONS).map_err(|e| of_tls(&e))?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = builder.with_no_client_auth();
+    // Connections are rare, and each remembered session takes memory.
+    config.resumption = Resumption::disabled();
+    Ok(config)
 }
 
 /// The file to trust where none is set: `SSL_CERT_FILE`, else a system bundle that exists.
@@ -143,3 +169,6 @@ static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
         (SignatureScheme::RSA_PKCS1_SHA256, &[algorithms::RSA_PKCS1_2048_8192_SHA256]),
     ],
 };
+
+#[cfg(test)]
+mod tests;

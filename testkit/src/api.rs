@@ -116,6 +116,8 @@ struct State {
     paged: bool,
     expire_continue: bool,
     asked: Vec<Asked>,
+    /// What caches that lag behind say of a path, and up to which version they have come.
+    lagging: Vec<(String, u64, Value)>,
     /// Goes up with each change; what is changed has this as its version.
     version: u64,
     /// What was told up to a version, by what was asked.
@@ -240,6 +242,16 @@ impl Api {
     /// in each namespace.
     pub fn set(&self, path: &str, body: Value) {
         self.world.set(path, Source::Value(Arc::new(body)));
+    }
+
+    /// From now on the cache of the server that answers has come as far as this version of this path, and not further:
+    /// who takes whatever there is (`resourceVersion=0`) gets that, who wants more is told that it is too much, and who
+    /// reads the store gets what there is now.
+    pub fn lag(&self, path: &str, version: u64, mut body: Value) {
+        body["metadata"]["resourceVersion"] = json!(version.to_string());
+        let mut state = self.world.state();
+        state.lagging.retain(|(of, ..)| of != path);
+        state.lagging.push((path.to_string(), version, body));
     }
 
     /// Goes back to the recordings.
@@ -651,6 +663,9 @@ impl World {
 
     fn look_up(&self, role: Role, path: &str, query: &Query) -> Answer {
         let resource = Resource::of(path);
+        if let Some(answer) = self.lagging_answer(path, &resource, query) {
+            return answer;
+        }
         if let Some(source) = self.override_for(path, &resource, query) {
             return self.answer_from(&source, &resource, query);
         }
@@ -810,6 +825,30 @@ impl World {
         fitting.max_by_key(|(weight, _)| *weight).map(|(_, source)| source.clone())
     }
 
+    /// What a cache says that lags behind, where it is asked.
+    fn lagging_answer(&self, path: &str, resource: &Resource, query: &Query) -> Option<Answer> {
+        let wanted: u64 = value(query, "resourceVersion")?.parse().ok()?;
+        let lagging = self.state().lagging.iter().find(|(of, ..)| of == path).cloned();
+        let (_, reached, body) = lagging?;
+        if wanted <= reached {
+            let mut answer = Answer::of(self.recording("daemonsets-all"));
+            answer.body = Body::Bytes(serde_json::to_vec(&filtered(&body, resource, query)).unwrap());
+            return Some(answer);
+        }
+        // As Kubernetes 1.36 says it, after three seconds.
+        let message = format!("Too large resource version: {wanted}, current: {reached}");
+        let mut answer = self.error("error-404-path", resource, &message);
+        let mut status: Value = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"});
+        status["message"] = json!(message);
+        (status["reason"], status["code"]) = (json!("Timeout"), json!(504));
+        status["details"] = json!({
+            "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+            "retryAfterSeconds": 1,
+        });
+        (answer.status, answer.body) = (504, Body::Bytes(serde_json::to_vec(&status).unwrap()));
+        Some(answer)
+    }
+
     fn answer_from(&self, source: &Source, resource: &Resource, query: &Query) -> Answer {
         let mut answer = Answer::of(self.recording("daemonsets-all"));
         answer.body = match source {
@@ -954,7 +993,7 @@ fn value<'a>(query: &'a Query, key: &str) -> Option<&'a str> {
 
 /// Whether a parameter says how much is wanted, and not what.
 fn is_bound(key: &str) -> bool {
-    ["limit", "resourceVersion", "timeoutSeconds"].contains(&key)
+    ["limit", "resourceVersion", "resourceVersionMatch", "timeoutSeconds"].contains(&key)
 }
 
 fn essential(query: &Query) -> Query {

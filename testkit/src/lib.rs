@@ -18,6 +18,7 @@ pub mod application;
 pub mod attack;
 pub mod budget;
 pub mod dns;
+pub mod heavy;
 pub mod http;
 pub mod large;
 mod listening;

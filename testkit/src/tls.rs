@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -66,7 +66,20 @@ impl Authority {
 
     fn sign(&self, params: CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Identity::of(params.signed_by(&key, &self.issuer).unwrap(), &key)
+    }
+}
+
+/// A certificate that has signed itself and says CA:TRUE, as plain `openssl req -x509` makes them.
+pub fn self_signed(names: &[&str]) -> Identity {
+    let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_string()).collect::<Vec<_>>()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    Identity::of(params.self_signed(&key).unwrap(), &key)
+}
+
+impl Identity {
+    fn of(certificate: Certificate, key: &KeyPair) -> Identity {
         let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());

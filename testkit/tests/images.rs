@@ -19,6 +19,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 use shell::{Checkout, Ended, PROGRAMS, answers, run};
 use testkit::api::Api;
+use testkit::heavy;
 use testkit::http::Request;
 use testkit::scratch::Scratch;
 use testkit::{CEILING, eventually, skip};
@@ -283,6 +284,37 @@ fn health_answers_from_a_container() {
     assert_eq!(reply.status, 412, "one DaemonSet of the recorded cluster is not ready: {reply:?}");
     engine.never_out_of_memory(&health);
     engine.stops_within_a_second(&health);
+}
+
+#[test]
+fn health_keeps_within_its_container_whatever_the_cluster() {
+    let Some(engine) = Engine::with_images("heavy") else { return };
+    for (number, heavy) in heavy::ALL.iter().enumerate() {
+        let api = Api::start(shell::root().join("health/tests/data/answers"));
+        api.open(true);
+        heavy.put(&api);
+        let url = api.url();
+        // All are listed again about once a second.
+        let arguments =
+            ["--host=127.0.0.1", "--port=0", "--node-name=node-a", "--failHc=20s", "--passHc=20ms", "--baseUrl", &url];
+        let health = engine.start(&format!("health-{number}"), "health", "16m", &["--network", "host"], &arguments);
+        let asked = || api.requests().iter().filter(|asked| asked.path.ends_with("/daemonsets")).count();
+        eventually("two lists and the next", 6 * CEILING, || {
+            engine.never_out_of_memory(&health);
+            (asked() >= 3).then_some(())
+        });
+        let log = engine.docker(&["logs", &health]).stderr;
+        let address = log.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect(&log);
+        let address = address.parse().unwrap();
+        let counts: u64 = eventually(heavy.name, 6 * CEILING, || {
+            engine.never_out_of_memory(&health);
+            let state = Request::get("/state").send(address, CEILING).unwrap().json();
+            Some(state["counts"].as_object()?.values().filter_map(Value::as_u64).sum())
+        });
+        assert_eq!(counts, heavy.sets() as u64, "{}", heavy.name);
+        engine.never_out_of_memory(&health);
+        engine.docker(&["rm", "--force", &health]).ok();
+    }
 }
 
 /// The recipe for the builder gives what image.sh gives, but for the times.

@@ -9,6 +9,7 @@ mod json;
 pub mod objects;
 mod problem;
 mod question;
+mod seen;
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use psl::call::{Caller, Failure, Patience, Reply};
 
 pub use json::{Event, Item, Page, read_events, read_list, read_one};
 pub use problem::Problem;
+pub use seen::Seen;
 
 use crate::config::{PROGRAM, Server};
 use crate::load::Quantity;
@@ -24,6 +26,7 @@ use crate::verdict;
 use credentials::Credentials;
 use objects::Status;
 use question::Question;
+use seen::From;
 
 /// Name look-up, connecting, the TLS handshake and sending.
 const REACH: Duration = Duration::from_secs(10);
@@ -53,6 +56,9 @@ const MOST_RESTARTS: usize = 3;
 
 /// The body of an error is some hundred bytes of JSON; what is longer is not worth reading.
 const LARGEST_ERROR: u64 = 16 * 1024;
+
+/// Told of each item of a list, or of nothing where the list begins, or begins anew.
+pub type Each<'e, T> = dyn FnMut(Option<T>) + 'e;
 
 /// Told of each answer's status, or of nothing where no answer came.
 pub type Count = Box<dyn Fn(Option<u16>) + Send + Sync>;
@@ -101,50 +107,50 @@ impl Api {
         Api { silence, ..self }
     }
 
-    /// This node.
-    pub fn node(&self) -> Result<verdict::Node, Problem> {
+    /// This node, no older than what was seen of it, and its version.
+    pub fn node(&self, seen: &Seen) -> Result<(verdict::Node, String), Problem> {
         let question = Question::node(&self.node);
-        let node: objects::Node = self.one(&question)?;
+        let reply = Call::new(self)?.ask_from(&question, seen)?;
+        let node: objects::Node = self.read(&question, reply)?;
         if !node.is_called(&self.node) {
             return Err(Problem::new(format!("{}: the answer is about something else", question.object)));
         }
-        node.counting().map_err(|why| Problem::new(format!("{}: {why}", question.object)))
+        let version = node.version().to_owned();
+        let node = node.counting().map_err(|why| Problem::new(format!("{}: {why}", question.object)))?;
+        Ok((node, version))
     }
 
     /// The CPUs that it uses.
     pub fn cpus_in_use(&self) -> Result<Quantity, Problem> {
         let question = Question::node_metrics(&self.node);
-        let metrics: objects::NodeMetrics = self.one(&question)?;
+        let reply = Call::new(self)?.ask(&question, &question.first())?;
+        let metrics: objects::NodeMetrics = self.read(&question, reply)?;
         metrics.cpus().ok_or_else(|| Problem::new(format!("{}: no usage of CPU in it", question.object)))
     }
 
-    /// All DaemonSets.
-    pub fn daemonsets<S>(
-        &self,
-        start: impl Fn() -> S,
-        add: impl FnMut(&mut S, objects::DaemonSet),
-    ) -> Result<S, Problem> {
-        Ok(self.list(&Question::daemonsets(self.namespace.as_deref()), start, add)?.0)
+    /// All DaemonSets, no older than what was seen of them, and their version. `each` is told of a beginning by `None`,
+    /// after which whatever it was told before does not count.
+    pub fn daemonsets(&self, seen: &Seen, each: &mut Each<objects::DaemonSet>) -> Result<String, Problem> {
+        self.list(&Question::daemonsets(self.namespace.as_deref()), seen, each)
     }
 
-    /// One DaemonSet, where there is one of this name.
+    /// One DaemonSet, where there is one of this name, from the store.
     pub fn daemonset(&self, namespace: &str, name: &str) -> Result<Option<objects::DaemonSet>, Problem> {
-        let add = |found: &mut Option<_>, set: objects::DaemonSet| {
+        let mut found = None;
+        let mut each = |set: Option<objects::DaemonSet>| match set {
+            None => found = None,
             // What answers may be a proxy that does not know the selector.
-            if set.is_called(namespace, name) {
-                *found = Some(set);
-            }
+            Some(set) if set.is_called(namespace, name) => found = Some(set),
+            Some(_) => {}
         };
-        Ok(self.list(&Question::daemonset(namespace, name), || None, add)?.0)
+        self.list(&Question::daemonset(namespace, name), &Seen::default(), &mut each)?;
+        Ok(found)
     }
 
-    /// All pods on this node, and the version that a watch may go on from.
-    pub fn pods<S>(
-        &self,
-        start: impl Fn() -> S,
-        add: impl FnMut(&mut S, objects::Pod),
-    ) -> Result<(S, String), Problem> {
-        self.list(&Question::pods(self.namespace.as_deref(), &self.node), start, add)
+    /// All pods on this node, no older than what was seen of them, and the version that a watch may go on from. `each`
+    /// is told as above.
+    pub fn pods(&self, seen: &Seen, each: &mut Each<objects::Pod>) -> Result<String, Problem> {
+        self.list(&Question::pods(self.namespace.as_deref(), &self.node), seen, each)
     }
 
     /// Watches this node from a version on.
@@ -169,36 +175,28 @@ impl Api {
         &self.node
     }
 
-    fn one<T: serde::de::DeserializeOwned>(&self, question: &Question) -> Result<T, Problem> {
-        let call = Call::new(self)?;
-        let reply = call.ask(question, &question.first())?;
+    fn read<T: serde::de::DeserializeOwned>(&self, question: &Question, reply: Reply) -> Result<T, Problem> {
         if reply.status != 200 {
             return Err(self.refused(question, reply));
         }
         read_one(reply.body).map_err(|e| problem::unreadable(&question.object, None, e))
     }
 
-    /// Reads a list, in as many pages as the server makes of it. Where its pages expire on the way,
-    /// what was read is forgotten and it begins anew: the rest that the server offers instead would
-    /// come from another state of the cluster, and an object could be missed.
-    fn list<T: Item, S>(
-        &self,
-        question: &Question,
-        start: impl Fn() -> S,
-        mut add: impl FnMut(&mut S, T),
-    ) -> Result<(S, String), Problem> {
+    /// Reads a list, in as many pages as the server makes of it. Where its pages expire on the way, it begins anew: the
+    /// rest that the server offers instead would come from another state of the cluster, and an object could be missed.
+    fn list<T: Item>(&self, question: &Question, seen: &Seen, each: &mut Each<T>) -> Result<String, Problem> {
         let call = Call::new(self)?;
         for _ in 0..=MOST_RESTARTS {
-            let mut found = start();
-            let mut target = question.first();
+            each(None);
+            let mut reply = call.ask_from(question, seen)?;
             let mut pages = 0..MOST_PAGES;
             loop {
                 if pages.next().is_none() {
                     return Err(Problem::new(format!("{}: more than {MOST_PAGES} pages", question.object)));
                 }
-                match call.page(question, &target, &mut |item| add(&mut found, item))? {
-                    Turn::Last(version) => return Ok((found, version)),
-                    Turn::Next(token) => target = question.next(&token)?,
+                match call.page(question, reply, each)? {
+                    Turn::Last(version) => return Ok(version),
+                    Turn::Next(token) => reply = call.ask(question, &question.next(&token)?)?,
                     Turn::Expired => break,
                 }
             }
@@ -239,8 +237,12 @@ impl Api {
     fn refused(&self, question: &Question, reply: Reply) -> Problem {
         let Reply { status, retry_after, .. } = reply;
         // Without words the status still tells enough.
-        let words = reply.text(LARGEST_ERROR).ok().and_then(|text| Status::words(&text));
-        Problem { retry_after, ..question.refused(&self.server, status) }.with_words(words)
+        let text = reply.text(LARGEST_ERROR).unwrap_or_default();
+        self.refusal(question, status, retry_after, &text)
+    }
+
+    fn refusal(&self, question: &Question, status: u16, retry_after: Option<Duration>, text: &str) -> Problem {
+        Problem { retry_after, ..question.refused(&self.server, status) }.with_words(Status::words(text))
     }
 }
 
@@ -277,14 +279,13 @@ impl<'a> Call<'a> {
         Ok(Call { api, credentials, end: Instant::now() + LIST })
     }
 
-    fn page<T: Item>(&self, question: &Question, target: &str, each: &mut dyn FnMut(T)) -> Result<Turn, Problem> {
-        let reply = self.ask(question, target)?;
+    fn page<T: Item>(&self, question: &Question, reply: Reply, each: &mut Each<T>) -> Result<Turn, Problem> {
         match reply.status {
             200 => {
                 let mut last = None;
                 let read = read_list(reply.body, &mut |item: T| {
                     last = Some(item.title());
-                    each(item);
+                    each(Some(item));
                 });
                 let page = read.map_err(|e| problem::unreadable(&question.object, last.as_deref(), e))?;
                 Ok(page.token.map_or(Turn::Last(page.version), Turn::Next))
@@ -292,6 +293,24 @@ impl<'a> Call<'a> {
             410 => Ok(Turn::Expired),
             _ => Err(self.api.refused(question, reply)),
         }
+    }
+
+    /// The answer of a server that has come as far as what was seen. Where it cannot, it reads the store.
+    fn ask_from(&self, question: &Question, seen: &Seen) -> Result<Reply, Problem> {
+        let reply = self.ask(question, &question.first_from(seen.from()))?;
+        match (seen.from(), reply.status) {
+            (From::NotOlderThan(_), 410) => {}
+            (From::NotOlderThan(_), 504) => {
+                let Reply { status, retry_after, .. } = reply;
+                let text = reply.text(LARGEST_ERROR).unwrap_or_default();
+                // Servers before 1.19 have the message alone.
+                if !text.contains("ResourceVersionTooLarge") && !text.contains("Too large resource version") {
+                    return Err(self.api.refusal(question, status, retry_after, &text));
+                }
+            }
+            _ => return Ok(reply),
+        }
+        self.ask(question, &question.first_from(From::Store))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the edge that bounds a list's time")]

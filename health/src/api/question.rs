@@ -4,12 +4,16 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use psl::call::Failure;
 
 use super::problem::Problem;
+use super::seen::From;
 use crate::config::Server;
 
 /// `resourceVersion=0` lets the server answer from its cache: without it every node's every list
 /// reads the cluster's store. The cache pays no heed to `limit`, but a server without one, or an
 /// older one, does, and then memory on its side stays small.
 const FROM_CACHE: &str = "resourceVersion=0&limit=500";
+
+/// Of one object.
+const ONE_FROM_CACHE: &str = "resourceVersion=0";
 
 /// The version is the first page's; the server refuses to be told it twice.
 const FURTHER: &str = "limit=500";
@@ -27,7 +31,7 @@ pub struct Question {
     path: String,
     /// With an `&` at its end.
     selector: String,
-    /// What follows the selector in the first request.
+    /// What follows the selector in the first request, where it may be answered from a cache.
     first: String,
     /// What the role must allow.
     permission: String,
@@ -40,7 +44,7 @@ impl Question {
             object: format!("node {name}"),
             path: format!("/api/v1/nodes/{name}"),
             selector: String::new(),
-            first: "resourceVersion=0".to_owned(),
+            first: ONE_FROM_CACHE.to_owned(),
             permission: "get on nodes".to_owned(),
         }
     }
@@ -113,8 +117,27 @@ impl Question {
 
     /// Path and query of the question, of its first page.
     pub fn first(&self) -> String {
-        let Question { path, selector, first, .. } = self;
-        if first.is_empty() { path.clone() } else { format!("{path}?{selector}{first}") }
+        self.with(&self.first)
+    }
+
+    /// The same with an answer that comes from there. Without a limit, which would make older servers take a version
+    /// for the only one that is wanted.
+    pub fn first_from(&self, from: From) -> String {
+        let is_list = self.first != ONE_FROM_CACHE;
+        match (from, is_list) {
+            (From::Cache, _) => self.first(),
+            (From::NotOlderThan(version), true) => {
+                self.with(&format!("resourceVersion={}&resourceVersionMatch=NotOlderThan", escaped(version)))
+            }
+            (From::NotOlderThan(version), false) => self.with(&format!("resourceVersion={}", escaped(version))),
+            (From::Store, true) => self.with(FURTHER),
+            (From::Store, false) => self.with(""),
+        }
+    }
+
+    fn with(&self, rest: &str) -> String {
+        let Question { path, selector, .. } = self;
+        if rest.is_empty() { path.clone() } else { format!("{path}?{selector}{rest}") }
     }
 
     /// Path and query of the page after the one that ended with this token.
@@ -225,6 +248,26 @@ mod tests {
             if let Some(next) = next {
                 assert_eq!(question.next("a/b+=").as_deref(), Ok(next));
             }
+        }
+    }
+
+    #[test]
+    fn where_an_answer_comes_from() {
+        let (node, pods, all) = (Question::node("n"), Question::pods(None, "n"), Question::daemonsets(Some("x")));
+        let selector = "/api/v1/pods?fieldSelector=spec.nodeName%3Dn&";
+        let all_of_x = "/apis/apps/v1/namespaces/x/daemonsets?";
+        for (question, from, expected) in [
+            (&node, From::Cache, "/api/v1/nodes/n?resourceVersion=0".to_owned()),
+            (&node, From::NotOlderThan("7"), "/api/v1/nodes/n?resourceVersion=7".to_owned()),
+            (&node, From::Store, "/api/v1/nodes/n".to_owned()),
+            (&pods, From::Cache, format!("{selector}resourceVersion=0&limit=500")),
+            (&pods, From::NotOlderThan("7"), format!("{selector}resourceVersion=7&resourceVersionMatch=NotOlderThan")),
+            (&pods, From::Store, format!("{selector}limit=500")),
+            (&all, From::Cache, format!("{all_of_x}resourceVersion=0&limit=500")),
+            (&all, From::NotOlderThan("7"), format!("{all_of_x}resourceVersion=7&resourceVersionMatch=NotOlderThan")),
+            (&all, From::Store, format!("{all_of_x}limit=500")),
+        ] {
+            assert_eq!(question.first_from(from), expected);
         }
     }
 

@@ -122,7 +122,7 @@ fn all_sets() -> Vec<verdict::DaemonSet> {
 
 /// Which pod, whose, how far.
 fn told(pod: verdict::Pod) -> (String, Box<str>, Phase, bool) {
-    (format!("{}/{}", pod.namespace, pod.name), pod.owner_uid, pod.phase, pod.is_ready)
+    (format!("{}/{}", pod.owner.namespace(), pod.name), pod.owner.uid().into(), pod.phase, pod.is_ready)
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn recorded_pods() {
     let (items, _) = list_from::<Pod>(recorded!("pods-node-a").as_bytes()).unwrap();
     assert!(items.iter().all(|pod| pod.is_on("node-a") && !pod.is_on("node-b")));
     let first = pods(recorded!("pods-node-a")).unwrap().remove(0);
-    assert_eq!((&*first.uid, &*first.owner), ("18e93f57-96a3-46e5-978a-4ae0ed36f0b7", "kube-proxy"));
+    assert_eq!((&*first.uid, first.owner.name()), ("18e93f57-96a3-46e5-978a-4ae0ed36f0b7", "kube-proxy"));
     assert_eq!((first.created, first.started), (Some(1_795_377_560), Some(1_795_377_561)));
 }
 
@@ -187,7 +187,7 @@ fn recorded_nodes_and_errors() {
     expected.insert("kubernetes.io/hostname".into(), "node-b".into());
     let node = read(recorded!("node-b")).counting().unwrap();
     let dedicated = Taint { key: "dedicated".into(), value: "gpu".into(), effect: Effect::NoSchedule };
-    assert_eq!((node.placed.labels, node.placed.taints), (expected, vec![dedicated]));
+    assert_eq!((&node.placed.labels, &node.placed.taints), (&expected, &vec![dedicated]));
     assert_eq!(Status::words(recorded!("error-404-node")).as_deref(), Some("nodes \"no-such-node\" not found"));
     assert_eq!(Status::words("<html>"), None);
     assert_eq!(Status::words("{}"), None);
@@ -282,7 +282,7 @@ fn only_the_controlling_owner_counts() {
     ] {
         let json =
             format!(r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p","ownerReferences":{owners}}}}}]}}"#);
-        assert_eq!(pods(&json).unwrap().first().map(|pod| &*pod.owner_uid), expected, "{owners}");
+        assert_eq!(pods(&json).unwrap().first().map(|pod| pod.owner.uid()), expected, "{owners}");
     }
 }
 

@@ -79,9 +79,15 @@ fn what_counts_without_daemonsets() {
     };
     assert_eq!(with(&[], &[]), Some((true, true, false)));
     assert_eq!(with(&["--conditions=false"], &[]), Some((true, false, false)));
-    assert_eq!(with(&[], &[off]), None);
+    assert_eq!(with(&[], &[off]), Some((false, true, false)), "conditions count by default");
+    assert_eq!(with(&["--conditions=false"], &[off]), None);
     assert_eq!(with(&["--conditions"], &[off]), Some((false, true, false)));
-    assert_eq!(with(&[], &[off, ("PSL_HC_NODELOAD_ENABLED", "1")]), Some((false, false, true)));
+    let load = ("PSL_HC_NODELOAD_ENABLED", "1");
+    assert_eq!(with(&[], &[off, load]), Some((false, true, true)));
+    assert_eq!(with(&["--conditions=false"], &[off, load]), Some((false, false, true)));
+    let pod = [off, ("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("KUBERNETES_SERVICE_PORT", "443")];
+    let in_pod = read_with(&["--node-name=n"], &pod).unwrap().cluster.unwrap();
+    assert!(in_pod.conditions && in_pod.filter.is_none(), "in a pod there is somebody to ask");
 }
 
 #[test]
@@ -234,6 +240,7 @@ fn mistakes() {
         ),
         (&["--baseUrl=http://127.0.0.1:8001"], &[], &[no_node]),
         (&[], &[("PSL_HC_DAEMONSET_ENABLED", "false")], &[no_node]),
+        (&["--node-name=n", "--conditions"], &[("PSL_HC_DAEMONSET_ENABLED", "false")], &[no_api]),
         (
             &[proxy[1], "--node-name", "Node"],
             &[],

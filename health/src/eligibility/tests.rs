@@ -68,6 +68,8 @@ fn as_the_real_controller_has_placed_them() {
             let mismatch = set.placement.mismatch(&node.placed);
             let should_run = expected[&name].iter().any(|expected| **expected == *node.placed.name);
             assert_eq!(mismatch.is_none(), should_run, "{name} on {}: {mismatch:?}", node.placed.name);
+            let packed = Packed::of(&set.placement).unpack();
+            assert_eq!(packed.fit(&node.placed) == Fit::Wanted, should_run, "{name} on {}", node.placed.name);
         }
     }
 }
@@ -366,7 +368,38 @@ fn fits(placement: &Placement, node: &Node) -> bool {
     placement.mismatch(node).is_none()
 }
 
+#[test]
+fn what_is_packed_is_small() {
+    let selector = (0..10).map(|key| (format!("k{key}"), "v1234".to_owned())).collect();
+    let placement = Placement { selector, ..Placement::default() };
+    assert_eq!(Packed::of(&placement).len(), 5 + 10 * 9);
+    let long = Placement { node_name: "x".repeat(300).into(), ..Placement::default() };
+    assert_eq!(Packed::of(&long).unpack(), long, "a length of two bytes");
+}
+
 proptest! {
+    #[test]
+    fn what_is_packed_comes_back(one in placements(), other in placements()) {
+        let (packed, another) = (Packed::of(&one), Packed::of(&other));
+        prop_assert_eq!(packed.unpack(), one.clone());
+        prop_assert_eq!(packed == another, one == other);
+    }
+
+    /// As the controller has it: what it keeps is kept away by taints `NoSchedule` alone.
+    #[test]
+    fn what_is_kept_lacks_tolerations_of_new_pods_alone(placement in placements(), node in nodes()) {
+        let without = |effect| {
+            let taints = node.taints.iter().filter(|taint| taint.effect != effect).cloned().collect();
+            Node { taints, ..node.clone() }
+        };
+        let expected = match (fits(&placement, &node), fits(&placement, &without(Effect::NoSchedule))) {
+            (true, _) => Fit::Wanted,
+            (false, true) => Fit::Kept,
+            (false, false) => Fit::Unwanted,
+        };
+        prop_assert_eq!(placement.fit(&node), expected);
+    }
+
     #[test]
     fn a_selector_fits_exactly_when_it_is_a_subset(selector in labels(), node in nodes()) {
         let node = Node { taints: Vec::new(), ..node };

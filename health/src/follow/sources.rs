@@ -5,16 +5,15 @@
 use psl::random;
 
 use super::Follower;
-use crate::api::{Ended, Event, Item, Problem, Watcher, objects};
+use crate::api::{Ended, Event, Item, Problem, Seen, Watcher, objects};
 use crate::status::Source;
-use crate::view::{Pods, owner_of};
 
 /// Something that is listed and then watched.
 pub(super) trait Followed {
     const SOURCE: Source;
 
-    /// Takes note of all there is, and returns the version to watch from.
-    fn list(follower: &Follower) -> Result<String, Problem>;
+    /// Takes note of all there is, no older than what was seen, and returns the version to watch from.
+    fn list(follower: &Follower, seen: &mut Seen) -> Result<String, Problem>;
 
     fn watch(follower: &Follower, watching: &mut Watching) -> Ended;
 }
@@ -24,6 +23,8 @@ pub(super) struct Watching<'f> {
     pub follower: &'f Follower,
     /// Up to where everything is known.
     pub version: String,
+    /// What the next list must not be older than.
+    pub seen: &'f mut Seen,
     /// Whether this watch has told anything.
     pub has_news: bool,
 }
@@ -48,8 +49,9 @@ impl Followed for OfNode {
 
     /// The watch goes on from whatever the server has, and not from the object's own version, which
     /// may be older than what the server remembers.
-    fn list(follower: &Follower) -> Result<String, Problem> {
-        let node = follower.api.node()?;
+    fn list(follower: &Follower, seen: &mut Seen) -> Result<String, Problem> {
+        let (node, version) = follower.api.node(seen)?;
+        seen.set(&version);
         follower.update(|known| known.view.set_node(node));
         Ok(WHATEVER_THERE_IS.to_owned())
     }
@@ -66,20 +68,22 @@ impl Watcher<objects::Node> for Watching<'_> {
         match event {
             Event::Is(node) => {
                 self.reached(node.version(), Source::Node);
-                if node.is_called(name) {
+                // Whatever the server has may be older than the answer to the question before.
+                if node.is_called(name) && !self.seen.is_past(node.version()) {
+                    self.seen.reached(node.version());
                     let node = node.counting().map_err(|why| Problem::new(format!("node {name}: {why}")))?;
                     self.follower.update(|known| known.view.set_node(node));
                 }
             }
             Event::Gone(node) => {
                 self.reached(node.version(), Source::Node);
-                if node.is_called(name) {
+                if node.is_called(name) && !self.seen.is_past(node.version()) {
                     self.follower.update(|known| known.view.remove_node());
                 }
             }
             Event::Bookmark(version) => {
                 // The node would have come before, unless it was deleted after it was asked for.
-                let is_missing = self.version == WHATEVER_THERE_IS;
+                let is_missing = self.version == WHATEVER_THERE_IS && !self.seen.is_past(&version);
                 self.reached(&version, Source::Node);
                 if is_missing {
                     self.follower.update(|known| known.view.remove_node());
@@ -96,15 +100,21 @@ pub(super) struct OfPods;
 impl Followed for OfPods {
     const SOURCE: Source = Source::Pods;
 
-    fn list(follower: &Follower) -> Result<String, Problem> {
+    fn list(follower: &Follower, seen: &mut Seen) -> Result<String, Problem> {
         let node = follower.api.node_name();
-        let add = |pods: &mut Pods, pod: objects::Pod| {
-            let pod = if pod.is_on(node) { pod.of_daemonset() } else { None };
-            pod.into_iter().for_each(|pod| pods.add(pod));
+        let mut each = |pod: Option<objects::Pod>| match pod {
+            None => follower.lock().view.begin_pods(),
+            Some(pod) if pod.is_on(node) => {
+                if let Some(pod) = pod.of_daemonset() {
+                    follower.lock().take_pod(pod);
+                }
+            }
+            Some(_) => {}
         };
-        let (pods, version) = follower.api.pods(Pods::default, add)?;
+        let version = follower.api.pods(seen, &mut each)?;
+        seen.set(&version);
         follower.update(|known| {
-            for owner in known.view.set_pods(pods) {
+            for owner in known.view.finish_pods() {
                 known.agenda.is_unknown(owner);
             }
             known.tell_bounds();
@@ -124,14 +134,12 @@ impl Watcher<objects::Pod> for Watching<'_> {
         match event {
             Event::Is(pod) => {
                 self.reached(pod.version(), Source::Pods);
+                self.seen.reached(pod.version());
                 let uid: Box<str> = pod.uid().into();
                 let pod = if pod.is_on(follower.api.node_name()) { pod.of_daemonset() } else { None };
                 match pod {
                     Some(pod) => follower.update(|known| {
-                        if known.view.is_surprising(&pod) {
-                            known.agenda.is_unknown(owner_of(&pod));
-                        }
-                        known.view.set_pod(pod);
+                        known.take_pod(pod);
                         known.tell_bounds();
                     }),
                     // Nobody's, or it has been let go: an orphan is not its DaemonSet's any more.
@@ -143,11 +151,15 @@ impl Watcher<objects::Pod> for Watching<'_> {
             }
             Event::Gone(pod) => {
                 self.reached(pod.version(), Source::Pods);
+                self.seen.reached(pod.version());
                 if follower.lock().view.has_pod(pod.uid()) {
                     follower.update(|known| known.view.remove_pod(pod.uid()));
                 }
             }
-            Event::Bookmark(version) => self.reached(&version, Source::Pods),
+            Event::Bookmark(version) => {
+                self.reached(&version, Source::Pods);
+                self.seen.reached(&version);
+            }
             Event::Error(..) | Event::Other => {}
         }
         Ok(())

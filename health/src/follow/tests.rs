@@ -124,6 +124,69 @@ fn a_node_that_is_deleted_before_its_watch_begins_is_noticed() {
     wait_for(&board, true);
 }
 
+/// A server whose cache lags behind another one's, such as one that has just started.
+#[test]
+fn no_answer_leads_back() {
+    let server = answers();
+    let earlier = server.recorded("pods-node-a");
+    exporter(&server, false);
+    let board = following(&server);
+    testkit::eventually("two watches", CEILING, || (server.watches() == 2).then_some(()));
+    wait_for(&board, false);
+    let mut ready = earlier;
+    assert_eq!(pods_ready(&mut ready, "node-exporter", true), 1);
+    server.lag("/api/v1/pods", 50, ready);
+    // No watch sets right what a list gets wrong.
+    server.fault("/api/v1/pods?watch", Fault::Hang);
+    let lists = || {
+        server
+            .requests()
+            .into_iter()
+            .filter(|asked| asked.path == "/api/v1/pods" && asked.query.iter().all(|(key, _)| key != "watch"))
+    };
+    server.end_watches(WatchEnd::Expired);
+    let mut healthy = false;
+    testkit::eventually("a list from the store", CEILING, || {
+        healthy |= board.known().is_healthy(now());
+        (lists().count() >= 3).then_some(())
+    });
+    assert!(!healthy && !board.known().is_healthy(now()));
+    let asked: Vec<_> = lists().collect();
+    let has = |at: usize, key: &str, value: &str| asked[at].query.iter().any(|(k, v)| k == key && v == value);
+    assert!(has(0, "resourceVersion", "0"), "{asked:?}");
+    assert!(has(1, "resourceVersionMatch", "NotOlderThan") && asked[1].status == 504, "{asked:?}");
+    assert!(asked[2].query.iter().all(|(key, _)| !key.starts_with("resourceVersion")), "{asked:?}");
+    assert!(asked.iter().skip(1).all(|asked| asked.query.iter().all(|(_, value)| value != "0")), "{asked:?}");
+}
+
+/// A watch from version 0 begins with whatever the server has, which may be older than the answer before it.
+#[test]
+fn a_node_s_watch_does_not_lead_back() {
+    let server = answers();
+    exporter(&server, true);
+    let mut old = server.recorded("node-a");
+    old["metadata"]["resourceVersion"] = json!("50");
+    server.edit(NODE, |node| {
+        node["metadata"]["resourceVersion"] = json!("100");
+        for condition in node["status"]["conditions"].as_array_mut().unwrap() {
+            if condition["type"] == "Ready" {
+                condition["status"] = json!("False");
+            }
+        }
+    });
+    let told = format!("{}\n", json!({"type": "ADDED", "object": old}));
+    server.fault("/api/v1/nodes?watch", Fault::Status(200, vec![], told));
+    let board = following(&server);
+    let watches = || server.requests().into_iter().filter(|asked| asked.path == "/api/v1/nodes").count();
+    let mut healthy = false;
+    testkit::eventually("some watches", CEILING, || {
+        healthy |= board.known().is_healthy(now());
+        (watches() >= 3 && board.verdict().is_some()).then_some(())
+    });
+    assert!(!healthy && !board.known().is_healthy(now()));
+    assert_eq!(board.known().reasons(true, 10, now()), ["the node is not Ready"]);
+}
+
 #[test]
 fn watches_that_end_well_but_tell_nothing_are_not_relied_on() {
     let server = answers();

@@ -12,10 +12,7 @@ const STALE_AFTER: Duration = Duration::from_secs(300);
 
 /// A verdict about DaemonSets `ns/ready` and `ns/hidden`, and as many that wait.
 fn verdict(waiting: usize) -> Verdict {
-    let judged = |name: String, standing| Judged {
-        set: Arc::new(Identity { namespace: "ns".into(), name: name.into(), uid: "".into() }),
-        standing,
-    };
+    let judged = |name: String, standing| Judged { set: Arc::new(Identity::new("ns", &name, "")), standing };
     let late = (0..waiting).map(|n| judged(format!("late-{n:04}"), Standing::Waiting(Waiting::NoPod)));
     let ready = judged("ready".to_owned(), Standing::Ready("ready-1".into()));
     let hidden = judged("hidden".to_owned(), Standing::Excluded(Arc::new(Excluded::Ignored)));
@@ -243,15 +240,25 @@ fn the_load_is_told() {
 
 #[test]
 fn what_is_named_is_bounded() {
-    let (board, now) = (at_start(true), moment());
-    board.judged(verdict(MOST_LISTED + 50));
-    let known = board.known();
-    let body = gate(&known, INSIDE, now).body().to_owned();
-    assert_eq!(body.lines().count(), 1 + MOST_CAUSES + 1);
-    assert!(body.ends_with("\nand 950 more\n"), "{body}");
-    let state: serde_json::Value = serde_json::from_str(state(&known, INSIDE, now).body()).unwrap();
-    assert_eq!(state["daemonsets"].as_array().map(Vec::len), Some(MOST_LISTED));
-    assert_eq!(state["counts"]["waiting"], 1050);
+    let now = moment();
+    for (length, most_causes) in [(9, MOST_CAUSES), (250, 75)] {
+        let late = |number: usize| Judged {
+            set: Arc::new(Identity::new("ns", &format!("{number:0length$}"), "")),
+            standing: Standing::Waiting(Waiting::NoPod),
+        };
+        let board = at_start(true);
+        board.judged(Verdict::new((0..1050).map(late)));
+        let known = board.known();
+        let body = gate(&known, INSIDE, now).body().to_owned();
+        let named = body.lines().count() - 2;
+        assert!(named <= most_causes && named > most_causes / 2, "{named}");
+        assert!(body.ends_with(&format!("\nand {} more\n", 1050 - named)) && body.len() < 20 * 1024, "{body}");
+        let answer = state(&known, INSIDE, now);
+        assert!(answer.body().len() < 128 * 1024, "{}", answer.body().len());
+        let state: serde_json::Value = serde_json::from_str(answer.body()).unwrap();
+        assert!(state["daemonsets"].as_array().is_some_and(|sets| sets.len() >= 100), "{length}");
+        assert_eq!(state["counts"]["waiting"], 1050);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::boot::{Boot, Check, Machine};
 use crate::eligibility::Taint;
-use crate::view::{Pods, Rules, Sets, View};
+use crate::view::{Rules, View};
 
 fn labels(text: &str) -> Labels {
     text.split_whitespace().filter_map(|item| item.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
@@ -24,13 +24,15 @@ fn selecting(selector: &str) -> DaemonSet {
     DaemonSet { placement: Placement { selector: labels(selector), ..Placement::default() }, ..set("a") }
 }
 
+fn owner(namespace: &str, of: &str) -> Arc<Identity> {
+    Arc::new(Identity::new(namespace, of, &format!("uid-{of}")))
+}
+
 fn pod(of: &str, name: &str) -> Pod {
     Pod {
         uid: name.into(),
-        namespace: "ns".into(),
         name: name.into(),
-        owner: of.into(),
-        owner_uid: format!("uid-{of}").into(),
+        owner: owner("ns", of),
         phase: Phase::Running,
         is_ready: true,
         ..Pod::default()
@@ -47,16 +49,14 @@ fn boot(check: Check) -> Boot {
 
 fn node_with(labels: &Labels) -> Node {
     let placed = eligibility::Node { labels: labels.clone(), ..eligibility::Node::default() };
-    Node { placed, is_ready: true, boot_id: "this".into(), ..Node::default() }
+    Node { placed: Arc::new(placed), is_ready: true, boot_id: "this".into(), ..Node::default() }
 }
 
 fn judge(filter: &Filter, node: &Labels, sets: &[DaemonSet], pods: &[Pod]) -> Verdict {
     let rules = Rules { filter: Some(filter.clone()), ..Rules::default() };
     let mut view = View::new(rules, boot(Check::Off));
-    let mut list = Sets::default();
-    sets.iter().cloned().for_each(|set| list.add(set, filter));
-    view.set_daemonsets(list);
-    view.set_pods(pods.iter().cloned().collect());
+    view.set_daemonsets(sets.iter().cloned());
+    view.set_pods(pods.iter().cloned());
     assert_eq!(view.judge(&machine()), None, "without the node nothing can be judged");
     view.set_node(node_with(node));
     view.judge(&machine()).expect("all is known")
@@ -97,8 +97,12 @@ fn pods() {
         ("no phase", vec![is(|p| p.phase = Phase::None)], "waiting ns/a: pod a-1 has no phase yet"),
         ("ready but pending", vec![is(|p| p.phase = Phase::Pending)], "waiting ns/a: pod a-1 is Pending"),
         ("being deleted", vec![going()], "waiting ns/a: pod a-1 is being deleted"),
-        ("another's", vec![is(|p| p.owner_uid = "uid-b".into())], "waiting ns/a: no pod on this node yet"),
-        ("of another namespace", vec![is(|p| p.namespace = "other".into())], "waiting ns/a: no pod on this node yet"),
+        (
+            "another's",
+            vec![is(|p| p.owner = Arc::new(Identity::new("ns", "a", "uid-b")))],
+            "waiting ns/a: no pod on this node yet",
+        ),
+        ("of another namespace", vec![is(|p| p.owner = owner("other", "a"))], "waiting ns/a: no pod on this node yet"),
         ("rolled over", vec![going(), named(ready(), "a-2")], "ready ns/a: pod a-2 is ready"),
         ("being rolled over", vec![going(), named(pending(), "a-2")], "waiting ns/a: pod a-2 is Pending"),
         ("failed and made anew", vec![failed(), named(pending(), "a-2")], "waiting ns/a: pod a-2 is Pending"),
@@ -109,6 +113,102 @@ fn pods() {
         assert_eq!(alone(set("a"), &Filter::default(), &pods), expected, "{case}");
         let reversed: Vec<_> = pods.into_iter().rev().collect();
         assert_eq!(alone(set("a"), &Filter::default(), &reversed), expected, "{case}, the other way round");
+    }
+}
+
+/// What the real controller does (`shouldContinueRunning`): a pod that is there stays where only a taint `NoSchedule` is
+/// in the way, and where it ends no other one comes.
+#[test]
+fn a_taint_that_came_after_the_pod() {
+    let taint = |key: &str, effect| Taint { key: key.into(), value: "".into(), effect };
+    let (late, out) = (taint("late", Effect::NoSchedule), taint("out", Effect::NoExecute));
+    let cordoned = taint("node.kubernetes.io/unschedulable", Effect::NoSchedule);
+    let lost = taint("node.kubernetes.io/unreachable", Effect::NoExecute);
+    let not_ready = taint("node.kubernetes.io/not-ready", Effect::NoSchedule);
+    let with = |change: fn(&mut Pod)| {
+        let mut pod = pod("a", "a-1");
+        change(&mut pod);
+        vec![pod]
+    };
+    let (ready, unready) = (with(|_| ()), with(|p| p.is_ready = false));
+    let pending = with(|p| (p.phase, p.is_ready) = (Phase::Pending, false));
+    let (waits, is_ready) = ("waiting ns/a: pod a-1 is Running, but not ready", "ready ns/a: pod a-1 is ready");
+    let late_keeps_away = "not-here ns/a: it does not tolerate the node's taint late:NoSchedule";
+    let out_drives_away = "not-here ns/a: it does not tolerate the node's taint out:NoExecute";
+    let elsewhere = DaemonSet { placement: Placement { node_name: "b".into(), ..Placement::default() }, ..set("a") };
+    let gated = DaemonSet { has_gate: true, ..set("a") };
+    for (case, set, taints, pods, expected) in [
+        ("no pod", set("a"), vec![&late], vec![], late_keeps_away),
+        ("ready", set("a"), vec![&late], ready.clone(), is_ready),
+        ("not ready", set("a"), vec![&late], unready.clone(), waits),
+        ("pending", set("a"), vec![&late], pending, "waiting ns/a: pod a-1 is Pending"),
+        ("being deleted", set("a"), vec![&late], with(|p| p.is_being_deleted = true), late_keeps_away),
+        ("failed", set("a"), vec![&late], with(|p| p.phase = Phase::Failed), late_keeps_away),
+        ("succeeded", set("a"), vec![&late], with(|p| p.phase = Phase::Succeeded), late_keeps_away),
+        (
+            "in no phase",
+            set("a"),
+            vec![&late],
+            with(|p| p.phase = Phase::None),
+            "waiting ns/a: pod a-1 has no phase yet",
+        ),
+        (
+            "unknown",
+            set("a"),
+            vec![&late],
+            with(|p| p.phase = Phase::Unknown),
+            "waiting ns/a: pod a-1 is in an unknown phase",
+        ),
+        (
+            "of another UID",
+            set("a"),
+            vec![&late],
+            with(|p| p.owner = Arc::new(Identity::new("ns", "a", "b"))),
+            late_keeps_away,
+        ),
+        ("driven away", set("a"), vec![&out], unready.clone(), out_drives_away),
+        ("both", set("a"), vec![&late, &out], unready.clone(), out_drives_away),
+        ("cordoned", set("a"), vec![&cordoned], unready.clone(), waits),
+        (
+            "cordoned, and its pod has not come",
+            set("a"),
+            vec![&cordoned],
+            vec![],
+            "waiting ns/a: no pod on this node yet",
+        ),
+        ("unreachable", set("a"), vec![&lost], unready.clone(), waits),
+        ("not ready", set("a"), vec![&not_ready, &lost], unready.clone(), waits),
+        ("of another node", elsewhere, vec![&late], ready, "not-here ns/a: nodeName wants b"),
+        (
+            "other labels",
+            selecting("disk=ssd"),
+            vec![],
+            unready.clone(),
+            "not-here ns/a: nodeSelector wants disk \"ssd\", the node has no such label",
+        ),
+        (
+            "at the gate",
+            gated.clone(),
+            vec![&late],
+            with(|p| (p.phase, p.is_ready, p.gate) = (Phase::Pending, false, Gate::Ahead)),
+            "excluded ns/a: pod a-1 waits for the lock",
+        ),
+        ("to come to the gate", gated, vec![&late], vec![], late_keeps_away),
+    ] {
+        let rules = Rules { filter: Some(Filter::default()), ..Rules::default() };
+        let mut view = View::new(rules, boot(Check::Off));
+        view.set_daemonsets([set]);
+        // Whether the pod is known before the taint or after it.
+        for _ in 0..2 {
+            view.set_node(node_with(&Labels::new()));
+            view.set_pods(pods.iter().cloned());
+            let taints = taints.iter().map(|taint| (*taint).clone()).collect();
+            let placed = Arc::new(eligibility::Node { taints, ..eligibility::Node::default() });
+            view.set_node(Node { placed, ..node_with(&Labels::new()) });
+            let verdict = view.judge(&machine()).unwrap();
+            let judged = &verdict.daemonsets[0];
+            assert_eq!(format!("{} {judged}", judged.standing.name()), expected, "{case}");
+        }
     }
 }
 
@@ -190,7 +290,7 @@ fn those_that_wait_come_first_in_a_fixed_order() {
     let elsewhere = DaemonSet { name: "b".into(), ..selecting("disk=ssd") };
     let sets = [set("z"), elsewhere, set("y"), DaemonSet { is_ignored: true, ..set("a") }, set("x")];
     let verdict = judge(&Filter::default(), &Labels::new(), &sets, &[pod("y", "y-1")]);
-    let order: Vec<_> = verdict.daemonsets.iter().map(|judged| &*judged.set.name).collect();
+    let order: Vec<_> = verdict.daemonsets.iter().map(|judged| judged.set.name()).collect();
     assert_eq!(order, ["x", "z", "y", "b", "a"]);
     assert_eq!(verdict.counts, Counts { waiting: 2, ready: 1, not_here: 1, excluded: 1 });
     assert_eq!(verdict.waiting().len(), 2);
@@ -211,7 +311,7 @@ fn nothing_to_wait_for_is_healthy() {
 fn names_are_shown_on_one_line() {
     let odd = DaemonSet { namespace: "n\n".into(), name: "a\u{1b}[31m".into(), ..set("a") };
     let verdict =
-        judge(&Filter::default(), &Labels::new(), &[odd], &[Pod { namespace: "n\n".into(), ..pod("a", "p\r") }]);
+        judge(&Filter::default(), &Labels::new(), &[odd], &[Pod { owner: owner("n\n", "a"), ..pod("a", "p\r") }]);
     assert_eq!(verdict.daemonsets[0].to_string(), "n\u{fffd}/a\u{fffd}[31m: pod p\u{fffd} is ready");
 }
 
@@ -294,10 +394,8 @@ fn readiness_is_of_this_boot() {
     let judged = |check, node: Node, pod: Pod, at: Machine| {
         let rules = Rules { filter: Some(Filter::default()), ..Rules::default() };
         let mut view = View::new(rules, boot(check));
-        let mut sets = Sets::default();
-        sets.add(set("a"), &Filter::default());
-        view.set_daemonsets(sets);
-        view.set_pods([pod].into_iter().collect());
+        view.set_daemonsets([set("a")]);
+        view.set_pods([pod]);
         view.set_node(node);
         let verdict = view.judge(&at).unwrap();
         (verdict.is_healthy(), verdict.node_is_old, verdict.daemonsets[0].to_string())
@@ -327,12 +425,10 @@ fn a_latch_outlasts_rollouts_but_not_the_node_s_troubles() {
     for latch in [false, true] {
         let rules = Rules { filter: Some(Filter::default()), conditions: true, latch };
         let mut view = View::new(rules, boot(Check::Off));
-        let mut sets = Sets::default();
-        sets.add(set("a"), &Filter::default());
-        view.set_daemonsets(sets);
+        view.set_daemonsets([set("a")]);
         view.set_node(node_with(&Labels::new()));
         let with = |pods: &[Pod], view: &mut View| {
-            view.set_pods(pods.iter().cloned().collect());
+            view.set_pods(pods.iter().cloned());
             let verdict = view.judge(&machine()).unwrap();
             (verdict.is_healthy(), verdict.is_latched, verdict.counts.waiting)
         };
@@ -350,16 +446,14 @@ fn nothing_is_latched_before_the_node_is_ready() {
     for conditions in [false, true] {
         let rules = Rules { filter: Some(Filter::default()), conditions, latch: true };
         let mut view = View::new(rules, boot(Check::On));
-        let mut sets = Sets::default();
-        sets.add(set("a"), &Filter::default());
-        view.set_daemonsets(sets);
-        view.set_pods(Pods::default());
+        view.set_daemonsets([set("a")]);
+        view.set_pods([]);
         let mut with = |is_ready: bool, taints: &[&Taint], boot_id: &str| {
             let placed = eligibility::Node {
                 taints: taints.iter().map(|taint| (*taint).clone()).collect(),
                 ..eligibility::Node::default()
             };
-            view.set_node(Node { placed, is_ready, boot_id: boot_id.into(), ..Node::default() });
+            view.set_node(Node { placed: Arc::new(placed), is_ready, boot_id: boot_id.into(), ..Node::default() });
             let verdict = view.judge(&machine()).unwrap();
             (verdict.is_latched, verdict.counts.waiting)
         };
@@ -374,8 +468,8 @@ fn nothing_is_latched_before_the_node_is_ready() {
     }
     let rules = Rules { filter: Some(Filter::default()), conditions: false, latch: true };
     let mut view = View::new(rules, boot(Check::Off));
-    view.set_daemonsets(Sets::default());
-    view.set_pods(Pods::default());
+    view.set_daemonsets([]);
+    view.set_pods([]);
     view.set_node(Node { is_ready: false, ..node_with(&Labels::new()) });
     assert!(!view.judge(&machine()).unwrap().is_latched, "not Ready, without a taint");
     view.set_node(node_with(&Labels::new()));
@@ -387,10 +481,8 @@ fn what_is_latched_is_so_for_one_boot() {
     // Without a check of the boot, and where health itself outlives one: it may run outside of the node.
     let rules = Rules { filter: Some(Filter::default()), conditions: true, latch: true };
     let mut view = View::new(rules, boot(Check::Off));
-    let mut sets = Sets::default();
-    sets.add(set("a"), &Filter::default());
-    view.set_daemonsets(sets);
-    view.set_pods(Pods::default());
+    view.set_daemonsets([set("a")]);
+    view.set_pods([]);
     view.set_pod(pod("a", "a-1"));
     let mut with = |boot_id: &str, has_pod: bool| {
         view.set_node(Node { boot_id: boot_id.into(), ..node_with(&Labels::new()) });
@@ -457,7 +549,7 @@ fn the_node_s_own_troubles() {
         ),
     ] {
         let placed = eligibility::Node { taints, ..eligibility::Node::default() };
-        let node = Node { placed, is_ready, troubles, ..Node::default() };
+        let node = Node { placed: Arc::new(placed), is_ready, troubles, ..Node::default() };
         let verdict = |conditions| Verdict::new([]).of_node(&node, &News::default(), conditions);
         assert_eq!(verdict(true).node, expected, "{case}");
         assert!(verdict(false).is_healthy(), "{case}");
@@ -492,8 +584,8 @@ prop_compose! {
         is_ready in any::<bool>(),
         gate in prop_oneof![3 => Just(Gate::None), 1 => Just(Gate::Ahead), 1 => Just(Gate::Passed)],
     ) -> Pod {
-        let (uid, owner_uid) = (name.as_str().into(), owner.as_str().into());
-        Pod { uid, namespace: namespace.into(), name: name.into(), owner: owner.into(), owner_uid, is_being_deleted, phase, is_ready, gate, ..Pod::default() }
+        let owner = Arc::new(Identity::new(&namespace, &owner, &owner));
+        Pod { uid: name.as_str().into(), name: name.into(), owner, is_being_deleted, phase, is_ready, gate, ..Pod::default() }
     }
 }
 
@@ -522,7 +614,7 @@ fn naive(filter: &Filter, node: &Labels, set: &DaemonSet, pods: &[Pod]) -> &'sta
     let is_here = set.placement.selector.iter().all(|(k, v)| node.iter().any(|(nk, nv)| k == nk && v == nv));
     let own: Vec<_> = pods
         .iter()
-        .filter(|pod| *pod.namespace == *set.namespace && *pod.owner_uid == *set.uid && !pod.is_being_deleted)
+        .filter(|pod| pod.owner.namespace() == set.namespace && pod.owner.uid() == set.uid && !pod.is_being_deleted)
         .collect();
     let live: Vec<_> = own.iter().filter(|pod| matches!(pod.phase, Phase::Running | Phase::Pending)).collect();
     let is_ready = live.iter().any(|pod| pod.phase == Phase::Running && pod.is_ready);
@@ -551,7 +643,7 @@ proptest! {
         prop_assert_eq!(verdict.daemonsets.len(), sets.len());
         let mut waiting = 0;
         for set in &sets {
-            let judged = verdict.daemonsets.iter().find(|j| *j.set.name == *set.name).expect("all are judged");
+            let judged = verdict.daemonsets.iter().find(|j| j.set.name() == set.name).expect("all are judged");
             let expected = naive(&filter, &node, set, &pods);
             prop_assert_eq!(judged.standing.name(), expected);
             waiting += usize::from(expected == "waiting");

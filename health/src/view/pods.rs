@@ -3,44 +3,99 @@
 //! Pure. Does not know where they come from.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::heap;
 use super::shares::furthest_beyond;
-use crate::verdict::{Phase, Pod};
+use crate::verdict::{Identity, Phase, Pod};
 
-/// How many may be on one node. Kubernetes gives a node 110 pods, and few go far beyond; so many with the longest names
-/// take 4 MB. But whoever may make pods can name any node in them, and those that the kubelet refuses stay.
-pub(super) const MOST: usize = 5_000;
+/// How much is kept of them: 3,500 of the usual kind. Kubernetes gives a node 110 pods, and few go far beyond. But
+/// whoever may make pods can name any node in them, and those that the kubelet refuses stay.
+pub(super) const MOST_BYTES: usize = 1536 * 1024;
 
-/// Where all do not fit there is room for so many more afterwards, since to find who has to go takes a look at all.
-const SLACK: usize = 50;
+/// Where all do not fit there is room for so much more afterwards, since to find who has to go takes a look at all.
+const SLACK: usize = 32 * 1024;
 
 /// The pods, by UID.
 #[derive(Default)]
 pub struct Pods {
-    known: BTreeMap<Box<str>, Pod>,
+    known: BTreeMap<Arc<str>, Known>,
+    pub(super) bytes: usize,
     /// How many were left out.
     let_go: usize,
+    /// Whether all have been listed once.
+    is_complete: bool,
+}
+
+struct Known {
+    pod: Pod,
+    /// Whether the list that is being read has it.
+    is_listed: bool,
+}
+
+/// What a pod takes. A node of the map has room for eleven and is about two thirds full.
+fn weight(pod: &Pod) -> usize {
+    let texts = heap::shared(pod.uid.len()) + heap::shared(pod.name.len());
+    let owner = heap::shared(size_of::<Identity>()) + heap::piece(pod.owner.len());
+    texts + owner + size_of::<(Arc<str>, Known)>() * 3 / 2
 }
 
 impl Pods {
+    /// All that there are, where nobody asks for any.
+    pub fn none() -> Pods {
+        Pods { is_complete: true, ..Pods::default() }
+    }
+
+    /// Whether all have been listed once.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// A list begins, or begins anew. Those that are known stay until it has ended: old and new would not fit together.
+    pub fn begin(&mut self) {
+        self.known.values_mut().for_each(|known| known.is_listed = false);
+    }
+
+    /// After the last one of a list: what it did not have is gone.
+    pub fn finish(&mut self) {
+        let bytes = &mut self.bytes;
+        self.known.retain(|_, known| {
+            *bytes -= if known.is_listed { 0 } else { weight(&known.pod) };
+            known.is_listed
+        });
+        self.is_complete = true;
+    }
+
     /// Takes one, new or changed. Of those that are too many, the ones of the namespace with the most go, first those
     /// that have ended.
     pub fn add(&mut self, pod: Pod) {
-        self.known.insert(pod.uid.clone(), pod);
-        if self.known.len() <= MOST {
-            return;
+        self.remove(&pod.uid.clone());
+        self.bytes += weight(&pod);
+        self.known.insert(Arc::clone(&pod.uid), Known { pod, is_listed: true });
+        if self.bytes > MOST_BYTES {
+            self.lighten();
         }
+    }
+
+    fn lighten(&mut self) {
         let has_ended = |pod: &Pod| matches!(pod.phase, Phase::Succeeded | Phase::Failed);
-        let ranked = furthest_beyond(self.known.values().map(|pod| (&*pod.namespace, 1 + usize::from(has_ended(pod)))));
-        let uids: Vec<_> = self.known.keys().collect();
-        let gone: Vec<_> = ranked.iter().take(1 + SLACK).map(|at| uids[*at].clone()).collect();
-        self.let_go += gone.len();
-        gone.iter().for_each(|uid| drop(self.known.remove(uid)));
+        let rank = |pod: &'_ Pod| 1 + usize::from(has_ended(pod));
+        let ranked = furthest_beyond(self.iter().map(|pod| (pod.owner.namespace(), rank(pod))));
+        let uids: Vec<_> = self.known.keys().cloned().collect();
+        for at in ranked {
+            if self.bytes + SLACK <= MOST_BYTES {
+                break;
+            }
+            self.remove(&uids[at]);
+            self.let_go += 1;
+        }
     }
 
     /// One is not there any more.
     pub fn remove(&mut self, uid: &str) {
-        self.known.remove(uid);
+        if let Some(known) = self.known.remove(uid) {
+            self.bytes -= weight(&known.pod);
+        }
     }
 
     /// Whether it is known.
@@ -50,20 +105,11 @@ impl Pods {
 
     /// All that are known.
     pub fn iter(&self) -> impl Iterator<Item = &Pod> {
-        self.known.values()
+        self.known.values().map(|known| &known.pod)
     }
 
     /// How many were left out.
     pub fn let_go(&self) -> usize {
         self.let_go
-    }
-}
-
-#[cfg(test)]
-impl FromIterator<Pod> for Pods {
-    fn from_iter<I: IntoIterator<Item = Pod>>(all: I) -> Pods {
-        let mut pods = Pods::default();
-        all.into_iter().for_each(|pod| pods.add(pod));
-        pods
     }
 }

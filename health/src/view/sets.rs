@@ -2,45 +2,44 @@
 //!
 //! Pure. Does not know where they come from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::heap;
 use super::shares::furthest_beyond;
-use crate::eligibility::{NotHere, Placement};
-use crate::verdict::{DaemonSet, Excluded, Filter, Identity, Judged, Nearest, Node, Pod, Standing, Verdict};
+use crate::eligibility::{self, Fit, Packed, Placement};
+use crate::verdict::{DaemonSet, Excluded, Filter, Identity, Judged, MOST_NAMED, Nearest, Pod, Standing, Verdict};
 
-/// How much is kept of them: 15,000 of the usual kind.
+/// How much is kept of them: 20,000 of the usual kind.
 pub(super) const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// Where all do not fit there is room for so much more afterwards, since to find who has to go takes a look at all.
 const SLACK: usize = 64 * 1024;
-
-/// What a DaemonSet takes besides its texts.
-const OVERHEAD: usize = 200;
 
 /// DaemonSets, in the order of their namespaces and names.
 #[derive(Default)]
 pub struct Sets {
     entries: Vec<Entry>,
     /// Most DaemonSets want what some other one wants too.
-    placements: BTreeMap<Arc<Placement>, Shared>,
+    placements: BTreeSet<Packed>,
+    /// Why others do not count: a few reasons, which many share.
+    reasons: Vec<Arc<Excluded>>,
+    /// The node that the placements are held against.
+    node: Arc<eligibility::Node>,
     pub(super) bytes: usize,
+    /// How many the list has had that is being read.
+    listed: usize,
     /// How many do not count and are not even named, because all together do not fit.
     let_go: usize,
-}
-
-/// What is known of a placement.
-#[derive(Default)]
-struct Shared {
-    /// How many it takes.
-    bytes: usize,
-    /// Why the node is none for it, where that was asked and is so.
-    mismatch: Option<Arc<NotHere>>,
+    /// Whether all have been listed once.
+    is_complete: bool,
 }
 
 struct Entry {
     set: Arc<Identity>,
     has_gate: bool,
+    /// Whether the list that is being read has it.
+    is_listed: bool,
     claim: Claim,
 }
 
@@ -48,53 +47,32 @@ struct Entry {
 enum Claim {
     /// Nothing, whatever node it is.
     Excluded(Arc<Excluded>),
-    /// Where its pods may go, and why that is not here; nothing means that it is.
-    Placed(Arc<Placement>, Option<Arc<NotHere>>),
+    /// Where its pods may go, and whether that is here.
+    Placed(Packed, Fit),
 }
 
 impl Entry {
-    fn new(set: DaemonSet, filter: &Filter, sets: &mut Sets) -> Entry {
-        let excluded = filter.exclusion(&set);
-        let claim = match excluded {
-            Some(why) => Claim::Excluded(Arc::new(why)),
-            None => Claim::Placed(sets.shared(set.placement), None),
-        };
-        let identity = Identity { namespace: set.namespace.into(), name: set.name.into(), uid: set.uid.into() };
-        let entry = Entry { set: Arc::new(identity), has_gate: set.has_gate, claim };
-        sets.bytes += entry.weight();
-        entry
-    }
-
-    fn place(&mut self, node: &Node, placements: &mut BTreeMap<Arc<Placement>, Shared>) {
-        let Claim::Placed(placement, mismatch) = &mut self.claim else { return };
-        let Some(Shared { mismatch: shared, .. }) = placements.get_mut(placement) else { return };
-        let found = placement.mismatch(&node.placed);
-        // The same reason again is not worth a new place in memory.
-        if shared.as_deref() != found.as_ref() {
-            *shared = found.map(Arc::new);
-        }
-        mismatch.clone_from(shared);
-    }
-
-    fn judged(&self, nearest: &Nearest) -> Judged {
+    /// What it means for a node with these pods. Why it is not here is worked out by `reason`.
+    fn judged(&self, nearest: &Nearest, reason: impl FnOnce(&Packed) -> Arc<str>) -> Judged {
         let standing = match &self.claim {
             Claim::Excluded(why) => Standing::Excluded(Arc::clone(why)),
-            Claim::Placed(_, Some(why)) => Standing::NotHere(Arc::clone(why)),
-            Claim::Placed(_, None) => nearest.standing(&self.set, self.has_gate),
+            Claim::Placed(_, Fit::Wanted) => nearest.standing(&self.set, self.has_gate),
+            Claim::Placed(_, Fit::Kept) if nearest.is_live(&self.set) => nearest.standing(&self.set, self.has_gate),
+            Claim::Placed(placement, _) => Standing::NotHere(reason(placement)),
         };
         Judged { set: Arc::clone(&self.set), standing }
     }
 
-    /// About how many bytes it takes without its placement.
+    /// What it takes without its placement.
     fn weight(&self) -> usize {
-        OVERHEAD + self.set.namespace.len() + self.set.name.len() + self.set.uid.len()
+        size_of::<Entry>() + heap::shared(size_of::<Identity>()) + heap::piece(self.set.len())
     }
 
     /// The same with its part of a placement that others may want too.
     fn share(&self) -> usize {
         let of_placement = match &self.claim {
-            // One more holds it: the map of all.
-            Claim::Placed(placement, _) => weight(placement) / (Arc::strong_count(placement) - 1).max(1),
+            // One more holds it: the set of all.
+            Claim::Placed(placement, _) => weight(placement) / (placement.holders() - 1).max(1),
             Claim::Excluded(_) => 0,
         };
         self.weight() + of_placement
@@ -105,41 +83,116 @@ impl Entry {
     }
 
     fn key(&self) -> (&str, &str) {
-        (&self.set.namespace, &self.set.name)
+        (self.set.namespace(), self.set.name())
     }
 }
 
+/// What a placement takes, with its place in the set of all.
+fn weight(placement: &Packed) -> usize {
+    heap::shared(placement.len()) + 2 * size_of::<Packed>()
+}
+
 impl Sets {
-    /// Takes one of a list.
+    /// All that there are, where nobody asks for any.
+    pub fn none() -> Sets {
+        Sets { is_complete: true, ..Sets::default() }
+    }
+
+    /// Whether all have been listed once.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// A list begins, or begins anew. Those that are known stay until it has ended: old and new would not fit together.
+    pub fn begin(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.is_listed = false);
+        self.listed = 0;
+    }
+
+    /// Takes one of the list.
     pub fn add(&mut self, set: DaemonSet, filter: &Filter) {
-        let entry = Entry::new(set, filter, self);
-        self.entries.push(entry);
+        // A list in pages may show an object twice.
+        let is_second = |at: usize| self.entries[at].is_listed;
+        let is_new = !self.find(&set.namespace, &set.name).is_ok_and(is_second);
+        self.listed += usize::from(is_new);
+        self.put(set, filter);
+    }
+
+    /// After the last one of a list: what it did not have is gone.
+    pub fn finish(&mut self) {
+        let bytes = &mut self.bytes;
+        self.entries.retain(|entry| {
+            *bytes -= if entry.is_listed { 0 } else { entry.weight() };
+            entry.is_listed
+        });
+        self.let_go = self.listed.saturating_sub(self.entries.len());
+        self.entries.shrink_to_fit();
+        self.sweep();
+        self.is_complete = true;
+    }
+
+    /// One as it is now.
+    pub fn set(&mut self, set: DaemonSet, filter: &Filter) {
+        if self.find(&set.namespace, &set.name).is_err() {
+            // It was among those that were let go, if there are any.
+            self.let_go = self.let_go.saturating_sub(1);
+        }
+        self.put(set, filter);
+        self.sweep();
+    }
+
+    fn put(&mut self, set: DaemonSet, filter: &Filter) {
+        let claim = match filter.exclusion(&set) {
+            Some(why) => Claim::Excluded(self.reason(why)),
+            None => self.placed(&set.placement),
+        };
+        let identity = Arc::new(Identity::new(&set.namespace, &set.name, &set.uid));
+        let entry = Entry { set: identity, has_gate: set.has_gate, is_listed: true, claim };
+        self.bytes += entry.weight();
+        match self.find(&set.namespace, &set.name) {
+            Ok(at) => self.bytes -= std::mem::replace(&mut self.entries[at], entry).weight(),
+            Err(at) => self.entries.insert(at, entry),
+        }
         self.lighten();
     }
 
-    fn shared(&mut self, placement: Placement) -> Arc<Placement> {
-        if let Some((known, _)) = self.placements.get_key_value(&placement) {
+    fn reason(&mut self, why: Excluded) -> Arc<Excluded> {
+        if let Some(known) = self.reasons.iter().find(|known| ***known == why) {
             return Arc::clone(known);
         }
-        let bytes = weight(&placement);
-        self.bytes += bytes;
-        let placement = Arc::new(placement);
-        self.placements.insert(Arc::clone(&placement), Shared { bytes, mismatch: None });
-        placement
+        let why = Arc::new(why);
+        self.reasons.push(Arc::clone(&why));
+        why
+    }
+
+    fn placed(&mut self, placement: &Placement) -> Claim {
+        let packed = Packed::of(placement);
+        let fit = placement.fit(&self.node);
+        if let Some(known) = self.placements.get(&packed) {
+            return Claim::Placed(known.clone(), fit);
+        }
+        self.bytes += weight(&packed);
+        self.placements.insert(packed.clone());
+        Claim::Placed(packed, fit)
     }
 
     /// Lets go of what is furthest beyond its namespace's share until all fits: a placement where that is most of what a
     /// DaemonSet takes, else the whole of it. None of them counts any more, because what cannot be kept must not close
     /// the gate.
     fn lighten(&mut self) {
-        while self.bytes > MOST_BYTES {
+        if self.bytes > MOST_BYTES {
+            // Whatever was replaced since the list began.
+            self.sweep();
+        }
+        while self.bytes > MOST_BYTES && !self.entries.is_empty() {
             let mut beyond = self.bytes - MOST_BYTES + SLACK;
             let mut is_gone = vec![false; self.entries.len()];
-            for at in furthest_beyond(self.entries.iter().map(|entry| (&*entry.set.namespace, entry.share()))) {
+            let too_large = self.reason(Excluded::TooLarge);
+            for at in furthest_beyond(self.entries.iter().map(|entry| (entry.set.namespace(), entry.share()))) {
                 let entry = &mut self.entries[at];
                 beyond = beyond.saturating_sub(entry.share());
                 if entry.share() > 2 * entry.weight() {
-                    entry.claim = Claim::Excluded(Arc::new(Excluded::TooLarge));
+                    entry.claim = Claim::Excluded(Arc::clone(&too_large));
                 } else {
                     is_gone[at] = true;
                     self.let_go += 1;
@@ -161,37 +214,21 @@ impl Sets {
     /// Forgets the placements that no DaemonSet has any more.
     fn sweep(&mut self) {
         let bytes = &mut self.bytes;
-        self.placements.retain(|placement, shared| {
-            let is_held = Arc::strong_count(placement) > 1;
-            *bytes -= if is_held { 0 } else { shared.bytes };
+        self.placements.retain(|placement| {
+            let is_held = placement.holders() > 1;
+            *bytes -= if is_held { 0 } else { weight(placement) };
             is_held
         });
     }
 
     /// The node is this one.
-    pub fn place(&mut self, node: &Node) {
+    pub fn place(&mut self, node: &Arc<eligibility::Node>) {
+        self.node = Arc::clone(node);
         for entry in &mut self.entries {
-            entry.place(node, &mut self.placements);
-        }
-    }
-
-    /// One as it is now.
-    pub fn set(&mut self, set: DaemonSet, filter: &Filter, node: Option<&Node>) {
-        let place = self.find(&set.namespace, &set.name);
-        let mut entry = Entry::new(set, filter, self);
-        if let Some(node) = node {
-            entry.place(node, &mut self.placements);
-        }
-        match place {
-            Ok(at) => self.bytes -= std::mem::replace(&mut self.entries[at], entry).weight(),
-            Err(at) => {
-                // It was among those that were let go, if there are any.
-                self.let_go = self.let_go.saturating_sub(1);
-                self.entries.insert(at, entry);
+            if let Claim::Placed(placement, fit) = &mut entry.claim {
+                *fit = placement.unpack().fit(node);
             }
         }
-        self.sweep();
-        self.lighten();
     }
 
     /// There is none of this name.
@@ -204,13 +241,14 @@ impl Sets {
 
     /// Whether a DaemonSet is known, by its UID.
     pub fn knows(&self, one: &Identity) -> bool {
-        self.find(&one.namespace, &one.name).is_ok_and(|at| self.entries[at].set.uid == one.uid)
+        self.find(one.namespace(), one.name()).is_ok_and(|at| self.entries[at].set.uid() == one.uid())
     }
 
-    /// Whether the owner of a new pod is known, and does not hold this node for another one's.
+    /// Whether the owner of a new pod is known, and is not held for one that makes no pod here.
     pub fn expects(&self, pod: &Pod) -> bool {
-        let found = self.find(&pod.namespace, &pod.owner).map(|at| &self.entries[at]);
-        found.is_ok_and(|entry| entry.set.uid == pod.owner_uid && !matches!(entry.claim, Claim::Placed(_, Some(_))))
+        let found = self.find(pod.owner.namespace(), pod.owner.name()).map(|at| &self.entries[at]);
+        let makes_none = |entry: &Entry| matches!(entry.claim, Claim::Placed(_, Fit::Kept | Fit::Unwanted));
+        found.is_ok_and(|entry| entry.set.uid() == pod.owner.uid() && !makes_none(entry))
     }
 
     /// Those that do not count because they are too large to be kept.
@@ -225,7 +263,14 @@ impl Sets {
 
     /// What they mean for a node with these pods.
     pub fn judged(&self, nearest: &Nearest) -> Verdict {
-        let mut verdict = Verdict::new(self.entries.iter().map(|entry| entry.judged(nearest)));
+        let mut told = 0;
+        let mut reason = |placement: &Packed| -> Arc<str> {
+            told += 1;
+            // Those beyond are counted and not named. A reason takes more room than what it is worked out from.
+            let why = if told <= MOST_NAMED { placement.unpack().mismatch(&self.node) } else { None };
+            why.map(|why| why.to_string()).unwrap_or_default().into()
+        };
+        let mut verdict = Verdict::new(self.entries.iter().map(|entry| entry.judged(nearest, &mut reason)));
         verdict.counts.excluded += self.let_go;
         verdict
     }
@@ -233,33 +278,12 @@ impl Sets {
     fn find(&self, namespace: &str, name: &str) -> Result<usize, usize> {
         self.entries.binary_search_by(|entry| entry.key().cmp(&(namespace, name)))
     }
-
-    /// After the last one of a list.
-    pub fn finish(mut self) -> Sets {
-        self.entries.sort_by(|a, b| a.key().cmp(&b.key()));
-        // A list in pages may show an object twice.
-        let bytes = &mut self.bytes;
-        self.entries.dedup_by(|a, b| {
-            let is_same = a.key() == b.key();
-            *bytes -= if is_same { a.weight() } else { 0 };
-            is_same
-        });
-        self.sweep();
-        self.entries.shrink_to_fit();
-        self
-    }
 }
 
-/// About how many bytes a placement takes.
-fn weight(placement: &Placement) -> usize {
-    const EACH: usize = 64;
-    let selector = placement.selector.iter().map(|(key, value)| EACH + key.len() + value.len());
-    let terms = placement.affinity.iter().flatten().flat_map(|term| term.labels.iter().chain(&term.fields));
-    let requirements = terms.map(|requirement| {
-        EACH + requirement.key.len() + requirement.values.iter().map(|value| EACH / 2 + value.len()).sum::<usize>()
-    });
-    let tolerations =
-        placement.tolerations.iter().map(|toleration| EACH + toleration.key.len() + toleration.value.len());
-    let empty_terms = placement.affinity.iter().map(|terms| EACH * terms.len());
-    OVERHEAD + selector.chain(requirements).chain(tolerations).chain(empty_terms).sum::<usize>()
+#[cfg(test)]
+impl Sets {
+    /// Which are kept.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.entries.iter().map(Entry::key)
+    }
 }

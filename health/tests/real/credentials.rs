@@ -163,6 +163,27 @@ fn the_server_s_certificate_may_be_replaced_under_it() {
     wait_for_answer(&mut health, 200, "");
 }
 
+/// As `openssl req -x509` makes them, CA:TRUE.
+#[test]
+fn a_certificate_that_has_signed_itself_is_believed_where_it_is_in_the_ca_file() {
+    let (shown, another) = (testkit::tls::self_signed(&["127.0.0.1"]), testkit::tls::self_signed(&["127.0.0.1"]));
+    let api = Api::start_tls(answers(), &shown);
+    let files = Scratch::new();
+    let token = files.file("token", TOKEN);
+    let health = |ca: &Path| {
+        let health = bare_health().args(["--failHc=100ms", "--node-name=node-a", "--baseUrl", &api.url(), "--ca-file"]);
+        health.arg(ca).arg("--token-file").arg(&token).start()
+    };
+    let mut believing = health(&files.file("shown.pem", &shown.chain_pem));
+    wait_for_answer(&mut believing, 412, "monitoring/node-exporter: pod node-exporter-szjrd is Running, but not ready");
+    let mut doubting = health(&files.file("another.pem", &another.chain_pem));
+    wait_for_answer(
+        &mut doubting,
+        412,
+        "TLS: invalid peer certificate: the server shows a CA certificate (CA:TRUE, as",
+    );
+}
+
 #[test]
 fn certificates_that_are_not_valid_are_a_reason() {
     let authority = Authority::new();

@@ -10,6 +10,7 @@
 mod credentials;
 mod failures;
 mod filters;
+mod heavy;
 mod hostile;
 mod large;
 mod lists;

@@ -302,7 +302,17 @@ fn a_list_that_fails_is_no_trouble_for_ever_where_nobody_is_waited_for_any_more(
 fn a_taint_is_followed() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
-    cluster.api.edit(NODE, |node| node["spec"]["taints"] = json!([{"key": "x", "effect": "NoSchedule"}]));
+    let taint = |effect: &str| {
+        cluster.api.edit(NODE, |node| node["spec"]["taints"] = json!([{"key": "x", "effect": effect}]));
+    };
+    // The controller keeps the pods that are there, so they are waited for.
+    taint("NoSchedule");
+    cluster.node_exporter(false);
+    wait_for_answer(&mut health, 412, "monitoring/node-exporter: pod node-exporter-szjrd is Running, but not ready\n");
+    cluster.node_exporter(true);
+    wait_for_answer(&mut health, 200, "");
+    assert_eq!(state(&mut health)["counts"]["ready"], 3);
+    taint("NoExecute");
     testkit::eventually("fewer that belong here", CEILING, || {
         (state(&mut health)["counts"] == json!({"waiting": 0, "ready": 1, "not-here": 3, "excluded": 0})).then_some(())
     });

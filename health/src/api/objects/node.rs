@@ -1,5 +1,7 @@
 //! What is read of a node: what decides which pods it gets, and how it is; and what `metrics.k8s.io` says of it.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use super::kept::{Key, MOST_OF_NODE, Value};
@@ -116,7 +118,7 @@ impl Node {
         let status = self.status.unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default().0;
         Ok(verdict::Node {
-            placed: eligibility::Node { name: self.metadata.name.0.into(), labels, taints },
+            placed: Arc::new(eligibility::Node { name: self.metadata.name.0.into(), labels, taints }),
             is_ready: conditions.is_ready,
             troubles: conditions.troubles,
             boot_id: status.node_info.map(|info| info.boot_id.0.into()).unwrap_or_default(),

@@ -1,11 +1,13 @@
 //! What is read of a pod: whose it is, and how far it has come.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use super::kept::Lines;
 use super::{Condition, InitContainers, Kind, Owner, Resource};
 use crate::api::json::{Gather, Gathered, Moment, Name, Word, optional};
-use crate::verdict::{self, Gate, Phase};
+use crate::verdict::{self, Gate, Identity, Phase};
 
 /// A pod.
 pub type Pod = Resource<OfPod>;
@@ -121,7 +123,7 @@ impl Pod {
     /// What counts of it; nothing where no DaemonSet controls it.
     pub fn of_daemonset(self) -> Option<verdict::Pod> {
         let (metadata, spec) = (self.metadata, self.spec.unwrap_or_default());
-        let (owner, owner_uid) = metadata.owner_references.and_then(|owners| owners.0.0).and_then(Owner::daemonset)?;
+        let (name, uid) = metadata.owner_references.and_then(|owners| owners.0.0).and_then(Owner::daemonset)?;
         let status = self.status.unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default().0;
         let (main, init) =
@@ -136,10 +138,8 @@ impl Pod {
         };
         Some(verdict::Pod {
             uid: metadata.uid.0.into(),
-            namespace: metadata.namespace.0.into(),
             name: metadata.name.0.into(),
-            owner,
-            owner_uid,
+            owner: Arc::new(Identity::new(&metadata.namespace.0, &name, &uid)),
             is_being_deleted: metadata.deletion_timestamp.is_some(),
             phase: Phase::of(&status.phase.unwrap_or_default().0),
             is_ready: conditions.is_ready,

@@ -1,0 +1,167 @@
+//! A placement in one piece of memory, since a cluster may have thousands: taken apart, each of its texts would take a
+//! place of its own, several times its length. It is unpacked for the moment in which it is held against a node.
+
+use std::sync::Arc;
+
+use super::{Effect, Operator, Placement, Requirement, Term, ToleratedEffect, Tolerates, Toleration};
+
+/// The same placements are the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Packed(Arc<[u8]>);
+
+const OPERATORS: [Operator; 7] = [
+    Operator::In,
+    Operator::NotIn,
+    Operator::Exists,
+    Operator::DoesNotExist,
+    Operator::Gt,
+    Operator::Lt,
+    Operator::Unknown,
+];
+
+const TOLERATES: [Tolerates; 5] =
+    [Tolerates::Equal, Tolerates::Exists, Tolerates::Gt, Tolerates::Lt, Tolerates::Unknown];
+
+const EFFECTS: [Option<ToleratedEffect>; 4] = [
+    None,
+    Some(ToleratedEffect::Of(Effect::NoSchedule)),
+    Some(ToleratedEffect::Of(Effect::NoExecute)),
+    Some(ToleratedEffect::Other),
+];
+
+impl Packed {
+    /// Packs one.
+    pub fn of(placement: &Placement) -> Packed {
+        let mut out = Writer::default();
+        out.count(usize::from(placement.has_host_network));
+        out.text(&placement.node_name);
+        out.count(placement.selector.len());
+        for (key, value) in &placement.selector {
+            out.text(key);
+            out.text(value);
+        }
+        // No affinity is another one than an affinity without terms.
+        out.count(placement.affinity.as_ref().map_or(0, |terms| terms.len() + 1));
+        for term in placement.affinity.iter().flatten() {
+            out.requirements(&term.labels);
+            out.requirements(&term.fields);
+        }
+        out.count(placement.tolerations.len());
+        for toleration in &placement.tolerations {
+            out.text(&toleration.key);
+            out.one_of(&toleration.operator, &TOLERATES);
+            out.text(&toleration.value);
+            out.one_of(&toleration.effect, &EFFECTS);
+        }
+        Packed(out.0.into())
+    }
+
+    /// The placement as it was.
+    pub fn unpack(&self) -> Placement {
+        let mut from = Reader(&self.0);
+        Placement {
+            has_host_network: from.count() == 1,
+            node_name: from.text().into(),
+            selector: (0..from.count()).map(|_| (from.text().to_owned(), from.text().to_owned())).collect(),
+            affinity: from.count().checked_sub(1).map(|terms| {
+                let term = |_| Term { labels: from.requirements(), fields: from.requirements() };
+                (0..terms).map(term).collect()
+            }),
+            tolerations: (0..from.count())
+                .map(|_| Toleration {
+                    key: from.text().into(),
+                    operator: from.one_of(&TOLERATES).unwrap_or(Tolerates::Unknown),
+                    value: from.text().into(),
+                    effect: from.one_of(&EFFECTS).unwrap_or(Some(ToleratedEffect::Other)),
+                })
+                .collect(),
+        }
+    }
+
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Never: flags and counts are always there.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many hold it.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+}
+
+#[derive(Default)]
+struct Writer(Vec<u8>);
+
+impl Writer {
+    /// Seven bits in each byte, the lowest first; the eighth says that there are more.
+    fn count(&mut self, mut count: usize) {
+        while count >= 0x80 {
+            self.0.push(count as u8 | 0x80);
+            count >>= 7;
+        }
+        self.0.push(count as u8);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.count(text.len());
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    fn one_of<T: PartialEq>(&mut self, one: &T, all: &[T]) {
+        self.count(all.iter().position(|other| other == one).unwrap_or_default());
+    }
+
+    fn requirements(&mut self, all: &[Requirement]) {
+        self.count(all.len());
+        for Requirement { key, operator, values } in all {
+            self.text(key);
+            self.one_of(operator, &OPERATORS);
+            self.count(values.len());
+            values.iter().for_each(|value| self.text(value));
+        }
+    }
+}
+
+/// Reads back what was written. The bytes are never anything else, so that what is missing reads as nothing.
+struct Reader<'p>(&'p [u8]);
+
+impl<'p> Reader<'p> {
+    fn count(&mut self) -> usize {
+        let (mut count, mut shift) = (0, 0);
+        while let Some((byte, rest)) = self.0.split_first() {
+            self.0 = rest;
+            count |= usize::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        count
+    }
+
+    fn text(&mut self) -> &'p str {
+        let length = self.count();
+        let (text, rest) = self.0.split_at_checked(length).unwrap_or_default();
+        self.0 = rest;
+        std::str::from_utf8(text).unwrap_or_default()
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
+        all.get(self.count()).copied()
+    }
+
+    fn requirements(&mut self) -> Box<[Requirement]> {
+        (0..self.count())
+            .map(|_| Requirement {
+                key: self.text().into(),
+                operator: self.one_of(&OPERATORS).unwrap_or(Operator::Unknown),
+                values: (0..self.count()).map(|_| self.text().into()).collect(),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,225 @@
+use std::time::Duration;
+
+use rustls::client::danger::ServerCertVerifier as _;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::{AlertDescription, CertificateError, PeerIncompatible, PeerMisbehaved};
+
+use super::*;
+
+/// The certificates of a file of `tests/data/tls`, which its `make.sh` has made.
+fn pem(names: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+    names.split('+').flat_map(|name| fs::read(folder.join(format!("{name}.pem"))).unwrap()).collect()
+}
+
+fn certificates(names: &str) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(&pem(names)).map(Result::unwrap).collect()
+}
+
+/// Seconds since 1970 at which all of them are valid.
+const NOW: u64 = 1_830_000_000;
+
+/// What is said of a server that shows these certificates, where the CA file holds those.
+fn judged(ca_file: &str, shown: &str, name: &'static str, at: u64) -> String {
+    let shown = certificates(shown);
+    let verifier = match verifier(&pem(ca_file)) {
+        Ok(verifier) => verifier,
+        Err(why) => return why,
+    };
+    let name = ServerName::try_from(name).unwrap();
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(at));
+    match verifier.verify_server_cert(&shown[0], &shown[1..], &name, &[], now) {
+        Ok(_) => "good".to_owned(),
+        Err(error) => of_tls(&error),
+    }
+}
+
+#[test]
+fn certificates_are_judged_in_words() {
+    let supported = words::SUPPORTED;
+    let unsupported = |what: &str| format!("invalid peer certificate: {what}, which is not supported ({supported})");
+    let no_key = |key: &str| format!("no certificate in it has a supported key, the first is {key} ({supported})");
+    for (ca_file, shown, expected) in [
+        ("ca", "of-ca", "good".to_owned()),
+        ("ca-rsa2048", "of-ca-rsa2048", "good".to_owned()),
+        ("ca-rsa2048", "rsa-sha512", "good".to_owned()),
+        ("ca-rsa2048", "rsa-pss", "good".to_owned()),
+        ("ca-ed25519", "of-ca-ed25519", "good".to_owned()),
+        // A key that cannot be used does no harm beside one that can.
+        ("ca-p521+ca", "of-ca", "good".to_owned()),
+        ("ca-p521", "of-ca-p521", no_key("ECDSA on P-521")),
+        ("ca-k1", "of-ca-k1", no_key("ECDSA on secp256k1")),
+        ("ca-brainpool", "of-ca-brainpool", no_key("ECDSA on brainpoolP256r1")),
+        ("ca-rsa1024", "of-ca-rsa1024", no_key("RSA of 1024 bits")),
+        ("ca-ed448", "of-ca-ed448", no_key("Ed448")),
+        ("ca+ca-p521", "of-ca-p521", unsupported("its issuer's key is ECDSA on P-521")),
+        ("ca+ca-brainpool", "of-ca-brainpool", unsupported("its issuer's key is ECDSA on brainpoolP256r1")),
+        ("ca+ca-rsa1024", "of-ca-rsa1024", unsupported("its issuer's key is RSA of 1024 bits")),
+        ("ca+ca-ed448", "of-ca-ed448", unsupported("it is signed with Ed448")),
+        ("ca", "sha512", unsupported("it is signed with ECDSA with SHA-512")),
+        ("ca", "sha1", unsupported("it is signed with ECDSA with SHA-1")),
+        ("ca-rsa2048", "rsa-sha1", unsupported("it is signed with RSA with SHA-1")),
+        ("ca", "of-ca-rsa2048", of_peer("unknown issuer: no certificate of the CA file has issued it")),
+        ("ca", "client", of_peer("it is not for servers (extended key usage without serverAuth)")),
+        ("ca", "critical", of_peer("it has a critical extension that is not supported")),
+        ("ca", "of-no-ca+no-ca", of_peer("its issuer is no CA (CA:FALSE)")),
+        ("ca", "v1", of_peer("it is of X.509 version 1 or 2; supported: version 3")),
+        (
+            "ca",
+            "nameless",
+            of_peer(
+                "certificate not valid for name localhost: it has no subjectAltName, and its common name does not count",
+            ),
+        ),
+        (
+            "ca",
+            "self",
+            of_peer(
+                "the server shows a CA certificate (CA:TRUE, as openssl req -x509 makes them); accepted where that very \
+                 certificate is in the CA file",
+            ),
+        ),
+        ("ca", "self-no-ca", of_peer("unknown issuer: no certificate of the CA file has issued it")),
+    ] {
+        assert_eq!(judged(ca_file, shown, "localhost", NOW), expected, "{shown} against {ca_file}");
+    }
+}
+
+fn of_peer(why: &str) -> String {
+    format!("invalid peer certificate: {why}")
+}
+
+/// One that is itself in the CA file needs no issuer, but its time and its names count.
+#[test]
+fn a_certificate_that_is_in_the_ca_file_is_believed() {
+    let (past, future) = (1_000_000_000, 10_000_000_000);
+    for pinned in ["self", "self-no-ca", "self-sha512", "of-ca", "of-ca-p521", "of-no-ca", "sha1"] {
+        for ca_file in [pinned.to_owned(), format!("ca-ed25519+{pinned}")] {
+            let judged = |name, at| judged(&ca_file, pinned, name, at);
+            assert_eq!(judged("localhost", NOW), "good", "{ca_file}");
+            assert_eq!(judged("localhost", past), of_peer("not valid yet"), "{ca_file}");
+            assert_eq!(judged("localhost", future), of_peer("expired"), "{ca_file}");
+            let wrong = judged("another.example", NOW);
+            let expected = "certificate not valid for name another.example; it is for localhost";
+            assert!(wrong.starts_with(&of_peer(expected)), "{ca_file}: {wrong}");
+        }
+    }
+    let nameless = judged("self-nameless", "self-nameless", "localhost", NOW);
+    assert!(nameless.ends_with("it has no subjectAltName, and its common name does not count"), "{nameless}");
+    assert_eq!(
+        judged("client", "client", "localhost", NOW),
+        of_peer("it is not for servers (extended key usage without serverAuth)")
+    );
+    // Another one of the same name and issuer is not it.
+    assert!(judged("self", "self-sha512", "localhost", NOW).starts_with("invalid peer certificate: "));
+    assert_eq!(
+        judged("of-ca+ca", "of-ca-rsa2048", "localhost", NOW),
+        of_peer("unknown issuer: no certificate of the CA file has issued it")
+    );
+}
+
+#[test]
+fn names_are_few_and_on_one_line() {
+    let long = (0..9).map(|number| format!("DnsName(\"{number}\\n.example\")")).collect::<Vec<_>>();
+    let expected = ServerName::try_from("localhost").unwrap();
+    let context = CertificateError::NotValidForNameContext { expected, presented: long };
+    let said = of_tls(&Error::InvalidCertificate(context));
+    assert!(said.ends_with("4\\n.example and 4 more"), "{said}");
+    let addresses = judged("ca", "of-ca", "10.1.2.3", NOW);
+    assert_eq!(addresses, of_peer("certificate not valid for name 10.1.2.3; it is for localhost, 127.0.0.1"));
+}
+
+#[test]
+fn what_else_can_go_wrong() {
+    let algorithm = |oid: &[u8]| CertificateError::UnsupportedSignatureAlgorithmContext {
+        signature_algorithm_id: oid.to_vec(),
+        supported_algorithms: Vec::new(),
+    };
+    for (error, part) in [
+        (
+            Error::AlertReceived(AlertDescription::HandshakeFailure),
+            "the server ended the handshake: handshake failure, nothing in common; its key may be of a kind",
+        ),
+        (
+            Error::AlertReceived(AlertDescription::ProtocolVersion),
+            "the server ended the handshake: protocol version; supported: TLS 1.2 and 1.3",
+        ),
+        (Error::AlertReceived(AlertDescription::CertificateRequired), "has no client certificate"),
+        (Error::AlertReceived(AlertDescription::DecodeError), "the server ended the handshake: alert 50"),
+        (Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13), "the server has no TLS version"),
+        (Error::PeerMisbehaved(PeerMisbehaved::InvalidMaxEarlyDataSize), "the server breaks the rules of TLS"),
+        (
+            Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType),
+            "the answer is not TLS: the port may speak plain http",
+        ),
+        (Error::NoCertificatesPresented, "the server shows no certificate"),
+        (Error::InvalidCertificate(CertificateError::BadSignature), "invalid peer certificate: bad signature"),
+        (Error::InvalidCertificate(CertificateError::Revoked), "invalid peer certificate: revoked"),
+        (
+            Error::InvalidCertificate(algorithm(b"\x06\x03\x2a\x03\x04")),
+            "signed with algorithm 1.2.3.4, which is not supported",
+        ),
+        (Error::InvalidCertificate(algorithm(b"\x06\x04\x88\x37\x03\x01")), "signed with algorithm 2.999.3.1, which"),
+        (Error::InvalidCertificate(algorithm(b"\x06\x09\x01")), "signed with an algorithm without a name"),
+        (Error::InvalidCertificate(algorithm(b"")), "signed with an algorithm without a name"),
+        (Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure), "it is not accepted"),
+    ] {
+        let said = of_tls(&error);
+        assert!(said.contains(part), "{error:?}: {said}");
+        assert!(said.is_ascii() && said.len() < 400, "{said}");
+    }
+}
+
+/// Whatever the library calls an error, no name of a variant and no row of bytes is shown.
+#[test]
+fn no_error_is_shown_as_the_library_writes_it() {
+    use webpki::Error as Cause;
+    for cause in [
+        Cause::BadDer,
+        Cause::BadDerTime,
+        Cause::CertDistrusted,
+        Cause::CertRevoked,
+        Cause::EmptyEkuExtension,
+        Cause::EndEntityUsedAsCa,
+        Cause::ExtensionValueInvalid,
+        Cause::InvalidCertValidity,
+        Cause::InvalidNetworkMaskConstraint,
+        Cause::InvalidSerialNumber,
+        Cause::InvalidSignatureForPublicKey,
+        Cause::MalformedDnsIdentifier,
+        Cause::MalformedExtensions,
+        Cause::MalformedNameConstraint,
+        Cause::MaximumNameConstraintComparisonsExceeded,
+        Cause::MaximumPathBuildCallsExceeded,
+        Cause::MaximumPathDepthExceeded,
+        Cause::MaximumSignatureChecksExceeded,
+        Cause::NameConstraintViolation,
+        Cause::PathLenConstraintViolated,
+        Cause::SignatureAlgorithmMismatch,
+        Cause::UnknownRevocationStatus,
+        Cause::UnsupportedCertVersion,
+        Cause::UnsupportedCriticalExtension,
+        Cause::UnsupportedNameType,
+    ] {
+        let said = words::of_certificate(&cause);
+        assert!(!said.contains(&format!("{cause:?}")) && !said.contains('['), "{cause:?}: {said}");
+    }
+}
+
+#[test]
+fn keys_that_are_cut_or_odd_are_no_panic() {
+    for name in ["ca", "ca-rsa1024", "ca-p521", "ca-ed448"] {
+        let store = verifier(&pem(&format!("ca+{name}"))).unwrap();
+        let key = store.anchors.last().unwrap().subject_public_key_info.to_vec();
+        let whole = words::unsupported_key(&key);
+        assert_eq!(whole.is_none(), name == "ca", "{name}: {whole:?}");
+        for length in 0..key.len() {
+            let _ = words::unsupported_key(&key[..length]);
+            for bit in 0..8 {
+                let mut odd = key.clone();
+                odd[length] ^= 1 << bit;
+                let _ = words::unsupported_key(&odd);
+            }
+        }
+    }
+}
