@@ -13,7 +13,7 @@ cargo fuzz --version >/dev/null 2>&1 || { echo "fuzz.sh: cargo-fuzz is missing (
 
 seconds=${1:-600}
 [ $# -eq 0 ] || shift
-targets=${*:-head durations endpoints labels claims record api}
+targets=${*:-head durations endpoints labels claims record api names}
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
