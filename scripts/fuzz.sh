@@ -19,7 +19,7 @@ fail() {
 seconds=${1:-600}
 case $seconds in *[!0-9]* | 0*) fail "'$seconds' is not accepted; accepted: whole seconds, then targets" 2 ;; esac
 [ $# -eq 0 ] || shift
-targets=${*:-head durations endpoints labels claims record api}
+targets=${*:-head durations endpoints labels claims record api names}
 for target in $targets; do
     [ -d "fuzz/seeds/$target" ] || fail "no target '$target'; there are the directories in fuzz/seeds" 2
 done

@@ -165,14 +165,14 @@ mod tests {
 
     #[test]
     fn failures() {
-        let unresolved = || Failure::Unresolved(Unresolved::NotFound("lock".to_owned()));
+        let unresolved = || Failure::Unresolved(Unresolved::new("lock", "NXDOMAIN from 10.96.0.10".to_owned()));
         for (failure, kind, part) in [
             (Failure::Refused, Kind::Refused, "refused"),
             (Failure::NoRoute, Kind::Unreachable, "no lock is ready on this node yet"),
             (Failure::Silent, Kind::Unreachable, "in time"),
             (Failure::Cut, Kind::Unreachable, "closed"),
             (Failure::Garbage("x".to_owned()), Kind::NotALock, "not an HTTP answer"),
-            (unresolved(), Kind::Unreachable, "the name lock does not resolve"),
+            (unresolved(), Kind::Unreachable, "name does not resolve: lock: NXDOMAIN from 10.96.0.10"),
         ] {
             let Answer::Refusal(refusal) = unanswered(&failure) else { panic!("{failure}") };
             assert_eq!((refusal.kind, refusal.retry_after), (kind, None), "{failure}");

@@ -11,8 +11,8 @@ pub const HOST_ACCEPTED: &str = "a host name, an IPv4 address, or an IPv6 addres
 /// What is accepted as a port of a server, where 0 asks for any free one.
 pub const PORT_ACCEPTED: &str = "a port, 0 to 65535";
 
-/// The longest name that DNS can hold (RFC 1035, 2.3.4), with its final dot.
-const LONGEST_NAME: usize = 254;
+/// The longest name that DNS can hold (RFC 1035, 2.3.4), without its final dot.
+const LONGEST_NAME: usize = 253;
 
 /// An address, or a name that is still to be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,7 +69,7 @@ fn is_name(text: &str) -> bool {
             && !label.starts_with('-')
     };
     let ends_in_digits = labels.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
-    text.len() <= LONGEST_NAME && labels.split('.').all(is_label) && !ends_in_digits
+    labels.len() <= LONGEST_NAME && labels.split('.').all(is_label) && !ends_in_digits
 }
 
 /// `::ffff:a.b.c.d` is a.b.c.d: a dual-stack socket shows IPv4 clients in that form.
@@ -114,7 +114,9 @@ mod tests {
 
     #[test]
     fn not_hosts() {
-        let long = format!("{}.example", "a".repeat(64));
+        let (long, longer) = (format!("{}.example", "a".repeat(64)), format!("{}bc", "a.".repeat(126)));
+        assert_eq!((longer.len(), Host::parse(&longer[1..]).is_err()), (254, true));
+        assert!(Host::parse(&longer[..253]).is_ok() && Host::parse(&format!("{}.", &longer[..253])).is_ok());
         for text in [
             "",
             ".",
@@ -131,6 +133,7 @@ mod tests {
             "u@h",
             "ü",
             &long,
+            &longer,
         ] {
             assert!(Host::parse(text).is_err(), "{text}");
         }

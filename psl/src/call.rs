@@ -30,9 +30,6 @@ const LARGEST_HEAD: usize = 16 * 1024;
 /// than the head may have: the library takes a buffer that is full for the connection's end.
 const BUFFER: usize = LARGEST_HEAD + 1024;
 
-/// An address more would have too little of the time to be worth a try.
-const MOST_ADDRESSES: usize = 16;
-
 /// The library adds its bounds to the clock, which panics where the clock cannot hold the sum.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -179,8 +176,7 @@ impl Caller {
     #[expect(clippy::disallowed_methods, reason = "the edge that waits for the network")]
     fn call(&self, method: Method, url: &Url, headers: &[(&str, &str)], patience: Patience) -> Result<Reply, Failure> {
         let start = Instant::now();
-        let mut addresses = self.resolver.resolve(&url.host, patience.reach).map_err(Failure::Unresolved)?;
-        addresses.truncate(MOST_ADDRESSES);
+        let addresses = self.resolver.resolve(&url.host, patience.reach).map_err(Failure::Unresolved)?;
         let mut refused = false;
         for (ip, untried) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
             let left = |of: Duration| of.saturating_sub(start.elapsed());
@@ -280,7 +276,7 @@ fn unreached(_url: &Url) -> Failure {
     Failure::NoRoute
 }
 
-/// The name is looked up before, under this project's own bound on threads.
+/// The name is looked up before, by [`Resolver`]: the library's own resolver would start a thread.
 #[derive(Debug)]
 struct Known(SocketAddr);
 

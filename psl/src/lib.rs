@@ -17,7 +17,7 @@ pub mod signals;
 pub mod stderr;
 pub mod text;
 
-#[cfg(any(feature = "serve", feature = "call"))]
+#[cfg(feature = "resolve")]
 pub mod resolve;
 
 #[cfg(feature = "call")]

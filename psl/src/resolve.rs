@@ -1,79 +1,93 @@
-//! Name look-ups that end when their time is up, and do not pile up.
+//! Names to addresses, as glibc does it by `hosts(5)` and `resolv.conf(5)`, each look-up within its caller's time.
 //!
-//! The C library's resolver blocks for as long as a silent name server makes it (5 s and more for
-//! each), and cannot be stopped. So a look-up runs in a thread of its own with a small stack, and
-//! whoever asks for the same name meanwhile waits for the same thread: there is at most one for
-//! each name. An answer that comes when nobody waits any more is kept for the next who asks;
-//! otherwise a name that takes longer than one attempt would never resolve.
+//! musl's resolver, which a static program has, ignores a search line of 256 bytes or more and takes
+//! NXDOMAIN for AAAA, or SERVFAIL in one search domain, for the whole answer; it cannot be stopped either. So
+//! the exchange with the name servers is here, on the thread of the caller. The files are read anew
+//! for each look-up, since they may change while a container runs.
 //! Does not know what the addresses are for.
+
+pub mod conf;
+mod exchange;
+pub mod hosts;
+mod lookup;
+pub mod message;
+pub mod search;
+mod tcp;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::address::{Host, canonical};
+use crate::address::Host;
+use crate::text::one_line;
+use conf::Conf;
+use lookup::{Lookup, Progress};
 
-/// musl's resolver keeps two answers of 4.8 kB and its queries on the stack; this is four times
-/// what a look-up with six search domains was seen to touch.
-const STACK: usize = 128 * 1024;
+/// More addresses would each have too little of the time to be worth a try.
+pub const MOST_ADDRESSES: usize = 16;
 
-/// How long an answer that nobody waited for is still good: longer than the longest pause between two attempts of init, which is 30 s and a fifth of that.
+/// Four times what 32 search domains of 2,048 characters have. What is longer is not read.
+const LARGEST_CONF: u64 = 256 * 1024;
+
+/// A list of blocked names may have a few megabytes; a file without end must have one.
+const LARGEST_HOSTS: u64 = 16 * 1024 * 1024;
+
+/// How long an unfinished look-up is of use: longer than the longest pause between two attempts of init, which is 30 s and a fifth of that.
 const KEPT: Duration = Duration::from_secs(60);
 
 /// Why there is no address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unresolved {
-    /// The resolver says no.
-    NotFound(String),
-    /// No answer in time.
-    TimedOut(String),
-    /// No thread could be had for the look-up.
-    NoThread(String),
+pub struct Unresolved {
+    name: String,
+    reason: String,
+}
+
+impl Unresolved {
+    /// For this name, for this reason.
+    pub fn new(name: &str, reason: String) -> Unresolved {
+        Unresolved { name: one_line(name), reason }
+    }
 }
 
 impl fmt::Display for Unresolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unresolved::NotFound(name) => write!(f, "the name {name} does not resolve"),
-            Unresolved::TimedOut(name) => write!(f, "no answer in time from the name server for {name}"),
-            Unresolved::NoThread(name) => write!(f, "no thread to look up the name {name}"),
-        }
+        write!(f, "name does not resolve: {}: {}", self.name, self.reason)
     }
 }
 
-type Answer = Result<Vec<IpAddr>, ()>;
-type Lookup = fn(&str) -> Answer;
+/// Where names come from.
+#[derive(Clone, Debug)]
+struct Sources {
+    resolv_conf: PathBuf,
+    hosts: PathBuf,
+    /// Of the name servers.
+    port: u16,
+}
 
-/// The look-ups under way and the answers that nobody waited for.
+/// Looks names up. Its copies share the look-ups that were left unfinished.
 #[derive(Clone)]
 pub struct Resolver {
-    shared: Arc<Shared>,
+    sources: Arc<Sources>,
+    unfinished: Arc<Mutex<HashMap<String, (Lookup, Instant)>>>,
 }
-
-struct Shared {
-    names: Mutex<HashMap<String, Arc<Pending>>>,
-    answered: Condvar,
-    lookup: Lookup,
-}
-
-/// One look-up: its answer and when that came. All who wait for it share it.
-type Pending = OnceLock<(Answer, Instant)>;
 
 impl Default for Resolver {
     fn default() -> Resolver {
-        Resolver::with(system_lookup)
+        Resolver::of(Sources { resolv_conf: "/etc/resolv.conf".into(), hosts: "/etc/hosts".into(), port: 53 })
     }
 }
 
 impl Resolver {
-    fn with(lookup: Lookup) -> Resolver {
-        Resolver { shared: Arc::new(Shared { names: Mutex::new(HashMap::new()), answered: Condvar::new(), lookup }) }
+    fn of(sources: Sources) -> Resolver {
+        Resolver { sources: Arc::new(sources), unfinished: Arc::default() }
     }
 
-    /// The host's addresses, at least one, after `patience` at the latest.
+    /// The host's addresses, 1 to [`MOST_ADDRESSES`], after `patience` at the latest.
     #[expect(clippy::disallowed_methods, reason = "the edge that waits for the name server")]
     pub fn resolve(&self, host: &Host, patience: Duration) -> Result<Vec<IpAddr>, Unresolved> {
         let name = match host {
@@ -85,125 +99,81 @@ impl Resolver {
             Host::Name(name) => name,
         };
         let start = Instant::now();
-        let mut names = self.shared.lock();
-        names.retain(|_, pending| pending.get().is_none_or(|(_, at)| start.saturating_duration_since(*at) <= KEPT));
-        let pending = match names.get(name) {
-            Some(pending) => Arc::clone(pending),
-            None => {
-                let pending = Arc::new(Pending::new());
-                self.begin(name, &pending)?;
-                names.insert(name.clone(), Arc::clone(&pending));
-                pending
+        if !search::is_name(name) {
+            return Err(Unresolved::new(name, "not a name that DNS can hold".to_owned()));
+        }
+        if let Some(found) = self.sources.in_hosts(name) {
+            return Ok(found);
+        }
+        let (mut lookup, is_new) = self.begin(name, start);
+        let mut progress = lookup.run(start, patience);
+        if !is_new && matches!(progress, Progress::Missing(_, true)) {
+            // Silence that lies behind is none that this caller has waited for.
+            lookup = Lookup::new(name, lookup.conf);
+            progress = lookup.run(start, patience);
+        }
+        match progress {
+            Progress::Found(found) => Ok(found),
+            Progress::Missing(reason, _) => Err(Unresolved::new(name, reason)),
+            Progress::Unfinished(reason) => {
+                self.lock().insert(name.clone(), (lookup, start));
+                Err(Unresolved::new(name, reason))
             }
-        };
-        loop {
-            let left = patience.saturating_sub(start.elapsed());
-            if let Some((answer, _)) = pending.get() {
-                // Another waiter may have taken it away, and a third begun anew.
-                if names.get(name).is_some_and(|current| Arc::ptr_eq(current, &pending)) {
-                    names.remove(name);
-                }
-                return answer.clone().map_err(|()| Unresolved::NotFound(name.clone()));
-            }
-            if left.is_zero() {
-                return Err(Unresolved::TimedOut(name.clone()));
-            }
-            names = self.shared.answered.wait_timeout(names, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    fn begin(&self, name: &str, pending: &Arc<Pending>) -> Result<(), Unresolved> {
-        let (shared, pending, owned) = (Arc::clone(&self.shared), Arc::clone(pending), name.to_owned());
-        let work = move || shared.run(&owned, &pending);
-        let thread = thread::Builder::new().name("look-up".to_owned()).stack_size(STACK).spawn(work);
-        thread.map(drop).map_err(|_| Unresolved::NoThread(name.to_owned()))
-    }
-}
-
-impl Shared {
-    #[expect(clippy::disallowed_methods, reason = "the edge that notes when an answer came")]
-    fn run(&self, name: &str, pending: &Pending) {
-        let answer = (self.lookup)(name);
-        let _names = self.lock();
-        // Only this thread ever sets it, so it cannot be set already.
-        let _ = pending.set((answer, Instant::now()));
-        self.answered.notify_all();
+    /// The look-up of this name that was left unfinished, unless the files have changed; or a new one.
+    fn begin(&self, name: &str, now: Instant) -> (Lookup, bool) {
+        let conf = self.sources.conf();
+        let mut unfinished = self.lock();
+        unfinished.retain(|_, (_, left_at)| now.saturating_duration_since(*left_at) <= KEPT);
+        match unfinished.remove(name) {
+            Some((lookup, _)) if lookup.conf == conf => (lookup, false),
+            _ => (Lookup::new(name, conf), true),
+        }
     }
 
     /// No code that holds this lock can panic half-way through a change.
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Pending>>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Lookup, Instant)>> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn system_lookup(name: &str) -> Answer {
-    let mut found: Vec<IpAddr> = (name, 0).to_socket_addrs().map_err(|_| ())?.map(|a| canonical(a.ip())).collect();
-    found.dedup();
-    if found.is_empty() { Err(()) } else { Ok(found) }
+impl Sources {
+    /// The addresses of the hosts file; a file that cannot be read has none, as glibc takes it.
+    fn in_hosts(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let file = open(&self.hosts)?.take(LARGEST_HOSTS);
+        hosts::addresses(file, name).ok().filter(|found| !found.is_empty())
+    }
+
+    fn conf(&self) -> Conf {
+        let read = |path: &Path| {
+            let mut bytes = Vec::new();
+            open(path)?.take(LARGEST_CONF).read_to_end(&mut bytes).ok()?;
+            if bytes.len() as u64 == LARGEST_CONF {
+                // The last line may be half a line.
+                bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0));
+            }
+            Some(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let hostname = || read(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
+        Conf::parse(&read(&self.resolv_conf).unwrap_or_default(), hostname, scope, self.port)
+    }
+}
+
+/// A plain file alone: opening a pipe may take for ever.
+fn open(path: &Path) -> Option<File> {
+    fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    File::open(path).ok()
+}
+
+/// The number of a network interface, 0 where there is none of this name.
+fn scope(interface: &str) -> u32 {
+    let is_plain = !interface.contains('/') && !interface.starts_with('.');
+    let number = || fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")).ok()?.trim().parse().ok();
+    is_plain.then(number).flatten().unwrap_or(0)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::mpsc;
-
-    const GENEROUS: Duration = Duration::from_secs(20);
-    const SHORT: Duration = Duration::from_millis(20);
-
-    fn host(name: &str) -> Host {
-        Host::Name(name.to_owned())
-    }
-
-    #[test]
-    fn addresses_and_localhost_need_no_name_server() {
-        let resolver = Resolver::with(|_| panic!("asked"));
-        let ip: IpAddr = Ipv4Addr::new(10, 0, 0, 1).into();
-        assert_eq!(resolver.resolve(&Host::Ip(ip), Duration::ZERO), Ok(vec![ip]));
-        assert_eq!(resolver.resolve(&host("LocalHost."), Duration::ZERO).map(|a| a.len()), Ok(2));
-    }
-
-    #[test]
-    fn a_silent_name_server_costs_one_thread_and_its_late_answer_counts() {
-        static CALLS: AtomicUsize = AtomicUsize::new(0);
-        static GO: Mutex<Option<mpsc::Receiver<()>>> = Mutex::new(None);
-        let (go, wait) = mpsc::channel();
-        *GO.lock().unwrap() = Some(wait);
-        let resolver = Resolver::with(|_| {
-            CALLS.fetch_add(1, Ordering::SeqCst);
-            GO.lock().unwrap().as_ref().unwrap().recv().unwrap();
-            Ok(vec![Ipv4Addr::LOCALHOST.into()])
-        });
-        for _ in 0..5 {
-            assert_eq!(resolver.resolve(&host("slow"), SHORT), Err(Unresolved::TimedOut("slow".to_owned())));
-        }
-        go.send(()).unwrap();
-        assert_eq!(resolver.resolve(&host("slow"), GENEROUS), Ok(vec![Ipv4Addr::LOCALHOST.into()]));
-        assert_eq!(CALLS.load(Ordering::SeqCst), 1);
-        assert!(resolver.shared.lock().is_empty());
-    }
-
-    #[test]
-    #[expect(clippy::disallowed_methods, reason = "stands for a slow name server")]
-    fn all_who_wait_share_one_answer() {
-        static CALLS: AtomicUsize = AtomicUsize::new(0);
-        let resolver = Resolver::with(|_| {
-            CALLS.fetch_add(1, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_millis(200));
-            Err(())
-        });
-        let waiters: Vec<_> = (0..4)
-            .map(|_| {
-                let resolver = resolver.clone();
-                thread::spawn(move || resolver.resolve(&host("no"), GENEROUS))
-            })
-            .collect();
-        for waiter in waiters {
-            assert_eq!(waiter.join().unwrap(), Err(Unresolved::NotFound("no".to_owned())));
-        }
-        assert!(
-            CALLS.load(Ordering::SeqCst) <= 4,
-            "a late starter may begin a second look-up, never more than the askers"
-        );
-    }
-}
+#[expect(clippy::disallowed_methods, reason = "tests against real servers wait on a real clock")]
+mod tests;

@@ -1,10 +1,12 @@
-//! Name servers for tests, and a program that sees a `resolv.conf` of its own. Both need root; where they cannot be
-//! had, the error says why, so that a test can say what it skips. Knows A and AAAA questions and nothing else.
+//! Name servers for tests, and a program that sees a `resolv.conf` of its own. Port 53 and the mount need root; where
+//! they cannot be had, the error says why, so that a test can say what it skips.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use crate::program::{Program, root_tool};
@@ -12,10 +14,19 @@ use crate::scratch::Scratch;
 
 /// The program with this as its `/etc/resolv.conf`; nobody else sees it. Its process number stays its own.
 pub fn with_resolv_conf(contents: &str, program: Program) -> Result<Program, String> {
+    with_file("/etc/resolv.conf", contents, program)
+}
+
+/// The same with `/etc/hosts`.
+pub fn with_hosts(contents: &str, program: Program) -> Result<Program, String> {
+    with_file("/etc/hosts", contents, program)
+}
+
+fn with_file(target: &str, contents: &str, program: Program) -> Result<Program, String> {
     let (unshare, mount) = (root_tool("unshare")?, root_tool("mount")?);
     let dir = Scratch::new();
-    let file = dir.file("resolv.conf", contents);
-    let script = "\"$0\" --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"";
+    let file = dir.file("mounted", contents);
+    let script = "\"$0\" --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"";
     let prefix = [
         unshare.as_os_str(),
         "--mount".as_ref(),
@@ -25,17 +36,18 @@ pub fn with_resolv_conf(contents: &str, program: Program) -> Result<Program, Str
         script.as_ref(),
         mount.as_os_str(),
         file.as_os_str(),
+        target.as_ref(),
     ];
     let probe = Program::at("/bin/true").under(prefix).run(crate::CEILING);
     match probe.code {
         Some(0) => Ok(program.under(prefix).keeping(dir)),
-        _ => Err(format!("cannot mount over /etc/resolv.conf: {}", probe.stderr.trim())),
+        _ => Err(format!("cannot mount over {target}: {}", probe.stderr.trim())),
     }
 }
 
-/// A name server on port 53 of an address of its own on loopback; ends on drop.
+/// A name server on an address of its own on loopback, over UDP and TCP; ends on drop.
 pub struct Dns {
-    ip: Ipv4Addr,
+    address: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -45,9 +57,19 @@ struct Shared {
     queries: Mutex<Vec<String>>,
 }
 
+/// What the server does with a question.
+pub enum Reaction {
+    /// Nothing; over TCP it closes the connection.
+    Silence,
+    /// It sends these messages one after the other.
+    Send(Vec<Vec<u8>>),
+}
+
+type Script = dyn Fn(&Question<'_>) -> Reaction + Send + Sync;
+
 /// Hears every question and never answers.
 pub fn silent_dns() -> Result<Dns, String> {
-    Dns::start(|_| None)
+    Dns::scripted(|_| Reaction::Silence)
 }
 
 /// Answers with these names' addresses (of either family, a name may have several) this much later, with "no such
@@ -58,25 +80,61 @@ pub fn answering_dns(names: &[(&str, &str)], delay: Duration) -> Result<Dns, Str
         let address = address.parse().unwrap_or_else(|_| panic!("not an IP address: {address}"));
         known.entry(name.to_lowercase()).or_default().push(address);
     }
-    Dns::start(move |question| {
-        std::thread::sleep(delay);
-        Some(answer(question, &known))
+    Dns::scripted(move |question| {
+        thread::sleep(delay);
+        let addresses = known.get(&question.name);
+        // "No such name" only where the name has no address of either family.
+        let code = if addresses.is_none() { NXDOMAIN } else { 0 };
+        Reaction::Send(vec![question.answer(code, addresses.map_or(&[], |addresses| addresses))])
     })
 }
 
 impl Dns {
-    fn start(reply: impl Fn(&Question<'_>) -> Option<Vec<u8>> + Send + Sync + 'static) -> Result<Dns, String> {
-        let (ip, socket) = bind()?;
-        // How long the thread may outlive its server.
-        socket.set_read_timeout(Some(Duration::from_millis(50))).map_err(|error| error.to_string())?;
-        let shared = Arc::new(Shared::default());
-        let (of_thread, reply) = (Arc::clone(&shared), Arc::new(reply));
-        std::thread::spawn(move || serve(&socket, &of_thread, &reply));
-        Ok(Dns { ip, shared })
+    /// A server that does what the script says, on port 53; each question has a thread of its own, so that
+    /// one question's delay is not added to the next one's.
+    pub fn scripted(script: impl Fn(&Question<'_>) -> Reaction + Send + Sync + 'static) -> Result<Dns, String> {
+        let script: Arc<Script> = Arc::new(script);
+        let mut last = String::new();
+        // Several tests, and processes of tests, may each want an address at the same time.
+        for number in 1..=200 {
+            let address = SocketAddr::from(([127, 0, 53, number], 53));
+            match Dns::start(address, &script) {
+                Ok(dns) => return Ok(dns),
+                Err(error) => last = format!("cannot bind {address}: {error}"),
+            }
+        }
+        Err(last)
     }
 
-    pub fn ip(&self) -> Ipv4Addr {
-        self.ip
+    /// The same at this address; port 0 is any free one.
+    pub fn scripted_at(
+        address: SocketAddr,
+        script: impl Fn(&Question<'_>) -> Reaction + Send + Sync + 'static,
+    ) -> io::Result<Dns> {
+        let script: Arc<Script> = Arc::new(script);
+        Dns::start(address, &script)
+    }
+
+    fn start(address: SocketAddr, script: &Arc<Script>) -> io::Result<Dns> {
+        let listener = TcpListener::bind(address)?;
+        let address = listener.local_addr()?;
+        let socket = UdpSocket::bind(address)?;
+        // How long the threads may outlive their server.
+        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        listener.set_nonblocking(true)?;
+        let shared = Arc::new(Shared::default());
+        let (of_udp, of_tcp) = ((Arc::clone(&shared), Arc::clone(script)), (Arc::clone(&shared), Arc::clone(script)));
+        thread::spawn(move || serve_udp(&socket, &of_udp.0, &of_udp.1));
+        thread::spawn(move || serve_tcp(&listener, &of_tcp.0, &of_tcp.1));
+        Ok(Dns { address, shared })
+    }
+
+    pub fn ip(&self) -> IpAddr {
+        self.address.ip()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// The names asked for so far, in lower case.
@@ -86,7 +144,7 @@ impl Dns {
 
     /// A `resolv.conf` that names this server alone.
     pub fn resolv_conf(&self) -> String {
-        format!("nameserver {}\n", self.ip)
+        format!("nameserver {}\n", self.ip())
     }
 }
 
@@ -96,56 +154,79 @@ impl Drop for Dns {
     }
 }
 
-/// The first free address; several tests, and processes of tests, may each want one at the same time.
-fn bind() -> Result<(Ipv4Addr, UdpSocket), String> {
-    let mut last = String::new();
-    for number in 1..=200 {
-        let ip = Ipv4Addr::new(127, 0, 53, number);
-        match UdpSocket::bind((ip, 53)) {
-            Ok(socket) => return Ok((ip, socket)),
-            Err(error) => last = format!("cannot bind {ip}:53: {error}"),
-        }
-    }
-    Err(last)
-}
-
-fn serve(
-    socket: &UdpSocket,
-    shared: &Shared,
-    reply: &Arc<impl Fn(&Question<'_>) -> Option<Vec<u8>> + Send + Sync + 'static>,
-) {
+fn serve_udp(socket: &UdpSocket, shared: &Shared, script: &Arc<Script>) {
     let mut packet = [0; 1500];
     while !shared.stop.load(Ordering::SeqCst) {
         let Ok((length, from)) = socket.recv_from(&mut packet) else { continue };
         let packet = packet[..length].to_vec();
-        let Some(question) = Question::parse(&packet) else { continue };
+        // A server that has ended answers no more.
+        let Some(question) = Question::parse(&packet, false).filter(|_| !shared.stop.load(Ordering::SeqCst)) else {
+            continue;
+        };
         shared.queries.lock().unwrap().push(question.name);
-        let (Ok(socket), reply) = (socket.try_clone(), Arc::clone(reply)) else { continue };
-        // Each in its own thread, so that one question's delay is not added to the next one's.
-        std::thread::spawn(move || send(&socket, from, &packet, &*reply));
+        let (Ok(socket), script) = (socket.try_clone(), Arc::clone(script)) else { continue };
+        thread::spawn(move || {
+            let Some(question) = Question::parse(&packet, false) else { return };
+            if let Reaction::Send(messages) = script(&question) {
+                // Who has asked may have given up.
+                messages.iter().for_each(|message| drop(socket.send_to(message, from)));
+            }
+        });
     }
 }
 
-fn send(socket: &UdpSocket, to: SocketAddr, packet: &[u8], reply: &dyn Fn(&Question<'_>) -> Option<Vec<u8>>) {
-    if let Some(bytes) = Question::parse(packet).and_then(|question| reply(&question)) {
-        // Who has asked may have given up.
-        let _ = socket.send_to(&bytes, to);
+fn serve_tcp(listener: &TcpListener, shared: &Arc<Shared>, script: &Arc<Script>) {
+    while !shared.stop.load(Ordering::SeqCst) {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                let (shared, script) = (Arc::clone(shared), Arc::clone(script));
+                // A client may leave at any time.
+                thread::spawn(move || drop(serve_connection(stream, &shared, &*script)));
+            }
+            Err(_) => thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+fn serve_connection(mut stream: TcpStream, shared: &Shared, script: &Script) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    loop {
+        let mut length = [0; 2];
+        stream.read_exact(&mut length)?;
+        let mut packet = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut packet)?;
+        let Some(question) = Question::parse(&packet, true) else { return Ok(()) };
+        shared.queries.lock().unwrap().push(question.name.clone());
+        let Reaction::Send(messages) = script(&question) else { return Ok(()) };
+        for message in messages {
+            stream.write_all(&(message.len() as u16).to_be_bytes())?;
+            stream.write_all(&message)?;
+        }
     }
 }
 
 /// A question as RFC 1035 writes it, with the packet up to its end.
-struct Question<'a> {
-    name: String,
-    kind: u16,
+pub struct Question<'a> {
+    /// In lower case, without the final dot.
+    pub name: String,
+    /// [`A`], [`AAAA`] or another.
+    pub kind: u16,
+    pub is_over_tcp: bool,
     packet: &'a [u8],
 }
 
 const HEAD: usize = 12;
-const A: u16 = 1;
-const AAAA: u16 = 28;
+pub const A: u16 = 1;
+pub const AAAA: u16 = 28;
+/// A code of answers.
+pub const SERVFAIL: u8 = 2;
+/// A code of answers.
+pub const NXDOMAIN: u8 = 3;
+/// A code of answers.
+pub const REFUSED: u8 = 5;
 
 impl Question<'_> {
-    fn parse(packet: &[u8]) -> Option<Question<'_>> {
+    fn parse(packet: &[u8], is_over_tcp: bool) -> Option<Question<'_>> {
         let (mut labels, mut at) = (Vec::new(), HEAD);
         loop {
             let length = usize::from(*packet.get(at)?);
@@ -157,36 +238,46 @@ impl Question<'_> {
             at += length;
         }
         let kind = u16::from_be_bytes(packet.get(at..at + 2)?.try_into().ok()?);
-        Some(Question { name: labels.join("."), kind, packet: packet.get(..at + 4)? })
+        Some(Question { name: labels.join("."), kind, is_over_tcp, packet: packet.get(..at + 4)? })
+    }
+
+    /// An answer with this code, and those of the addresses that are of the kind asked for.
+    pub fn answer(&self, code: u8, addresses: &[IpAddr]) -> Vec<u8> {
+        let records: Vec<(u16, Vec<u8>)> = addresses
+            .iter()
+            .filter_map(|address| match (address, self.kind) {
+                (IpAddr::V4(ip), A) => Some((A, ip.octets().to_vec())),
+                (IpAddr::V6(ip), AAAA) => Some((AAAA, ip.octets().to_vec())),
+                _ => None,
+            })
+            .collect();
+        self.records(code, &records)
+    }
+
+    /// An answer with this code and these records of the name asked for: kind and data.
+    pub fn records(&self, code: u8, records: &[(u16, Vec<u8>)]) -> Vec<u8> {
+        // An answer, recursion desired and available.
+        let flags: u16 = 0x8180 | u16::from(code);
+        let mut bytes = self.packet[..2].to_vec();
+        for number in [flags, 1, records.len() as u16, 0, 0] {
+            bytes.extend_from_slice(&number.to_be_bytes());
+        }
+        bytes.extend_from_slice(&self.packet[HEAD..]);
+        for (kind, data) in records {
+            // The name is that of the question, one byte after the head; class IN, one second to live.
+            bytes.extend_from_slice(&[0xc0, HEAD as u8]);
+            bytes.extend_from_slice(&kind.to_be_bytes());
+            bytes.extend_from_slice(&[0, 1, 0, 0, 0, 1, 0, data.len() as u8]);
+            bytes.extend_from_slice(data);
+        }
+        bytes
     }
 }
 
-fn answer(question: &Question<'_>, known: &HashMap<String, Vec<IpAddr>>) -> Vec<u8> {
-    let addresses = known.get(&question.name);
-    let records: Vec<Vec<u8>> = addresses
-        .into_iter()
-        .flatten()
-        .filter_map(|address| match (address, question.kind) {
-            (IpAddr::V4(ip), A) => Some(ip.octets().to_vec()),
-            (IpAddr::V6(ip), AAAA) => Some(ip.octets().to_vec()),
-            _ => None,
-        })
-        .collect();
-    // An answer, recursion available; "no such name" only where the name has no address of either family.
-    let flags: u16 = 0x8180 | if addresses.is_none() { 3 } else { 0 };
-    let mut bytes = question.packet[..2].to_vec();
-    for number in [flags, 1, records.len() as u16, 0, 0] {
-        bytes.extend_from_slice(&number.to_be_bytes());
-    }
-    bytes.extend_from_slice(&question.packet[HEAD..]);
-    for record in records {
-        // The name is that of the question, one byte after the head; class IN, one second to live.
-        bytes.extend_from_slice(&[0xc0, HEAD as u8]);
-        bytes.extend_from_slice(&question.kind.to_be_bytes());
-        bytes.extend_from_slice(&[0, 1, 0, 0, 0, 1, 0, record.len() as u8]);
-        bytes.extend_from_slice(&record);
-    }
-    bytes
+/// An answer that says it is not whole.
+pub fn truncated(mut answer: Vec<u8>) -> Vec<u8> {
+    answer[2] |= 2;
+    answer
 }
 
 #[cfg(test)]

@@ -16,6 +16,11 @@ use lock::record::Record;
 use psl::args::Given;
 use psl::duration::{self, Text};
 use psl::ready::Ready;
+use psl::resolve::MOST_ADDRESSES;
+use psl::resolve::conf::Conf;
+use psl::resolve::hosts;
+use psl::resolve::message::{Family, Query, Reply, Said};
+use psl::resolve::search::{Search, is_name};
 use psl::serve::{Parsed, Request, parse};
 use psl::url::{HTTP, HTTPS, Scheme, TCP, Url};
 
@@ -31,6 +36,7 @@ pub const ALL: &[(&str, Property)] = &[
     ("claims", claims),
     ("record", record),
     ("api", api),
+    ("names", names),
 ];
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -137,5 +143,34 @@ pub fn api(bytes: &[u8]) {
     let _ = read_one::<Status>(bytes);
     if let Some(words) = Status::words(&String::from_utf8_lossy(bytes)) {
         assert!(!words.chars().any(char::is_control), "one line, without terminal escapes");
+    }
+}
+
+/// A message of a name server, `resolv.conf`, and `hosts`: judged or read, within bounds.
+pub fn names(bytes: &[u8]) {
+    // The answer to a query of its own identifier, so that the fuzzer need not guess it, and as it is.
+    for family in [Family::V4, Family::V6] {
+        let Some(query) = Query::new("lock.example", family, 0x1234) else { continue };
+        let mut ours = query.bytes().unwrap_or_default();
+        let start = ours.len();
+        ours[2] = 0x80;
+        if let [flags, counts, records @ ..] = bytes {
+            (ours[3], ours[7]) = (*flags, *counts);
+            ours.extend_from_slice(records);
+        }
+        for message in [bytes, &ours, &ours[..start]] {
+            if let Reply::Final(Said::Addresses(found)) = query.judge(message) {
+                assert!((1..=MOST_ADDRESSES).contains(&found.len()), "bounded");
+                assert!(family == Family::V6 || found.iter().all(IpAddr::is_ipv4), "of the family that was asked for");
+            }
+        }
+    }
+    let found = hosts::addresses(bytes, "lock.example").unwrap_or_default();
+    assert!(found.len() <= MOST_ADDRESSES, "bounded");
+    let conf = Conf::parse(&String::from_utf8_lossy(bytes), String::new, |_| 0, 53);
+    assert!((1..=3).contains(&conf.servers.len()) && conf.ndots <= 15 && (1..=5).contains(&conf.attempts));
+    let mut search = Search::new("lock", &conf);
+    while let Some(name) = search.next(&conf) {
+        assert!(is_name(&name) && Query::new(&name, Family::V4, 1).is_some(), "each name can be asked: {name:?}");
     }
 }
