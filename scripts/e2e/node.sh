@@ -1,0 +1,132 @@
+#!/bin/sh
+# Scenarios: what becomes of a node and of the API server, and the gate that health keeps shut. Read by scenario.sh.
+
+# daemon NAME NODE ARGUMENTS [PORT OF THE READINESS PROBE]
+daemon() {
+    workload DaemonSet "$1" "$2"
+    application "$3" 600 | if [ -n "${4:-}" ]; then sed "/startupProbe/d; s/port: 8080}, periodSeconds: 1}/port: $4}, periodSeconds: 1}/"; else cat; fi
+}
+
+# Twenty pods and two DaemonSets, one of which takes 15 s; nothing starts before both are ready in this boot.
+scenario_reboot() {
+    needs_power
+    standing_lock
+    rebooted=$(first_node) ns=psl-e2e-reboot
+    space "$ns"
+    { daemon fast "$rebooted" --port=8080 && daemon slow "$rebooted" --after=15; } | kube --namespace "$ns" apply --filename - >&2
+    herd "$ns" shop "$rebooted" 20
+    rolled_out "$ns" daemonset/fast 60
+    rolled_out "$ns" deployment/shop 100
+    boot=$(boot_of "$rebooted") before=$(restarts "$ns" shop) cut=$(cluster_time "$ns")
+    node "$rebooted" reboot 10 >&2 || fail "the nodes' tool cannot reboot $rebooted"
+    eventually 60 "a new boot ID of $rebooted" new_boot
+    for app in slow fast; do eventually 60 "the DaemonSet $app ready in this boot" ready_since_boot "$app" 1; done
+    eventually 120 "20 pods ready in this boot" ready_since_boot shop 20
+    started_after_daemons
+    # The reboot itself ended each container once.
+    is_zero "restarts after the reboot" $(($(restarts "$ns" shop) - before - 20))
+    forget "$ns"
+    programs_are_well
+}
+boot_of() { kube get node "$1" --output 'jsonpath={.status.nodeInfo.bootID}'; }
+new_boot() { [ "$(boot_of "$rebooted")" != "$boot" ]; }
+# Time stamps in this form compare as text.
+ready_since_boot() { [ "$(pods_of "$ns" "$1" | awk -v cut="$cut" '$3 == "true" && $4 != "-" && $4 > cut' | wc -l)" -eq "$2" ]; }
+started_after_daemons() {
+    first=$(seconds_of "$(pods_of "$ns" shop | awk '{print $4}' | sort | head -n 1)")
+    slow=$(seconds_of "$(pods_of "$ns" slow | awk '{print $4}')")
+    fast=$(seconds_of "$(pods_of "$ns" fast | awk '{print $4}')")
+    # The time stamps are whole seconds.
+    [ "$first" -ge $((slow + 14)) ] || fail "a pod started $((first - slow)) s after the slow DaemonSet, which takes 15 s to be ready"
+    [ "$first" -ge "$fast" ] || fail "a pod started before the fast DaemonSet"
+}
+
+# A pod on each node that asks health and the lock once a second and prints each change.
+watch_programs() {
+    standing_lock
+    space "$1"
+    daemon watch '' '"--watch=health.pod-startup-lock:9999/", "--watch=lock.pod-startup-lock:8888/?duration=0"' | kube --namespace "$1" apply --filename - >&2
+    rolled_out "$1" daemonset/watch 60
+    eventually 30 "health and lock answer 200 to all" all_see_200 "$1"
+    containers_before=$(containers)
+}
+last_seen() { kube --namespace "$1" logs --selector app=watch --tail=-1 | sort -n; }
+all_see_200() {
+    last_seen "$1" | awk '{last[$2] = $3} END {for (url in last) {n++; if (last[url] != 200) bad++} exit !(n == 2 && !bad)}'
+}
+# Since that second nothing but 200, and the same containers as before.
+saw_nothing_else() {
+    bad=$(last_seen "$1" | awk -v since="$2" '$1 >= since && $3 != 200' | head -n 3)
+    [ -z "$bad" ] || fail "not 200 $3: $bad"
+    [ "$(containers)" = "$containers_before" ] || fail "a container of lock or health was restarted $3"
+}
+containers() { lock get pods --output 'jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].containerID}{"\n"}{end}'; }
+# Pods start as before.
+starts_go_on() {
+    herd "$1" after "$(first_node)" 3
+    rolled_out "$1" deployment/after 60
+    is_zero "restarts $2" "$(restarts "$1" after)"
+    programs_are_well
+}
+
+scenario_api_stopped() {
+    needs_power
+    watch_programs psl-e2e-stopped
+    since=$(now)
+    control stop
+    sleep 60
+    control start
+    eventually 30 "the API server back" kube get --raw /readyz
+    eventually 30 "the watching pods answer for their logs" last_seen psl-e2e-stopped
+    saw_nothing_else psl-e2e-stopped "$since" "while the API server was stopped for a minute"
+    starts_go_on psl-e2e-stopped "after the API server was stopped"
+    forget psl-e2e-stopped
+}
+
+scenario_api_hung() {
+    needs_power
+    watch_programs psl-e2e-hung
+    since=$(now)
+    control pause
+    sleep 25
+    control go
+    eventually 30 "the API server back" kube get --raw /readyz
+    saw_nothing_else psl-e2e-hung "$since" "while the API server hung for 25 s"
+    starts_go_on psl-e2e-hung "after the API server hung"
+    forget psl-e2e-hung
+}
+
+scenario_kubelet_restarted() {
+    needs_power
+    watch_programs psl-e2e-kubelet
+    since=$(now)
+    node "$(first_node)" restart kubelet || fail "the nodes' tool cannot restart the kubelet"
+    sleep 5
+    starts_go_on psl-e2e-kubelet "after the kubelet was restarted"
+    saw_nothing_else psl-e2e-kubelet "$since" "after the kubelet was restarted"
+    forget psl-e2e-kubelet
+}
+
+# A DaemonSet that is never ready: the gate opens at --max-hold, and at once when the DaemonSet is to be ignored.
+scenario_gate() {
+    standing_lock
+    held=$(first_node) ns=psl-e2e-gate
+    lock set env daemonset/lock PSL_HC_MAX_HOLD=40s >&2
+    rolled_out pod-startup-lock daemonset/lock 60
+    eventually 30 "the gate of $held open" state_says "$held" '"gate":{"open":true,"overridden":false'
+    space "$ns"
+    daemon never "$held" --port=8080 8081 | kube --namespace "$ns" apply --filename - >&2
+    eventually 40 "the gate of $held shut" state_says "$held" '"gate":{"open":false'
+    shut=$(now)
+    herd "$ns" shop "$held" 2
+    sleep 10
+    is_zero "pods ready while the gate is shut" "$(ready_pods "$ns" shop)"
+    eventually 60 "the gate of $held overridden" state_says "$held" '"overridden":true'
+    [ $(($(now) - shut)) -ge 25 ] || fail "the gate was overridden $(($(now) - shut)) s after it shut, with a --max-hold of 40 s"
+    rolled_out "$ns" deployment/shop 40
+    kube --namespace "$ns" annotate daemonset never pod-startup-lock/ignore=true >&2
+    eventually 75 "the gate of $held open for the ignored DaemonSet" state_says "$held" '"gate":{"open":true,"overridden":false'
+    forget "$ns"
+    lock set env daemonset/lock PSL_HC_MAX_HOLD- >&2
+    rolled_out pod-startup-lock daemonset/lock 60
+}

@@ -1,0 +1,102 @@
+#!/bin/sh
+# Scenario: every command of README's "When it is stuck", as it is written there. Read by scenario.sh.
+
+# The commands of the section, one a line: those of its block, what follows "then:" there, and those in its sentences.
+stuck_commands() {
+    awk '/^## / {inside = $0 == "## When it is stuck"} inside' README.md >"$E2E_SCRATCH/section"
+    awk '/^```/ {block = !block; next}
+        block && /^kubectl/ {line = $0; sub(/ *#.*/, "", line); print line}
+        block && /then: / {sub(/.*then: /, ""); print}
+        !block && /`/ {n = split($0, parts, "`"); for (i = 2; i <= n; i += 2) if (parts[i] ~ /^(kubectl|curl|scripts\/)/) print parts[i]}' "$E2E_SCRATCH/section"
+}
+
+# Runs a command of README with its placeholders filled in; leaves what it printed in $E2E_SCRATCH/printed.
+written() {
+    command=$(printf %s "$1" | sed "s|LOCK-POD|$(pod_of lock "$held")|; s|HEALTH-POD|$(pod_of health "$held")|; s|spec.nodeName=NODE|spec.nodeName=$held|; s|-n NAMESPACE|-n $ns|; s| POD | $(waiting_pod) |; s|daemonset NAME|daemonset never|; s|deployment NAME|deployment shop|; s|holder=ID|holder=$(printf %s "${holder:-}" | sed 's/&/\\&/g')|")
+    case $command in *NODE* | *NAMESPACE* | *POD* | *NAME* | *ID) fail "no value for a word of README's: $1" ;; esac
+    bounded sh -c "$command" >"$E2E_SCRATCH/printed" 2>&1 || fail "$command: $(tail -n 1 "$E2E_SCRATCH/printed")"
+}
+printed() { grep -qE -- "$1" "$E2E_SCRATCH/printed" || fail "$command does not show $1"; }
+waiting_pod() { kube --namespace "$ns" get pods --selector app=shop --output 'jsonpath={.items[0].metadata.name}'; }
+
+# A port-forward of README, in the background until the next one.
+forward() {
+    unforward
+    program=$(case $1 in *LOCK-POD*) echo lock ;; *) echo health ;; esac)
+    command=$(printf %s "$1" | sed "s|[A-Z]*-POD|$(pod_of "$program" "$held")|")
+    timeout "$(seconds_left)" sh -c "exec $command" >"$E2E_SCRATCH/forward" 2>&1 &
+    forwarding=$!
+    eventually 15 "$command" grep -q '^Forwarding from' "$E2E_SCRATCH/forward"
+}
+unforward() { [ -z "${forwarding:-}" ] || kill "$forwarding" 2>/dev/null || true; }
+
+# The gate of the node is shut, and two pods wait.
+shut_gate() {
+    kube --namespace "$ns" annotate daemonset never pod-startup-lock/ignore- >&2
+    eventually 75 "the gate of $held shut" state_says "$held" '"gate":{"open":false'
+    kube --namespace "$ns" delete deployment shop --ignore-not-found --wait >&2
+    eventually 20 "the pods of before are gone" no_pods
+    herd "$ns" shop "$held" 2
+    eventually 30 "the pods of shop wait" pods_wait
+}
+no_pods() { [ -z "$(kube --namespace "$ns" get pods --selector app=shop --output name)" ]; }
+pods_wait() { [ "$(kube --namespace "$ns" get pods --selector app=shop --no-headers | grep -c 'Init:0/1')" -eq 2 ]; }
+shop_starts() { rolled_out "$ns" deployment/shop "${1:-60}"; }
+
+scenario_stuck() {
+    standing_lock
+    held=$(first_node) ns=psl-e2e-stuck
+    space "$ns"
+    daemon never "$held" --port=8080 8081 | kube --namespace "$ns" apply --filename - >&2
+    shut_gate
+    stuck_commands >"$E2E_SCRATCH/commands"
+    [ "$(wc -l <"$E2E_SCRATCH/commands")" -ge 14 ] || fail "README's section 'When it is stuck' has $(wc -l <"$E2E_SCRATCH/commands") commands: where are the others?"
+    while read -r line; do stuck_command "$line" </dev/null; done <"$E2E_SCRATCH/commands"
+    unforward
+    # It takes the lock away, and so comes last. Of the two that README names this is the one for this installation.
+    bounded sh -c "${take_away:?}" >&2 || fail "$take_away"
+    forget "$ns" true
+    must_be_gone "after $take_away"
+}
+
+stuck_command() {
+    case $1 in
+    'kubectl get pods -A '*) written "$1" && printed 'shop.*Init:0/1' ;;
+    'kubectl -n NAMESPACE logs '*) written "$1" && printed '412|gate|waiting' ;;
+    'kubectl -n pod-startup-lock get pods '*) written "$1" && printed '^lock-.*Running' && printed '^health-.*Running' ;;
+    *' port-forward '*) forward "$1" ;;
+    'curl -s '*:8888/state) written "$1" && printed '"version":1' && printed "$ns/shop" ;;
+    'curl -s '*:9999/) written "$1" && printed "never" ;;
+    *' pod-startup-lock/ignore=true') written "$1" && shop_starts 100 ;;
+    *'daemonset/lock PSL_HC_ENABLED=false') shut_gate && written "$1" && shop_starts && back PSL_HC_ENABLED- ;;
+    'curl -X DELETE '*) one_lease && written "$1" && printed '^Released' ;;
+    *' delete pod LOCK-POD') written "$1" && eventually 30 "a lock without leases" state_says "$held" '"slots_in_use":0' ;;
+    *' patch deployment NAME '*) shut_gate && written "$1" && shop_starts ;;
+    *'daemonset/lock PSL_MODE=shadow') shut_gate && written "$1" && shop_starts && back PSL_MODE- ;;
+    'scripts/deploy.sh load --nodes NODE') load_again "$1" ;;
+    'scripts/deploy.sh status') bounded sh -c "$1" >&2 || eventually 60 "$1 exits 0" bounded sh -c "$1" ;;
+    'kubectl delete -k deploy') take_away="$1/with-health" ;;
+    *) fail "README has a command that nobody checks: $1" ;;
+    esac
+}
+# What README says undoes it, as it is written behind the command.
+back() {
+    grep -qF -- "\`$1\`" "$E2E_SCRATCH/section" || [ "$1" = PSL_MODE- ] || fail "README does not say how to undo ${1%-}"
+    rolled_out pod-startup-lock daemonset/lock 60
+    lock set env daemonset/lock "$1" >&2
+    rolled_out pod-startup-lock daemonset/lock 60
+}
+# A pod that holds its slot: its name is the holder's that /state shows on the loopback.
+one_lease() {
+    { workload Deployment long "$held" 1 && gate && application --after=300 600; } | kube --namespace "$ns" apply --filename - >&2
+    kube --namespace "$ns" annotate daemonset never pod-startup-lock/ignore=true >&2
+    eventually 90 "a lease for the pod long" state_says "$held" '"slots_in_use":1'
+    forward 'kubectl -n pod-startup-lock port-forward LOCK-POD 8888'
+    holder=$(curl -s http://localhost:8888/state | grep -o "\"holder\":\"$ns/long[^\"]*" | head -n 1 | cut -d'"' -f4)
+    [ -n "$holder" ] || fail "/state names no holder on the loopback"
+}
+# The one that reaches nodes over ssh, with the nodes' tool in place of ssh.
+load_again() {
+    has_power && [ -x "$E2E_NODES_TOOL/ssh" ] || return 0
+    written "$(printf %s "$1" | sed "s|NODE|$held|") --with ctr --ssh $E2E_NODES_TOOL/ssh"
+}
