@@ -8,17 +8,17 @@
 #
 #   --list                the scenarios, in their order, with the seconds that each may take
 #   --only NAME           this scenario; may be given several times
-#   --load "OPTIONS"      options of scripts/deploy.sh load, which brings the images to the nodes, such
-#                         as "--with kind --cluster dev"
+#   --load "OPTIONS"      options of scripts/deploy.sh load, which brings the images to the nodes,
+#                         such as "--with kind --cluster dev"
 #   --registry R          push the images there with scripts/deploy.sh push instead
 #   --nodes-tool DIR      a tool with power over the nodes, for the scenarios that need one
-#   --seconds N           the bound on all scenarios together (default and most: 840; a minute more is
-#                         for the removal at the end)
+#   --seconds N           the bound on all scenarios together (default and most: 840); the removal
+#                         at the end takes at most a minute more
 #   --keep                leave everything in place after a failure, to look at it
 #   --help                this text
 #
-# Without --load and --registry the images are loaded with DIR/ssh if the nodes' tool has one, else by
-# whichever tool scripts/deploy.sh load finds. The images stay on the nodes.
+# Without --load and --registry the images are loaded over DIR/ssh if the nodes' tool has one, else
+# with the first tool that scripts/deploy.sh load finds. The images stay on the nodes.
 #
 # A nodes' tool is a directory with these executables:
 #   node.sh NODE exec COMMAND...       runs it on the node; output and exit code are passed on
@@ -27,8 +27,8 @@
 #   control.sh stop|start kube-apiserver   ends the API server, brings it back
 #   control.sh pause|go kube-apiserver     SIGSTOP, SIGCONT: the API server hangs
 #   ssh NODE COMMAND                   optional: in place of ssh, with ctr on the node's PATH
-# NODE is the name of the Node object. For kind, node.sh is a few lines around docker exec and docker
-# restart. Without a tool these scenarios are skipped.
+# NODE is the name of the Node object. For kind, node.sh is a few lines around docker exec and
+# docker restart. Without a nodes' tool the scenarios that need one are skipped.
 #
 # Needs kubectl, GNU timeout, and the archives of scripts/build.sh and scripts/image.sh (lock, init,
 # health, e2e), which are made if they are missing.

@@ -1,10 +1,12 @@
 #!/bin/sh
 # Checks everything: form, lints, the static binaries with their budgets, all tests against them,
 # the manifests, that the binaries can be made again elsewhere, arm64, the documentation, the
-# dependencies, the scripts, the demonstration.
+# dependencies, the scripts, the demonstration, a real cluster.
 #
 #   scripts/test.sh
 #
+# The cluster is that of the file in PSL_E2E_KUBECONFIG; PSL_E2E_OPTIONS are options of scripts/e2e.sh,
+# such as "--nodes-tool DIR". KUBECONFIG is not looked at.
 # Needs what scripts/build.sh needs. What else is missing is said in a line that begins with
 # "skipped:", and the rest goes on. With CI=true warnings are errors.
 set -eu
@@ -83,9 +85,17 @@ else
 fi
 
 step "scripts"
-if has shellcheck; then shellcheck scripts/*.sh; else skip "shellcheck is not installed (Debian: apt-get install shellcheck)"; fi
+if has shellcheck; then shellcheck scripts/*.sh scripts/e2e/*.sh; else skip "shellcheck is not installed (Debian: apt-get install shellcheck)"; fi
 
 step "demonstration"
 scripts/demo.sh --no-build
+
+step "end to end, on a real cluster"
+if [ -n "${PSL_E2E_KUBECONFIG:-}" ]; then
+    # shellcheck disable=SC2086 # several words
+    KUBECONFIG=$PSL_E2E_KUBECONFIG scripts/e2e.sh ${PSL_E2E_OPTIONS:-}
+else
+    skip "the scenarios on a real cluster: PSL_E2E_KUBECONFIG names none (scripts/e2e.sh --help)"
+fi
 
 step "passed"
