@@ -11,9 +11,10 @@ begin_herd() {
     herd "$ns" shop "$herd_node" 20
 }
 follow_lock() {
+    followed=$(pod_of lock "$herd_node")
     : >"$E2E_SCRATCH/lock.log.$$"
-    lock logs --follow --since-time "$began_at" "$(pod_of lock "$herd_node")" >>"$E2E_SCRATCH/lock.log.$$" 2>/dev/null &
-    following=$!
+    timeout --foreground "$(seconds_left)" kubectl --namespace pod-startup-lock logs --follow --since-time "$began_at" "$followed" >>"$E2E_SCRATCH/lock.log.$$" 2>/dev/null &
+    background="$background $!"
 }
 # All ready, no restart, and each lease ended by `ready`, none by its duration.
 all_came_up() {
@@ -21,7 +22,7 @@ all_came_up() {
     is_zero "restarts of the herd" "$(restarts "$ns" shop)"
     eventually 20 "the last lease ended" state_says "$herd_node" '"slots_in_use":0'
     sleep 1
-    kill "$following" 2>/dev/null || true
+    end_background
     lock logs --since-time "$began_at" "$(pod_of lock "$herd_node")" >>"$E2E_SCRATCH/lock.log.$$"
     granted=$(holders 'msg="lock acquired"') by_ready=$(holders 'how=ready') expired=$(holders 'how=expired')
     is_zero "leases that ended by their duration" "$expired"

@@ -16,7 +16,7 @@ scenario_install() {
         ask health "$of_node" '' >/dev/null || fail "health of $of_node does not answer 200"
         eventually 20 "the gate of $of_node open" state_says "$of_node" '"gate":{"open":true,"overridden":false'
     done
-    deploy status || eventually 60 "deploy.sh status exits 0" deploy status
+    deploy status || fail "deploy.sh status finds something missing while all pods run"
     deploy delete || fail "deploy.sh delete"
     must_be_gone "after deploy.sh delete"
 }
@@ -43,30 +43,38 @@ END
     eventually 20 "the kind PodMonitor" kube get podmonitors --all-namespaces
 }
 
-# Each overlay, in three installations; a pod finds the lock by each of the three ways.
+# Each overlay, in three installations, of which the second replaces the first; a pod finds the lock by each of the ways.
 scenario_overlays() {
     images_there
     operator_kinds
-    for words in 'service network-policies air-gapped monitoring injection' 'host-port health' 'host-network health network-policies'; do
-        options=''
-        for overlay in $words; do options="$options --overlay $overlay"; done
-        # shellcheck disable=SC2086 # several words
-        apply $options
-        locks_answer
-        space psl-e2e-overlays
-        # shellcheck disable=SC2086
-        deploy example $options --into psl-e2e-overlays --wait 60 ${E2E_REGISTRY:+--registry "$E2E_REGISTRY"} || fail "the example does not start with $words"
-        started_by_lock psl-e2e-overlays
-        forget psl-e2e-overlays true
-        deploy delete || fail "deploy.sh delete after $words"
-        kube delete customresourcedefinitions --selector psl-e2e-none >/dev/null
-        must_be_gone_but_kinds "after deploy.sh delete of $words"
-    done
+    overlay service --overlay network-policies --overlay air-gapped --overlay monitoring --overlay injection
+    overlay host-port --overlay health
+    [ -z "$(lock get service lock --ignore-not-found --output name)" ] || fail "host-port in place of service leaves the Service"
+    overlays_go "service and host-port"
+    overlay host-network --overlay health --overlay network-policies
+    overlays_go host-network
     kube delete customresourcedefinitions --selector psl-e2e
     must_be_gone "at the end"
 }
+# overlay NAME [OPTIONS]: installs it, and the example, which has to get its leases.
+overlay() {
+    apply --overlay "$@"
+    locks_answer
+    space psl-e2e-overlays
+    example psl-e2e-overlays --overlay "$1"
+    forget psl-e2e-overlays true
+}
+example() {
+    example_space=$1
+    shift
+    deploy example --into "$example_space" --wait 60 ${E2E_REGISTRY:+--registry "$E2E_REGISTRY"} "$@" || fail "the example does not start in $example_space with $*"
+    started_by_lock "$example_space"
+}
+overlays_go() {
+    deploy delete || fail "deploy.sh delete after $1"
+    eventually 40 "after deploy.sh delete of $1: something is left" only_kinds_left
+}
 only_kinds_left() { left | grep -v '^CustomResourceDefinition ' && return 1; return 0; }
-must_be_gone_but_kinds() { eventually 40 "$1: something is left" only_kinds_left; }
 
 # Each init container of the example says that it has got a lease.
 started_by_lock() {
@@ -86,6 +94,7 @@ scenario_entry_points() {
         *) rolled_out pod-startup-lock daemonset/health 60 && programs_are_well ;;
         esac
         locks_answer
+        [ "$entry" != deploy/with-health ] || example_by_kubectl
         kustomized "$entry" delete
         must_be_gone "after delete -k $entry"
     done
@@ -95,20 +104,31 @@ scenario_entry_points() {
     must_be_gone "after deploy.sh delete of deploy/one-namespace"
 }
 
+example_by_kubectl() {
+    space psl-e2e-example
+    kustomized deploy/example apply --namespace psl-e2e-example
+    rolled_out psl-e2e-example deployment/startup-example 60
+    started_by_lock psl-e2e-example
+    kustomized deploy/example delete --namespace psl-e2e-example
+    forget psl-e2e-example true
+}
+
 # kubectl apply -k or delete -k, with the registry in a kustomization around it if there is one.
 kustomized() {
+    entry_point=$1 verb=$2
+    shift 2
     if [ -z "$E2E_REGISTRY" ]; then
-        kube "$2" -k "$1" || fail "kubectl $2 -k $1"
+        kube "$verb" "$@" -k "$entry_point" || fail "kubectl $verb -k $entry_point"
         return 0
     fi
     around=$E2E_SCRATCH/around
     rm -rf "$around" && mkdir "$around" && cp -R deploy "$around/deploy" && mkdir "$around/deploy/around"
     {
-        echo "resources: [..${1#deploy}]"
+        echo "resources: [..${entry_point#deploy}]"
         echo 'images:'
         for program in lock init health; do echo "  - {name: localhost/psl-$program, newName: $E2E_REGISTRY/psl-$program}"; done
     } >"$around/deploy/around/kustomization.yaml"
-    kube "$2" -k "$around/deploy/around" || fail "kubectl $2 -k $1"
+    kube "$verb" "$@" -k "$around/deploy/around" || fail "kubectl $verb -k $entry_point"
 }
 
 # Pod Security `restricted`, enforced by both namespaces, and the rights and limits of the manifests.
@@ -119,8 +139,7 @@ scenario_restricted() {
     limits=$(lock get pods --output 'jsonpath={.items[*].spec.containers[*].resources.limits.memory}' | tr ' ' '\n' | sort -u)
     [ "$limits" = 16Mi ] || fail "the memory limits are $limits, not 16Mi"
     space psl-e2e-restricted
-    deploy example --into psl-e2e-restricted --wait 60 ${E2E_REGISTRY:+--registry "$E2E_REGISTRY"} || fail "the example does not start in a restricted namespace"
-    started_by_lock psl-e2e-restricted
+    example psl-e2e-restricted
     herd psl-e2e-restricted shop "$(first_node)" 2
     rolled_out psl-e2e-restricted deployment/shop 60
     forget psl-e2e-restricted

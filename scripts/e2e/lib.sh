@@ -142,7 +142,7 @@ programs_are_well() {
     for well_node in $(nodes); do
         bad=$(ask health "$well_node" metrics | grep 'code="403"') && fail "health on $well_node was refused by the API server: $bad"
     done
-    lock logs --selector app.kubernetes.io/name=health --tail=-1 --prefix | grep -iE 'forbidden|403' && fail "health's log says that the API server refused it"
+    lock logs --selector app.kubernetes.io/name=health --tail=-1 --prefix | grep -iwE 'forbidden|403' && fail "health's log says that the API server refused it"
     return 0
 }
 

@@ -18,6 +18,14 @@ skip() {
     printf '%s\n' "$1" >"$E2E_SCRATCH/why"
     exit 77
 }
+# What runs beside the scenario: calls of `timeout`, which pass a signal on.
+background=''
+end_background() {
+    # shellcheck disable=SC2086 # several processes
+    [ -z "$background" ] || kill $background 2>/dev/null || true
+    background=''
+}
+trap end_background EXIT
 needs_power() { has_power || skip "needs --nodes-tool"; }
 
 # shellcheck disable=SC2034 # bounds every call in lib.sh
