@@ -46,7 +46,9 @@ fn a_mistake_in_the_words_asks_no_cluster() {
 fn help_and_list_need_no_cluster() {
     let stand = Stand::new("");
     let help = stand.e2e("--help").ok();
-    for option in ["--list", "--only", "--load", "--registry", "--nodes-tool", "--seconds", "--keep", "control.sh pause|go"] {
+    for option in
+        ["--list", "--only", "--load", "--registry", "--nodes-tool", "--seconds", "--keep", "control.sh pause|go"]
+    {
         assert!(help.contains(option), "{option}\n{help}");
     }
     assert!(help.lines().all(|line| line.len() <= 100 && !line.contains("set -eu")), "{help}");
@@ -80,12 +82,20 @@ fn a_cluster_that_is_not_named_or_not_there_is_left_alone() {
 #[test]
 fn a_cluster_with_a_lock_is_refused() {
     let cases = [
-        ("by its label", "'get daemonsets'*) echo 'shop/gate pod-startup-lock registry.example/gate:1' ;;", "shop/gate"),
+        (
+            "by its label",
+            "'get daemonsets'*) echo 'shop/gate pod-startup-lock registry.example/gate:1' ;;",
+            "shop/gate",
+        ),
         ("by its image", "'get daemonsets'*) echo 'psl/any  registry.example/psl-lock:2.0.1' ;;", "psl/any"),
         ("what a lock left", "*'get namespaces,'*) echo 'Role kube-system pod-startup-lock-health' ;;", "kube-system"),
         ("what a run left", "*'get namespaces,'*) echo 'Namespace - psl-e2e-herd psl-e2e=made' ;;", "psl-e2e-herd"),
         ("no answer", "'get daemonsets'*) echo forbidden >&2; exit 1 ;;", "does not list its DaemonSets: forbidden"),
-        ("no whole answer", "*'get namespaces,'*) echo forbidden >&2; exit 1 ;;", "does not list its objects: forbidden"),
+        (
+            "no whole answer",
+            "*'get namespaces,'*) echo forbidden >&2; exit 1 ;;",
+            "does not list its objects: forbidden",
+        ),
     ];
     for (case, answer, why) in cases {
         let stand = Stand::new(answer);
@@ -94,7 +104,8 @@ fn a_cluster_with_a_lock_is_refused() {
         assert_eq!(stand.changed(), Vec::<String>::new(), "{case}");
     }
     // An application that only asks for a lock is none.
-    let stand = Stand::new("'get daemonsets'*) echo 'shop/web  registry.example/psl-init:1' ;; *'get nodes'*) echo node-a ;;");
+    let stand =
+        Stand::new("'get daemonsets'*) echo 'shop/web  registry.example/psl-init:1' ;; *'get nodes'*) echo node-a ;;");
     stand.e2e("--only nodes").with(0);
 }
 
@@ -129,13 +140,19 @@ fn what_cannot_be_removed_is_a_failure() {
         "*'get namespaces,'*) [ ! -f \"$RECORD.later\" ] || echo 'Secret shop psl-e2e-token' ;; *'get nodes'*) : >\"$RECORD.later\"; echo node-a ;;",
     );
     let ended = stand.e2e("--only nodes").with(1);
-    assert!(ended.stdout.contains("cleanup: failed: left in the cluster: Secret shop psl-e2e-token"), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("cleanup: failed: left in the cluster: Secret shop psl-e2e-token"),
+        "{}",
+        ended.stdout
+    );
     assert!(ended.stdout.ends_with("\n0 passed, 1 failed, 1 skipped\n"), "{}", ended.stdout);
 }
 
 #[test]
 fn no_scenario_outlives_its_bound() {
-    let stand = Stand::new("'get daemonsets --ignore'*) exec sleep 100 ;; *'daemonsets --ignore-not-found'*) exec sleep 100 ;;");
+    let stand = Stand::new(
+        "'get daemonsets --ignore'*) exec sleep 100 ;; *'daemonsets --ignore-not-found'*) exec sleep 100 ;;",
+    );
     stand.loaded();
     let begun = Instant::now();
     let ended = stand.e2e("--seconds 2 --only gate --only herd --load --with=docker").with(1);
@@ -154,7 +171,8 @@ fn a_signal_ends_what_runs_and_everything_is_removed() {
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         stand.forget();
         let mut script = stand.begin("--only gate --load --with=docker");
-        let sleeper = eventually("kubectl waits", CEILING, || stand.read("record.waits"));
+        let sleeper =
+            eventually("kubectl waits", CEILING, || stand.read("record.waits").filter(|pid| pid.ends_with('\n')));
         kill_process(Pid::from_child(&script), signal).unwrap();
         let ended = eventually("the script ends", CEILING, || script.try_wait().unwrap());
         assert_eq!(ended.code(), Some(code));
@@ -167,7 +185,9 @@ fn a_signal_ends_what_runs_and_everything_is_removed() {
 /// What was taken away comes back before anything else is asked of the API server.
 #[test]
 fn a_signal_gives_the_api_server_back() {
-    let stand = Stand::new("*'daemonsets --ignore-not-found'*) echo 'standing standing' ;; *logs*) printf '1 a 200\\n1 b 200\\n' ;;");
+    let stand = Stand::new(
+        "*'daemonsets --ignore-not-found'*) echo 'standing standing' ;; *logs*) printf '1 a 200\\n1 b 200\\n' ;;",
+    );
     stand.tool("tool/node.sh", "");
     stand.tool("tool/control.sh", "[ \"$1\" != stop ] || : >\"$RECORD.stopped\"");
     stand.loaded();
@@ -178,7 +198,11 @@ fn a_signal_gives_the_api_server_back() {
     let asked = stand.asked();
     let stopped = asked.iter().position(|line| line == "control.sh stop kube-apiserver").unwrap();
     let after: Vec<_> = asked.iter().skip(stopped + 1).map(String::as_str).collect();
-    assert_eq!(after.get(..2).unwrap(), ["control.sh go kube-apiserver", "control.sh start kube-apiserver"], "{after:?}");
+    assert_eq!(
+        after.get(..2).unwrap(),
+        ["control.sh go kube-apiserver", "control.sh start kube-apiserver"],
+        "{after:?}"
+    );
     stand.removed_everything();
 }
 
@@ -206,7 +230,8 @@ impl Stand {
     /// A docker that takes every image, and the archives that it is given.
     fn loaded(&self) {
         self.tool("bin/docker", "");
-        fs::write(self.path("scripts/deploy.sh"), "#!/bin/sh\nprintf '%s\\n' \"deploy.sh $*\" >>\"$RECORD\"\n").unwrap();
+        fs::write(self.path("scripts/deploy.sh"), "#!/bin/sh\nprintf '%s\\n' \"deploy.sh $*\" >>\"$RECORD\"\n")
+            .unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
