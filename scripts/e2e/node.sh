@@ -73,7 +73,7 @@ starts_go_on() {
 scenario_api_stopped() {
     needs_power
     watch_programs psl-e2e-stopped
-    since=$(now)
+    since=$(seconds_of "$(cluster_time psl-e2e-stopped)")
     control stop
     sleep 60
     control start
@@ -88,7 +88,7 @@ scenario_api_stopped() {
 scenario_api_hung() {
     needs_power
     watch_programs psl-e2e-hung
-    since=$(now)
+    since=$(seconds_of "$(cluster_time psl-e2e-hung)")
     control pause
     sleep 25
     control go
@@ -115,22 +115,23 @@ scenario_kubelet_restarted() {
 scenario_gate() {
     standing_lock
     held=$(first_node) ns=psl-e2e-gate
-    lock set env daemonset/lock PSL_HC_MAX_HOLD=40s >&2
+    # A gate that is open is looked at once a minute as shipped.
+    lock set env daemonset/lock PSL_HC_MAX_HOLD=30s PSL_HC_PERIOD_PASS=1s >&2
     rolled_out pod-startup-lock daemonset/lock 60
     eventually 30 "the gate of $held open" state_says "$held" '"gate":{"open":true,"overridden":false'
     space "$ns"
     daemon never "$held" --port=8080 8081 | kube --namespace "$ns" apply --filename - >&2
-    eventually 40 "the gate of $held shut" state_says "$held" '"gate":{"open":false'
+    eventually 30 "the gate of $held shut" state_says "$held" '"gate":{"open":false'
     shut=$(now)
     herd "$ns" shop "$held" 2
-    sleep 10
+    sleep 5
     is_zero "pods ready while the gate is shut" "$(ready_pods "$ns" shop)"
     eventually 60 "the gate of $held overridden" state_says "$held" '"overridden":true'
-    [ $(($(now) - shut)) -ge 25 ] || fail "the gate was overridden $(($(now) - shut)) s after it shut, with a --max-hold of 40 s"
+    [ $(($(now) - shut)) -ge 20 ] || fail "the gate was overridden $(($(now) - shut)) s after it shut, with a --max-hold of 30 s"
     rolled_out "$ns" deployment/shop 40
     kube --namespace "$ns" annotate daemonset never pod-startup-lock/ignore=true >&2
     eventually 75 "the gate of $held open for the ignored DaemonSet" state_says "$held" '"gate":{"open":true,"overridden":false'
     forget "$ns"
-    lock set env daemonset/lock PSL_HC_MAX_HOLD- >&2
+    lock set env daemonset/lock PSL_HC_MAX_HOLD- PSL_HC_PERIOD_PASS- >&2
     rolled_out pod-startup-lock daemonset/lock 60
 }

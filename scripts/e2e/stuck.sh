@@ -12,7 +12,7 @@ stuck_commands() {
 
 # Runs a command of README with its placeholders filled in; leaves what it printed in $E2E_SCRATCH/printed.
 written() {
-    command=$(printf %s "$1" | sed "s|LOCK-POD|$(pod_of lock "$held")|; s|HEALTH-POD|$(pod_of health "$held")|; s|spec.nodeName=NODE|spec.nodeName=$held|; s|-n NAMESPACE|-n $ns|; s| POD | $(waiting_pod) |; s|daemonset NAME|daemonset never|; s|deployment NAME|deployment shop|; s|holder=ID|holder=$(printf %s "${holder:-}" | sed 's/&/\\&/g')|")
+    command=$(printf %s "$1" | sed "s|LOCK-POD|$(pod_of lock "$held")|; s|HEALTH-POD|$(pod_of health "$held")|; s|spec.nodeName=NODE|spec.nodeName=$held|; s|-n NAMESPACE|-n $ns|; s| POD | $(waiting_pod) |; s|daemonset NAME|daemonset never-$shut|; s|deployment NAME|deployment shop|; s|holder=ID|holder=$(printf %s "${holder:-}" | sed 's/&/\\&/g')|")
     case $command in *NODE* | *NAMESPACE* | *POD* | *NAME* | *ID) fail "no value for a word of README's: $1" ;; esac
     bounded sh -c "$command" >"$E2E_SCRATCH/printed" 2>&1 || fail "$command: $(tail -n 1 "$E2E_SCRATCH/printed")"
 }
@@ -30,24 +30,28 @@ forward() {
     eventually 15 "$command" grep -q '^Forwarding from' "$E2E_SCRATCH/forward"
 }
 
-# The gate of the node is shut, and two pods wait.
+# The gate of the node is shut, and two pods wait. Health learns of a new DaemonSet at once, and of a change of one that is
+# ignored after an hour.
 shut_gate() {
-    kube --namespace "$ns" annotate daemonset never pod-startup-lock/ignore- >&2
-    eventually 75 "the gate of $held shut" state_says "$held" '"gate":{"open":false'
-    kube --namespace "$ns" delete deployment shop --ignore-not-found --wait >&2
+    kube --namespace "$ns" delete deployments,daemonsets --all --wait >&2
     eventually 20 "the pods of before are gone" no_pods
+    shut=$((shut + 1))
+    daemon "never-$shut" "$held" --port=8080 8081 | kube --namespace "$ns" apply --filename - >&2
+    eventually 30 "the gate of $held shut" state_says "$held" '"gate":{"open":false'
     herd "$ns" shop "$held" 2
     eventually 30 "the pods of shop wait" pods_wait
 }
-no_pods() { [ -z "$(kube --namespace "$ns" get pods --selector app=shop --output name)" ]; }
+no_pods() { [ -z "$(kube --namespace "$ns" get pods --output name)" ]; }
 pods_wait() { [ "$(kube --namespace "$ns" get pods --selector app=shop --no-headers | grep -c 'Init:0/1')" -eq 2 ]; }
 shop_starts() { rolled_out "$ns" deployment/shop "${1:-60}"; }
 
 scenario_stuck() {
     standing_lock
-    held=$(first_node) ns=psl-e2e-stuck
+    held=$(first_node) ns=psl-e2e-stuck shut=0
+    # A gate that is open is looked at once a minute as shipped.
+    lock set env daemonset/lock PSL_HC_PERIOD_PASS=1s >&2
+    rolled_out pod-startup-lock daemonset/lock 60
     space "$ns"
-    daemon never "$held" --port=8080 8081 | kube --namespace "$ns" apply --filename - >&2
     shut_gate
     stuck_commands >"$E2E_SCRATCH/commands"
     [ "$(wc -l <"$E2E_SCRATCH/commands")" -ge 14 ] || fail "README's section 'When it is stuck' has $(wc -l <"$E2E_SCRATCH/commands") commands: where are the others?"
@@ -88,9 +92,10 @@ back() {
 }
 # A pod that holds its slot: its name is the holder's that /state shows on the loopback.
 one_lease() {
+    kube --namespace "$ns" delete deployments,daemonsets --all --wait >&2
+    eventually 30 "the gate of $held open" state_says "$held" '"gate":{"open":true'
     { workload Deployment long "$held" 1 && gate && application --after=300 600; } | kube --namespace "$ns" apply --filename - >&2
-    kube --namespace "$ns" annotate daemonset never pod-startup-lock/ignore=true >&2
-    eventually 90 "a lease for the pod long" state_says "$held" '"slots_in_use":1'
+    eventually 30 "a lease for the pod long" state_says "$held" '"slots_in_use":1'
     forward 'kubectl -n pod-startup-lock port-forward LOCK-POD 8888'
     holder=$(curl -s http://localhost:8888/state | grep -o "\"holder\":\"$ns/long[^\"]*" | head -n 1 | cut -d'"' -f4)
     [ -n "$holder" ] || fail "/state names no holder on the loopback"
