@@ -140,8 +140,6 @@ scenario_restricted() {
     [ "$limits" = 16Mi ] || fail "the memory limits are $limits, not 16Mi"
     space psl-e2e-restricted
     example psl-e2e-restricted
-    herd psl-e2e-restricted shop "$(first_node)" 2
-    rolled_out psl-e2e-restricted deployment/shop 60
     forget psl-e2e-restricted
     programs_are_well
 }

@@ -210,8 +210,8 @@ spec:
 END
 }
 # shellcheck disable=SC2119
-# herd NAMESPACE NAME NODE REPLICAS: pods that each burn a second of a processor behind the gate.
-herd() { { workload Deployment "$2" "$3" "$4" && gate && application --cpu=1; } | kube --namespace "$1" apply -f - >/dev/null; }
+# herd NAMESPACE NAME NODE REPLICAS [SECONDS]: pods that each burn a second of a processor, or so many, behind the gate.
+herd() { { workload Deployment "$2" "$3" "$4" && gate && application "--cpu=${5:-1}"; } | kube --namespace "$1" apply -f - >/dev/null; }
 # NAME RESTARTS READY STARTED of each pod's application.
 pods_of() {
     kube --namespace "$1" get pods --selector "app=$2" --output go-template='{{range .items}}{{.metadata.name}}{{range .status.containerStatuses}} {{.restartCount}} {{.ready}} {{with .state.running}}{{.startedAt}}{{else}}-{{end}}{{end}}{{"\n"}}{{end}}'

@@ -14,7 +14,7 @@ scenario_reboot() {
     rebooted=$(first_node) ns=psl-e2e-reboot
     space "$ns"
     { daemon fast "$rebooted" --port=8080 && daemon slow "$rebooted" --after=15; } | kube --namespace "$ns" apply --filename - >&2
-    herd "$ns" shop "$rebooted" 20
+    herd "$ns" shop "$rebooted" 20 0.2
     rolled_out "$ns" daemonset/fast 60
     rolled_out "$ns" deployment/shop 100
     boot=$(boot_of "$rebooted") before=$(restarts "$ns" shop) cut=$(cluster_time "$ns")
@@ -41,74 +41,75 @@ started_after_daemons() {
     [ "$first" -ge "$fast" ] || fail "a pod started before the fast DaemonSet"
 }
 
-# A pod on each node that asks health and the lock once a second and prints each change.
+# A pod on each node that asks health and the lock once a second and prints each change. Several scenarios share them.
 watch_programs() {
     standing_lock
-    space "$1"
-    daemon watch '' '"--watch=health.pod-startup-lock:9999/", "--watch=lock.pod-startup-lock:8888/?duration=0"' | kube --namespace "$1" apply --filename - >&2
-    rolled_out "$1" daemonset/watch 60
-    eventually 30 "health and lock answer 200 to all" all_see_200 "$1"
+    ns=psl-e2e-watch
+    if ! kube get namespace "$ns" >/dev/null 2>&1; then
+        space "$ns"
+        daemon watch '' '"--watch=health.pod-startup-lock:9999/", "--watch=lock.pod-startup-lock:8888/?duration=0"' | kube --namespace "$ns" apply --filename - >&2
+    fi
+    rolled_out "$ns" daemonset/watch 60
+    eventually 30 "health and lock answer 200 to all" all_see_200
     containers_before=$(containers)
+    since=$(seconds_of "$(cluster_time "$ns")")
 }
+watch_ends() { kube delete namespace psl-e2e-watch --ignore-not-found >&2; }
 # POD SECOND ADDRESS STATUS of each change, in the order of each pod.
-changes_seen() { kube --namespace "$1" logs --selector app=watch --tail=-1 --prefix --max-log-requests 100; }
+changes_seen() { kube --namespace "$ns" logs --selector app=watch --tail=-1 --prefix --max-log-requests 100; }
 all_see_200() {
-    changes_seen "$1" | awk -v pods="$(nodes | wc -w)" '{last[$1 $3] = $4; print} END {for (one in last) {n++; if (last[one] != 200) bad++} exit !(n >= 2 * pods && !bad)}'
+    changes_seen | awk -v pods="$(nodes | wc -w)" '{last[$1 $3] = $4; print} END {for (one in last) {n++; if (last[one] != 200) bad++} exit !(n >= 2 * pods && !bad)}'
 }
-# Since that second nothing but 200.
+# Nothing but 200, and the same containers, since the scenario began.
 saw_nothing_else() {
-    bad=$(changes_seen "$1" | awk -v since="$2" '$2 >= since && $4 != 200' | head -n 3)
-    [ -z "$bad" ] || fail "not 200 $3: $bad"
+    eventually 30 "the logs of the watching pods" changes_seen
+    bad=$(changes_seen | awk -v since="$since" '$2 >= since && $4 != 200' | head -n 3)
+    [ -z "$bad" ] || fail "not 200 $1: $bad"
+    same_containers "$1"
 }
 same_containers() { [ "$(containers)" = "$containers_before" ] || fail "a container of lock or health was restarted $1"; }
 containers() { lock get pods --output 'jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].containerID}{"\n"}{end}'; }
 # Pods start as before.
 starts_go_on() {
-    herd "$1" after "$(first_node)" 3
-    rolled_out "$1" deployment/after 60
-    is_zero "restarts $2" "$(restarts "$1" after)"
+    herd "$ns" after "$(first_node)" 3
+    rolled_out "$ns" deployment/after 60
+    is_zero "restarts $1" "$(restarts "$ns" after)"
+    kube --namespace "$ns" delete deployment after >&2
     programs_are_well
 }
 
 scenario_api_stopped() {
     needs_power
-    watch_programs psl-e2e-stopped
-    since=$(seconds_of "$(cluster_time psl-e2e-stopped)")
+    watch_programs
     control stop
     sleep 60
     control start
     eventually 30 "the API server back" kube get --raw /readyz
-    eventually 30 "the logs of the watching pods" changes_seen psl-e2e-stopped
-    saw_nothing_else psl-e2e-stopped "$since" "while the API server was stopped for a minute"
-    same_containers "while the API server was stopped"
-    starts_go_on psl-e2e-stopped "after the API server was stopped"
-    forget psl-e2e-stopped
+    saw_nothing_else "while the API server was stopped for a minute"
+    starts_go_on "after the API server was stopped"
 }
 
 scenario_api_hung() {
     needs_power
-    watch_programs psl-e2e-hung
-    since=$(seconds_of "$(cluster_time psl-e2e-hung)")
+    watch_programs
     control pause
     sleep 25
     control go
     eventually 30 "the API server back" kube get --raw /readyz
-    saw_nothing_else psl-e2e-hung "$since" "while the API server hung for 25 s"
-    same_containers "while the API server hung"
-    starts_go_on psl-e2e-hung "after the API server hung"
-    forget psl-e2e-hung
+    saw_nothing_else "while the API server hung for 25 s"
+    starts_go_on "after the API server hung"
 }
 
 # A kubelet that starts anew may take pods with a readiness probe for not ready until it has asked them.
 scenario_kubelet_restarted() {
     needs_power
-    watch_programs psl-e2e-kubelet
+    watch_programs
     node "$(first_node)" restart kubelet || fail "the nodes' tool cannot restart the kubelet"
     sleep 5
-    starts_go_on psl-e2e-kubelet "after the kubelet was restarted"
+    starts_go_on "after the kubelet was restarted"
     same_containers "after the kubelet was restarted"
-    eventually 30 "health and lock answer 200 to all" all_see_200 psl-e2e-kubelet
-    forget psl-e2e-kubelet
+    eventually 30 "health and lock answer 200 to all" all_see_200
+    watch_ends
 }
 
 # A DaemonSet that is never ready: the gate opens at --max-hold, and at once when the DaemonSet is to be ignored.

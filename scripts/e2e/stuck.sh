@@ -60,6 +60,7 @@ scenario_stuck() {
     # It takes the lock away, and so comes last. Of the two that README names this is the one for this installation.
     bounded sh -c "${take_away:?}" >&2 || fail "$take_away"
     forget "$ns" true
+    watch_ends
     must_be_gone "after $take_away"
 }
 
