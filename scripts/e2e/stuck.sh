@@ -30,9 +30,14 @@ forward() {
     eventually 15 "$command" grep -q '^Forwarding from' "$E2E_SCRATCH/forward"
 }
 
-# The gate of the node is shut, and two pods wait. Health learns of a new DaemonSet at once, and of a change of one that is
-# ignored after an hour.
+# The gate of the node is shut, and two pods wait. Health learns of a new DaemonSet at once, of a change of one only when it
+# asks for it again. What an earlier command has set is undone first.
 shut_gate() {
+    if [ -n "$undo" ]; then
+        lock set env daemonset/lock "$undo" >&2
+        rolled_out pod-startup-lock daemonset/lock 60
+        undo=''
+    fi
     kube --namespace "$ns" delete deployments,daemonsets --all --wait >&2
     eventually 20 "the pods of before are gone" no_pods
     shut=$((shut + 1))
@@ -47,7 +52,7 @@ shop_starts() { rolled_out "$ns" deployment/shop "${1:-60}"; }
 
 scenario_stuck() {
     standing_lock
-    held=$(first_node) ns=psl-e2e-stuck shut=0
+    held=$(first_node) ns=psl-e2e-stuck shut=0 undo=''
     # A gate that is open is looked at once a minute as shipped.
     lock set env daemonset/lock PSL_HC_PERIOD_PASS=1s >&2
     rolled_out pod-startup-lock daemonset/lock 60
@@ -73,28 +78,27 @@ stuck_command() {
     'curl -s '*:8888/state) written "$1" && printed '"version":1' && printed "$ns/shop" ;;
     'curl -s '*:9999/) written "$1" && printed "never" ;;
     *' pod-startup-lock/ignore=true') written "$1" && shop_starts 100 ;;
-    *'daemonset/lock PSL_HC_ENABLED=false') shut_gate && written "$1" && shop_starts && back PSL_HC_ENABLED- ;;
+    *'daemonset/lock PSL_HC_ENABLED=false') shut_gate && written "$1" && shop_starts && undone_by PSL_HC_ENABLED- ;;
+    # The checks are still off.
     'curl -X DELETE '*) one_lease && written "$1" && printed '^Released' ;;
     *' delete pod LOCK-POD') written "$1" && eventually 30 "a lock without leases" state_says "$held" '"slots_in_use":0' ;;
     *' patch deployment NAME '*) shut_gate && written "$1" && shop_starts ;;
-    *'daemonset/lock PSL_MODE=shadow') shut_gate && written "$1" && shop_starts && back PSL_MODE- ;;
+    *'daemonset/lock PSL_MODE=shadow') shut_gate && written "$1" && shop_starts ;;
     'scripts/deploy.sh load --nodes NODE') load_again "$1" ;;
     'scripts/deploy.sh status') written "$1" ;;
     'kubectl delete -k deploy') take_away="$1/with-health" ;;
     *) fail "README has a command that nobody checks: $1" ;;
     esac
 }
-# What README says undoes it, as it is written behind the command.
-back() {
-    grep -qF -- "\`$1\`" "$E2E_SCRATCH/section" || [ "$1" = PSL_MODE- ] || fail "README does not say how to undo ${1%-}"
-    rolled_out pod-startup-lock daemonset/lock 60
-    lock set env daemonset/lock "$1" >&2
-    rolled_out pod-startup-lock daemonset/lock 60
+# What README says undoes the command, as it is written behind it.
+undone_by() {
+    grep -qF -- "undone by \`$1\`" "$E2E_SCRATCH/section" || fail "README does not say that $1 undoes it"
+    undo=$1
 }
 # A pod that holds its slot: its name is the holder's that /state shows on the loopback.
 one_lease() {
     kube --namespace "$ns" delete deployments,daemonsets --all --wait >&2
-    eventually 30 "the gate of $held open" state_says "$held" '"gate":{"open":true'
+    rolled_out pod-startup-lock daemonset/lock 60
     { workload Deployment long "$held" 1 && gate && application --after=300 600; } | kube --namespace "$ns" apply --filename - >&2
     eventually 30 "a lease for the pod long" state_says "$held" '"slots_in_use":1'
     forward 'kubectl -n pod-startup-lock port-forward LOCK-POD 8888'
