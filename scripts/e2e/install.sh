@@ -12,10 +12,7 @@ scenario_install() {
     images_there
     apply --with-health
     locks_answer
-    for of_node in $(nodes); do
-        ask health "$of_node" '' >/dev/null || fail "health of $of_node does not answer 200"
-        eventually 20 "the gate of $of_node open" state_says "$of_node" '"gate":{"open":true,"overridden":false'
-    done
+    eventually 30 "health and the gate of each node open" all_open
     deploy status || fail "deploy.sh status finds something missing while all pods run"
     deploy delete || fail "deploy.sh delete"
     must_be_gone "after deploy.sh delete"

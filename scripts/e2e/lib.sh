@@ -117,9 +117,17 @@ apply() { deploy apply ${E2E_REGISTRY:+--registry "$E2E_REGISTRY"} --wait 90 "$@
 # The lock with health as the manifests ship it, which several scenarios share.
 standing_lock() {
     images_there
-    [ "$(lock get daemonsets --ignore-not-found --output 'jsonpath={.items[*].metadata.annotations.psl-e2e}')" = "standing standing" ] && return 0
-    apply --with-health
-    lock annotate daemonset/lock daemonset/health psl-e2e=standing
+    if [ "$(lock get daemonsets --ignore-not-found --output 'jsonpath={.items[*].metadata.annotations.psl-e2e}')" != "standing standing" ]; then
+        apply --with-health
+        lock annotate daemonset/lock daemonset/health psl-e2e=standing
+    fi
+    # A DaemonSet that an earlier scenario has deleted keeps gates shut until health asks for it again.
+    eventually 100 "health and the gate of each node open" all_open
+}
+all_open() {
+    for open_node in $(nodes); do
+        ask health "$open_node" '' && state_says "$open_node" '"gate":{"open":true,"overridden":false' || return 1
+    done
 }
 # Ready Linux nodes that take pods, one line; the first of them has the herds.
 nodes() { kube get nodes --selector kubernetes.io/os=linux --output go-template='{{range .items}}{{if not .spec.unschedulable}}{{if not .spec.taints}}{{.metadata.name}}{{"\n"}}{{end}}{{end}}{{end}}' | tr '\n' ' ' | sed 's/ $//'; }

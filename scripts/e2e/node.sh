@@ -25,7 +25,7 @@ scenario_reboot() {
     started_after_daemons
     # The reboot itself ended each container once.
     is_zero "restarts after the reboot" $(($(restarts "$ns" shop) - before - 20))
-    forget "$ns"
+    forget "$ns" true
     programs_are_well
 }
 boot_of() { kube get node "$1" --output 'jsonpath={.status.nodeInfo.bootID}'; }
@@ -132,7 +132,7 @@ scenario_gate() {
     rolled_out "$ns" deployment/shop 40
     kube --namespace "$ns" annotate daemonset never pod-startup-lock/ignore=true >&2
     eventually 75 "the gate of $held open for the ignored DaemonSet" state_says "$held" '"gate":{"open":true,"overridden":false'
-    forget "$ns"
+    forget "$ns" true
     lock set env daemonset/lock PSL_HC_MAX_HOLD- PSL_HC_PERIOD_PASS- >&2
     rolled_out pod-startup-lock daemonset/lock 60
 }

@@ -186,7 +186,7 @@ fn a_signal_ends_what_runs_and_everything_is_removed() {
 #[test]
 fn a_signal_gives_the_api_server_back() {
     let stand = Stand::new(
-        "*'daemonsets --ignore-not-found'*) echo 'standing standing' ;; *logs*) printf 'p 1 a 200\\np 1 b 200\\n' ;;",
+        "*'daemonsets --ignore-not-found'*) echo 'standing standing' ;; *proxy/state) echo '\"gate\":{\"open\":true,\"overridden\":false' ;; *logs*) printf 'p 1 a 200\\np 1 b 200\\n' ;;",
     );
     stand.tool("tool/node.sh", "");
     stand.tool("tool/control.sh", "[ \"$1\" != stop ] || : >\"$RECORD.stopped\"");
