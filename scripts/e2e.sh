@@ -27,8 +27,8 @@
 #   control.sh stop|start kube-apiserver   ends the API server, brings it back
 #   control.sh pause|go kube-apiserver     SIGSTOP, SIGCONT: the API server hangs
 #   ssh NODE COMMAND                   optional: in place of ssh, with ctr on the node's PATH
-# NODE is the name of the Node object. For kind, node.sh is a few lines around docker exec and
-# docker restart. Without a nodes' tool the scenarios that need one are skipped.
+# NODE is the name of the Node object. Exit code 77 says that the tool cannot do this: the scenario
+# is skipped, as all of them are without a nodes' tool. CONTRIBUTING.md has one for kind.
 #
 # Needs kubectl, GNU timeout, and the archives of scripts/build.sh and scripts/image.sh (lock, init,
 # health, e2e), which are made if they are missing.

@@ -46,7 +46,7 @@ scenario_herd_killed_lock() {
     begin_herd killed-lock
     eventually 60 "five pods of the herd ready" at_least_ready "$ns" shop 5
     pod=$(pod_of lock "$herd_node")
-    node "$herd_node" exec pkill -9 -x lock || fail "the nodes' tool cannot kill the lock's process"
+    power "kill the lock's process" node "$herd_node" exec pkill -9 -x lock
     eventually 20 "the lock's container restarted" lock_restarted "$pod"
     lock logs --previous "$pod" >>"$E2E_SCRATCH/lock.log.$$" || true
     all_came_up

@@ -18,7 +18,7 @@ scenario_reboot() {
     rolled_out "$ns" daemonset/fast 60
     rolled_out "$ns" deployment/shop 100
     boot=$(boot_of "$rebooted") before=$(restarts "$ns" shop) cut=$(cluster_time "$ns")
-    node "$rebooted" reboot 10 >&2 || fail "the nodes' tool cannot reboot $rebooted"
+    power "reboot $rebooted" node "$rebooted" reboot 10
     eventually 60 "a new boot ID of $rebooted" new_boot
     for app in slow fast; do eventually 60 "the DaemonSet $app ready in this boot" ready_since_boot "$app" 1; done
     eventually 120 "20 pods ready in this boot" ready_since_boot shop 20
@@ -81,9 +81,9 @@ starts_go_on() {
 scenario_api_stopped() {
     needs_power
     watch_programs
-    control stop
+    power "stop the API server" control stop
     sleep 60
-    control start
+    power "start the API server" control start
     eventually 30 "the API server back" kube get --raw /readyz
     saw_nothing_else "while the API server was stopped for a minute"
     starts_go_on "after the API server was stopped"
@@ -92,9 +92,9 @@ scenario_api_stopped() {
 scenario_api_hung() {
     needs_power
     watch_programs
-    control pause
+    power "pause the API server" control pause
     sleep 25
-    control go
+    power "let the API server go on" control go
     eventually 30 "the API server back" kube get --raw /readyz
     saw_nothing_else "while the API server hung for 25 s"
     starts_go_on "after the API server hung"
@@ -104,7 +104,7 @@ scenario_api_hung() {
 scenario_kubelet_restarted() {
     needs_power
     watch_programs
-    node "$(first_node)" restart kubelet || fail "the nodes' tool cannot restart the kubelet"
+    power "restart the kubelet" node "$(first_node)" restart kubelet
     sleep 5
     starts_go_on "after the kubelet was restarted"
     same_containers "after the kubelet was restarted"

@@ -26,6 +26,14 @@ end_background() {
     background=''
 }
 trap end_background EXIT
+# power WHAT COMMAND...: a call of the nodes' tool. One that cannot do it says so with 77.
+power() {
+    asked_for=$1 code=0
+    shift
+    "$@" >&2 || code=$?
+    [ "$code" -ne 77 ] || skip "the nodes' tool cannot $asked_for"
+    [ "$code" -eq 0 ] || fail "the nodes' tool failed to $asked_for: exit code $code"
+}
 needs_power() { has_power || skip "needs --nodes-tool"; }
 
 # shellcheck disable=SC2034 # bounds every call in lib.sh

@@ -185,9 +185,7 @@ fn a_signal_ends_what_runs_and_everything_is_removed() {
 /// What was taken away comes back before anything else is asked of the API server.
 #[test]
 fn a_signal_gives_the_api_server_back() {
-    let stand = Stand::new(
-        "*'daemonsets --ignore-not-found'*) echo 'standing standing' ;; *proxy/state) echo '\"gate\":{\"open\":true,\"overridden\":false' ;; *logs*) printf 'p 1 a 200\\np 1 b 200\\n' ;;",
-    );
+    let stand = Stand::new(STANDING);
     stand.tool("tool/node.sh", "");
     stand.tool("tool/control.sh", "[ \"$1\" != stop ] || : >\"$RECORD.stopped\"");
     stand.loaded();
@@ -206,7 +204,28 @@ fn a_signal_gives_the_api_server_back() {
     stand.removed_everything();
 }
 
+#[test]
+fn a_tool_that_cannot_do_this_skips_the_scenario() {
+    let stand = Stand::new(STANDING);
+    stand.tool("tool/node.sh", "");
+    stand.loaded();
+    for (code, line) in [
+        (77, "api-hung: skipped: the nodes' tool cannot pause the API server"),
+        (9, "api-hung: failed: the nodes' tool failed to pause the API server: exit code 9"),
+    ] {
+        stand.tool("tool/control.sh", &format!("exit {code}"));
+        let ended = stand.e2e("--only api-hung --nodes-tool tool --load --with=docker");
+        assert!(ended.stdout.starts_with(line), "{}{}", ended.stdout, ended.stderr);
+        assert_eq!(ended.code, Some(if code == 77 { 0 } else { 1 }));
+    }
+}
+
 // ---- what the scripts are run with ----
+
+/// A cluster with the lock that scenarios share, its gates open, and watching pods that see nothing but 200.
+const STANDING: &str = "*'daemonsets --ignore-not-found'*) echo 'standing standing' ;; \
+    *proxy/state) echo '\"gate\":{\"open\":true,\"overridden\":false' ;; \
+    *logs*) printf 'p 1 a 200\\np 1 b 200\\n' ;;";
 
 struct Stand {
     checkout: Checkout,
