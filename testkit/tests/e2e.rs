@@ -220,6 +220,29 @@ fn a_tool_that_cannot_do_this_skips_the_scenario() {
     }
 }
 
+/// The application's image goes to the nodes the same way, without those of the lock.
+#[test]
+fn deploy_brings_one_image_alone() {
+    let stand = Stand::new("");
+    stand.tool("bin/docker", "");
+    for program in ["lock", "init", "health", "e2e"] {
+        let version = env!("CARGO_PKG_VERSION");
+        fs::write(stand.path("index.json"), format!("\"localhost/psl-{program}:{version}\"")).unwrap();
+        let archive = format!("dist/images/psl-{program}-amd64.tar");
+        run(stand.checkout.command("tar").args(["-cf", &archive, "index.json"])).ok();
+    }
+    let deploy = |words: &str| {
+        let mut command = stand.within(stand.checkout.command("scripts/deploy.sh"));
+        run(command.args(words.split_whitespace()))
+    };
+    let printed = deploy("load --with docker --arch amd64 --program e2e --dry-run").ok();
+    assert!(printed.contains("psl-e2e-amd64.tar") && printed.lines().count() == 1, "{printed}");
+    let printed = deploy("load --with docker --arch amd64 --dry-run").ok();
+    assert!(!printed.contains("psl-e2e") && printed.lines().count() == 3, "{printed}");
+    let ended = deploy("load --program all").with(2);
+    assert!(ended.stderr.contains("--program: 'all' is not accepted; accepted: lock, init, health, e2e"), "{ended:?}");
+}
+
 // ---- what the scripts are run with ----
 
 /// A cluster with the lock that scenarios share, its gates open, and watching pods that see nothing but 200.
@@ -266,7 +289,10 @@ impl Stand {
     }
 
     fn command(&self) -> Command {
-        let mut command = self.checkout.command("scripts/e2e.sh");
+        self.within(self.checkout.command("scripts/e2e.sh"))
+    }
+
+    fn within(&self, mut command: Command) -> Command {
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
         command.env("PATH", path).env("RECORD", self.path("record")).env("KUBECONFIG", self.path("none"));
         command
