@@ -57,9 +57,9 @@ scenario_overlays() {
 overlay() {
     apply --overlay "$@"
     locks_answer
-    space psl-e2e-overlays
-    example psl-e2e-overlays --overlay "$1"
-    forget psl-e2e-overlays true
+    space "psl-e2e-$1"
+    example "psl-e2e-$1" --overlay "$1"
+    forget "psl-e2e-$1"
 }
 example() {
     example_space=$1
@@ -107,7 +107,7 @@ example_by_kubectl() {
     rolled_out psl-e2e-example deployment/startup-example 60
     started_by_lock psl-e2e-example
     kustomized deploy/example delete --namespace psl-e2e-example
-    forget psl-e2e-example true
+    forget psl-e2e-example
 }
 
 # kubectl apply -k or delete -k, with the registry in a kustomization around it if there is one.
