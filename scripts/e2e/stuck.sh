@@ -38,15 +38,18 @@ shut_gate() {
         rolled_out pod-startup-lock daemonset/lock 60
         undo=''
     fi
-    kube --namespace "$ns" delete deployments,daemonsets --all --wait >&2
+    kube --namespace "$ns" delete deployments --all --wait >&2
+    if ! state_says "$held" '"gate":{"open":false' >/dev/null; then
+        kube --namespace "$ns" delete daemonsets --all --wait >&2
+        shut=$((shut + 1))
+        daemon "never-$shut" "$held" --port=8080 8081 | kube --namespace "$ns" apply --filename - >&2
+        eventually 30 "the gate of $held shut" state_says "$held" '"gate":{"open":false'
+    fi
     eventually 20 "the pods of before are gone" no_pods
-    shut=$((shut + 1))
-    daemon "never-$shut" "$held" --port=8080 8081 | kube --namespace "$ns" apply --filename - >&2
-    eventually 30 "the gate of $held shut" state_says "$held" '"gate":{"open":false'
     herd "$ns" shop "$held" 2
     eventually 30 "the pods of shop wait" pods_wait
 }
-no_pods() { [ -z "$(kube --namespace "$ns" get pods --output name)" ]; }
+no_pods() { [ -z "$(kube --namespace "$ns" get pods --selector 'app in (shop, long)' --output name)" ]; }
 pods_wait() { [ "$(kube --namespace "$ns" get pods --selector app=shop --no-headers | grep -c 'Init:0/1')" -eq 2 ]; }
 shop_starts() { rolled_out "$ns" deployment/shop "${1:-60}"; }
 
