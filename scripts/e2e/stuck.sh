@@ -39,7 +39,7 @@ shut_gate() {
         undo=''
     fi
     kube --namespace "$ns" delete deployments --all --wait >&2
-    if ! state_says "$held" '"gate":{"open":false' >/dev/null; then
+    if [ "$shut" -eq 0 ] || ! state_says "$held" '"gate":{"open":false' >/dev/null; then
         kube --namespace "$ns" delete daemonsets --all --wait >&2
         shut=$((shut + 1))
         daemon "never-$shut" "$held" --port=8080 8081 | kube --namespace "$ns" apply --filename - >&2
