@@ -4,7 +4,8 @@
 #   scripts/build.sh [--arch ARCH] [--offline] [PROGRAM...]
 #   scripts/build.sh --help           this text
 #
-#   PROGRAM         lock, init, health; all three where none is named
+#   PROGRAM         lock, init, health; all three where none is named. e2e: the application of
+#                   scripts/e2e.sh
 #   --arch ARCH     amd64 (default) or arm64; the programs go to dist/ARCH
 #   --offline       asks no network: takes the crates from vendor/, which scripts/vendor.sh fills,
 #                   or where there is none from what Cargo has fetched before
@@ -32,8 +33,8 @@ while [ $# -gt 0 ]; do
     --arch=*) arch=${1#*=} ;;
     --arch) [ $# -ge 2 ] || fail "--arch needs a value" 2 && arch=$2 && shift ;;
     --offline) offline=yes ;;
-    lock | init | health) programs="$programs $1" ;;
-    *) fail "no option or program '$1'; there are --arch ARCH, --offline, lock, init, health" 2 ;;
+    lock | init | health | e2e) programs="$programs $1" ;;
+    *) fail "no option or program '$1'; there are --arch ARCH, --offline, lock, init, health, e2e" 2 ;;
     esac
     shift
 done
@@ -110,9 +111,12 @@ out=dist/$arch
 mkdir -p "$out"
 for program in ${programs:=lock init health}; do
     echo "building $out/$program, a minute or two the first time"
-    crates cargo build --locked --release --target-dir "$target_dir" --target "$target" -p "$program" || fail "cannot build $program"
+    package="-p $program" built=$program
+    [ "$program" != e2e ] || package='-p testkit --example e2e' built=examples/e2e
+    # shellcheck disable=SC2086 # several words
+    crates cargo build --locked --release --target-dir "$target_dir" --target "$target" $package || fail "cannot build $program"
     # Copied aside and moved, so that a running program's file is replaced and not written into.
-    cp "$target_dir/$target/release/$program" "$out/.$program"
+    cp "$target_dir/$target/release/$built" "$out/.$program"
     mv "$out/.$program" "$out/$program"
     {
         echo "commit=$commit"

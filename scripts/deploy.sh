@@ -37,6 +37,7 @@
 #   --ssh "COMMAND"       in place of "ssh", such as "ssh -l admin"
 #   --sudo                runs docker, ctr and k3s through sudo
 #   --kubectl "COMMAND"   in place of "kubectl", such as "k3s kubectl"
+#   --program NAME        load, push: this one alone: lock, init, health, or e2e, which scripts/e2e.sh uses
 # --wait SECONDS          how long apply and example wait for the pods, and delete for the objects to go
 #                         (default 180); a request that is not answered ends after 30 s
 # --dry-run               says what would be done, and changes nothing
@@ -83,7 +84,7 @@ usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$root/scripts/deploy.sh"; }
 
 read_options() {
     overlays='' way='' namespace=pod-startup-lock locks='' timeout='' never='' into=default registry=localhost tag=''
-    arch='' tool='' cluster='' nodes='' ssh=ssh sudo='' kubectl=kubectl wait=180 dry=''
+    programs='lock init health' arch='' tool='' cluster='' nodes='' ssh=ssh sudo='' kubectl=kubectl wait=180 dry=''
     version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/Cargo.toml")
     while [ $# -gt 0 ]; do
         option=$1
@@ -134,6 +135,7 @@ take() {
         ;;
     --tag) accepted "$1" "$2" 'up to 128 letters, digits and _ . -, the first of them no . or -' '[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}' && tag=$2 ;;
     --arch) case $2 in amd64 | arm64) arch=$2 ;; *) fail "--arch: '$2' is not accepted; accepted: amd64, arm64" 2 ;; esac ;;
+    --program) case $2 in lock | init | health | e2e) programs=$2 ;; *) fail "--program: '$2' is not accepted; accepted: lock, init, health, e2e" 2 ;; esac ;;
     --with) tool=$2 ;;
     --cluster) accepted "$1" "$2" 'letters, digits and . _ -' '[A-Za-z0-9._-]+' && cluster=$2 ;;
     --nodes)
@@ -648,7 +650,7 @@ archive() { echo "dist/images/psl-$1-$2.tar"; }
 # Ends it unless the archives of an architecture are there and carry the tag that is asked for.
 need_archives() {
     has tar || fail "tar is missing, which reads the archives"
-    for program in lock init health; do
+    for program in $programs; do
         file=$(archive "$program" "$1")
         [ -f "$root/$file" ] || fail "$file is missing: scripts/build.sh --arch $1 && scripts/image.sh"
         tar -xOf "$root/$file" index.json 2>/dev/null | grep -q "\"localhost/psl-$program:$tag\"" || fail "$file holds another tag than $tag: scripts/image.sh --tag $tag"
@@ -688,7 +690,7 @@ do_load() {
         kind_nodes=$(kind get nodes --name "${cluster:-kind}") || kind_nodes=
         [ -n "$kind_nodes" ] || fail "kind knows no nodes of the cluster ${cluster:-kind}; --cluster names another"
     fi
-    for program in lock init health; do
+    for program in $programs; do
         file=$(archive "$program" "$arch")
         load_here "$program" "$file" || fail "$tool did not take $file; repeat it once its reason is gone"
     done
@@ -757,7 +759,7 @@ load_over_ssh() {
 
 # Gives a node all archives, or says which one it did not take.
 load_node() {
-    for program in lock init health; do
+    for program in $programs; do
         over_ssh "$program" || { say "$node did not take $(archive "$program" "$machine")" && return 1; }
     done
 }
@@ -793,16 +795,16 @@ do_push() {
     need_sudo
     # One name for both architectures, where the tool knows of such a thing, both were joined, and nobody asks for one.
     both=
-    if [ "$tool" = skopeo ] && [ -z "$asked_arch" ] && [ -f "$root/dist/images/psl-lock.tar" ] && [ -f "$root/dist/images/psl-init.tar" ] && [ -f "$root/dist/images/psl-health.tar" ]; then
+    if [ "$tool" = skopeo ] && [ -z "$asked_arch" ] && [ "$programs" != e2e ] && [ -f "$root/dist/images/psl-lock.tar" ] && [ -f "$root/dist/images/psl-init.tar" ] && [ -f "$root/dist/images/psl-health.tar" ]; then
         both=yes
         need_archives amd64
         need_archives arm64
-        for program in lock init health; do
+        for program in $programs; do
             joins "$program" || fail "dist/images/psl-$program.tar does not join the two archives beside it under the tag $tag: scripts/image.sh --index --tag $tag, or --arch for one of them"
         done
     fi
     need_archives "$arch"
-    for program in lock init health; do
+    for program in $programs; do
         from=$root/$(archive "$program" "$arch") name=localhost/psl-$program:$tag to=$registry/psl-$program:$tag
         case $tool in
         skopeo) if [ -n "$both" ]; then act skopeo copy --all "oci-archive:$root/dist/images/psl-$program.tar" "docker://$to"; else act skopeo copy "oci-archive:$from" "docker://$to"; fi ;;

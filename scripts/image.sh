@@ -4,7 +4,8 @@
 #   scripts/image.sh [--arch ARCH]... [--tag TAG] [--index] [PROGRAM...]
 #   scripts/image.sh --help           this text
 #
-#   PROGRAM         lock, init, health; all three where none is named
+#   PROGRAM         lock, init, health; all three where none is named. e2e: the application of
+#                   scripts/e2e.sh
 #   --arch ARCH     amd64 or arm64; without it each that has been built in dist/
 #   --tag TAG       the images' tag (default: the version in Cargo.toml)
 #   --index         also one archive with both architectures for each program
@@ -41,8 +42,8 @@ while [ $# -gt 0 ]; do
         ;;
     --tag=*) tag=${1#*=} ;;
     --index) index=yes ;;
-    lock | init | health) programs="$programs $1" ;;
-    *) fail "no option or program '$1'; there are --arch ARCH, --tag TAG, --index, lock, init, health" 2 ;;
+    lock | init | health | e2e) programs="$programs $1" ;;
+    *) fail "no option or program '$1'; there are --arch ARCH, --tag TAG, --index, lock, init, health, e2e" 2 ;;
     esac
     shift
 done
@@ -85,6 +86,7 @@ about() {
     lock) echo "Pod Startup Lock: hands out a node's start slots" ;;
     init) echo "Pod Startup Lock: the init container that waits for a slot" ;;
     health) echo "Pod Startup Lock: tells whether a node's DaemonSets are ready" ;;
+    e2e) echo "Pod Startup Lock: an application that is slow to start, for tests of a cluster" ;;
     esac
 }
 

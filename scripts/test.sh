@@ -1,10 +1,12 @@
 #!/bin/sh
 # Checks everything: form, lints, the static binaries with their budgets, all tests against them,
 # the manifests, that the binaries can be made again elsewhere, arm64, the documentation, the
-# dependencies, the scripts, the demonstration.
+# dependencies, the scripts, the demonstration, a real cluster.
 #
 #   scripts/test.sh [--help]
 #
+# The cluster is that of the file in PSL_E2E_KUBECONFIG; PSL_E2E_OPTIONS are options of scripts/e2e.sh,
+# such as "--nodes-tool DIR". KUBECONFIG is not looked at.
 # Needs what scripts/build.sh needs. Each step runs, also after a failed one, unless it needs the
 # binaries and they were not built. A line that begins with "skipped:" says what a missing tool
 # prevents. The end names the steps that failed or did not run and each reason for a skip once; the
@@ -113,7 +115,13 @@ dependencies() {
 
 scripts_form() {
     has shellcheck || skip "shellcheck is not installed (Debian: apt-get install shellcheck)"
-    shellcheck scripts/*.sh || exit 1
+    shellcheck scripts/*.sh scripts/e2e/*.sh || exit 1
+}
+
+real_cluster() {
+    [ -n "${PSL_E2E_KUBECONFIG:-}" ] || skip "the scenarios on a real cluster: PSL_E2E_KUBECONFIG names none (scripts/e2e.sh --help)"
+    # shellcheck disable=SC2086 # several words
+    KUBECONFIG=$PSL_E2E_KUBECONFIG scripts/e2e.sh ${PSL_E2E_OPTIONS:-}
 }
 
 step "static binaries" scripts/build.sh
@@ -129,6 +137,8 @@ step "documentation" documentation
 step "dependencies" dependencies
 step "scripts" scripts_form
 step_with_binaries "demonstration" scripts/demo.sh --no-build
+
+step_with_binaries "end to end, on a real cluster" real_cluster
 
 printf '\n== result\n'
 skips=$(wc -l <"$scratch/skips")

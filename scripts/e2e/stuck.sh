@@ -1,0 +1,117 @@
+#!/bin/sh
+# Scenario: every command of README's "When it is stuck", as it is written there. Read by scenario.sh.
+
+# The commands of the section, one a line: those of its block, what follows "then:" there, and those in its sentences.
+stuck_commands() {
+    awk '/^## / {inside = $0 == "## When it is stuck"} inside' README.md >"$E2E_SCRATCH/section"
+    awk '/^```/ {block = !block; next}
+        block && /^kubectl/ {line = $0; sub(/ *#.*/, "", line); print line}
+        block && /then: / {sub(/.*then: /, ""); print}
+        !block && /`/ {n = split($0, parts, "`"); for (i = 2; i <= n; i += 2) if (parts[i] ~ /^(kubectl|curl|scripts\/)/) print parts[i]}' "$E2E_SCRATCH/section"
+}
+
+# Runs a command of README with its placeholders filled in; leaves what it printed in $E2E_SCRATCH/printed.
+written() {
+    command=$(printf %s "$1" | sed "s|LOCK-POD|$(pod_of lock "$held")|; s|HEALTH-POD|$(pod_of health "$held")|; s|spec.nodeName=NODE|spec.nodeName=$held|; s|-n NAMESPACE|-n $ns|; s| POD | $(waiting_pod) |; s|daemonset NAME|daemonset never-$shut|; s|deployment NAME|deployment shop|; s|holder=ID|holder=$(printf %s "${holder:-}" | sed 's/&/\\&/g')|")
+    case $command in *NODE* | *NAMESPACE* | *POD* | *NAME* | *ID) fail "no value for a word of README's: $1" ;; esac
+    bounded sh -c "$command" >"$E2E_SCRATCH/printed" 2>&1 || fail "$command: $(tail -n 1 "$E2E_SCRATCH/printed")"
+}
+printed() { grep -qE -- "$1" "$E2E_SCRATCH/printed" || fail "$command does not show $1"; }
+waiting_pod() { kube --namespace "$ns" get pods --selector app=shop --output 'jsonpath={.items[0].metadata.name}'; }
+
+# A port-forward of README, in the background until the next one.
+forward() {
+    end_background
+    program=$(case $1 in *LOCK-POD*) echo lock ;; *) echo health ;; esac)
+    command=$(printf %s "$1" | sed "s|[A-Z]*-POD|$(pod_of "$program" "$held")|")
+    timeout --foreground "$(seconds_left)" sh -c "exec $command" >"$E2E_SCRATCH/forward" 2>&1 &
+    # shellcheck disable=SC2034 # end_background reads it
+    background=$!
+    eventually 15 "$command" grep -q '^Forwarding from' "$E2E_SCRATCH/forward"
+}
+
+# The gate of the node is shut, and two pods wait. Health learns of a new DaemonSet at once, of a change of one only when it
+# asks for it again. What an earlier command has set is undone first.
+shut_gate() {
+    if [ -n "$undo" ]; then
+        lock set env daemonset/lock "$undo" >&2
+        rolled_out pod-startup-lock daemonset/lock 60
+        undo=''
+    fi
+    kube --namespace "$ns" delete deployments --all --wait >&2
+    if [ "$shut" -eq 0 ] || ! state_says "$held" '"gate":{"open":false' >/dev/null; then
+        kube --namespace "$ns" delete daemonsets --all --wait >&2
+        shut=$((shut + 1))
+        daemon "never-$shut" "$held" --port=8080 8081 | kube --namespace "$ns" apply --filename - >&2
+        eventually 30 "the gate of $held shut" state_says "$held" '"gate":{"open":false'
+    fi
+    eventually 20 "the pods of before are gone" no_pods
+    herd "$ns" shop "$held" 2
+    eventually 30 "the pods of shop wait" pods_wait
+}
+no_pods() { [ -z "$(kube --namespace "$ns" get pods --selector 'app in (shop, long)' --output name)" ]; }
+pods_wait() { [ "$(kube --namespace "$ns" get pods --selector app=shop --no-headers | grep -c 'Init:0/1')" -eq 2 ]; }
+shop_starts() { rolled_out "$ns" deployment/shop "${1:-60}"; }
+
+scenario_stuck() {
+    standing_lock
+    held=$(first_node) ns=psl-e2e-stuck shut=0 undo=''
+    # A gate that is open is looked at once a minute as shipped.
+    lock set env daemonset/lock PSL_HC_PERIOD_PASS=1s >&2
+    rolled_out pod-startup-lock daemonset/lock 60
+    space "$ns"
+    shut_gate
+    stuck_commands >"$E2E_SCRATCH/commands"
+    [ "$(wc -l <"$E2E_SCRATCH/commands")" -ge 14 ] || fail "README's section 'When it is stuck' has $(wc -l <"$E2E_SCRATCH/commands") commands: where are the others?"
+    while read -r line; do stuck_command "$line" </dev/null; done <"$E2E_SCRATCH/commands"
+    end_background
+    # It takes the lock away, and so comes last. Of the two that README names this is the one for this installation.
+    bounded sh -c "${take_away:?}" >&2 || fail "$take_away"
+    forget "$ns" true
+    watch_ends
+    must_be_gone "after $take_away"
+}
+
+stuck_command() {
+    case $1 in
+    'kubectl get pods -A '*) written "$1" && printed 'shop.*Init:0/1' ;;
+    'kubectl -n NAMESPACE logs '*) written "$1" && printed '412|gate|waiting' ;;
+    'kubectl -n pod-startup-lock get pods '*) written "$1" && printed '^lock-.*Running' && printed '^health-.*Running' ;;
+    *' port-forward '*) forward "$1" ;;
+    'curl -s '*:8888/state) written "$1" && printed '"version":1' && printed "$ns/shop" ;;
+    'curl -s '*:9999/) written "$1" && printed "never" ;;
+    *' pod-startup-lock/ignore=true') written "$1" && shop_starts 100 ;;
+    *'daemonset/lock PSL_HC_ENABLED=false') shut_gate && written "$1" && shop_starts && undone_by PSL_HC_ENABLED- ;;
+    # The checks are still off.
+    'curl -X DELETE '*) one_lease && written "$1" && printed '^Released' ;;
+    *' delete pod LOCK-POD') written "$1" && eventually 30 "a lock without leases" state_says "$held" '"slots_in_use":0' ;;
+    *' patch deployment NAME '*) shut_gate && written "$1" && shop_starts ;;
+    *'daemonset/lock PSL_MODE=shadow') shut_gate && written "$1" && shop_starts ;;
+    'scripts/deploy.sh load --nodes NODE') load_again "$1" ;;
+    'scripts/deploy.sh status') written "$1" ;;
+    'kubectl delete -k deploy') take_away="$1/with-health" ;;
+    *) fail "README has a command that nobody checks: $1" ;;
+    esac
+}
+# What README says undoes the command, as it is written behind it.
+undone_by() {
+    grep -qF -- "undone by \`$1\`" "$E2E_SCRATCH/section" || fail "README does not say that $1 undoes it"
+    undo=$1
+}
+# A pod that holds its slot: its name is the holder's that /state shows on the loopback.
+one_lease() {
+    kube --namespace "$ns" delete deployments,daemonsets --all --wait >&2
+    rolled_out pod-startup-lock daemonset/lock 60
+    { workload Deployment long "$held" 1 && gate && application --after=300 600; } | kube --namespace "$ns" apply --filename - >&2
+    forward 'kubectl -n pod-startup-lock port-forward LOCK-POD 8888'
+    eventually 30 "a lease for the pod long, named on the loopback" lease_of_long
+}
+lease_of_long() {
+    holder=$(curl -s http://localhost:8888/state | sed 's/"queue":.*//' | grep -o "\"holder\":\"$ns/long[^\"]*" | head -n 1 | cut -d'"' -f4)
+    [ -n "$holder" ]
+}
+# The one that reaches nodes over ssh, with the nodes' tool in place of ssh.
+load_again() {
+    has_power && [ -x "$E2E_NODES_TOOL/ssh" ] || return 0
+    written "$(printf %s "$1" | sed "s|NODE|$held|") --with ctr --ssh $E2E_NODES_TOOL/ssh"
+}
