@@ -100,7 +100,7 @@ undone_by() {
 }
 # A pod that holds its slot: its name is the holder's that /state shows on the loopback.
 one_lease() {
-    kube --namespace "$ns" delete deployments,daemonsets --all --wait >&2
+    kube --namespace "$ns" delete deployments --all --wait >&2
     rolled_out pod-startup-lock daemonset/lock 60
     { workload Deployment long "$held" 1 && gate && application --after=300 600; } | kube --namespace "$ns" apply --filename - >&2
     forward 'kubectl -n pod-startup-lock port-forward LOCK-POD 8888'
