@@ -65,7 +65,7 @@ scenario_stuck() {
     [ "$(wc -l <"$E2E_SCRATCH/commands")" -ge 14 ] || fail "README's section 'When it is stuck' has $(wc -l <"$E2E_SCRATCH/commands") commands: where are the others?"
     while read -r line; do stuck_command "$line" </dev/null; done <"$E2E_SCRATCH/commands"
     end_background
-    # It takes the lock away, and so comes last. Of README's two entry points this is the one for this installation.
+    # They take the lock away, and so come last, with the entry point of this installation.
     bounded sh -c "${take_away:?}" >&2 || fail "$take_away"
     forget "$ns" true
     watch_ends
@@ -89,7 +89,7 @@ stuck_command() {
     *'daemonset/lock PSL_MODE=shadow') shut_gate && written "$1" && shop_starts ;;
     'scripts/deploy.sh load --nodes NODE') load_again "$1" ;;
     'scripts/deploy.sh status') written "$1" ;;
-    'kubectl delete -k deploy') take_away="${take_away:+$take_away && }$1/with-health" ;;
+    'kubectl delete -k' | 'kubectl delete -k deploy') take_away="${take_away:+$take_away && }${1% deploy} deploy/with-health --ignore-not-found" ;;
     'scripts/deploy.sh delete') take_away="${take_away:+$take_away && }$1" ;;
     *) fail "README has a command that nobody checks: $1" ;;
     esac
