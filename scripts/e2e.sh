@@ -51,9 +51,9 @@ herd 120
 herd-killed-lock 120
 herd-deleted-lock 120
 reboot 220
-api-stopped 150
-api-hung 90
-kubelet-restarted 60
+api-stopped 220
+api-hung 150
+kubelet-restarted 120
 gate 240
 unguarded 90
 stuck 240

@@ -55,7 +55,7 @@ shop_starts() { rolled_out "$ns" deployment/shop "${1:-60}"; }
 
 scenario_stuck() {
     standing_lock
-    held=$(first_node) ns=psl-e2e-stuck shut=0 undo=''
+    held=$(first_node) ns=psl-e2e-stuck shut=0 undo='' take_away=''
     # A gate that is open is looked at once a minute as shipped.
     lock set env daemonset/lock PSL_HC_PERIOD_PASS=1s >&2
     rolled_out pod-startup-lock daemonset/lock 60
@@ -65,7 +65,7 @@ scenario_stuck() {
     [ "$(wc -l <"$E2E_SCRATCH/commands")" -ge 14 ] || fail "README's section 'When it is stuck' has $(wc -l <"$E2E_SCRATCH/commands") commands: where are the others?"
     while read -r line; do stuck_command "$line" </dev/null; done <"$E2E_SCRATCH/commands"
     end_background
-    # It takes the lock away, and so comes last. Of the two that README names this is the one for this installation.
+    # They take the lock away, and so come last, with the entry point of this installation.
     bounded sh -c "${take_away:?}" >&2 || fail "$take_away"
     forget "$ns" true
     watch_ends
@@ -89,7 +89,8 @@ stuck_command() {
     *'daemonset/lock PSL_MODE=shadow') shut_gate && written "$1" && shop_starts ;;
     'scripts/deploy.sh load --nodes NODE') load_again "$1" ;;
     'scripts/deploy.sh status') written "$1" ;;
-    'kubectl delete -k deploy') take_away="$1/with-health" ;;
+    'kubectl delete -k' | 'kubectl delete -k deploy') take_away="${take_away:+$take_away && }${1% deploy} deploy/with-health --ignore-not-found" ;;
+    'scripts/deploy.sh delete') take_away="${take_away:+$take_away && }$1" ;;
     *) fail "README has a command that nobody checks: $1" ;;
     esac
 }
@@ -100,7 +101,7 @@ undone_by() {
 }
 # A pod that holds its slot: its name is the holder's that /state shows on the loopback.
 one_lease() {
-    kube --namespace "$ns" delete deployments,daemonsets --all --wait >&2
+    kube --namespace "$ns" delete deployments --all --wait >&2
     rolled_out pod-startup-lock daemonset/lock 60
     { workload Deployment long "$held" 1 && gate && application --after=300 600; } | kube --namespace "$ns" apply --filename - >&2
     forward 'kubectl -n pod-startup-lock port-forward LOCK-POD 8888'

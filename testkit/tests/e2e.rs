@@ -220,6 +220,21 @@ fn a_tool_that_cannot_do_this_skips_the_scenario() {
     }
 }
 
+/// A command that README gains is noticed without a cluster.
+#[test]
+fn every_command_of_readme_has_its_check() {
+    let stand = Stand::new("");
+    let script = ". scripts/e2e/stuck.sh; E2E_SCRATCH=.; take_away=''; undo=''
+        for name in written printed forward shop_starts shut_gate eventually undone_by one_lease load_again; do eval \"$name() { :; }\"; done
+        fail() { echo \"$1\"; exit 1; }
+        stuck_commands >commands; while read -r line; do stuck_command \"$line\"; done <commands; wc -l <commands";
+    let commands = run(stand.checkout.command("sh").args(["-c", script])).ok();
+    assert!(commands.trim().parse::<u32>().unwrap() >= 14, "{commands}");
+    fs::write(stand.path("README.md"), "## When it is stuck\n\n`kubectl drain NODE`\n").unwrap();
+    let said = run(stand.checkout.command("sh").args(["-c", script])).with(1).stdout;
+    assert_eq!(said, "README has a command that nobody checks: kubectl drain NODE\n");
+}
+
 /// The application's image goes to the nodes the same way, without those of the lock.
 #[test]
 fn deploy_brings_one_image_alone() {
