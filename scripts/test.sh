@@ -120,8 +120,9 @@ scripts_form() {
 
 real_cluster() {
     [ -n "${PSL_E2E_KUBECONFIG:-}" ] || skip "the scenarios on a real cluster: PSL_E2E_KUBECONFIG names none (scripts/e2e.sh --help)"
+    # A cluster that is given and does not answer is a failure.
     # shellcheck disable=SC2086 # several words
-    KUBECONFIG=$PSL_E2E_KUBECONFIG scripts/e2e.sh ${PSL_E2E_OPTIONS:-}
+    KUBECONFIG=$PSL_E2E_KUBECONFIG scripts/e2e.sh ${PSL_E2E_OPTIONS:-} || exit 1
 }
 
 step "static binaries" scripts/build.sh
@@ -137,7 +138,6 @@ step "documentation" documentation
 step "dependencies" dependencies
 step "scripts" scripts_form
 step_with_binaries "demonstration" scripts/demo.sh --no-build
-
 step_with_binaries "end to end, on a real cluster" real_cluster
 
 printf '\n== result\n'
