@@ -69,9 +69,10 @@ saw_nothing_else() {
 }
 same_containers() { [ "$(containers)" = "$containers_before" ] || fail "a container of lock or health was restarted $1"; }
 containers() { lock get pods --output 'jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].containerID}{"\n"}{end}'; }
-# Pods start as before, once the controllers have found the API server again, which takes them up to a minute.
+# Pods start as before, once the controllers have found the API server again, which takes them up to a minute. How many starts
+# a node bears is for the herds: these burn little.
 starts_go_on() {
-    herd "$ns" after "$(first_node)" 3
+    herd "$ns" after "$(first_node)" 3 0.2
     rolled_out "$ns" deployment/after 100
     is_zero "restarts $1" "$(restarts "$ns" after)"
     kube --namespace "$ns" delete deployment after >&2
