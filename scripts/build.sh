@@ -68,7 +68,7 @@ fi
 # compiler, and the C library's start files and headers are packages of their own.
 probe=$target_dir/probe
 mkdir -p "$probe"
-# The line of a compiler's output that names what is missing.
+# The line of a compiler's output that names the missing file.
 why() { { grep -m 1 -E 'cannot (open|find)|not found|undefined|No such' "$probe/output" || head -n 1 "$probe/output"; } | sed 's/^[ =]*\(note: \)\{0,1\}//'; }
 printf '[workspace]\n[package]\nname = "probe"\nedition = "2024"\n[lib]\npath = "lib.rs"\n' >"$probe/Cargo.toml"
 : >"$probe/lib.rs" && echo 'fn main() {}' >"$probe/build.rs"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs Pod Startup Lock on a real cluster and asserts on what the cluster says.
+# Runs Pod Startup Lock on a real cluster and asserts on the cluster's objects.
 #
 #   scripts/e2e.sh [OPTION...]
 #
@@ -39,8 +39,8 @@ set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 export LC_ALL=C
 
-# NAME SECONDS, in the order in which they run: first what needs a cluster without a lock, then the
-# scenarios that share one, last what takes that lock away.
+# NAME SECONDS, in the order in which they run: first the scenarios that need a cluster without a lock,
+# then the scenarios that share one, last the scenario that removes that lock.
 scenarios='
 install 150
 overlays 240
@@ -132,7 +132,7 @@ take() {
     --load) E2E_LOAD=$2 ;;
     --registry) E2E_REGISTRY=$2 ;;
     --nodes-tool)
-        for tool in node.sh control.sh; do [ -x "$2/$tool" ] || fail "--nodes-tool: '$2' has no executable $tool; --help says what it does" 2; done
+        for tool in node.sh control.sh; do [ -x "$2/$tool" ] || fail "--nodes-tool: '$2' has no executable $tool; --help describes it" 2; done
         E2E_NODES_TOOL=$(CDPATH='' cd -- "$2" && pwd)
         ;;
     --seconds)

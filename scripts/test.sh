@@ -130,7 +130,7 @@ step "form" form
 step "lints" lints
 step_with_binaries "tests, with the static binaries" all_tests
 step "manifests against Kubernetes' schemas" scripts/manifests.sh
-# One program shows what depends on the directory; release.sh holds all of them against a second build.
+# One program shows a dependence on the directory; release.sh holds all of them against a second build.
 step_with_binaries "the same binaries, built elsewhere without a network" scripts/reproduce.sh init
 step "arm64" arm64
 step "documentation" documentation

@@ -4,7 +4,7 @@
 
 now() { date +%s; }
 # Whole seconds until the deadline, at least one.
-# shellcheck disable=SC2154 # whoever reads this file sets the deadline
+# shellcheck disable=SC2154 # the script that reads this file sets the deadline
 seconds_left() { awk -v end="$deadline" -v now="$(now)" 'BEGIN {left = end - now; print left < 1 ? 1 : left}'; }
 bounded() { timeout --foreground --kill-after=5 "$(seconds_left)" "$@"; }
 kube() { bounded kubectl "$@"; }
@@ -54,7 +54,7 @@ cluster_time() {
 }
 seconds_of() { date -u -d "$1" +%s; }
 
-# ---- what is left ----
+# ---- objects that are left ----
 
 # KIND NAMESPACE NAME of every object of a lock or of these scenarios, of any kind; an error line if the cluster does not
 # list its objects. Events expire by themselves.
@@ -221,7 +221,7 @@ spec:
 END
 }
 # shellcheck disable=SC2119
-# herd NAMESPACE NAME NODE REPLICAS [SECONDS]: pods that each burn a second of a processor, or so many, behind the gate.
+# herd NAMESPACE NAME NODE REPLICAS [SECONDS]: pods that each burn SECONDS (1) of a processor, behind the gate.
 herd() { { workload Deployment "$2" "$3" "$4" && gate && application "--cpu=${5:-1}"; } | kube --namespace "$1" apply -f - >/dev/null; }
 # NAME RESTARTS READY STARTED of each pod's application.
 pods_of() {

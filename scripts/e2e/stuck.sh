@@ -90,7 +90,7 @@ stuck_command() {
     'scripts/deploy.sh load --nodes NODE') load_again "$1" ;;
     'scripts/deploy.sh status') written "$1" ;;
     'kubectl delete -k deploy') take_away="$1/with-health" ;;
-    *) fail "README has a command that nobody checks: $1" ;;
+    *) fail "README has a command without a check here: $1" ;;
     esac
 }
 # The command that undoes the one before, as README gives it.
