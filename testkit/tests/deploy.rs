@@ -682,7 +682,7 @@ fn a_link_to_it_is_told_what_is_wrong() {
     fs::create_dir(stand.path("bin/of")).unwrap();
     symlink(stand.path("scripts/deploy.sh"), &link).unwrap();
     let ended = run(stand.within(Command::new(&link).arg("render"))).with(1);
-    assert!(ended.stderr.contains("call it where it lies"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("call the script in its checkout"), "{}", ended.stderr);
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
 }
 
