@@ -4,7 +4,7 @@
 #   scripts/build.sh [--arch ARCH] [--offline] [PROGRAM...]
 #   scripts/build.sh --help           this text
 #
-#   PROGRAM         lock, init, health; all three where none is named. e2e: the application of
+#   PROGRAM         lock, init, health; default all three. e2e: the application of
 #                   scripts/e2e.sh
 #   --arch ARCH     amd64 (default) or arm64; the programs go to dist/ARCH
 #   --offline       asks no network: takes the crates from vendor/, which scripts/vendor.sh fills,
@@ -12,7 +12,8 @@
 #
 # Needs rustup's stable toolchain (or any rustc with the musl target) and a C compiler with the C
 # library's development files (Debian: gcc, libc6-dev); for the other architecture its cross compiler
-# (Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross, gcc-x86-64-linux-gnu libc6-dev-amd64-cross).
+# (Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross, gcc-x86-64-linux-gnu
+# libc6-dev-amd64-cross).
 # The same commit, compilers and architecture give the same bytes, in whatever directory; beside each
 # program PROGRAM.built says which those were.
 # Each program is a build of its own: Cargo unifies features over one build, and init would carry
@@ -40,7 +41,7 @@ while [ $# -gt 0 ]; do
 done
 case $arch in amd64 | arm64) ;; *) fail "no architecture '$arch'; there are amd64, arm64" 2 ;; esac
 
-# What a fresh machine may lack is said before the build begins, in one line.
+# A tool or package that a fresh machine may lack is named in one line, before the build begins.
 rustup="install Rust's stable toolchain with rustup (https://rustup.rs)"
 command -v cargo >/dev/null || fail "cargo is missing: $rustup"
 for tool in cargo rustc; do
@@ -63,11 +64,11 @@ if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
     rustup target add "$target" || fail "the target $target is missing and cannot be added from here: rustup target add $target"
 fi
 
-# Build scripts and macros run on this machine. Whether its compiler can link a program is known by doing so: the compiler is
-# the one that Cargo is told to use, and the C library's start files and headers are packages of their own.
+# Build scripts and macros run on this machine. Only a trial shows whether its compiler can link a program: Cargo may use another
+# compiler, and the C library's start files and headers are packages of their own.
 probe=$target_dir/probe
 mkdir -p "$probe"
-# The line of a compiler's output that names what is missing.
+# The line of a compiler's output that names the missing file.
 why() { { grep -m 1 -E 'cannot (open|find)|not found|undefined|No such' "$probe/output" || head -n 1 "$probe/output"; } | sed 's/^[ =]*\(note: \)\{0,1\}//'; }
 printf '[workspace]\n[package]\nname = "probe"\nedition = "2024"\n[lib]\npath = "lib.rs"\n' >"$probe/Cargo.toml"
 : >"$probe/lib.rs" && echo 'fn main() {}' >"$probe/build.rs"
@@ -83,7 +84,7 @@ if [ -n "$offline" ] && [ -d vendor ]; then
     crates() { "$@" --offline --config 'source.crates-io.replace-with="vendor"' --config 'source.vendor.directory="vendor"'; }
 elif [ -n "$offline" ]; then
     crates() { "$@" --offline; }
-    cargo fetch --quiet --locked --offline --target "$target" 2>/dev/null || fail "there is no vendor/, and Cargo has not fetched all crates before; $without_network"
+    cargo fetch --quiet --locked --offline --target "$target" 2>/dev/null || fail "vendor/ is missing, and Cargo has not fetched all crates before; $without_network"
 else
     # First of all, because the flags name the directories that it makes.
     cargo fetch --locked || fail "the crates cannot be fetched; $without_network"

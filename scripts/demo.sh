@@ -11,8 +11,8 @@
 # 2. Applications that come in the same moment, and something that they depend on comes up late.
 # 3. health, which asks a recorded Kubernetes API, opens the lock when the last DaemonSet is ready.
 #
-# Needs what scripts/build.sh needs. The build takes some minutes the first time and the scenes half a
-# minute. Ends all that it started. Exit codes: 0 played, 1 not played, 2 bad arguments.
+# Needs what scripts/build.sh needs. The first build takes some minutes, the scenes about 20 seconds.
+# Ends all processes that it started. Exit codes: 0 played, 1 not played, 2 bad arguments.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 

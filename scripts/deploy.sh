@@ -2,7 +2,7 @@
 # Brings Pod Startup Lock to a cluster, and says how it fares there.
 #
 #   scripts/deploy.sh render  [OPTION...]   prints the manifests that apply would apply
-#   scripts/deploy.sh apply   [OPTION...]   applies them, waits, removes the objects of other overlays,
+#   scripts/deploy.sh apply   [OPTION...]   applies them, waits, removes objects of other overlays,
 #                                           and asks some of the locks
 #   scripts/deploy.sh status  [OPTION...]   which nodes have no lock, or no image; exit code 1 if any
 #   scripts/deploy.sh delete  [OPTION...]   deletes all objects of all overlays and entry points;
@@ -37,21 +37,20 @@
 #   --ssh "COMMAND"       in place of "ssh", such as "ssh -l admin"
 #   --sudo                runs docker, ctr and k3s through sudo
 #   --kubectl "COMMAND"   in place of "kubectl", such as "k3s kubectl"
-#   --program NAME        load, push: this one alone: lock, init, health, or e2e, which scripts/e2e.sh uses
-# --wait SECONDS          how long apply and example wait for the pods, and delete for the objects to go
-#                         (default 180); a request that is not answered ends after 30 s
+#   --program NAME        load, push: this image alone: lock, init, health, or e2e (of scripts/e2e.sh)
+# --wait SECONDS          how long apply and example wait for pods, and delete for deletions
+#                         (default 180); a request without an answer ends after 30 s
 # --dry-run               says what would be done, and changes nothing
 #
-# Every step can be repeated. A mistake ends it with one line before anything is changed. Paths in options and
-# in the environment are relative to the directory in which this is called. delete leaves a namespace that
-# was there before apply, and one in which something else lives. Registries are logged in to with the tools'
-# own login; user and password are not accepted here.
+# Every step can be repeated. A mistake ends it with one line before anything is changed. Paths in
+# options and in the environment are relative to the caller's directory. delete keeps a namespace that
+# existed before apply, or that holds other objects. Registries are logged in to with the tools' own
+# login; user and password are not accepted here.
 # Exit codes: 0 done, 1 failed, 2 bad arguments.
 set -euf # No word of this script is a pattern for files.
 # Letters are those of ASCII, whoever runs this.
 export LC_ALL=C
-# The script stays in the caller's directory: relative paths, those in KUBECONFIG or DOCKER_CONFIG too, mean what they mean
-# there.
+# The script stays in the caller's directory, so that relative paths, also in KUBECONFIG or DOCKER_CONFIG, stay valid.
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
 fail() {
@@ -69,7 +68,7 @@ main() {
     render | apply | status | delete | example | load | push) shift ;;
     *) fail "no command '$command'; there are render, apply, status, delete, example, load, push, --help" 2 ;;
     esac
-    [ -f "$root/deploy/kustomization.yaml" ] || fail "there is no deploy/ beside $root/scripts: call it where it lies in its checkout, not by a link"
+    [ -f "$root/deploy/kustomization.yaml" ] || fail "the directory $root/deploy is missing: call the script in its checkout, not by a link"
     read_options "$@"
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
@@ -410,8 +409,8 @@ explain() {
     done <"$scratch/explained"
 }
 
-# Asks the locks of up to three nodes for their state, by way of the API server. The rollout has succeeded, so that a question
-# that this user may not ask, or that finds no way from the API server to the pods, is a warning.
+# Asks the locks of up to three nodes for their state, by way of the API server. The rollout has succeeded, so a request that
+# this user may not send, or that does not reach the pods, is only a warning.
 ask_locks() {
     if ! pods lock >"$scratch/locks" 2>"$scratch/error"; then
         say "warning: no lock was asked for its state, because the cluster does not list the pods: $(tail -n 1 "$scratch/error")"
@@ -426,7 +425,7 @@ ask_locks() {
         fi
         case $state in
         *'"version":'*) say "$node: the lock answers: $state" ;;
-        *) fail "$node: the server that answers at $pod:8888 is no lock: $(echo "$state" | head -c 200)" ;;
+        *) fail "$node: the server that answers at $pod:8888 is not a lock: $(echo "$state" | head -c 200)" ;;
         esac
     done <"$scratch/sample"
     [ -s "$scratch/sample" ] || say "no node runs a lock: has the cluster a node with Linux?"
@@ -506,7 +505,7 @@ remove() {
 # entry point. ConfigMaps of earlier settings stay as long as their program is there: `kubectl rollout undo` needs them.
 prune() {
     : >"$scratch/ours"
-    # In a shell of its own, which a failure ends: the rollout has succeeded.
+    # A failure ends this subshell and not the script: the rollout has succeeded.
     (list_ours) || say "warning: objects of other overlays may be left, because the cluster does not list all of them: $(head -n 1 "$scratch/error")"
     awk '
         FNR == NR {
@@ -524,7 +523,7 @@ prune() {
             if (!(name in brought) && !(program != name && (program in brought))) print
         }' "$scratch/manifests.yaml" "$scratch/ours" >"$scratch/left"
     [ -s "$scratch/left" ] || return 0
-    remove "$scratch/left" || fail "not all objects of other overlays are gone, kubectl says above which; repeat it once the reason is gone"
+    remove "$scratch/left" || fail "not all objects of other overlays are deleted, kubectl lists them above; remove the reason and repeat apply"
 }
 
 do_delete() {
@@ -538,12 +537,12 @@ do_delete() {
     fi
     reachable
     look_at_namespace
-    list_ours || fail "the cluster does not list what there is of the lock: $(head -n 1 "$scratch/error")"
-    while read -r kind name other; do say "the $kind $name stays: it is of the lock in the namespace $other"; done <"$scratch/others"
+    list_ours || fail "the cluster does not list the objects of the lock: $(head -n 1 "$scratch/error")"
+    while read -r kind name other; do say "the $kind $name stays: it belongs to the lock in the namespace $other"; done <"$scratch/others"
     remove "$scratch/ours" || not_gone
     [ -n "$there" ] || return 0
     if [ -n "$given" ]; then
-        say "the namespace $namespace stays, because it was there before the lock; to delete it: $kubectl delete namespace $namespace"
+        say "the namespace $namespace stays, because it existed before the lock; to delete it: $kubectl delete namespace $namespace"
         return
     fi
     kube get services,pods,persistentvolumeclaims,deployments.apps,statefulsets.apps,daemonsets.apps,jobs.batch,cronjobs.batch --namespace "$namespace" \
@@ -556,7 +555,7 @@ do_delete() {
     kube_wait delete namespace "$namespace" --ignore-not-found || not_gone
 }
 
-not_gone() { fail "not everything is gone, kubectl says above what is left. After $wait s a node that is away or a finalizer keeps it: repeat it, or give a longer --wait"; }
+not_gone() { fail "objects are left after $wait s, kubectl lists them above. A node that does not answer or a finalizer keeps them: repeat delete, or give a longer --wait"; }
 
 do_example() {
     render_example
@@ -598,14 +597,14 @@ render_example() {
 
 # ---- status ----
 
-# Whether the node has told of an image of this program.
+# Whether the node's list has an image of this program.
 told() { case " $names " in *"/psl-$1:"* | *"/psl-$1@"*) ;; *) return 1 ;; esac }
 
 # Adds to $wrong the images that the node lacks. A node reports new images up to a minute late. While its list lacks the image
 # of the lock that is ready there, the list is too old to tell whether psl-init is there.
 judge_images() {
     if [ "$1" = true ] && ! told lock; then
-        told init || say "$node: its list of images is older than its lock, so that it may have psl-init or not: repeat status in a minute"
+        told init || say "$node: psl-init unknown: the node's list of images is older than its lock; repeat status in a minute"
         return
     fi
     for program in lock init; do told "$program" || wrong="${wrong:+$wrong, }no image psl-$program"; done
@@ -649,7 +648,7 @@ archive() { echo "dist/images/psl-$1-$2.tar"; }
 
 # Ends it unless the archives of an architecture are there and carry the tag that is asked for.
 need_archives() {
-    has tar || fail "tar is missing, which reads the archives"
+    has tar || fail "tar is missing; it reads the archives"
     for program in $programs; do
         file=$(archive "$program" "$1")
         [ -f "$root/$file" ] || fail "$file is missing: scripts/build.sh --arch $1 && scripts/image.sh"
@@ -686,7 +685,7 @@ do_load() {
     need_archives "$arch"
     if [ "$tool" = kind ]; then
         # Its nodes are containers of Docker.
-        has docker || fail "docker is missing, in whose containers kind's nodes are"
+        has docker || fail "docker is missing; kind's nodes are its containers"
         kind_nodes=$(kind get nodes --name "${cluster:-kind}") || kind_nodes=
         [ -n "$kind_nodes" ] || fail "kind knows no nodes of the cluster ${cluster:-kind}; --cluster names another"
     fi

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs Pod Startup Lock on a real cluster and asserts on what the cluster says.
+# Runs Pod Startup Lock on a real cluster and asserts on the cluster's objects.
 #
 #   scripts/e2e.sh [OPTION...]
 #
@@ -11,35 +11,36 @@
 #   --load "OPTIONS"      options of scripts/deploy.sh load, which brings the images to the nodes,
 #                         such as "--with kind --cluster dev"
 #   --registry R          push the images there with scripts/deploy.sh push instead
-#   --nodes-tool DIR      a tool with power over the nodes, for the scenarios that need one
+#   --nodes-tool DIR      a tool that controls the nodes, for the scenarios that need one
 #   --seconds N           the bound on all scenarios together (default and most: 840); the removal
 #                         at the end takes at most a minute more
 #   --keep                leave everything in place after a failure, to look at it
 #   --help                this text
 #
-# Without --load and --registry the images are loaded over DIR/ssh if the nodes' tool has one, else
+# Without --load and --registry the images are loaded over DIR/ssh if the nodes' tool has it, else
 # with the first tool that scripts/deploy.sh load finds. The images stay on the nodes.
 #
 # A nodes' tool is a directory with these executables:
-#   node.sh NODE exec COMMAND...       runs it on the node; output and exit code are passed on
-#   node.sh NODE reboot SECONDS        cuts the power of the node for so long; a new boot ID follows
+#   node.sh NODE exec COMMAND...       runs COMMAND on the node; passes on its output and exit code
+#   node.sh NODE reboot SECONDS        cuts the node's power for SECONDS; a new boot ID follows
 #   node.sh NODE restart kubelet       restarts the kubelet, and no container
 #   control.sh stop|start kube-apiserver   ends the API server, brings it back
 #   control.sh pause|go kube-apiserver     SIGSTOP, SIGCONT: the API server hangs
 #   ssh NODE COMMAND                   optional: in place of ssh, with ctr on the node's PATH
-# NODE is the name of the Node object. Exit code 77 says that the tool cannot do this: the scenario
-# is skipped, as all of them are without a nodes' tool. CONTRIBUTING.md has one for kind.
+# NODE is the name of the Node object. Exit code 77 means that the tool does not support the verb: the
+# scenario is skipped. Without a nodes' tool all scenarios that need one are skipped. CONTRIBUTING.md
+# has a tool for kind.
 #
 # Needs kubectl, GNU timeout, and the archives of scripts/build.sh and scripts/image.sh (lock, init,
-# health, e2e), which are made if they are missing.
+# health, e2e); missing archives are built.
 # One line for each scenario, and "N passed, N failed, N skipped" at the end.
 # Exit codes: 0 passed, 1 failed or refused for a lock, 2 bad arguments, 3 no cluster.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 export LC_ALL=C
 
-# NAME SECONDS, in the order in which they run: first what needs a cluster without a lock, then the
-# scenarios that share one, last what takes that lock away.
+# NAME SECONDS, in the order in which they run: first the scenarios that need a cluster without a lock,
+# then the scenarios that share one, last the scenario that removes that lock.
 scenarios='
 install 150
 overlays 240
@@ -70,7 +71,7 @@ main() {
     read_options "$@"
     # shellcheck source=scripts/e2e/lib.sh
     . scripts/e2e/lib.sh
-    [ -n "${KUBECONFIG:-}" ] || fail "no cluster: KUBECONFIG is not set; it names the file of the cluster to use" 3
+    [ -n "${KUBECONFIG:-}" ] || fail "no cluster: KUBECONFIG is not set; set it to the file of the cluster to use" 3
     for tool in kubectl timeout tar; do command -v "$tool" >/dev/null || fail "$tool is missing" 1; done
     E2E_SCRATCH=$(mktemp -d)
     export E2E_SCRATCH
@@ -118,20 +119,20 @@ read_options() {
         take "$option" "$value"
     done
     chosen=${chosen:-$(names)}
-    [ -z "$E2E_LOAD" ] || [ -z "$E2E_REGISTRY" ] || fail "--load and --registry are two ways to the same images; choose one" 2
+    [ -z "$E2E_LOAD" ] || [ -z "$E2E_REGISTRY" ] || fail "--load and --registry exclude each other; give one of them" 2
     export E2E_LOAD E2E_REGISTRY E2E_NODES_TOOL
 }
 
 take() {
     case $1 in
     --only)
-        names | grep -qxF -- "$2" || fail "--only: there is no scenario '$2'; there are $(names | tr '\n' ' ')" 2
+        names | grep -qxF -- "$2" || fail "--only: '$2' is not a scenario; accepted: $(names | tr '\n' ' ')" 2
         chosen="$chosen $2"
         ;;
     --load) E2E_LOAD=$2 ;;
     --registry) E2E_REGISTRY=$2 ;;
     --nodes-tool)
-        for tool in node.sh control.sh; do [ -x "$2/$tool" ] || fail "--nodes-tool: '$2' has no executable $tool; --help says what it does" 2; done
+        for tool in node.sh control.sh; do [ -x "$2/$tool" ] || fail "--nodes-tool: '$2' has no executable $tool; --help describes it" 2; done
         E2E_NODES_TOOL=$(CDPATH='' cd -- "$2" && pwd)
         ;;
     --seconds)
@@ -148,9 +149,9 @@ has_no_lock() {
     kube get daemonsets --all-namespaces --output 'jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {.metadata.labels.app\.kubernetes\.io/part-of} {.spec.template.spec.containers[*].image}{"\n"}{end}' \
         >"$E2E_SCRATCH/daemonsets" 2>"$E2E_SCRATCH/error" || fail "the cluster does not list its DaemonSets: $(tail -n 1 "$E2E_SCRATCH/error")"
     found=$(grep -E ' pod-startup-lock |/?psl-lock[:@]' "$E2E_SCRATCH/daemonsets" | head -n 1 | cut -d' ' -f1)
-    [ -z "$found" ] || fail "the cluster has a lock: the DaemonSet $found; this would take it away"
+    [ -z "$found" ] || fail "the cluster has a lock: the DaemonSet $found; this these scenarios would remove it"
     found=$(left | head -n 1)
-    [ -z "$found" ] || fail "the cluster has something of a lock, or of a run that could not clean up: $found"
+    [ -z "$found" ] || fail "the cluster has an object of a lock, or of an earlier run of this script: $found; delete it first"
 }
 
 need_archives() {
@@ -192,7 +193,7 @@ run_scenario() {
     esac
 }
 
-# Also after a failure and a signal: what runs is ended, what was made is removed.
+# Also after a failure and a signal: ends the running scenario and removes its objects.
 finish() {
     code=$?
     trap '' HUP INT TERM
@@ -205,7 +206,7 @@ finish() {
     exit "$code"
 }
 
-# Removes all that the scenarios made and says what is left. Within a minute.
+# Removes all objects of the scenarios, within a minute, and lists those that are left.
 cleanup() {
     changed=
     deadline=$(($(now) + 60))

@@ -39,15 +39,15 @@ flag -Clink-arg=-Wl,-z,pack-relative-relocs
 flag -Clink-arg=-Wl,--no-eh-frame-hdr
 flag -Clink-arg=-Wl,-T,scripts/static.ld
 if [ "${arch:-amd64}" = arm64 ]; then
-    # rustc links this target at fixed addresses. Without its choice of start files those of a static and position-independent
-    # program can be named; the last of -static, -no-pie and -static-pie counts.
+    # rustc links this target at fixed addresses. With -nostartfiles these flags choose the start files of a static,
+    # position-independent program; the last of -static, -no-pie and -static-pie counts.
     flag -Clink-self-contained=no
     flag -Clink-arg=-nostartfiles
     flag -Clink-arg=-static-pie
     objects=$(rustc --print sysroot)/lib/rustlib/$target/lib/self-contained
     flag "-Lnative=$objects"
     for object in rcrt1 crti crtbeginS crtendS crtn; do flag "-Clink-arg=$objects/$object.o"; done
-    # Their own needs, which rustc does not know of.
+    # The start files need these libraries, which rustc does not know.
     flag -Clink-arg=-lc
 fi
 

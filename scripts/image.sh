@@ -4,7 +4,7 @@
 #   scripts/image.sh [--arch ARCH]... [--tag TAG] [--index] [PROGRAM...]
 #   scripts/image.sh --help           this text
 #
-#   PROGRAM         lock, init, health; all three where none is named. e2e: the application of
+#   PROGRAM         lock, init, health; default all three. e2e: the application of
 #                   scripts/e2e.sh
 #   --arch ARCH     amd64 or arm64; without it each that has been built in dist/
 #   --tag TAG       the images' tag (default: the version in Cargo.toml)

@@ -45,7 +45,7 @@ trap 'rm -rf "$scratch"' EXIT
 # Macros run while it is built; only their output is in it.
 tree normal,no-proc-macro >"$scratch/normal"
 tree normal,build >"$scratch/all"
-# A pipe ends with sed's exit code, so a Cargo that is missing or fails shows here.
+# A pipe ends with sed's exit code, so this line finds a failure of Cargo.
 for list in normal all; do [ -s "$scratch/$list" ] || fail "cargo does not list the crates of $program"; done
 
 awk -v program="$program" -v arch="$arch" -v sum="${sum%% *}" -v rustc="$(built rustc)" -v commit="$(built commit)" \

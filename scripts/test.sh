@@ -5,8 +5,8 @@
 #
 #   scripts/test.sh [--help]
 #
-# The cluster is that of the file in PSL_E2E_KUBECONFIG; PSL_E2E_OPTIONS are options of scripts/e2e.sh,
-# such as "--nodes-tool DIR". KUBECONFIG is not looked at.
+# The cluster is that of the file in PSL_E2E_KUBECONFIG; PSL_E2E_OPTIONS are options of
+# scripts/e2e.sh, such as "--nodes-tool DIR". KUBECONFIG is ignored.
 # Needs what scripts/build.sh needs. Each step runs, also after a failed one, unless it needs the
 # binaries and they were not built. A line that begins with "skipped:" says what a missing tool
 # prevents. The end names the steps that failed or did not run and each reason for a skip once; the
@@ -36,7 +36,7 @@ passed=0 failed=0 failed_steps='' not_run='' built=''
 tests() { sed -n "s/^test result: .* \([0-9]*\) $1;.*/\1/p" "$scratch/output" | awk '{ sum += $1 } END { print sum + 0 }'; }
 
 # Runs a command as a step: step NAME COMMAND [ARGUMENT...]. One that ends with 3 is skipped, for the reason in the last line
-# of its output. Never called where its result is asked for: the shell ignores `set -e` there.
+# of its output. Never call it in a condition: the shell ignores `set -e` there.
 step() {
     name=$1 && shift
     printf '\n== %s\n' "$name"
@@ -91,8 +91,8 @@ all_tests() {
 }
 
 arm64() {
-    echo '#include <stdint.h>' | aarch64-linux-gnu-gcc -E - >/dev/null 2>&1 || skip "there is no compiler for arm64, or it lacks headers (Debian: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross)"
-    has qemu-aarch64-static || has qemu-aarch64 || skip "there is no qemu-aarch64 to run arm64 (Debian: apt-get install qemu-user-static)"
+    echo '#include <stdint.h>' | aarch64-linux-gnu-gcc -E - >/dev/null 2>&1 || skip "the compiler for arm64 or its headers are missing (Debian: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross)"
+    has qemu-aarch64-static || has qemu-aarch64 || skip "qemu-aarch64 is missing, which runs arm64 (Debian: apt-get install qemu-user-static)"
     [ -d "$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-musl" ] || rustup target add aarch64-unknown-linux-musl ||
         skip "the target aarch64-unknown-linux-musl cannot be added from here"
     scripts/arm64.sh
@@ -131,7 +131,7 @@ step "form" form
 step "lints" lints
 step_with_binaries "tests, with the static binaries" all_tests
 step "manifests against Kubernetes' schemas" scripts/manifests.sh
-# One program shows what depends on the directory; release.sh holds all of them against a second build.
+# One program shows a dependence on the directory; release.sh holds all of them against a second build.
 step_with_binaries "the same binaries, built elsewhere without a network" scripts/reproduce.sh init
 step "arm64" arm64
 step "documentation" documentation

@@ -28,7 +28,7 @@ mkdir -p dist
 rm -rf vendor
 # What it prints is a configuration that scripts/build.sh --offline gives by itself.
 cargo vendor --quiet --locked --versioned-dirs vendor >/dev/null ||
-    { echo "vendor.sh: the crates cannot be fetched: this needs a network, or what Cargo has fetched before" >&2 && exit 1; }
+    { echo "vendor.sh: the crates cannot be fetched: connect to a network, or copy Cargo's home from a machine that has fetched them" >&2 && exit 1; }
 tar --create --file dist/.crates.tar --format=ustar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner \
     --mode='a-st,u=rwX,go=rX' vendor
 gzip -9nf dist/.crates.tar

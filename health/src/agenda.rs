@@ -43,7 +43,7 @@ impl Periods {
         between(self.fail, 0.5, 1.0, chance)
     }
 
-    /// Until the next one: with the defaults 20 to 50 s, so that an annotation is seen within a minute.
+    /// The pause until the next read: with the defaults 20 to 50 s, so that an annotation acts within a minute.
     fn next_look(&self, chance: f64) -> Duration {
         between(self.fail, 2.0, 5.0, chance)
     }

@@ -78,7 +78,7 @@ const ENABLED: Setting = Setting {
     value: "BOOL",
     takes: Takes::Value,
     default: "true",
-    meaning: "whether DaemonSets count; without them no API server is needed unless `--conditions` or node load is asked for, and where there is none to ask the answer is always 200",
+    meaning: "whether DaemonSets count. If false, health needs an API server only for `--conditions` or node load, and without an API server it always answers 200",
 };
 
 const NAMESPACE: Setting = Setting {
@@ -123,7 +123,7 @@ const FAIL_PERIOD: Setting = Setting {
     value: "DURATION",
     takes: Takes::Value,
     default: "10s",
-    meaning: "at least 100ms: pause after the API failed, drawn from up to three times this; where polling is used, pause while the node is not healthy, up to 20 % longer at random; while DaemonSets are waited for, they are asked for again after 2 to 5 times this",
+    meaning: "at least 100ms: pause after the API failed, drawn from up to three times this; where polling is used, pause while the node is not healthy, up to 20 % longer at random; health reads each DaemonSet that it waits for again after 2 to 5 times this",
 };
 
 const PASS_PERIOD: Setting = Setting {
@@ -337,7 +337,7 @@ pub fn read(mut given: Given) -> Result<Config, Vec<String>> {
     let load = load(&mut given, stale_after);
     let is_asked = enabled || conditions == Some(true) || load.is_some();
     let (is_in_cluster, server) = server(&mut given, is_asked);
-    // Conditions count wherever there is anybody to ask.
+    // Conditions count if an API server is configured.
     let conditions = conditions.unwrap_or(is_asked || server.is_some());
     let is_needed = is_asked || conditions;
     let filter = filter(&mut given);

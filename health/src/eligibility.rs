@@ -173,18 +173,18 @@ pub enum NotHere {
     },
     /// No term of the required node affinity holds.
     Affinity,
-    /// A taint that it does not tolerate, where there is one with `NoExecute`.
+    /// A taint that it does not tolerate; one with `NoExecute` comes first.
     Taint(Taint),
 }
 
-/// What the controller does about a node.
+/// The controller's action for a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     /// It runs a pod there.
     Wanted,
-    /// It makes no pod, and leaves the one that is there.
+    /// It makes no pod, and keeps an existing one.
     Kept,
-    /// It makes none, and removes the one that is there.
+    /// It makes no pod, and removes an existing one.
     Unwanted,
 }
 
@@ -201,14 +201,14 @@ impl Placement {
         if self.affinity.as_ref().is_some_and(|terms| !terms.iter().any(|term| term.holds(node))) {
             return Some(NotHere::Affinity);
         }
-        // One that also drives pods away counts more than one that keeps new ones away.
+        // A taint that evicts pods counts more than one that only keeps new pods away.
         let untolerated = || node.taints.iter().filter(|taint| !self.tolerates(taint));
         let drives_away = untolerated().find(|taint| taint.effect == Effect::NoExecute);
         drives_away.or_else(|| untolerated().next()).cloned().map(NotHere::Taint)
     }
 
-    /// What the controller does about this node. It leaves a pod that is there where only a taint `NoSchedule` is in the
-    /// way: such a taint may have come later.
+    /// The controller's action for this node. It keeps an existing pod if only a taint `NoSchedule` excludes the node:
+    /// the taint may have come later.
     pub fn fit(&self, node: &Node) -> Fit {
         match self.mismatch(node) {
             None => Fit::Wanted,

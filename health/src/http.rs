@@ -16,7 +16,7 @@ const OK: &str = "HealthCheck OK";
 /// The other one.
 const FAILED: &str = "HealthCheck Failed";
 
-/// How many causes an answer names, and how many bytes of DaemonSets `/state` does. A node has some dozens;
+/// The most causes in an answer, and the most bytes of DaemonSets in `/state`. A node has some dozens;
 /// without a bound 64 requests for a monstrous list at the same time would fill the memory.
 const MOST_CAUSES: usize = 100;
 const MOST_LISTED_BYTES: usize = 32 * 1024;

@@ -10,7 +10,7 @@ use crate::api::Problem;
 use crate::load::Load;
 use crate::verdict::Verdict;
 
-/// How long the names of DaemonSets may be that are not ready, all together: each of 64 clients may ask for them at once.
+/// The bound on the names of DaemonSets that are not ready, together: 64 clients may ask for them at once.
 const MOST_BYTES: usize = 16 * 1024;
 
 /// What is asked of the API, each by a thread of its own.

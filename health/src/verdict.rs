@@ -256,7 +256,7 @@ pub enum Stage {
     Ready,
 }
 
-/// A phase that is none to wait for. The controller replaces a pod in the first two.
+/// The phases that health does not wait for. The controller replaces a pod in the first two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ended {
     /// `Failed`
@@ -353,7 +353,7 @@ impl fmt::Display for Excluded {
     }
 }
 
-/// What a DaemonSet is known by: its namespace, its name and its UID, in one piece of memory, since there may be thousands.
+/// The identity of a DaemonSet: namespace, name and UID, in one piece of memory, because a cluster may have thousands.
 #[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
     text: Box<str>,
@@ -362,7 +362,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The UID is empty where it makes no difference.
+    /// The UID is empty if it is irrelevant.
     pub fn new(namespace: &str, name: &str, uid: &str) -> Identity {
         let (name_at, uid_at) = (namespace.len() as u32, (namespace.len() + name.len()) as u32);
         Identity { text: [namespace, name, uid].concat().into(), name_at, uid_at }
@@ -488,7 +488,7 @@ impl<'p> Nearest<'p> {
     }
 }
 
-/// How many DaemonSets are named in a verdict. All of them are counted.
+/// The most DaemonSets that a verdict names. It counts all of them.
 pub const MOST_NAMED: usize = 250;
 
 /// What is known, judged.
@@ -544,7 +544,7 @@ impl Verdict {
         self.daemonsets_are_ready() && self.node.is_empty()
     }
 
-    /// Those that are named of those that are not ready, in a fixed order.
+    /// The named ones of those that are not ready, in a fixed order.
     pub fn waiting(&self) -> &[Judged] {
         &self.daemonsets[..self.counts.waiting.min(self.daemonsets.len())]
     }

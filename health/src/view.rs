@@ -112,14 +112,14 @@ impl View {
     }
 
     /// The list has ended: there are no others. Returns the owners that have to be asked for besides those of
-    /// [`View::set_pod`]: in the first list each pod is new, and no surprise.
+    /// [`View::set_pod`]: in the first list every pod is new.
     pub fn finish_pods(&mut self) -> BTreeSet<Arc<Identity>> {
         let is_first = !self.pods.is_complete();
         self.pods.finish();
         if is_first { self.unknown_owners() } else { BTreeSet::new() }
     }
 
-    /// One pod as it is now, told by an event or a list. Returns its owner where that has to be asked for.
+    /// One pod as it is now, from an event or a list. Returns its owner if that has to be asked for.
     pub fn set_pod(&mut self, pod: Pod) -> Option<Arc<Identity>> {
         let surprise = self.is_surprising(&pod).then(|| Arc::clone(&pod.owner));
         self.pods.add(pod);

@@ -31,7 +31,7 @@ const PORT: Setting = Setting {
     value: "PORT",
     takes: Takes::Value,
     default: "8888",
-    meaning: "the lock's port. In the variable `tcp://…`, `udp://…` and the like count as unset: Kubernetes sets them for a Service named `psl-lock`",
+    meaning: "the lock's port. In the variable a URL, such as `tcp://…` or `udp://…`, counts as unset: Kubernetes sets it for a Service named `psl-lock`",
 };
 
 const DURATION: Setting = Setting {
@@ -78,7 +78,7 @@ const HOLDER: Setting = Setting {
     value: "ID",
     takes: Takes::Value,
     default: "host name, a dot, 64 random bits",
-    meaning: "who asks, 1 to 512 visible ASCII characters without `$`: whoever asks again under the same name keeps its lease, or its place in line. The manifests pass `$(POD_NAMESPACE)/$(POD_NAME)/$(POD_UID)`, which outlives a restart of this container",
+    meaning: "name of the requester, 1 to 512 visible ASCII characters without `$`. A later request with the same name keeps the lease, or the place in line. The manifests pass `$(POD_NAMESPACE)/$(POD_NAME)/$(POD_UID)`, which outlives a restart of this container",
 };
 
 const READY: Setting = Setting {
@@ -114,7 +114,7 @@ const MAX_WAIT: Setting = Setting {
     value: "DURATION",
     takes: Takes::Value,
     default: "0 (for ever; the manifests ship 8m)",
-    meaning: "how long to wait in all; an attempt under way is cut short, and the lock is asked to hold no answer back for longer than is left",
+    meaning: "how long to wait in all. The bound cuts an attempt short; near the bound init asks the lock for an earlier answer",
 };
 
 const UNREACHABLE_WAIT: Setting = Setting {
@@ -123,7 +123,7 @@ const UNREACHABLE_WAIT: Setting = Setting {
     value: "DURATION",
     takes: Takes::Value,
     default: "0 (for ever; the manifests ship 2m)",
-    meaning: "how long to wait while no lock answers at all, from the first request without an answer; any answer of a lock ends that, and the pause after it does not count. A request under way gets its time-out, `--wait` included",
+    meaning: "how long to wait while no lock answers, from the first request without an answer. Each answer of a lock resets this time, and the pause after an answer does not count. A request under way gets its whole time-out, `--wait` included",
 };
 
 const ON_TIMEOUT: Setting = Setting {
@@ -172,7 +172,7 @@ const LONGEST_NODE: usize = 253;
 /// What a query's value may hold as it is (RFC 3986, 2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What is asked of a lock, ready to be sent.
+/// The requests to a lock, ready to be sent.
 #[derive(Clone, Debug)]
 pub struct Question {
     lock: Url,
@@ -209,7 +209,7 @@ impl Question {
 pub struct Config {
     /// The lock, for the log.
     pub lock: Url,
-    /// What is asked of it.
+    /// The requests to it.
     pub question: Question,
     /// The lock's host is this pod itself, unless it is on the host network.
     pub loopback: bool,
@@ -268,11 +268,11 @@ fn parse_holder(text: &str) -> Result<Box<str>, &'static str> {
     holder::parse(text)
 }
 
-/// The same for what only `$(NAME)` can be meant by: a path may hold a `$`.
+/// As above for `$(`; a path may hold any other `$`.
 fn parse_ready(text: &str) -> Result<Ready, &'static str> {
     if text.contains("$(") {
         return Err(
-            "a port and path in which Kubernetes has replaced $(NAME): define the variable NAME above this one",
+            "a port and path without $(. Kubernetes has not replaced $(NAME): define the variable NAME above this one",
         );
     }
     Ready::parse(text)

@@ -114,7 +114,7 @@ fn ask(client: &Client, waiting: &mut Waiting, attempt: &Attempt, last_words: &L
     let waited = last_words.waited();
     let (next, say) = waiting.answered(&answer, asked, waited, random::fraction());
     if let Answer::Refusal(refusal) = &answer {
-        // An attempt that `--max-wait` cut short says nothing of the lock.
+        // An attempt that `--max-wait` cut short tells nothing about the lock.
         let is_cut_short = waited.saturating_sub(asked) >= attempt.within && !refusal.kind.is_of_a_lock();
         if !(is_cut_short && last_words.knows_a_reason()) {
             last_words.remember(&refusal.words);

@@ -87,8 +87,8 @@ impl LastWords {
         self.known().ended
     }
 
-    /// Logs something of the wait, unless it is over. The end waits for this, so that no such line
-    /// follows the last one; lines go to a queue and block for no reader.
+    /// Writes a log line about the wait, unless the wait is over. The end waits for this call, so that no such
+    /// line follows the last one; lines go to a queue, so that a slow reader does not block the end.
     pub fn before_the_end(&self, log: impl FnOnce()) {
         let known = self.known();
         if !known.ended {

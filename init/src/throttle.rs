@@ -1,6 +1,6 @@
 //! How often the log says why the wait goes on.
 //!
-//! Pure: the time is an argument. Does not know what a reason means, nor how a line is written.
+//! Pure: the time is an argument. Does not know the meaning of a reason, nor how a line is written.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::wait::Kind;
 /// A line is written at least this long after the last one, unless its reason is new.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
-/// Reasons that are new at most. A wait has a handful of them; a server that puts a random word into
+/// The bound on new reasons. A wait has a handful of them; a server that puts a random word into
 /// each answer must not get a line for each.
 const MOST_REASONS: usize = 8;
 

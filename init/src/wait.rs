@@ -19,7 +19,7 @@ const JITTER: f64 = 0.2;
 /// pods of a node start in the same second.
 const SPREAD: f64 = 0.25;
 
-/// No lock holds an answer back for longer, whatever it is asked for.
+/// No lock holds an answer back for longer, however long `wait` is.
 const LONGEST_HELD: Duration = Duration::from_secs(30);
 
 /// Before `--max-wait` ends, a lock that holds its answer back is to give it this much earlier, so
@@ -37,7 +37,7 @@ pub struct Rules {
     pub attempt_timeout: Duration,
     /// In all.
     pub max_wait: Option<Duration>,
-    /// Of silence, see [`Waiting`].
+    /// The bound on silence, see [`Waiting`].
     pub unreachable_wait: Option<Duration>,
     /// What to do at either of them.
     pub at_bound: AtBound,
@@ -130,7 +130,7 @@ pub struct Attempt {
     pub wait: Duration,
     /// For reaching the lock, and once more for its answer beyond `wait`.
     pub timeout: Duration,
-    /// In all, whatever the other two say.
+    /// In all; it overrides the other two.
     pub within: Duration,
 }
 

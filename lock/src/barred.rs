@@ -1,11 +1,10 @@
 //! Addresses that are never probed: those of the node, of lock itself and of gateways.
 //!
-//! A probe leads to the address that a request came from. Where that address is the node's (a host port shows the
+//! A probe leads to the address that a request came from. If that address is the node's (a host port shows the
 //! bridge's gateway, a masquerade the node's own address), any pod could make lock send requests to ports of the node
 //! that the pod itself cannot reach.
 //!
-//! A loopback address is not among them: a client at one shares lock's network namespace, and reaches these ports
-//! itself.
+//! Loopback addresses are probed: a client there shares lock's network namespace, and reaches these ports itself.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -22,7 +21,7 @@ const ROUTES_V6: &str = "/proc/net/ipv6_route";
 /// comes first.
 const ROUTES: u64 = 64 * 1024;
 
-/// Why no port of this address is probed; `None` where one may be. `node` has the addresses of the node that are known
+/// The reason why no port of this address is probed; `None` if probes are allowed. `node` has the node's addresses
 /// from the settings.
 pub fn barred(address: IpAddr, node: &[IpAddr]) -> Option<&'static str> {
     if node.contains(&address) {
@@ -40,7 +39,7 @@ pub fn barred(address: IpAddr, node: &[IpAddr]) -> Option<&'static str> {
     }
 }
 
-/// Behind a link-local address is what no pod may reach through lock: a cloud's metadata, for one.
+/// No pod may reach a link-local address through lock: a cloud serves its metadata there.
 fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
@@ -89,7 +88,7 @@ mod tests {
             ("10.0.0.7", Some("an address of the node")),
             ("fd00::7", Some("an address of the node")),
             ("0.0.0.0", Some("an address of this lock")),
-            // An address for benchmarks is hardly this machine's or its gateway's.
+            // An address for benchmarks (RFC 2544) is neither this machine's nor a gateway's.
             ("198.19.77.77", None),
         ] {
             assert_eq!(barred(ip(address), &node), expected, "{address}");

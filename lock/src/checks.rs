@@ -26,14 +26,14 @@ const STACK: usize = 256 * 1024;
 /// So much of an answer's body is waited for; whoever sends more is up.
 const LARGEST_BODY: u64 = 1024 * 1024;
 
-/// The pause after the first failed round. What is checked mostly starts at the same time as lock: the next pauses
-/// double until a round has passed, or until they are as long as the settings say.
+/// The pause after the first failed round. A checked endpoint mostly starts at the same time as lock: the next pauses
+/// double until a round has passed, or up to the pause of the settings.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Of an answer that refuses, these bytes are looked through for a reason.
+/// The bytes of a refusing answer that are searched for a reason.
 const REASON: u64 = 1024;
 
-/// What health, this one and those of the Go generations, says before its reason.
+/// The line before the reason in answers of health, also of the Go generations.
 const NO_REASON: &str = "HealthCheck Failed";
 
 /// Starts the rounds; nothing where there is nothing to check.
@@ -58,7 +58,7 @@ struct Rounds {
 
 /// How long to wait after a round.
 struct Pauses {
-    /// After the next failed round at most; `None` once a round has passed.
+    /// The longest pause after the next failed round; `None` once a round has passed.
     early: Option<Duration>,
     failed: Duration,
     passed: Duration,
@@ -151,7 +151,7 @@ impl Rounds {
     }
 }
 
-/// Whether two results are the same but for the words of an answer, which may differ each time: its status decides.
+/// Whether two results differ at most in the words of an answer: these may differ each time, so the status decides.
 fn is_alike(one: &Checked, other: &Checked) -> bool {
     fn status(reason: &str) -> &str {
         if reason.starts_with(ANSWERED) { reason.split(':').next().unwrap_or_default() } else { reason }
@@ -181,10 +181,10 @@ fn get(caller: &Caller, endpoint: &Url, timeout: Duration) -> Result<(), Failure
     Ok(())
 }
 
-/// The first line that says something, bounded and printable. A page of HTML does not.
+/// The first line with a reason, bounded and printable. A page of HTML has none.
 fn reason(body: impl Read) -> Option<String> {
     let mut text = Vec::new();
-    // What has come until an error is what there is.
+    // After a read error, the bytes so far are used.
     let _ = body.take(REASON).read_to_end(&mut text);
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty() && *line != NO_REASON)?;
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(after(10_000, &[false, true, false, false]), [500, 60_000, 10_000, 10_000]);
         assert_eq!(after(10_000, &[true, false]), [60_000, 10_000]);
         assert_eq!(after(1000, &[false; 3]), [500, 1000, 1000]);
-        assert_eq!(after(100, &[false; 2]), [100, 100], "never longer than the settings say");
+        assert_eq!(after(100, &[false; 2]), [100, 100], "never longer than the settings");
         assert_eq!(after(10_000, &[false; 99])[98], 10_000);
     }
 

@@ -97,7 +97,7 @@ const FAIL_HC: Setting = setting!(
     "DURATION",
     Value,
     "10s",
-    "pause after a failed round of checks, at least 100ms; until a first round has passed the pauses grow from half a second to this"
+    "pause after a failed round of checks, at least 100ms; until a first round has passed, the pause begins with half a second and doubles up to this"
 );
 const PASS_HC: Setting = setting!(
     Some("--passHc"),
@@ -145,7 +145,7 @@ const NODE_IP: Setting = setting!(
     "ADDRESS",
     List,
     "none",
-    "addresses of the node; no `ready` port is probed there. Those of lock's own network namespace and gateways are known without it"
+    "addresses of the node; lock probes no `ready` port there. lock finds the addresses of its own network namespace and of gateways itself"
 );
 const STATE_FILE: Setting = setting!(
     Some("--state-file"),

@@ -179,7 +179,7 @@ fn once<T>(
 /// The one place where an outcome becomes a status and a body.
 pub fn answer(outcome: &Outcome, seen: Option<Seen>, json: bool) -> Answer {
     let barred = match seen {
-        Some(Seen::Barred(why)) => format!("; ready is not asked at {why}: the duration alone counts"),
+        Some(Seen::Barred(why)) => format!("; ready is not probed at {why}: the lease lasts its duration"),
         _ => String::new(),
     };
     match outcome {
@@ -342,8 +342,8 @@ fn watched(ready: Option<&Ready>, seen: Option<Seen>) -> Cow<'static, str> {
         }
         (Some(ready), Some(Seen::Closed | Seen::Silent)) => ready.to_string().into(),
         (Some(ready), Some(Seen::Barred(why))) => {
-            format!("{ready} is not asked at {why}: the duration alone counts").into()
+            format!("{ready} is not probed at {why}: the lease lasts its duration").into()
         }
-        (Some(ready), None) => format!("{ready} is not asked: the duration alone counts").into(),
+        (Some(ready), None) => format!("{ready} is not probed: the lease lasts its duration").into(),
     }
 }

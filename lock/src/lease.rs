@@ -82,8 +82,8 @@ pub enum Seen {
 pub enum Look {
     /// Not looked at yet, or the holder has moved to another address since.
     First,
-    /// It answered before the application could run, and so says nothing, or it is not to be probed: the deadline
-    /// alone ends this lease.
+    /// It answered before the application could run, and so proves nothing, or it must not be probed: only the
+    /// deadline ends this lease.
     Open,
     /// Looked at next then.
     At(Instant),

@@ -1,5 +1,5 @@
 //! Looks whether an application is ready: at a port of the holder's own address, and nowhere else.
-//! An address that is barred is never asked; the lease then lasts its duration.
+//! A barred address is never probed; the lease then lasts its duration.
 //!
 //! A fixed number of threads, whatever the number of leases. Knows how to look; when, and what
 //! comes of it, is the book's business.

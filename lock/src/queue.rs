@@ -32,8 +32,8 @@ const LIFE: Duration = Duration::from_secs(60);
 /// And so many times what he was told to stay away.
 const LIVES: u32 = 3;
 
-/// A client that has hung up keeps its place for so long: time for a holder whose connection broke to
-/// ask again, which init does after 1 to 1.2 s. The holder may as well be a pod that was deleted.
+/// How long a client that has hung up keeps its place. A holder whose connection broke has time to ask
+/// again, which init does after 1 to 1.2 s; a deleted pod does not ask again.
 pub const RETURN: Duration = Duration::from_secs(2);
 
 /// Names a request that is held back. A holder that asks anew gets another.
@@ -140,7 +140,7 @@ impl Place {
         self.is_called = false;
     }
 
-    /// He has hung up: the place stays for a moment, but nothing is kept for him until he asks again.
+    /// The client has hung up: the place stays for a moment, but no slot is kept for it until the client asks again.
     pub fn gone(&mut self, now: Instant) {
         self.told(Duration::ZERO, now);
         self.ends = after(now, RETURN);
@@ -216,7 +216,7 @@ impl Queue {
         if let Some(at) = self.places.iter().position(|place| place.seat.is_none() && place.ends <= now) {
             return Some(self.leave(at));
         }
-        // Whoever comes, asks or hangs up from now on keeps his place for that long at least.
+        // A client that comes, asks or hangs up from now on keeps its place for that long at least.
         let first = self.places.iter().filter(|place| place.seat.is_none()).map(|place| place.ends).min();
         self.none_lapses_before = first.into_iter().chain([after(now, RETURN)]).min();
         None

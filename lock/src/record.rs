@@ -114,7 +114,7 @@ impl Record {
     /// Takes over what an earlier process of this boot has left, and says what came of that.
     pub fn restore(&self, book: &mut Book, rules: &Rules) {
         let file = self.file.display();
-        // A larger one is no state of a lock.
+        // A larger file is not the state of a lock.
         let text = match read(&self.file, 2 * LARGEST as u64) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -267,7 +267,7 @@ impl Page {
     }
 }
 
-/// A lease ends `--max-duration` after its grant at the latest, whatever the file and an earlier setting say.
+/// A lease ends `--max-duration` after its grant at the latest, also if the file or an earlier setting has a later end.
 fn restore(written: &Written, clocks: Clocks, book: &mut Book, rules: &Rules) {
     let now = clocks.before;
     for lease in &written.leases {
@@ -337,7 +337,7 @@ impl Clocks {
     }
 }
 
-/// The first bytes of a file, so many at most. What is no file is not opened, for a pipe would wait for its writer.
+/// The first `most` bytes of a file. Only regular files are opened, because a pipe would wait for its writer.
 pub fn read(file: &Path, most: u64) -> io::Result<String> {
     let mut text = String::new();
     if !fs::metadata(file)?.is_file() {

@@ -23,10 +23,10 @@ use crate::window::{self, Why};
 /// size has to have a bound.
 pub const LISTED: usize = 100;
 
-/// Bytes of each of these lists at most, whatever the names in it: 100 names of usual length have room.
+/// The bound of each of these lists in bytes: 100 names of usual length fit.
 const LARGEST_LIST: usize = 24 * 1024;
 
-/// What an entry takes besides its holder, at most: keys, three numbers.
+/// The most bytes that an entry takes besides its holder: keys, three numbers.
 const ENTRY: usize = 120;
 
 /// The answer to `/metrics`.

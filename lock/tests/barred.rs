@@ -1,4 +1,4 @@
-//! Addresses that are never probed, and what of a `ready` path is never shown, on the real binary.
+//! Addresses that lock never probes, and the query of a `ready` path, which it never shows, on the real binary.
 
 #![allow(
     clippy::disallowed_methods,
@@ -39,11 +39,11 @@ fn is_not_probed(running: &mut Running, lock: SocketAddr, from: IpAddr, holder: 
     {
         let holder = format!("{holder}-{kind}");
         let reply = ask(from, lock, &format!("/?holder={holder}&duration=2s&ready={}", ready.replace('?', "%3F")));
-        let expected = format!("Lock acquired\nfor 2s; ready is not asked at {why}: the duration alone counts\n");
+        let expected = format!("Lock acquired\nfor 2s; ready is not probed at {why}: the lease lasts its duration\n");
         assert_eq!((reply.status, reply.body), (200, expected), "{holder}");
         let line = running.wait_for(|line| is_about(line, &holder) && line.contains("lock acquired"), CEILING);
         let shown = ready.split('?').next().unwrap_or_default();
-        let expected = format!("{shown} is not asked at {why}: the duration alone counts");
+        let expected = format!("{shown} is not probed at {why}: the lease lasts its duration");
         assert_eq!(field(&line, "ready"), Some(expected), "{line}");
         let line = running.wait_for(|line| is_about(line, &holder) && line.contains("lease ended"), CEILING);
         assert_eq!(field(&line, "how").as_deref(), Some("expired"), "{line}");
@@ -89,7 +89,7 @@ fn a_holder_that_moves_to_a_barred_address_is_not_probed_there() {
     let reply = ask("127.0.6.7".parse().unwrap(), address, &target);
     assert_eq!(reply.status, 200);
     assert!(
-        reply.body.contains("; ready is not asked at an address of the node: the duration alone counts"),
+        reply.body.contains("; ready is not probed at an address of the node: the lease lasts its duration"),
         "{reply}"
     );
     assert_eq!(get(address, "/state").json()["leases"][0]["watched"], false);
@@ -108,7 +108,7 @@ fn a_lease_from_before_a_restart_is_not_probed_at_a_barred_address() {
     assert_eq!(looks[0].target, "/x?token=hidden", "the query is asked for, though never shown");
     first.signal("KILL");
     assert!(!first.wait(CEILING).stderr.contains("hidden"));
-    // Where it may be probed the whole path has come through the file.
+    // At an address that may be probed, the whole path has come through the file.
     let mut second = lock().arg("--state-file").arg(&file).env("PSL_LOG", "debug").start();
     let before = server.requests().len();
     let looks = server.wait_for_requests(before + 2, CEILING);

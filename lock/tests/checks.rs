@@ -124,7 +124,7 @@ fn what_is_not_up() {
         assert_eq!(reply.status, 423, "{name}");
     }
     let mut lock = lock(&["--check", &format!("tcp://{hole}"), "--hc-timeout", "300ms"]);
-    wait_for_reason(&mut lock, "no connection");
+    wait_for_reason(&mut lock, "connection timed out, or no route to host");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Clients at the bounds on connections: as soon as a connection is over its successor is served.
 //!
-//! Against the real binary, while every core is busy: what a server has not done yet when its client goes on shows only
-//! where the server waits for a core.
+//! Against the real binary, while every core is busy: a server that is late for its client shows only while it waits for a
+//! core.
 
 #![allow(
     clippy::disallowed_methods,
@@ -47,7 +47,7 @@ fn kept(to: SocketAddr, from: IpAddr) -> Connection {
     connection
 }
 
-/// What each request of a client met that did not get the expected answer.
+/// The result of each request that did not get the expected answer.
 type Client = fn(SocketAddr, IpAddr) -> Vec<String>;
 
 /// Opens all connections of these addresses but one each. With that one a client of each address asks again and again, while

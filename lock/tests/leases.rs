@@ -669,7 +669,7 @@ fn a_client_that_has_read_its_answer_keeps_its_lease_however_it_goes_on() {
     let bytes = [Request::get("/").keep_alive().bytes("lock"), Request::get("/").bytes("lock")].concat();
     twice.write(&bytes).unwrap();
     assert_eq!((twice.reply().unwrap().status, twice.reply().unwrap().status), (200, 200));
-    // Much later nobody takes a reset for an answer that was not read.
+    // A much later reset does not count as an unread answer.
     thread::sleep(Duration::from_millis(500));
     idle.reset();
     thread::sleep(Duration::from_millis(100));

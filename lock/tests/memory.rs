@@ -50,7 +50,7 @@ fn idle_and_under_load() {
     assert!(load <= UNDER_LOAD, "under load {load} KiB, budget {UNDER_LOAD}");
 }
 
-/// Peak memory in KiB while as many clients as there is room for do not read the largest `/state`.
+/// Peak memory in KiB while the most possible clients do not read the largest `/state`.
 const LARGEST_STATE: u64 = 7 * 1024;
 
 #[test]
@@ -87,7 +87,7 @@ fn the_largest_state_for_as_many_clients_as_there_is_room_for() {
         let mut first = [0];
         clients.iter().all(|client| matches!(client.stream().peek(&mut first), Ok(1))).then_some(())
     });
-    // Now the answers fill what there is between them, until lock gives up after two seconds.
+    // Now the answers fill all buffers, until lock gives up after two seconds.
     thread::sleep(Duration::from_secs(1));
     let peak = lock.memory_peak_kib();
     eprintln!(

@@ -29,7 +29,7 @@ pub enum Takes {
 pub struct Setting {
     /// The flag with its two dashes, or nothing for what is set by a variable alone.
     pub flag: Option<&'static str>,
-    /// The variables, the first that is set and not empty counts; a service link counts as unset.
+    /// The variables. The first one that is set and not empty counts; a service link counts as unset.
     pub variables: &'static [&'static str],
     /// The value's name in `--help`.
     pub value: &'static str,
@@ -294,7 +294,7 @@ fn is_like_a_flag(argument: &OsStr) -> bool {
 }
 
 /// Kubernetes sets `NAME_PORT=tcp://10.0.0.1:80` in the pods beside a Service `name`, with the scheme
-/// of its first port. Nobody has set that for this program. `NAME_SERVICE_PORT` holds a number.
+/// of its first port. Such a value is not meant for this program. `NAME_SERVICE_PORT` holds a number.
 fn is_service_link(name: &str, value: &OsStr) -> bool {
     let scheme = value.to_str().and_then(|value| value.split_once("://")).map(|(scheme, _)| scheme);
     let is_scheme = |scheme: &str| {
@@ -506,8 +506,8 @@ mod tests {
         {
             assert_eq!(port(&[("T_PORT", link)]), Ok(None), "{link}");
             assert_eq!(port(&[("T_PORT", link), ("OLD_PORT", "81")]), Ok(Some(81)), "{link}");
-            assert!(read(&["--port", link], &[]).is_err(), "{link}: nobody but the user gives a flag");
-            assert_eq!(read(&[], &[("T_HOST", link)]).map(|values| values.0), Ok(some(link)), "no name of a link");
+            assert!(read(&["--port", link], &[]).is_err(), "{link}: only a user sets a flag");
+            assert_eq!(read(&[], &[("T_HOST", link)]).map(|values| values.0), Ok(some(link)), "not the name of a link");
         }
         for value in ["://x", "1tcp://x", "t p://x", "tcp:/x", "tcp//:x", "ü://x"] {
             assert!(port(&[("T_PORT", value)]).is_err(), "{value}");

@@ -95,14 +95,14 @@ pub enum Failure {
     Refused,
     /// Nothing came back while connecting, or no route leads there.
     NoRoute,
-    /// The same for `https://`, where connecting includes the TLS handshake.
+    /// The same for `https://`, which connects with a TLS handshake.
     #[cfg(feature = "tls")]
     NoHandshake,
     /// Connected, but no whole answer in time.
     Silent,
     /// Closed or reset before the whole answer had come.
     Cut,
-    /// The TLS handshake failed, and why.
+    /// The TLS handshake failed, for this reason.
     Tls(String),
     /// Something came back that is no HTTP answer, or too large a one.
     Garbage(String),
@@ -115,11 +115,9 @@ impl fmt::Display for Failure {
         match self {
             Failure::Unresolved(why) => why.fmt(f),
             Failure::Refused => f.write_str("connection refused"),
-            Failure::NoRoute => f.write_str("no connection: nothing came back in time, or there is no route"),
+            Failure::NoRoute => f.write_str("connection timed out, or no route to host"),
             #[cfg(feature = "tls")]
-            Failure::NoHandshake => {
-                f.write_str("no connection or no TLS handshake: nothing came back in time, or there is no route")
-            }
+            Failure::NoHandshake => f.write_str("connection or TLS handshake timed out, or no route to host"),
             Failure::Silent => f.write_str("connected, but no whole answer in time"),
             Failure::Cut => f.write_str("connection closed before the whole answer"),
             Failure::Tls(why) => write!(f, "TLS: {why}"),

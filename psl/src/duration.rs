@@ -10,10 +10,10 @@ use std::time::Duration;
 /// What is accepted, for error messages and `--help`.
 pub const ACCEPTED: &str = "whole seconds or a duration such as 500ms, 1.5s, 1m30s, 2h";
 
-/// The shortest period of a loop: a shorter one would keep a core and its peer busy with nothing else.
+/// The shortest period of a loop: a shorter one would keep a core and the peer busy.
 pub const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
 
-/// What is accepted as a period, for error messages.
+/// The accepted form of a period, for error messages.
 pub const PERIOD_ACCEPTED: &str = "whole seconds or a duration such as 500ms, 1.5s, 1m30s, 2h, at least 100ms";
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;

@@ -1,4 +1,4 @@
-//! Opens the listening socket, and tells which addresses a socket can have here.
+//! Opens the listening socket, and tells whether an address belongs to this network namespace.
 //!
 //! What the standard library's listener cannot do is why another crate is here: one socket for
 //! both address families also where the node sets `net.ipv6.bindv6only`, and buffers that keep a
@@ -46,8 +46,8 @@ pub fn bind(host: Option<&Host>, port: u16) -> Result<TcpListener, String> {
     socket.map_err(|(address, error)| format!("cannot bind {}: {error}", SocketAddr::new(address, port)))
 }
 
-/// Whether this is an address of this network namespace: the kernel lets a socket be bound to no other (ip(7)). If the
-/// answer is unclear, the address counts as one.
+/// Whether this address belongs to this network namespace: the kernel binds a socket to no other address (ip(7)). If the
+/// kernel's answer is unclear, the address counts as local.
 pub fn is_local(address: IpAddr) -> bool {
     let address = SocketAddr::new(address, 0);
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None);

@@ -38,7 +38,7 @@ impl Ready {
         self.port
     }
 
-    /// The whole text, in the form that [`Ready::parse`] reads back: for requests and the state file, never for people.
+    /// The whole text, in the form that [`Ready::parse`] reads back: for requests and the state file, never for logs.
     pub fn to_request(&self) -> String {
         match self.path() {
             Some(path) => format!("http:{}{path}", self.port),
@@ -52,7 +52,7 @@ impl Ready {
     }
 }
 
-/// Without the query, which may be secret: the form for logs and answers.
+/// Without the query, which may be secret: for logs and answers.
 impl fmt::Display for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.path() {

@@ -1,9 +1,9 @@
 //! Names to addresses, as glibc does it by `hosts(5)` and `resolv.conf(5)`, each look-up within its caller's time.
 //!
-//! musl's resolver, which a static program has, ignores a search line of 256 bytes or more and takes
-//! NXDOMAIN for AAAA, or SERVFAIL in one search domain, for the whole answer; it cannot be stopped either. So
-//! the exchange with the name servers is here, on the thread of the caller. The files are read anew
-//! for each look-up, since they may change while a container runs.
+//! musl's resolver, which a static program has, ignores a search line of 256 bytes or more. It takes NXDOMAIN for
+//! AAAA, or SERVFAIL in one search domain, for the whole answer, and a look-up cannot be stopped. This module
+//! therefore asks the name servers itself, on the thread of the caller. It reads the files for each look-up, because they
+//! may change while a container runs.
 //! Does not know what the addresses are for.
 
 pub mod conf;
@@ -28,16 +28,16 @@ use crate::text::one_line;
 use conf::Conf;
 use lookup::{Lookup, Progress};
 
-/// More addresses would each have too little of the time to be worth a try.
+/// With more addresses, each would get too little of the time.
 pub const MOST_ADDRESSES: usize = 16;
 
-/// Four times what 32 search domains of 2,048 characters have. What is longer is not read.
+/// Four times 32 search domains of 2,048 characters each. The rest of a longer file is not read.
 const LARGEST_CONF: u64 = 256 * 1024;
 
-/// A list of blocked names may have a few megabytes; a file without end must have one.
+/// A list of blocked names may have a few megabytes; a file without end has to be cut.
 const LARGEST_HOSTS: u64 = 16 * 1024 * 1024;
 
-/// How long an unfinished look-up is of use: longer than the longest pause between two attempts of init, which is 30 s and a fifth of that.
+/// How long an unfinished look-up is kept: longer than the longest pause between two attempts of init, which is 30 s and a fifth of that.
 const KEPT: Duration = Duration::from_secs(60);
 
 /// Why there is no address.
@@ -48,7 +48,7 @@ pub struct Unresolved {
 }
 
 impl Unresolved {
-    /// For this name, for this reason.
+    /// An error about this name, with this reason.
     pub fn new(name: &str, reason: String) -> Unresolved {
         Unresolved { name: one_line(name), reason }
     }
@@ -60,7 +60,7 @@ impl fmt::Display for Unresolved {
     }
 }
 
-/// Where names come from.
+/// The files and the port that names come from.
 #[derive(Clone, Debug)]
 struct Sources {
     resolv_conf: PathBuf,
@@ -100,7 +100,7 @@ impl Resolver {
         };
         let start = Instant::now();
         if !search::is_name(name) {
-            return Err(Unresolved::new(name, "not a name that DNS can hold".to_owned()));
+            return Err(Unresolved::new(name, "not a valid DNS name".to_owned()));
         }
         if let Some(found) = self.sources.in_hosts(name) {
             return Ok(found);
@@ -108,7 +108,7 @@ impl Resolver {
         let (mut lookup, is_new) = self.begin(name, start);
         let mut progress = lookup.run(start, patience);
         if !is_new && matches!(progress, Progress::Missing(_, true)) {
-            // Silence that lies behind is none that this caller has waited for.
+            // An earlier attempt waited for this silence; this caller gets a whole wait of its own.
             lookup = Lookup::new(name, lookup.conf);
             progress = lookup.run(start, patience);
         }
@@ -140,7 +140,7 @@ impl Resolver {
 }
 
 impl Sources {
-    /// The addresses of the hosts file; a file that cannot be read has none, as glibc takes it.
+    /// The addresses of the hosts file. A file that cannot be read has none, as in glibc.
     fn in_hosts(&self, name: &str) -> Option<Vec<IpAddr>> {
         let file = open(&self.hosts)?.take(LARGEST_HOSTS);
         hosts::addresses(file, name).ok().filter(|found| !found.is_empty())
@@ -161,13 +161,13 @@ impl Sources {
     }
 }
 
-/// A plain file alone: opening a pipe may take for ever.
+/// Opens regular files only: opening a pipe may take for ever.
 fn open(path: &Path) -> Option<File> {
     fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
     File::open(path).ok()
 }
 
-/// The number of a network interface, 0 where there is none of this name.
+/// The number of a network interface, 0 if no interface has this name.
 fn scope(interface: &str) -> u32 {
     let is_plain = !interface.contains('/') && !interface.starts_with('.');
     let number = || fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")).ok()?.trim().parse().ok();

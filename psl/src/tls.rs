@@ -76,7 +76,7 @@ impl Trust {
     }
 }
 
-/// Believes these certificates. At least one key among them has to be one that can be used.
+/// Trusts these certificates. At least one of their keys has to be supported.
 fn verifier(pem: &[u8]) -> Result<Verifier, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let certificates = found.map_err(|e| format!("not PEM: {e}"))?;

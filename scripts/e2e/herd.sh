@@ -1,7 +1,7 @@
 #!/bin/sh
 # Scenarios: herds of pods behind one lock, and which lock serves a pod. Read by scenario.sh.
 
-# Begins a herd of 20 on the first node. The log of the lock is kept, also that of a container or pod that ends.
+# Starts a herd of 20 on the first node. Keeps the lock's log, also of a container or pod that ends.
 begin_herd() {
     standing_lock
     herd_node=$(first_node) ns=psl-e2e-$1
@@ -16,7 +16,7 @@ follow_lock() {
     timeout --foreground "$(seconds_left)" kubectl --namespace pod-startup-lock logs --follow --since-time "$began_at" "$followed" >>"$E2E_SCRATCH/lock.log.$$" 2>/dev/null &
     background="$background $!"
 }
-# All ready, no restart, and each lease ended by `ready`, none by its duration.
+# Asserts that all pods are ready without a restart, and that each lease ended by `ready`.
 all_came_up() {
     rolled_out "$ns" deployment/shop "${1:-100}"
     is_zero "restarts of the herd" "$(restarts "$ns" shop)"
@@ -27,12 +27,12 @@ all_came_up() {
     granted=$(holders 'msg="lock acquired"') by_ready=$(holders 'how=ready') expired=$(holders 'how=expired')
     is_zero "leases that ended by their duration" "$expired"
     [ "$granted" -eq 20 ] || fail "$granted of 20 pods got a lease"
-    # A pod of the lock that is deleted takes the leases of that moment along.
+    # A deleted pod of the lock loses its leases.
     [ "$by_ready" -eq 20 ] || [ "$by_ready" -ge "${2:-20}" ] || fail "$by_ready of 20 leases ended by ready"
     programs_are_well
     forget "$ns"
 }
-# How many pods of the herd have such a line in the lock's log.
+# The number of pods of the herd with this text in the lock's log.
 holders() { grep -F -- "$1" "$E2E_SCRATCH/lock.log.$$" | grep -o "holder=$ns/[^ /]*" | sort -u | wc -l; }
 is_zero() { [ "$2" -eq 0 ] || fail "$1: $2"; }
 
@@ -86,7 +86,7 @@ scenario_nodes() {
     forget psl-e2e-nodes
 }
 
-# A node without a lock: a pod starts there after --unreachable-wait, and no other node's lock has served it.
+# A node without a lock: a pod starts there after --unreachable-wait, and no lock of another node serves it.
 scenario_unguarded() {
     standing_lock
     bare=$(first_node) elsewhere=$(second_node)

@@ -43,7 +43,7 @@ workloads() {
 # The names of the init containers of the first pod of an app.
 gates_of() { in_space get pods --selector "app=$1" --output 'jsonpath={.items[0].spec.initContainers[*].name}'; }
 value_of() { in_space get pods --selector "app=$1" --output "jsonpath={.items[0].spec.initContainers[?(@.name=='pod-startup-lock')].env[?(@.name=='$2')].value}"; }
-# The same of a pod on standard input that the API server is only asked about, in a namespace.
+# The same for a pod on standard input, by a dry run of the API server in a namespace.
 would_get() { kube --namespace "$1" create --dry-run=server --filename - --output 'jsonpath={.spec.initContainers[*].name} {.spec.initContainers[*].env[?(@.name=="PSL_LOCK_HOST")].value}'; }
 is() { [ "$2" = "$3" ] || fail "$1: '$2', not '$3'"; }
 
@@ -52,7 +52,7 @@ scenario_injection() {
     standing_lock
     apply --with-health --overlay injection
     space psl-e2e-injection baseline
-    # A policy is in force a moment after it is there.
+    # A policy takes effect a moment after it is created.
     eventually 30 "the policy adds the gate" policy_in_force
     workloads | in_space apply --filename - >&2
     in_space create job by-hand --from cronjob/cronjob >&2
@@ -78,7 +78,7 @@ injected_pods_start() {
     in_space wait --for=condition=Ready pod/own pod/good pod/bad --timeout 60s >&2 || fail "the pods with containers or annotations of their own are not ready within 60 s"
 }
 
-# Pods that keep what they have: by an opt-out, by their namespace, by a gate of their own, by their system or network.
+# Pods that stay unchanged: by an opt-out, by their namespace, by a gate of their own, by their system or network.
 left_alone() {
     is "opted out" "$(pod out 'pod-startup-lock/inject: "false"' | would_get psl-e2e-injection)" ' '
     is "without the label" "$(pod out '' | sed 's/, pod-startup-lock\/inject: "true"//' | would_get psl-e2e-injection)" ' '

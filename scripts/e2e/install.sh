@@ -18,7 +18,7 @@ scenario_install() {
     must_be_gone "after deploy.sh delete"
 }
 
-# A cluster without the Prometheus operator gets its two kinds, without a controller.
+# A cluster without the Prometheus operator gets the operator's two kinds, without a controller.
 operator_kinds() {
     kube get customresourcedefinition podmonitors.monitoring.coreos.com >/dev/null 2>&1 && return 0
     for kind in PodMonitor PrometheusRule; do
@@ -53,7 +53,7 @@ scenario_overlays() {
     kube delete customresourcedefinitions --selector psl-e2e
     must_be_gone "at the end"
 }
-# overlay NAME [OPTIONS]: installs it, and the example, which has to get its leases.
+# overlay NAME [OPTIONS]: installs the overlay and the example, which has to get its leases.
 overlay() {
     apply --overlay "$@"
     locks_answer
@@ -73,7 +73,7 @@ overlays_go() {
 }
 only_kinds_left() { left | grep -v '^CustomResourceDefinition ' && return 1; return 0; }
 
-# Each init container of the example says that it has got a lease.
+# Asserts that each init container of the example got a lease.
 started_by_lock() {
     for pod in $(kube --namespace "$1" get pods --output name); do
         kube --namespace "$1" logs "$pod" --container pod-startup-lock >"$E2E_SCRATCH/said"
@@ -95,7 +95,7 @@ scenario_entry_points() {
         kustomized "$entry" delete
         must_be_gone "after delete -k $entry"
     done
-    # What it leaves is not said by its own delete alone.
+    # deploy.sh delete has to remove objects that delete -k leaves.
     kustomized deploy/one-namespace apply
     deploy delete || fail "deploy.sh delete after deploy/one-namespace"
     must_be_gone "after deploy.sh delete of deploy/one-namespace"

@@ -4,7 +4,7 @@
 
 now() { date +%s; }
 # Whole seconds until the deadline, at least one.
-# shellcheck disable=SC2154 # whoever reads this file sets the deadline
+# shellcheck disable=SC2154 # the script that reads this file sets the deadline
 seconds_left() { awk -v end="$deadline" -v now="$(now)" 'BEGIN {left = end - now; print left < 1 ? 1 : left}'; }
 bounded() { timeout --foreground --kill-after=5 "$(seconds_left)" "$@"; }
 kube() { bounded kubectl "$@"; }
@@ -15,7 +15,7 @@ lock() { kube --namespace pod-startup-lock "$@"; }
 
 has_power() { [ -n "$E2E_NODES_TOOL" ]; }
 node() { bounded "$E2E_NODES_TOOL/node.sh" "$@"; }
-# What was taken away is noted, so that it comes back after a failure.
+# Notes an outage, so that the clean-up ends it after a failure.
 control() {
     : >"$E2E_SCRATCH/control"
     bounded "$E2E_NODES_TOOL/control.sh" "$1" kube-apiserver
@@ -33,7 +33,7 @@ restore_control() {
 
 # ---- waits ----
 
-# eventually SECONDS WHAT COMMAND...: until it succeeds, each half second; fails with WHAT.
+# eventually SECONDS WHAT COMMAND...: repeats COMMAND each half second until it succeeds; fails with WHAT.
 eventually() {
     until_time=$(($(now) + $1)) awaited=$2 bound_here=$1
     shift 2
@@ -54,10 +54,10 @@ cluster_time() {
 }
 seconds_of() { date -u -d "$1" +%s; }
 
-# ---- what is left ----
+# ---- objects that are left ----
 
-# KIND NAMESPACE NAME of every object of any kind that has to do with a lock or with these scenarios; a line that says so if
-# the cluster cannot be asked. Events go by themselves.
+# KIND NAMESPACE NAME of every object of a lock or of these scenarios, of any kind; an error line if the cluster does not
+# list its objects. Events expire by themselves.
 left() {
     listed=$E2E_SCRATCH/listed
     # shellcheck disable=SC2016 # the template's variables
@@ -75,7 +75,7 @@ nothing_left() {
     cat "$E2E_SCRATCH/left"
     [ ! -s "$E2E_SCRATCH/left" ]
 }
-# An object that is being deleted is gone soon; any other stays.
+# Waits, because an object that is being deleted takes a moment.
 must_be_gone() { eventually 40 "$1: something is left" nothing_left; }
 
 # By name and by the label of these scenarios, and with no step that depends on another.
@@ -146,7 +146,7 @@ ask() {
 # The value of a metric of the lock of a node; 0 if it is not there.
 metric() { ask lock "$1" metrics | awk -v name="$2" '$1 == name {value = $2} END {print value + 0}'; }
 state_says() { ask lock "$1" state | grep -F -- "$2"; }
-# Restarts of all containers of the programs, and whether one was killed for its memory, and whether the API refused health.
+# Asserts that no container of the programs was killed for its memory, and that the API server never refused health.
 programs_are_well() {
     # shellcheck disable=SC2016 # the template's variables
     bad=$(lock get pods --output go-template='{{range .items}}{{$name := .metadata.name}}{{range .status.containerStatuses}}{{with .lastState.terminated}}{{$name}} {{.reason}}{{"\n"}}{{end}}{{end}}{{end}}' | grep OOMKilled) && fail "killed for its memory: $bad"
@@ -221,7 +221,7 @@ spec:
 END
 }
 # shellcheck disable=SC2119
-# herd NAMESPACE NAME NODE REPLICAS [SECONDS]: pods that each burn a second of a processor, or so many, behind the gate.
+# herd NAMESPACE NAME NODE REPLICAS [SECONDS]: pods that each burn SECONDS (1) of a processor, behind the gate.
 herd() { { workload Deployment "$2" "$3" "$4" && gate && application "--cpu=${5:-1}"; } | kube --namespace "$1" apply -f - >/dev/null; }
 # NAME RESTARTS READY STARTED of each pod's application.
 pods_of() {

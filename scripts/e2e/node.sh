@@ -1,5 +1,5 @@
 #!/bin/sh
-# Scenarios: what becomes of a node and of the API server, and the gate that health keeps shut. Read by scenario.sh.
+# Scenarios: outages of a node and of the API server, and the gate that health keeps shut. Read by scenario.sh.
 
 # daemon NAME NODE ARGUMENTS [PORT OF THE READINESS PROBE]
 daemon() {
@@ -60,7 +60,7 @@ changes_seen() { kube --namespace "$ns" logs --selector app=watch --tail=-1 --pr
 all_see_200() {
     changes_seen | awk -v pods="$(nodes | wc -w)" '{last[$1 $3] = $4; print} END {for (one in last) {n++; if (last[one] != 200) bad++} exit !(n >= 2 * pods && !bad)}'
 }
-# Nothing but 200, and the same containers, since the scenario began.
+# Asserts that the watching pods saw only 200, and that no container was restarted, since the scenario began.
 saw_nothing_else() {
     eventually 30 "the logs of the watching pods" changes_seen
     bad=$(changes_seen | awk -v since="$since" '$2 >= since && $4 != 200' | head -n 3)
@@ -101,7 +101,7 @@ scenario_api_hung() {
     starts_go_on "after the API server hung"
 }
 
-# A kubelet that starts anew may take pods with a readiness probe for not ready until it has asked them.
+# A restarted kubelet may report pods with a readiness probe as not ready until it has probed them.
 scenario_kubelet_restarted() {
     needs_power
     watch_programs
@@ -113,11 +113,11 @@ scenario_kubelet_restarted() {
     watch_ends
 }
 
-# A DaemonSet that is never ready: the gate opens at --max-hold, and at once when the DaemonSet is to be ignored.
+# A DaemonSet that is never ready: the gate opens at --max-hold, and soon after the annotation `ignore`.
 scenario_gate() {
     standing_lock
     held=$(first_node) ns=psl-e2e-gate
-    # A gate that is open is looked at once a minute as shipped.
+    # As shipped, lock checks an open gate once a minute.
     lock set env daemonset/lock PSL_HC_MAX_HOLD=30s PSL_HC_PERIOD_PASS=1s >&2
     rolled_out pod-startup-lock daemonset/lock 60
     eventually 30 "the gate of $held open" state_says "$held" '"gate":{"open":true,"overridden":false'

@@ -18,7 +18,7 @@ skip() {
     printf '%s\n' "$1" >"$E2E_SCRATCH/why"
     exit 77
 }
-# What runs beside the scenario: calls of `timeout`, which pass a signal on.
+# Processes beside the scenario: calls of `timeout`, which pass a signal on.
 background=''
 end_background() {
     # shellcheck disable=SC2086 # several processes
@@ -26,7 +26,7 @@ end_background() {
     background=''
 }
 trap end_background EXIT
-# power WHAT COMMAND...: a call of the nodes' tool. One that cannot do it says so with 77.
+# power WHAT COMMAND...: a call of the nodes' tool. Exit code 77 means that the tool does not support it.
 power() {
     asked_for=$1 code=0
     shift

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Scenario: every command of README's "When it is stuck", as it is written there. Read by scenario.sh.
+# Scenario: every command of README's "When it is stuck", as written. Read by scenario.sh.
 
 # The commands of the section, one a line: those of its block, what follows "then:" there, and those in its sentences.
 stuck_commands() {
@@ -30,8 +30,8 @@ forward() {
     eventually 15 "$command" grep -q '^Forwarding from' "$E2E_SCRATCH/forward"
 }
 
-# The gate of the node is shut, and two pods wait. Health learns of a new DaemonSet at once, of a change of one only when it
-# asks for it again. What an earlier command has set is undone first.
+# The gate of the node is shut, and two pods wait. Health learns of a new DaemonSet at once, but of a changed one only at the
+# next read. The settings of an earlier command are undone first.
 shut_gate() {
     if [ -n "$undo" ]; then
         lock set env daemonset/lock "$undo" >&2
@@ -56,7 +56,7 @@ shop_starts() { rolled_out "$ns" deployment/shop "${1:-60}"; }
 scenario_stuck() {
     standing_lock
     held=$(first_node) ns=psl-e2e-stuck shut=0 undo='' take_away=''
-    # A gate that is open is looked at once a minute as shipped.
+    # As shipped, lock checks an open gate once a minute.
     lock set env daemonset/lock PSL_HC_PERIOD_PASS=1s >&2
     rolled_out pod-startup-lock daemonset/lock 60
     space "$ns"
@@ -65,7 +65,7 @@ scenario_stuck() {
     [ "$(wc -l <"$E2E_SCRATCH/commands")" -ge 14 ] || fail "README's section 'When it is stuck' has $(wc -l <"$E2E_SCRATCH/commands") commands: where are the others?"
     while read -r line; do stuck_command "$line" </dev/null; done <"$E2E_SCRATCH/commands"
     end_background
-    # They take the lock away, and so come last, with the entry point of this installation.
+    # These commands remove the lock, and so come last, with the entry point of this installation.
     bounded sh -c "${take_away:?}" >&2 || fail "$take_away"
     forget "$ns" true
     watch_ends
@@ -91,10 +91,10 @@ stuck_command() {
     'scripts/deploy.sh status') written "$1" ;;
     'kubectl delete -k' | 'kubectl delete -k deploy') take_away="${take_away:+$take_away && }${1% deploy} deploy/with-health --ignore-not-found" ;;
     'scripts/deploy.sh delete') take_away="${take_away:+$take_away && }$1" ;;
-    *) fail "README has a command that nobody checks: $1" ;;
+    *) fail "README has a command without a check here: $1" ;;
     esac
 }
-# What README says undoes the command, as it is written behind it.
+# The command that undoes the one before, as README gives it.
 undone_by() {
     grep -qF -- "undone by \`$1\`" "$E2E_SCRATCH/section" || fail "README does not say that $1 undoes it"
     undo=$1
@@ -111,7 +111,7 @@ lease_of_long() {
     holder=$(curl -s http://localhost:8888/state | sed 's/"queue":.*//' | grep -o "\"holder\":\"$ns/long[^\"]*" | head -n 1 | cut -d'"' -f4)
     [ -n "$holder" ]
 }
-# The one that reaches nodes over ssh, with the nodes' tool in place of ssh.
+# The command that reaches nodes over ssh, with the nodes' tool in place of ssh.
 load_again() {
     has_power && [ -x "$E2E_NODES_TOOL/ssh" ] || return 0
     written "$(printf %s "$1" | sed "s|NODE|$held|") --with ctr --ssh $E2E_NODES_TOOL/ssh"

@@ -4,7 +4,7 @@
 //!
 //! Sleeps, burns that much time of a processor, then answers every request with 200; with port 0 it ends instead. It
 //! asks each watched address once a second and prints the status of an answer whenever it is another one than before.
-//! It asserts nothing: `scripts/e2e.sh` reads what the cluster says of it.
+//! It makes no assertions: `scripts/e2e.sh` reads the cluster's objects.
 
 #![allow(
     clippy::expect_used,
@@ -57,7 +57,7 @@ fn serve(port: u16) {
     let listener =
         TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port))).expect("a free port");
     for stream in listener.incoming() {
-        // A client that has gone, or says nothing, is of no interest.
+        // An error of one client, such as a closed connection, does not matter.
         let _ = stream.and_then(|mut stream| {
             stream.set_read_timeout(Some(PATIENCE))?;
             let _head = stream.read(&mut [0; 4096])?;

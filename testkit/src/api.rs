@@ -116,7 +116,7 @@ struct State {
     paged: bool,
     expire_continue: bool,
     asked: Vec<Asked>,
-    /// What caches that lag behind say of a path, and up to which version they have come.
+    /// The answers of lagging caches by path, and the version that each has reached.
     lagging: Vec<(String, u64, Value)>,
     /// Goes up with each change; what is changed has this as its version.
     version: u64,
@@ -244,9 +244,8 @@ impl Api {
         self.world.set(path, Source::Value(Arc::new(body)));
     }
 
-    /// From now on the cache of the server that answers has come as far as this version of this path, and not further:
-    /// who takes whatever there is (`resourceVersion=0`) gets that, who wants more is told that it is too much, and who
-    /// reads the store gets what there is now.
+    /// From now on the server's cache has this version of this path and no newer one: a request with `resourceVersion=0` gets
+    /// it, a request for a newer version gets 504, and a request to the store gets the current objects.
     pub fn lag(&self, path: &str, version: u64, mut body: Value) {
         body["metadata"]["resourceVersion"] = json!(version.to_string());
         let mut state = self.world.state();
@@ -825,7 +824,7 @@ impl World {
         fitting.max_by_key(|(weight, _)| *weight).map(|(_, source)| source.clone())
     }
 
-    /// What a cache says that lags behind, where it is asked.
+    /// The answer of a lagging cache, if the request goes to it.
     fn lagging_answer(&self, path: &str, resource: &Resource, query: &Query) -> Option<Answer> {
         let wanted: u64 = value(query, "resourceVersion")?.parse().ok()?;
         let lagging = self.state().lagging.iter().find(|(of, ..)| of == path).cloned();

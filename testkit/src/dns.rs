@@ -1,5 +1,5 @@
-//! Name servers for tests, and a program that sees a `resolv.conf` of its own. Port 53 and the mount need root; where
-//! they cannot be had, the error says why, so that a test can say what it skips.
+//! Name servers for tests, and a program that sees a `resolv.conf` of its own. Port 53 and the mount need root; without
+//! them the error gives the reason, so that a test can name what it skips.
 
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
@@ -57,9 +57,9 @@ struct Shared {
     queries: Mutex<Vec<String>>,
 }
 
-/// What the server does with a question.
+/// The server's reaction to a question.
 pub enum Reaction {
-    /// Nothing; over TCP it closes the connection.
+    /// No answer; over TCP it closes the connection.
     Silence,
     /// It sends these messages one after the other.
     Send(Vec<Vec<u8>>),
@@ -83,7 +83,7 @@ pub fn answering_dns(names: &[(&str, &str)], delay: Duration) -> Result<Dns, Str
     Dns::scripted(move |question| {
         thread::sleep(delay);
         let addresses = known.get(&question.name);
-        // "No such name" only where the name has no address of either family.
+        // NXDOMAIN only if the name has no address of either family.
         let code = if addresses.is_none() { NXDOMAIN } else { 0 };
         Reaction::Send(vec![question.answer(code, addresses.map_or(&[], |addresses| addresses))])
     })
@@ -168,7 +168,7 @@ fn serve_udp(socket: &UdpSocket, shared: &Shared, script: &Arc<Script>) {
         thread::spawn(move || {
             let Some(question) = Question::parse(&packet, false) else { return };
             if let Reaction::Send(messages) = script(&question) {
-                // Who has asked may have given up.
+                // The client may have given up.
                 messages.iter().for_each(|message| drop(socket.send_to(message, from)));
             }
         });

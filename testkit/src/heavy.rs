@@ -1,5 +1,5 @@
-//! Clusters that are heavy to keep: many DaemonSets or pods, each with much that decides where they go. Does not know who
-//! keeps them.
+//! Clusters that take much memory: many DaemonSets or pods, each with a large placement. Does not know the program under
+//! test.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ const NODE: &str = "/api/v1/nodes/node-a";
 pub struct Heavy {
     pub name: &'static str,
     sets: usize,
-    /// What the template of the DaemonSet of this number has.
+    /// The template of the DaemonSet with this number.
     template: fn(usize) -> Value,
     /// How long its name is.
     length: usize,

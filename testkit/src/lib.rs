@@ -49,8 +49,7 @@ pub fn eventually<T>(what: &str, ceiling: Duration, mut attempt: impl FnMut() ->
     }
 }
 
-/// Says on a line of its own in the test's output that something is not tested here, and why; `scripts/test.sh` counts these
-/// lines.
+/// Prints a line of its own with the reason why a check is skipped; `scripts/test.sh` counts these lines.
 pub fn skip(why: &str) {
     // Not by `eprintln!`, which the test runner swallows where the test passes; in one write, so that no other output of
     // the runner comes in between.

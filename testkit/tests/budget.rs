@@ -14,7 +14,7 @@ use testkit::budget::BYTES;
 use testkit::program::Program;
 use testkit::skip;
 
-/// The ELF type of what has no address of its own; programs at a fixed one have 2 (elf(5)).
+/// The ELF type of position-independent programs; programs at a fixed address have 2 (elf(5)).
 const ET_DYN: u64 = 3;
 /// ELF program header types.
 const PT_INTERP: u32 = 3;

@@ -1,6 +1,5 @@
-//! The commands of the README on a machine that lacks something: each script says in one line what is missing, and none
-//! begins its work with arguments that it does not know. What is missing is taken away, or stood in for, in a checkout of
-//! the test's own.
+//! The commands of the README on a machine that lacks a tool: each script names the missing tool in one line, and no script
+//! begins its work with unknown arguments. Each test removes or replaces tools in a checkout of its own.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -162,7 +161,7 @@ fn a_demonstration_names_what_is_missing() {
     demo(&["cargo is missing"]);
 }
 
-/// What `scripts/test.sh` says at its end, with steps that are stood in for.
+/// The last lines of `scripts/test.sh`, with replaced steps.
 #[test]
 fn all_steps_run_and_the_end_counts_them() {
     let machine = Machine::new();

@@ -1,5 +1,5 @@
-//! `scripts/e2e.sh` without a cluster: against a kubectl and a nodes' tool that write down what they were asked. Does not
-//! know what the scenarios find out on a real one.
+//! `scripts/e2e.sh` without a cluster: against a kubectl and a nodes' tool that record their calls. Does not know the results
+//! of the scenarios on a real cluster.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -28,12 +28,12 @@ fn a_mistake_in_the_words_asks_no_cluster() {
         ("--scenario herd", "no option '--scenario'"),
         ("--only", "--only needs a value"),
         ("--only=", "--only needs a value"),
-        ("--only everything", "--only: there is no scenario 'everything'; there are install overlays"),
+        ("--only everything", "--only: 'everything' is not a scenario; accepted: install overlays"),
         ("--seconds 0", "--seconds: '0' is not accepted; accepted: 1 to 840"),
         ("--seconds 841", "--seconds: '841' is not accepted"),
         ("--seconds 1m", "--seconds: '1m' is not accepted"),
         ("--nodes-tool nowhere", "--nodes-tool: 'nowhere' has no executable node.sh"),
-        ("--load --with --registry registry.example", "--load and --registry are two ways to the same images"),
+        ("--load --with --registry registry.example", "--load and --registry exclude each other"),
     ];
     for (words, why) in cases {
         let ended = stand.e2e(words).with(2);
@@ -182,7 +182,7 @@ fn a_signal_ends_what_runs_and_everything_is_removed() {
     }
 }
 
-/// What was taken away comes back before anything else is asked of the API server.
+/// The API server comes back before any other request to it.
 #[test]
 fn a_signal_gives_the_api_server_back() {
     let stand = Stand::new(STANDING);
@@ -260,7 +260,7 @@ fn deploy_brings_one_image_alone() {
 
 // ---- what the scripts are run with ----
 
-/// A cluster with the lock that scenarios share, its gates open, and watching pods that see nothing but 200.
+/// A cluster with the lock that scenarios share, its gates open, and watching pods that see only 200.
 const STANDING: &str = "*'daemonsets --ignore-not-found'*) echo 'standing standing' ;; \
     *proxy/state) echo '\"gate\":{\"open\":true,\"overridden\":false' ;; \
     *logs*) printf 'p 1 a 200\\np 1 b 200\\n' ;;";
@@ -353,7 +353,7 @@ impl Stand {
 
     fn forget(&self) {
         for name in ["record", "record.waits"] {
-            // There is none where nothing was asked.
+            // Without a call the file does not exist.
             let _ = fs::remove_file(self.path(name));
         }
     }

@@ -42,7 +42,7 @@ fn queue(lock: SocketAddr) -> Vec<String> {
     holders
 }
 
-/// An init whose first request is held back: it has heard nothing of the lock yet.
+/// An init whose first request is held back: it has no answer of the lock yet.
 fn parked(lock: SocketAddr, holder: &str) -> Option<Running> {
     let port = lock.port().to_string();
     let init = binary("init")?.args(["--host=127.0.0.1", "--wait=30s", "--port", &port, "--holder", holder]).start();

@@ -212,7 +212,7 @@ fn the_ways_to_the_lock_differ_in_what_they_say_and_no_more() {
     let mut expected = lock(&service);
     put(&mut expected, "/spec/template/spec/hostNetwork", json!(true));
     put(&mut expected, "/spec/template/spec/dnsPolicy", json!("ClusterFirstWithHostNet"));
-    // The API server would add it, and kubectl takes away only what it has applied: it would stay when the overlay is left.
+    // The API server would add it, and kubectl removes only fields that it has applied, so it would outlive the overlay.
     put(&mut expected, "/spec/template/spec/containers/0/ports/0/hostPort", json!(8888));
     assert_eq!(lock(&network), expected);
 

@@ -42,7 +42,7 @@ fn binary(name: &str) -> Option<Program> {
     Some(Program::at(directory.join(name)))
 }
 
-/// What the kubelet sets for a Service of one port with this name.
+/// The variables that the kubelet sets for a Service of one port with this name.
 fn links(service: &str, port_name: &str, port: u16, protocol: &str) -> Vec<(String, String)> {
     let name = service.to_uppercase().replace('-', "_");
     let url = format!("{}://10.96.7.7:{port}", protocol.to_lowercase());

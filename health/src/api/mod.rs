@@ -57,7 +57,7 @@ const MOST_RESTARTS: usize = 3;
 /// The body of an error is some hundred bytes of JSON; what is longer is not worth reading.
 const LARGEST_ERROR: u64 = 16 * 1024;
 
-/// Told of each item of a list, or of nothing where the list begins, or begins anew.
+/// Gets each item of a list, or `None` when the list begins, or begins again.
 pub type Each<'e, T> = dyn FnMut(Option<T>) + 'e;
 
 /// Told of each answer's status, or of nothing where no answer came.
@@ -107,7 +107,7 @@ impl Api {
         Api { silence, ..self }
     }
 
-    /// This node, no older than what was seen of it, and its version.
+    /// This node, at least as new as the last known version, and its version.
     pub fn node(&self, seen: &Seen) -> Result<(verdict::Node, String), Problem> {
         let question = Question::node(&self.node);
         let reply = Call::new(self)?.ask_from(&question, seen)?;
@@ -128,13 +128,13 @@ impl Api {
         metrics.cpus().ok_or_else(|| Problem::new(format!("{}: no usage of CPU in it", question.object)))
     }
 
-    /// All DaemonSets, no older than what was seen of them, and their version. `each` is told of a beginning by `None`,
-    /// after which whatever it was told before does not count.
+    /// All DaemonSets, at least as new as the last known version, and their version. `each` gets `None` at a beginning:
+    /// the items before it do not count.
     pub fn daemonsets(&self, seen: &Seen, each: &mut Each<objects::DaemonSet>) -> Result<String, Problem> {
         self.list(&Question::daemonsets(self.namespace.as_deref()), seen, each)
     }
 
-    /// One DaemonSet, where there is one of this name, from the store.
+    /// The DaemonSet of this name, if it exists, from the store.
     pub fn daemonset(&self, namespace: &str, name: &str) -> Result<Option<objects::DaemonSet>, Problem> {
         let mut found = None;
         let mut each = |set: Option<objects::DaemonSet>| match set {
@@ -147,8 +147,8 @@ impl Api {
         Ok(found)
     }
 
-    /// All pods on this node, no older than what was seen of them, and the version that a watch may go on from. `each`
-    /// is told as above.
+    /// All pods on this node, at least as new as the last known version, and the version from which a watch may
+    /// continue. `each` is called as above.
     pub fn pods(&self, seen: &Seen, each: &mut Each<objects::Pod>) -> Result<String, Problem> {
         self.list(&Question::pods(self.namespace.as_deref(), &self.node), seen, each)
     }
@@ -182,8 +182,8 @@ impl Api {
         read_one(reply.body).map_err(|e| problem::unreadable(&question.object, None, e))
     }
 
-    /// Reads a list, in as many pages as the server makes of it. Where its pages expire on the way, it begins anew: the
-    /// rest that the server offers instead would come from another state of the cluster, and an object could be missed.
+    /// Reads a list, in as many pages as the server makes. If its pages expire on the way, the list begins again: the
+    /// rest that the server offers instead is of another state of the cluster, and an object could be missed.
     fn list<T: Item>(&self, question: &Question, seen: &Seen, each: &mut Each<T>) -> Result<String, Problem> {
         let call = Call::new(self)?;
         for _ in 0..=MOST_RESTARTS {
@@ -295,7 +295,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The answer of a server that has come as far as what was seen. Where it cannot, it reads the store.
+    /// The answer of a server whose cache has reached the last known version. If it has not, the store answers.
     fn ask_from(&self, question: &Question, seen: &Seen) -> Result<Reply, Problem> {
         let reply = self.ask(question, &question.first_from(seen.from()))?;
         match (seen.from(), reply.status) {
@@ -303,7 +303,7 @@ impl<'a> Call<'a> {
             (From::NotOlderThan(_), 504) => {
                 let Reply { status, retry_after, .. } = reply;
                 let text = reply.text(LARGEST_ERROR).unwrap_or_default();
-                // Servers before 1.19 have the message alone.
+                // Servers before 1.19 send the message without a reason.
                 if !text.contains("ResourceVersionTooLarge") && !text.contains("Too large resource version") {
                     return Err(self.api.refusal(question, status, retry_after, &text));
                 }

@@ -31,7 +31,7 @@ pub struct Question {
     path: String,
     /// With an `&` at its end.
     selector: String,
-    /// What follows the selector in the first request, where it may be answered from a cache.
+    /// The part after the selector in the first request, if a cache may answer.
     first: String,
     /// What the role must allow.
     permission: String,
@@ -120,8 +120,8 @@ impl Question {
         self.with(&self.first)
     }
 
-    /// The same with an answer that comes from there. Without a limit, which would make older servers take a version
-    /// for the only one that is wanted.
+    /// The same with the source of the answer. It has no limit, because with one older servers take the version
+    /// for the exact one.
     pub fn first_from(&self, from: From) -> String {
         let is_list = self.first != ONE_FROM_CACHE;
         match (from, is_list) {

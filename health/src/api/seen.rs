@@ -1,42 +1,42 @@
-//! How far a source is known, so that no later answer leads back: API servers answer from caches, and one may lag behind
-//! another.
+//! The newest known version of a source, so that no later answer leads back: API servers answer from caches, and one may
+//! lag behind another.
 //!
-//! Pure. Does not know what is asked.
+//! Pure. Does not know the requests.
 
-/// Up to which version a source is known; empty where nothing is.
+/// The newest known version of a source; empty before the first answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen(String);
 
-/// Where an answer may come from.
+/// The source of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From<'s> {
-    /// Whatever a server has in its cache.
+    /// The server's cache, however old.
     Cache,
-    /// The same, once it has come as far as this version.
+    /// The server's cache, once it has reached this version.
     NotOlderThan(&'s str),
-    /// The cluster's store, which is always the latest.
+    /// The cluster's store, which always has the newest version.
     Store,
 }
 
 impl Seen {
-    /// Where the next answer may come from.
+    /// The source for the next answer.
     pub fn from(&self) -> From<'_> {
         if number(&self.0).is_some() { From::NotOlderThan(&self.0) } else { From::Cache }
     }
 
-    /// A whole answer was of this version. From the store it may be an older one, where the store itself was set back.
+    /// A whole answer had this version. The store's answer may be older, if the store was restored from a backup.
     pub fn set(&mut self, version: &str) {
         version.clone_into(&mut self.0);
     }
 
-    /// An object, or an event, was of this version.
+    /// An object, or an event, had this version.
     pub fn reached(&mut self, version: &str) {
         if !self.is_past(version) {
             self.set(version);
         }
     }
 
-    /// Whether more is known than this version. What is no number cannot be compared.
+    /// Whether a newer version than this is known. Only numbers are compared.
     pub fn is_past(&self, version: &str) -> bool {
         let numbers = number(&self.0).zip(number(version));
         numbers.is_some_and(|(known, version)| known > version)

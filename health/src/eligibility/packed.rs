@@ -1,11 +1,11 @@
-//! A placement in one piece of memory, since a cluster may have thousands: taken apart, each of its texts would take a
-//! place of its own, several times its length. It is unpacked for the moment in which it is held against a node.
+//! A placement in one piece of memory, because a cluster may have thousands: unpacked, each of its texts takes a piece of
+//! its own, several times its length. A placement is unpacked only while it is compared with a node.
 
 use std::sync::Arc;
 
 use super::{Effect, Operator, Placement, Requirement, Term, ToleratedEffect, Tolerates, Toleration};
 
-/// The same placements are the same bytes.
+/// Equal placements have equal bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Packed(Arc<[u8]>);
 
@@ -40,7 +40,7 @@ impl Packed {
             out.text(key);
             out.text(value);
         }
-        // No affinity is another one than an affinity without terms.
+        // No affinity differs from an affinity without terms.
         out.count(placement.affinity.as_ref().map_or(0, |terms| terms.len() + 1));
         for term in placement.affinity.iter().flatten() {
             out.requirements(&term.labels);
@@ -88,7 +88,7 @@ impl Packed {
         self.0.is_empty()
     }
 
-    /// How many hold it.
+    /// The number of references.
     pub fn holders(&self) -> usize {
         Arc::strong_count(&self.0)
     }
@@ -127,7 +127,7 @@ impl Writer {
     }
 }
 
-/// Reads back what was written. The bytes are never anything else, so that what is missing reads as nothing.
+/// Reads packed bytes. They always come from the writer above; a missing part reads as empty.
 struct Reader<'p>(&'p [u8]);
 
 impl<'p> Reader<'p> {

@@ -12,7 +12,7 @@ use crate::status::Source;
 pub(super) trait Followed {
     const SOURCE: Source;
 
-    /// Takes note of all there is, no older than what was seen, and returns the version to watch from.
+    /// Takes a list of all objects, at least as new as the last known version, and returns the version to watch from.
     fn list(follower: &Follower, seen: &mut Seen) -> Result<String, Problem>;
 
     fn watch(follower: &Follower, watching: &mut Watching) -> Ended;
@@ -23,7 +23,7 @@ pub(super) struct Watching<'f> {
     pub follower: &'f Follower,
     /// Up to where everything is known.
     pub version: String,
-    /// What the next list must not be older than.
+    /// The next list must not be older than this.
     pub seen: &'f mut Seen,
     /// Whether this watch has told anything.
     pub has_news: bool,
@@ -68,7 +68,7 @@ impl Watcher<objects::Node> for Watching<'_> {
         match event {
             Event::Is(node) => {
                 self.reached(node.version(), Source::Node);
-                // Whatever the server has may be older than the answer to the question before.
+                // The server's cache may be older than the answer before.
                 if node.is_called(name) && !self.seen.is_past(node.version()) {
                     self.seen.reached(node.version());
                     let node = node.counting().map_err(|why| Problem::new(format!("node {name}: {why}")))?;

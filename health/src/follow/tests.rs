@@ -124,7 +124,7 @@ fn a_node_that_is_deleted_before_its_watch_begins_is_noticed() {
     wait_for(&board, true);
 }
 
-/// A server whose cache lags behind another one's, such as one that has just started.
+/// A server whose cache lags behind that of another, such as one that has just started.
 #[test]
 fn no_answer_leads_back() {
     let server = answers();
@@ -136,7 +136,7 @@ fn no_answer_leads_back() {
     let mut ready = earlier;
     assert_eq!(pods_ready(&mut ready, "node-exporter", true), 1);
     server.lag("/api/v1/pods", 50, ready);
-    // No watch sets right what a list gets wrong.
+    // No watch corrects a wrong list.
     server.fault("/api/v1/pods?watch", Fault::Hang);
     let lists = || {
         server
@@ -159,7 +159,7 @@ fn no_answer_leads_back() {
     assert!(asked.iter().skip(1).all(|asked| asked.query.iter().all(|(_, value)| value != "0")), "{asked:?}");
 }
 
-/// A watch from version 0 begins with whatever the server has, which may be older than the answer before it.
+/// A watch from version 0 begins with the server's cache, which may be older than the answer before it.
 #[test]
 fn a_node_s_watch_does_not_lead_back() {
     let server = answers();

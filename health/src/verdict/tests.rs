@@ -116,8 +116,8 @@ fn pods() {
     }
 }
 
-/// What the real controller does (`shouldContinueRunning`): a pod that is there stays where only a taint `NoSchedule` is
-/// in the way, and where it ends no other one comes.
+/// As the real controller does (`shouldContinueRunning`): an existing pod stays if only a taint `NoSchedule` excludes the
+/// node, and no pod replaces it when it ends.
 #[test]
 fn a_taint_that_came_after_the_pod() {
     let taint = |key: &str, effect| Taint { key: key.into(), value: "".into(), effect };

@@ -1,16 +1,16 @@
-//! What things take in memory, as the allocator counts.
+//! The memory that values take, as the allocator counts.
 //!
 //! Pure.
 
-/// So much stands before what is shared: how many hold it.
+/// The bytes before a shared value: the counts of its references.
 pub const SHARED: usize = 16;
 
 /// Larger pieces are mapped, in whole pages.
 const MAPPED: usize = 128 * 1024;
 const PAGE: usize = 4096;
 
-/// What a piece of so many bytes takes. The allocator of the static binary puts four bytes of its own to it; up to nine
-/// units of 16 each number of units is a size, beyond that the sizes lie up to a quarter apart.
+/// The memory that a piece of this many bytes takes. The allocator of the static binary adds four bytes of its own. Up to
+/// nine units of 16 bytes each number of units is a size; larger sizes lie up to a quarter apart.
 pub fn piece(bytes: usize) -> usize {
     const UNIT: usize = 16;
     if bytes > MAPPED {

@@ -9,11 +9,11 @@ use super::heap;
 use super::shares::furthest_beyond;
 use crate::verdict::{Identity, Phase, Pod};
 
-/// How much is kept of them: 3,500 of the usual kind. Kubernetes gives a node 110 pods, and few go far beyond. But
-/// whoever may make pods can name any node in them, and those that the kubelet refuses stay.
+/// The bound on the memory of pods: 3,500 of the usual kind. Kubernetes gives a node 110 pods, and few nodes have many
+/// more. But a user who may make pods can name any node in them, and pods that the kubelet refuses stay.
 pub(super) const MOST_BYTES: usize = 1536 * 1024;
 
-/// Where all do not fit there is room for so much more afterwards, since to find who has to go takes a look at all.
+/// The free memory after an eviction. The search for pods to evict reads all pods, so it must be rare.
 const SLACK: usize = 32 * 1024;
 
 /// The pods, by UID.
@@ -33,7 +33,7 @@ struct Known {
     is_listed: bool,
 }
 
-/// What a pod takes. A node of the map has room for eleven and is about two thirds full.
+/// The memory that a pod takes. A node of the map has room for eleven and is about two thirds full.
 fn weight(pod: &Pod) -> usize {
     let texts = heap::shared(pod.uid.len()) + heap::shared(pod.name.len());
     let owner = heap::shared(size_of::<Identity>()) + heap::piece(pod.owner.len());

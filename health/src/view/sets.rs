@@ -10,7 +10,7 @@ use super::shares::furthest_beyond;
 use crate::eligibility::{self, Fit, Packed, Placement};
 use crate::verdict::{DaemonSet, Excluded, Filter, Identity, Judged, MOST_NAMED, Nearest, Pod, Standing, Verdict};
 
-/// How much is kept of them: 20,000 of the usual kind.
+/// The bound on the memory of DaemonSets: 20,000 of the usual kind.
 pub(super) const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// Where all do not fit there is room for so much more afterwards, since to find who has to go takes a look at all.
@@ -22,12 +22,12 @@ pub struct Sets {
     entries: Vec<Entry>,
     /// Most DaemonSets want what some other one wants too.
     placements: BTreeSet<Packed>,
-    /// Why others do not count: a few reasons, which many share.
+    /// The reasons why others do not count: a few, which many share.
     reasons: Vec<Arc<Excluded>>,
-    /// The node that the placements are held against.
+    /// The node that the placements are compared with.
     node: Arc<eligibility::Node>,
     pub(super) bytes: usize,
-    /// How many the list has had that is being read.
+    /// The number of objects so far in the list that is being read.
     listed: usize,
     /// How many do not count and are not even named, because all together do not fit.
     let_go: usize,
@@ -52,7 +52,7 @@ enum Claim {
 }
 
 impl Entry {
-    /// What it means for a node with these pods. Why it is not here is worked out by `reason`.
+    /// The standing on a node with these pods. `reason` finds out why it is not here.
     fn judged(&self, nearest: &Nearest, reason: impl FnOnce(&Packed) -> Arc<str>) -> Judged {
         let standing = match &self.claim {
             Claim::Excluded(why) => Standing::Excluded(Arc::clone(why)),
@@ -63,7 +63,7 @@ impl Entry {
         Judged { set: Arc::clone(&self.set), standing }
     }
 
-    /// What it takes without its placement.
+    /// The memory without the placement.
     fn weight(&self) -> usize {
         size_of::<Entry>() + heap::shared(size_of::<Identity>()) + heap::piece(self.set.len())
     }
@@ -71,7 +71,7 @@ impl Entry {
     /// The same with its part of a placement that others may want too.
     fn share(&self) -> usize {
         let of_placement = match &self.claim {
-            // One more holds it: the set of all.
+            // The set of all placements holds one more reference.
             Claim::Placed(placement, _) => weight(placement) / (placement.holders() - 1).max(1),
             Claim::Excluded(_) => 0,
         };
@@ -87,7 +87,7 @@ impl Entry {
     }
 }
 
-/// What a placement takes, with its place in the set of all.
+/// The memory of a placement, with its entry in the set of all.
 fn weight(placement: &Packed) -> usize {
     heap::shared(placement.len()) + 2 * size_of::<Packed>()
 }
@@ -134,7 +134,7 @@ impl Sets {
     /// One as it is now.
     pub fn set(&mut self, set: DaemonSet, filter: &Filter) {
         if self.find(&set.namespace, &set.name).is_err() {
-            // It was among those that were let go, if there are any.
+            // It may be one of the evicted ones.
             self.let_go = self.let_go.saturating_sub(1);
         }
         self.put(set, filter);
@@ -181,7 +181,7 @@ impl Sets {
     /// the gate.
     fn lighten(&mut self) {
         if self.bytes > MOST_BYTES {
-            // Whatever was replaced since the list began.
+            // It was replaced since the list began.
             self.sweep();
         }
         while self.bytes > MOST_BYTES && !self.entries.is_empty() {
@@ -266,7 +266,7 @@ impl Sets {
         let mut told = 0;
         let mut reason = |placement: &Packed| -> Arc<str> {
             told += 1;
-            // Those beyond are counted and not named. A reason takes more room than what it is worked out from.
+            // The others are counted and not named: a reason takes more memory than its placement.
             let why = if told <= MOST_NAMED { placement.unpack().mismatch(&self.node) } else { None };
             why.map(|why| why.to_string()).unwrap_or_default().into()
         };

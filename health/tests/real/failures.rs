@@ -191,7 +191,7 @@ fn a_connection_that_hangs() {
     let cluster = Cluster::new();
     let mut health = cluster.health_of("node-a", &format!("https://{address}")).start();
     let expected = format!(
-        "node node-a: no answer of the API at https://{address}/: no connection or no TLS handshake: nothing came back in time, or there is no route\n"
+        "node node-a: no answer of the API at https://{address}/: connection or TLS handshake timed out, or no route to host\n"
     );
     wait_for_answer_within(&mut health, 412, &expected, 2 * CEILING);
 }

@@ -4,7 +4,7 @@ use testkit::heavy;
 
 use super::*;
 
-/// What is left of 16 MiB goes to the kernel: stacks and sockets of up to 70 threads, and the pages of the program itself.
+/// The rest of 16 MiB is for stacks and sockets of up to 70 threads, and for the pages of the program.
 const MOST_KIB: u64 = 12 * 1024;
 
 #[test]

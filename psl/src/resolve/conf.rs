@@ -21,7 +21,7 @@ const MOST_ATTEMPTS: usize = 5;
 pub struct Conf {
     /// One to three.
     pub servers: Vec<SocketAddr>,
-    /// No line names a server: the one in `servers` is glibc's default, this machine.
+    /// No line names a server, so `servers` holds glibc's default, this machine.
     pub is_default: bool,
     /// The search domains, separated by white space. One text: the file may hold very many.
     search: String,
@@ -81,7 +81,7 @@ impl Conf {
         conf
     }
 
-    /// One word of an `options` line; what is not known is ignored.
+    /// One word of an `options` line; an unknown one is ignored.
     fn set(&mut self, word: &str) {
         let number = |name: &str, most| word.strip_prefix(name).map(|text| leading_number(text).min(most));
         if let Some(ndots) = number("ndots:", MOST_NDOTS) {
@@ -111,7 +111,7 @@ fn leading_number(text: &str) -> usize {
     digits.fold(0, |sum: usize, digit| sum.saturating_mul(10).saturating_add(usize::from(digit - b'0')))
 }
 
-/// An address, of IPv6 also with the interface of a link-local one.
+/// An address. A link-local IPv6 address may name its interface.
 fn server(word: &str, scope: impl Fn(&str) -> u32, port: u16) -> Option<SocketAddr> {
     if let Some((address, interface)) = word.split_once('%') {
         let number = interface.parse().unwrap_or_else(|_| scope(interface));

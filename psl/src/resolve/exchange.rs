@@ -1,7 +1,7 @@
 //! One name asked of the name servers: A and AAAA side by side, each judged apart.
 //!
-//! A plan in time: says which query is due at which server, takes what came back, and says what the
-//! name has come to. Time is an argument; nothing is sent here.
+//! A plan in time: tells which query is due at which server, takes messages, and tells the result for the
+//! name. Time is an argument; this module sends no message.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -12,8 +12,8 @@ use super::message::{Family, Query, Reply, Said, Trouble};
 use crate::address::canonical;
 use crate::duration::Text;
 
-/// How long the other family's answer is waited for once there are addresses: what RFC 8305, section
-/// 3, gives it (50 ms), doubled for a name server on a busy node.
+/// How long the exchange waits for the other family after the first addresses: the 50 ms of RFC 8305,
+/// section 3, doubled for a name server on a busy node.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Queries to two servers, or two to one, are at least this far apart.
@@ -25,7 +25,7 @@ pub struct Exchange {
     name: String,
     servers: Vec<Server>,
     questions: Vec<Question>,
-    /// Messages to one server, so far; each asks all that is open.
+    /// Rounds of queries so far; each round repeats all open queries.
     sent: usize,
     most_sent: usize,
     step: Duration,
@@ -59,7 +59,7 @@ pub enum Outcome {
     Missing(Missing),
 }
 
-/// No address: the words of the servers, and what follows from them.
+/// No address: the servers' answers in words, and the consequence for the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
     pub name: String,
@@ -67,7 +67,7 @@ pub struct Missing {
     pub kind: Kind,
 }
 
-/// The later one weighs more in a report on several names.
+/// A later variant weighs more in a report on several names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// No such name, or no address for it: the next search domain may have one.
@@ -78,7 +78,7 @@ pub enum Kind {
     ServerFailure,
     /// No server was willing to answer: the search domains end, the name itself is asked.
     Refusal,
-    /// No answer in time: the same follows.
+    /// No answer in time: as for a refusal.
     Silence,
 }
 
@@ -106,10 +106,10 @@ impl Exchange {
         })
     }
 
-    /// The server to be asked now, if one is due; the open queries are then those of [`Exchange::owed_by`].
-    /// A server that was asked before is not given up: its answer counts until the end.
+    /// The server to ask now, if one is due. [`Exchange::owed_by`] has the open queries.
+    /// The answer of a server that was asked before counts until the end.
     pub fn due(&mut self, now: Instant) -> Option<usize> {
-        // Each server that was asked this has failed.
+        // Every server that was asked this query has failed.
         let is_stuck = self.open().any(|question| !question.owed.contains(&true));
         if self.is_sent() || !(is_stuck || now >= self.last_sent + self.step) {
             return None;
@@ -127,7 +127,7 @@ impl Exchange {
         self.questions.iter().filter(|question| question.said.is_none())
     }
 
-    /// No server is asked any more: each was as often as it may be, or there are addresses.
+    /// No query is due any more: all attempts are used, or addresses have come.
     fn is_sent(&self) -> bool {
         self.sent == self.most_sent || self.found_at.is_some()
     }
@@ -171,7 +171,7 @@ impl Exchange {
         match self.found_at {
             Some(at) => at + GRACE,
             None if !self.is_sent() => self.last_sent + self.step,
-            // If one family was answered, the other is not waited for as long.
+            // After the answer for one family, the wait for the other is shorter.
             None if self.questions.iter().any(|question| question.said.is_some()) => self.last_sent + self.step,
             None => self.last_sent + self.timeout,
         }
@@ -195,7 +195,7 @@ impl Exchange {
             said.flat_map(|(said, _)| if let Said::Addresses(addresses) = said { &addresses[..] } else { &[] }).copied()
         };
         let (mut found, v6): (Vec<_>, Vec<_>) = (of(Family::V4).collect(), of(Family::V6).collect());
-        // Some of each, where there are more than are ever tried.
+        // Some addresses of each family, if there are more than a caller tries.
         found.truncate(MOST_ADDRESSES - v6.len().min(MOST_ADDRESSES / 2));
         for ip in v6 {
             if found.len() < MOST_ADDRESSES && !found.contains(&ip) {
@@ -205,7 +205,7 @@ impl Exchange {
         found
     }
 
-    /// What the servers have said so far; who owes an answer has owed it for as long as `within`.
+    /// The servers' answers so far, in words; the others have been silent for `within`.
     pub fn missing(&self, within: Duration) -> Missing {
         let mut words = self.said();
         let is_answered = !words.is_empty();
@@ -227,7 +227,7 @@ impl Exchange {
             }
         }
         if words.is_empty() {
-            words.push(format!("no time left to ask {}", self.servers[0].ip));
+            words.push(format!("no time left for a query to {}", self.servers[0].ip));
         }
         Missing { name: self.name.clone(), words: words.join(", "), kind }
     }
@@ -236,7 +236,7 @@ impl Exchange {
         self.questions.iter().any(|question| question.said.as_ref().is_some_and(|(said, _)| said == wanted))
     }
 
-    /// In words, what the answers said, each once.
+    /// The answers in words, each once.
     fn said(&self) -> Vec<String> {
         let mut words: Vec<String> = Vec::new();
         for question in &self.questions {
@@ -420,7 +420,7 @@ mod tests {
     fn the_words_before_the_end() {
         let start = Instant::now();
         let mut exchange = exchange(TWO, start);
-        assert_eq!(exchange.missing(SECOND).words, "no time left to ask 10.0.0.1");
+        assert_eq!(exchange.missing(SECOND).words, "no time left for a query to 10.0.0.1");
         assert_eq!((exchange.due(start), exchange.due(start + SECOND)), (Some(0), Some(1)));
         let silent = "no answer from 10.0.0.1 within 1s, no answer from 10.0.0.2 within 1s";
         assert_eq!(exchange.missing(SECOND).words, silent);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::MOST_ADDRESSES;
 use crate::address::canonical;
 
-/// A name has at most 254 bytes and an address fewer, so that a longer word is neither.
+/// A name has at most 254 bytes, and an address fewer. A longer word is neither.
 const LONGEST_WORD: usize = 255;
 
 /// The addresses of this name, in the order of the file; a file of any size takes the same memory.

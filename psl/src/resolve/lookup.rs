@@ -1,6 +1,6 @@
 //! The look-up of one name at the name servers, on its caller's thread: sockets, the wait, the search list.
 //!
-//! It may end unfinished when its caller's time is up, and go on when the caller asks again: the
+//! A look-up may end unfinished when its caller's time is up, and goes on when the caller asks again. The
 //! sockets stay open, so that the answer of a server slower than one attempt counts.
 
 use std::io::{self, ErrorKind};
@@ -16,14 +16,14 @@ use super::search::Search;
 use super::tcp;
 use crate::random;
 
-/// Without EDNS an answer over UDP has 512 bytes; some servers send more all the same. One that fills
-/// this may be longer, and is asked for over TCP.
+/// Without EDNS an answer over UDP has 512 bytes; some servers send more all the same. An answer that
+/// fills this buffer may be longer, and comes again over TCP.
 const LARGEST_DATAGRAM: usize = 4096;
 
 /// A look-up under way.
 #[derive(Debug)]
 pub struct Lookup {
-    /// As it was read; a look-up does not outlive a change.
+    /// The file's content at the start; a change ends the look-up.
     pub conf: Conf,
     /// In the order in which they are asked.
     rotated: Conf,
@@ -45,9 +45,9 @@ struct Current {
 #[derive(Debug)]
 pub enum Progress {
     Found(Vec<IpAddr>),
-    /// The reason, and whether it is silence alone.
+    /// The reason, and whether all servers were silent.
     Missing(String, bool),
-    /// The time is up, which is the reason too.
+    /// The time is up; the reason so far.
     Unfinished(String),
 }
 
@@ -88,10 +88,10 @@ impl Lookup {
         }
     }
 
-    /// Begins with the next name; `false` where there is none.
+    /// Begins with the next name; `false` if none is left.
     fn begin(&mut self, patience: Duration) -> bool {
         let bits = random::bits();
-        // Two that differ, so that an answer without a question can be told as well.
+        // Two different identifiers, so that an answer without its question belongs to one query.
         let first = bits as u16;
         let ids = (first, if first == (bits >> 16) as u16 { !first } else { (bits >> 16) as u16 });
         while let Some(name) = self.search.next(&self.rotated) {
@@ -105,7 +105,7 @@ impl Lookup {
         false
     }
 
-    /// The name has no address: what that means for the others.
+    /// The name has no address: decides which names come next.
     fn leave(&mut self, missing: Missing) {
         self.current = None;
         match missing.kind {
@@ -121,7 +121,7 @@ impl Lookup {
     fn ended(&self) -> Progress {
         match &self.worst {
             Some(worst) => Progress::Missing(self.words(worst), worst.kind == Kind::Silence),
-            None => Progress::Missing("not a name that DNS can hold".to_owned(), false),
+            None => Progress::Missing("not a valid DNS name".to_owned(), false),
         }
     }
 
@@ -138,7 +138,7 @@ impl Lookup {
 }
 
 impl Current {
-    /// Asks the server that is due; `false` where none is.
+    /// Asks the server that is due; `false` if none is.
     fn send(&mut self, conf: &Conf, now: Instant, until: Option<Instant>) -> bool {
         let Some(at) = self.exchange.due(now) else { return false };
         if conf.use_tcp {
@@ -159,7 +159,7 @@ impl Current {
             match socket.send(&bytes) {
                 // Of an earlier query; the message itself was not sent.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Err(error),
-                // The kernel's buffer is full: as if the message were lost.
+                // The kernel's buffer is full: the same as a lost message.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 sent => drop(sent?),
             }
@@ -172,7 +172,7 @@ impl Current {
     fn receive(&mut self, conf: &Conf, until: Option<Instant>) {
         let mut buffer = vec![0; LARGEST_DATAGRAM];
         for at in 0..self.sockets.len() {
-            // As many as a server may owe, twice; strangers' messages do not hold this up.
+            // Twice the number of answers that a server may owe: messages of strangers cannot block the loop.
             for _ in 0..4 {
                 let Some(socket) = &self.sockets[at] else { break };
                 match socket.recv(&mut buffer) {
@@ -203,7 +203,7 @@ impl Current {
         let last = Instant::now() + conf.timeout;
         let until = until.map_or(last, |until| until.min(last));
         let trouble = match tcp::ask(conf.servers[at], &bytes, until) {
-            // One that is cut over TCP as well, or that answers another question, is of no use.
+            // An answer that is truncated over TCP as well, or answers another question, is useless.
             Ok(answer) => {
                 let _ = self.exchange.take(at, &answer, Instant::now());
                 Trouble::Malformed

@@ -1,6 +1,6 @@
-//! One query of DNS, and what a message says that may be its answer (RFC 1035).
+//! One query of DNS, and the judgement of a message that may be its answer (RFC 1035).
 //!
-//! Bytes in, bytes out: sends nothing. The crate `domain` reads names and records; it follows no more than 255
+//! Bytes in, bytes out: has no socket. The crate `domain` reads names and records; it follows no more than 255
 //! pointers of a compressed name.
 
 use std::fmt;
@@ -52,14 +52,14 @@ pub struct Query {
     id: u16,
 }
 
-/// What a message is to a query.
+/// The meaning of a message for a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// Not the answer: another identifier or question, or no answer at all.
     Foreign,
-    /// Only a part of the answer: all of it comes over TCP.
+    /// Truncated: the whole answer comes over TCP.
     Truncated,
-    /// The answer, which another server would not give otherwise.
+    /// The answer, which is the same at every server.
     Final(Said),
     /// This server cannot answer.
     Failed(Trouble),
@@ -70,24 +70,24 @@ pub enum Reply {
 pub enum Said {
     /// At least one address, in the server's order.
     Addresses(Vec<IpAddr>),
-    /// The name is there and has records, an alias for instance, but no address.
+    /// The name exists and has records, an alias for instance, but no address.
     NoAddress,
-    /// The name is there without a record of this kind.
+    /// The name exists without a record of this kind.
     NoData,
-    /// There is no such name.
+    /// The name does not exist.
     NoName,
 }
 
 /// Why a server has not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// It says so by this code.
+    /// It answered with this code.
     Code(u8),
-    /// It refers to other servers, and so does not ask them itself.
+    /// It refers to other servers, and does not ask them itself.
     Referral,
     /// The answer breaks the rules of the protocol.
     Malformed,
-    /// No exchange of messages with it; the words of the system.
+    /// No messages can be exchanged with it; the system's error.
     Unreachable(String),
 }
 

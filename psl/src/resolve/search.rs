@@ -9,7 +9,7 @@ use super::conf::Conf;
 pub struct Search {
     name: String,
     next: Next,
-    /// The name without a domain has been asked, or a domain is the root, which is the same.
+    /// The name without a domain has been tried. The root as a domain is the same.
     has_asked_as_is: bool,
 }
 
@@ -30,7 +30,7 @@ impl Search {
         Search { name: name.to_owned(), next, has_asked_as_is: false }
     }
 
-    /// The next name; one that is too long for DNS is left out.
+    /// The next name; a name too long for DNS is left out.
     pub fn next(&mut self, conf: &Conf) -> Option<String> {
         loop {
             match self.next {

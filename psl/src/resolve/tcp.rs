@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Asks, and reads the answer, of at most 65,535 bytes, until then.
+/// Sends the query and reads the answer, of at most 65,535 bytes, before the deadline.
 pub fn ask(server: SocketAddr, query: &[u8], until: Instant) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&server, left(until)?)?;
     let mut message = (query.len() as u16).to_be_bytes().to_vec();

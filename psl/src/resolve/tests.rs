@@ -40,7 +40,7 @@ fn ask(resolver: &Resolver, name: &str, patience: Duration) -> Result<Vec<String
     found.map(|ips| ips.iter().map(ToString::to_string).collect()).map_err(|error| error.to_string())
 }
 
-/// What one server's script leads to, with these lines after the one that names the server.
+/// The result with one server's script, with these lines after the one that names the server.
 fn asked(
     number: u8,
     lines: &str,
@@ -69,7 +69,7 @@ fn what_is_no_name_is_said_without_a_query() {
     let (resolver, _dir) = with_files("nameserver 127.0.54.1\n", "", 9);
     let (label, long) = ("a".repeat(64), "a.".repeat(128));
     for name in ["", ".", "a..b", ".a", "\u{fc}", &label, &long] {
-        let expected = Err(format!("name does not resolve: {}: not a name that DNS can hold", one_line(name)));
+        let expected = Err(format!("name does not resolve: {}: not a valid DNS name", one_line(name)));
         assert_eq!(ask(&resolver, name, GENEROUS), expected);
     }
 }
@@ -147,7 +147,7 @@ fn a_server_that_does_not_answer_is_followed_by_the_next_in_time() {
     let _silent = server(7, port, |_| Reaction::Silence);
     let _failing = server(8, port, |question| answer(question, SERVFAIL, &[]));
     let _refusing = server(9, port, |question| answer(question, REFUSED, &[]));
-    // Nobody listens at the last one.
+    // No server listens at the last one.
     for first in [7, 8, 9, 10] {
         let conf = format!("nameserver 127.0.54.{first}\nnameserver 127.0.54.6\noptions timeout:1\n");
         let (resolver, _dir) = with_files(&conf, "", port);

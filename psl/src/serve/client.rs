@@ -57,20 +57,20 @@ pub(super) fn has_hung_up(stream: &TcpStream) -> bool {
     gone(&[stream]) == [true]
 }
 
-/// The client breaks the connection within this time: bytes have reached a socket that is closed, or was closed before
-/// it had read them. If `until_next` is set, whatever else the client does ends the wait.
+/// Whether the client breaks the connection within this time, because bytes have reached a closed socket, or one that was
+/// closed before it had read them. If `until_next` is set, any other event of the connection ends the wait.
 pub(super) fn is_broken(stream: &TcpStream, until_next: bool, patience: Duration) -> bool {
     let wanted = if until_next { PollFlags::IN | PollFlags::RDHUP } else { PollFlags::empty() };
     events(&[stream], wanted, patience)[0].contains(PollFlags::ERR)
 }
 
-/// For each connection whether its client has closed it, or its own half of it.
+/// Tells for each connection whether its client has closed it, or its own half of it.
 pub(super) fn gone(connections: &[&TcpStream]) -> Vec<bool> {
     let events = events(connections, PollFlags::RDHUP, Duration::ZERO);
     events.iter().map(|events| !events.is_empty()).collect()
 }
 
-/// A hang-up and an error are told unasked (poll(2)). If the kernel gives no answer, the client counts as present.
+/// poll(2) always reports a hang-up and an error. If the kernel gives no answer, the client counts as present.
 fn events(connections: &[&TcpStream], wanted: PollFlags, patience: Duration) -> Vec<PollFlags> {
     let mut clients: Vec<_> = connections.iter().map(|stream| PollFd::new(*stream, wanted)).collect();
     let patience = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };

@@ -22,8 +22,8 @@ const CHUNK: usize = 1024;
 const DRAINED: usize = 64 * 1024;
 const DRAIN: Duration = Duration::from_millis(250);
 
-/// Bytes for a closed socket are answered by a reset. On one machine it comes within microseconds; the rest is for a
-/// busy one, and bounds the wait for a client that does nothing.
+/// A closed socket answers bytes with a reset. On one machine the reset comes within microseconds; the rest is for a busy
+/// machine, and bounds the wait for an idle client.
 const ECHO: Duration = Duration::from_millis(100);
 
 /// One connection, from its first byte to its end.
@@ -148,7 +148,7 @@ impl<'s> Conversation<'s> {
         }
         self.read_timeout = left;
         let mut read = (&mut &*self.stream).read(into);
-        // A process that was stopped and goes on has its waits interrupted (signal(7)).
+        // When a stopped process continues, its waits are interrupted (signal(7)).
         while read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
             read = (&mut &*self.stream).read(into);
         }
@@ -165,7 +165,7 @@ impl<'s> Conversation<'s> {
     /// have closed its own half only, and is given time to break it.
     fn is_read(&mut self, may_read: bool, is_last: bool, on_sending: impl Fn(bool) -> bool) -> bool {
         if is_last {
-            // A client may wait for the end of the stream before it does anything else.
+            // A client may wait for the end of the stream before its next step.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
         // A thread waits for a connection that counts only. If the next request is here already, the client goes on.
@@ -175,7 +175,7 @@ impl<'s> Conversation<'s> {
     }
 
     /// Sends the last answer. The connection does not count meanwhile: a client that has read it may open its next connection
-    /// before this thread runs again. Where the client does not take it at once the connection has to count again.
+    /// before this thread runs again. If the client does not take it at once, the connection has to count again.
     fn send_last(&mut self, bytes: &[u8], on_sending: impl Fn(bool) -> bool) -> bool {
         on_sending(true);
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;

@@ -95,7 +95,7 @@ fn whole(raw: &httparse::Request, head: &[u8], peer: IpAddr) -> Result<Parsed, A
         return Err(refusal((417, "expectation_failed", "the only expectation known is 100-continue")));
     }
     let Some((path, query)) = path_and_query(target, &method) else {
-        return malformed("a request target that is no path of this server (RFC 9112, 3.2)");
+        return malformed("not a valid request target: send a path without a fragment, and % as %25 (RFC 9112, 3.2)");
     };
     let request = Request { method, path: path.to_owned(), query: query.to_owned(), peer, json };
     // HTTP/1.0 closes unless asked not to; nobody is known to ask who does not speak 1.1 as well.

@@ -1,9 +1,9 @@
 //! Who may come in, and who has to go when it is full.
 //!
 //! Pure: time and addresses are arguments, a connection is whatever handle the caller keeps.
-//! Invariants: there are never more entries than there was room for, but for those whose last answer is
-//! being written; of one address never more than `per_address` that wait for their answer or ask, and
-//! never more in all whose answer is held back than was said.
+//! Invariants: the table never has more entries than its bound, except those whose last answer is being
+//! written. Of one address never more than `per_address` connections ask or wait for an answer. The number of
+//! connections whose answer is held back never exceeds its bound.
 
 use std::net::IpAddr;
 use std::time::Instant;

@@ -63,7 +63,7 @@ impl Crew {
         let open: Vec<_> = self.table.open(address).map(|(id, stream)| (id, Arc::clone(stream))).collect();
         let gone = gone(&open.iter().map(|(_, stream)| stream.as_ref()).collect::<Vec<_>>());
         for ((id, stream), _) in open.iter().zip(&gone).filter(|(_, is_gone)| **is_gone) {
-            // Its thread must not go on waiting for a client that does not read either; it may have ended just now.
+            // Its thread must stop waiting, also for a client that does not read; it may have ended just now.
             let _ = stream.shutdown(Shutdown::Both);
             self.table.leave(*id);
         }

@@ -19,7 +19,7 @@ fn certificates(names: &str) -> Vec<CertificateDer<'static>> {
 /// Seconds since 1970 at which all of them are valid.
 const NOW: u64 = 1_830_000_000;
 
-/// What is said of a server that shows these certificates, where the CA file holds those.
+/// The verdict on a server that shows these certificates, with those in the CA file.
 fn judged(ca_file: &str, shown: &str, name: &'static str, at: u64) -> String {
     let shown = certificates(shown);
     let verifier = match verifier(&pem(ca_file)) {
@@ -55,28 +55,26 @@ fn certificates_are_judged_in_words() {
         ("ca+ca-p521", "of-ca-p521", unsupported("its issuer's key is ECDSA on P-521")),
         ("ca+ca-brainpool", "of-ca-brainpool", unsupported("its issuer's key is ECDSA on brainpoolP256r1")),
         ("ca+ca-rsa1024", "of-ca-rsa1024", unsupported("its issuer's key is RSA of 1024 bits")),
-        ("ca+ca-ed448", "of-ca-ed448", unsupported("it is signed with Ed448")),
-        ("ca", "sha512", unsupported("it is signed with ECDSA with SHA-512")),
-        ("ca", "sha1", unsupported("it is signed with ECDSA with SHA-1")),
-        ("ca-rsa2048", "rsa-sha1", unsupported("it is signed with RSA with SHA-1")),
+        ("ca+ca-ed448", "of-ca-ed448", unsupported("signed with Ed448")),
+        ("ca", "sha512", unsupported("signed with ECDSA with SHA-512")),
+        ("ca", "sha1", unsupported("signed with ECDSA with SHA-1")),
+        ("ca-rsa2048", "rsa-sha1", unsupported("signed with RSA with SHA-1")),
         ("ca", "of-ca-rsa2048", of_peer("unknown issuer: no certificate of the CA file has issued it")),
-        ("ca", "client", of_peer("it is not for servers (extended key usage without serverAuth)")),
-        ("ca", "critical", of_peer("it has a critical extension that is not supported")),
-        ("ca", "of-no-ca+no-ca", of_peer("its issuer is no CA (CA:FALSE)")),
-        ("ca", "v1", of_peer("it is of X.509 version 1 or 2; supported: version 3")),
+        ("ca", "client", of_peer("not for servers (extended key usage without serverAuth)")),
+        ("ca", "critical", of_peer("critical extension that is not supported")),
+        ("ca", "of-no-ca+no-ca", of_peer("its issuer is not a CA (CA:FALSE)")),
+        ("ca", "v1", of_peer("X.509 version 1 or 2; supported: version 3")),
         (
             "ca",
             "nameless",
-            of_peer(
-                "certificate not valid for name localhost: it has no subjectAltName, and its common name does not count",
-            ),
+            of_peer("certificate not valid for name localhost: no subjectAltName, and the common name is ignored"),
         ),
         (
             "ca",
             "self",
             of_peer(
-                "the server shows a CA certificate (CA:TRUE, as openssl req -x509 makes them); accepted where that very \
-                 certificate is in the CA file",
+                "the server shows a CA certificate (CA:TRUE, as openssl req -x509 makes them); to accept it, add that very \
+                 certificate to the CA file",
             ),
         ),
         ("ca", "self-no-ca", of_peer("unknown issuer: no certificate of the CA file has issued it")),
@@ -100,15 +98,15 @@ fn a_certificate_that_is_in_the_ca_file_is_believed() {
             assert_eq!(judged("localhost", past), of_peer("not valid yet"), "{ca_file}");
             assert_eq!(judged("localhost", future), of_peer("expired"), "{ca_file}");
             let wrong = judged("another.example", NOW);
-            let expected = "certificate not valid for name another.example; it is for localhost";
+            let expected = "certificate not valid for name another.example; valid for localhost";
             assert!(wrong.starts_with(&of_peer(expected)), "{ca_file}: {wrong}");
         }
     }
     let nameless = judged("self-nameless", "self-nameless", "localhost", NOW);
-    assert!(nameless.ends_with("it has no subjectAltName, and its common name does not count"), "{nameless}");
+    assert!(nameless.ends_with("no subjectAltName, and the common name is ignored"), "{nameless}");
     assert_eq!(
         judged("client", "client", "localhost", NOW),
-        of_peer("it is not for servers (extended key usage without serverAuth)")
+        of_peer("not for servers (extended key usage without serverAuth)")
     );
     // Another one of the same name and issuer is not it.
     assert!(judged("self", "self-sha512", "localhost", NOW).starts_with("invalid peer certificate: "));
@@ -126,7 +124,7 @@ fn names_are_few_and_on_one_line() {
     let said = of_tls(&Error::InvalidCertificate(context));
     assert!(said.ends_with("4\\n.example and 4 more"), "{said}");
     let addresses = judged("ca", "of-ca", "10.1.2.3", NOW);
-    assert_eq!(addresses, of_peer("certificate not valid for name 10.1.2.3; it is for localhost, 127.0.0.1"));
+    assert_eq!(addresses, of_peer("certificate not valid for name 10.1.2.3; valid for localhost, 127.0.0.1"));
 }
 
 #[test]
@@ -162,7 +160,7 @@ fn what_else_can_go_wrong() {
         (Error::InvalidCertificate(algorithm(b"\x06\x04\x88\x37\x03\x01")), "signed with algorithm 2.999.3.1, which"),
         (Error::InvalidCertificate(algorithm(b"\x06\x09\x01")), "signed with an algorithm without a name"),
         (Error::InvalidCertificate(algorithm(b"")), "signed with an algorithm without a name"),
-        (Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure), "it is not accepted"),
+        (Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure), "not accepted"),
     ] {
         let said = of_tls(&error);
         assert!(said.contains(part), "{error:?}: {said}");
@@ -170,7 +168,7 @@ fn what_else_can_go_wrong() {
     }
 }
 
-/// Whatever the library calls an error, no name of a variant and no row of bytes is shown.
+/// No error shows the name of a variant of the library, or a row of bytes.
 #[test]
 fn no_error_is_shown_as_the_library_writes_it() {
     use webpki::Error as Cause;

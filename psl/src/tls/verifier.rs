@@ -1,4 +1,4 @@
-//! Whether a server's certificate is believed: one of the CA file has issued it, or it is itself in the CA file.
+//! Accepts a server's certificate if a certificate of the CA file has issued it, or if it is itself in the CA file.
 //!
 //! Pure: certificates, a name and the time in, a verdict in words out.
 
@@ -10,7 +10,7 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use super::{SIGNATURES, words};
 
-/// The certificates of a CA file, as given and as what they vouch for.
+/// The certificates of a CA file, as given and as trust anchors.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub certificates: Vec<CertificateDer<'static>>,
@@ -18,8 +18,8 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// A certificate that is in the CA file, byte for byte, needs no issuer: it may be one that has signed itself, or
-    /// one of a CA that is not trusted otherwise. Its time and its names count all the same, as in Go and OpenSSL.
+    /// A certificate that is in the CA file, byte for byte, needs no issuer: it may be self-signed, or come from a CA
+    /// that is not trusted. Its time and its names are checked all the same, as in Go and OpenSSL.
     fn is_pinned(&self, certificate: &CertificateDer<'_>) -> bool {
         self.certificates.iter().any(|known| known.as_ref() == certificate.as_ref())
     }
@@ -33,8 +33,8 @@ impl Verifier {
     ) -> Result<(), webpki::Error> {
         let certificate = EndEntityCert::try_from(der)?;
         let is_pinned = self.is_pinned(der);
-        // Whatever is right about a certificate itself is looked at before an issuer is looked for. Of a pinned one that
-        // is all: with no issuer to find, these two errors mean that nothing else is wrong.
+        // The library checks the certificate itself before it looks for an issuer. For a pinned certificate that is
+        // enough: without an issuer to find, these two errors mean that all other checks have passed.
         let (anchors, intermediates) = if is_pinned { (&[][..], &[][..]) } else { (&*self.anchors, intermediates) };
         let usage = KeyUsage::server_auth();
         match certificate.verify_for_usage(SIGNATURES.all, anchors, intermediates, now, usage, None, None) {
@@ -44,7 +44,7 @@ impl Verifier {
         certificate.verify_is_valid_for_subject_name(name)
     }
 
-    /// A key of a kind or a size that is not supported does not fit any signature: it is named then.
+    /// A key of an unsupported kind or size verifies no signature; the error then names the key.
     fn unsupported_key(&self, der: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Option<String> {
         let mut issuers = Vec::new();
         for der in [der].into_iter().chain(intermediates) {
@@ -76,7 +76,7 @@ fn refusal(why: &str) -> Error {
     Error::General(format!("invalid peer certificate: {why}"))
 }
 
-/// A signature that does not fit may be one that could not have been looked at.
+/// A bad signature may be of an algorithm that is not supported.
 fn with_key_named<T>(result: Result<T, Error>, certificate: &CertificateDer<'_>) -> Result<T, Error> {
     result.map_err(|error| match key_of(certificate).and_then(|key| words::unsupported_key(&key)) {
         Some(key) => refusal(&words::of_own_key(&key)),

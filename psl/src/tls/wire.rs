@@ -1,6 +1,6 @@
 //! TLS over a connection of the client library, with the verifier of this project.
 //!
-//! The library's own TLS takes no verifier. Does not know what is sent.
+//! The library's own TLS takes no verifier. Does not know the content of messages.
 
 use std::fmt;
 use std::io::{Read as _, Write as _};
@@ -16,7 +16,7 @@ use ureq::unversioned::transport::{
 
 use super::Trust;
 
-/// Makes a connection to an `https://` address one of TLS. Without certificates the library refuses the request.
+/// Adds TLS to a connection to an `https://` address. Without certificates the library refuses the request.
 #[derive(Debug)]
 pub(crate) struct Tls(pub Option<Trust>);
 
@@ -47,7 +47,7 @@ impl fmt::Debug for Wire {
 }
 
 impl Wire {
-    /// Does the handshake, within what connecting has left of its time.
+    /// Does the handshake, within the time that connecting has left.
     fn new(config: Arc<ClientConfig>, details: &ConnectionDetails, transport: impl Transport) -> Result<Wire, Error> {
         let host = details.uri.host().unwrap_or_default().trim_matches(['[', ']']);
         let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::BadUri(host.to_owned()))?;

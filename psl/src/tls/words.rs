@@ -1,16 +1,16 @@
-//! What is wrong with a certificate, a key or a handshake, in words.
+//! Errors of a certificate, a key or a handshake, in words.
 //!
-//! The library's own texts are names of its variants and bytes of object identifiers. Does not decide anything.
+//! The library's own texts are names of its variants and bytes of object identifiers. This module decides nothing.
 
 use rustls::{AlertDescription, CertificateError, Error};
 
 use crate::text::one_line;
 
-/// What can be verified.
+/// The supported keys and hashes.
 pub(super) const SUPPORTED: &str =
     "supported: ECDSA P-256, P-384; Ed25519; RSA 2048 to 8192; SHA-256, SHA-384, with RSA also SHA-512";
 
-/// More names of a certificate help nobody.
+/// A longer list of names would hide the rest of the message.
 const MOST_NAMES: usize = 5;
 
 /// Names of signature algorithms and of kinds of keys, by their object identifiers.
@@ -62,7 +62,7 @@ const P384: &[u8] = b"\x2b\x81\x04\x00\x22";
 const OBJECT_IDENTIFIER: u8 = 0x06;
 const BIT_STRING: u8 = 0x03;
 
-/// One value of DER, its content, and what follows it.
+/// The tag and content of one value of DER, and the bytes after it.
 fn value(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -82,7 +82,7 @@ pub(super) fn content(der: &[u8]) -> Option<&[u8]> {
     value(der).map(|(_, content, _)| content)
 }
 
-/// `1.2.840.10045.4.3.4`, where it has no name here.
+/// `algorithm 1.2.840.10045.4.3.4`, for an algorithm without a name here.
 fn dotted(oid: &[u8]) -> String {
     let mut parts = Vec::new();
     let mut part = 0u64;
@@ -116,7 +116,7 @@ fn algorithm(identifier: &[u8]) -> String {
     }
 }
 
-/// The name of a key that cannot be used, from the content of its SubjectPublicKeyInfo; nothing where it can.
+/// The name of an unsupported key, from the content of its SubjectPublicKeyInfo; `None` if it is supported.
 pub(super) fn unsupported_key(key: &[u8]) -> Option<String> {
     let (_, identifier, rest) = value(key)?;
     let (_, oid, parameters) = value(identifier)?;
@@ -147,7 +147,7 @@ pub(super) fn of_own_key(key: &str) -> String {
     format!("its key is {key}, which is not supported ({SUPPORTED})")
 }
 
-/// What is wrong with a certificate.
+/// The error of a certificate.
 pub(super) fn of_certificate(error: &webpki::Error) -> String {
     use webpki::Error as Cause;
     let words = match error {
@@ -156,24 +156,24 @@ pub(super) fn of_certificate(error: &webpki::Error) -> String {
         Cause::UnsupportedSignatureAlgorithmForPublicKeyContext(context) => {
             return of_issuer_key(algorithm(&context.public_key_algorithm_id));
         }
-        // Without the time: it would make the same reason another one each day.
+        // Without the time, which would make a new reason of the same error each day.
         Cause::CertExpired { .. } => "expired",
         Cause::CertNotValidYet { .. } => "not valid yet",
-        Cause::InvalidCertValidity => "it ends before it begins to be valid",
+        Cause::InvalidCertValidity => "validity ends before it begins",
         Cause::UnknownIssuer => UNKNOWN_ISSUER,
         Cause::CaUsedAsEndEntity => {
-            "the server shows a CA certificate (CA:TRUE, as openssl req -x509 makes them); accepted where that very \
-             certificate is in the CA file"
+            "the server shows a CA certificate (CA:TRUE, as openssl req -x509 makes them); to accept it, add that very \
+             certificate to the CA file"
         }
-        Cause::EndEntityUsedAsCa => "its issuer is no CA (CA:FALSE)",
+        Cause::EndEntityUsedAsCa => "its issuer is not a CA (CA:FALSE)",
         Cause::InvalidSignatureForPublicKey => BAD_SIGNATURE,
-        Cause::SignatureAlgorithmMismatch => "it names two different signature algorithms",
+        Cause::SignatureAlgorithmMismatch => "two different signature algorithms",
         Cause::RequiredEkuNotFoundContext(_) | Cause::EmptyEkuExtension => WRONG_PURPOSE,
         Cause::NameConstraintViolation | Cause::MalformedNameConstraint | Cause::InvalidNetworkMaskConstraint => {
             "its issuer may not issue for this name (name constraints)"
         }
         Cause::PathLenConstraintViolated => "more intermediate certificates than its issuer allows (path length)",
-        Cause::UnsupportedCertVersion => "it is of X.509 version 1 or 2; supported: version 3",
+        Cause::UnsupportedCertVersion => "X.509 version 1 or 2; supported: version 3",
         Cause::UnsupportedCriticalExtension => UNKNOWN_EXTENSION,
         Cause::MaximumPathDepthExceeded
         | Cause::MaximumPathBuildCallsExceeded
@@ -187,19 +187,19 @@ pub(super) fn of_certificate(error: &webpki::Error) -> String {
         | Cause::MalformedDnsIdentifier
         | Cause::MalformedExtensions
         | Cause::UnsupportedNameType => MALFORMED,
-        _ => "it is not accepted",
+        _ => "not accepted",
     };
     words.to_owned()
 }
 
 const UNKNOWN_ISSUER: &str = "unknown issuer: no certificate of the CA file has issued it";
 const BAD_SIGNATURE: &str = "bad signature";
-const WRONG_PURPOSE: &str = "it is not for servers (extended key usage without serverAuth)";
-const UNKNOWN_EXTENSION: &str = "it has a critical extension that is not supported";
+const WRONG_PURPOSE: &str = "not for servers (extended key usage without serverAuth)";
+const UNKNOWN_EXTENSION: &str = "critical extension that is not supported";
 const MALFORMED: &str = "malformed";
 
 fn signed_with(identifier: &[u8]) -> String {
-    format!("it is signed with {}, which is not supported ({SUPPORTED})", algorithm(identifier))
+    format!("signed with {}, which is not supported ({SUPPORTED})", algorithm(identifier))
 }
 
 /// The library writes names as `DnsName("a.example")` and `IpAddress(127.0.0.1)`.
@@ -210,18 +210,18 @@ fn names(expected: &str, presented: &[String]) -> String {
     };
     let wrong = format!("certificate not valid for name {}", one_line(expected));
     if presented.is_empty() {
-        return format!("{wrong}: it has no subjectAltName, and its common name does not count");
+        return format!("{wrong}: no subjectAltName, and the common name is ignored");
     }
     let listed = presented.iter().take(MOST_NAMES).map(bare).collect::<Vec<_>>().join(", ");
     let more = presented.len().saturating_sub(MOST_NAMES);
     if more > 0 {
-        format!("{wrong}; it is for {listed} and {more} more")
+        format!("{wrong}; valid for {listed} and {more} more")
     } else {
-        format!("{wrong}; it is for {listed}")
+        format!("{wrong}; valid for {listed}")
     }
 }
 
-/// Why a handshake failed, or what came after it.
+/// The error of a handshake, or of a message after it.
 pub(crate) fn of_tls(error: &Error) -> String {
     let words = match error {
         Error::General(why) => return why.clone(),
@@ -238,16 +238,16 @@ pub(crate) fn of_tls(error: &Error) -> String {
         | Error::InappropriateMessage { .. }
         | Error::InappropriateHandshakeMessage { .. }
         | Error::PeerSentOversizedRecord => "the server breaks the rules of TLS",
-        Error::UnsupportedNameType => "the server's name is none that a certificate can have",
-        Error::FailedToGetCurrentTime => "this machine tells no time",
-        Error::FailedToGetRandomBytes => "this machine gives no random bytes",
+        Error::UnsupportedNameType => "a certificate cannot hold the server's name",
+        Error::FailedToGetCurrentTime => "the system clock cannot be read",
+        Error::FailedToGetRandomBytes => "the system gives no random bytes",
         Error::EncryptError => "a record cannot be encrypted",
         _ => "the handshake failed",
     };
     words.to_owned()
 }
 
-/// What the library itself finds wrong, such as with the signature of a handshake.
+/// Errors of the library itself, such as a bad signature of the handshake.
 fn of_cause(cause: &CertificateError) -> String {
     let words = match cause {
         CertificateError::UnsupportedSignatureAlgorithmContext { signature_algorithm_id, .. } => {
@@ -268,7 +268,7 @@ fn of_cause(cause: &CertificateError) -> String {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => WRONG_PURPOSE,
         CertificateError::UnhandledCriticalExtension => UNKNOWN_EXTENSION,
         CertificateError::Revoked => "revoked",
-        _ => "it is not accepted",
+        _ => "not accepted",
     };
     words.to_owned()
 }
@@ -283,10 +283,10 @@ fn of_alert(alert: AlertDescription) -> String {
         }
         AlertDescription::ProtocolVersion => "protocol version; supported: TLS 1.2 and 1.3",
         AlertDescription::InsufficientSecurity => "insufficient security",
-        AlertDescription::UnrecognisedName => "unrecognized name: it has no certificate for this host",
+        AlertDescription::UnrecognisedName => "unrecognized name: the server has no certificate for this host",
         AlertDescription::CertificateRequired => "certificate required: this program has no client certificate",
         AlertDescription::BadCertificate => {
-            "bad certificate: it may ask for a client certificate, of which there is none"
+            "bad certificate: the server may ask for a client certificate, and this program has none"
         }
         AlertDescription::AccessDenied => "access denied",
         AlertDescription::InternalError => "internal error",
