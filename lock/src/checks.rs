@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use psl::call::{Caller, Failure, Patience};
-use psl::text::one_line;
+use psl::text::masked_line;
 use psl::tls::Trust;
 use psl::url::Url;
 
@@ -181,14 +181,15 @@ fn get(caller: &Caller, endpoint: &Url, timeout: Duration) -> Result<(), Failure
     Ok(())
 }
 
-/// The first line with a reason, bounded and printable. A page of HTML has none.
+/// The first line that says something, bounded, printable and without what may be secret in URLs: an answer may repeat the
+/// request, query included. A page of HTML says nothing.
 fn reason(body: impl Read) -> Option<String> {
     let mut text = Vec::new();
     // After a read error, the bytes so far are used.
     let _ = body.take(REASON).read_to_end(&mut text);
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty() && *line != NO_REASON)?;
-    Some(one_line(line)).filter(|line| !line.starts_with('<'))
+    Some(masked_line(line)).filter(|line| !line.starts_with('<'))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the edge that shares one check's time between look-up and addresses")]
@@ -241,6 +242,7 @@ mod tests {
             ("\r\n  not yet \r\nmore", Some("not yet")),
             ("", None),
             ("<html>\n<body>Bad Gateway</body>", None),
+            ("Cannot GET /ready?token=secret\n", Some("Cannot GET /ready?***")),
             ("{\"kind\":\"x\"}", Some("{\"kind\":\"x\"}")),
             ("a\u{1b}[31m\u{202e}b", Some("a\u{fffd}[31m\u{fffd}b")),
             (&long, Some(cut.as_str())),

@@ -29,7 +29,8 @@ const REQUESTS: usize = 500;
 const SEEN_LATE: usize = REQUESTS / 10;
 
 fn lock() -> Running {
-    Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host", "127.0.0.1", "--port", "0"]).start()
+    // A lease for each request of `takes_leases`, and more than one at a time.
+    Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0", "--locks=4096"]).start()
 }
 
 fn address(last: usize) -> IpAddr {
@@ -85,10 +86,19 @@ fn failure(answer: io::Result<u16>, expected: u16) -> Option<String> {
 
 /// Reads each answer to its end and opens the next connection before it closes the last one.
 fn closes_late(to: SocketAddr, from: IpAddr) -> Vec<String> {
+    opens_before_it_closes(to, from, "/livez")
+}
+
+/// Each answer is a lease: after it lock waits for what the client does next.
+fn takes_leases(to: SocketAddr, from: IpAddr) -> Vec<String> {
+    opens_before_it_closes(to, from, "/?duration=10m")
+}
+
+fn opens_before_it_closes(to: SocketAddr, from: IpAddr, target: &str) -> Vec<String> {
     let mut last = None;
     let mut ask = || {
         let mut connection = connect(to, from)?;
-        let reply = connection.send(&Request::get("/livez"));
+        let reply = connection.send(&Request::get(target));
         last = Some(connection);
         Ok(reply?.status)
     };
@@ -117,6 +127,11 @@ fn an_answered_connection_makes_room_for_the_next() {
 }
 
 #[test]
+fn a_connection_that_was_answered_with_a_lease_makes_room_for_the_next() {
+    are_served(takes_leases, 1, 0);
+}
+
+#[test]
 fn a_closed_connection_makes_room_for_the_next() {
     are_served(closes_first, 1, SEEN_LATE);
 }
@@ -129,6 +144,7 @@ fn a_refused_connection_makes_room_for_the_next() {
 #[test]
 fn so_it_is_where_all_connections_are_in_use() {
     are_served(closes_late, LIMITS.connections / LIMITS.per_address, 0);
+    are_served(takes_leases, LIMITS.connections / LIMITS.per_address, 0);
 }
 
 /// A connection that is open and silent counts; one on which the client has said that it sends no more does not.

@@ -581,14 +581,19 @@ type Goes = fn(Connection);
 /// The ways in which a client can be gone.
 const GONE: [(&str, Goes); 2] = [("closed", drop), ("reset", Connection::reset)];
 
-/// Each with a holder and without, on a connection that would go on and on one that would not.
-fn requests() -> Vec<Request> {
+/// Each with a holder and without, on a connection that would go on and on one that would not; alone, and with bytes behind
+/// it that were sent before its answer.
+fn requests() -> Vec<Vec<u8>> {
     let requests = ["/", "/?holder=gone", "/?holder=gone&wait=30s"].map(Request::get);
+    let alone = requests.iter().flat_map(|request| [request.clone(), request.clone().keep_alive()]);
+    let mut requests: Vec<_> = alone.chain([Request::post("/")]).map(|request| request.bytes("lock")).collect();
+    let (grant, goes_on) = (Request::get("/").bytes("lock"), Request::get("/").keep_alive().bytes("lock"));
+    let livez = Request::get("/livez").keep_alive().bytes("lock");
+    for behind in [&grant[..], &goes_on, &livez, b"\r\n", b"no request\r\n\r\n", &livez.repeat(30)] {
+        requests.push([&goes_on, behind].concat());
+    }
+    requests.push([&grant, &b"x"[..]].concat());
     requests
-        .iter()
-        .flat_map(|request| [request.clone(), request.clone().keep_alive()])
-        .chain([Request::post("/")])
-        .collect()
 }
 
 #[test]
@@ -603,12 +608,12 @@ fn a_client_that_has_gone_before_its_answer_takes_no_slot() {
                     lock.stop();
                 }
                 let mut connection = Connection::open(address, None, CEILING).unwrap();
-                connection.write(&request.bytes("lock")).unwrap();
+                connection.write(&request).unwrap();
                 go(connection);
                 if is_stopped {
                     lock.signal("CONT");
                 }
-                let what = format!("{name}, stopped {is_stopped}: {request:?}");
+                let what = format!("{name}, stopped {is_stopped}: {}", String::from_utf8_lossy(&request));
                 // The one slot is taken for a moment at most, so the next client gets it.
                 eventually(&what, CEILING, || {
                     let reply = get(address, "/?holder=next&duration=1h");
@@ -664,7 +669,7 @@ fn a_client_that_has_read_its_answer_keeps_its_lease_however_it_goes_on() {
         let mut connection = Connection::open(address, None, CEILING).unwrap();
         assert_eq!(connection.send(&request).unwrap().status, 200);
     }
-    // Two requests at once: the second answer follows without a pause.
+    // Two requests at once: the second says nothing of the first answer, but is answered.
     let mut twice = Connection::open(address, None, CEILING).unwrap();
     let bytes = [Request::get("/").keep_alive().bytes("lock"), Request::get("/").bytes("lock")].concat();
     twice.write(&bytes).unwrap();

@@ -8,6 +8,7 @@
     reason = "tests of real processes wait on a real clock, and a failed step is a failed test"
 )]
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +19,9 @@ use testkit::{CEILING, eventually, scripted, skip};
 
 /// Peak memory in KiB.
 const IDLE: u64 = 2 * 1024;
-const UNDER_LOAD: u64 = 3 * 1024 + 512;
+/// The program's own pages take 1.6 MiB, 65 stacks of 16 to 28 KiB 1.3, the leases 0.3, and an answer of 8.4 KiB for each of
+/// 64 threads 0.6; while JSON is written its buffer may have twice its size.
+const UNDER_LOAD: u64 = 4 * 1024;
 
 #[test]
 fn idle_and_under_load() {
@@ -33,7 +36,7 @@ fn idle_and_under_load() {
         .flat_map(|n| std::iter::repeat_n(n, 16))
         .map(|n| {
             thread::spawn(move || {
-                let from = std::net::Ipv4Addr::new(127, 0, 2, n + 1).into();
+                let from = Ipv4Addr::new(127, 0, 2, n + 1).into();
                 let mut connection = Connection::open(address, Some(from), CEILING).expect("a connection");
                 for path in ["/?duration=1h", "/state", "/metrics", "/?duration=0", "/livez"].iter().cycle().take(100) {
                     connection.send(&Request::get(path).keep_alive()).expect("an answer");
@@ -44,13 +47,39 @@ fn idle_and_under_load() {
     for client in clients {
         client.join().expect("a client that ends");
     }
+    // How many answers were in memory at the same time is chance. Here it is one for each connection.
+    let unread = unread_states(address, 16);
     let load = lock.memory_peak_kib();
+    drop(unread);
     eprintln!("idle {idle} KiB, under load {load} KiB, {} threads", lock.threads());
     assert!(idle <= IDLE, "idle {idle} KiB, budget {IDLE}");
     assert!(load <= UNDER_LOAD, "under load {load} KiB, budget {UNDER_LOAD}");
 }
 
-/// Peak memory in KiB while the most possible clients do not read the largest `/state`.
+/// So many clients at each of four addresses ask for `/state` until there is no memory left between them and lock, and read
+/// nothing.
+fn unread_states(address: SocketAddr, each: usize) -> Vec<Connection> {
+    let clients: Vec<_> = (0..4u8)
+        .flat_map(|n| std::iter::repeat_n(n, each))
+        .map(|n| {
+            let from = Ipv4Addr::new(127, 0, 2, n + 1).into();
+            let mut connection = Connection::open(address, Some(from), CEILING).expect("a connection");
+            // More than the kernel takes: the answer is begun, and waits for a reader.
+            let bytes = Request::get("/state").keep_alive().bytes("lock").repeat(64);
+            connection.write(&bytes).expect("requests that are sent");
+            connection
+        })
+        .collect();
+    eventually("an answer for each", CEILING, || {
+        let mut first = [0];
+        clients.iter().all(|client| matches!(client.stream().peek(&mut first), Ok(1))).then_some(())
+    });
+    // Now the answers fill what there is between them, until lock gives up after two seconds.
+    thread::sleep(Duration::from_secs(1));
+    clients
+}
+
+/// Peak memory in KiB while as many clients as there is room for do not read the largest `/state`.
 const LARGEST_STATE: u64 = 7 * 1024;
 
 #[test]
@@ -72,23 +101,7 @@ fn the_largest_state_for_as_many_clients_as_there_is_room_for() {
     assert_eq!((&state["slots_in_use"], &state["queue_length"]), (&120.into(), &120.into()));
     assert!(whole.raw.len() <= 64 * 1024, "{} bytes", whole.raw.len());
     let before = lock.memory_peak_kib();
-    let clients: Vec<_> = (0..4u8)
-        .flat_map(|n| std::iter::repeat_n(n, 15))
-        .map(|n| {
-            let from = std::net::Ipv4Addr::new(127, 0, 2, n + 1).into();
-            let mut connection = Connection::open(address, Some(from), CEILING).expect("a connection");
-            // More than the kernel takes: the answer is begun, and waits for a reader.
-            let bytes = Request::get("/state").keep_alive().bytes("lock").repeat(16);
-            connection.write(&bytes).expect("requests that are sent");
-            connection
-        })
-        .collect();
-    eventually("an answer for each", CEILING, || {
-        let mut first = [0];
-        clients.iter().all(|client| matches!(client.stream().peek(&mut first), Ok(1))).then_some(())
-    });
-    // Now the answers fill all buffers, until lock gives up after two seconds.
-    thread::sleep(Duration::from_secs(1));
+    let clients = unread_states(address, 15);
     let peak = lock.memory_peak_kib();
     eprintln!(
         "{} bytes for each of {} clients: {before} KiB before, {peak} KiB in all",

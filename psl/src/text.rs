@@ -12,6 +12,12 @@ pub fn shown(text: &str) -> String {
     format!("\"{}\"", line.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
+/// One line of an answer that a person wrote or that repeats a request: secrets of each URL and path in it masked.
+pub fn masked_line(text: &str) -> String {
+    let masked = |word: &str| if word.contains(['/', '@', '=']) { without_secrets(word) } else { word.to_owned() };
+    one_line(&text.split(' ').map(masked).collect::<Vec<_>>().join(" "))
+}
+
 /// Each character that would begin a line, move the cursor or turn the direction of what follows
 /// becomes U+FFFD; cut after 200 characters.
 pub fn one_line(text: &str) -> String {
@@ -80,6 +86,22 @@ mod tests {
             ("say \"x\"\\", "\"say \\\"x\\\"\\\\\""),
         ] {
             assert_eq!(shown(text), expected);
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_show_in_a_line_of_words() {
+        for (text, expected) in [
+            ("is it up? not yet (2 of 3) #1", "is it up? not yet (2 of 3) #1"),
+            ("waiting for kube-system/a, kube-system/b", "waiting for kube-system/a, kube-system/b"),
+            ("Cannot GET /ready?token=x now", "Cannot GET /ready?*** now"),
+            ("no ready?token=x here", "no ready?*** here"),
+            ("{\"path\":\"/ready?token=x\"}", "{\"path\":\"/ready?***"),
+            ("dial http://u:p@h:1/a?b and u:p@c", "dial http://***@h:1/a?*** and ***@c"),
+            ("two\nlines", "two\u{fffd}lines"),
+            ("", ""),
+        ] {
+            assert_eq!(masked_line(text), expected);
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Does not know what was asked.
 
+use std::io::empty;
+
 use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -91,28 +93,28 @@ impl Answer {
         self.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
     }
 
-    /// The whole answer, to be sent with one write. The body does not stay in memory a second time while a slow client
-    /// reads it.
+    /// The whole answer, to be sent with one write. The head is put before the body in the body's own memory: a thread that
+    /// waits for a core, or for a slow client, holds one copy of it.
     pub(super) fn into_bytes(self, framing: Framing) -> Vec<u8> {
         let server = [("Server", "psl".to_owned())];
         // A header that is not ASCII is left out; all of ours are.
         let headers = self.headers.iter().chain(&server).filter_map(|(n, v)| Header::from_bytes(*n, v.as_str()).ok());
-        let body = self.body.as_bytes();
-        let response = Response::new(StatusCode(self.status), headers.collect(), body, Some(body.len()), None);
-        let mut bytes = Vec::with_capacity(256 + body.len());
+        let response = Response::new(StatusCode(self.status), headers.collect(), empty(), Some(self.body.len()), None);
+        let mut head = Vec::with_capacity(256);
         // Printing to memory does not fail. Chunks would only cost bytes: the length is known.
-        let _ = response.with_chunked_threshold(usize::MAX).raw_print(
-            &mut bytes,
-            HTTPVersion(1, 1),
-            &[],
-            framing.without_body,
-            None,
-        );
+        let _ = response.with_chunked_threshold(usize::MAX).raw_print(&mut head, HTTPVersion(1, 1), &[], true, None);
         if framing.close {
             // The library keeps this header to itself; it goes behind the status line.
-            let end = bytes.windows(2).position(|pair| pair == b"\r\n").map_or(0, |at| at + 2);
-            bytes.splice(end..end, *b"Connection: close\r\n");
+            let end = head.windows(2).position(|pair| pair == b"\r\n").map_or(0, |at| at + 2);
+            head.splice(end..end, *b"Connection: close\r\n");
         }
+        if framing.without_body {
+            return head;
+        }
+        let mut bytes = self.body.into_bytes();
+        bytes.reserve_exact(head.len());
+        bytes.splice(0..0, head);
+        bytes.shrink_to_fit();
         bytes
     }
 }

@@ -53,15 +53,20 @@ impl Drop for Hold<'_> {
 }
 
 /// The client has closed the connection, or its own half of it.
-pub(super) fn has_hung_up(stream: &TcpStream) -> bool {
+fn has_hung_up(stream: &TcpStream) -> bool {
     gone(&[stream]) == [true]
 }
 
-/// Whether the client breaks the connection within this time, because bytes have reached a closed socket, or one that was
-/// closed before it had read them. If `until_next` is set, any other event of the connection ends the wait.
-pub(super) fn is_broken(stream: &TcpStream, until_next: bool, patience: Duration) -> bool {
-    let wanted = if until_next { PollFlags::IN | PollFlags::RDHUP } else { PollFlags::empty() };
-    events(&[stream], wanted, patience)[0].contains(PollFlags::ERR)
+/// What a client can do after it has read an answer: send its next request, or close. What it has done before is left out.
+pub(super) fn next_acts(stream: &TcpStream) -> PollFlags {
+    let acts = PollFlags::IN | PollFlags::RDHUP;
+    acts - events(&[stream], acts, Duration::ZERO)[0]
+}
+
+/// The client breaks the connection within this time: bytes have reached a socket that is closed, or was closed before
+/// it had read them. One of these acts ends the wait.
+pub(super) fn is_broken(stream: &TcpStream, acts: PollFlags, patience: Duration) -> bool {
+    events(&[stream], acts, patience)[0].contains(PollFlags::ERR)
 }
 
 /// Tells for each connection whether its client has closed it, or its own half of it.

@@ -6,13 +6,15 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::event::PollFlags;
 use rustix::net::SendFlags;
 use tiny_http::Method;
 
 use super::Limits;
 use super::answer::{Answer, Framing, Reply};
-use super::client::{has_hung_up, is_broken};
+use super::client::{is_broken, next_acts};
 use super::head::{self, Parsed, Request};
+use super::table::Sending;
 
 /// Read at a time: nearly every head fits.
 const CHUNK: usize = 1024;
@@ -54,12 +56,12 @@ impl<'s> Conversation<'s> {
         Conversation { stream, peer, limits, is_single, buffer: Vec::new(), read_timeout, write_timeout }
     }
 
-    /// Answers requests until either side has had enough. `on_request` hears of each complete one, and `on_sending` when the last
-    /// answer begins and, where the connection goes on, that it is over; it says whether the connection may go on.
+    /// Answers requests until either side has had enough. `on_request` hears of each complete one, and `on_sending` how far the
+    /// last answer is; it says whether the connection still has a place.
     pub(super) fn run(
         mut self,
         on_request: impl Fn(Instant),
-        on_sending: impl Fn(bool) -> bool,
+        on_sending: impl Fn(Sending) -> bool,
         handler: impl Fn(&Request) -> Reply,
     ) {
         let mut patience = self.limits.head;
@@ -70,12 +72,12 @@ impl<'s> Conversation<'s> {
                     let keep_alive = keep_alive && !self.is_single;
                     let framing = Framing { close: !keep_alive, without_body: request.method == Method::Head };
                     let Reply { answer, unsent } = handler(&request);
-                    let may_read = unsent.is_some() && !has_hung_up(self.stream);
+                    let acts = unsent.as_ref().map(|_| self.next_acts());
                     let bytes = answer.into_bytes(framing);
                     let is_last = !keep_alive && self.buffer.is_empty();
                     let mut sent = if is_last { self.send_last(&bytes, &on_sending) } else { self.send(&bytes) };
-                    if let Some(unsent) = unsent {
-                        sent = sent && self.is_read(may_read, !keep_alive, &on_sending);
+                    if let Some((unsent, acts)) = unsent.zip(acts) {
+                        sent = sent && self.is_read(acts, !keep_alive, &on_sending);
                         if !sent {
                             unsent();
                         }
@@ -87,7 +89,7 @@ impl<'s> Conversation<'s> {
                 Heard::Refused(answer) => {
                     let bytes = answer.into_bytes(Framing { close: true, without_body: false });
                     let sent = self.send_last(&bytes, &on_sending);
-                    return self.close(sent && on_sending(false));
+                    return self.close(sent && on_sending(Sending::Over));
                 }
                 Heard::Gone => return,
             }
@@ -160,27 +162,32 @@ impl<'s> Conversation<'s> {
         }
     }
 
+    /// What the client can do after it has read the next answer. Requests that are here already say nothing of it.
+    fn next_acts(&self) -> PollFlags {
+        let acts = next_acts(self.stream);
+        if self.buffer.is_empty() { acts } else { acts - PollFlags::IN }
+    }
+
     /// Whether the client reads an answer that matters, once all of it was sent. A client that closes its socket before it has
-    /// read all bytes breaks the connection (RFC 9293, 3.6.1). A client that had hung up before (`may_read` is false) may
-    /// have closed its own half only, and is given time to break it.
-    fn is_read(&mut self, may_read: bool, is_last: bool, on_sending: impl Fn(bool) -> bool) -> bool {
+    /// read all bytes breaks the connection (RFC 9293, 3.6.1). A client that had hung up before may have closed its own
+    /// half only, and is given time to break it.
+    fn is_read(&mut self, acts: PollFlags, is_last: bool, on_sending: impl Fn(Sending) -> bool) -> bool {
         if is_last {
             // A client may wait for the end of the stream before its next step.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
-        // A thread waits for a connection that counts only. If the next request is here already, the client goes on.
-        let may_wait = self.buffer.is_empty() && (!is_last || on_sending(false));
-        let patience = if may_wait { ECHO } else { Duration::ZERO };
-        !is_broken(self.stream, may_read, patience)
+        // A thread waits for a connection that counts only.
+        let may_wait = !is_last || on_sending(Sending::Over);
+        !is_broken(self.stream, acts, if may_wait { ECHO } else { Duration::ZERO })
     }
 
     /// Sends the last answer. The connection does not count meanwhile: a client that has read it may open its next connection
-    /// before this thread runs again. If the client does not take it at once, the connection has to count again.
-    fn send_last(&mut self, bytes: &[u8], on_sending: impl Fn(bool) -> bool) -> bool {
-        on_sending(true);
+    /// before this thread runs again. Where the client does not take it at once the connection has to count again.
+    fn send_last(&mut self, bytes: &[u8], on_sending: impl Fn(Sending) -> bool) -> bool {
+        on_sending(Sending::Begun);
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let count = rustix::net::send(self.stream, bytes, flags).unwrap_or(0);
-        count == bytes.len() || (on_sending(false) && self.send(&bytes[count..]))
+        count == bytes.len() || (on_sending(Sending::Stalled) && self.send(&bytes[count..]))
     }
 
     /// Whether all of it went out before the client's time for reading it was up.

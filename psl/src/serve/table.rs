@@ -30,7 +30,20 @@ struct Entry<C> {
     is_held: bool,
     /// Its last answer is being written: a client that has read it may open its next connection at once.
     is_sending: bool,
+    /// Its last answer was written. The connection counts, but makes room for the next one.
+    is_over: bool,
     connection: C,
+}
+
+/// How far the last answer of a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sending {
+    /// Its first byte is about to be written.
+    Begun,
+    /// The client does not take all of it at once.
+    Stalled,
+    /// It was written; the client's reaction is awaited.
+    Over,
 }
 
 /// The verdict on a newcomer.
@@ -68,7 +81,15 @@ impl<C> Table<C> {
         };
         let id = Id(self.next);
         self.next += 1;
-        self.entries.push(Entry { id, address, since: now, is_held: false, is_sending: false, connection });
+        self.entries.push(Entry {
+            id,
+            address,
+            since: now,
+            is_held: false,
+            is_sending: false,
+            is_over: false,
+            connection,
+        });
         displaced.map_or(Admission::Admitted(id), |connection| Admission::Displaced(id, connection))
     }
 
@@ -106,17 +127,27 @@ impl<C> Table<C> {
         self.entries.iter().filter(counts).map(|entry| (entry.id, &entry.connection))
     }
 
-    /// While its last answer is written the connection does not count. Afterwards, `false` here, it counts again if its
-    /// place was not taken meanwhile; else it is out, as it is after it was displaced. Says whether it has a place.
-    pub(super) fn set_sending(&mut self, id: Id, is_sending: bool, room: usize) -> bool {
+    /// While its last answer is written the connection does not count. Afterwards it counts again if its place was not
+    /// taken meanwhile; else it is out, as it is after it was displaced. Says whether it has a place.
+    pub(super) fn set_sending(&mut self, id: Id, sending: Sending, room: usize) -> bool {
         let Some(at) = self.entries.iter().position(|entry| entry.id == id) else { return false };
+        let is_sending = sending == Sending::Begun;
         let counts_again = self.entries[at].is_sending && !is_sending;
         if counts_again && (self.counted() >= room || self.open(self.entries[at].address).count() >= self.per_address) {
             self.entries.swap_remove(at);
             return false;
         }
         self.entries[at].is_sending = is_sending;
+        self.entries[at].is_over = sending == Sending::Over;
         true
+    }
+
+    /// Takes out the oldest connection of this address whose last answer was written.
+    pub(super) fn take_over(&mut self, address: IpAddr) -> Option<C> {
+        let is_over = |entry: &Entry<C>| entry.address == address && entry.is_over;
+        let at =
+            (0..self.entries.len()).filter(|at| is_over(&self.entries[*at])).min_by_key(|at| self.entries[*at].id.0)?;
+        Some(self.entries.swap_remove(at).connection)
     }
 
     fn counted(&self) -> usize {
@@ -130,7 +161,7 @@ impl<C> Table<C> {
 
     fn oldest(&self) -> Option<usize> {
         let open = (0..self.entries.len()).filter(|at| !self.entries[*at].is_held && !self.entries[*at].is_sending);
-        open.min_by_key(|at| (self.entries[*at].since, self.entries[*at].id.0))
+        open.min_by_key(|at| (!self.entries[*at].is_over, self.entries[*at].since, self.entries[*at].id.0))
     }
 }
 
@@ -213,21 +244,39 @@ mod tests {
         let (mut table, now) = table(1);
         let Admission::Admitted(first) = table.admit(address(1), now, 2, 1) else { panic!() };
         assert_eq!(table.open(address(1)).collect::<Vec<_>>(), [(first, &1)]);
-        assert!(table.set_sending(first, true, 1));
+        assert!(table.set_sending(first, Sending::Begun, 1));
         assert_eq!(table.open(address(1)).count(), 0);
         let Admission::Admitted(second) = table.admit(address(1), now, 1, 2) else { panic!("neither here nor in all") };
-        assert!(table.set_sending(second, true, 1) && table.set_sending(second, false, 1), "its place is free");
-        assert!(!table.set_sending(first, false, 4), "this one's was taken by its own address");
+        assert!(
+            table.set_sending(second, Sending::Begun, 1) && table.set_sending(second, Sending::Stalled, 1),
+            "its place is free"
+        );
+        assert!(!table.set_sending(first, Sending::Stalled, 4), "this one's was taken by its own address");
         let Admission::Displaced(third, 2) = table.admit(address(2), now, 1, 3) else { panic!("not the older one") };
-        assert!(table.set_sending(third, true, 1));
+        assert!(table.set_sending(third, Sending::Begun, 1));
         assert!(matches!(table.admit(address(3), now, 1, 4), Admission::Admitted(_)));
-        assert!(!table.set_sending(third, false, 1), "and this one's by another");
+        assert!(!table.set_sending(third, Sending::Stalled, 1), "and this one's by another");
         assert_eq!(table.entries.len(), 1);
+    }
+
+    #[test]
+    fn a_connection_that_is_over_makes_room_for_the_next() {
+        let (mut table, now) = table(1);
+        let Admission::Admitted(first) = table.admit(address(1), now, 2, 1) else { panic!() };
+        let Admission::Admitted(second) = table.admit(address(2), now, 2, 2) else { panic!() };
+        assert!(table.set_sending(second, Sending::Begun, 2) && table.set_sending(second, Sending::Over, 2));
+        assert_eq!(table.admit(address(2), now, 2, 3), Admission::Refused, "it counts");
+        assert_eq!((table.take_over(address(1)), table.take_over(address(2))), (None, Some(2)));
+        let Admission::Admitted(third) = table.admit(address(2), now, 2, 3) else { panic!("there is room") };
+        assert!(table.set_sending(third, Sending::Over, 2));
+        assert_eq!(displaced(table.admit(address(3), now, 2, 4)), Some(3), "before the older one, which may go on");
+        table.leave(first);
+        assert_eq!(table.take_over(address(2)), None);
     }
 
     proptest! {
         #[test]
-        fn the_bounds_hold_and_a_new_address_always_comes_in(script in prop::collection::vec((0u8..12, 0u8..7), 0..300)) {
+        fn the_bounds_hold_and_a_new_address_always_comes_in(script in prop::collection::vec((0u8..12, 0u8..9), 0..300)) {
             let (mut table, start) = table(3);
             let mut inside: Vec<Id> = Vec::new();
             for (step, (who, what)) in script.into_iter().enumerate() {
@@ -238,7 +287,10 @@ mod tests {
                     (1, Some(id)) => table.completed(id, now),
                     (2, Some(id)) => { table.hold(id, 4); }
                     (3, Some(id)) => table.let_go(id, now),
-                    (4 | 5, Some(id)) => { table.set_sending(id, what == 4, 8); }
+                    (4, Some(id)) => { table.set_sending(id, Sending::Begun, 8); }
+                    (5, Some(id)) => { table.set_sending(id, Sending::Stalled, 8); }
+                    (6, Some(id)) => { table.set_sending(id, Sending::Over, 8); }
+                    (7, _) => { table.take_over(address(who)); }
                     _ => {
                         let (all, own) = counted(&table, address(who));
                         match table.admit(address(who), now, 8, who.into()) {

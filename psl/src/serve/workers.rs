@@ -69,6 +69,13 @@ impl Crew {
         }
         gone.contains(&true)
     }
+
+    /// Takes out a connection of this address whose last answer was written: its client may go on to the next one before
+    /// it closes this one.
+    fn drop_over(&mut self, address: IpAddr) -> bool {
+        // Wakes the thread that waits for the client's reaction.
+        self.table.take_over(address).map(|stream| stream.shutdown(Shutdown::Both)).is_some()
+    }
 }
 
 /// Serves for ever; what it returns is why it could not begin.
@@ -131,10 +138,10 @@ where
         let admitted = self.admit(&stream, peer, now);
         if let Some(id) = admitted {
             let on_request = |at| self.crew().table.completed(id, at);
-            let on_sending = |is_sending| {
+            let on_sending = |sending| {
                 let mut crew = self.crew();
                 let room = self.room(&crew);
-                crew.table.set_sending(id, is_sending, room)
+                crew.table.set_sending(id, sending, room)
             };
             // Where there is no other thread nobody may keep this one to himself.
             let is_alone = self.crew().started == 1;
@@ -166,7 +173,7 @@ where
         let mut crew = self.crew();
         let room = self.room(&crew);
         let mut admission = crew.table.admit(peer, now, room, Arc::clone(stream));
-        if matches!(admission, Admission::Refused) && crew.drop_gone(peer) {
+        if matches!(admission, Admission::Refused) && (crew.drop_gone(peer) || crew.drop_over(peer)) {
             admission = crew.table.admit(peer, now, room, Arc::clone(stream));
         }
         match admission {
