@@ -113,6 +113,18 @@ fn the_families_are_judged_apart() {
     assert_eq!(result, found(&["10.1.2.3", "10.1.2.2"]));
 }
 
+/// The name that was found but for its address says more than the names that are not there.
+#[test]
+fn the_reason_is_that_of_the_name_whose_servers_failed() {
+    let (result, _) = asked(4, "search a b c\n", "lock", |question| match (&question.name[..], question.kind) {
+        ("lock.b", A) => answer(question, SERVFAIL, &[]),
+        ("lock.b", _) => answer(question, 0, &[]),
+        _ => answer(question, NXDOMAIN, &[]),
+    });
+    let words = "no AAAA record from 127.0.54.4, SERVFAIL from 127.0.54.4 for lock.b; 3 other names tried";
+    assert_eq!(result, Err(format!("name does not resolve: lock: {words}")));
+}
+
 #[test]
 fn the_search_goes_on_and_ends_as_that_of_glibc() {
     const POD: &str = "search psl.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
