@@ -33,8 +33,9 @@ impl Verifier {
     ) -> Result<(), webpki::Error> {
         let certificate = EndEntityCert::try_from(der)?;
         let is_pinned = self.is_pinned(der);
-        // Whatever is right about a certificate itself is looked at before an issuer is looked for. Of a pinned one that
-        // is all: with no issuer to find, these two errors mean that nothing else is wrong.
+        // The library looks at a certificate itself before it looks for an issuer: first at its time, then at whether it
+        // is one of a CA, then at its purpose. A pinned certificate needs no issuer, and may be one of a CA; the purpose
+        // of such a one is not looked at.
         let (anchors, intermediates) = if is_pinned { (&[][..], &[][..]) } else { (&*self.anchors, intermediates) };
         let usage = KeyUsage::server_auth();
         match certificate.verify_for_usage(SIGNATURES.all, anchors, intermediates, now, usage, None, None) {
