@@ -80,6 +80,8 @@ pub enum Fault {
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub at: Instant,
+    /// How many connections were accepted before its own.
+    pub connection: usize,
     pub method: String,
     pub path: String,
     /// In its order, decoded.
@@ -527,14 +529,14 @@ impl World {
     }
 
     fn connection(&self, mut accepted: Accepted) {
-        let from = accepted.peer;
+        let (from, number) = (accepted.peer, accepted.number);
         let end = match &self.tls {
-            None => self.requests(&mut accepted.stream, from),
+            None => self.requests(&mut accepted.stream, from, number),
             Some(config) => {
                 let config = Arc::clone(&config.lock().unwrap());
                 let mut tls = ServerConnection::new(config).unwrap();
                 let mut stream = Stream::new(&mut tls, &mut accepted.stream);
-                let end = self.requests(&mut stream, from);
+                let end = self.requests(&mut stream, from, number);
                 if matches!(end, Ok(End::Close)) {
                     tls.send_close_notify();
                     // The client may have gone.
@@ -551,12 +553,12 @@ impl World {
         }
     }
 
-    fn requests(&self, wire: &mut (impl Read + Write), from: SocketAddr) -> io::Result<End> {
+    fn requests(&self, wire: &mut (impl Read + Write), from: SocketAddr, connection: usize) -> io::Result<End> {
         loop {
             let seen = read_request(wire, from)?;
             let last = seen.version == "HTTP/1.0"
                 || seen.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-            let (answer, fault) = self.decide(&seen);
+            let (answer, fault) = self.decide(&seen, connection);
             if let (Body::Watch(role), None) = (&answer.body, &fault) {
                 self.state().watches += 1;
                 let end = self.watch(wire, &seen, *role);
@@ -576,7 +578,7 @@ impl World {
     }
 
     /// The answer and what is to go wrong with it; keeps a record of the request.
-    fn decide(&self, seen: &Seen) -> (Answer, Option<Fault>) {
+    fn decide(&self, seen: &Seen, connection: usize) -> (Answer, Option<Fault>) {
         let (path, query) = split_target(&seen.target);
         let token = seen.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         let fault = self.take_fault(&path, &query);
@@ -590,6 +592,7 @@ impl World {
         let (user_agent, accept) = (header("user-agent"), header("accept"));
         self.state().asked.push(Asked {
             at: seen.at,
+            connection,
             method: seen.method.clone(),
             path,
             query,

@@ -19,7 +19,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 use shell::{Checkout, Ended, PROGRAMS, answers, run};
 use testkit::api::Api;
-use testkit::heavy;
+use testkit::heavy::{self, Heavy};
 use testkit::http::Request;
 use testkit::scratch::Scratch;
 use testkit::{CEILING, eventually, skip};
@@ -286,35 +286,16 @@ fn health_answers_from_a_container() {
     engine.stops_within_a_second(&health);
 }
 
+/// All clusters at once: each container waits several seconds for its lists.
 #[test]
 fn health_keeps_within_its_container_whatever_the_cluster() {
     let Some(engine) = Engine::with_images("heavy") else { return };
-    for (number, heavy) in heavy::ALL.iter().enumerate() {
-        let api = Api::start(shell::root().join("health/tests/data/answers"));
-        api.open(true);
-        heavy.put(&api);
-        let url = api.url();
-        // All are listed again about once a second.
-        let arguments =
-            ["--host=127.0.0.1", "--port=0", "--node-name=node-a", "--failHc=20s", "--passHc=20ms", "--baseUrl", &url];
-        let health = engine.start(&format!("health-{number}"), "health", "16m", &["--network", "host"], &arguments);
-        let asked = || api.requests().iter().filter(|asked| asked.path.ends_with("/daemonsets")).count();
-        eventually("two lists and the next", 6 * CEILING, || {
-            engine.never_out_of_memory(&health);
-            (asked() >= 3).then_some(())
-        });
-        let log = engine.docker(&["logs", &health]).stderr;
-        let address = log.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect(&log);
-        let address = address.parse().unwrap();
-        let counts: u64 = eventually(heavy.name, 6 * CEILING, || {
-            engine.never_out_of_memory(&health);
-            let state = Request::get("/state").send(address, CEILING).unwrap().json();
-            Some(state["counts"].as_object()?.values().filter_map(Value::as_u64).sum())
-        });
-        assert_eq!(counts, heavy.sets() as u64, "{}", heavy.name);
-        engine.never_out_of_memory(&health);
-        engine.docker(&["rm", "--force", &health]).ok();
-    }
+    let engine = &engine;
+    std::thread::scope(|all| {
+        for (number, heavy) in heavy::ALL.iter().enumerate() {
+            all.spawn(move || engine.keeps_health_within(&format!("health-{number}"), heavy));
+        }
+    });
 }
 
 /// The recipe for the builder gives what image.sh gives, but for the times.
@@ -453,6 +434,43 @@ impl Engine {
     fn never_out_of_memory(&self, name: &str) {
         let killed = self.docker(&["inspect", "--format", "{{.State.OOMKilled}} {{.RestartCount}}", name]).ok();
         assert_eq!(killed.trim(), "false 0", "{name}");
+    }
+
+    /// health in a container of 16 MiB, which has listed this cluster twice.
+    fn keeps_health_within(&self, name: &str, heavy: &Heavy) {
+        let api = Api::start(shell::root().join("health/tests/data/answers"));
+        api.open(true);
+        heavy.put(&api);
+        let url = api.url();
+        // All are listed again after 3 to 9 s.
+        let arguments =
+            ["--host=127.0.0.1", "--port=0", "--node-name=node-a", "--failHc=20s", "--passHc=100ms", "--baseUrl", &url];
+        let health = self.start(name, "health", "16m", &["--network", "host"], &arguments);
+        let asked = || api.requests().iter().filter(|asked| asked.path.ends_with("/daemonsets")).count();
+        eventually("two lists and the next", 6 * CEILING, || {
+            self.still_runs(&health);
+            // Each look is two processes, and several wait at once.
+            std::thread::sleep(Duration::from_millis(200));
+            (asked() >= 3).then_some(())
+        });
+        let log = self.docker(&["logs", &health]).stderr;
+        let address = log.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect(&log);
+        let address = address.parse().unwrap();
+        let counts: u64 = eventually(heavy.name, 6 * CEILING, || {
+            self.still_runs(&health);
+            let state = Request::get("/state").send(address, CEILING).unwrap().json();
+            Some(state["counts"].as_object()?.values().filter_map(Value::as_u64).sum())
+        });
+        assert_eq!(counts, heavy.sets() as u64, "{}", heavy.name);
+        self.still_runs(&health);
+        self.docker(&["rm", "--force", &health]).ok();
+    }
+
+    /// A server that has ended for another reason says why in its log.
+    fn still_runs(&self, name: &str) {
+        self.never_out_of_memory(name);
+        let running = self.docker(&["inspect", "--format", "{{.State.Running}}", name]).ok();
+        assert_eq!(running.trim(), "true", "{}", self.docker(&["logs", name]).stderr);
     }
 }
 

@@ -99,9 +99,13 @@ impl Conf {
         self.no_tld_query |= word.starts_with("no-tld-query") || word.starts_with("no_tld_query");
     }
 
-    /// The search domain at this place of the list.
-    pub fn domain(&self, at: usize) -> Option<&str> {
-        self.search.split_ascii_whitespace().nth(at)
+    /// The first search domain from this byte of the list on, and the byte after it. The list may have very many, and
+    /// counting them from the start again for each one would take longer than any caller waits.
+    pub fn domain(&self, from: usize) -> Option<(&str, usize)> {
+        let rest = self.search.get(from..)?;
+        let domain = rest.split_ascii_whitespace().next()?;
+        let start = from + rest.len() - rest.trim_ascii_start().len();
+        Some((domain, start + domain.len()))
     }
 }
 
@@ -133,7 +137,7 @@ mod tests {
     }
 
     fn domains(conf: &Conf) -> Vec<&str> {
-        (0..).map_while(|at| conf.domain(at)).collect()
+        std::iter::successors(conf.domain(0), |(_, end)| conf.domain(*end)).map(|(domain, _)| domain).collect()
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub struct Missing {
 pub enum Kind {
     /// No such name, or no address for it: the next search domain may have one.
     NotThere,
+    /// The same of one family, and the servers have failed to answer for the other: the same follows.
+    HalfNotThere,
     /// The name has records, an alias for instance, but no address: the search ends.
     NoAddress,
     /// A server could not answer (SERVFAIL): the next search domain is asked.
@@ -212,6 +214,7 @@ impl Exchange {
         let is_failure = |server: &Server| server.trouble == Some(Trouble::SERVFAIL);
         let kind = match self.questions.iter().filter_map(|question| question.said.as_ref()).next() {
             _ if self.has_said(&Said::NoAddress) => Kind::NoAddress,
+            Some(_) if self.open().next().is_some() => Kind::HalfNotThere,
             Some(_) => Kind::NotThere,
             None if self.servers.iter().any(is_failure) => Kind::ServerFailure,
             None if self.questions.iter().any(|question| question.owed.contains(&true)) => Kind::Silence,
@@ -362,7 +365,7 @@ mod tests {
             (
                 ONE,
                 &[(Some((3, None)), None)],
-                Kind::NotThere,
+                Kind::HalfNotThere,
                 "NXDOMAIN from 10.0.0.1, no AAAA answer from 10.0.0.1 within 5.5s",
                 1000,
                 &[0, 0],

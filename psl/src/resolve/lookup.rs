@@ -109,7 +109,7 @@ impl Lookup {
     fn leave(&mut self, missing: Missing) {
         self.current = None;
         match missing.kind {
-            Kind::NotThere | Kind::ServerFailure => {}
+            Kind::NotThere | Kind::HalfNotThere | Kind::ServerFailure => {}
             Kind::NoAddress => self.search.end(),
             Kind::Refusal | Kind::Silence => self.search.leave_domains(),
         }

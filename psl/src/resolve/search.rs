@@ -16,6 +16,7 @@ pub struct Search {
 #[derive(Debug)]
 enum Next {
     AsIsFirst,
+    /// From this byte of the list on.
     Domain(usize),
     AsIsLast,
     Over,
@@ -40,12 +41,12 @@ impl Search {
                     self.has_asked_as_is = true;
                     return Some(self.name.clone());
                 }
-                Next::Domain(at) => {
-                    let Some(domain) = conf.domain(at) else {
+                Next::Domain(from) => {
+                    let Some((domain, end)) = conf.domain(from) else {
                         self.next = Next::AsIsLast;
                         continue;
                     };
-                    self.next = Next::Domain(at + 1);
+                    self.next = Next::Domain(end);
                     let domain = domain.strip_prefix('.').unwrap_or(domain);
                     self.has_asked_as_is |= domain.is_empty();
                     let name = format!("{}.{domain}", self.name);

@@ -85,6 +85,16 @@ fn the_search_list_has_any_length() {
     }
 }
 
+/// To leave these domains out takes no time that the caller would have to bound.
+#[test]
+fn domains_that_make_no_name_cost_nothing() {
+    let lines = format!("search {}b\n", "a..b ".repeat(50_000));
+    let begun = Instant::now();
+    let (result, queries) = asked(4, &lines, "lock", knows("lock.b", "10.1.2.3"));
+    assert_eq!((result, queries.len()), (found(&["10.1.2.3"]), 2));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
 #[test]
 fn the_families_are_judged_apart() {
     let (result, _) = asked(4, "", "lock.example", |question| match question.kind {
@@ -101,6 +111,18 @@ fn the_families_are_judged_apart() {
         answer(question, 0, &["fd00::1", "10.1.2.3", "10.1.2.2"])
     });
     assert_eq!(result, found(&["10.1.2.3", "10.1.2.2"]));
+}
+
+/// The name that was found but for its address says more than the names that are not there.
+#[test]
+fn the_reason_is_that_of_the_name_whose_servers_failed() {
+    let (result, _) = asked(4, "search a b c\n", "lock", |question| match (&question.name[..], question.kind) {
+        ("lock.b", A) => answer(question, SERVFAIL, &[]),
+        ("lock.b", _) => answer(question, 0, &[]),
+        _ => answer(question, NXDOMAIN, &[]),
+    });
+    let words = "no AAAA record from 127.0.54.4, SERVFAIL from 127.0.54.4 for lock.b; 3 other names tried";
+    assert_eq!(result, Err(format!("name does not resolve: lock: {words}")));
 }
 
 #[test]

@@ -123,6 +123,21 @@ fn names_are_few_and_on_one_line() {
     let context = CertificateError::NotValidForNameContext { expected, presented: long };
     let said = of_tls(&Error::InvalidCertificate(context));
     assert!(said.ends_with("4\\n.example and 4 more"), "{said}");
+    for (presented, expected) in [
+        (
+            &[r#"DnsName("127.0.0.1")"#][..],
+            "; it is for 127.0.0.1 as a DNS name, which is not valid for an address (use IP:)",
+        ),
+        (&["Unsupported(0x01)"], ": its subjectAltName holds no DNS name and no IP address"),
+        (&["Unsupported(0x01)", r#"DnsName("a(b).example")"#], "; it is for a(b).example"),
+        (&["IpAddress(127.0.0.9)"], "; it is for 127.0.0.9"),
+    ] {
+        let presented = presented.iter().map(ToString::to_string).collect();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let context = CertificateError::NotValidForNameContext { expected: name, presented };
+        let said = of_tls(&Error::InvalidCertificate(context));
+        assert_eq!(said, of_peer(&format!("certificate not valid for name 127.0.0.1{expected}")));
+    }
     let addresses = judged("ca", "of-ca", "10.1.2.3", NOW);
     assert_eq!(addresses, of_peer("certificate not valid for name 10.1.2.3; valid for localhost, 127.0.0.1"));
 }
@@ -156,6 +171,10 @@ fn what_else_can_go_wrong() {
         (
             Error::InvalidCertificate(algorithm(b"\x06\x03\x2a\x03\x04")),
             "signed with algorithm 1.2.3.4, which is not supported",
+        ),
+        (
+            Error::InvalidCertificate(algorithm(b"\x06\x09\x60\x86\x48\x01\x65\x03\x04\x03\x0e")),
+            "signed with RSA with SHA3-256, which",
         ),
         (Error::InvalidCertificate(algorithm(b"\x06\x04\x88\x37\x03\x01")), "signed with algorithm 2.999.3.1, which"),
         (Error::InvalidCertificate(algorithm(b"\x06\x09\x01")), "signed with an algorithm without a name"),
@@ -202,6 +221,13 @@ fn no_error_is_shown_as_the_library_writes_it() {
         let said = words::of_certificate(&cause);
         assert!(!said.contains(&format!("{cause:?}")) && !said.contains('['), "{cause:?}: {said}");
     }
+}
+
+#[test]
+fn a_key_for_rsa_pss_alone_is_named() {
+    // The identifier of rsassaPss without parameters, and no bits.
+    let key = b"\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a\x03\x01\x00";
+    assert_eq!(words::unsupported_key(key).as_deref(), Some("RSA for RSA-PSS alone"));
 }
 
 #[test]

@@ -33,8 +33,9 @@ impl Verifier {
     ) -> Result<(), webpki::Error> {
         let certificate = EndEntityCert::try_from(der)?;
         let is_pinned = self.is_pinned(der);
-        // The library checks the certificate itself before it looks for an issuer. For a pinned certificate that is
-        // enough: without an issuer to find, these two errors mean that all other checks have passed.
+        // The library checks a certificate itself before it looks for an issuer: first its time, then whether it is one of
+        // a CA, then its purpose. A pinned certificate needs no issuer, and may be one of a CA; the purpose of such a
+        // certificate is not checked.
         let (anchors, intermediates) = if is_pinned { (&[][..], &[][..]) } else { (&*self.anchors, intermediates) };
         let usage = KeyUsage::server_auth();
         match certificate.verify_for_usage(SIGNATURES.all, anchors, intermediates, now, usage, None, None) {

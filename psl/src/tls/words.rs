@@ -2,6 +2,8 @@
 //!
 //! The library's own texts are names of its variants and bytes of object identifiers. This module decides nothing.
 
+use std::net::IpAddr;
+
 use rustls::{AlertDescription, CertificateError, Error};
 
 use crate::text::one_line;
@@ -27,7 +29,17 @@ const ALGORITHMS: &[(&[u8], &str)] = &[
     (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b", "RSA with SHA-256"),
     (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c", "RSA with SHA-384"),
     (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0d", "RSA with SHA-512"),
-    (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a", "RSA-PSS with unusual parameters"),
+    (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0f", "RSA with SHA-512/224"),
+    (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x10", "RSA with SHA-512/256"),
+    (b"\x60\x86\x48\x01\x65\x03\x04\x03\x0d", "RSA with SHA3-224"),
+    (b"\x60\x86\x48\x01\x65\x03\x04\x03\x0e", "RSA with SHA3-256"),
+    (b"\x60\x86\x48\x01\x65\x03\x04\x03\x0f", "RSA with SHA3-384"),
+    (b"\x60\x86\x48\x01\x65\x03\x04\x03\x10", "RSA with SHA3-512"),
+    (b"\x60\x86\x48\x01\x65\x03\x04\x03\x09", "ECDSA with SHA3-224"),
+    (b"\x60\x86\x48\x01\x65\x03\x04\x03\x0a", "ECDSA with SHA3-256"),
+    (b"\x60\x86\x48\x01\x65\x03\x04\x03\x0b", "ECDSA with SHA3-384"),
+    (b"\x60\x86\x48\x01\x65\x03\x04\x03\x0c", "ECDSA with SHA3-512"),
+    (RSA_PSS, "RSA-PSS with unusual parameters"),
     (ED25519, "Ed25519"),
     (b"\x2b\x65\x71", "Ed448"),
     (b"\x2a\x86\x48\xce\x38\x04\x01", "DSA"),
@@ -54,6 +66,7 @@ const CURVES: &[(&[u8], &str)] = &[
 ];
 
 const RSA: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+const RSA_PSS: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
 const EC: &[u8] = b"\x2a\x86\x48\xce\x3d\x02\x01";
 const ED25519: &[u8] = b"\x2b\x65\x70";
 const P256: &[u8] = b"\x2a\x86\x48\xce\x3d\x03\x01\x07";
@@ -125,6 +138,8 @@ pub(super) fn unsupported_key(key: &[u8]) -> Option<String> {
             let bits = modulus_bits(rest)?;
             return (!(2048..=8192).contains(&bits)).then(|| format!("RSA of {bits} bits"));
         }
+        // The parameters of a key, if there are any, are those that it may be used with.
+        RSA_PSS => return Some("RSA for RSA-PSS alone".to_owned()),
         EC => value(parameters).is_some_and(|(_, curve, _)| curve == P256 || curve == P384),
         oid => oid == ED25519,
     };
@@ -202,15 +217,23 @@ fn signed_with(identifier: &[u8]) -> String {
     format!("signed with {}, which is not supported ({SUPPORTED})", algorithm(identifier))
 }
 
-/// The library writes names as `DnsName("a.example")` and `IpAddress(127.0.0.1)`.
+/// The library writes names as `DnsName("a.example")` and `IpAddress(127.0.0.1)`, and those of kinds that no server is
+/// called by, such as an e-mail address, as `Unsupported(0x01)`.
 fn names(expected: &str, presented: &[String]) -> String {
-    let bare = |name: &String| {
-        let inner = name.split_once('(').map_or(name.as_str(), |(_, rest)| rest.trim_end_matches(')'));
-        one_line(inner.trim_matches('"'))
+    let bare = |name: &&String| {
+        let (kind, rest) = name.split_once('(').unwrap_or(("", name));
+        let inner = rest.strip_suffix(')').unwrap_or(rest).trim_matches('"');
+        let is_address_as_name = kind == "DnsName" && inner.parse::<IpAddr>().is_ok();
+        let note = if is_address_as_name { " as a DNS name, which is not valid for an address (use IP:)" } else { "" };
+        format!("{}{note}", one_line(inner))
     };
     let wrong = format!("certificate not valid for name {}", one_line(expected));
     if presented.is_empty() {
         return format!("{wrong}: no subjectAltName, and the common name is ignored");
+    }
+    let presented: Vec<_> = presented.iter().filter(|name| !name.starts_with("Unsupported(")).collect();
+    if presented.is_empty() {
+        return format!("{wrong}: its subjectAltName holds no DNS name and no IP address");
     }
     let listed = presented.iter().take(MOST_NAMES).map(bare).collect::<Vec<_>>().join(", ");
     let more = presented.len().saturating_sub(MOST_NAMES);
