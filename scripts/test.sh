@@ -49,7 +49,8 @@ step() {
         )
         echo $? >"$scratch/code"
     } 2>&1 | tee "$scratch/output"
-    sed -n '/^skipped: /p' "$scratch/output" >>"$scratch/skips"
+    # A scenario of e2e.sh has its name before the word.
+    sed -n -e '/^skipped: /p' -e 's/^\([a-z-]*\): skipped: /skipped: \1: /p' "$scratch/output" >>"$scratch/skips"
     passed=$((passed + $(tests passed)))
     failed=$((failed + $(tests failed)))
     code=$(cat "$scratch/code")
@@ -120,8 +121,9 @@ scripts_form() {
 
 real_cluster() {
     [ -n "${PSL_E2E_KUBECONFIG:-}" ] || skip "the scenarios on a real cluster: PSL_E2E_KUBECONFIG names none (scripts/e2e.sh --help)"
+    # 3 says that the cluster does not answer. One that is named has to.
     # shellcheck disable=SC2086 # several words
-    KUBECONFIG=$PSL_E2E_KUBECONFIG scripts/e2e.sh ${PSL_E2E_OPTIONS:-}
+    KUBECONFIG=$PSL_E2E_KUBECONFIG scripts/e2e.sh ${PSL_E2E_OPTIONS:-} || exit 1
 }
 
 step "static binaries" scripts/build.sh
