@@ -111,6 +111,19 @@ impl Machine {
     }
 }
 
+/// The first step of CI is to install tools, on a machine that has only some of them.
+#[test]
+fn ci_passes_its_arguments_on_before_it_installs_anything() {
+    let machine = Machine::new();
+    machine.tool("bin/apt-get", "echo \"$*\" >>installed");
+    let ci = machine.file(".ci/run");
+    let run_with = |arguments: &[&str]| run(machine.command(ci.to_str().unwrap()).args(arguments));
+    assert!(run_with(&["--help"]).ok().contains("  scripts/test.sh"));
+    let ended = run_with(&["--fast"]).with(2);
+    assert!(ended.stderr.contains("'--fast' is not accepted"), "{}", ended.stderr);
+    assert!(!machine.file("installed").exists());
+}
+
 /// In the order in which a fresh machine meets them.
 #[test]
 fn a_build_names_what_is_missing() {
