@@ -296,23 +296,23 @@ fn health_keeps_within_its_container_whatever_the_cluster() {
         let url = api.url();
         // All are listed again about once a second.
         let arguments =
-            ["--host=127.0.0.1", "--port=0", "--node-name=node-a", "--failHc=20s", "--passHc=20ms", "--baseUrl", &url];
+            ["--host=127.0.0.1", "--port=0", "--node-name=node-a", "--failHc=20s", "--passHc=100ms", "--baseUrl", &url];
         let health = engine.start(&format!("health-{number}"), "health", "16m", &["--network", "host"], &arguments);
         let asked = || api.requests().iter().filter(|asked| asked.path.ends_with("/daemonsets")).count();
         eventually("two lists and the next", 6 * CEILING, || {
-            engine.never_out_of_memory(&health);
+            engine.still_runs(&health);
             (asked() >= 3).then_some(())
         });
         let log = engine.docker(&["logs", &health]).stderr;
         let address = log.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect(&log);
         let address = address.parse().unwrap();
         let counts: u64 = eventually(heavy.name, 6 * CEILING, || {
-            engine.never_out_of_memory(&health);
+            engine.still_runs(&health);
             let state = Request::get("/state").send(address, CEILING).unwrap().json();
             Some(state["counts"].as_object()?.values().filter_map(Value::as_u64).sum())
         });
         assert_eq!(counts, heavy.sets() as u64, "{}", heavy.name);
-        engine.never_out_of_memory(&health);
+        engine.still_runs(&health);
         engine.docker(&["rm", "--force", &health]).ok();
     }
 }
@@ -453,6 +453,13 @@ impl Engine {
     fn never_out_of_memory(&self, name: &str) {
         let killed = self.docker(&["inspect", "--format", "{{.State.OOMKilled}} {{.RestartCount}}", name]).ok();
         assert_eq!(killed.trim(), "false 0", "{name}");
+    }
+
+    /// A server that has ended for another reason says why in its log.
+    fn still_runs(&self, name: &str) {
+        self.never_out_of_memory(name);
+        let running = self.docker(&["inspect", "--format", "{{.State.Running}}", name]).ok();
+        assert_eq!(running.trim(), "true", "{}", self.docker(&["logs", name]).stderr);
     }
 }
 

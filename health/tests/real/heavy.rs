@@ -12,7 +12,7 @@ fn heavy_clusters_fit_a_container() {
     for cluster_is in &heavy::ALL {
         let cluster = Cluster::new();
         cluster_is.put(&cluster.api);
-        let health = bare_health().args(["--failHc=20s", "--passHc=20ms", "--node-name=node-a"]);
+        let health = bare_health().args(["--failHc=20s", "--passHc=100ms", "--node-name=node-a"]);
         let mut health = cluster.point(health, &cluster.api.url()).start();
         let counts = testkit::eventually("a verdict", 6 * CEILING, || {
             let counts = state(&mut health)["counts"].clone();
