@@ -113,7 +113,7 @@ impl Machine {
 
 /// The first step of CI is to install tools, on a machine that has only some of them.
 #[test]
-fn ci_passes_its_arguments_on_before_it_installs_anything() {
+fn ci_installs_what_is_missing_and_nothing_for_help() {
     let machine = Machine::new();
     machine.tool("bin/apt-get", "echo \"$*\" >>installed");
     let ci = machine.file(".ci/run");
@@ -122,6 +122,18 @@ fn ci_passes_its_arguments_on_before_it_installs_anything() {
     let ended = run_with(&["--fast"]).with(2);
     assert!(ended.stderr.contains("'--fast' is not accepted"), "{}", ended.stderr);
     assert!(!machine.file("installed").exists());
+
+    // On a machine without the development files of the C library; the packages cannot be had.
+    machine.tool("bin/cc", "exit 1");
+    machine.tool("bin/kubectl", "exit 0");
+    machine.tool("bin/id", "echo 0");
+    machine.tool("bin/apt-get", "echo \"$*\" >>installed; [ \"$2\" = update ]");
+    machine.tool("scripts/test.sh", "echo \"CI=$CI\"");
+    let said = run_with(&[]).ok();
+    assert!(said.starts_with("skipped: installing ") && said.ends_with("\nCI=true\n"), "{said}");
+    let installed = fs::read_to_string(machine.file("installed")).unwrap();
+    let install = installed.lines().last().unwrap();
+    assert!(install.contains(" install ") && install.contains(" gcc libc6-dev"), "{installed}");
 }
 
 /// In the order in which a fresh machine meets them.
