@@ -363,10 +363,18 @@ do_apply() {
     if with_overlay monitoring && ! serves monitoring.coreos.com/v1 PodMonitor; then
         fail "the cluster has no PodMonitor: --overlay monitoring needs the Prometheus operator"
     fi
+    # kustomize writes the namespace first.
+    if [ -n "$given" ]; then
+        sed '/^---$/,$d' "$scratch/manifests.yaml" >"$scratch/namespace.yaml"
+        sed '1,/^---$/d' "$scratch/manifests.yaml" >"$scratch/within.yaml"
+        mv "$scratch/within.yaml" "$scratch/manifests.yaml"
+    fi
     # What the API server would refuse is told before anything is changed; it judges objects only in a namespace that is there.
     if [ -n "$there" ]; then
         kube apply --dry-run=server -f "$scratch/manifests.yaml" >/dev/null 2>"$scratch/error" || fail "the API server refuses this: $(grep -v '^Warning' "$scratch/error" | head -n 1)"
     fi
+    # Not by apply, which removes the labels that the owner of the namespace has applied.
+    [ -z "$given" ] || kube patch namespace "$namespace" --type merge --patch-file "$scratch/namespace.yaml" || fail "kubectl patch failed; repeat it once its reason is gone"
     kube apply -f "$scratch/manifests.yaml" || fail "kubectl apply failed; repeat it once its reason is gone"
     rolled_out lock
     ! with_overlay health || rolled_out health

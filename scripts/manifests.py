@@ -183,6 +183,11 @@ CASES = [
     ("for a virtual node", pod(nodeSelector={OS: "linux", "type": "virtual-kubelet"}), []),
     ("for a super node", pod(nodeSelector={"node.kubernetes.io/instance-type": "eklet"}), []),
     ("for another type of node", pod(nodeSelector={"type": "fast", "eks.amazonaws.com/compute-type": "auto"}), [NAME]),
+    ("by affinity: Fargate", affine([[(OS, "In", ["linux"]), ("eks.amazonaws.com/compute-type", "In", ["fargate"])]]), []),
+    ("by affinity: a virtual node, or a super node", affine([[("type", "In", ["virtual-kubelet"])], [("node.kubernetes.io/instance-type", "In", ["eklet"])]]), []),
+    ("by affinity: a virtual node, or another", affine([[("type", "In", ["virtual-kubelet", "fast"])]]), [NAME]),
+    ("by affinity: a virtual node in one of two terms", affine([[("type", "In", ["virtual-kubelet"])], [("zone", "In", ["a"])]]), [NAME]),
+    ("by affinity: no virtual node", affine([[("type", "NotIn", ["virtual-kubelet"]), ("zone", "Exists", None)]]), [NAME]),
     ("by the cluster's names", pod(dnsPolicy="ClusterFirst"), [NAME]),
     ("by the node's names", pod(dnsPolicy="Default", present=["a"]), ["a"]),
     ("by names of its own", pod(dnsPolicy="None", dnsConfig={"nameservers": ["10.0.0.1"]}), []),
@@ -281,6 +286,10 @@ def check_injection(policy, example):
             of_user["spec"]["securityContext"] = said
         (gate,) = policy.mutated(of_user)
         assert gate["securityContext"]["runAsNonRoot"] is wanted, f"a pod's {said}: {gate['securityContext']}"
+
+    # Larger resources than those of the pod as a whole would be refused.
+    (gate,) = policy.mutated(pod(resources={"limits": {"cpu": "20m", "memory": "8Mi"}}))
+    assert gate["resources"] == {}, gate["resources"]
 
     # Where the example has the same thing, it is the same; and a pod with it passes the schemas.
     (gate,) = policy.mutated(pod())

@@ -49,7 +49,8 @@ step() {
         )
         echo $? >"$scratch/code"
     } 2>&1 | tee "$scratch/output"
-    sed -n '/^skipped: /p' "$scratch/output" >>"$scratch/skips"
+    # A scenario of e2e.sh has its name before the word.
+    sed -n -e '/^skipped: /p' -e 's/^\([a-z-]*\): skipped: /skipped: \1: /p' "$scratch/output" >>"$scratch/skips"
     passed=$((passed + $(tests passed)))
     failed=$((failed + $(tests failed)))
     code=$(cat "$scratch/code")

@@ -20,7 +20,10 @@ use shell::{Checkout, run};
 /// The names of all scripts that people run.
 fn scripts() -> Vec<String> {
     let directory = fs::read_dir(shell::root().join("scripts")).unwrap().map(Result::unwrap);
-    let runs = |file: &fs::DirEntry| file.metadata().unwrap().permissions().mode() & 0o111 != 0;
+    let runs = |file: &fs::DirEntry| {
+        let metadata = file.metadata().unwrap();
+        metadata.is_file() && metadata.permissions().mode() & 0o111 != 0
+    };
     let mut names: Vec<_> = directory.filter(runs).map(|file| file.file_name().into_string().unwrap()).collect();
     names.sort();
     assert!(names.contains(&"test.sh".to_owned()), "{names:?}");
@@ -89,7 +92,8 @@ impl Machine {
     fn command(&self, script: &str) -> Command {
         let mut command = self.checkout.command(script);
         command.env("PATH", &self.path).env("HOME", self.checkout.path());
-        for name in ["CI", "CARGO_TARGET_DIR", "CARGO_HOME", "CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS"] {
+        let toolchain = ["CI", "CARGO_TARGET_DIR", "CARGO_HOME", "CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS"];
+        for name in toolchain.into_iter().chain(["PSL_E2E_KUBECONFIG", "PSL_E2E_OPTIONS"]) {
             command.env_remove(name);
         }
         command
@@ -104,6 +108,31 @@ impl Machine {
             assert!(last.contains(word), "{script} {arguments:?}, without {word:?}: {}", ended.stderr);
         }
     }
+}
+
+/// The first step of CI is to install tools, on a machine that has only some of them.
+#[test]
+fn ci_installs_what_is_missing_and_nothing_for_help() {
+    let machine = Machine::new();
+    machine.tool("bin/apt-get", "echo \"$*\" >>installed");
+    let ci = machine.file(".ci/run");
+    let run_with = |arguments: &[&str]| run(machine.command(ci.to_str().unwrap()).args(arguments));
+    assert!(run_with(&["--help"]).ok().contains("  scripts/test.sh"));
+    let ended = run_with(&["--fast"]).with(2);
+    assert!(ended.stderr.contains("'--fast' is not accepted"), "{}", ended.stderr);
+    assert!(!machine.file("installed").exists());
+
+    // On a machine without the development files of the C library; the packages cannot be had.
+    machine.tool("bin/cc", "exit 1");
+    machine.tool("bin/kubectl", "exit 0");
+    machine.tool("bin/id", "echo 0");
+    machine.tool("bin/apt-get", "echo \"$*\" >>installed; [ \"$2\" = update ]");
+    machine.tool("scripts/test.sh", "echo \"CI=$CI\"");
+    let said = run_with(&[]).ok();
+    assert!(said.starts_with("skipped: installing ") && said.ends_with("\nCI=true\n"), "{said}");
+    let installed = fs::read_to_string(machine.file("installed")).unwrap();
+    let install = installed.lines().last().unwrap();
+    assert!(install.contains(" install ") && install.contains(" gcc libc6-dev"), "{installed}");
 }
 
 /// In the order in which a fresh machine meets them.
@@ -181,10 +210,19 @@ fn all_steps_run_and_the_end_counts_them() {
     }
     fs::create_dir_all(machine.file("sysroot/lib/rustlib/aarch64-unknown-linux-musl")).unwrap();
     machine.tool("scripts/arm64.sh", "printf 'test result: ok. 2 passed; 0 failed; 0 ignored\\n'");
-    let end = |code: i32| {
-        let ended = run(&mut machine.command("scripts/test.sh")).with(code);
+    machine.tool("scripts/e2e.sh", "echo \"herd: ok ($KUBECONFIG $*)\"; echo 'reboot: skipped: needs --nodes-tool'");
+    let run_all = |cluster: Option<&str>, code: i32| {
+        let mut command = machine.command("scripts/test.sh");
+        if let Some(file) = cluster {
+            command.env("PSL_E2E_KUBECONFIG", file).env("PSL_E2E_OPTIONS", "--only herd");
+        }
+        let ended = run(&mut command).with(code);
         let (before, end) = ended.stdout.rsplit_once("== result\n").expect("a result");
         (before.to_owned(), end.lines().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let end = |code: i32| run_all(None, code);
+    let holds = |summary: &[String], line: &str| {
+        assert_eq!(summary.iter().filter(|said| said.trim() == line).count(), 1, "{line}: {summary:#?}");
     };
 
     let (_, summary) = end(0);
@@ -194,17 +232,28 @@ fn all_steps_run_and_the_end_counts_them() {
         "1 no namespace",
         "1 manifests.sh: no kubectl",
         "1 cargo-deny is not installed (cargo install --locked cargo-deny)",
+        "1 the scenarios on a real cluster: PSL_E2E_KUBECONFIG names none (scripts/e2e.sh --help)",
     ] {
-        assert_eq!(summary.iter().filter(|said| said.trim() == line).count(), 1, "{line}: {summary:#?}");
+        holds(&summary, line);
     }
     // Nine steps and seven tests.
-    assert_eq!(summary[5..], ["16 passed, 0 failed, 5 skipped"]);
+    assert_eq!(summary[6..], ["16 passed, 0 failed, 6 skipped"]);
+
+    // A cluster is given. A scenario that it does not allow is a skip; a cluster that does not answer is a failure.
+    let (before, summary) = run_all(Some("/tmp/admin.conf"), 0);
+    assert!(before.contains("\nherd: ok (/tmp/admin.conf --only herd)\n"), "{before}");
+    holds(&summary, "1 reboot: needs --nodes-tool");
+    holds(&summary, "17 passed, 0 failed, 6 skipped");
+    machine.tool("scripts/e2e.sh", "echo 'e2e.sh: no cluster answers' >&2; exit 3");
+    let (_, summary) = run_all(Some("/tmp/admin.conf"), 1);
+    holds(&summary, "failed: end to end, on a real cluster");
+    holds(&summary, "16 passed, 1 failed, 5 skipped");
 
     // A failed command in the middle of a step, and two failed tests.
     cargo("[ \"$2\" = --version ] || exit 1", "echo 'test result: FAILED. 3 passed; 2 failed; 0 ignored'; exit 101");
     let (before, summary) = end(1);
-    assert!(before.contains("\nscenes\n"), "the last step ran: {before}");
-    let last = ["failed: form, tests, with the static binaries", "12 passed, 3 failed, 3 skipped"];
+    assert!(before.contains("\nscenes\n"), "the steps after it ran: {before}");
+    let last = ["failed: form, tests, with the static binaries", "12 passed, 3 failed, 4 skipped"];
     assert_eq!(summary[summary.len() - 2..], last);
 
     machine.tool("scripts/build.sh", "exit 1");
@@ -212,7 +261,7 @@ fn all_steps_run_and_the_end_counts_them() {
     assert!(!before.contains("\nscenes\n"), "{before}");
     let last = [
         "not run, because the static binaries are missing: tests, with the static binaries, the same binaries, built \
-         elsewhere without a network, demonstration",
+         elsewhere without a network, demonstration, end to end, on a real cluster",
         "failed: static binaries, form",
         "6 passed, 2 failed, 2 skipped",
     ];

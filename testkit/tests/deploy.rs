@@ -541,7 +541,11 @@ fn a_namespace_that_was_there_before_stays() {
     let Some(stand) = Stand::with_kubectl(&format!("{given} {OBJECTS_OF_HEALTH} {LOCKS_READY}")) else { return };
     stand.deploy("apply --namespace shop").with(0);
     let applied = stand.read("applied");
-    assert!(applied.contains("kind: Namespace") && !applied.contains(mark), "{applied}");
+    assert!(applied.starts_with("apiVersion") && applied.contains("kind: DaemonSet"), "{applied}");
+    assert!(!applied.contains("kind: Namespace"), "apply would remove the labels of its owner: {applied}");
+    let patched = stand.read("patched");
+    assert!(patched.contains("pod-security.kubernetes.io/enforce: restricted") && !patched.contains(mark), "{patched}");
+    assert!(patched.contains("kind: Namespace") && !patched.contains("kind: ResourceQuota"), "{patched}");
     stand.forget();
     let said = stand.deploy("delete --namespace shop").with(0).stderr;
     assert!(said.contains("the namespace shop stays, because it existed before"), "{said}");
@@ -1368,7 +1372,7 @@ impl Stand {
         stand
     }
 
-    /// With a kubectl that renders as the real one does, writes down everything, keeps what is applied, and answers with
+    /// With a kubectl that renders as the real one does, writes down everything, keeps what is applied or patched, and answers with
     /// these cases of `case`.
     fn with_kubectl(cases: &str) -> Option<Stand> {
         let Some(kubectl) = real("kubectl") else {
@@ -1378,7 +1382,8 @@ impl Stand {
         let stand = Stand::new();
         let body = format!(
             "case \"$*\" in kustomize*) exec '{}' \"$@\" ;; {cases} esac\n\
-             for last; do :; done; case \"$*\" in *' -f '* | *'-f '*) cp \"$last\" \"$(dirname \"$RECORD\")/applied\" ;; esac",
+             for last; do :; done; case \"$*\" in *' -f '* | *'-f '*) cp \"$last\" \"$(dirname \"$RECORD\")/applied\" ;; \
+             *--patch-file*) cp \"$last\" \"$(dirname \"$RECORD\")/patched\" ;; esac",
             kubectl.display()
         );
         stand.tool("kubectl", &body);

@@ -330,7 +330,8 @@ fn virtual_nodes_are_left_out_everywhere() {
     let policy = fs::read_to_string(root().join("deploy/injection/policy.yaml")).unwrap();
     let script = fs::read_to_string(root().join("scripts/deploy.sh")).unwrap();
     for (key, value) in VIRTUAL_NODES {
-        assert!(policy.contains(&format!("'{key}={value}'")), "injection: {key}");
+        // Once for node selectors, once for node affinity.
+        assert_eq!(policy.matches(&format!("'{key}={value}'")).count(), 2, "injection: {key}");
         assert!(script.contains(&format!(",{key}!={value}")), "status: {key}");
     }
 }

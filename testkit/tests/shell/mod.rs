@@ -68,7 +68,8 @@ pub struct Checkout {
 impl Checkout {
     pub fn new() -> Checkout {
         let scratch = Scratch::new();
-        for name in ["scripts", "deploy", ".dockerignore", ".gitattributes", "Cargo.toml", "Cargo.lock", "CHANGELOG.md"]
+        for name in
+            [".ci", "scripts", "deploy", ".dockerignore", ".gitattributes", "Cargo.toml", "Cargo.lock", "CHANGELOG.md"]
         {
             run(Command::new("cp").arg("-R").arg(root().join(name)).arg(scratch.path())).ok();
         }
