@@ -173,9 +173,10 @@ impl Namespace {
         let near = format!("p{}", std::process::id());
         for command in [
             format!("link add {near} type veth peer name far netns {name}"),
-            format!("addr add 198.18.77.1/30 dev {near}"),
+            format!("addr add 198.18.77.1/29 dev {near}"),
+            format!("addr add 198.18.77.3/29 dev {near}"),
             format!("link set {near} up"),
-            format!("-n {name} addr add 198.18.77.2/30 dev far"),
+            format!("-n {name} addr add 198.18.77.2/29 dev far"),
             format!("-n {name} link set far up"),
             format!("-n {name} link set lo up"),
             format!("-n {name} route add default via 198.18.77.1"),
@@ -204,4 +205,17 @@ fn a_gateway() {
     let address: SocketAddr = format!("198.18.77.2:{}", lock.port()).parse().unwrap();
     eventually("a way there", CEILING, || Request::get("/livez").send(address, CEILING).ok());
     is_not_probed(&mut lock, address, "198.18.77.1".parse().unwrap(), "gateway", "a gateway");
+    // Another address is probed, also if sockets may be bound to any address.
+    let server = Server::start_at("198.18.77.3:0".parse().unwrap(), Behaviour::status(503, "starting"));
+    let target = format!("/?duration=1m&ready=http:{}/", server.port());
+    for may_bind_any in ["0", "1"] {
+        let file = "/proc/sys/net/ipv4/ip_nonlocal_bind";
+        let write = format!("echo {may_bind_any} > {file}");
+        let status = Command::new("ip").args(["netns", "exec", &namespace.0, "sh", "-c", &write]).status();
+        assert!(status.unwrap().success(), "{write}");
+        let reply = ask("198.18.77.3".parse().unwrap(), address, &target);
+        assert_eq!(reply.body, "Lock acquired\nfor 1m\n", "{write}");
+        let own = ask("198.18.77.1".parse().unwrap(), address, &target);
+        assert!(own.body.contains("ready is not asked at a gateway"), "{write}: {own}");
+    }
 }

@@ -46,13 +46,33 @@ pub fn bind(host: Option<&Host>, port: u16) -> Result<TcpListener, String> {
     socket.map_err(|(address, error)| format!("cannot bind {}: {error}", SocketAddr::new(address, port)))
 }
 
-/// Whether this address belongs to this network namespace: the kernel binds a socket to no other address (ip(7)). If the
-/// kernel's answer is unclear, the address counts as local.
+/// Whether this address belongs to this network namespace: the kernel binds a socket to no other address (ip(7)), unless
+/// `ip_nonlocal_bind` is set. With it an address counts as local if the kernel would reach it from itself, which leaves out
+/// further addresses of the same subnet. If the kernel's answer is unclear, the address counts as local.
 pub fn is_local(address: IpAddr) -> bool {
-    let address = SocketAddr::new(address, 0);
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None);
-    let bound = socket.and_then(|socket| socket.bind(&address.into()));
+    // Documentation addresses are on no interface (RFC 5737, RFC 3849).
+    let foreign: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    };
+    can_bind(address) && (!can_bind(foreign) || source(address).map_or(true, |source| source == address))
+}
+
+fn can_bind(address: IpAddr) -> bool {
+    let bound = datagrams(address).and_then(|socket| socket.bind(&SocketAddr::new(address, 0).into()));
     bound.err().is_none_or(|error| error.kind() != io::ErrorKind::AddrNotAvailable)
+}
+
+/// Where datagrams to this address would come from; none is sent.
+fn source(address: IpAddr) -> io::Result<IpAddr> {
+    let socket = datagrams(address)?;
+    socket.connect(&SocketAddr::new(address, 9).into())?;
+    let source = socket.local_addr()?.as_socket().map(|source| source.ip());
+    source.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn datagrams(address: IpAddr) -> io::Result<Socket> {
+    Socket::new(Domain::for_address(SocketAddr::new(address, 0)), Type::DGRAM, None)
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
