@@ -30,6 +30,9 @@ pub const LOCK_AWAY: Duration = Duration::from_millis(1_500);
 /// init's own default.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// init refuses a shorter `--pause`.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
 /// One of so many answers is lost, where some are.
 const LOST: usize = 20;
 
@@ -228,7 +231,8 @@ impl Run<'_> {
         let here = |duration| format!("{}ms", self.node.scale.here(duration).as_millis());
         let mut command = Command::new(&self.node.init);
         command.args(["--host=127.0.0.1", "--port", &lock.port().to_string()]);
-        command.args(["--holder", &format!("bench/pod-{number:03}/uid"), "--pause", &here(PAUSE)]);
+        let pause = format!("{}ms", self.node.scale.here(PAUSE).max(SHORTEST_PAUSE).as_millis());
+        command.args(["--holder", &format!("bench/pod-{number:03}/uid"), "--pause", &pause]);
         command.args(["--wait=30s", "--on-timeout=fail"]);
         // So that it ends even where this program is killed and cannot end it.
         command.args(["--max-wait=1h", "--unreachable-wait=1m"]);
