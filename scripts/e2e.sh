@@ -52,7 +52,7 @@ herd 120
 herd-killed-lock 120
 herd-deleted-lock 120
 reboot 220
-api-stopped 220
+api-stopped 180
 api-hung 150
 kubelet-restarted 120
 gate 240

@@ -232,7 +232,7 @@ fn every_command_of_readme_has_its_check() {
     assert!(commands.trim().parse::<u32>().unwrap() >= 14, "{commands}");
     fs::write(stand.path("README.md"), "## When it is stuck\n\n`kubectl drain NODE`\n").unwrap();
     let said = run(stand.checkout.command("sh").args(["-c", script])).with(1).stdout;
-    assert_eq!(said, "README has a command that nobody checks: kubectl drain NODE\n");
+    assert_eq!(said, "README has a command without a check here: kubectl drain NODE\n");
 }
 
 /// The application's image goes to the nodes the same way, without those of the lock.
