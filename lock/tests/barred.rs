@@ -216,6 +216,6 @@ fn a_gateway() {
         let reply = ask("198.18.77.3".parse().unwrap(), address, &target);
         assert_eq!(reply.body, "Lock acquired\nfor 1m\n", "{write}");
         let own = ask("198.18.77.1".parse().unwrap(), address, &target);
-        assert!(own.body.contains("ready is not asked at a gateway"), "{write}: {own}");
+        assert!(own.body.contains("ready is not probed at a gateway"), "{write}: {own}");
     }
 }

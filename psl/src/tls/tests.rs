@@ -126,11 +126,11 @@ fn names_are_few_and_on_one_line() {
     for (presented, expected) in [
         (
             &[r#"DnsName("127.0.0.1")"#][..],
-            "; it is for 127.0.0.1 as a DNS name, which is not valid for an address (use IP:)",
+            "; valid for 127.0.0.1 as a DNS name, which is not valid for an address (use IP:)",
         ),
         (&["Unsupported(0x01)"], ": its subjectAltName holds no DNS name and no IP address"),
-        (&["Unsupported(0x01)", r#"DnsName("a(b).example")"#], "; it is for a(b).example"),
-        (&["IpAddress(127.0.0.9)"], "; it is for 127.0.0.9"),
+        (&["Unsupported(0x01)", r#"DnsName("a(b).example")"#], "; valid for a(b).example"),
+        (&["IpAddress(127.0.0.9)"], "; valid for 127.0.0.9"),
     ] {
         let presented = presented.iter().map(ToString::to_string).collect();
         let name = ServerName::try_from("127.0.0.1").unwrap();
