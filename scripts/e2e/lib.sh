@@ -122,6 +122,9 @@ standing_lock() {
     images_there
     if [ "$(lock get daemonsets --ignore-not-found --output 'jsonpath={.items[*].metadata.annotations.psl-e2e}')" != "standing standing" ]; then
         apply --with-health
+        # As shipped, health asks every 20 to 50 s for DaemonSets that it waits for. Scenarios delete and ignore several.
+        lock set env daemonset/health PSL_HC_DAEMONSET_PERIOD_FAIL=2s >&2
+        rolled_out pod-startup-lock daemonset/health 60
         lock annotate daemonset/lock daemonset/health psl-e2e=standing
     fi
     # A DaemonSet that an earlier scenario has deleted keeps gates shut until health asks for it again.
