@@ -73,7 +73,7 @@ pub enum Seen {
     Closed,
     /// Nothing came back in time.
     Silent,
-    /// No port of this address is probed, for this reason; see [`crate::barred`].
+    /// No port of this address is probed, for this reason; see `barred.rs`.
     Barred(&'static str),
 }
 
