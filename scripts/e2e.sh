@@ -53,8 +53,8 @@ herd-killed-lock 120
 herd-deleted-lock 120
 reboot 220
 api-stopped 180
-api-hung 150
-kubelet-restarted 120
+api-hung 220
+kubelet-restarted 190
 gate 240
 unguarded 90
 stuck 240

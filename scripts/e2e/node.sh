@@ -50,7 +50,8 @@ watch_programs() {
         daemon watch '' '"--watch=health.pod-startup-lock:9999/", "--watch=lock.pod-startup-lock:8888/?duration=0"' | kube --namespace "$ns" apply --filename - >&2
     fi
     rolled_out "$ns" daemonset/watch 60
-    eventually 30 "health and lock answer 200 to all" all_see_200
+    # After an outage of the API server the node controller may take a node for not ready until its kubelet has reported all again.
+    eventually 100 "health and lock answer 200 to all" all_see_200
     containers_before=$(containers)
     since=$(seconds_of "$(cluster_time "$ns")")
 }
