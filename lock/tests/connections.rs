@@ -52,7 +52,7 @@ fn kept(to: SocketAddr, from: IpAddr) -> Connection {
 type Client = fn(SocketAddr, IpAddr) -> Vec<String>;
 
 /// Opens all connections of these addresses but one each. With that one a client of each address asks again and again, while
-/// all cores are busy; no more than so many requests may stay without their answer.
+/// all cores are busy. At most `most` requests may stay without an answer.
 fn are_served(client: Client, addresses: usize, most: usize) {
     let mut lock = lock();
     let to = lock.addr();
@@ -89,7 +89,7 @@ fn closes_late(to: SocketAddr, from: IpAddr) -> Vec<String> {
     opens_before_it_closes(to, from, "/livez")
 }
 
-/// Each answer is a lease: after it lock waits for what the client does next.
+/// Each answer grants a lease, after which lock waits for the next act of the client.
 fn takes_leases(to: SocketAddr, from: IpAddr) -> Vec<String> {
     opens_before_it_closes(to, from, "/?duration=10m")
 }
@@ -111,7 +111,7 @@ fn closes_first(to: SocketAddr, from: IpAddr) -> Vec<String> {
     (0..REQUESTS).filter_map(|_| failure(ask(), 200)).collect()
 }
 
-/// Is refused for what it sent, closes, and opens the next connection.
+/// The client sends a request that lock refuses, closes, and opens the next connection.
 fn is_refused(to: SocketAddr, from: IpAddr) -> Vec<String> {
     let ask = || {
         let mut connection = connect(to, from)?;

@@ -56,8 +56,7 @@ fn idle_and_under_load() {
     assert!(load <= UNDER_LOAD, "under load {load} KiB, budget {UNDER_LOAD}");
 }
 
-/// So many clients at each of four addresses ask for `/state` until there is no memory left between them and lock, and read
-/// nothing.
+/// `each` clients at each of four addresses ask for `/state` until the kernel's buffers are full, and do not read.
 fn unread_states(address: SocketAddr, each: usize) -> Vec<Connection> {
     let clients: Vec<_> = (0..4u8)
         .flat_map(|n| std::iter::repeat_n(n, each))

@@ -385,7 +385,7 @@ proptest! {
         prop_assert_eq!(packed == another, one == other);
     }
 
-    /// As the controller has it: what it keeps is kept away by taints `NoSchedule` alone.
+    /// As in the controller: a kept pod differs from a wanted one by taints `NoSchedule` alone.
     #[test]
     fn what_is_kept_lacks_tolerations_of_new_pods_alone(placement in placements(), node in nodes()) {
         let without = |effect| {

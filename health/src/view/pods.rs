@@ -41,7 +41,7 @@ fn weight(pod: &Pod) -> usize {
 }
 
 impl Pods {
-    /// All that there are, where nobody asks for any.
+    /// An empty list that counts as complete, if pods are not asked for.
     pub fn none() -> Pods {
         Pods { is_complete: true, ..Pods::default() }
     }
@@ -56,7 +56,7 @@ impl Pods {
         self.known.values_mut().for_each(|known| known.is_listed = false);
     }
 
-    /// After the last one of a list: what it did not have is gone.
+    /// Ends a list: removes the pods that the list did not contain.
     pub fn finish(&mut self) {
         let bytes = &mut self.bytes;
         self.known.retain(|_, known| {

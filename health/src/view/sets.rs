@@ -93,7 +93,7 @@ fn weight(placement: &Packed) -> usize {
 }
 
 impl Sets {
-    /// All that there are, where nobody asks for any.
+    /// An empty list that counts as complete, if DaemonSets are not asked for.
     pub fn none() -> Sets {
         Sets { is_complete: true, ..Sets::default() }
     }
@@ -118,7 +118,7 @@ impl Sets {
         self.put(set, filter);
     }
 
-    /// After the last one of a list: what it did not have is gone.
+    /// Ends a list: removes the DaemonSets that the list did not contain.
     pub fn finish(&mut self) {
         let bytes = &mut self.bytes;
         self.entries.retain(|entry| {

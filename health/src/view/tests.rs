@@ -242,7 +242,7 @@ fn no_number_of_pods_is_too_large() {
     assert_eq!(view.pods.bytes, 0, "nothing is counted that is not there");
 }
 
-/// A list changes what it has at once, and what it lacks at its end: old and new are never there together.
+/// A list replaces its objects one by one, and removes the missing ones at its end: old and new never coexist.
 #[test]
 fn a_list_takes_no_memory_beside_what_is_known() {
     let mut view = view();

@@ -57,7 +57,8 @@ fn has_hung_up(stream: &TcpStream) -> bool {
     gone(&[stream]) == [true]
 }
 
-/// What a client can do after it has read an answer: send its next request, or close. What it has done before is left out.
+/// The acts that are left to a client after it has read an answer: to send its next request, or to close. Acts before the
+/// answer are left out.
 pub(super) fn next_acts(stream: &TcpStream) -> PollFlags {
     let acts = PollFlags::IN | PollFlags::RDHUP;
     acts - events(&[stream], acts, Duration::ZERO)[0]
