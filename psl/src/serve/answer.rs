@@ -18,14 +18,21 @@ pub struct Answer {
 }
 
 /// An answer, and what to do where it cannot be sent.
-pub struct Reply {
-    pub(super) answer: Answer,
-    pub(super) unsent: Option<Box<dyn FnOnce()>>,
+pub enum Reply {
+    /// It is sent at once.
+    Now {
+        /// The answer.
+        answer: Answer,
+        /// Runs if the answer cannot be sent, or is not read.
+        unsent: Option<Box<dyn FnOnce()>>,
+    },
+    /// The connection is parked, and answered later.
+    Parked,
 }
 
 impl From<Answer> for Reply {
     fn from(answer: Answer) -> Reply {
-        Reply { answer, unsent: None }
+        Reply::Now { answer, unsent: None }
     }
 }
 
@@ -33,7 +40,15 @@ impl Reply {
     /// Runs this where the client has gone before it could have the answer.
     #[must_use]
     pub fn or_else(self, unsent: impl FnOnce() + 'static) -> Reply {
-        Reply { unsent: Some(Box::new(unsent)), ..self }
+        match self {
+            Reply::Now { answer, .. } => Reply::Now { answer, unsent: Some(Box::new(unsent)) },
+            Reply::Parked => Reply::Parked,
+        }
+    }
+
+    /// Neither answers nor closes: [`super::Client::park`] has taken the connection.
+    pub fn parked() -> Reply {
+        Reply::Parked
     }
 }
 

@@ -3,17 +3,23 @@
 //! Does not know what the client waits for.
 
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::parked::Parked;
 use super::table::Id;
 
 /// Who asks.
 pub struct Client<'s> {
-    stream: &'s TcpStream,
-    server: &'s dyn Holding,
-    id: Id,
+    pub(super) stream: &'s Arc<TcpStream>,
+    pub(super) server: &'s dyn Holding,
+    pub(super) id: Id,
+    /// Bytes of a next request are here already.
+    pub(super) has_more: bool,
+    /// The answer to HEAD has no body.
+    pub(super) without_body: bool,
 }
 
 /// Who keeps the connections.
@@ -22,14 +28,21 @@ pub(super) trait Holding {
     fn hold(&self, id: Id) -> bool;
     /// It is not held back any more.
     fn let_go(&self, id: Id);
+    /// It is parked from now on.
+    fn park(&self, id: Id);
 }
 
 /// For as long as this lives the client's answer may be held back.
 pub struct Hold<'s>(&'s Client<'s>);
 
 impl<'s> Client<'s> {
-    pub(super) fn new(stream: &'s TcpStream, server: &'s dyn Holding, id: Id) -> Client<'s> {
-        Client { stream, server, id }
+    /// Takes the connection out of the server. If this succeeds, the handler returns [`super::Reply::parked`]. `None` if
+    /// the client has sent more than this request, or has closed its half.
+    pub fn park(&self) -> Option<Parked> {
+        // First, so that the server cannot close it any more; one that it has closed has hung up.
+        self.server.park(self.id);
+        let has_acted = self.has_more || !events(&[self.stream], ACTS, Duration::ZERO)[0].is_empty();
+        (!has_acted).then(|| Parked::new(Arc::clone(self.stream), self.without_body))
     }
 
     /// Leave to hold the answer back; nothing where too many are held already.
@@ -52,6 +65,9 @@ impl Drop for Hold<'_> {
     }
 }
 
+/// What a client can do while it waits for an answer.
+const ACTS: PollFlags = PollFlags::IN.union(PollFlags::RDHUP);
+
 /// The client has closed the connection, or its own half of it.
 fn has_hung_up(stream: &TcpStream) -> bool {
     gone(&[stream]) == [true]
@@ -60,8 +76,7 @@ fn has_hung_up(stream: &TcpStream) -> bool {
 /// The acts that are left to a client after it has read an answer: to send its next request, or to close. Acts before the
 /// answer are left out.
 pub(super) fn next_acts(stream: &TcpStream) -> PollFlags {
-    let acts = PollFlags::IN | PollFlags::RDHUP;
-    acts - events(&[stream], acts, Duration::ZERO)[0]
+    ACTS - events(&[stream], ACTS, Duration::ZERO)[0]
 }
 
 /// The client breaks the connection within this time: bytes have reached a socket that is closed, or was closed before

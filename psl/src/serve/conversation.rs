@@ -62,7 +62,7 @@ impl<'s> Conversation<'s> {
         mut self,
         on_request: impl Fn(Instant),
         on_sending: impl Fn(Sending) -> bool,
-        handler: impl Fn(&Request) -> Reply,
+        handler: impl Fn(&Request, bool) -> Reply,
     ) {
         let mut patience = self.limits.head;
         loop {
@@ -71,7 +71,7 @@ impl<'s> Conversation<'s> {
                     on_request(now());
                     let keep_alive = keep_alive && !self.is_single;
                     let framing = Framing { close: !keep_alive, without_body: request.method == Method::Head };
-                    let Reply { answer, unsent } = handler(&request);
+                    let Reply::Now { answer, unsent } = handler(&request, !self.buffer.is_empty()) else { return };
                     let acts = unsent.as_ref().map(|_| self.next_acts());
                     let bytes = answer.into_bytes(framing);
                     let is_last = !keep_alive && self.buffer.is_empty();

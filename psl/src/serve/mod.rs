@@ -10,6 +10,7 @@ mod answer;
 mod client;
 mod conversation;
 mod head;
+mod parked;
 mod table;
 mod workers;
 
@@ -18,8 +19,9 @@ use std::time::Duration;
 pub use answer::{Answer, Reply};
 pub use client::{Client, Hold};
 pub use head::{Parsed, Request, parse};
+pub use parked::{Act, Lot, Parked};
 pub use tiny_http::Method;
-pub use workers::run;
+pub use workers::{most_parked, run};
 
 /// The bounds of a server.
 #[derive(Clone, Copy, Debug)]

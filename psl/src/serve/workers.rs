@@ -5,7 +5,6 @@
 //! always left in `accept`, to turn a newcomer away or to let it displace another. Does not know
 //! HTTP.
 
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tiny_http::Method;
 
 use super::answer::Reply;
 use super::client::{Client, Holding, gone};
@@ -34,6 +35,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Descriptors that are left to everything else: standard streams, listener, signals, look-ups, checks.
 const RESERVED: usize = 16;
+
+/// Four nodes' worth of pods. A parked connection costs a descriptor and some 2 KiB of the kernel's memory.
+const MOST_PARKED: usize = 512;
 
 struct Server<H> {
     listener: TcpListener,
@@ -89,7 +93,7 @@ where
         Ok(address) => canonical_socket(address),
         Err(error) => return format!("cannot tell the listening address: {error}"),
     };
-    let limits = Limits { connections: LIMITS.connections.min(descriptors()), ..LIMITS };
+    let limits = Limits { connections: connections(), ..LIMITS };
     let server = Arc::new(Server {
         listener,
         limits,
@@ -107,16 +111,29 @@ where
     server.work()
 }
 
-/// How many connections the limit on descriptors permits; each holds one, and so does each thread
-/// that waits in `accept`. Where the limit is not told there is none to keep to.
-fn descriptors() -> usize {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    soft_limit(&limits).map_or(usize::MAX, |limit| limit.saturating_sub(RESERVED).max(1))
+/// Connections that may be parked at a time, apart from those of the server. Raises the soft limit on descriptors, if the
+/// hard limit permits it: container runtimes set soft limits from 1,024 up, but a unit of systemd may have less.
+pub fn most_parked() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let needed = Some((RESERVED + LIMITS.connections + MOST_PARKED) as u64);
+    if limit.current.is_some_and(|current| Some(current) < needed) {
+        let current = limit.maximum.min(needed).or(needed);
+        // Without more of them fewer connections are parked.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+    }
+    (descriptors() - connections()).min(MOST_PARKED)
 }
 
-/// The second column of the line; `unlimited` is no number.
-fn soft_limit(limits: &str) -> Option<usize> {
-    limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok())
+/// Each connection holds a descriptor, and so does each thread that waits in `accept`.
+fn connections() -> usize {
+    descriptors().div_ceil(2).min(LIMITS.connections)
+}
+
+/// Descriptors for connections; at least one.
+fn descriptors() -> usize {
+    let limit =
+        getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    limit.saturating_sub(RESERVED).max(1)
 }
 
 impl<H> Server<H>
@@ -145,8 +162,10 @@ where
             };
             // Where there is no other thread nobody may keep this one to himself.
             let is_alone = self.crew().started == 1;
-            let client = Client::new(&stream, self.as_ref(), id);
-            let handler = |request: &Request| (self.handler)(request, &client);
+            let handler = |request: &Request, has_more| {
+                let without_body = request.method == Method::Head;
+                (self.handler)(request, &Client { stream: &stream, server: self.as_ref(), id, has_more, without_body })
+            };
             Conversation::new(&stream, peer, &self.limits, is_alone).run(on_request, on_sending, handler);
         }
         let mut crew = self.crew();
@@ -254,25 +273,8 @@ where
     fn let_go(&self, id: Id) {
         self.crew().table.let_go(id, Instant::now());
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_limit_on_descriptors() {
-        for (limits, expected) in [
-            (
-                "Limit   Soft Limit   Hard Limit   Units\nMax open files            1024                 4096  files \n",
-                Some(1024),
-            ),
-            ("Max open files            unlimited            unlimited            files\n", None),
-            ("Max processes 10 10 processes\n", None),
-            ("", None),
-        ] {
-            assert_eq!(soft_limit(limits), expected, "{limits}");
-        }
-        assert!(descriptors() >= 1);
+    fn park(&self, id: Id) {
+        self.crew().table.leave(id);
     }
 }
