@@ -17,7 +17,7 @@ use psl::tls::Trust;
 use psl::url::Url;
 
 use crate::config::Checks;
-use crate::gate::{Checked, Verdict};
+use crate::core::gate::{Checked, Verdict};
 use crate::shared::Shared;
 
 /// A TLS handshake was seen to touch 60 KiB; the rest is address space, not memory.
@@ -86,9 +86,9 @@ impl Rounds {
             let pause = self.pauses.after(passed);
             // A pause beyond the clock is none that anybody sees the end of.
             let next = now.checked_add(pause).unwrap_or(now + Duration::from_secs(3600 * 24 * 365));
-            let overridden_at = self.shared.with(now, |state| {
-                state.round(results.clone(), now, next);
-                state.gate().overridden_at()
+            let overridden_at = self.shared.with(now, |lock| {
+                lock.checked(results.clone(), now, next);
+                lock.gate().overridden_at()
             });
             self.report(results, now);
             if let Some(at) = overridden_at.filter(|at| (now..next).contains(at)) {
@@ -135,7 +135,7 @@ impl Rounds {
     }
 
     fn report_verdict(&mut self, now: Instant) {
-        let verdict = self.shared.with(now, |state| state.gate().verdict(now));
+        let verdict = self.shared.with(now, |lock| lock.gate().verdict(now));
         let Some((_, before)) = &mut self.last else { return };
         if *before == verdict {
             return;

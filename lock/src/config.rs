@@ -15,8 +15,10 @@ use psl::logging::{self, LOG, LOG_FORMAT};
 use psl::tls::{self, Trust};
 use psl::url::{HTTP, HTTPS, TCP, Url};
 
-use crate::lease::SHORTEST_PAUSE;
-use crate::pressure::Limits;
+use crate::core::lease::SHORTEST_PAUSE;
+use crate::core::lock::{Mode, Settings, Slots};
+use crate::core::scheduler::Durations;
+use crate::core::pressure::Limits;
 
 /// The most leases that may be held at the same time.
 pub const MOST_SLOTS: usize = 4096;
@@ -272,25 +274,6 @@ pub struct Config {
     pub logging: logging::Settings,
 }
 
-/// Whether anybody is held back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// He is.
-    Enforce,
-    /// Nobody is; what would be is worked out all the same.
-    Shadow,
-}
-
-impl Mode {
-    fn parse(text: &str) -> Result<Mode, &'static str> {
-        match text {
-            "enforce" => Ok(Mode::Enforce),
-            "shadow" => Ok(Mode::Shadow),
-            _ => Err("enforce or shadow"),
-        }
-    }
-}
-
 /// What a single request is held against.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -330,20 +313,6 @@ pub enum Locks {
     Percent(usize),
     /// As many as the node can bear, and no more than this.
     Auto(Option<usize>),
-}
-
-/// The slots of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slots {
-    /// Always so many.
-    Fixed(usize),
-    /// As many as the node can bear.
-    Auto {
-        /// Online.
-        cores: usize,
-        /// Never more.
-        most: usize,
-    },
 }
 
 impl fmt::Display for Locks {
@@ -387,6 +356,24 @@ impl Locks {
 }
 
 impl Config {
+    /// The settings of the pure lock on a node with so many cores and so many descriptors to park.
+    pub fn settings(&self, cores: usize, most_parked: usize) -> Settings {
+        Settings {
+            slots: self.locks.slots(cores),
+            mode: self.mode,
+            durations: Durations {
+                default: self.rules.default,
+                longest: self.rules.longest,
+                probe_pause: self.ready_period,
+            },
+            pressure: self.pressure,
+            node: self.rules.node.clone(),
+            endpoints: self.checks.endpoints.iter().map(ToString::to_string).collect(),
+            max_hold: self.checks.max_hold,
+            most_parked,
+        }
+    }
+
     /// Checks everything and reports all mistakes together.
     pub fn from(mut given: Given) -> Result<Config, Vec<String>> {
         let config = Config {
@@ -397,7 +384,7 @@ impl Config {
             checks: checks(&mut given),
             state_file: given.value(&STATE_FILE, |text| Ok::<_, fmt::Error>(PathBuf::from(text))),
             ready_period: given.value(&READY_PERIOD, parse_ready_period).unwrap_or(Duration::from_millis(500)),
-            mode: given.value(&MODE, Mode::parse).unwrap_or(Mode::Enforce),
+            mode: given.value(&MODE, parse_mode).unwrap_or(Mode::Enforce),
             pressure: pressure(&mut given),
             logging: logging::Settings::take(&mut given),
         };
@@ -408,6 +395,14 @@ impl Config {
 /// `::` asks for all addresses, which are both families.
 fn is_unspecified_v6(host: &Host) -> bool {
     matches!(host, Host::Ip(ip) if ip.is_ipv6() && ip.is_unspecified())
+}
+
+fn parse_mode(text: &str) -> Result<Mode, &'static str> {
+    match text {
+        "enforce" => Ok(Mode::Enforce),
+        "shadow" => Ok(Mode::Shadow),
+        _ => Err("enforce or shadow"),
+    }
 }
 
 fn rules(given: &mut Given) -> Rules {

@@ -1,30 +1,28 @@
-//! Lets N callers of a node through at a time, each for a limited while.
+//! Lets a bounded number of applications on a node start at the same time.
 //!
-//! How a request flows: `psl::serve` → `http` (bytes to a question, outcome to an answer) →
-//! `shared` (the one mutex, and who waits beside it) → `state` (the gate's verdict, the counts) →
-//! `book` (`lease`: who has a slot; `queue`: who is next), pure from `state` on. Beside it `checks`
-//! asks the endpoints that must be up, `prober` looks whether applications are ready, `record`
-//! keeps the book over a restart, and `view` renders what is seen from outside.
+//! A request: `psl::serve` → `http` (parses it) → `shared` (the mutex, and the threads that it wakes)
+//! → `core::lock` (gates, limit, counts) → `core::scheduler` (leases and queue) → `responses`. A
+//! client that waits is parked: `connections` has its connection until there is an outcome. Beside
+//! it, `checks` asks the endpoints that must be up, `prober` probes the ports of applications,
+//! `record` keeps leases and waiters over a restart, and `view` renders metrics and state.
+//!
+//! `core` is pure: it takes the time as an argument and does no I/O.
 
 mod barred;
-pub mod book;
 mod checks;
 pub mod config;
+mod connections;
+pub mod core;
 mod cores;
-pub mod gate;
 pub mod http;
-pub mod lease;
-pub mod pressure;
+mod json;
 mod prober;
 pub mod procstat;
 pub mod psi;
-pub mod queue;
 pub mod record;
-pub mod shadow;
+mod responses;
 pub mod shared;
-pub mod state;
 mod view;
-pub mod window;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -36,13 +34,13 @@ use psl::serve::{Client, Request};
 use psl::{listen, logging, serve, signals};
 
 pub use config::PROGRAM;
-use config::{Config, Mode, Slots};
+use config::Config;
+use core::lock::{Lock, Mode, Slots};
 use http::Service;
 use procstat::Stat;
 use psi::Psi;
 use record::Record;
 use shared::Shared;
-use state::State;
 
 /// Runs until a signal ends it.
 #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock once for each request")]
@@ -50,18 +48,19 @@ pub fn run() -> Result<u8, End> {
     signals::on_stop(|_| i32::from(DONE)).map_err(|e| End::Failed(format!("cannot handle signals: {e}")))?;
     let config = Config::from(given(&PROGRAM)?).map_err(End::Mistakes)?;
     logging::start(&config.logging);
-    let slots = config.locks.slots(cores::online());
+    let settings = config.settings(cores::online(), serve::most_parked());
+    let slots = settings.slots;
     let listener = listen::bind(config.host.as_ref(), config.port).map_err(End::Failed)?;
-    let mut state = State::new(slots, &config, Instant::now());
+    let mut lock = Lock::new(settings, Instant::now());
     // Leases of a model hold nobody back after a restart, nor does it begin with those of a lock that did.
     let record = config.state_file.clone().filter(|_| config.mode == Mode::Enforce).map(Record::new);
     let psi = Psi::new(&config.pressure, Path::new(psi::DIRECTORY));
     if let Some(record) = &record {
-        record.restore(&mut state.book, &config.rules);
+        record.restore(lock.scheduler_mut(), &config.rules);
     }
     let stat = matches!(slots, Slots::Auto { .. });
     let stat = stat.then(|| Stat::new(Path::new(procstat::FILE), Path::new(psi::DIRECTORY), Instant::now()));
-    let shared = Shared::new(state, record.is_some(), psi);
+    let shared = Shared::new(lock, record.is_some(), psi).map_err(End::Failed)?;
     shared.start_clock(stat).map_err(End::Failed)?;
     if let Some(record) = record {
         record.start(Arc::clone(&shared)).map_err(End::Failed)?;

@@ -2,7 +2,7 @@
 //!
 //! They are the host's inside a container as well (the kernel's "PSI - Pressure Stall Information").
 //! Knows where they are and what they look like; what is too much is the business of
-//! [`crate::pressure`].
+//! [`crate::core::pressure`].
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use log::{info, warn};
 
-use crate::pressure::{Limits, Readings, Resource};
+use crate::core::pressure::{Limits, Readings, Resource};
 
 /// Where the kernel has them.
 pub const DIRECTORY: &str = "/proc/pressure";

@@ -20,9 +20,10 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::barred::barred;
-use crate::book::Book;
 use crate::config::Rules;
-use crate::lease::{Id, Lease, Look, Watch, after};
+use crate::core::lease::{Lease, LeaseId, Watch, WatchState, after};
+use crate::core::scheduler::Scheduler;
+use crate::json::quoted;
 use crate::shared::Shared;
 
 const VERSION: u64 = 1;
@@ -112,7 +113,7 @@ impl Record {
     }
 
     /// Takes over what an earlier process of this boot has left, and says what came of that.
-    pub fn restore(&self, book: &mut Book, rules: &Rules) {
+    pub fn restore(&self, scheduler: &mut Scheduler, rules: &Rules) {
         let file = self.file.display();
         // A larger file is not the state of a lock.
         let text = match read(&self.file, 2 * LARGEST as u64) {
@@ -122,9 +123,9 @@ impl Record {
             }
             Err(error) => return warn!(file:%, error:%; "state file not read: starting with an empty book"),
         };
-        match self.take_over(&text, book, rules) {
+        match self.take_over(&text, scheduler, rules) {
             Ok(()) => {
-                let (leases, places, slots) = (book.leases().count(), book.queue().places().len(), book.slots());
+                let (leases, places, slots) = (scheduler.leases().len(), scheduler.queue().waiters().len(), scheduler.slots());
                 info!(file:%, leases, places; "state restored");
                 if leases > slots {
                     let over = leases - slots + 1;
@@ -136,16 +137,16 @@ impl Record {
     }
 
     /// Takes over what the file says; an error says why it is not this boot's state.
-    pub fn take_over(&self, text: &str, book: &mut Book, rules: &Rules) -> Result<(), String> {
+    pub fn take_over(&self, text: &str, scheduler: &mut Scheduler, rules: &Rules) -> Result<(), String> {
         let written = self.parse(text)?;
-        restore(&written, Clocks::now(), book, rules);
+        restore(&written, Clocks::now(), scheduler, rules);
         Ok(())
     }
 
     /// What the file says of this book.
-    pub fn words(&self, book: &Book) -> Vec<u8> {
+    pub fn words(&self, scheduler: &Scheduler) -> Vec<u8> {
         let mut bytes = Vec::new();
-        self.put(&Page::of(book), Clocks::now(), &mut bytes);
+        self.put(&Page::of(scheduler), Clocks::now(), &mut bytes);
         bytes
     }
 
@@ -161,7 +162,7 @@ impl Record {
         let mut bytes = Vec::new();
         let mut told = String::new();
         loop {
-            let (page, version) = shared.to_write(|state| Page::of(&state.book));
+            let (page, version) = shared.next_snapshot(|lock| Page::of(lock.scheduler()));
             let begin = Instant::now();
             let left_out = self.put(&page, Clocks::now(), &mut bytes);
             let problem = match self.replace(&bytes) {
@@ -169,7 +170,7 @@ impl Record {
                 Ok(()) if left_out => format!("it holds no more than {LARGEST} bytes: a restart will forget the rest"),
                 Ok(()) => String::new(),
             };
-            shared.is_written(version);
+            shared.has_written(version, Instant::now());
             if problem != told {
                 let file = self.file.display();
                 match problem.as_str() {
@@ -212,10 +213,9 @@ impl Record {
                 since: clocks.to_boot(lease.since),
                 deadline: clocks.to_boot(lease.deadline),
                 ready,
-                look: lease.look().map(|look| match look {
-                    Look::First => WrittenLook::First,
-                    Look::Open => WrittenLook::Open,
-                    Look::At(_) | Look::Looking => WrittenLook::Watched,
+                look: lease.watch.as_ref().map(|watch| match watch.state {
+                    WatchState::Ignored => WrittenLook::Open,
+                    WatchState::DueAt(_) | WatchState::Probing => WrittenLook::Watched,
                 }),
             })
             .collect();
@@ -258,17 +258,17 @@ struct Page {
 }
 
 impl Page {
-    fn of(book: &Book) -> Page {
-        let places = book.queue().places().iter();
+    fn of(scheduler: &Scheduler) -> Page {
+        let waiters = scheduler.queue().waiters().iter();
         Page {
-            leases: book.leases().iter().cloned().collect(),
-            places: places.map(|place| (Arc::clone(&place.holder), place.address, place.since)).collect(),
+            leases: scheduler.leases().iter().cloned().collect(),
+            places: waiters.map(|waiter| (Arc::clone(&waiter.holder), waiter.address, waiter.since)).collect(),
         }
     }
 }
 
 /// A lease ends `--max-duration` after its grant at the latest, also if the file or an earlier setting has a later end.
-fn restore(written: &Written, clocks: Clocks, book: &mut Book, rules: &Rules) {
+fn restore(written: &Written, clocks: Clocks, scheduler: &mut Scheduler, rules: &Rules) {
     let now = clocks.before;
     for lease in &written.leases {
         let Some(deadline) = clocks.to_instant(lease.deadline) else { continue };
@@ -278,17 +278,16 @@ fn restore(written: &Written, clocks: Clocks, book: &mut Book, rules: &Rules) {
         let holder = holder.map(Arc::from);
         let ready = lease.ready.as_deref().and_then(|ready| Ready::parse(ready).ok());
         let look = lease.look.map(|look| match look {
-            // Its answer was not sent yet; the holder asks again.
-            WrittenLook::First => Look::First,
-            WrittenLook::Open => Look::Open,
-            WrittenLook::Watched => Look::At(now),
+            // An earlier version had not probed it yet: a success would prove nothing.
+            WrittenLook::First | WrittenLook::Open => WatchState::Ignored,
+            WrittenLook::Watched => WatchState::DueAt(now),
         });
         let is_barred = || barred(lease.address, &rules.node_addresses).is_some();
         let watch = ready
             .zip(look)
             .filter(|_| !is_barred())
-            .map(|(ready, look)| Box::new(Watch { ready, look, was_closed: true, is_slow: false }));
-        let (id, address) = (Id(0), lease.address);
+            .map(|(ready, state)| Box::new(Watch { ready, state, was_closed: true, is_slow: false }));
+        let (id, address) = (LeaseId(0), lease.address);
         let lease = Lease {
             id,
             holder,
@@ -298,14 +297,14 @@ fn restore(written: &Written, clocks: Clocks, book: &mut Book, rules: &Rules) {
             watch,
             is_quiet: false,
             has_moved: false,
-            was_told_again: true,
+            is_confirmed: true,
         };
-        book.restore_lease(lease, now);
+        scheduler.restore_lease(lease, now);
     }
     for place in &written.queue {
         let since = clocks.to_instant(place.since).unwrap_or(now).min(now);
         if let Ok(holder) = psl::holder::parse(&place.holder) {
-            book.restore_place(holder.into(), place.address, since, now);
+            scheduler.restore_waiter(holder.into(), place.address, since, now);
         }
     }
 }
@@ -347,11 +346,6 @@ pub fn read(file: &Path, most: u64) -> io::Result<String> {
     Ok(text)
 }
 
-/// The bytes of a text with its quotes.
-pub fn quoted(text: Option<&str>) -> usize {
-    text.map_or(0, |text| text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,7 +368,7 @@ mod tests {
         Book::new(slots, 10 * SECOND, SECOND)
     }
 
-    fn ask(book: &mut Book, holder: &str, ready: Option<&str>, now: Instant) -> Told {
+    fn ask(scheduler: &mut Scheduler, holder: &str, ready: Option<&str>, now: Instant) -> Told {
         let ready = ready.map(|ready| Ready::parse(ready).unwrap());
         let address = "10.0.0.1".parse().unwrap();
         let request = Request {
@@ -388,9 +382,9 @@ mod tests {
         book.ask(&request, None, now)
     }
 
-    fn written(record: &Record, book: &Book, clocks: Clocks) -> (String, bool) {
+    fn written(record: &Record, scheduler: &Scheduler, clocks: Clocks) -> (String, bool) {
         let mut bytes = Vec::new();
-        let left_out = record.put(&Page::of(book), clocks, &mut bytes);
+        let left_out = record.put(&Page::of(scheduler), clocks, &mut bytes);
         (String::from_utf8(bytes).unwrap(), left_out)
     }
 
@@ -417,7 +411,7 @@ mod tests {
         let mut new = book(3);
         let later = clocks(start.after + 3 * SECOND, start.boot + 3 * SECOND);
         restore(&record().parse(&text).unwrap(), later, &mut new, &rules());
-        let of = |book: &Book| -> Vec<_> {
+        let of = |scheduler: &Scheduler| -> Vec<_> {
             book.leases().iter().map(|lease| (lease.holder.clone(), lease.deadline, lease.since)).collect()
         };
         assert_eq!(of(&new), of(&old));

@@ -1,205 +1,176 @@
-//! The state as threads share it: one mutex, and who is woken by what has changed under it.
+//! The lock as threads share it: one mutex, and the wake-ups that its changes need.
 //!
-//! Whoever waits here waits without the mutex: a held request for its call or its time, those who
-//! look at ports for one that is due, the clock for what happens by itself next, a grant for being
-//! written down. Knows whom to wake; decides nothing.
+//! Threads wait here without the mutex: probers for a port that is due, the clock for a deadline or
+//! an act of a parked client, a grant for the state file. Decides nothing.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{Level, info, log, warn};
+use log::{info, warn};
 use psl::duration::Text;
-use psl::serve::Hold;
+use psl::serve::{Act, Lot, Parked};
 
-use crate::book::Target;
-use crate::config::Rules;
-use crate::lease::{How, Lease};
+use crate::connections::{Connections, Consequence, Delivery};
+use crate::core::lease::{ProbeTarget, after};
+use crate::core::lock::{self, Answer, Lock, Reply};
+use crate::core::outcome::{LeaseRequest, Outcome};
+use crate::core::queue::WaiterId;
 use crate::procstat::Stat;
 use crate::psi::Psi;
-use crate::queue::Seat;
-use crate::shadow::Waited;
-use crate::state::{Ask, Decision, Outcome, State};
-use crate::window::Moved;
+use crate::responses;
 
-/// A held client that has gone is noticed after this long, or when it is its turn.
-const GLANCE: Duration = Duration::from_secs(1);
-
-/// A grant waits for the state file so long at most: a disk that hangs must not be the outage.
+/// A grant waits for the state file for this long at most: a disk that hangs must not be the outage.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The clock keeps the time and writes lines; it was seen to touch 8 KiB.
+/// The clock keeps the time, renders answers and writes log lines: 12 KiB were measured.
 const STACK: usize = 64 * 1024;
 
-/// What threads hold.
 #[derive(Debug)]
 pub struct Shared {
     inner: Mutex<Inner>,
-    /// What the node's pressure is read from. Whoever has it does not have the other.
+    /// The watch over parked connections; the clock waits on it.
+    lot: Lot,
+    /// The files of the node's pressure. Its owner does not own the other mutex.
     psi: Option<Mutex<Psi>>,
-    /// Something will happen earlier than the clock has set its alarm to.
-    earlier: Condvar,
-    /// A port is due to be looked at.
+    /// A port is due to be probed.
     due: Condvar,
-    /// There is something to write down.
+    /// The state file is older than the state.
     changed: Condvar,
-    /// It has been written down.
+    /// The state file was written.
     written: Condvar,
 }
 
 #[derive(Debug)]
 struct Inner {
-    state: State,
-    /// The threads of the requests that are held back, and what tells them that they were called.
-    held: Vec<(Seat, Thread, Arc<AtomicBool>)>,
-    /// When the clock wakes by itself.
+    lock: Lock,
+    connections: Connections,
+    /// Answers that are ready to be written.
+    ready: Vec<Delivery>,
+    /// The clock wakes at this time.
     alarm: Option<Instant>,
-    file: Option<Written>,
+    file: Option<FileState>,
 }
 
-/// How far the state file is.
-#[derive(Debug)]
-struct Written {
-    /// Nothing before the first time.
+/// The progress of the state file.
+#[derive(Debug, Default)]
+struct FileState {
+    /// The version in the file; `None` before the first write.
     version: Option<u64>,
-    /// It takes longer than anybody may wait for it.
+    /// Writing takes longer than [`PATIENCE`]: answers do not wait for it.
     is_late: bool,
+    /// Answers that wait for a version in the file, with the end of their patience.
+    waiting: VecDeque<(u64, Instant, Delivery)>,
 }
 
-/// What is done after the mutex has been given back.
+/// Work that is done without the mutex.
 #[must_use]
-struct After {
-    called: Vec<(Thread, Arc<AtomicBool>)>,
-    ended: Vec<(Lease, How, Instant)>,
-    waited: Vec<Waited>,
+struct Work {
+    deliveries: Vec<Delivery>,
+    effects: lock::Effects,
 }
 
 impl Shared {
-    /// Ready to be given to threads; with a state file, grants wait for being written there.
-    pub fn new(state: State, has_file: bool, psi: Option<Psi>) -> Arc<Shared> {
-        let file = has_file.then_some(Written { version: None, is_late: false });
-        Arc::new(Shared {
-            inner: Mutex::new(Inner { state, held: Vec::new(), alarm: None, file }),
+    /// With a state file, grants wait until it has them.
+    pub fn new(lock: Lock, has_file: bool, psi: Option<Psi>) -> Result<Arc<Shared>, String> {
+        let lot = Lot::new().map_err(|e| format!("cannot watch connections: {e}"))?;
+        let file = has_file.then(FileState::default);
+        let connections = Connections::default();
+        let inner = Inner { lock, connections, ready: Vec::new(), alarm: None, file };
+        Ok(Arc::new(Shared {
+            inner: Mutex::new(inner),
+            lot,
             psi: psi.map(Mutex::new),
-            earlier: Condvar::new(),
             due: Condvar::new(),
             changed: Condvar::new(),
             written: Condvar::new(),
-        })
+        }))
     }
 
-    /// Changes the state, and wakes whom that concerns.
-    pub fn with<T>(&self, now: Instant, change: impl FnOnce(&mut State) -> T) -> T {
-        self.change(now, |inner| change(&mut inner.state))
+    /// Changes the lock, and does everything that follows from it.
+    pub fn with<T>(&self, now: Instant, change: impl FnOnce(&mut Lock) -> T) -> T {
+        self.change(now, |inner| change(&mut inner.lock))
     }
 
-    /// Decides on a request. Where the answer may be held back, this returns when there is one;
-    /// nothing where the client has gone by then.
-    pub fn ask(&self, ask: &Ask, rules: &Rules, hold: Option<&Hold>, now: Instant) -> Option<Outcome> {
+    /// Handles a request whose answer cannot be parked.
+    pub fn request(&self, request: &LeaseRequest, now: Instant) -> Outcome {
         self.read_pressure(true, now);
-        let (decision, is_called) = self.change(now, |inner| {
-            let decision = inner.state.ask(ask, rules, now);
-            let Decision::Later { seat, .. } = decision else { return (decision, None) };
-            let is_called = Arc::new(AtomicBool::new(false));
-            inner.held.push((seat, thread::current(), Arc::clone(&is_called)));
-            (decision, Some(is_called))
-        });
-        match decision {
-            Decision::Now(outcome) => Some(outcome),
-            Decision::Later { seat, until } => self.hold(ask, rules, hold?, &*is_called?, seat, until),
+        match self.with(now, |lock| lock.request(request, None, now)) {
+            Reply::Now(outcome) => outcome,
+            // Without a name nothing is parked.
+            Reply::Parked => Outcome::SlotFree,
         }
     }
 
-    /// Waits for the call, and asks again.
-    #[expect(clippy::disallowed_methods, reason = "the edge that waits for a slot")]
-    fn hold(
-        &self,
-        ask: &Ask,
-        rules: &Rules,
-        hold: &Hold,
-        is_called: &AtomicBool,
-        seat: Seat,
-        until: Instant,
-    ) -> Option<Outcome> {
-        loop {
-            thread::park_timeout(until.saturating_duration_since(Instant::now()).min(GLANCE));
-            let is_gone = hold.is_gone();
-            let now = Instant::now();
-            if !is_called.swap(false, Ordering::AcqRel) && !is_gone && now < until {
-                continue;
-            }
-            if !is_gone {
-                self.read_pressure(true, now);
-            }
-            let decision = self.change(now, |inner| {
-                let decision = match is_gone {
-                    true => {
-                        inner.state.hung_up(seat, now);
-                        None
-                    }
-                    false => Some(inner.state.resume(ask, rules, seat, until, now)),
-                };
-                if !matches!(decision, Some(Decision::Later { .. })) {
-                    inner.held.retain(|(other, ..)| *other != seat);
+    /// Handles a request whose connection waits for the outcome.
+    pub fn park(&self, request: LeaseRequest, parked: Parked, json: bool, now: Instant) {
+        self.read_pressure(true, now);
+        let parked = Arc::new(parked);
+        self.change(now, |inner| {
+            let key = inner.connections.next_key();
+            // Without a watch the connection cannot wait.
+            let is_watched = self.lot.watch(&parked, key.0).is_ok();
+            inner.connections.insert(key, parked, json);
+            match inner.lock.request(&request, is_watched.then_some(key), now) {
+                Reply::Parked => {}
+                Reply::Now(outcome) => {
+                    inner.deliver(Answer { waiter: key, request, outcome }, now);
                 }
-                decision
-            });
-            match decision {
-                Some(Decision::Later { .. }) => {}
-                Some(Decision::Now(outcome)) => return Some(outcome),
-                None => return None,
             }
-        }
+        });
     }
 
-    /// Waits until what has changed so far is written down, where it is.
+    /// Waits until all changes so far are in the state file, if there is one.
     #[expect(clippy::disallowed_methods, reason = "the edge that waits for a file")]
-    pub fn keep(&self) {
+    pub fn wait_for_file(&self) {
         let begin = Instant::now();
         let mut inner = self.inner();
-        let version = inner.state.book.version();
+        let version = inner.lock.scheduler().version();
         while let Some(file) = &mut inner.file
-            && file.version.is_none_or(|written| written < version)
-            && !file.is_late
+            && !file.has(version)
         {
             let left = PATIENCE.saturating_sub(begin.elapsed());
             if left.is_zero() {
-                file.is_late = true;
-                warn!("the state file takes longer than {}: answers do not wait for it any more", Text(PATIENCE));
+                file.give_up();
                 return;
             }
-            inner = self.written.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+            let waited = self.written.wait_timeout(inner, left);
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Waits for something to write down, and lets it be put into words.
-    pub fn to_write<T>(&self, put: impl FnOnce(&State) -> T) -> (T, u64) {
+    /// Waits until the state file is older than the state, and takes a snapshot.
+    pub fn next_snapshot<T>(&self, take: impl FnOnce(&Lock) -> T) -> (T, u64) {
         let mut inner = self.inner();
         loop {
-            let version = inner.state.book.version();
+            let version = inner.lock.scheduler().version();
             if inner.file.as_ref().is_some_and(|file| file.version != Some(version)) {
-                return (put(&inner.state), version);
+                return (take(&inner.lock), version);
             }
             inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// It is written down, or cannot be.
-    pub fn is_written(&self, version: u64) {
-        self.inner().file = Some(Written { version: Some(version), is_late: false });
+    /// Records that this version was written, or cannot be, and writes the answers that waited for it.
+    pub fn has_written(&self, version: u64, now: Instant) {
+        self.change(now, |inner| {
+            let Some(file) = &mut inner.file else { return };
+            (file.version, file.is_late) = (Some(version), false);
+            inner.release_answers();
+        });
         self.written.notify_all();
     }
 
-    /// Waits for a port that is due to be looked at.
-    #[expect(clippy::disallowed_methods, reason = "the edge that waits for the time to look")]
-    pub fn next_look(&self) -> Target {
+    /// Waits for a port that is due to be probed.
+    #[expect(clippy::disallowed_methods, reason = "the edge that waits for the time of a probe")]
+    pub fn next_probe(&self) -> ProbeTarget {
         let mut inner = self.inner();
         loop {
             let now = Instant::now();
-            if let Some(target) = inner.state.due_look(now) {
-                // One is woken for all that are due: it wakes the next.
-                if inner.state.has_due_look(now) {
+            if let Some(target) = inner.lock.begin_probe(now) {
+                // The clock wakes one prober for all ports that are due: it wakes the next.
+                if inner.lock.has_due_probe(now) {
                     self.due.notify_one();
                 }
                 return target;
@@ -208,45 +179,38 @@ impl Shared {
         }
     }
 
-    /// Starts the clock: the thread that does what the time alone brings. It looks at the node, too, where the slots
-    /// follow it.
+    /// Starts the clock: the thread for deadlines, for acts of parked clients and for readings of the
+    /// node.
     pub fn start_clock(self: &Arc<Self>, stat: Option<Stat>) -> Result<(), String> {
         let shared = Arc::clone(self);
-        let thread =
-            thread::Builder::new().name("clock".to_owned()).stack_size(STACK).spawn(move || shared.run_clock(stat));
-        thread.map(drop).map_err(|e| format!("cannot start the clock's thread: {e}"))
+        let thread = thread::Builder::new().name("clock".to_owned()).stack_size(STACK);
+        let started = thread.spawn(move || shared.run_clock(stat));
+        started.map(drop).map_err(|e| format!("cannot start the clock's thread: {e}"))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the edge that waits for what happens next")]
+    #[expect(clippy::disallowed_methods, reason = "the edge that waits for the next deadline")]
     fn run_clock(&self, mut stat: Option<Stat>) -> ! {
+        let mut acts = Vec::new();
         loop {
             let now = Instant::now();
             self.read_pressure(false, now);
             if let Some(stat) = &mut stat {
-                self.read_node(stat, now);
+                self.read_load(stat, now);
             }
-            let mut inner = self.inner();
-            let (next, has_due_look) = inner.state.tick(now);
-            inner.alarm = next;
-            let after = inner.after();
-            drop(inner);
-            if has_due_look {
+            let has_due_probe = self.change(now, |inner| inner.tick(&mut acts, now));
+            if has_due_probe {
                 self.due.notify_one();
             }
-            after.run();
-            // An alarm may have been set earlier in between.
-            let inner = self.inner();
-            match inner.alarm.map(|alarm| alarm.saturating_duration_since(Instant::now())) {
-                Some(left) => drop(self.earlier.wait_timeout(inner, left)),
-                None => drop(self.earlier.wait(inner)),
-            }
+            let alarm = self.inner().alarm;
+            let left = alarm.map(|alarm| alarm.saturating_duration_since(Instant::now()));
+            self.lot.wait(left, &mut acts);
         }
     }
 
-    /// Whoever is to be decided on is decided on by a reading of this second. One reads for all.
-    fn read_pressure(&self, is_asked: bool, now: Instant) {
+    /// A decision uses a reading of this second. One thread reads for all.
+    fn read_pressure(&self, for_request: bool, now: Instant) {
         let Some(psi) = &self.psi else { return };
-        let is_due = || self.inner().state.pressure_due(is_asked, now);
+        let is_due = || self.inner().lock.is_pressure_due(for_request, now);
         if !is_due() {
             return;
         }
@@ -255,88 +219,133 @@ impl Shared {
             return;
         }
         let readings = psi.read();
-        let change = self.change(now, |inner| inner.state.feel(readings, now));
+        let change = self.with(now, |lock| lock.read_pressure(readings, now));
         drop(psi);
         match change {
-            Some((true, pressure)) => info!(pressure; "pressure gate closed: the node is under pressure"),
+            Some((true, pressure)) => {
+                info!(pressure; "pressure gate closed: the node is under pressure");
+            }
             Some((false, _)) => info!("pressure gate open: the pressure has fallen"),
             None => {}
         }
     }
 
-    /// Looks at the node where somebody waits for slots that follow it.
-    fn read_node(&self, stat: &mut Stat, now: Instant) {
-        if !self.inner().state.reading_due(now) {
-            return;
-        }
-        let reading = stat.read(now);
-        if let Some(Moved { from, to, why }) = self.change(now, |inner| inner.state.read(reading, now)) {
-            info!(from, to, why = why.name(); "window moved");
+    fn read_load(&self, stat: &mut Stat, now: Instant) {
+        if self.inner().lock.is_load_due(now) {
+            let reading = stat.read(now);
+            self.with(now, |lock| lock.read_load(reading, now));
         }
     }
 
     fn change<T>(&self, now: Instant, change: impl FnOnce(&mut Inner) -> T) -> T {
         let mut inner = self.inner();
         let result = change(&mut inner);
-        let after = inner.after();
-        let next = inner.state.next_event(now);
-        if let Some(next) = next.filter(|next| inner.alarm.is_none_or(|alarm| *next < alarm)) {
-            inner.alarm = Some(next);
-            self.earlier.notify_one();
+        let mut work = self.settle(inner, now);
+        while let Some(delivered) = work.run() {
+            let mut inner = self.inner();
+            for (lease, undo) in inner.connections.delivered(delivered, now) {
+                inner.lock.undo(lease, undo, now);
+            }
+            work = self.settle(inner, now);
         }
-        let version = inner.state.book.version();
-        if inner.file.as_ref().is_some_and(|file| file.version != Some(version)) {
-            self.changed.notify_one();
-        }
-        drop(inner);
-        after.run();
         result
     }
 
-    /// No code that holds this lock can panic half-way through a change.
+    /// Collects the consequences of a change, wakes the threads that need it, and ends the mutex.
+    fn settle(&self, mut inner: MutexGuard<Inner>, now: Instant) -> Work {
+        let mut effects = inner.lock.take_effects();
+        for answer in effects.answers.drain(..) {
+            inner.deliver(answer, now);
+        }
+        let next = inner.poll_at(now);
+        if next.is_some_and(|next| inner.alarm.is_none_or(|alarm| next < alarm)) {
+            inner.alarm = next;
+            self.lot.wake();
+        }
+        let version = inner.lock.scheduler().version();
+        if inner.file.as_ref().is_some_and(|file| file.version != Some(version)) {
+            self.changed.notify_one();
+        }
+        Work { deliveries: std::mem::take(&mut inner.ready), effects }
+    }
+
+    /// No owner of this mutex can panic in the middle of a change.
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inner {
-    fn after(&mut self) -> After {
-        let news = self.state.news();
-        let thread = |seat: &Seat| {
-            let held = self.held.iter().find(|(held, ..)| held == seat);
-            held.map(|(_, thread, is_called)| (thread.clone(), Arc::clone(is_called)))
-        };
-        After { called: news.called.iter().filter_map(thread).collect(), ended: news.ended, waited: news.waited }
+    /// Does what the time and the clients bring. Returns whether a port is due to be probed.
+    fn tick(&mut self, acts: &mut Vec<Act>, now: Instant) -> bool {
+        for act in acts.drain(..) {
+            match self.connections.act(WaiterId(act.key), act.is_broken) {
+                Some(Consequence::HangUp(waiter)) => self.lock.hang_up(waiter, now),
+                Some(Consequence::Undo(lease, undo)) => self.lock.undo(lease, undo, now),
+                None => {}
+            }
+        }
+        self.connections.expire(now);
+        let first = self.file.as_ref().and_then(|file| file.waiting.front());
+        if first.is_some_and(|(_, until, _)| *until <= now) {
+            self.file.iter_mut().for_each(FileState::give_up);
+        }
+        self.release_answers();
+        self.lock.advance(now);
+        self.alarm = self.poll_at(now);
+        self.lock.has_due_probe(now)
+    }
+
+    /// An answer that must be durable waits for the state file.
+    fn deliver(&mut self, answer: Answer, now: Instant) {
+        let Some(delivery) = self.connections.deliver(answer) else { return };
+        let version = self.lock.scheduler().version();
+        match &mut self.file {
+            Some(file) if delivery.must_be_durable() && !file.has(version) => {
+                file.waiting.push_back((version, after(now, PATIENCE), delivery));
+            }
+            _ => self.ready.push(delivery),
+        }
+    }
+
+    /// Answers whose version is in the state file are ready.
+    fn release_answers(&mut self) {
+        let Some(file) = &mut self.file else { return };
+        let (version, is_late) = (file.version, file.is_late);
+        let is_ready = |waits_for: u64| is_late || version.is_some_and(|version| waits_for <= version);
+        while let Some((_, _, delivery)) = file.waiting.pop_front_if(|(at, ..)| is_ready(*at)) {
+            self.ready.push(delivery);
+        }
+    }
+
+    fn poll_at(&self, now: Instant) -> Option<Instant> {
+        let file = self.file.as_ref().and_then(|file| file.waiting.front());
+        let patience = file.map(|(_, until, _)| *until);
+        let events = [self.lock.poll_at(now), self.connections.poll_at(), patience];
+        events.into_iter().flatten().min()
     }
 }
 
-impl After {
-    fn run(self) {
-        for (thread, is_called) in &self.called {
-            is_called.store(true, Ordering::Release);
-            thread.unpark();
-        }
-        for (lease, how, at) in self.ended {
-            let held = at.saturating_duration_since(lease.since);
-            let level = level_of(lease.is_quiet);
-            let (holder, peer, how) = (named(lease.holder.as_deref()), lease.address, how.name());
-            log!(level, holder, peer:%, how, held:% = Text::in_millis(held); "lease ended");
-        }
-        for Waited { holder, address, waited, is_cut, is_quiet } in self.waited {
-            let (level, holder) = (level_of(is_quiet), named(holder.as_deref()));
-            let waited = Text::in_millis(waited);
-            let what = if is_cut { "it would wait still, and is left out" } else { "its turn comes now" };
-            log!(level, holder, peer:% = address, would_have_waited:% = waited; "shadow: {what}");
+impl FileState {
+    fn has(&self, version: u64) -> bool {
+        self.is_late || self.version.is_some_and(|written| written >= version)
+    }
+
+    fn give_up(&mut self) {
+        if !self.is_late {
+            self.is_late = true;
+            let patience = Text(PATIENCE);
+            warn!("the state file takes longer than {patience}: answers do not wait for it any more");
         }
     }
 }
 
-/// Of what is told of a lease's life.
-pub fn level_of(is_quiet: bool) -> Level {
-    if is_quiet { Level::Debug } else { Level::Info }
-}
-
-/// A holder in a log line.
-pub fn named(holder: Option<&str>) -> &str {
-    holder.unwrap_or("none")
+impl Work {
+    /// Writes log lines and answers. `None` if there was no answer to write.
+    fn run(self) -> Option<Vec<crate::connections::Delivered>> {
+        self.effects.ended.iter().for_each(responses::log_end);
+        self.effects.overdue.iter().for_each(responses::log_overdue);
+        let delivered: Vec<_> = self.deliveries.into_iter().map(Delivery::write).collect();
+        Some(delivered).filter(|delivered| !delivered.is_empty())
+    }
 }

@@ -8,16 +8,17 @@ use psl::metrics::{self, Exposition};
 use psl::serve::Answer;
 use serde::Serialize;
 
-use crate::book::LONGEST_HOLD;
 use crate::config::Rules;
-use crate::gate::Verdict;
-use crate::lease::{How, Lease};
-use crate::pressure;
-use crate::queue::{self, Place};
-use crate::record::quoted;
-use crate::shadow::{self, Would};
-use crate::state::{Counted, View};
-use crate::window::{self, Why};
+use crate::core::gate::Verdict;
+use crate::core::lease::{End, Lease};
+use crate::core::limit::{self, Reason};
+use crate::core::lock::View;
+use crate::core::outcome::Kind;
+use crate::core::pressure;
+use crate::core::queue::{MOST_WAITERS, Presence, Waiter};
+use crate::core::scheduler::LONGEST_WAIT;
+use crate::core::shadow;
+use crate::json::{self, quoted, seconds, thousandths};
 
 /// `/state` lists so many leases, those that end first, and so many places, those that are next; its
 /// size has to have a bound.
@@ -33,20 +34,24 @@ const ENTRY: usize = 120;
 pub fn metrics(view: &View, now: Instant) -> Answer {
     let mut out = Exposition::new("lock");
     out.counter("psl_lock_requests_total", "Requests for a lease by result");
-    for ((_, label), count) in Counted::ALL.iter().zip(view.counts.requests) {
-        out.sample("psl_lock_requests_total", &[("result", label)], count);
+    for kind in Kind::REQUESTS {
+        let mut count = view.counts.requests.of(kind);
+        if kind == Kind::Busy {
+            count += view.counts.requests.of(Kind::Pressure);
+        }
+        out.sample("psl_lock_requests_total", &[("result", kind.name())], count);
     }
     out.histogram(
         "psl_lock_wait_seconds",
         "From a holder's first request to its lease; without a name each request is the first",
         &view.counts.waited,
     );
-    out.histogram("psl_lock_held_seconds", "How long leases were held that have ended", &view.counts.held);
+    out.histogram("psl_lock_held_seconds", "How long leases were held that have ended", &view.counts.active);
     out.single_gauge("psl_lock_slots", "Leases that may be held at the same time", view.slots);
-    out.single_gauge("psl_lock_slots_in_use", "Leases that are held", view.slots_in_use);
-    out.single_gauge("psl_lock_queue_length", "Holders that wait in line", view.queue_length);
+    out.single_gauge("psl_lock_slots_in_use", "Leases that are held", view.active);
+    out.single_gauge("psl_lock_queue_length", "Holders that wait in line", view.waiting);
     out.counter("psl_lock_ended_total", "Leases that have ended by how they ended");
-    for ((_, label), count) in How::ALL.iter().zip(view.counts.ended) {
+    for ((_, label), count) in End::ALL.iter().zip(view.counts.ended) {
         out.sample("psl_lock_ended_total", &[("how", label)], count);
     }
     out.gauge("psl_check_up", "Whether the endpoint passed the last round of checks");
@@ -76,72 +81,32 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
     out.sample("psl_pressure_let_through_total", &[], pressure.let_through());
     let is_shadow = u8::from(view.shadow.is_some());
     out.single_gauge("psl_lock_shadow", "Whether nobody is held back, and slots and line are what would be", is_shadow);
-    if let Some(window) = &view.window {
-        follow(&mut out, window);
+    if let Some(status) = &view.limit {
+        limit(&mut out, status);
     }
     if let Some(shadow) = &view.shadow {
         out.counter("psl_shadow_requests_total", "Requests by what they would have been told");
-        for ((_, label), count) in Would::ALL.iter().zip(shadow.would) {
-            out.sample("psl_shadow_requests_total", &[("result", label)], count);
+        for kind in Kind::SHADOW {
+            let count = shadow.requests.of(kind);
+            out.sample("psl_shadow_requests_total", &[("result", kind.name())], count);
         }
         out.histogram("psl_shadow_wait_seconds", "How long starts would have waited for their lease", &shadow.waited);
     }
     Answer::of(200, metrics::CONTENT_TYPE, out.finish())
 }
 
-/// What slots are made of that follow the node.
-fn follow(out: &mut Exposition, window: &window::Seen) {
-    out.single_gauge(
-        "psl_lock_window",
-        "Leases that may be held at the same time on this node, by --locks auto",
-        window.slots,
-    );
-    out.gauge("psl_lock_window_why", "Which of the reasons for the window holds");
-    for (why, name) in Why::ALL {
-        out.sample("psl_lock_window_why", &[("why", name)], u8::from(why == window.why));
+/// The limit that follows the node.
+fn limit(out: &mut Exposition, status: &limit::Status) {
+    out.single_gauge("psl_lock_window", "Leases that may be active at the same time by --locks auto", status.limit);
+    out.gauge("psl_lock_window_why", "The reason for the limit");
+    for (reason, name) in Reason::ALL {
+        out.sample("psl_lock_window_why", &[("why", name)], u8::from(reason == status.reason));
     }
-    out.single_gauge(
-        "psl_lock_window_idle_ratio",
-        "Share of the node's CPU that was idle in the last half second in which somebody waited",
-        thousandths(window.idle),
-    );
-    out.single_gauge(
-        "psl_lock_window_runnable_threads",
-        "Threads of the node that ran or wanted to, in the mean over it",
-        thousandths(window.runnable),
-    );
-    out.single_gauge("psl_lock_window_start_cost_seconds", "CPU time that a start costs", thousandths(window.cost));
-    out.single_gauge(
-        "psl_lock_window_pace",
-        "Starts a second that the cores are thought to carry",
-        thousandths(window.pace),
-    );
-    out.gauge(
-        "psl_lock_window_shortest_lease_seconds",
-        "How long a lease lasts that is not slowed down, once one has ended",
-    );
-    if let Some(least) = window.least {
-        out.sample("psl_lock_window_shortest_lease_seconds", &[], thousandths(least));
-    }
-}
-
-fn thousandths(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
 }
 
 /// The answer to `/state`. Who has a lease or waits is told to this machine alone.
 pub fn state(view: &View, rules: &Rules, names: bool, now: Instant) -> Answer {
-    Answer::json(200, json(&State::new(view, rules, names, now)) + "\n")
-}
-
-/// Nothing that is written here can fail: map keys are strings, numbers are finite.
-pub fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
-}
-
-/// Milliseconds are as much as anybody reads.
-pub fn seconds(duration: Duration) -> f64 {
-    thousandths(duration.as_secs_f64())
+    Answer::json(200, json::text(&State::new(view, rules, names, now)) + "\n")
 }
 
 /// The JSON of `/state`. Within a version fields are added; none changes its meaning.
@@ -164,29 +129,15 @@ struct State<'v> {
     limits: Limits,
 }
 
-/// What slots are made of that follow the node.
+/// The limit that follows the node.
 #[derive(Serialize)]
 struct Window {
     why: &'static str,
-    idle_ratio: f64,
-    runnable_threads: f64,
-    start_cost_seconds: f64,
-    /// Starts a second that the cores are thought to carry.
-    pace: f64,
-    /// Of a lease that is not slowed down; nothing before one has ended.
-    shortest_lease_seconds: Option<f64>,
 }
 
-impl From<&window::Seen> for Window {
-    fn from(seen: &window::Seen) -> Window {
-        Window {
-            why: seen.why.name(),
-            idle_ratio: thousandths(seen.idle),
-            runnable_threads: thousandths(seen.runnable),
-            start_cost_seconds: thousandths(seen.cost),
-            pace: thousandths(seen.pace),
-            shortest_lease_seconds: seen.least.map(thousandths),
-        }
+impl From<&limit::Status> for Window {
+    fn from(status: &limit::Status) -> Window {
+        Window { why: status.reason.name() }
     }
 }
 
@@ -271,11 +222,14 @@ impl<'v> State<'v> {
             remaining_seconds: until(lease.deadline),
             watched: lease.is_watched(),
         };
-        let waiting = |place: &'v Place| Waiting {
-            holder: Some(&*place.holder).filter(|_| names).and_then(shadow::holder),
-            waited_seconds: ago(place.since),
-            held: place.seat.is_some() && view.shadow.is_none(),
-            due_in_seconds: place.seat.is_none().then(|| until(place.due)),
+        let waiting = |waiter: &'v Waiter| Waiting {
+            holder: Some(&*waiter.holder).filter(|_| names).and_then(shadow::holder),
+            waited_seconds: ago(waiter.since),
+            held: waiter.is_parked() && view.shadow.is_none(),
+            due_in_seconds: match waiter.presence {
+                Presence::Parked(_) => None,
+                Presence::Away { due } => Some(until(due)),
+            },
         };
         let checked_seconds_ago = view.gate.checked_at().map(ago);
         let check = |(endpoint, reason): (&'v str, Option<&'v str>)| Check {
@@ -292,10 +246,10 @@ impl<'v> State<'v> {
             mode: if is_shadow { "shadow" } else { "enforce" },
             node: rules.node.as_deref(),
             slots: view.slots,
-            window: view.window.as_ref().map(Window::from),
-            slots_in_use: view.slots_in_use,
+            window: view.limit.as_ref().map(Window::from),
+            slots_in_use: view.active,
             leases: bounded(view.leases.iter().map(held), |lease| lease.holder),
-            queue_length: view.queue_length,
+            queue_length: view.waiting,
             queue: bounded(view.queue.iter().map(waiting), |place| place.holder),
             gate: Gate {
                 open: verdict != Verdict::Closed,
@@ -315,9 +269,9 @@ impl<'v> State<'v> {
             limits: Limits {
                 default_duration_seconds: seconds(rules.default),
                 max_duration_seconds: seconds(rules.longest),
-                max_wait_seconds: seconds(LONGEST_HOLD),
-                places: queue::MOST,
-                held_answers: queue::SEATS,
+                max_wait_seconds: seconds(LONGEST_WAIT),
+                places: MOST_WAITERS,
+                held_answers: view.most_parked,
                 listed: LISTED,
             },
         }

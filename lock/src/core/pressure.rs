@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use psl::duration::Text;
 
-use crate::lease::after;
+use crate::core::lease::after;
 
 /// The kernel works its averages out every two seconds.
 const PERIOD: Duration = Duration::from_secs(1);

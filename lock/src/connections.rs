@@ -1,0 +1,166 @@
+//! The parked connections and their answers.
+//!
+//! A connection is `Waiting` until its request has an outcome. A refusal is written and the
+//! connection closed. A grant is written, and the connection kept for [`ECHO`]: if the client breaks
+//! it, the client never read the grant, and the grant is undone.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use psl::serve::Parked;
+
+use crate::core::lease::{LeaseId, after};
+use crate::core::lock::Answer;
+use crate::core::outcome::{Grant, LeaseRequest, Outcome, Undo};
+use crate::core::queue::WaiterId;
+use crate::responses;
+
+/// A client that has gone breaks the connection within this time: a round trip and the time until
+/// its kernel runs.
+const ECHO: Duration = Duration::from_millis(100);
+
+/// A parked connection.
+#[derive(Debug)]
+struct Connection {
+    parked: Arc<Parked>,
+    json: bool,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Waiting,
+    /// The answer is on its way.
+    Granted { lease: LeaseId, undo: Undo },
+}
+
+/// An answer to write to its connection, without the mutex.
+#[derive(Debug)]
+pub struct Delivery {
+    key: WaiterId,
+    parked: Arc<Parked>,
+    json: bool,
+    request: LeaseRequest,
+    outcome: Outcome,
+}
+
+/// A written answer, or one that could not be written.
+pub struct Delivered {
+    key: WaiterId,
+    is_written: bool,
+    grant: Option<(LeaseId, Undo)>,
+}
+
+/// The act of a client on its parked connection, as far as lock must do something.
+pub enum Consequence {
+    HangUp(WaiterId),
+    Undo(LeaseId, Undo),
+}
+
+#[derive(Debug, Default)]
+pub struct Connections {
+    last_key: u64,
+    by_key: HashMap<WaiterId, Connection>,
+    /// Granted connections with the end of their echo, in its order.
+    echoes: VecDeque<(Instant, WaiterId)>,
+}
+
+impl Connections {
+    /// A name for a connection. None is used twice.
+    pub fn next_key(&mut self) -> WaiterId {
+        self.last_key += 1;
+        WaiterId(self.last_key)
+    }
+
+    pub fn insert(&mut self, key: WaiterId, parked: Arc<Parked>, json: bool) {
+        self.by_key.insert(key, Connection { parked, json, stage: Stage::Waiting });
+    }
+
+    /// The answer for a connection. `None` if its client has gone.
+    pub fn deliver(&mut self, answer: Answer) -> Option<Delivery> {
+        let Answer { waiter: key, request, outcome } = answer;
+        let (parked, json) = match grant_of(&outcome) {
+            Some((lease, undo)) => {
+                let connection = self.by_key.get_mut(&key)?;
+                connection.stage = Stage::Granted { lease, undo };
+                (Arc::clone(&connection.parked), connection.json)
+            }
+            None => {
+                let connection = self.by_key.remove(&key)?;
+                (connection.parked, connection.json)
+            }
+        };
+        Some(Delivery { key, parked, json, request, outcome })
+    }
+
+    /// Records written answers, and returns the grants that no client has.
+    pub fn delivered(&mut self, delivered: Vec<Delivered>, now: Instant) -> Vec<(LeaseId, Undo)> {
+        let mut lost = Vec::new();
+        for Delivered { key, is_written, grant } in delivered {
+            if is_written && grant.is_some() {
+                self.echoes.push_back((after(now, ECHO), key));
+            } else if self.by_key.remove(&key).is_some() {
+                lost.extend(grant);
+            }
+        }
+        lost
+    }
+
+    /// Handles the act of a client: it has hung up, sent bytes, or broken the connection.
+    pub fn act(&mut self, key: WaiterId, is_broken: bool) -> Option<Consequence> {
+        match self.by_key.get(&key)?.stage {
+            Stage::Waiting => {
+                self.by_key.remove(&key);
+                Some(Consequence::HangUp(key))
+            }
+            Stage::Granted { lease, undo } if is_broken => {
+                self.by_key.remove(&key);
+                Some(Consequence::Undo(lease, undo))
+            }
+            // The client has read its grant, or will break the connection when the answer arrives.
+            Stage::Granted { .. } => None,
+        }
+    }
+
+    /// Closes the connections whose echo is over.
+    pub fn expire(&mut self, now: Instant) {
+        while let Some((_, key)) = self.echoes.pop_front_if(|(at, _)| *at <= now) {
+            self.by_key.remove(&key);
+        }
+    }
+
+    /// The end of the next echo.
+    pub fn poll_at(&self) -> Option<Instant> {
+        self.echoes.front().map(|(at, _)| *at)
+    }
+}
+
+impl Delivery {
+    /// The state file must have the lease before the client does.
+    pub fn must_be_durable(&self) -> bool {
+        matches!(self.outcome, Outcome::Granted(_) | Outcome::AlreadyGranted { .. })
+    }
+
+    /// Writes the answer. The client takes it at once, or has gone.
+    pub fn write(self) -> Delivered {
+        responses::log(&self.outcome, &self.request);
+        let answer = responses::answer(&self.outcome, self.request.baseline, self.json);
+        let is_written = self.parked.answer(answer);
+        if let (false, Outcome::Granted(grant)) = (is_written, &self.outcome) {
+            log_undone(grant, &self.request);
+        }
+        Delivered { key: self.key, is_written, grant: grant_of(&self.outcome) }
+    }
+}
+
+fn log_undone(grant: &Grant, request: &LeaseRequest) {
+    responses::log_undone(grant, request.holder.as_deref(), request.address);
+}
+
+fn grant_of(outcome: &Outcome) -> Option<(LeaseId, Undo)> {
+    match outcome {
+        Outcome::Granted(grant) => Some((grant.lease, grant.undo)),
+        _ => None,
+    }
+}

@@ -1,0 +1,300 @@
+//! Active leases: the holder, the deadline, and the state of the holder's `ready` port.
+//!
+//! Pure: the time is an argument and never goes back. Knows neither waiters nor HTTP; the scheduler
+//! decides whether a lease may begin.
+//!
+//! Invariants: a lease ends at its deadline at the latest; no two leases have the same holder.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use psl::ready::Ready;
+
+/// Replaces a deadline that the clock cannot represent. No process lives that long.
+const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// The pause between two probes is this fraction of the lease's age: the end of a start is noticed
+/// at most a tenth of the start late.
+const PAUSE_DIVISOR: u32 = 10;
+
+/// The shortest pause between two probes of one port.
+pub const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// No application runs sooner after its grant: the kubelet was measured to take 213 ms and more from
+/// the end of an init container to the start of the next one. A port that is open earlier belongs to
+/// another process.
+pub const TOO_SOON: Duration = Duration::from_millis(200);
+
+/// A port whose probe took this long is slow.
+const SLOW_PROBE: Duration = Duration::from_millis(250);
+
+/// Probes of slow ports that run at the same time. The other probers are left to fast ports.
+const SLOW_PROBES: usize = 2;
+
+/// Identifies a lease for the lifetime of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeaseId(pub u64);
+
+/// A slot in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub id: LeaseId,
+    /// `None` if the request named no holder.
+    pub holder: Option<Arc<str>>,
+    /// The address of the holder's last request.
+    pub address: IpAddr,
+    pub since: Instant,
+    pub deadline: Instant,
+    /// The port that ends the lease early.
+    pub watch: Option<Box<Watch>>,
+    /// Its log lines have level debug.
+    pub is_quiet: bool,
+    /// The holder has asked from another address since the grant.
+    pub has_moved: bool,
+    /// The holder has asked again, so that the grant has reached it.
+    pub is_confirmed: bool,
+}
+
+/// The `ready` port of an application that is about to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// The port, at the holder's own address.
+    pub ready: Ready,
+    pub state: WatchState,
+    /// A probe found the port closed, so that a later success is the application's.
+    pub was_closed: bool,
+    /// The last probe was slow.
+    pub is_slow: bool,
+}
+
+/// The result of one probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeResult {
+    /// The port accepts, or answers 2xx.
+    Open,
+    /// The port refuses, or answers anything else.
+    Closed,
+    /// No answer in time.
+    Silent,
+    /// Ports of this address must not be probed, for this reason.
+    Barred(&'static str),
+}
+
+/// The next step for a watched port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchState {
+    /// The port was open before the application could run, or must not be probed: the lease lasts its
+    /// duration.
+    Ignored,
+    DueAt(Instant),
+    Probing,
+}
+
+/// A port to probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeTarget {
+    pub id: LeaseId,
+    /// The holder's own address.
+    pub address: IpAddr,
+    pub ready: Ready,
+}
+
+/// How a lease ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A probe succeeded.
+    Ready,
+    /// The holder released it.
+    Released,
+    /// At its deadline.
+    Expired,
+}
+
+impl End {
+    /// All ends with their names in metrics and log, in the order of their metric.
+    pub const ALL: [(End, &str); 3] =
+        [(End::Ready, "ready"), (End::Released, "released"), (End::Expired, "expired")];
+
+    pub fn name(self) -> &'static str {
+        End::ALL[self as usize].1
+    }
+}
+
+/// A lease that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub lease: Lease,
+    pub end: End,
+    pub at: Instant,
+}
+
+impl Ended {
+    /// How long the lease was active.
+    pub fn age(&self) -> Duration {
+        self.at.saturating_duration_since(self.lease.since)
+    }
+}
+
+impl Watch {
+    /// A watch that begins after this baseline probe.
+    pub fn begin(ready: Ready, baseline: ProbeResult, now: Instant) -> Watch {
+        let mut watch =
+            Watch { ready, state: WatchState::Ignored, was_closed: false, is_slow: false };
+        watch.note(baseline, SHORTEST_PAUSE, now);
+        watch
+    }
+
+    /// Records a probe that does not end the lease.
+    fn note(&mut self, result: ProbeResult, pause: Duration, now: Instant) {
+        self.was_closed |= result == ProbeResult::Closed;
+        self.state = match result {
+            ProbeResult::Open | ProbeResult::Barred(_) => WatchState::Ignored,
+            ProbeResult::Closed | ProbeResult::Silent => WatchState::DueAt(after(now, pause)),
+        };
+    }
+}
+
+impl Lease {
+    /// A success of its port ends the lease.
+    pub fn is_watched(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.state != WatchState::Ignored)
+    }
+
+    fn due_at(&self) -> Option<Instant> {
+        match self.watch.as_ref()?.state {
+            WatchState::DueAt(at) => Some(at),
+            WatchState::Ignored | WatchState::Probing => None,
+        }
+    }
+
+    fn is_slow(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.is_slow)
+    }
+
+    fn is_probing(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.state == WatchState::Probing)
+    }
+}
+
+/// All active leases, in the order of their deadlines.
+#[derive(Clone, Debug, Default)]
+pub struct Leases {
+    active: BTreeMap<(Instant, LeaseId), Lease>,
+}
+
+impl Leases {
+    pub fn begin(&mut self, lease: Lease) {
+        self.active.insert((lease.deadline, lease.id), lease);
+    }
+
+    /// Removes the lease that expired first.
+    pub fn expire_one(&mut self, now: Instant) -> Option<Lease> {
+        let first = self.active.first_entry().filter(|first| first.key().0 <= now)?;
+        Some(first.remove())
+    }
+
+    pub fn remove(&mut self, id: LeaseId) -> Option<Lease> {
+        let key = self.get(id).map(|lease| (lease.deadline, id))?;
+        self.active.remove(&key)
+    }
+
+    pub fn get(&self, id: LeaseId) -> Option<&Lease> {
+        self.iter().find(|lease| lease.id == id)
+    }
+
+    pub fn get_mut(&mut self, id: LeaseId) -> Option<&mut Lease> {
+        self.active.values_mut().find(|lease| lease.id == id)
+    }
+
+    pub fn of(&self, holder: &str) -> Option<&Lease> {
+        self.iter().find(|lease| lease.holder.as_deref() == Some(holder))
+    }
+
+    pub fn of_mut(&mut self, holder: &str) -> Option<&mut Lease> {
+        self.active.values_mut().find(|lease| lease.holder.as_deref() == Some(holder))
+    }
+
+    /// In the order of their deadlines.
+    pub fn iter(&self) -> impl Iterator<Item = &Lease> {
+        self.active.values()
+    }
+
+    pub fn len(&self) -> usize {
+        self.active.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.active.is_empty()
+    }
+
+    /// The next deadline or probe.
+    pub fn poll_at(&self, now: Instant) -> Option<Instant> {
+        let deadline = self.active.keys().next().map(|(deadline, _)| *deadline);
+        // A probe that is due waits for a prober, not for the time.
+        let probe = self.iter().filter_map(Lease::due_at).filter(|at| *at > now);
+        deadline.into_iter().chain(probe).min()
+    }
+
+    pub fn has_due_probe(&self, now: Instant) -> bool {
+        self.next_probe(now).is_some()
+    }
+
+    /// Hands out the probe that has been due for longest. [`Leases::probed`] takes its result.
+    pub fn begin_probe(&mut self, now: Instant) -> Option<ProbeTarget> {
+        let id = self.next_probe(now)?;
+        let lease = self.get_mut(id)?;
+        let address = lease.address;
+        let watch = lease.watch.as_mut()?;
+        watch.state = WatchState::Probing;
+        Some(ProbeTarget { id, address, ready: watch.ready.clone() })
+    }
+
+    fn next_probe(&self, now: Instant) -> Option<LeaseId> {
+        let slow = self.iter().filter(|lease| lease.is_slow() && lease.is_probing()).count();
+        let may_probe = |lease: &&Lease| slow < SLOW_PROBES || !lease.is_slow();
+        let due = self.iter().filter(may_probe).filter_map(|lease| Some((lease.due_at()?, lease.id)));
+        due.min().filter(|(at, _)| *at <= now).map(|(_, id)| id)
+    }
+
+    /// Records the result of a probe that took `took`.
+    pub fn probed(
+        &mut self,
+        target: &ProbeTarget,
+        result: ProbeResult,
+        took: Duration,
+        longest_pause: Duration,
+        now: Instant,
+    ) -> Probed {
+        let lease = self.get_mut(target.id).filter(|lease| lease.is_probing());
+        // The holder may have moved during the probe.
+        let Some(lease) = lease.filter(|lease| lease.address == target.address) else {
+            return Probed::Nothing;
+        };
+        let age = now.saturating_duration_since(lease.since);
+        let Some(watch) = lease.watch.as_mut() else { return Probed::Nothing };
+        watch.is_slow = took >= SLOW_PROBE;
+        let is_open = result == ProbeResult::Open;
+        if is_open && (watch.was_closed || age >= TOO_SOON) {
+            return Probed::Ready;
+        }
+        watch.note(result, (age / PAUSE_DIVISOR).min(longest_pause).max(SHORTEST_PAUSE), now);
+        if is_open { Probed::TooEarly } else { Probed::Nothing }
+    }
+}
+
+/// The consequence of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probed {
+    /// The application is ready: the lease ends.
+    Ready,
+    /// The port is open before the application can run: the lease lasts its duration.
+    TooEarly,
+    Nothing,
+}
+
+/// The end of a duration that begins now, also if the clock cannot represent it.
+pub fn after(now: Instant, duration: Duration) -> Instant {
+    now.checked_add(duration).or_else(|| now.checked_add(FAR)).unwrap_or(now)
+}

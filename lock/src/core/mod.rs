@@ -1,0 +1,13 @@
+//! The pure part of lock: leases, the queue, the gates, the limit and their sum, [`lock::Lock`].
+//!
+//! The time and all readings are arguments. Nothing here knows sockets, threads, files or the log.
+
+pub mod gate;
+pub mod lease;
+pub mod limit;
+pub mod lock;
+pub mod outcome;
+pub mod pressure;
+pub mod queue;
+pub mod scheduler;
+pub mod shadow;

@@ -1,0 +1,192 @@
+//! A request for a lease and its outcome: the one type that answer, log, metrics and shadow mode
+//! share.
+//!
+//! Pure data.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use psl::ready::Ready;
+
+use crate::core::lease::{LeaseId, ProbeResult};
+
+/// A parsed request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRequest {
+    /// The client's address.
+    pub address: IpAddr,
+    pub holder: Option<Arc<str>>,
+    /// `None` for the default; zero asks whether a slot is free and takes none.
+    pub duration: Option<Duration>,
+    /// The port that ends the lease early.
+    pub ready: Option<Ready>,
+    /// The result of the baseline probe of that port; `None` before it.
+    pub baseline: Option<ProbeResult>,
+    /// How long the client waits for its lease; `None` if it does not, or names no holder.
+    pub wait: Option<Duration>,
+    /// The node that the client runs on.
+    pub node: Option<Box<str>>,
+}
+
+/// The outcome of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Granted(Grant),
+    /// The holder has an active lease.
+    AlreadyGranted {
+        lease: LeaseId,
+        remaining: Duration,
+        /// The holder asks from another address for the first time.
+        has_moved: bool,
+    },
+    /// A probe (`duration=0`) found a free slot.
+    SlotFree,
+    Locked(Refusal),
+    /// The client runs on another node.
+    Misdirected {
+        from: Box<str>,
+        serves: String,
+    },
+    /// Shadow mode: the client starts without a lease, although this would have been its outcome.
+    LetThrough(Box<Outcome>),
+}
+
+/// A new lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub lease: LeaseId,
+    pub duration: Duration,
+    /// From the holder's first request.
+    pub waited: Duration,
+    /// The client asked for a longer lease.
+    pub is_cut: bool,
+    /// Checks fail, and have failed for longer than the bound.
+    pub is_overridden: bool,
+    /// Its log lines have level debug.
+    pub is_quiet: bool,
+    /// The state before the grant.
+    pub undo: Undo,
+    /// Shadow mode: the outcome without shadow mode.
+    pub would: Option<Box<Outcome>>,
+}
+
+/// The state that is restored if the client never read its grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undo {
+    /// The holder's place in the order of arrival.
+    pub ticket: u64,
+    /// The holder's first request.
+    pub since: Instant,
+    /// The last grant to its address.
+    pub served: Option<Instant>,
+}
+
+/// No lease now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub cause: Cause,
+    /// The request was a probe (`duration=0`).
+    pub is_probe: bool,
+    /// Whole seconds, at least one.
+    pub retry_after: Duration,
+    /// The position in the queue, from 1; `None` for a client that is not in the queue.
+    pub position: Option<usize>,
+    /// The time to the expected grant; `None` if it cannot be known.
+    pub expected: Option<Duration>,
+}
+
+/// The reason of a refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// One reason for each endpoint that is not up.
+    Checks(Vec<String>),
+    /// The pressure gate is closed, for this reason.
+    Pressure(String),
+    /// Every slot has a lease.
+    SlotsInUse,
+    /// Slots are free, but the limit that follows the node admits no start yet, for this reason.
+    Limit(String),
+}
+
+/// The closed list of outcomes that metrics, log and answer distinguish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Granted,
+    Again,
+    Busy,
+    GateClosed,
+    Pressure,
+    Probe,
+    Misdirected,
+    Invalid,
+}
+
+impl Kind {
+    /// The results of `psl_lock_requests_total`. A closed pressure gate counts as busy.
+    pub const REQUESTS: [Kind; 7] = [
+        Kind::Granted,
+        Kind::Again,
+        Kind::Busy,
+        Kind::GateClosed,
+        Kind::Probe,
+        Kind::Misdirected,
+        Kind::Invalid,
+    ];
+
+    /// The results of `psl_shadow_requests_total`.
+    pub const SHADOW: [Kind; 5] =
+        [Kind::Granted, Kind::Busy, Kind::GateClosed, Kind::Pressure, Kind::Misdirected];
+
+    /// The value of the label `result`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Granted => "granted",
+            Kind::Again => "again",
+            Kind::Busy => "busy",
+            Kind::GateClosed => "gate_closed",
+            Kind::Pressure => "pressure",
+            Kind::Probe => "probe",
+            Kind::Misdirected => "misdirected",
+            Kind::Invalid => "invalid",
+        }
+    }
+}
+
+impl Outcome {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Outcome::Granted(_) => Kind::Granted,
+            Outcome::AlreadyGranted { .. } => Kind::Again,
+            Outcome::SlotFree => Kind::Probe,
+            Outcome::Locked(refusal) => refusal.kind(),
+            Outcome::Misdirected { .. } => Kind::Misdirected,
+            Outcome::LetThrough(would) => would.kind(),
+        }
+    }
+}
+
+impl Refusal {
+    fn kind(&self) -> Kind {
+        match self.cause {
+            _ if self.is_probe => Kind::Probe,
+            Cause::Checks(_) => Kind::GateClosed,
+            Cause::Pressure(_) => Kind::Pressure,
+            Cause::SlotsInUse | Cause::Limit(_) => Kind::Busy,
+        }
+    }
+}
+
+/// Requests by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally([u64; Kind::Invalid as usize + 1]);
+
+impl Tally {
+    pub fn add(&mut self, kind: Kind) {
+        self.0[kind as usize] += 1;
+    }
+
+    pub fn of(&self, kind: Kind) -> u64 {
+        self.0[kind as usize]
+    }
+}

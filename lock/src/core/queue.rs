@@ -1,0 +1,337 @@
+//! The waiters of a node, in order of arrival, and the order in which they are served.
+//!
+//! A parked waiter has a client on an open connection. A waiter that is away has none: its place in
+//! the order of arrival is kept for a short time, and no slot is.
+//!
+//! Pure: the time is an argument and never goes back. Knows the active leases of each address, not
+//! the leases.
+//!
+//! Invariants: a holder is one waiter at most; at most [`MOST_WAITERS`] waiters, of which at most as
+//! many are parked as the queue was made for.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::core::lease::after;
+use crate::core::outcome::LeaseRequest;
+
+/// Waiters in all. Kubernetes runs 110 pods on a node by default.
+pub const MOST_WAITERS: usize = 1024;
+
+/// A waiter that is away keeps its place in the order of arrival for this long after the time at
+/// which it is expected. A client whose connection broke asks again after 1 to 1.2 s (init).
+pub const GRACE: Duration = Duration::from_secs(2);
+
+/// An address without lease and waiter is remembered for this long, so that a client cannot return
+/// as an address that was never served.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// The pause between two searches for addresses to forget.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Remembered addresses without lease and waiter.
+pub const MOST_REMEMBERED: usize = 1024;
+
+/// Identifies a parked request. A new request of the same holder has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WaiterId(pub u64);
+
+/// A holder that waits for a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiter {
+    /// The order of arrival.
+    pub ticket: u64,
+    pub holder: Arc<str>,
+    pub address: IpAddr,
+    /// The holder's first request.
+    pub since: Instant,
+    pub presence: Presence,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    Parked(Box<Parked>),
+    Away {
+        /// The client is expected to ask again.
+        due: Instant,
+    },
+}
+
+/// A request whose client waits on an open connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    pub id: WaiterId,
+    pub request: LeaseRequest,
+    /// The end of the client's wait.
+    pub until: Instant,
+}
+
+impl Waiter {
+    pub fn is_parked(&self) -> bool {
+        matches!(self.presence, Presence::Parked(_))
+    }
+
+    /// The end of the wait or of the grace.
+    fn ends(&self) -> Instant {
+        match &self.presence {
+            Presence::Parked(parked) => parked.until,
+            Presence::Away { due } => after(*due, GRACE),
+        }
+    }
+
+    fn has_id(&self, id: WaiterId) -> bool {
+        matches!(&self.presence, Presence::Parked(parked) if parked.id == id)
+    }
+}
+
+/// The history of an address.
+#[derive(Clone, Copy, Debug)]
+struct Address {
+    /// Active leases.
+    leases: usize,
+    /// The last grant.
+    served: Option<Instant>,
+    /// The last request or end of a lease.
+    seen: Instant,
+}
+
+/// The order of service: the address with the fewest active leases, then the address that was served
+/// longest ago, then the first to arrive.
+///
+/// The second waiter of an address is served after the first, and counts as if the first had its
+/// lease already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    leases: usize,
+    /// Waiters of the same address before this one: they will have been served last.
+    before: usize,
+    served: Option<Instant>,
+    /// The first ticket of the address.
+    ticket: u64,
+}
+
+/// The waiters and the addresses.
+#[derive(Debug)]
+pub struct Queue {
+    most_parked: usize,
+    parked: usize,
+    waiters: Vec<Waiter>,
+    addresses: HashMap<IpAddr, Address>,
+    /// Active leases of all addresses.
+    leases: usize,
+    swept: Option<Instant>,
+}
+
+impl Queue {
+    pub fn new(most_parked: usize) -> Queue {
+        Queue {
+            most_parked,
+            parked: 0,
+            waiters: Vec::new(),
+            addresses: HashMap::new(),
+            leases: 0,
+            swept: None,
+        }
+    }
+
+    /// In order of arrival.
+    pub fn waiters(&self) -> &[Waiter] {
+        &self.waiters
+    }
+
+    pub fn most_parked(&self) -> usize {
+        self.most_parked
+    }
+
+    /// Parked waiters.
+    pub fn parked(&self) -> usize {
+        self.parked
+    }
+
+    pub fn of(&self, holder: &str) -> Option<&Waiter> {
+        self.waiters.iter().find(|waiter| *waiter.holder == *holder)
+    }
+
+    /// The first waiter to arrive of those who are parked.
+    pub fn longest_parked(&self) -> Option<&Waiter> {
+        self.waiters.iter().find(|waiter| waiter.is_parked())
+    }
+
+    /// Adds a waiter at its place in the order of arrival. If there are too many waiters, hands out
+    /// the one that is removed: the newest of the address that has most of them.
+    #[must_use]
+    pub fn insert(&mut self, waiter: Waiter) -> Option<Waiter> {
+        self.parked += usize::from(waiter.is_parked());
+        let at = self.waiters.partition_point(|other| other.ticket < waiter.ticket);
+        self.waiters.insert(at, waiter);
+        if self.parked > self.most_parked {
+            return self.remove_newest_of_largest(Waiter::is_parked);
+        }
+        if self.waiters.len() > MOST_WAITERS {
+            return self.remove_newest_of_largest(|waiter| !waiter.is_parked());
+        }
+        None
+    }
+
+    fn remove_newest_of_largest(&mut self, counts: fn(&Waiter) -> bool) -> Option<Waiter> {
+        let mut of_address: HashMap<IpAddr, usize> = HashMap::new();
+        let mut newest = None;
+        for (at, waiter) in self.waiters.iter().enumerate().filter(|(_, waiter)| counts(waiter)) {
+            let count = of_address.entry(waiter.address).or_default();
+            *count += 1;
+            // The newest waiter of an address has the highest count; of equals, the last to arrive.
+            newest = newest.max(Some((*count, at)));
+        }
+        newest.map(|(_, at)| self.take(at))
+    }
+
+    pub fn remove(&mut self, holder: &str) -> Option<Waiter> {
+        let at = self.waiters.iter().position(|waiter| *waiter.holder == *holder)?;
+        Some(self.take(at))
+    }
+
+    pub fn remove_parked(&mut self, id: WaiterId) -> Option<Waiter> {
+        let at = self.waiters.iter().position(|waiter| waiter.has_id(id))?;
+        Some(self.take(at))
+    }
+
+    /// The client of this waiter is expected back at this time.
+    pub fn expect(&mut self, holder: &str, due: Instant) {
+        let waiter = self.waiters.iter_mut().find(|waiter| *waiter.holder == *holder);
+        if let Some(Waiter { presence: Presence::Away { due: at }, .. }) = waiter {
+            *at = due;
+        }
+    }
+
+    /// Removes the parked waiter that is served next.
+    pub fn remove_first(&mut self) -> Option<Waiter> {
+        let parked = self.waiters.iter().enumerate().filter(|(_, waiter)| waiter.is_parked());
+        let key = |waiter: &Waiter| {
+            let (leases, served) = self.standing(waiter.address);
+            (leases, served, waiter.ticket)
+        };
+        let (at, _) = parked.min_by_key(|(_, waiter)| key(waiter))?;
+        Some(self.take(at))
+    }
+
+    /// Removes a waiter whose wait or grace is over.
+    pub fn expire_one(&mut self, now: Instant) -> Option<Waiter> {
+        let at = self.waiters.iter().position(|waiter| waiter.ends() <= now)?;
+        Some(self.take(at))
+    }
+
+    /// The next end of a wait or of a grace.
+    pub fn poll_at(&self) -> Option<Instant> {
+        self.waiters.iter().map(Waiter::ends).min()
+    }
+
+    fn take(&mut self, at: usize) -> Waiter {
+        let waiter = self.waiters.remove(at);
+        self.parked -= usize::from(waiter.is_parked());
+        waiter
+    }
+
+    /// The waiters that are served before this holder.
+    pub fn before(&self, holder: &str) -> Option<usize> {
+        let ranks = self.ranks();
+        let at = self.waiters.iter().position(|waiter| *waiter.holder == *holder)?;
+        Some(ranks.iter().filter(|rank| **rank < ranks[at]).count())
+    }
+
+    /// The first waiters in the order of service.
+    pub fn order(&self, most: usize) -> Vec<&Waiter> {
+        let mut order: Vec<_> = self.ranks().into_iter().zip(&self.waiters).collect();
+        order.sort_unstable_by_key(|(rank, _)| *rank);
+        order.into_iter().map(|(_, waiter)| waiter).take(most).collect()
+    }
+
+    fn ranks(&self) -> Vec<Rank> {
+        let mut of_address: HashMap<IpAddr, Rank> = HashMap::new();
+        let mut ranks = Vec::with_capacity(self.waiters.len());
+        for waiter in &self.waiters {
+            let next = of_address.entry(waiter.address).or_insert_with(|| {
+                let (leases, served) = self.standing(waiter.address);
+                Rank { leases, before: 0, served, ticket: waiter.ticket }
+            });
+            ranks.push(*next);
+            next.leases += 1;
+            next.before += 1;
+        }
+        ranks
+    }
+
+    fn standing(&self, address: IpAddr) -> (usize, Option<Instant>) {
+        self.addresses.get(&address).map_or((0, None), |known| (known.leases, known.served))
+    }
+
+    /// The last grant to this address.
+    pub fn served(&self, address: IpAddr) -> Option<Instant> {
+        self.standing(address).1
+    }
+
+    /// Records a request from this address.
+    pub fn note_request(&mut self, address: IpAddr, now: Instant) {
+        self.address(address, now);
+    }
+
+    /// Records a grant to this address.
+    pub fn note_lease(&mut self, address: IpAddr, served: Instant, now: Instant) {
+        self.leases += 1;
+        let known = self.address(address, now);
+        known.leases += 1;
+        known.served = known.served.max(Some(served));
+    }
+
+    /// Records the end of a lease of this address.
+    pub fn note_end(&mut self, address: IpAddr, now: Instant) {
+        self.leases = self.leases.saturating_sub(1);
+        let known = self.address(address, now);
+        known.leases = known.leases.saturating_sub(1);
+    }
+
+    /// Takes back a grant to this address.
+    pub fn undo_served(&mut self, address: IpAddr, grant: Instant, before: Option<Instant>) {
+        let known = self.addresses.get_mut(&address);
+        if let Some(known) = known.filter(|known| known.served == Some(grant)) {
+            known.served = before;
+        }
+    }
+
+    fn address(&mut self, address: IpAddr, now: Instant) -> &mut Address {
+        self.forget(now);
+        let known = self.addresses.entry(address);
+        let known = known.or_insert(Address { leases: 0, served: None, seen: now });
+        known.seen = now;
+        known
+    }
+
+    /// Forgets addresses without lease and waiter: old ones, and if there are too many the older half.
+    fn forget(&mut self, now: Instant) {
+        let most = self.leases + self.waiters.len() + MOST_REMEMBERED;
+        let is_full = self.addresses.len() > most;
+        let is_due = self.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP);
+        if !is_full && !is_due {
+            return;
+        }
+        self.swept = Some(now);
+        let waiting: HashSet<_> = self.waiters.iter().map(|waiter| waiter.address).collect();
+        let is_idle = |address: &IpAddr, known: &Address| {
+            known.leases == 0 && !waiting.contains(address)
+        };
+        // A flood of addresses costs one sweep for each half of the bound.
+        let idle = self.addresses.iter().filter(|(address, known)| is_idle(address, known));
+        let mut seen: Vec<Instant> = idle.map(|(_, known)| known.seen).collect();
+        seen.sort_unstable();
+        let middle = seen.get(seen.len() / 2).copied().filter(|_| is_full);
+        self.addresses.retain(|address, known| {
+            let is_old = now.saturating_duration_since(known.seen) >= MEMORY;
+            let is_excess = middle.is_some_and(|middle| known.seen <= middle);
+            !is_idle(address, known) || !(is_old || is_excess)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

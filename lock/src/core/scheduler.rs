@@ -1,0 +1,454 @@
+//! Leases and queue together: the next lease goes to the first parked waiter.
+//!
+//! Pure: the time is an argument and never goes back. Knows the slots, not the gates and the limit:
+//! its caller decides how many leases may begin now.
+//!
+//! Invariants:
+//! - never more leases than slots, except leases restored from a lock with more slots;
+//! - a holder has a lease, or is a waiter, or neither;
+//! - a free slot that may be used goes to a parked waiter: it is kept for no absent client.
+
+use std::mem;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::core::lease::{
+    End, Ended, Lease, LeaseId, Leases, ProbeResult, ProbeTarget, Probed, Watch, WatchState, after,
+};
+use crate::core::outcome::{LeaseRequest, Outcome, Undo};
+use crate::core::queue::{Parked, Presence, Queue, Waiter, WaiterId};
+
+/// The longest wait of a parked waiter: below the idle timeouts of proxies and connection tracking.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// A lease that is shorter has log lines of level debug only.
+const SHORTEST_LOGGED: Duration = Duration::from_secs(1);
+
+/// Durations of leases and probes.
+#[derive(Clone, Copy, Debug)]
+pub struct Durations {
+    /// The duration of a request that names none.
+    pub default: Duration,
+    /// The longest duration of a lease.
+    pub longest: Duration,
+    /// The longest pause between two probes of a port.
+    pub probe_pause: Duration,
+}
+
+/// The scheduler's part of a request's outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// The holder has an active lease.
+    Again(Outcome),
+    Granted(Start),
+    /// The request waits on its connection.
+    Parked,
+    Refused,
+}
+
+/// A lease that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    pub lease: LeaseId,
+    pub duration: Duration,
+    pub is_cut: bool,
+    pub is_quiet: bool,
+    pub waited: Duration,
+    pub undo: Undo,
+}
+
+/// The object that a DELETE ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    Lease,
+    Waiter,
+    /// The holder has neither, or its last request came from another address.
+    Nothing,
+}
+
+impl Released {
+    pub fn name(self) -> &'static str {
+        match self {
+            Released::Lease => "lease",
+            Released::Waiter => "place",
+            Released::Nothing => "nothing",
+        }
+    }
+}
+
+/// Results that the caller passes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    pub ended: Vec<Ended>,
+    /// Parked requests that are to be refused: the wait is over, the holder has asked anew, or there
+    /// are too many.
+    pub dismissed: Vec<Parked>,
+}
+
+#[derive(Debug)]
+pub struct Scheduler {
+    slots: usize,
+    durations: Durations,
+    leases: Leases,
+    queue: Queue,
+    /// The last number of a ticket or a lease.
+    last_number: u64,
+    /// The moving average of how long leases were active.
+    typical: Option<Duration>,
+    effects: Effects,
+    /// Grows with each change that a restart must not lose.
+    version: u64,
+}
+
+impl Scheduler {
+    /// A scheduler without leases; `slots` is at least one.
+    pub fn new(slots: usize, most_parked: usize, durations: Durations) -> Scheduler {
+        Scheduler {
+            slots: slots.max(1),
+            durations,
+            leases: Leases::default(),
+            queue: Queue::new(most_parked),
+            last_number: 0,
+            typical: None,
+            effects: Effects::default(),
+            version: 0,
+        }
+    }
+
+    /// Handles a request. With `park` it is parked under that name until then; without, it begins a lease
+    /// if `may_start` and a slot is free. Call [`Scheduler::expire`] and grant all that may start before.
+    pub fn request(
+        &mut self,
+        request: &LeaseRequest,
+        park: Option<(WaiterId, Instant)>,
+        may_start: bool,
+        now: Instant,
+    ) -> Response {
+        self.queue.note_request(request.address, now);
+        if let Some(again) = self.again(request, now) {
+            return Response::Again(again);
+        }
+        let (ticket, since) = self.arrival(request.holder.as_deref(), now);
+        match (&request.holder, park) {
+            (Some(holder), Some((id, until))) => {
+                let parked = Parked { id, request: request.clone(), until };
+                let presence = Presence::Parked(Box::new(parked));
+                self.enqueue(ticket, Arc::clone(holder), request.address, since, presence, now);
+                Response::Parked
+            }
+            _ if may_start && self.has_free_slot() => {
+                Response::Granted(self.begin(request, ticket, since, now))
+            }
+            (Some(holder), None) => {
+                let presence = Presence::Away { due: now };
+                self.enqueue(ticket, Arc::clone(holder), request.address, since, presence, now);
+                Response::Refused
+            }
+            (None, _) => Response::Refused,
+        }
+    }
+
+    /// The same lease for the same holder, whatever the gates say.
+    fn again(&mut self, request: &LeaseRequest, now: Instant) -> Option<Outcome> {
+        let lease = self.leases.of_mut(request.holder.as_deref()?)?;
+        lease.is_confirmed = true;
+        let id = lease.id;
+        let remaining = lease.deadline.saturating_duration_since(now);
+        let old = lease.address;
+        let has_moved = old != request.address;
+        let is_first_move = has_moved && !lease.has_moved && !lease.is_quiet;
+        if has_moved {
+            lease.has_moved = true;
+            lease.address = request.address;
+            let ready = lease.watch.take().map(|watch| watch.ready);
+            let baseline = request.baseline.unwrap_or(ProbeResult::Silent);
+            lease.watch = ready.map(|ready| Box::new(Watch::begin(ready, baseline, now)));
+            self.queue.note_end(old, now);
+            self.queue.note_lease(request.address, now, now);
+            self.version += 1;
+        }
+        Some(Outcome::AlreadyGranted { lease: id, remaining, has_moved: is_first_move })
+    }
+
+    /// The holder's place in the order of arrival. An earlier request of the holder is dismissed.
+    fn arrival(&mut self, holder: Option<&str>, now: Instant) -> (u64, Instant) {
+        let Some(waiter) = holder.and_then(|holder| self.queue.remove(holder)) else {
+            return (self.number(), now);
+        };
+        if let Presence::Parked(parked) = waiter.presence {
+            self.effects.dismissed.push(*parked);
+        }
+        (waiter.ticket, waiter.since)
+    }
+
+    fn enqueue(
+        &mut self,
+        ticket: u64,
+        holder: Arc<str>,
+        address: IpAddr,
+        since: Instant,
+        presence: Presence,
+        now: Instant,
+    ) {
+        self.version += 1;
+        let removed = self.queue.insert(Waiter { ticket, holder, address, since, presence });
+        if let Some(removed) = removed {
+            self.dismiss(removed, now);
+        }
+    }
+
+    /// A parked waiter that loses its connection keeps its place for the grace.
+    fn dismiss(&mut self, mut waiter: Waiter, now: Instant) {
+        let away = Presence::Away { due: now };
+        if let Presence::Parked(parked) = mem::replace(&mut waiter.presence, away) {
+            self.effects.dismissed.push(*parked);
+            // A waiter that is away takes no place of a parked one. If it is one too many, its place is lost.
+            let _ = self.queue.insert(waiter);
+        }
+    }
+
+    /// The client of this refusal is expected back at this time.
+    pub fn expect(&mut self, holder: &str, due: Instant) {
+        self.queue.expect(holder, due);
+    }
+
+    /// Begins a lease for the first parked waiter, if a slot is free.
+    pub fn grant_next(&mut self, now: Instant) -> Option<(WaiterId, LeaseRequest, Start)> {
+        if !self.has_free_slot() {
+            return None;
+        }
+        let waiter = self.queue.remove_first()?;
+        let Presence::Parked(parked) = waiter.presence else { return None };
+        let start = self.begin(&parked.request, waiter.ticket, waiter.since, now);
+        Some((parked.id, parked.request, start))
+    }
+
+    fn begin(&mut self, request: &LeaseRequest, ticket: u64, since: Instant, now: Instant) -> Start {
+        let lease = LeaseId(self.number());
+        let asked = request.duration.unwrap_or(self.durations.default);
+        let duration = asked.min(self.durations.longest);
+        let undo = Undo { ticket, since, served: self.queue.served(request.address) };
+        let is_quiet = duration < SHORTEST_LOGGED;
+        let baseline = request.baseline.unwrap_or(ProbeResult::Silent);
+        let watch = |ready| Box::new(Watch::begin(ready, baseline, now));
+        self.queue.note_lease(request.address, now, now);
+        self.leases.begin(Lease {
+            id: lease,
+            holder: request.holder.clone(),
+            address: request.address,
+            since: now,
+            deadline: after(now, duration),
+            watch: request.ready.clone().map(watch),
+            is_quiet,
+            has_moved: false,
+            is_confirmed: false,
+        });
+        self.version += 1;
+        let waited = now.saturating_duration_since(since);
+        let is_cut = request.duration.is_some_and(|asked| asked > duration);
+        Start { lease, duration, is_cut, is_quiet, waited, undo }
+    }
+
+    /// The log lines of this lease get level debug.
+    pub fn set_quiet(&mut self, lease: LeaseId) {
+        if let Some(lease) = self.leases.get_mut(lease) {
+            lease.is_quiet = true;
+        }
+    }
+
+    /// Ends leases, waits and graces whose time is over.
+    pub fn expire(&mut self, now: Instant) {
+        while let Some(lease) = self.leases.expire_one(now) {
+            let at = lease.deadline;
+            self.has_ended(Ended { lease, end: End::Expired, at }, now);
+        }
+        while let Some(waiter) = self.queue.expire_one(now) {
+            self.version += 1;
+            self.dismiss(waiter, now);
+        }
+    }
+
+    /// The client of a parked request has closed its connection. `false` if it is not parked any more.
+    pub fn hang_up(&mut self, id: WaiterId, now: Instant) -> bool {
+        let Some(mut waiter) = self.queue.remove_parked(id) else { return false };
+        waiter.presence = Presence::Away { due: now };
+        let _ = self.queue.insert(waiter);
+        true
+    }
+
+    /// Takes back a grant that its client never read. `None` if the holder has asked again: the grant
+    /// has reached it.
+    pub fn undo(&mut self, id: LeaseId, undo: Undo, now: Instant) -> Option<Instant> {
+        self.leases.get(id).filter(|lease| !lease.is_confirmed)?;
+        let typical = self.typical;
+        let lease = self.end(id, End::Released, now)?;
+        self.typical = typical;
+        self.queue.undo_served(lease.address, lease.since, undo.served);
+        if let Some(holder) = lease.holder {
+            let away = Presence::Away { due: now };
+            self.enqueue(undo.ticket, holder, lease.address, undo.since, away, now);
+        }
+        Some(lease.since)
+    }
+
+    /// Ends the holder's lease or wait, if the request comes from its address or from this machine.
+    pub fn release(&mut self, holder: &str, from: IpAddr, now: Instant) -> Released {
+        let may_release = |address: IpAddr| address == from || from.is_loopback();
+        if let Some(lease) = self.leases.of(holder).filter(|lease| may_release(lease.address)) {
+            let id = lease.id;
+            self.end(id, End::Released, now);
+            return Released::Lease;
+        }
+        if !self.queue.of(holder).is_some_and(|waiter| may_release(waiter.address)) {
+            return Released::Nothing;
+        }
+        self.version += 1;
+        if let Some(Waiter { presence: Presence::Parked(parked), .. }) = self.queue.remove(holder) {
+            self.effects.dismissed.push(*parked);
+        }
+        Released::Waiter
+    }
+
+    /// Ends a lease at a time that is known elsewhere.
+    pub fn finish(&mut self, id: LeaseId, end: End, at: Instant, now: Instant) {
+        if let Some(lease) = self.leases.remove(id) {
+            self.version += 1;
+            self.has_ended(Ended { lease, end, at }, now);
+        }
+    }
+
+    /// The port of this lease does not end it.
+    pub fn ignore_port(&mut self, id: LeaseId) {
+        if let Some(watch) = self.leases.get_mut(id).and_then(|lease| lease.watch.as_mut()) {
+            watch.state = WatchState::Ignored;
+        }
+    }
+
+    /// Hands out the port that is due; see [`Leases::begin_probe`].
+    pub fn begin_probe(&mut self, now: Instant) -> Option<ProbeTarget> {
+        self.leases.begin_probe(now)
+    }
+
+    /// Records the result of a probe.
+    pub fn probed(
+        &mut self,
+        target: &ProbeTarget,
+        result: ProbeResult,
+        took: Duration,
+        now: Instant,
+    ) -> Probed {
+        let pause = self.durations.probe_pause;
+        let probed = self.leases.probed(target, result, took, pause, now);
+        if probed == Probed::Ready {
+            self.end(target.id, End::Ready, now);
+        }
+        probed
+    }
+
+    fn end(&mut self, id: LeaseId, end: End, now: Instant) -> Option<Lease> {
+        let lease = self.leases.remove(id)?;
+        self.version += 1;
+        self.has_ended(Ended { lease: lease.clone(), end, at: now }, now);
+        Some(lease)
+    }
+
+    fn has_ended(&mut self, ended: Ended, now: Instant) {
+        let age = ended.age();
+        self.typical = Some(self.typical.map_or(age, |typical| (typical * 3 + age) / 4));
+        self.queue.note_end(ended.lease.address, now);
+        self.effects.ended.push(ended);
+    }
+
+    /// The time to the grant of a waiter that has `before` waiters before it, if the slots are the only
+    /// bound; `None` before a first lease has ended.
+    pub fn expected(&self, before: usize, slots: usize, now: Instant) -> Option<Duration> {
+        let typical = self.typical?;
+        let left = |lease: &Lease| {
+            let end = if lease.is_watched() {
+                after(lease.since, typical).min(lease.deadline)
+            } else {
+                lease.deadline
+            };
+            end.saturating_duration_since(now)
+        };
+        let mut ends: Vec<Duration> = self.leases.iter().map(left).collect();
+        let slots = slots.max(1);
+        let excess = ends.len().saturating_sub(slots);
+        ends.resize(ends.len().max(slots), Duration::ZERO);
+        let (rounds, nth) = (before / slots, before % slots + excess);
+        let (_, first, _) = ends.select_nth_unstable(nth);
+        Some(first.saturating_add(typical.saturating_mul(rounds as u32)))
+    }
+
+    /// The next change that the time alone brings.
+    pub fn poll_at(&self, now: Instant) -> Option<Instant> {
+        self.leases.poll_at(now).into_iter().chain(self.queue.poll_at()).min()
+    }
+
+    pub fn take_effects(&mut self) -> Effects {
+        mem::take(&mut self.effects)
+    }
+
+    /// Leases that have ended since effects were taken last.
+    pub fn ended(&self) -> &[Ended] {
+        &self.effects.ended
+    }
+
+    pub fn has_free_slot(&self) -> bool {
+        self.leases.len() < self.slots
+    }
+
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Restores a lease from before a restart.
+    pub fn restore_lease(&mut self, mut lease: Lease, now: Instant) {
+        if lease.deadline <= now || lease.holder.as_deref().is_some_and(|name| self.knows(name)) {
+            return;
+        }
+        lease.id = LeaseId(self.number());
+        self.queue.note_lease(lease.address, lease.since, now);
+        self.leases.begin(lease);
+    }
+
+    /// Restores a waiter from before a restart, after those that were restored before it.
+    pub fn restore_waiter(
+        &mut self,
+        holder: Arc<str>,
+        address: IpAddr,
+        since: Instant,
+        now: Instant,
+    ) {
+        if self.knows(&holder) {
+            return;
+        }
+        let ticket = self.number();
+        self.enqueue(ticket, holder, address, since, Presence::Away { due: now }, now);
+    }
+
+    fn knows(&self, holder: &str) -> bool {
+        self.leases.of(holder).is_some() || self.queue.of(holder).is_some()
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+}
+
+#[cfg(test)]
+mod tests;

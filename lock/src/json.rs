@@ -1,0 +1,26 @@
+//! JSON of answers.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// The text of a value. It cannot fail: map keys are strings, numbers are finite.
+pub fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Seconds, rounded to milliseconds.
+pub fn seconds(duration: Duration) -> f64 {
+    thousandths(duration.as_secs_f64())
+}
+
+pub fn thousandths(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+/// The bytes of a text with its quotes.
+pub fn quoted(text: Option<&str>) -> usize {
+    text.map_or(0, |text| {
+        text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
+    })
+}
