@@ -17,8 +17,8 @@ use psl::url::{HTTP, HTTPS, TCP, Url};
 
 use crate::core::lease::SHORTEST_PAUSE;
 use crate::core::lock::{Mode, Settings, Slots};
-use crate::core::scheduler::Durations;
 use crate::core::pressure::Limits;
+use crate::core::scheduler::Durations;
 
 /// The most leases that may be held at the same time.
 pub const MOST_SLOTS: usize = 4096;

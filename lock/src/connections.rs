@@ -32,7 +32,10 @@ struct Connection {
 enum Stage {
     Waiting,
     /// The answer is on its way.
-    Granted { lease: LeaseId, undo: Undo },
+    Granted {
+        lease: LeaseId,
+        undo: Undo,
+    },
 }
 
 /// An answer to write to its connection, without the mutex.

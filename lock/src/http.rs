@@ -124,21 +124,16 @@ fn undo(shared: &Shared, grant: &Grant) {
 /// Reads the parameters that are known and ignores the others.
 pub fn ask(request: &Request) -> Result<LeaseRequest, Invalid> {
     let address = request.peer;
-    let mut ask = LeaseRequest {
-        address,
-        holder: None,
-        duration: None,
-        ready: None,
-        baseline: None,
-        wait: None,
-        node: None,
-    };
+    let mut ask =
+        LeaseRequest { address, holder: None, duration: None, ready: None, baseline: None, wait: None, node: None };
     for pair in request.query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = percent_decode_str(name).decode_utf8_lossy();
         let parse_duration = |text: &str| duration::parse(text).map_err(|e| e.to_string());
         match name.as_ref() {
-            "holder" => once(&mut ask.holder, &name, value, |text| holder::parse(text).map(Arc::from).map_err(str::to_owned))?,
+            "holder" => {
+                once(&mut ask.holder, &name, value, |text| holder::parse(text).map(Arc::from).map_err(str::to_owned))?
+            }
             "duration" => once(&mut ask.duration, &name, value, parse_duration)?,
             "ready" => once(&mut ask.ready, &name, value, |text| Ready::parse(text).map_err(str::to_owned))?,
             "wait" => once(&mut ask.wait, &name, value, parse_duration)?,
@@ -168,4 +163,3 @@ fn once<T>(
     *into = Some(parse(&text).map_err(refused)?);
     Ok(())
 }
-

@@ -33,8 +33,8 @@ use psl::end::{DONE, End, given};
 use psl::serve::{Client, Request};
 use psl::{listen, logging, serve, signals};
 
-pub use config::PROGRAM;
 use config::Config;
+pub use config::PROGRAM;
 use core::lock::{Lock, Mode, Slots};
 use http::Service;
 use procstat::Stat;

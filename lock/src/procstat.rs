@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use crate::psi;
 use crate::core::limit::Reading;
+use crate::psi;
 
 /// Where the kernel has it.
 pub const FILE: &str = "/proc/stat";

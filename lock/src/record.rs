@@ -125,7 +125,8 @@ impl Record {
         };
         match self.take_over(&text, scheduler, rules) {
             Ok(()) => {
-                let (leases, places, slots) = (scheduler.leases().len(), scheduler.queue().waiters().len(), scheduler.slots());
+                let (leases, places, slots) =
+                    (scheduler.leases().len(), scheduler.queue().waiters().len(), scheduler.slots());
                 info!(file:%, leases, places; "state restored");
                 if leases > slots {
                     let over = leases - slots + 1;

@@ -31,8 +31,7 @@ pub fn answer(outcome: &Outcome, baseline: Option<ProbeResult>, json: bool) -> A
         Outcome::Granted(grant) => granted(&grant_reason(grant, &barred), Some(grant.duration), json),
         Outcome::AlreadyGranted { remaining, .. } => {
             let remaining_text = Text::in_millis(*remaining);
-            let reason =
-                format!("the lease that this holder has, for {remaining_text} more{barred}");
+            let reason = format!("the lease that this holder has, for {remaining_text} more{barred}");
             granted(&reason, Some(*remaining), json)
         }
         Outcome::LetThrough(would) => granted(&shadow(would), None, json),
@@ -44,11 +43,8 @@ pub fn answer(outcome: &Outcome, baseline: Option<ProbeResult>, json: bool) -> A
 
 fn grant_reason(grant: &Grant, barred: &str) -> String {
     let cut = if grant.is_cut { ", the longest that this lock grants" } else { "" };
-    let overridden = if grant.is_overridden {
-        "; the checks fail, but have held starts back for long enough"
-    } else {
-        ""
-    };
+    let overridden =
+        if grant.is_overridden { "; the checks fail, but have held starts back for long enough" } else { "" };
     let would = grant.would.as_ref().map(|would| format!("\n{}", shadow(would)));
     let shadow = would.unwrap_or_default();
     format!("for {}{cut}{overridden}{barred}{shadow}", Text(grant.duration))
@@ -68,9 +64,7 @@ fn reason(outcome: &Outcome) -> Cow<'_, str> {
 
 fn cause(cause: &Cause) -> Cow<'_, str> {
     match cause {
-        Cause::Checks(reasons) => {
-            format!("waiting for {}", reasons.join("\nwaiting for ")).into()
-        }
+        Cause::Checks(reasons) => format!("waiting for {}", reasons.join("\nwaiting for ")).into(),
         Cause::Pressure(reason) | Cause::Limit(reason) => reason.into(),
         Cause::SlotsInUse => "all slots are taken".into(),
     }
@@ -121,8 +115,7 @@ fn granted(reason: &str, expires_in: Option<Duration>, json: bool) -> Answer {
     }
     let expires_in_seconds = expires_in.map(json::seconds);
     let (retry_after_seconds, position) = (None, None);
-    let body =
-        Body { granted: true, reason, retry_after_seconds, position, expires_in_seconds };
+    let body = Body { granted: true, reason, retry_after_seconds, position, expires_in_seconds };
     Answer::json(200, json::text(&body))
 }
 
@@ -132,8 +125,7 @@ fn refused(reason: &str, refusal: &Refusal, json: bool) -> Answer {
     let answer = if json {
         let retry_after_seconds = Some(seconds);
         let (position, expires_in_seconds) = (*position, None);
-        let body =
-            Body { granted: false, reason, retry_after_seconds, position, expires_in_seconds };
+        let body = Body { granted: false, reason, retry_after_seconds, position, expires_in_seconds };
         Answer::json(423, json::text(&body))
     } else {
         let expected = expected.map(|left| format!(", a slot is expected in {}", Text(up(left))));
@@ -212,8 +204,7 @@ pub fn log_overdue(overdue: &Overdue) {
     let (level, peer) = (level_of(overdue.is_quiet), overdue.address);
     let holder = named(overdue.holder.as_deref());
     let waited = Text::in_millis(overdue.waited);
-    let what =
-        if overdue.is_cut { "it would wait still, and is left out" } else { "its turn comes now" };
+    let what = if overdue.is_cut { "it would wait still, and is left out" } else { "its turn comes now" };
     log!(level, holder, peer:%, would_have_waited:% = waited; "shadow: {what}");
 }
 

@@ -114,8 +114,7 @@ pub enum End {
 
 impl End {
     /// All ends with their names in metrics and log, in the order of their metric.
-    pub const ALL: [(End, &str); 3] =
-        [(End::Ready, "ready"), (End::Released, "released"), (End::Expired, "expired")];
+    pub const ALL: [(End, &str); 3] = [(End::Ready, "ready"), (End::Released, "released"), (End::Expired, "expired")];
 
     pub fn name(self) -> &'static str {
         End::ALL[self as usize].1
@@ -140,8 +139,7 @@ impl Ended {
 impl Watch {
     /// A watch that begins after this baseline probe.
     pub fn begin(ready: Ready, baseline: ProbeResult, now: Instant) -> Watch {
-        let mut watch =
-            Watch { ready, state: WatchState::Ignored, was_closed: false, is_slow: false };
+        let mut watch = Watch { ready, state: WatchState::Ignored, was_closed: false, is_slow: false };
         watch.note(baseline, SHORTEST_PAUSE, now);
         watch
     }

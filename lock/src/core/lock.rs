@@ -11,13 +11,9 @@ use psl::metrics::Histogram;
 use psl::pace::Pace;
 
 use crate::core::gate::{Checked, Gate, Verdict};
-use crate::core::lease::{
-    End, Ended, Lease, LeaseId, ProbeResult, ProbeTarget, Probed, TOO_SOON, after,
-};
+use crate::core::lease::{End, Ended, Lease, LeaseId, ProbeResult, ProbeTarget, Probed, TOO_SOON, after};
 use crate::core::limit::{self, Limit, Reading};
-use crate::core::outcome::{
-    Cause, Grant, Kind, LeaseRequest, Outcome, Refusal, Tally, Undo,
-};
+use crate::core::outcome::{Cause, Grant, Kind, LeaseRequest, Outcome, Refusal, Tally, Undo};
 use crate::core::pressure::{self, Pressure, Readings};
 use crate::core::queue::{MOST_WAITERS, Parked, Waiter, WaiterId};
 use crate::core::scheduler::{Durations, LONGEST_WAIT, Released, Response, Scheduler, Start};
@@ -39,12 +35,10 @@ const LOG_PERIOD: Duration = Duration::from_secs(1);
 const STILL_WANTED: Duration = LONGEST_RETRY;
 
 /// Bounds of the histogram of active leases: from half a second to the longest lease by default.
-const ACTIVE_BOUNDS: &[f64] =
-    &[0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+const ACTIVE_BOUNDS: &[f64] = &[0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
 /// Bounds of the histogram of waits: up to the longest wait of an init in the manifests.
-const WAIT_BOUNDS: &[f64] =
-    &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+const WAIT_BOUNDS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
 /// Whether starts wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,12 +191,7 @@ impl Lock {
     }
 
     /// Handles a request. With `park_as`, a name that was never used before, its connection can wait.
-    pub fn request(
-        &mut self,
-        request: &LeaseRequest,
-        park_as: Option<WaiterId>,
-        now: Instant,
-    ) -> Reply {
+    pub fn request(&mut self, request: &LeaseRequest, park_as: Option<WaiterId>, now: Instant) -> Reply {
         let now = self.advance(now);
         let outcome = match self.immediate(request, now) {
             Some(outcome) => outcome,
@@ -234,12 +223,7 @@ impl Lock {
         Some(if self.shadow.is_some() { Outcome::LetThrough(Box::new(outcome)) } else { outcome })
     }
 
-    fn enforce(
-        &mut self,
-        request: &LeaseRequest,
-        park_as: Option<WaiterId>,
-        now: Instant,
-    ) -> Reply {
+    fn enforce(&mut self, request: &LeaseRequest, park_as: Option<WaiterId>, now: Instant) -> Reply {
         let until = |wait: Duration| after(now, wait.min(LONGEST_WAIT));
         let park = park_as.zip(request.wait.map(until));
         let may_start = self.may_start(now);
@@ -407,9 +391,7 @@ impl Lock {
         }
         let active = self.scheduler.leases().len();
         match &self.limit {
-            Some(limit) if self.scheduler.has_free_slot() => {
-                Cause::Limit(limit.status(active, now).to_string())
-            }
+            Some(limit) if self.scheduler.has_free_slot() => Cause::Limit(limit.status(active, now).to_string()),
             _ => Cause::SlotsInUse,
         }
     }
@@ -483,16 +465,7 @@ impl Lock {
         let Start { lease, duration, is_cut, waited, undo, .. } = start;
         let is_overridden = self.gate.verdict(now) == Verdict::Overridden;
         let would = Some(Box::new(would));
-        Outcome::Granted(Grant {
-            lease,
-            duration,
-            waited,
-            is_cut,
-            is_overridden,
-            is_quiet,
-            undo,
-            would,
-        })
+        Outcome::Granted(Grant { lease, duration, waited, is_cut, is_overridden, is_quiet, undo, would })
     }
 
     /// The client of a parked request has closed its connection, or sent anything on it.
@@ -533,13 +506,7 @@ impl Lock {
     }
 
     /// Records the result of a probe that took `took`.
-    pub fn probed(
-        &mut self,
-        target: &ProbeTarget,
-        result: ProbeResult,
-        took: Duration,
-        now: Instant,
-    ) -> Probed {
+    pub fn probed(&mut self, target: &ProbeTarget, result: ProbeResult, took: Duration, now: Instant) -> Probed {
         let now = self.advance(now);
         let probed = self.real_mut().probed(target, result, took, now);
         if let Some(shadow) = self.shadow.as_mut().filter(|_| probed == Probed::TooEarly) {

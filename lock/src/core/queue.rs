@@ -126,14 +126,7 @@ pub struct Queue {
 
 impl Queue {
     pub fn new(most_parked: usize) -> Queue {
-        Queue {
-            most_parked,
-            parked: 0,
-            waiters: Vec::new(),
-            addresses: HashMap::new(),
-            leases: 0,
-            swept: None,
-        }
+        Queue { most_parked, parked: 0, waiters: Vec::new(), addresses: HashMap::new(), leases: 0, swept: None }
     }
 
     /// In order of arrival.
@@ -317,9 +310,7 @@ impl Queue {
         }
         self.swept = Some(now);
         let waiting: HashSet<_> = self.waiters.iter().map(|waiter| waiter.address).collect();
-        let is_idle = |address: &IpAddr, known: &Address| {
-            known.leases == 0 && !waiting.contains(address)
-        };
+        let is_idle = |address: &IpAddr, known: &Address| known.leases == 0 && !waiting.contains(address);
         // A flood of addresses costs one sweep for each half of the bound.
         let idle = self.addresses.iter().filter(|(address, known)| is_idle(address, known));
         let mut seen: Vec<Instant> = idle.map(|(_, known)| known.seen).collect();

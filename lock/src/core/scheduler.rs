@@ -137,9 +137,7 @@ impl Scheduler {
                 self.enqueue(ticket, Arc::clone(holder), request.address, since, presence, now);
                 Response::Parked
             }
-            _ if may_start && self.has_free_slot() => {
-                Response::Granted(self.begin(request, ticket, since, now))
-            }
+            _ if may_start && self.has_free_slot() => Response::Granted(self.begin(request, ticket, since, now)),
             (Some(holder), None) => {
                 let presence = Presence::Away { due: now };
                 self.enqueue(ticket, Arc::clone(holder), request.address, since, presence, now);
@@ -331,13 +329,7 @@ impl Scheduler {
     }
 
     /// Records the result of a probe.
-    pub fn probed(
-        &mut self,
-        target: &ProbeTarget,
-        result: ProbeResult,
-        took: Duration,
-        now: Instant,
-    ) -> Probed {
+    pub fn probed(&mut self, target: &ProbeTarget, result: ProbeResult, took: Duration, now: Instant) -> Probed {
         let pause = self.durations.probe_pause;
         let probed = self.leases.probed(target, result, took, pause, now);
         if probed == Probed::Ready {
@@ -365,11 +357,7 @@ impl Scheduler {
     pub fn expected(&self, before: usize, slots: usize, now: Instant) -> Option<Duration> {
         let typical = self.typical?;
         let left = |lease: &Lease| {
-            let end = if lease.is_watched() {
-                after(lease.since, typical).min(lease.deadline)
-            } else {
-                lease.deadline
-            };
+            let end = if lease.is_watched() { after(lease.since, typical).min(lease.deadline) } else { lease.deadline };
             end.saturating_duration_since(now)
         };
         let mut ends: Vec<Duration> = self.leases.iter().map(left).collect();
@@ -426,13 +414,7 @@ impl Scheduler {
     }
 
     /// Restores a waiter from before a restart, after those that were restored before it.
-    pub fn restore_waiter(
-        &mut self,
-        holder: Arc<str>,
-        address: IpAddr,
-        since: Instant,
-        now: Instant,
-    ) {
+    pub fn restore_waiter(&mut self, holder: Arc<str>, address: IpAddr, since: Instant, now: Instant) {
         if self.knows(&holder) {
             return;
         }
