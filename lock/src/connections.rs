@@ -149,7 +149,8 @@ impl Delivery {
     pub fn write(self) -> Delivered {
         responses::log(&self.outcome, &self.request);
         let answer = responses::answer(&self.outcome, self.request.baseline, self.json);
-        let is_written = self.parked.answer(answer);
+        // A client that has acted in the meantime is not waiting any more.
+        let is_written = !self.parked.has_acted() && self.parked.answer(answer);
         if let (false, Outcome::Granted(grant)) = (is_written, &self.outcome) {
             log_undone(grant, &self.request);
         }

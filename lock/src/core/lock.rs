@@ -22,6 +22,9 @@ use crate::core::shadow::{self, Overdue, Shadow};
 /// The longest `Retry-After`.
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
+/// The longest `Retry-After` while slots are free: the next reading of the node may admit a start.
+const LONGEST_GATE_RETRY: Duration = Duration::from_secs(5);
+
 /// The `Retry-After` of a client that has waited: it is to come back at once, in whole seconds.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
@@ -206,7 +209,7 @@ impl Lock {
     }
 
     /// The outcome of a request that can take no lease here.
-    fn immediate(&self, request: &LeaseRequest, now: Instant) -> Option<Outcome> {
+    fn immediate(&mut self, request: &LeaseRequest, now: Instant) -> Option<Outcome> {
         let outcome = match (&request.node, &self.node) {
             (Some(from), Some(serves)) if **from != **serves => {
                 Outcome::Misdirected { from: from.clone(), serves: serves.clone() }
@@ -220,7 +223,11 @@ impl Lock {
             }
             _ => return None,
         };
-        Some(if self.shadow.is_some() { Outcome::LetThrough(Box::new(outcome)) } else { outcome })
+        let Some(shadow) = &mut self.shadow else { return Some(outcome) };
+        if outcome.kind() == Kind::Misdirected {
+            shadow.count(Kind::Misdirected);
+        }
+        Some(Outcome::LetThrough(Box::new(outcome)))
     }
 
     fn enforce(&mut self, request: &LeaseRequest, park_as: Option<WaiterId>, now: Instant) -> Reply {
@@ -371,12 +378,15 @@ impl Lock {
         };
         let retry_after = match cause {
             Cause::Checks(_) => self.until_gate(now),
-            _ => expected.or_else(|| self.until_event(now)).unwrap_or(LONGEST_RETRY),
+            _ => {
+                let longest = if matches!(cause, Cause::SlotsInUse) { LONGEST_RETRY } else { LONGEST_GATE_RETRY };
+                expected.or_else(|| self.until_event(now)).map_or(longest, |left| left.min(longest))
+            }
         };
         Refusal {
             cause,
             is_probe: false,
-            retry_after: whole_seconds(retry_after.min(LONGEST_RETRY)),
+            retry_after: whole_seconds(retry_after),
             position: before.map(|before| before + 1),
             expected,
         }
@@ -652,7 +662,7 @@ fn was_start(ended: &Ended) -> bool {
 
 /// Whole seconds, rounded up, at least one.
 fn whole_seconds(duration: Duration) -> Duration {
-    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    let seconds = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
     Duration::from_secs(seconds.max(1))
 }
 

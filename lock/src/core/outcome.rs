@@ -153,7 +153,10 @@ impl Outcome {
             Outcome::SlotFree => Kind::Probe,
             Outcome::Locked(refusal) => refusal.kind(),
             Outcome::Misdirected { .. } => Kind::Misdirected,
-            Outcome::LetThrough(would) => would.kind(),
+            Outcome::LetThrough(would) => match would.kind() {
+                kind @ (Kind::Misdirected | Kind::Probe) => kind,
+                _ => Kind::Granted,
+            },
         }
     }
 }

@@ -129,7 +129,7 @@ impl Scheduler {
         if let Some(again) = self.again(request, now) {
             return Response::Again(again);
         }
-        let (ticket, since) = self.arrival(request.holder.as_deref(), now);
+        let (ticket, since) = self.arrival(request.holder.as_deref(), request.address, now);
         match (&request.holder, park) {
             (Some(holder), Some((id, until))) => {
                 let parked = Parked { id, request: request.clone(), until };
@@ -170,10 +170,12 @@ impl Scheduler {
     }
 
     /// The holder's place in the order of arrival. An earlier request of the holder is dismissed.
-    fn arrival(&mut self, holder: Option<&str>, now: Instant) -> (u64, Instant) {
+    fn arrival(&mut self, holder: Option<&str>, address: IpAddr, now: Instant) -> (u64, Instant) {
         let Some(waiter) = holder.and_then(|holder| self.queue.remove(holder)) else {
+            self.version += u64::from(holder.is_some());
             return (self.number(), now);
         };
+        self.version += u64::from(waiter.address != address);
         if let Presence::Parked(parked) = waiter.presence {
             self.effects.dismissed.push(*parked);
         }
@@ -189,9 +191,9 @@ impl Scheduler {
         presence: Presence,
         now: Instant,
     ) {
-        self.version += 1;
         let removed = self.queue.insert(Waiter { ticket, holder, address, since, presence });
         if let Some(removed) = removed {
+            self.version += 1;
             self.dismiss(removed, now);
         }
     }
@@ -262,7 +264,7 @@ impl Scheduler {
             self.has_ended(Ended { lease, end: End::Expired, at }, now);
         }
         while let Some(waiter) = self.queue.expire_one(now) {
-            self.version += 1;
+            self.version += u64::from(!waiter.is_parked());
             self.dismiss(waiter, now);
         }
     }
@@ -285,6 +287,7 @@ impl Scheduler {
         self.queue.undo_served(lease.address, lease.since, undo.served);
         if let Some(holder) = lease.holder {
             let away = Presence::Away { due: now };
+            self.version += 1;
             self.enqueue(undo.ticket, holder, lease.address, undo.since, away, now);
         }
         Some(lease.since)

@@ -12,7 +12,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
-use rustix::net::{SendFlags, send, sockopt::set_socket_recv_buffer_size};
+use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt::set_socket_recv_buffer_size};
 
 use super::answer::{Answer, Framing};
 
@@ -35,6 +35,13 @@ impl Parked {
         // The kernel raises this to its minimum of some 2 KiB. A client has no reason to send anything while it waits.
         let _ = set_socket_recv_buffer_size(&*stream, 0);
         Parked { stream, without_body }
+    }
+
+    /// The client has sent bytes, closed its half or broken the connection.
+    pub fn has_acted(&self) -> bool {
+        let mut byte = [0];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        recv(&*self.stream, &mut byte, flags).map(|_| ()) != Err(Errno::AGAIN)
     }
 
     /// Writes the whole answer without waiting, and closes this half of the connection. `false` if the client has gone, or
