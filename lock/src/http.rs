@@ -84,18 +84,14 @@ impl Service {
         }
     }
 
-    fn lease(&self, mut ask: Ask, request: &Request, client: &Client, now: Instant) -> Reply {
-        let hold = ask.wait.and_then(|_| client.hold());
-        if hold.is_none() {
-            // He waits no time, but is told what one who waits is told.
-            ask.wait = ask.wait.map(|_| Duration::ZERO);
-        }
-        let Some(outcome) = self.shared.ask(&ask, &self.rules, hold.as_ref(), now) else {
+    fn lease(&self, mut ask: Ask, request: &Request, _: &Client, now: Instant) -> Reply {
+        // He waits no time, but is told what one who waits is told.
+        ask.wait = ask.wait.map(|_| Duration::ZERO);
+        let Some(outcome) = self.shared.ask(&ask, &self.rules, now) else {
             debug!(holder = named(ask.holder.as_deref()), peer:% = ask.address; "a held client has gone");
             // Nobody reads this.
             return Answer::error(423, "gone", "the client has gone", request.json).into();
         };
-        drop(hold);
         let seen = match &outcome {
             Outcome::Granted { id, .. } | Outcome::Again { id, .. } => self.prober.first_look(*id),
             _ => None,

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use log::{Level, info, log, warn};
 use psl::duration::Text;
-use psl::serve::Hold;
 
 use crate::book::Target;
 use crate::config::Rules;
@@ -22,9 +21,6 @@ use crate::queue::Seat;
 use crate::shadow::Waited;
 use crate::state::{Ask, Decision, Outcome, State};
 use crate::window::Moved;
-
-/// A held client that has gone is noticed after this long, or when it is its turn.
-const GLANCE: Duration = Duration::from_secs(1);
 
 /// A grant waits for the state file so long at most: a disk that hangs must not be the outage.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -96,60 +92,12 @@ impl Shared {
 
     /// Decides on a request. Where the answer may be held back, this returns when there is one;
     /// nothing where the client has gone by then.
-    pub fn ask(&self, ask: &Ask, rules: &Rules, hold: Option<&Hold>, now: Instant) -> Option<Outcome> {
+    pub fn ask(&self, ask: &Ask, rules: &Rules, now: Instant) -> Option<Outcome> {
         self.read_pressure(true, now);
-        let (decision, is_called) = self.change(now, |inner| {
-            let decision = inner.state.ask(ask, rules, now);
-            let Decision::Later { seat, .. } = decision else { return (decision, None) };
-            let is_called = Arc::new(AtomicBool::new(false));
-            inner.held.push((seat, thread::current(), Arc::clone(&is_called)));
-            (decision, Some(is_called))
-        });
-        match decision {
+        match self.change(now, |inner| inner.state.ask(ask, rules, now)) {
             Decision::Now(outcome) => Some(outcome),
-            Decision::Later { seat, until } => self.hold(ask, rules, hold?, &*is_called?, seat, until),
-        }
-    }
-
-    /// Waits for the call, and asks again.
-    #[expect(clippy::disallowed_methods, reason = "the edge that waits for a slot")]
-    fn hold(
-        &self,
-        ask: &Ask,
-        rules: &Rules,
-        hold: &Hold,
-        is_called: &AtomicBool,
-        seat: Seat,
-        until: Instant,
-    ) -> Option<Outcome> {
-        loop {
-            thread::park_timeout(until.saturating_duration_since(Instant::now()).min(GLANCE));
-            let is_gone = hold.is_gone();
-            let now = Instant::now();
-            if !is_called.swap(false, Ordering::AcqRel) && !is_gone && now < until {
-                continue;
-            }
-            if !is_gone {
-                self.read_pressure(true, now);
-            }
-            let decision = self.change(now, |inner| {
-                let decision = match is_gone {
-                    true => {
-                        inner.state.hung_up(seat, now);
-                        None
-                    }
-                    false => Some(inner.state.resume(ask, rules, seat, until, now)),
-                };
-                if !matches!(decision, Some(Decision::Later { .. })) {
-                    inner.held.retain(|(other, ..)| *other != seat);
-                }
-                decision
-            });
-            match decision {
-                Some(Decision::Later { .. }) => {}
-                Some(Decision::Now(outcome)) => return Some(outcome),
-                None => return None,
-            }
+            // Without a wait there is no seat.
+            Decision::Later { .. } => None,
         }
     }
 
