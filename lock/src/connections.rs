@@ -12,7 +12,7 @@ use psl::serve::Parked;
 
 use crate::core::lease::{LeaseId, after};
 use crate::core::lock::Answer;
-use crate::core::outcome::{Grant, LeaseRequest, Outcome, Undo};
+use crate::core::outcome::{LeaseRequest, Outcome, Undo};
 use crate::core::queue::WaiterId;
 use crate::responses;
 
@@ -151,15 +151,8 @@ impl Delivery {
         let answer = responses::answer(&self.outcome, self.request.baseline, self.json);
         // A client that has acted in the meantime is not waiting any more.
         let is_written = !self.parked.has_acted() && self.parked.answer(answer);
-        if let (false, Outcome::Granted(grant)) = (is_written, &self.outcome) {
-            log_undone(grant, &self.request);
-        }
         Delivered { key: self.key, is_written, grant: grant_of(&self.outcome) }
     }
-}
-
-fn log_undone(grant: &Grant, request: &LeaseRequest) {
-    responses::log_undone(grant, request.holder.as_deref(), request.address);
 }
 
 fn grant_of(outcome: &Outcome) -> Option<(LeaseId, Undo)> {

@@ -88,7 +88,9 @@ impl Service {
             return Reply::parked();
         }
         let outcome = self.shared.request(&ask, now);
-        self.shared.wait_for_file();
+        if matches!(outcome.kind(), Kind::Granted | Kind::Again) {
+            self.shared.wait_for_file();
+        }
         responses::log(&outcome, &ask);
         let mut answer = responses::answer(&outcome, ask.baseline, request.json);
         if self.is_shadow {
@@ -97,10 +99,7 @@ impl Service {
         let reply = Reply::from(answer);
         let Outcome::Granted(grant) = outcome else { return reply };
         let shared = Arc::clone(&self.shared);
-        reply.or_else(move || {
-            responses::log_undone(&grant, ask.holder.as_deref(), ask.address);
-            undo(&shared, &grant);
-        })
+        reply.or_else(move || undo(&shared, &grant))
     }
 
     fn release(&self, ask: &LeaseRequest, request: &Request, now: Instant) -> Answer {

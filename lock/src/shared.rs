@@ -345,6 +345,7 @@ impl Work {
     fn run(self) -> Option<Vec<crate::connections::Delivered>> {
         self.effects.ended.iter().for_each(responses::log_end);
         self.effects.overdue.iter().for_each(responses::log_overdue);
+        self.effects.stalled.iter().for_each(responses::log_stalled);
         let delivered: Vec<_> = self.deliveries.into_iter().map(Delivery::write).collect();
         Some(delivered).filter(|delivered| !delivered.is_empty())
     }

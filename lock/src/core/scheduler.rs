@@ -261,7 +261,7 @@ impl Scheduler {
     pub fn expire(&mut self, now: Instant) {
         while let Some(lease) = self.leases.expire_one(now) {
             let at = lease.deadline;
-            self.has_ended(Ended { lease, end: End::Expired, at }, now);
+            self.has_ended(Ended { lease, end: End::Expired, at, is_unread: false }, now);
         }
         while let Some(waiter) = self.queue.expire_one(now) {
             self.version += u64::from(!waiter.is_parked());
@@ -281,13 +281,14 @@ impl Scheduler {
     /// has reached it.
     pub fn undo(&mut self, id: LeaseId, undo: Undo, now: Instant) -> Option<Instant> {
         self.leases.get(id).filter(|lease| !lease.is_confirmed)?;
-        let typical = self.typical;
-        let lease = self.end(id, End::Released, now)?;
-        self.typical = typical;
+        let lease = self.leases.remove(id)?;
+        self.version += 1;
+        self.queue.note_end(lease.address, now);
+        let ended = Ended { lease: lease.clone(), end: End::Released, at: now, is_unread: true };
+        self.effects.ended.push(ended);
         self.queue.undo_served(lease.address, lease.since, undo.served);
         if let Some(holder) = lease.holder {
             let away = Presence::Away { due: now };
-            self.version += 1;
             self.enqueue(undo.ticket, holder, lease.address, undo.since, away, now);
         }
         Some(lease.since)
@@ -298,7 +299,7 @@ impl Scheduler {
         let may_release = |address: IpAddr| address == from || from.is_loopback();
         if let Some(lease) = self.leases.of(holder).filter(|lease| may_release(lease.address)) {
             let id = lease.id;
-            self.end(id, End::Released, now);
+            self.finish(id, End::Released, now, now);
             return Released::Lease;
         }
         if !self.queue.of(holder).is_some_and(|waiter| may_release(waiter.address)) {
@@ -315,7 +316,7 @@ impl Scheduler {
     pub fn finish(&mut self, id: LeaseId, end: End, at: Instant, now: Instant) {
         if let Some(lease) = self.leases.remove(id) {
             self.version += 1;
-            self.has_ended(Ended { lease, end, at }, now);
+            self.has_ended(Ended { lease, end, at, is_unread: false }, now);
         }
     }
 
@@ -336,16 +337,9 @@ impl Scheduler {
         let pause = self.durations.probe_pause;
         let probed = self.leases.probed(target, result, took, pause, now);
         if probed == Probed::Ready {
-            self.end(target.id, End::Ready, now);
+            self.finish(target.id, End::Ready, now, now);
         }
         probed
-    }
-
-    fn end(&mut self, id: LeaseId, end: End, now: Instant) -> Option<Lease> {
-        let lease = self.leases.remove(id)?;
-        self.version += 1;
-        self.has_ended(Ended { lease: lease.clone(), end, at: now }, now);
-        Some(lease)
     }
 
     fn has_ended(&mut self, ended: Ended, now: Instant) {
@@ -379,11 +373,6 @@ impl Scheduler {
 
     pub fn take_effects(&mut self) -> Effects {
         mem::take(&mut self.effects)
-    }
-
-    /// Leases that have ended since effects were taken last.
-    pub fn ended(&self) -> &[Ended] {
-        &self.effects.ended
     }
 
     pub fn has_free_slot(&self) -> bool {
