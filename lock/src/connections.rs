@@ -128,8 +128,10 @@ impl Connections {
 
     /// Closes the connections whose echo is over.
     pub fn expire(&mut self, now: Instant) {
-        while let Some((_, key)) = self.echoes.pop_front_if(|(at, _)| *at <= now) {
-            self.by_key.remove(&key);
+        while self.poll_at().is_some_and(|at| at <= now) {
+            if let Some((_, key)) = self.echoes.pop_front() {
+                self.by_key.remove(&key);
+            }
         }
     }
 

@@ -94,7 +94,7 @@ impl Service {
         responses::log(&outcome, &ask);
         let mut answer = responses::answer(&outcome, ask.baseline, request.json);
         if self.is_shadow {
-            answer = answer.with_header("PSL-Mode", "shadow".to_owned());
+            answer = answer.with_header("PSL-Mode", "shadow");
         }
         let reply = Reply::from(answer);
         let Outcome::Granted(grant) = outcome else { return reply };
@@ -131,7 +131,7 @@ pub fn ask(request: &Request) -> Result<LeaseRequest, Invalid> {
         let parse_duration = |text: &str| duration::parse(text).map_err(|e| e.to_string());
         match name.as_ref() {
             "holder" => {
-                once(&mut ask.holder, &name, value, |text| holder::parse(text).map(Arc::from).map_err(str::to_owned))?
+                once(&mut ask.holder, &name, value, |text| holder::parse(text).map(Arc::from).map_err(str::to_owned))?;
             }
             "duration" => once(&mut ask.duration, &name, value, parse_duration)?,
             "ready" => once(&mut ask.ready, &name, value, |text| Ready::parse(text).map_err(str::to_owned))?,
