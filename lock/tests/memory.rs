@@ -136,8 +136,8 @@ fn threads_come_as_they_are_needed_and_names_that_hang_do_not_pile_up() {
     let few = eventually("the first threads", CEILING, || Some(lock.threads()).filter(|threads| *threads == 7));
     let connections: Vec<_> =
         (0..10).map(|_| Connection::open(address, None, CEILING).expect("a connection")).collect();
-    eventually("a thread for each connection and one more", CEILING, || (lock.threads() == 14).then_some(()));
+    eventually("a thread for each silent connection and one more", CEILING, || (lock.threads() == 14).then_some(()));
     drop(connections);
-    thread::sleep(Duration::from_millis(100));
-    assert!(lock.threads() <= 14 && few == 7, "threads are kept, not added");
+    // The main thread may be one more.
+    eventually("the first threads alone", CEILING, || (lock.threads() <= few + 1).then_some(()));
 }

@@ -4,7 +4,7 @@
 
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -13,22 +13,10 @@ use super::parked::Parked;
 /// Who asks.
 pub struct Client<'s> {
     pub(super) stream: &'s Arc<TcpStream>,
-    pub(super) place: &'s dyn Place,
     /// Bytes of a next request are here already.
     pub(super) has_more: bool,
     /// The answer to HEAD has no body.
     pub(super) without_body: bool,
-}
-
-/// The place of a connection among those that a thread waits for.
-pub(super) trait Place {
-    /// Takes a place, or keeps it, before this thread waits for the client. A connection that is idle, because it was
-    /// answered, gives way to the next one of its address. `false` if there is no place.
-    fn wait(&self, is_idle: bool) -> bool;
-    /// A whole request came at this time.
-    fn busy(&self, at: Instant);
-    /// Gives the place up.
-    fn leave(&self);
 }
 
 /// What a client can do while it waits for an answer, or after it has read one.
@@ -38,8 +26,6 @@ impl Client<'_> {
     /// Takes the connection out of the server. If this succeeds, the handler returns [`super::Reply::parked`]. `None` if
     /// the client has sent more than this request, or has closed its half.
     pub fn park(&self) -> Option<Parked> {
-        // First, so that the server cannot close it any more. One that it has closed has hung up.
-        self.place.leave();
         let has_acted = self.has_more || !events(self.stream, ACTS, Duration::ZERO).is_empty();
         (!has_acted).then(|| Parked::new(Arc::clone(self.stream), self.without_body))
     }

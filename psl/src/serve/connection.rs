@@ -16,7 +16,7 @@ use tiny_http::Method;
 
 use super::Limits;
 use super::answer::{Answer, Framing, Head, Reply, send};
-use super::client::{Client, Place, is_broken, next_acts};
+use super::client::{Client, is_broken, next_acts};
 use super::head::{self, Parsed, Request};
 
 /// Read at a time: nearly every head fits.
@@ -30,6 +30,15 @@ const DRAIN: Duration = Duration::from_millis(250);
 /// A closed socket answers bytes with a reset. On one machine the reset comes within microseconds; the rest is for a busy
 /// machine, and bounds the wait for an idle client.
 const ECHO: Duration = Duration::from_millis(100);
+
+/// The place of a connection among those that a thread waits for.
+pub(super) trait Place {
+    /// Takes a place, or keeps it, before this thread waits for the client. A connection that is idle, because it was
+    /// answered, gives way to the next one of its address. `false` if there is no place.
+    fn wait(&self, is_idle: bool) -> bool;
+    /// Gives the place up.
+    fn leave(&self);
+}
 
 /// Memory that a worker uses for one connection after the other.
 #[derive(Default)]
@@ -105,11 +114,12 @@ impl<'s> Connection<'s> {
                 Parsed::Partial => {}
                 Parsed::Refused(answer) => return self.refuse(&answer),
                 Parsed::Complete { request, length, keep_alive } => {
-                    self.place.busy(self.read_at);
+                    // The next wait is one of its own, and this client may open its next connection before it.
+                    self.place.leave();
                     let has_more = self.buffers.input.len() > length;
                     let without_body = request.method == Method::Head;
                     let framing = Framing { close: !keep_alive || self.is_single, without_body };
-                    let client = Client { stream: self.stream, place: self.place, has_more, without_body };
+                    let client = Client { stream: self.stream, has_more, without_body };
                     let reply = handler(&request, &client);
                     self.buffers.input.drain(..length);
                     self.is_unparsed = has_more;
@@ -123,9 +133,19 @@ impl<'s> Connection<'s> {
         }
     }
 
-    /// Reads what is worth parsing: the head of a client that sends byte by byte is not parsed for each of them.
+    /// Reads until there is something worth parsing: the head of a client that sends byte by byte is not parsed for each of
+    /// them.
     fn receive_head(&mut self) -> Received {
-        while !mem::take(&mut self.is_unparsed) {
+        let is_unparsed = mem::take(&mut self.is_unparsed);
+        loop {
+            let is_idle = self.is_answered && self.begun.is_none();
+            // Also before a request that has come with the last one, so that no client keeps all threads busy.
+            if !self.is_new && !self.place.wait(is_idle) {
+                return Received::Gone;
+            }
+            if is_unparsed {
+                return Received::Bytes;
+            }
             let left = match self.begun {
                 Some(begun) => self.limits.head.saturating_sub(now().saturating_duration_since(begun)),
                 None if self.is_answered => self.limits.idle,
@@ -139,9 +159,10 @@ impl<'s> Connection<'s> {
             self.read_at = now();
             self.begun.get_or_insert(self.read_at);
             let input = &self.buffers.input;
-            self.is_unparsed = parsed == 0 || input.len() == head::LARGEST || input[parsed..].contains(&b'\n');
+            if parsed == 0 || input.len() == head::LARGEST || input[parsed..].contains(&b'\n') {
+                return Received::Bytes;
+            }
         }
-        Received::Bytes
     }
 
     /// Appends to the input; its first byte comes within this time.
@@ -155,11 +176,9 @@ impl<'s> Connection<'s> {
             match recv(self.stream, spare_capacity(input), RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => return Received::Gone,
                 Ok(_) => return Received::Bytes,
-                Err(_) => {}
+                Err(_) if self.place.wait(false) => {}
+                Err(_) => return Received::Gone,
             }
-        }
-        if !self.place.wait(self.is_answered && self.begun.is_none()) {
-            return Received::Gone;
         }
         if left.is_zero() || (left != self.read_timeout && self.stream.set_read_timeout(Some(left)).is_err()) {
             return Received::TimeUp;
@@ -187,6 +206,7 @@ impl<'s> Connection<'s> {
     }
 
     fn refuse(&mut self, answer: &Answer) {
+        self.place.leave();
         let is_sent = self.send(answer, Framing { close: true, without_body: false });
         self.close(is_sent);
     }
@@ -228,10 +248,6 @@ impl<'s> Connection<'s> {
     /// Whether all of the answer went out before the client's time for reading it was up.
     fn send(&mut self, answer: &Answer, framing: Framing) -> bool {
         self.is_answered = true;
-        if framing.close {
-            // A client that has read its last answer may open its next connection before this thread runs again.
-            self.place.leave();
-        }
         let mut parts = self.buffers.head.of(answer, framing, self.read_at).map(IoSlice::new);
         let mut parts = &mut parts[..];
         if send(self.stream, &mut parts, SendFlags::DONTWAIT) == Ok(true) {
@@ -254,7 +270,7 @@ impl<'s> Connection<'s> {
 
     /// Ends the connection; if something may still be on its way, not with a reset.
     fn close(&mut self, gently: bool) {
-        if !gently || self.stream.shutdown(Shutdown::Write).is_err() {
+        if !gently || self.stream.shutdown(Shutdown::Write).is_err() || !self.place.wait(true) {
             return;
         }
         let start = now();

@@ -141,19 +141,17 @@ fn path_and_query<'t>(target: &'t str, method: &Method) -> Option<(&'t str, &'t 
     if !target.is_ascii() || target.contains('#') || has_bad_escape(target) {
         return None;
     }
-    let target = match target.split_once("://") {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") => {
-            let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            if authority.is_empty() || !is_host(authority.as_bytes()) {
-                return None;
-            }
-            target
-        }
-        _ if target.starts_with('/') || (target == "*" && *method == Method::Options) => target,
-        _ => return None,
-    };
+    let is_origin = target.starts_with('/') || (target == "*" && *method == Method::Options);
+    let target = if is_origin { target } else { without_authority(target)? };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     Some((if path.is_empty() { "/" } else { path }, query))
+}
+
+fn without_authority(target: &str) -> Option<&str> {
+    let (scheme, rest) = target.split_once("://")?;
+    let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    (is_http && !authority.is_empty() && is_host(authority.as_bytes())).then_some(target)
 }
 
 /// A percent sign that is not followed by two hexadecimal digits (RFC 3986, 2.1).
@@ -180,17 +178,10 @@ fn has_token(headers: &[Header], name: &str, token: &str) -> bool {
         .any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
+/// A head ends with a line feed, so that no carriage return is the last byte.
 fn has_bare_line_end(head: &[u8]) -> bool {
-    let feeds = head.iter().enumerate().filter(|(_, b)| **b == b'\n');
-    let returns = head.iter().filter(|b| **b == b'\r').count();
-    let mut count = 0;
-    for (at, _) in feeds {
-        count += 1;
-        if at == 0 || head[at - 1] != b'\r' {
-            return true;
-        }
-    }
-    count != returns
+    let mut last = 0;
+    head.iter().any(|byte| (*byte == b'\n') != (std::mem::replace(&mut last, *byte) == b'\r'))
 }
 
 fn too_large(raw: &httparse::Request) -> Answer {

@@ -17,8 +17,8 @@ use log::{info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::answer::Reply;
-use super::client::{Client, Place};
-use super::connection::{Buffers, Connection};
+use super::client::Client;
+use super::connection::{Buffers, Connection, Place};
 use super::head::Request;
 use super::table::{Admission, Id, Table};
 use super::{LIMITS, Limits};
@@ -219,12 +219,6 @@ impl Place for Served<'_> {
         };
         self.id.set(Some(id));
         crew.table.set_idle(id, is_idle)
-    }
-
-    fn busy(&self, at: Instant) {
-        if let Some(id) = self.id.get() {
-            self.server.crew().table.completed(id, at);
-        }
     }
 
     fn leave(&self) {
