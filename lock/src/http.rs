@@ -81,7 +81,9 @@ impl Service {
     }
 
     fn lease(&self, ask: LeaseRequest, request: &Request, client: &Client, now: Instant) -> Reply {
-        let ask = LeaseRequest { baseline: self.prober.baseline(&ask), ..ask };
+        let needs_baseline = ask.ready.is_some() && self.shared.with(now, |lock| lock.needs_baseline(&ask, now));
+        let baseline = if needs_baseline { self.prober.baseline(&ask) } else { None };
+        let ask = LeaseRequest { baseline, ..ask };
         let waits = ask.wait.is_some() && !self.is_shadow;
         if let Some(parked) = waits.then(|| client.park()).flatten() {
             self.shared.park(ask, parked, request.json, now);

@@ -789,7 +789,7 @@ fn of_too_many_the_newest_of_the_largest_address_is_refused() {
     eventually("all to be parked", CEILING, || (state(address)["queue_length"] == most).then_some(()));
     let other = ask(one, 9999);
     let reply = last.reply().expect("the newest of the flood is refused");
-    assert_eq!((reply.status, reply.header("retry-after")), (423, Some("1")), "{reply}");
+    assert_eq!(reply.status, 423, "{reply}");
     // One more of the flood is refused itself.
     assert_eq!(ask(flood, 10_000).reply().unwrap().status, 423);
     assert!(parked() > 0);

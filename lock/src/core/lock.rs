@@ -309,10 +309,12 @@ impl Lock {
         if let Some(shadow) = &mut self.shadow {
             return shadow.dismiss(id, until <= now, &mut self.scheduler, now);
         }
-        let refusal = self.refusal(request.holder.as_deref(), now);
-        let refusal = Refusal { retry_after: AT_ONCE, ..refusal };
+        let mut refusal = self.refusal(request.holder.as_deref(), now);
+        if until <= now {
+            refusal.retry_after = AT_ONCE;
+        }
         if let Some(holder) = &request.holder {
-            self.scheduler.expect(holder, after(now, AT_ONCE));
+            self.scheduler.expect(holder, after(now, refusal.retry_after));
         }
         self.answer(id, request, Outcome::Locked(refusal));
     }
@@ -378,6 +380,18 @@ impl Lock {
         }
         self.advance(now);
         probed
+    }
+
+    /// The request may lead to a lease that its port can end early, so that the port needs its baseline
+    /// probe.
+    pub fn needs_baseline(&self, request: &LeaseRequest, now: Instant) -> bool {
+        let active = request.holder.as_deref().and_then(|holder| self.real().leases().of(holder));
+        match active {
+            _ if request.ready.is_none() => false,
+            Some(lease) => lease.address != request.address,
+            None if request.wait.is_some() || self.shadow.is_some() => true,
+            None => self.may_start(now) && self.scheduler.has_free_slot(),
+        }
     }
 
     pub fn has_due_probe(&self, now: Instant) -> bool {

@@ -125,22 +125,24 @@ impl Scheduler {
         may_start: bool,
         now: Instant,
     ) -> Response {
-        self.queue.note_request(request.address, now);
+        let address = request.address;
+        self.queue.note_request(address, now);
         if let Some(again) = self.again(request, now) {
             return Response::Again(again);
         }
-        let (ticket, since) = self.arrival(request.holder.as_deref(), request.address, now);
+        let (ticket, since) = self.arrival(request.holder.as_deref(), address, now);
         match (&request.holder, park) {
             (Some(holder), Some((id, until))) => {
-                let parked = Parked { id, request: request.clone(), until };
+                let request = LeaseRequest { node: None, ..request.clone() };
+                let parked = Parked { id, request, until };
                 let presence = Presence::Parked(Box::new(parked));
-                self.enqueue(ticket, Arc::clone(holder), request.address, since, presence, now);
+                self.enqueue(ticket, Arc::clone(holder), address, since, presence, now);
                 Response::Parked
             }
             _ if may_start && self.has_free_slot() => Response::Granted(self.begin(request, ticket, since, now)),
             (Some(holder), None) => {
                 let presence = Presence::Away { due: now };
-                self.enqueue(ticket, Arc::clone(holder), request.address, since, presence, now);
+                self.enqueue(ticket, Arc::clone(holder), address, since, presence, now);
                 Response::Refused
             }
             (None, _) => Response::Refused,
