@@ -78,8 +78,6 @@ pub struct Undo {
     pub ticket: u64,
     /// The holder's first request.
     pub since: Instant,
-    /// The last grant to its address.
-    pub served: Option<Instant>,
 }
 
 /// No lease now.

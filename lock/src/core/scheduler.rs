@@ -226,7 +226,7 @@ impl Scheduler {
         let lease = LeaseId(self.number());
         let asked = request.duration.unwrap_or(self.durations.default);
         let duration = asked.min(self.durations.longest);
-        let undo = Undo { ticket, since, served: self.queue.served(request.address) };
+        let undo = Undo { ticket, since };
         let is_quiet = duration < SHORTEST_LOGGED;
         let baseline = request.baseline.unwrap_or(ProbeResult::Silent);
         let watch = |ready| Box::new(Watch::begin(ready, baseline, now));
@@ -282,7 +282,7 @@ impl Scheduler {
         let typical = self.typical;
         let lease = self.end(id, End::Released, now)?;
         self.typical = typical;
-        self.queue.undo_served(lease.address, lease.since, undo.served);
+        // The grant counts for its address: grants that are not read must not put it first again.
         if let Some(holder) = lease.holder {
             let away = Presence::Away { due: now };
             self.enqueue(undo.ticket, holder, lease.address, undo.since, away, now);
