@@ -194,7 +194,12 @@ impl Lock {
     pub fn request(&mut self, request: &LeaseRequest, park_as: Option<WaiterId>, now: Instant) -> Reply {
         let now = self.advance(now);
         let outcome = match self.immediate(request, now) {
-            Some(outcome) => outcome,
+            Some(outcome) => {
+                if let Some(shadow) = self.shadow.as_mut().filter(|_| outcome.kind() == Kind::Misdirected) {
+                    shadow.count(Kind::Misdirected);
+                }
+                outcome
+            }
             None if self.shadow.is_some() => self.let_through(request, now),
             None => match self.enforce(request, park_as, now) {
                 Reply::Now(outcome) => outcome,

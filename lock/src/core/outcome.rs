@@ -151,7 +151,11 @@ impl Outcome {
             Outcome::SlotFree => Kind::Probe,
             Outcome::Locked(refusal) => refusal.kind(),
             Outcome::Misdirected { .. } => Kind::Misdirected,
-            Outcome::LetThrough(would) => would.kind(),
+            // The client has what a grant gives it.
+            Outcome::LetThrough(would) => match would.kind() {
+                kind @ (Kind::Probe | Kind::Misdirected) => kind,
+                _ => Kind::Granted,
+            },
         }
     }
 }
