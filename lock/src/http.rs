@@ -164,3 +164,57 @@ fn once<T>(
     *into = Some(parse(&text).map_err(refused)?);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn parse(query: &str) -> Result<LeaseRequest, Invalid> {
+        ask(&Request { query, ..Request::default() })
+    }
+
+    #[test]
+    fn known_parameters_are_read_and_others_ignored() {
+        let request = parse("?x=1&holder=a%2Fb&duration=1m30s&&ready=tcp:80&wait=9&node=n-1&nodes=").unwrap();
+        assert_eq!(request.holder.as_deref(), Some("a/b"));
+        assert_eq!((request.duration, request.wait), (Some(90 * SECOND), Some(9 * SECOND)));
+        assert_eq!(request.ready, Ready::parse("tcp:80").ok());
+        assert_eq!((request.node.as_deref(), request.baseline), (Some("n-1"), None));
+        let nothing = parse("").unwrap();
+        assert_eq!((nothing.holder, nothing.duration, nothing.wait, nothing.ready), (None, None, None, None));
+        assert_eq!(parse("duration=0").unwrap().duration, Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn only_a_holder_waits() {
+        for query in ["wait=9", "holder=a&wait=0", "holder=a"] {
+            assert_eq!(parse(query).unwrap().wait, None, "{query}");
+        }
+        assert_eq!(parse("wait=9&holder=a").unwrap().wait, Some(9 * SECOND));
+    }
+
+    #[test]
+    fn an_invalid_parameter_is_named() {
+        for (query, part) in [
+            ("holder=", "holder: "),
+            ("holder", "holder: "),
+            ("holder=a%20b", "holder: "),
+            ("holder=a&holder=a", "holder: given twice, accepted once"),
+            ("h%6Flder=a&holder=b", "holder: given twice"),
+            ("duration=-1", "duration: "),
+            ("duration=1&duration=1", "duration: given twice"),
+            ("wait=soon", "wait: \"soon\" is not accepted"),
+            ("ready=80", "ready: "),
+            ("node=", "node: "),
+        ] {
+            let Err(Invalid(why)) = parse(query) else { panic!("{query}") };
+            assert!(why.contains(part), "{query}: {why}");
+        }
+        assert!(parse(&format!("holder={}", "a".repeat(512))).is_ok());
+        assert!(parse(&format!("holder={}", "a".repeat(513))).is_err());
+        assert!(parse(&format!("node={}", "a".repeat(254))).is_err());
+    }
+}

@@ -350,9 +350,10 @@ pub fn read(file: &Path, most: u64) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::book::{Request, Told};
-    use crate::lease::Seen;
-    use crate::queue::MOST;
+    use crate::core::lease::ProbeResult;
+    use crate::core::outcome::LeaseRequest;
+    use crate::core::queue::{GRACE, MOST_WAITERS, Waiter};
+    use crate::core::scheduler::{Durations, Response};
     use proptest::prelude::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -365,22 +366,22 @@ mod tests {
         Rules { default: 10 * SECOND, longest: 3600 * SECOND, node: None, node_addresses: Vec::new() }
     }
 
-    fn book(slots: usize) -> Book {
-        Book::new(slots, 10 * SECOND, SECOND)
+    fn scheduler(slots: usize) -> Scheduler {
+        let durations = Durations { default: 10 * SECOND, longest: 3600 * SECOND, probe_pause: SECOND };
+        Scheduler::new(slots, 64, durations)
     }
 
-    fn ask(scheduler: &mut Scheduler, holder: &str, ready: Option<&str>, now: Instant) -> Told {
-        let ready = ready.map(|ready| Ready::parse(ready).unwrap());
-        let address = "10.0.0.1".parse().unwrap();
-        let request = Request {
-            holder: Some(holder),
-            address,
-            duration: 10 * SECOND,
-            ready: ready.as_ref(),
+    fn ask(scheduler: &mut Scheduler, holder: &str, ready: Option<(&str, ProbeResult)>, now: Instant) -> Response {
+        let request = LeaseRequest {
+            holder: Some(holder.into()),
+            address: "10.0.0.1".parse().unwrap(),
+            duration: None,
+            ready: ready.map(|(ready, _)| Ready::parse(ready).unwrap()),
+            baseline: ready.map(|(_, baseline)| baseline),
             wait: None,
-            is_quiet: false,
+            node: None,
         };
-        book.ask(&request, None, now)
+        scheduler.request(&request, None, true, now)
     }
 
     fn written(record: &Record, scheduler: &Scheduler, clocks: Clocks) -> (String, bool) {
@@ -389,51 +390,68 @@ mod tests {
         (String::from_utf8(bytes).unwrap(), left_out)
     }
 
-    /// The same moments of both clocks, so much after the boot.
+    /// The same moment of both clocks.
     fn clocks(instant: Instant, boot: Duration) -> Clocks {
         Clocks { before: instant, boot, after: instant }
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_written_file_is_read_back() {
         let start = Clocks::now();
-        let mut old = book(3);
+        let mut old = scheduler(3);
         ask(&mut old, "a", None, start.after);
-        for (holder, seen) in [("watched\"\\", Seen::Closed), ("open", Seen::Open)] {
-            let Told::Granted { id, .. } = ask(&mut old, holder, Some("http:80/a?b=c"), start.after) else { panic!() };
-            let target = old.first_look(id).unwrap();
-            old.first_looked(&target, seen, start.after);
+        for (holder, baseline) in [("watched\"\\", ProbeResult::Closed), ("open", ProbeResult::Open)] {
+            ask(&mut old, holder, Some(("http:80/a?b=c", baseline)), start.after);
         }
-        for place in ["b", "c"] {
-            ask(&mut old, place, None, start.after);
+        for waiter in ["b", "c"] {
+            ask(&mut old, waiter, None, start.after);
         }
         let (text, left_out) = written(&record(), &old, start);
         assert!(!left_out);
-        let mut new = book(3);
+        let mut new = scheduler(3);
         let later = clocks(start.after + 3 * SECOND, start.boot + 3 * SECOND);
         restore(&record().parse(&text).unwrap(), later, &mut new, &rules());
         let of = |scheduler: &Scheduler| -> Vec<_> {
-            book.leases().iter().map(|lease| (lease.holder.clone(), lease.deadline, lease.since)).collect()
+            scheduler.leases().iter().map(|lease| (lease.holder.clone(), lease.deadline, lease.since)).collect()
         };
         assert_eq!(of(&new), of(&old));
-        let looks: Vec<_> = new.leases().iter().map(Lease::look).collect();
-        assert_eq!(looks, [None, Some(Look::At(later.before)), Some(Look::Open)]);
-        let line: Vec<_> = new.queue().line(9).iter().map(|place| place.holder.to_string()).collect();
-        assert_eq!(line, ["b", "c"]);
+        let watches = new.leases().iter().map(|lease| lease.watch.as_ref().map(|watch| watch.state));
+        let watches: Vec<_> = watches.collect();
+        assert_eq!(watches, [None, Some(WatchState::DueAt(later.before)), Some(WatchState::Ignored)]);
+        let waiters = |scheduler: &Scheduler| -> Vec<_> {
+            scheduler.queue().waiters().iter().map(|waiter| (waiter.holder.clone(), waiter.since)).collect()
+        };
+        assert_eq!(waiters(&new), waiters(&old));
+        assert!(!new.queue().waiters().iter().any(Waiter::is_parked));
+        assert_eq!(new.queue().poll_at(), Some(later.before + GRACE), "the clients are away, and come back");
+    }
+
+    #[test]
+    fn a_port_that_an_earlier_version_had_not_probed_ends_no_lease() {
+        let now = Clocks::now();
+        let mut old = scheduler(1);
+        ask(&mut old, "a", Some(("tcp:1", ProbeResult::Closed)), now.after);
+        let (text, _) = written(&record(), &old, now);
+        for (look, is_watched) in [("watched", true), ("open", false), ("first", false)] {
+            let text = text.replace("\"look\":\"watched\"", &format!("\"look\":\"{look}\""));
+            let mut new = scheduler(1);
+            restore(&record().parse(&text).unwrap(), now, &mut new, &rules());
+            assert_eq!(new.leases().iter().map(Lease::is_watched).collect::<Vec<_>>(), [is_watched], "{look}");
+        }
     }
 
     #[test]
     fn a_lease_is_cut_to_the_longest_and_not_probed_where_it_must_not_be() {
         let now = Clocks::now();
-        let mut old = book(9);
-        ask(&mut old, "a", Some("tcp:1"), now.after);
+        let mut old = scheduler(9);
+        ask(&mut old, "a", Some(("tcp:1", ProbeResult::Closed)), now.after);
         let (text, _) = written(&record(), &old, now);
         let lease = |since: Duration, lasts: Duration, rules: &Rules| {
             let mut written = record().parse(&text).unwrap();
             let nanos = |at: Duration| u64::try_from(at.as_nanos()).unwrap();
             written.leases[0].since = nanos(now.boot + since);
             written.leases[0].deadline = nanos(now.boot + since + lasts);
-            let mut new = book(9);
+            let mut new = scheduler(9);
             restore(&written, clocks(now.after + 10 * SECOND, now.boot + 10 * SECOND), &mut new, rules);
             let left = |lease: &Lease| (lease.deadline - now.after - 10 * SECOND, lease.is_watched());
             new.leases().iter().next().map(left)
@@ -449,10 +467,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_this_boots_state_is_refused_with_a_reason() {
+    fn a_file_that_is_not_this_boots_state_is_refused_with_a_reason() {
         let now = Clocks::now();
-        let mut old = book(1);
-        ask(&mut old, "a", Some("tcp:1"), now.after);
+        let mut old = scheduler(1);
+        ask(&mut old, "a", Some(("tcp:1", ProbeResult::Closed)), now.after);
         ask(&mut old, "b", None, now.after);
         let (text, _) = written(&record(), &old, now);
         assert!(record().parse(&text).is_ok());
@@ -471,27 +489,27 @@ mod tests {
             assert!(why.contains(part), "{why}");
         }
         let nowhere = Record::of_boot(PathBuf::from("/nowhere"), "");
-        assert!(nowhere.parse(&text.replace("this-boot", "")).is_err(), "a boot that nobody knows is no boot");
+        assert!(nowhere.parse(&text.replace("this-boot", "")).is_err(), "an unknown boot is no boot");
     }
 
     #[test]
     fn two_files_have_room_in_a_volume_of_a_mebibyte() {
         let now = Clocks::now();
-        let mut old = book(4096);
+        let mut old = scheduler(4096);
         let name = |n: usize| format!("{n:0>8}{}", "\"".repeat(504));
         let ready = format!("http:1/{}", "x".repeat(255));
-        for n in 0..4096 + MOST {
-            ask(&mut old, &name(n), Some(&ready), now.after);
+        for n in 0..4096 + MOST_WAITERS {
+            ask(&mut old, &name(n), Some((&ready, ProbeResult::Closed)), now.after);
         }
         let (text, left_out) = written(&record(), &old, now);
         assert!(left_out && text.len() <= LARGEST, "{}", text.len());
         assert!(record().parse(&text).is_ok_and(|written| written.leases.len() > 200));
 
-        let mut usual = book(1000);
+        let mut usual = scheduler(1000);
         let name = |n: usize| {
             format!("some-namespace/some-deployment-7c9fd5c8b5-{n:0>5}/7c1e6b0a-5f3d-4e7b-9a51-0f6f0c5f0a5a")
         };
-        for n in 0..1000 + MOST {
+        for n in 0..1000 + MOST_WAITERS {
             ask(&mut usual, &name(n), None, now.after);
         }
         let (text, left_out) = written(&record(), &usual, now);
@@ -506,14 +524,14 @@ mod tests {
         ) {
             let milli = Duration::from_millis;
             let zero = Clocks::now().before + 100 * SECOND;
-            let mut old = book(1);
+            let mut old = scheduler(1);
             ask(&mut old, "a", None, zero);
             let (boot, after) = (1000 * SECOND, zero + milli(wrote));
             let (text, _) = written(&record(), &old, Clocks { before: zero, boot, after });
             // Sleep is counted by the boot's clock alone.
             let before = zero + milli(ran);
             let later = Clocks { before, boot: boot + milli(ran + slept + read), after: before + milli(read) };
-            let mut new = book(1);
+            let mut new = scheduler(1);
             restore(&record().parse(&text).unwrap(), later, &mut new, &rules());
             let left = new.leases().iter().next().map(|lease| lease.deadline - later.after);
             let due = (10 * SECOND).checked_sub(milli(ran + slept + read));

@@ -298,3 +298,6 @@ pub enum Probed {
 pub fn after(now: Instant, duration: Duration) -> Instant {
     now.checked_add(duration).or_else(|| now.checked_add(FAR)).unwrap_or(now)
 }
+
+#[cfg(test)]
+mod tests;

@@ -186,6 +186,8 @@ impl Lock {
                 Reply::Parked
             }
             Response::Refused => {
+                // An earlier request of this holder that was parked has its answer now.
+                self.advance(now);
                 self.wanted = Some(now);
                 let refusal = self.refusal(request.holder.as_deref(), now);
                 if let Some(holder) = &request.holder {

@@ -78,8 +78,6 @@ pub struct Undo {
     pub ticket: u64,
     /// The holder's first request.
     pub since: Instant,
-    /// The last grant to its address.
-    pub served: Option<Instant>,
 }
 
 /// No lease now.
@@ -153,8 +151,9 @@ impl Outcome {
             Outcome::SlotFree => Kind::Probe,
             Outcome::Locked(refusal) => refusal.kind(),
             Outcome::Misdirected { .. } => Kind::Misdirected,
+            // The client has what a grant gives it.
             Outcome::LetThrough(would) => match would.kind() {
-                kind @ (Kind::Misdirected | Kind::Probe) => kind,
+                kind @ (Kind::Probe | Kind::Misdirected) => kind,
                 _ => Kind::Granted,
             },
         }

@@ -24,8 +24,7 @@ pub const MOST_WAITERS: usize = 1024;
 /// which it is expected. A client whose connection broke asks again after 1 to 1.2 s (init).
 pub const GRACE: Duration = Duration::from_secs(2);
 
-/// An address without lease and waiter is remembered for this long, so that a client cannot return
-/// as an address that was never served.
+/// An address without lease and waiter is remembered for this long.
 const MEMORY: Duration = Duration::from_secs(60);
 
 /// The pause between two searches for addresses to forget.
@@ -121,12 +120,16 @@ pub struct Queue {
     addresses: HashMap<IpAddr, Address>,
     /// Active leases of all addresses.
     leases: usize,
+    /// The last grant to an address that is forgotten. An unknown address counts as served then: an
+    /// address that returns after it was forgotten must not pass waiters that were served before.
+    forgotten: Option<Instant>,
     swept: Option<Instant>,
 }
 
 impl Queue {
     pub fn new(most_parked: usize) -> Queue {
-        Queue { most_parked, parked: 0, waiters: Vec::new(), addresses: HashMap::new(), leases: 0, swept: None }
+        let (waiters, addresses) = (Vec::new(), HashMap::new());
+        Queue { most_parked, parked: 0, waiters, addresses, leases: 0, forgotten: None, swept: None }
     }
 
     /// In order of arrival.
@@ -256,12 +259,7 @@ impl Queue {
     }
 
     fn standing(&self, address: IpAddr) -> (usize, Option<Instant>) {
-        self.addresses.get(&address).map_or((0, None), |known| (known.leases, known.served))
-    }
-
-    /// The last grant to this address.
-    pub fn served(&self, address: IpAddr) -> Option<Instant> {
-        self.standing(address).1
+        self.addresses.get(&address).map_or((0, self.forgotten), |known| (known.leases, known.served))
     }
 
     /// Records a request from this address.
@@ -284,18 +282,10 @@ impl Queue {
         known.leases = known.leases.saturating_sub(1);
     }
 
-    /// Takes back a grant to this address.
-    pub fn undo_served(&mut self, address: IpAddr, grant: Instant, before: Option<Instant>) {
-        let known = self.addresses.get_mut(&address);
-        if let Some(known) = known.filter(|known| known.served == Some(grant)) {
-            known.served = before;
-        }
-    }
-
     fn address(&mut self, address: IpAddr, now: Instant) -> &mut Address {
         self.forget(now);
         let known = self.addresses.entry(address);
-        let known = known.or_insert(Address { leases: 0, served: None, seen: now });
+        let known = known.or_insert(Address { leases: 0, served: self.forgotten, seen: now });
         known.seen = now;
         known
     }
@@ -319,7 +309,11 @@ impl Queue {
         self.addresses.retain(|address, known| {
             let is_old = now.saturating_duration_since(known.seen) >= MEMORY;
             let is_excess = middle.is_some_and(|middle| known.seen <= middle);
-            !is_idle(address, known) || !(is_old || is_excess)
+            let is_kept = !is_idle(address, known) || !(is_old || is_excess);
+            if !is_kept {
+                self.forgotten = self.forgotten.max(known.served);
+            }
+            is_kept
         });
     }
 }

@@ -230,7 +230,7 @@ impl Scheduler {
         let lease = LeaseId(self.number());
         let asked = request.duration.unwrap_or(self.durations.default);
         let duration = asked.min(self.durations.longest);
-        let undo = Undo { ticket, since, served: self.queue.served(request.address) };
+        let undo = Undo { ticket, since };
         let is_quiet = duration < SHORTEST_LOGGED;
         let baseline = request.baseline.unwrap_or(ProbeResult::Silent);
         let watch = |ready| Box::new(Watch::begin(ready, baseline, now));
@@ -285,10 +285,10 @@ impl Scheduler {
         self.leases.get(id).filter(|lease| !lease.is_confirmed)?;
         let lease = self.leases.remove(id)?;
         self.version += 1;
+        // The grant counts for its address: grants that are not read must not put it first again.
         self.queue.note_end(lease.address, now);
         let ended = Ended { lease: lease.clone(), end: End::Released, at: now, is_unread: true };
         self.effects.ended.push(ended);
-        self.queue.undo_served(lease.address, lease.since, undo.served);
         if let Some(holder) = lease.holder {
             let away = Presence::Away { due: now };
             self.enqueue(undo.ticket, holder, lease.address, undo.since, away, now);

@@ -1,1 +1,426 @@
+//! The lock in virtual time: counts, gates, limit, refusals. The directory has the promises to
+//! honest clients.
 
+use super::refusal::LONGEST_RETRY;
+use super::*;
+use crate::core::queue::Waiter;
+use crate::core::scheduler::Durations;
+use std::num::NonZeroU8;
+
+mod promises;
+
+const NANO: Duration = Duration::from_nanos(1);
+const MILLI: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HIGH: Readings = [Some(9000), None, None];
+const LOW: Readings = [Some(0), None, None];
+
+#[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
+fn zero() -> Instant {
+    Instant::now()
+}
+
+fn settings(slots: Slots) -> Settings {
+    let durations = Durations { default: 10 * SECOND, longest: 600 * SECOND, probe_pause: 500 * MILLI };
+    Settings {
+        slots,
+        mode: Mode::Enforce,
+        durations,
+        pressure: pressure::Limits { thresholds: [None; 3], floor: 20 * SECOND },
+        node: Some("here".to_owned()),
+        endpoints: Vec::new(),
+        max_hold: None,
+        most_parked: 64,
+    }
+}
+
+fn fixed(slots: usize, now: Instant) -> Lock {
+    Lock::new(settings(Slots::Fixed(slots)), now)
+}
+
+/// Closed above 80 % of CPU pressure, with a floor of 20 s.
+fn pressed(slots: usize, now: Instant) -> Lock {
+    let thresholds = [NonZeroU8::new(80), None, None];
+    let pressure = pressure::Limits { thresholds, floor: 20 * SECOND };
+    Lock::new(Settings { pressure, ..settings(Slots::Fixed(slots)) }, now)
+}
+
+fn checked(slots: usize, max_hold: Option<Duration>, now: Instant) -> Lock {
+    let endpoints = vec!["tcp://db:1".to_owned()];
+    Lock::new(Settings { endpoints, max_hold, ..settings(Slots::Fixed(slots)) }, now)
+}
+
+fn down() -> Vec<Checked> {
+    vec![Err("refused".to_owned())]
+}
+
+fn polls(holder: &str, from: u8) -> LeaseRequest {
+    let holder = Some(holder).filter(|holder| !holder.is_empty()).map(Arc::from);
+    let address = [10, 0, 0, from].into();
+    LeaseRequest { address, holder, duration: None, ready: None, baseline: None, wait: None, node: None }
+}
+
+fn waits(holder: &str, from: u8) -> LeaseRequest {
+    LeaseRequest { wait: Some(30 * SECOND), ..polls(holder, from) }
+}
+
+/// Asks without a connection that can wait.
+fn ask(lock: &mut Lock, request: &LeaseRequest, now: Instant) -> Outcome {
+    match lock.request(request, None, now) {
+        Reply::Now(outcome) => outcome,
+        Reply::Parked => panic!("parked without a name"),
+    }
+}
+
+fn refusal(outcome: Outcome) -> Refusal {
+    match outcome {
+        Outcome::Locked(refusal) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn grant(outcome: Outcome) -> Grant {
+    match outcome {
+        Outcome::Granted(grant) => grant,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The parked holders that were granted a lease since the last call.
+fn granted(lock: &mut Lock) -> Vec<String> {
+    let answers = lock.take_effects().answers.into_iter();
+    let grants = answers.filter(|answer| matches!(answer.outcome, Outcome::Granted(_)));
+    grants.map(|answer| answer.request.holder.unwrap().to_string()).collect()
+}
+
+fn park(lock: &mut Lock, name: &str, from: u8, id: u64, now: Instant) {
+    assert_eq!(lock.request(&waits(name, from), Some(WaiterId(id)), now), Reply::Parked);
+}
+
+#[test]
+fn counts_are_right_to_the_unit() {
+    let start = zero();
+    let mut lock = fixed(1, start);
+    let elsewhere = LeaseRequest { node: Some("there".into()), ..polls("a", 1) };
+    let here = LeaseRequest { node: Some("here".into()), ..polls("a", 1) };
+    let probe = LeaseRequest { duration: Some(Duration::ZERO), ..polls("a", 1) };
+    for request in [here, polls("a", 1), polls("b", 1), elsewhere, probe] {
+        ask(&mut lock, &request, start);
+    }
+    lock.count(Kind::Invalid);
+    park(&mut lock, "b", 1, 1, start);
+    park(&mut lock, "c", 1, 2, start);
+    park(&mut lock, "d", 1, 3, start);
+    assert_eq!(lock.view(start, 9).counts.requests.of(Kind::Busy), 1, "parked requests count with their outcome");
+    lock.hang_up(WaiterId(3), start + SECOND);
+    lock.hang_up(WaiterId(3), start + SECOND);
+    assert_eq!(lock.release("a", polls("a", 1).address, start + 4 * SECOND), Released::Lease);
+    assert_eq!(lock.release("c", polls("c", 1).address, start + 5 * SECOND), Released::Waiter);
+    lock.advance(start + 14 * SECOND);
+    let view = lock.view(start + 14 * SECOND, 9);
+    let requests = Kind::REQUESTS.map(|kind| view.counts.requests.of(kind));
+    assert_eq!(requests, [2, 1, 3, 0, 1, 1, 1]);
+    assert_eq!(view.counts.ended, [0, 1, 1]);
+    assert_eq!((view.active, view.waiting, view.parked), (0, 0, 0));
+    let effects = lock.take_effects();
+    assert_eq!((effects.ended.len(), effects.answers.len()), (2, 2), "b's grant and c's refusal");
+    assert_eq!(lock.take_effects(), Effects::default());
+    let mut out = psl::metrics::Exposition::default();
+    out.histogram("w", "waited", &view.counts.waited);
+    out.histogram("h", "active", &view.counts.active);
+    let text = out.finish();
+    for line in ["w_sum 4", "w_count 2", "h_sum 14", "h_count 2"] {
+        assert!(text.lines().any(|l| l == line), "{line} in {text}");
+    }
+}
+
+#[test]
+fn a_client_that_takes_and_releases_does_not_fill_the_log() {
+    let start = zero();
+    let mut lock = fixed(1, start);
+    let mut logged = 0;
+    for n in 0..3 * MOST_LOGGED as u32 {
+        // Two seconds long in all.
+        let now = start + 2 * SECOND / (3 * MOST_LOGGED as u32) * n;
+        let is_quiet = grant(ask(&mut lock, &polls("a", 1), now)).is_quiet;
+        logged += usize::from(!is_quiet);
+        lock.release("a", polls("a", 1).address, now);
+        assert_eq!(lock.take_effects().ended[0].lease.is_quiet, is_quiet);
+    }
+    assert_eq!(logged, 2 * MOST_LOGGED);
+    let short = LeaseRequest { duration: Some(SECOND - NANO), ..polls("a", 1) };
+    assert!(grant(ask(&mut lock, &short, start + 9 * SECOND)).is_quiet);
+}
+
+#[test]
+fn time_that_comes_in_another_order_is_no_harm() {
+    let start = zero();
+    let mut lock = fixed(1, start);
+    ask(&mut lock, &polls("a", 1), start + 20 * SECOND);
+    refusal(ask(&mut lock, &polls("b", 2), start));
+    park(&mut lock, "c", 3, 1, start);
+    lock.advance(start + 5 * SECOND);
+    assert_eq!(lock.view(start, 1).active, 1);
+    assert_eq!(lock.poll_at(start + 20 * SECOND), Some(start + 30 * SECOND), "the lease of a");
+    lock.advance(start + 30 * SECOND - NANO);
+    assert_eq!(granted(&mut lock), Vec::<String>::new());
+    lock.advance(start + 30 * SECOND);
+    assert_eq!(granted(&mut lock), ["c"]);
+}
+
+#[test]
+fn waiters_stay_parked_while_checks_fail_and_start_together() {
+    for (max_hold, opens) in [(None, 25), (Some(15 * SECOND), 15)] {
+        let start = zero();
+        let mut lock = checked(3, max_hold, start);
+        for n in 0..4 {
+            park(&mut lock, &n.to_string(), n as u8, n, start);
+        }
+        refusal(ask(&mut lock, &polls("", 9), start));
+        lock.checked(down(), start + SECOND, start + 25 * SECOND);
+        let opens = start + opens * SECOND;
+        lock.advance(opens - NANO);
+        assert_eq!(granted(&mut lock), Vec::<String>::new());
+        if max_hold.is_some() {
+            assert_eq!(lock.poll_at(start + SECOND), Some(opens), "the clock wakes for the end of the hold");
+            lock.advance(opens);
+            let answers = lock.take_effects().answers;
+            assert_eq!(answers.len(), 3);
+            assert!(answers.into_iter().all(|answer| grant(answer.outcome).is_overridden));
+        } else {
+            lock.checked(vec![Ok(())], opens, opens + SECOND);
+            assert_eq!(granted(&mut lock), ["0", "1", "2"]);
+            lock.checked(down(), opens, opens + SECOND);
+        }
+        lock.release("0", polls("0", 0).address, opens);
+        let expected = if max_hold.is_some() { vec!["3".to_owned()] } else { vec![] };
+        assert_eq!(granted(&mut lock), expected, "a new failure holds waiters back again");
+    }
+}
+
+#[test]
+fn a_refusal_names_no_time_that_cannot_be_known() {
+    let start = zero();
+    let mut lock = checked(2, Some(60 * SECOND), start);
+    let told = refusal(ask(&mut lock, &polls("a", 1), start));
+    assert_eq!((told.cause, told.expected), (Cause::Checks(vec!["tcp://db:1: not checked yet".to_owned()]), None));
+    lock.checked(down(), start, start + 7 * SECOND + NANO);
+    let told = refusal(ask(&mut lock, &polls("a", 1), start));
+    assert_eq!(told.cause, Cause::Checks(vec!["tcp://db:1: refused".to_owned()]));
+    assert_eq!((told.retry_after, told.position, told.expected), (8 * SECOND, Some(1), None), "the next check");
+    lock.checked(down(), start + 58 * SECOND, start + 100 * SECOND);
+    let told = refusal(ask(&mut lock, &polls("", 1), start + 58 * SECOND));
+    assert_eq!((told.retry_after, told.position, told.expected), (2 * SECOND, None, None), "the end of the hold");
+    // The round is under way.
+    let told = refusal(ask(&mut lock, &polls("", 1), start + 60 * SECOND - NANO));
+    assert_eq!(told.retry_after, SECOND);
+
+    let now = start + 60 * SECOND;
+    lock.checked(vec![Ok(())], now, now + 100 * SECOND);
+    for (name, seconds) in [("b", 12), ("c", 7)] {
+        grant(ask(&mut lock, &LeaseRequest { duration: Some(SECOND * seconds), ..polls(name, 9) }, now));
+    }
+    let told = refusal(ask(&mut lock, &polls("d", 1), now));
+    assert_eq!((told.cause, told.expected), (Cause::SlotsInUse, None), "no lease has ended");
+    assert_eq!((told.retry_after, told.position), (7 * SECOND, Some(1)), "the next deadline");
+    lock.advance(now + 7 * SECOND);
+    grant(ask(&mut lock, &LeaseRequest { duration: Some(40 * SECOND), ..polls("e", 9) }, now + 7 * SECOND));
+    let mut told = |name, from| {
+        let told = refusal(ask(&mut lock, &polls(name, from), now + 7 * SECOND));
+        (told.position, told.expected, told.retry_after)
+    };
+    // The leases end after 5 and 40 s, and one took 7 s.
+    assert_eq!(told("d", 1), (Some(1), Some(5 * SECOND), 5 * SECOND));
+    assert_eq!(told("f", 2), (Some(2), Some(40 * SECOND), LONGEST_RETRY));
+    assert_eq!(told("g", 3), (Some(3), Some(12 * SECOND), 12 * SECOND));
+    assert_eq!(told("", 4), (None, Some(47 * SECOND), LONGEST_RETRY), "behind all waiters");
+}
+
+#[test]
+fn a_client_that_has_waited_is_to_come_back_at_once() {
+    let start = zero();
+    let mut lock = fixed(1, start);
+    ask(&mut lock, &LeaseRequest { duration: Some(300 * SECOND), ..polls("a", 1) }, start);
+    let long = LeaseRequest { wait: Some(600 * SECOND), ..waits("b", 2) };
+    assert_eq!(lock.request(&long, Some(WaiterId(1)), start), Reply::Parked);
+    assert_eq!(lock.poll_at(start), Some(start + LONGEST_WAIT));
+    lock.advance(start + LONGEST_WAIT);
+    let answers = lock.take_effects().answers;
+    let told = refusal(answers[0].outcome.clone());
+    assert_eq!((told.retry_after, told.position, told.expected), (AT_ONCE, Some(1), None));
+    park(&mut lock, "b", 2, 2, start + 31 * SECOND);
+    lock.release("a", polls("a", 1).address, start + 33 * SECOND);
+    let waited = grant(lock.take_effects().answers.remove(0).outcome).waited;
+    assert_eq!(waited, 33 * SECOND, "from its first request");
+}
+
+#[test]
+fn a_retry_after_is_whole_seconds_also_at_the_ends_of_time() {
+    let start = zero();
+    let far = Duration::from_secs(u64::MAX);
+    let durations = Durations { default: far, longest: far, probe_pause: far };
+    let mut lock = Lock::new(Settings { durations, ..settings(Slots::Fixed(1)) }, start);
+    let forever = LeaseRequest { duration: Some(far), wait: Some(far), ..polls("a", 1) };
+    grant(ask(&mut lock, &forever, start));
+    lock.release("a", forever.address, start + 1000 * SECOND);
+    grant(ask(&mut lock, &forever, start + 1000 * SECOND));
+    for n in 0..50 {
+        for name in ["", &n.to_string()] {
+            let told = refusal(ask(&mut lock, &LeaseRequest { duration: Some(far), ..polls(name, n) }, start));
+            assert!(told.retry_after >= SECOND && told.retry_after <= LONGEST_RETRY, "{told:?}");
+            assert_eq!(told.retry_after.subsec_nanos(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_probe_takes_no_lease() {
+    let start = zero();
+    let mut lock = fixed(1, start);
+    let probe = LeaseRequest { duration: Some(Duration::ZERO), ..waits("p", 1) };
+    assert_eq!(lock.request(&probe, Some(WaiterId(1)), start), Reply::Now(Outcome::SlotFree));
+    grant(ask(&mut lock, &polls("a", 1), start));
+    let told = refusal(ask(&mut lock, &probe, start));
+    assert_eq!((told.is_probe, told.position, told.retry_after), (true, None, 10 * SECOND));
+    assert_eq!((lock.view(start, 0).active, lock.view(start, 0).waiting), (1, 0));
+}
+
+#[test]
+fn no_start_under_pressure_and_each_lease_is_kept() {
+    let start = zero();
+    let mut lock = pressed(4, start);
+    assert!(lock.is_pressure_due(true, start) && !lock.is_pressure_due(false, start), "no client waits");
+    lock.read_pressure(LOW, start);
+    grant(ask(&mut lock, &polls("a", 1), start));
+    let at = start + SECOND;
+    assert!(matches!(lock.read_pressure(HIGH, at), Some((true, text)) if text.contains("cpu 90%")));
+    assert!(matches!(ask(&mut lock, &polls("a", 1), at), Outcome::AlreadyGranted { .. }));
+    let told = refusal(ask(&mut lock, &polls("b", 2), at));
+    let Cause::Pressure(reason) = &told.cause else { panic!("{told:?}") };
+    assert!(reason.contains("cpu 90%") && reason.ends_with("one starts in 20s at the latest"), "{reason}");
+    assert_eq!((told.position, told.expected), (Some(1), None), "no lease has ended");
+    let probe = LeaseRequest { duration: Some(Duration::ZERO), ..polls("b", 2) };
+    let told = refusal(ask(&mut lock, &probe, at));
+    assert!(matches!(told, Refusal { cause: Cause::Pressure(_), is_probe: true, .. }), "{told:?}");
+    park(&mut lock, "c", 3, 1, at);
+    assert!(!lock.is_pressure_due(false, at + SECOND - NANO) && lock.is_pressure_due(false, at + SECOND));
+    assert_eq!(lock.poll_at(at), Some(at + SECOND), "a waiter is parked: the pressure is read again");
+    assert_eq!(granted(&mut lock), Vec::<String>::new());
+    assert!(matches!(lock.read_pressure(LOW, at + SECOND), Some((false, _))));
+    assert_eq!(granted(&mut lock), ["c"]);
+    let counts = lock.view(at, 0).counts.requests;
+    assert_eq!((counts.of(Kind::Pressure), counts.of(Kind::Busy)), (1, 0));
+}
+
+#[test]
+fn the_floor_lets_the_first_waiter_start() {
+    let start = zero();
+    let mut lock = pressed(4, start);
+    lock.read_pressure(HIGH, start);
+    for n in 0..3 {
+        park(&mut lock, &n.to_string(), n as u8, n, start);
+    }
+    let due = start + 20 * SECOND;
+    for second in 1..20 {
+        lock.read_pressure(HIGH, start + SECOND * second);
+    }
+    assert_eq!(lock.poll_at(due - SECOND), Some(due), "the clock wakes for it");
+    lock.advance(due - NANO);
+    assert_eq!(granted(&mut lock), Vec::<String>::new());
+    refusal(ask(&mut lock, &polls("", 9), due));
+    assert_eq!(granted(&mut lock), ["0"], "a client that comes in between does not take it");
+    for second in 1..20 {
+        lock.read_pressure(HIGH, due + SECOND * second);
+    }
+    for n in 1..3 {
+        park(&mut lock, &n.to_string(), n as u8, n + 10, due + 19 * SECOND);
+    }
+    lock.advance(due + 20 * SECOND);
+    assert_eq!(granted(&mut lock), ["1"], "one, and the next after another floor");
+    assert_eq!(lock.pressure.let_through(), 2);
+}
+
+#[test]
+fn a_grant_that_was_not_read_gives_back_slot_and_floor() {
+    let start = zero();
+    let mut lock = pressed(4, start);
+    lock.read_pressure(HIGH, start);
+    park(&mut lock, "a", 1, 1, start);
+    park(&mut lock, "b", 2, 2, start);
+    let due = start + 20 * SECOND;
+    lock.read_pressure(HIGH, due);
+    let answer = lock.take_effects().answers.remove(0);
+    assert_eq!(answer.waiter, WaiterId(1));
+    let Grant { lease, undo, .. } = grant(answer.outcome);
+    lock.undo(lease, undo, due + SECOND);
+    assert_eq!(granted(&mut lock), ["b"]);
+    assert_eq!(lock.pressure.let_through(), 1);
+}
+
+#[test]
+fn without_a_reading_no_client_waits_for_pressure() {
+    let start = zero();
+    let mut lock = pressed(1, start);
+    lock.read_pressure([None; 3], start);
+    grant(ask(&mut lock, &polls("a", 1), start));
+    lock.read_pressure(HIGH, start + SECOND);
+    park(&mut lock, "b", 2, 1, start + SECOND);
+    lock.advance(start + 10 * SECOND);
+    assert_eq!(granted(&mut lock), Vec::<String>::new());
+    lock.read_pressure([None; 3], start + 10 * SECOND);
+    assert_eq!(granted(&mut lock), ["b"]);
+}
+
+#[test]
+fn the_checks_come_before_the_pressure() {
+    let start = zero();
+    let mut lock = pressed(1, start);
+    lock.gate = Gate::new(vec!["tcp://db:1".to_owned()], None, start);
+    lock.read_pressure(HIGH, start);
+    assert_eq!(ask(&mut lock, &polls("a", 1), start).kind(), Kind::GateClosed);
+    lock.checked(vec![Ok(())], start + SECOND, start + 60 * SECOND);
+    assert_eq!(ask(&mut lock, &polls("a", 1), start + SECOND).kind(), Kind::Pressure);
+    lock.read_pressure(HIGH, start + 20 * SECOND);
+    grant(ask(&mut lock, &polls("a", 1), start + 20 * SECOND));
+}
+
+#[test]
+fn the_limit_admits_as_many_as_its_quota() {
+    let start = zero();
+    let mut lock = Lock::new(settings(Slots::Auto { cores: 2, most: 8 }), start);
+    for n in 0..4 {
+        let reply = lock.request(&waits(&n.to_string(), n as u8), Some(WaiterId(n)), start);
+        assert_eq!(reply, Reply::Parked);
+    }
+    let quota = |lock: &Lock| lock.quota(start).unwrap().more;
+    let mut answers = lock.take_effects().answers;
+    assert_eq!((answers.len(), quota(&lock)), (2, 0), "without a reading one start for each core");
+    let told = refusal(ask(&mut lock, &polls("p", 9), start));
+    assert!(matches!(told.cause, Cause::Limit(_)), "slots are free: {told:?}");
+    let Grant { lease, undo, .. } = grant(answers.remove(0).outcome);
+    lock.undo(lease, undo, start);
+    assert_eq!((granted(&mut lock), quota(&lock)), (vec!["2".to_owned()], 0), "an undone start gives its room back");
+    lock.release("1", polls("1", 1).address, start);
+    assert_eq!((granted(&mut lock), quota(&lock)), (vec!["3".to_owned()], 0), "an ended start makes room");
+    for name in ["2", "3"] {
+        lock.release(name, polls("", name.parse().unwrap()).address, start);
+    }
+    assert_eq!(quota(&lock), 2);
+}
+
+#[test]
+fn the_load_is_read_while_a_waiter_may_be_let_in() {
+    let start = zero();
+    let mut lock = Lock::new(settings(Slots::Auto { cores: 1, most: 8 }), start);
+    assert_eq!((lock.next_load(start), lock.is_load_due(start + 9 * SECOND)), (None, false));
+    grant(ask(&mut lock, &LeaseRequest { duration: Some(90 * SECOND), ..polls("a", 1) }, start));
+    assert_eq!(lock.next_load(start), None, "no client waits");
+    park(&mut lock, "b", 2, 1, start);
+    assert!(lock.poll_at(start).is_some_and(|at| at <= start + SECOND));
+    lock.hang_up(WaiterId(1), start);
+    assert_eq!(lock.next_load(start), None);
+    refusal(ask(&mut lock, &polls("", 3), start));
+    assert!(lock.next_load(start + STILL_WANTED - NANO).is_some(), "a polling client is a waiter, too");
+    assert_eq!(lock.next_load(start + STILL_WANTED), None);
+    assert_eq!(fixed(1, start).next_load(start), None);
+}
