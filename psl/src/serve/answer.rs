@@ -2,7 +2,7 @@
 //!
 //! Does not know what was asked.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{IoSlice, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime};
@@ -104,9 +104,9 @@ impl Answer {
 
     /// One more header.
     #[must_use]
-    pub fn with_header(mut self, name: &'static str, value: impl AsRef<str>) -> Answer {
+    pub fn with_header(mut self, name: &'static str, value: impl Display) -> Answer {
         // Writing to memory does not fail.
-        let _ = write!(self.headers, "{name}: {}\r\n", value.as_ref());
+        let _ = write!(self.headers, "{name}: {value}\r\n");
         self
     }
 
