@@ -167,6 +167,7 @@ fn an_idle_connection_makes_room_and_a_begun_request_does_not() {
     let mut idle = open.pop().unwrap();
     open.iter_mut().for_each(&mut begin);
     let mut next = connect(to, address(0)).unwrap();
+    assert_eq!(next.send(&Request::get("/livez").keep_alive()).unwrap().status, 200);
     assert!(idle.closed());
     begin(&mut next);
     assert!(connect(to, address(0)).unwrap().closed(), "one more than an address may have");

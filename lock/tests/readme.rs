@@ -92,9 +92,9 @@ fn bounds_of_the_line() {
 fn bounds_of_the_server() {
     let bounds = rows("## Bounds of the HTTP server", "|");
     for start in [
-        format!("| connections at the same time | {} |", LIMITS.connections),
+        format!("| connections that wait for their client | {} |", LIMITS.connections),
         format!("| of these from one address | {} |", LIMITS.per_address),
-        format!("| parked connections | {}, ", LIMITS.parked),
+        format!("| connections that are parked, apart from these | {} |", LIMITS.parked),
         format!("| time for a head, from its first byte | {} s |", LIMITS.head.as_secs()),
         format!("| time until an answer is taken | {} s |", LIMITS.answer.as_secs()),
         format!("| idle time between two requests | {} s |", LIMITS.idle.as_secs()),

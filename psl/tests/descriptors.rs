@@ -17,11 +17,12 @@ fn the_soft_limit_is_raised_and_few_descriptors_are_shared() {
         set(100, hard);
         assert_eq!(most_parked(), LIMITS.parked);
         let raised = getrlimit(Resource::Nofile);
-        assert!(raised.current.is_some_and(|now| now >= 512 + 64 && now <= 1024), "{raised:?}");
-        assert_eq!(raised.maximum, hard, "the hard limit stays");
-        // What is enough is left as it is.
-        set(1024, hard);
-        assert_eq!((most_parked(), getrlimit(Resource::Nofile).current), (LIMITS.parked, Some(1024)));
+        assert_eq!((raised.current, raised.maximum), (Some(1024), hard));
+        // More than enough is left as it is.
+        if hard.is_none_or(|hard| hard >= 2000) {
+            set(2000, hard);
+            assert_eq!((most_parked(), getrlimit(Resource::Nofile).current), (LIMITS.parked, Some(2000)));
+        }
     }
     // Half for the connections of the server, with some for everything else.
     for (all, parked) in [(300, 220), (144, 64), (100, 42), (24, 4), (17, 0), (10, 0)] {

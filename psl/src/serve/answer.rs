@@ -2,8 +2,8 @@
 //!
 //! Does not know what was asked.
 
-use std::fmt::Write as _;
-use std::io::{IoSlice, Write as _};
+use std::fmt::{Display, Write as _};
+use std::io::IoSlice;
 use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -72,9 +72,10 @@ pub(super) struct Framing {
 /// Where heads are written, one after the other.
 #[derive(Default)]
 pub(super) struct Head {
-    bytes: Vec<u8>,
-    /// The line with the date, and when it is out of date.
-    date: String,
+    text: String,
+    /// The lines that all answers of a second have.
+    common: String,
+    /// When the date among them is out of date.
     dated_until: Option<Instant>,
 }
 
@@ -104,9 +105,9 @@ impl Answer {
 
     /// One more header.
     #[must_use]
-    pub fn with_header(mut self, name: &'static str, value: impl AsRef<str>) -> Answer {
+    pub fn with_header(mut self, name: &'static str, value: impl Display) -> Answer {
         // Writing to memory does not fail.
-        let _ = write!(self.headers, "{name}: {}\r\n", value.as_ref());
+        let _ = write!(self.headers, "{name}: {value}\r\n");
         self
     }
 
@@ -133,27 +134,26 @@ impl Head {
         if self.dated_until.is_none_or(|until| now >= until) {
             self.set_date(now);
         }
-        let Head { bytes, date, .. } = self;
-        let close = if framing.close { "Connection: close\r\n" } else { "" };
-        let reason = StatusCode(answer.status).default_reason_phrase();
-        bytes.clear();
+        let Head { text, common, .. } = self;
+        let Answer { status, content_type, headers, body } = answer;
+        text.clear();
         // Writing to memory does not fail.
-        let _ = write!(bytes, "HTTP/1.1 {} ", answer.status);
-        for part in [reason, "\r\n", close, date.as_str(), "Content-Type: ", answer.content_type] {
-            bytes.extend_from_slice(part.as_bytes());
+        let _ = write!(text, "HTTP/1.1 {status} ");
+        let reason = StatusCode(*status).default_reason_phrase();
+        let end = if framing.close { "\r\nConnection: close\r\n" } else { "\r\n" };
+        for part in [reason, end, headers, common, content_type] {
+            text.push_str(part);
         }
-        bytes.extend_from_slice(b"\r\nCache-Control: no-store\r\nServer: psl\r\n");
-        bytes.extend_from_slice(answer.headers.as_bytes());
-        let _ = write!(bytes, "Content-Length: {}\r\n\r\n", answer.body.len());
-        [bytes, if framing.without_body { b"" } else { answer.body.as_bytes() }]
+        let _ = write!(text, "\r\nContent-Length: {}\r\n\r\n", body.len());
+        [text.as_bytes(), if framing.without_body { b"" } else { body.as_bytes() }]
     }
 
     /// A date has whole seconds, so one line serves all answers of a second.
     #[expect(clippy::disallowed_methods, reason = "the edge that dates answers")]
     fn set_date(&mut self, now: Instant) {
         let date = SystemTime::now();
-        self.date.clear();
-        let _ = write!(self.date, "Date: {}\r\n", HttpDate::from(date));
+        let http = HttpDate::from(date);
+        self.common = format!("Date: {http}\r\nServer: psl\r\nCache-Control: no-store\r\nContent-Type: ");
         let since = date.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.dated_until = now.checked_add(Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into()));
     }

@@ -37,6 +37,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Descriptors that are left to everything else: standard streams, listener, signals, look-ups, checks.
 const RESERVED: usize = 16;
 
+/// The soft limit that Linux and systemd set, which is enough for 64 connections, 512 parked ones and all checks.
+const ENOUGH: u64 = 1024;
+
 type Handler = dyn Fn(&Request, &Client) -> Reply + Send + Sync;
 
 struct Server {
@@ -96,13 +99,11 @@ where
     }
 }
 
-/// Connections that may be parked at a time. Raises the soft limit on descriptors, if the
-/// hard limit permits it: systemd and container runtimes set soft limits from 1,024 up, users lower ones.
+/// Connections that may be parked at a time. Raises a low soft limit on descriptors, as far as the hard limit permits it.
 pub fn most_parked() -> usize {
     let limit = getrlimit(Resource::Nofile);
-    let needed = (RESERVED + LIMITS.connections + LIMITS.parked) as u64;
-    if limit.current.is_some_and(|current| current < needed) {
-        let current = Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed)));
+    if limit.current.is_some_and(|current| current < ENOUGH) {
+        let current = Some(limit.maximum.map_or(ENOUGH, |maximum| maximum.min(ENOUGH)));
         // Without more of them fewer connections are parked.
         let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
     }
