@@ -55,7 +55,7 @@ pub fn run(options: &Options) -> Result<Section, String> {
     for (style, name, callers) in [
         (Style::KeepAlive, "keep-alive", CONNECTIONS),
         (Style::NewConnection, "a new connection each", CONNECTIONS),
-        (Style::NewConnection, "a new connection each, 64 at once", MOST),
+        (Style::NextAtOnce, "the next connection at once, 64 of them", MOST),
     ] {
         let lock = Program::at(&options.lock).args(["--host", "127.0.0.1", "--port", "0"]);
         let mut servers = [

@@ -46,7 +46,7 @@ struct Holder {
 pub fn run(options: &Options) -> Result<(String, Vec<Goal>), String> {
     let text = format!(
         "\n### Hand-over\n\n\
-         - one slot, the next holder parked and {CROWD} holders of another address behind it; {ROUNDS} leases of {LEASE:?} and up to \
+         - one slot that changes hands, the next holder parked and {CROWD} holders of another address behind it, which has the other slot; {ROUNDS} leases of {LEASE:?} and up to \
          {MORE} ms more; until the next holder has read its 200\n\
          - the look: from when the application has accepted lock's connection, and from when it opened its port, which is \
          looked at each tenth of the lease's age, at least each 20 ms\n\n",
