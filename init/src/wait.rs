@@ -12,6 +12,10 @@ use crate::throttle::LogThrottle;
 /// The longest pause that a lock may ask for by `Retry-After`.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 
+/// The first wait for an answer, if `--pause` is shorter: an operator who looks at the log of a new pod
+/// finds the reason there.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+
 /// Up to this share is added to each pause, so that pods that came together drift apart.
 const JITTER: f64 = 0.2;
 
@@ -194,6 +198,8 @@ pub struct Waiting {
     unreachable_wait_ends: Option<Duration>,
     /// The last attempt had no answer of a lock.
     is_silent: bool,
+    /// A lock has told why init waits.
+    has_reason: bool,
     throttle: LogThrottle,
     localhost_explained: bool,
 }
@@ -210,6 +216,7 @@ impl Waiting {
             unreachable_wait,
             unreachable_wait_ends: unreachable_wait,
             is_silent: false,
+            has_reason: false,
             throttle: LogThrottle::default(),
             localhost_explained: false,
         }
@@ -239,6 +246,7 @@ impl Waiting {
             self.unreachable_wait_ends = self.unreachable_wait_ends.map(|ends| ends.saturating_add(took));
         }
         self.is_silent = !refusal.kind.is_of_a_lock();
+        self.has_reason |= refusal.kind == Kind::Held;
         if let end @ (Next::Start(_) | Next::Fail(_)) = self.next(now) {
             return (end, None);
         }
@@ -271,8 +279,15 @@ impl Waiting {
         let timeout =
             self.unreachable_wait.map_or(self.rules.attempt_timeout, |wait| wait.min(self.rules.attempt_timeout));
         let most = within.saturating_sub(timeout.min(WAY_BACK));
-        let wait = if most < self.rules.wait.min(LONGEST_HELD) { whole_millis(most) } else { self.rules.wait };
+        let rule = if self.has_reason { self.rules.wait } else { self.rules.wait.min(self.first_wait()) };
+        let wait = if most < rule.min(LONGEST_HELD) { whole_millis(most) } else { rule };
         Attempt { wait, timeout, within }
+    }
+
+    /// A lock tells its reason when the wait is over. The first wait is short, so that the log has the
+    /// reason soon; it is longer than the pause, so that init asks again at once.
+    fn first_wait(&self) -> Duration {
+        FIRST_WAIT.max(lengthened(self.rules.pause, JITTER, 1.0))
     }
 
     /// From now to the next attempt, after one that took this long.
@@ -336,7 +351,27 @@ mod tests {
     }
 
     fn endless() -> Waiting {
-        Waiting::new(rules(None, None, AtBound::Start), true, [0.0; 2])
+        with_reason(rules(None, None, AtBound::Start))
+    }
+
+    /// A lock has answered before, so that the first short wait is over.
+    fn with_reason(rules: Rules) -> Waiting {
+        Waiting { has_reason: true, ..Waiting::new(rules, true, [0.0; 2]) }
+    }
+
+    #[test]
+    fn the_first_wait_is_short_and_longer_than_the_pause() {
+        let wait = |pause: u64, answered: Option<Answer>| {
+            let mut waiting =
+                Waiting::new(Rules { pause: seconds(pause), ..rules(None, None, AtBound::Start) }, true, [0.0; 2]);
+            if let Some(answer) = answered {
+                waiting.answered(&answer, Duration::ZERO, SECOND, 0.0);
+            }
+            asks(waiting.next(SECOND)).wait
+        };
+        assert_eq!([wait(1, None), wait(5, None)], [FIRST_WAIT, seconds(6)]);
+        assert_eq!(wait(1, Some(refusal(Kind::Refused, "refused"))), FIRST_WAIT, "no lock has given a reason");
+        assert_eq!(wait(1, Some(held(None))), seconds(10));
     }
 
     fn asks(next: Next) -> Attempt {
@@ -521,7 +556,7 @@ mod tests {
                 attempt_timeout: seconds(attempt_timeout),
                 ..rules(None, Some(unreachable_wait), AtBound::Start)
             };
-            let mut waiting = Waiting::new(rules, false, [0.0; 2]);
+            let mut waiting = Waiting { has_reason: true, ..Waiting::new(rules, false, [0.0; 2]) };
             let attempt = asks(waiting.next(seconds(unreachable_wait) - NANO));
             assert_eq!((attempt.timeout, attempt.whole_timeout()), (seconds(timeout), seconds(whole)));
             assert_eq!(attempt.within, Duration::MAX, "the bound does not cut it");
@@ -560,7 +595,9 @@ mod tests {
                 attempt_timeout: millis(attempt_timeout),
                 ..rules(Some(1000), None, AtBound::Start)
             };
-            let attempt = asks(Waiting::new(rules, false, [0.0; 2]).next(seconds(1000) - millis(left)));
+            let attempt = asks(
+                Waiting { has_reason: true, ..Waiting::new(rules, false, [0.0; 2]) }.next(seconds(1000) - millis(left)),
+            );
             assert_eq!(attempt.wait, millis(expected), "{wait} {attempt_timeout} {left}");
             assert_eq!(attempt.within, millis(left));
         }
