@@ -159,7 +159,8 @@ fn no_answer_is_held_back_past_the_bound() {
             let left = took.saturating_sub(seen.at - requests[0].at);
             assert!(wait_of(seen).unwrap_or_default() <= left, "{left:?} left: {seen:?}");
         }
-        assert_eq!(waits.last(), Some(&None), "in the last second an answer is asked for at once");
+        let last = waits.last().copied().flatten().unwrap_or_default();
+        assert!(last < Duration::from_secs(2), "the answer of the last request comes before the bound: {waits:?}");
     }
 }
 

@@ -95,8 +95,9 @@ fn what_is_passed_on() {
         ("--ready", "PSL_READY", "tcp:5432", "ready=tcp%3A5432"),
         ("--ready", "PSL_READY", "http:8080", "ready=http%3A8080%2F"),
         ("--ready", "PSL_READY", "http:8080/healthz?a=b&c", "ready=http%3A8080%2Fhealthz%3Fa%3Db%26c"),
-        ("--wait", "PSL_WAIT", "25", "wait=25"),
-        ("--wait", "PSL_WAIT", "1m", "wait=60"),
+        ("--wait", "PSL_WAIT", "1", "wait=1"),
+        // The first request is a short one.
+        ("--wait", "PSL_WAIT", "1m", "wait=2"),
         ("--wait", "PSL_WAIT", "250ms", "wait=250ms"),
         ("--node", "PSL_NODE_NAME", "node-1.example", "node=node-1.example"),
         ("--node", "PSL_NODE_NAME", "a&b=ü", "node=a%26b%3D%C3%BC"),
