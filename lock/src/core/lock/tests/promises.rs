@@ -325,6 +325,8 @@ proptest! {
             siege.lock.release("honest", [10, 0, 0, HONEST].into(), siege.now);
             siege.attack(&Attack::Request { name: 0, from: 0, waits: true, seconds: 100 });
         }
+        // No later grant has the time of the honest address's last one.
+        siege.pass(1);
         siege.is_waiting = true;
         siege.honest();
         for attack in &after {
