@@ -432,17 +432,13 @@ impl Lock {
     /// The time to the next event that may free a slot.
     fn until_event(&self, now: Instant) -> Option<Duration> {
         let deadline = self.scheduler.leases().iter().next().map(|lease| lease.deadline);
-        let quota = self.quota(now).and_then(|quota| quota.next);
-        let event = deadline.into_iter().chain(self.held_until(now)).chain(quota).min();
-        event.map(|at| at.saturating_duration_since(now))
-    }
-
-    /// The pressure gate holds starts back until then at the longest.
-    fn held_until(&self, now: Instant) -> Option<Instant> {
-        match self.pressure.verdict(now) {
+        let pressure = match self.pressure.verdict(now) {
             pressure::Verdict::Held { until } => Some(until),
             _ => None,
-        }
+        };
+        let quota = self.quota(now).and_then(|quota| quota.next);
+        let event = deadline.into_iter().chain(pressure).chain(quota).min();
+        event.map(|at| at.saturating_duration_since(now))
     }
 
     /// Shadow mode: begins a lease for each start, and counts its wait in the model.
@@ -593,8 +589,7 @@ impl Lock {
         let overridden = self.gate.overridden_at();
         let pressure = self.pressure.next_event(now);
         let quota = self.quota(now).and_then(|quota| quota.next);
-        // A reading that is overdue must not hide the start that the floor lets through.
-        [overridden, pressure, self.held_until(now), quota].into_iter().flatten().filter(|at| *at > now).min()
+        [overridden, pressure, quota].into_iter().flatten().filter(|at| *at > now).min()
     }
 
     pub fn take_effects(&mut self) -> Effects {
