@@ -1,6 +1,9 @@
-//! How long an honest client waits while lock is attacked from other addresses.
+//! How long an honest client waits while lock is attacked from other addresses: for an answer here,
+//! for a lease in `starve`.
 //!
 //! Each attack meets a lock of its own, so that memory and threads are what this attack cost.
+
+mod starve;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
@@ -40,7 +43,10 @@ pub fn run(options: &Options) -> Result<Section, String> {
         attacks().into_iter().map(|(name, attack, from)| endure(options, name, attack, from, length)).collect();
     text += &table(&met).text();
     text += &format!("\n{}\n", against_goal(&met));
-    Ok(Section { title: "Under attack", text, broken: broken(&met), figures: Vec::new() })
+    let (words, goals) = starve::run(options);
+    text += &words;
+    let broken = broken(&met).into_iter().chain(goals.iter().filter_map(|goal| goal.broken("attack"))).collect();
+    Ok(Section { title: "Under attack", text, broken, figures: Vec::new() })
 }
 
 /// All of them from one address, those that need many connections also from eight; first none, to

@@ -21,6 +21,9 @@ const WARM_UP: Duration = Duration::from_millis(500);
 
 const ROUNDS: usize = 8;
 
+/// As many connections as lock serves at a time, from four addresses.
+const MOST: usize = 64;
+
 const PATH: &str = "/?duration=0";
 
 struct Server {
@@ -44,18 +47,22 @@ pub fn run(options: &Options) -> Result<Section, String> {
     let rounds = options.rounds.unwrap_or(ROUNDS);
     let mut text = machine::described("http", &options.lock);
     text += &format!(
-        "- `GET {PATH}` on {CONNECTIONS} connections from one address, each asking again when it is answered; one \
+        "- `GET {PATH}` on {CONNECTIONS} connections from one address, or {MOST} from four, each asking again when it is answered; one \
          generator thread on the same cores; {rounds} rounds of {length:?} each, in turn; medians, ratios with least and most\n\n",
     );
     let mut table = Table::new(["", "requests/s", "CPU µs a request", "p50 ms", "p99 ms", "failed", "peak KiB"]);
     let (mut notes, mut broken, mut figures) = (Vec::new(), Vec::new(), Vec::new());
-    for (style, name) in [(Style::KeepAlive, "keep-alive"), (Style::NewConnection, "a new connection each")] {
+    for (style, name, callers) in [
+        (Style::KeepAlive, "keep-alive", CONNECTIONS),
+        (Style::NewConnection, "a new connection each", CONNECTIONS),
+        (Style::NextAtOnce, "the next connection at once, 64 of them", MOST),
+    ] {
         let lock = Program::at(&options.lock).args(["--host", "127.0.0.1", "--port", "0"]);
         let mut servers = [
             Server { name: "lock", running: lock.start() },
             Server { name: "tiny_http::Server", running: Program::at(&options.plain).start() },
         ];
-        let measured = compare(&mut servers, style, rounds, length)?;
+        let measured = compare(&mut servers, style, callers, rounds, length)?;
         for (server, measured) in servers.iter().zip(&measured) {
             let name = format!("{name}: {}", server.name);
             notes.extend(measured.first_failure.as_ref().map(|why| format!("\n{name}: first failure: {why}\n")));
@@ -73,11 +80,17 @@ pub fn run(options: &Options) -> Result<Section, String> {
 }
 
 /// Who comes first in a pair changes, so that neither always has the warmer machine.
-fn compare(servers: &mut [Server; 2], style: Style, rounds: usize, length: Duration) -> Result<[Measured; 2], String> {
+fn compare(
+    servers: &mut [Server; 2],
+    style: Style,
+    callers: usize,
+    rounds: usize,
+    length: Duration,
+) -> Result<[Measured; 2], String> {
     let mut measured = [Measured::default(), Measured::default()];
     let mut loads = Vec::new();
     for server in servers.iter_mut() {
-        let mut load = Load::new(server.running.addr(), PATH, style)?;
+        let mut load = Load::new(server.running.addr(), PATH, style)?.callers(callers);
         load.run(WARM_UP)?;
         loads.push(load);
     }

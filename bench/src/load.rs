@@ -43,6 +43,9 @@ pub enum Style {
     KeepAlive,
     /// A connection for each request, which asks the server to close it.
     NewConnection,
+    /// The same, but the client does not wait until the server has closed it: the last connection may
+    /// still count when the next one comes.
+    NextAtOnce,
 }
 
 /// What is asked, of whom, and what the answer has to look like.
@@ -86,7 +89,7 @@ impl Load {
     pub fn expecting(expected: u16, target: SocketAddr, path: &str, style: Style) -> Result<Load, String> {
         let request = match style {
             Style::KeepAlive => Request::get(path).keep_alive(),
-            Style::NewConnection => Request::get(path),
+            Style::NewConnection | Style::NextAtOnce => Request::get(path),
         };
         let reply = request.send(target, testkit::CEILING).map_err(|e| format!("GET {path} of {target}: {e}"))?;
         let Reply { status, raw, .. } = reply;
@@ -162,7 +165,7 @@ impl Load {
             lane.received += count;
             let is_whole = lane.received == self.answer;
             let is_over = match self.style {
-                Style::KeepAlive => is_whole || count == 0,
+                Style::KeepAlive | Style::NextAtOnce => is_whole || count == 0,
                 Style::NewConnection => count == 0,
             };
             match (is_over, is_whole) {
@@ -191,8 +194,11 @@ impl Load {
         let since = Instant::now();
         let socket = Socket::new(Domain::for_address(self.target), Type::STREAM, Some(Protocol::TCP))?;
         // It ends by a reset, but only after the answer and the server's own end have been read. What
-        // ends so does not linger: neither ports nor the kernel's tables run out within a round.
-        socket.set_linger(Some(Duration::ZERO))?;
+        // ends so does not linger: neither ports nor the kernel's tables run out within a round. A client
+        // that does not wait for the server's end says so by a FIN, as clients do.
+        if self.style != Style::NextAtOnce {
+            socket.set_linger(Some(Duration::ZERO))?;
+        }
         socket.bind(&SocketAddr::new(self.address(place), 0).into())?;
         socket.connect(&self.target.into())?;
         let mut stream = TcpStream::from(socket);
@@ -257,6 +263,14 @@ mod tests {
         assert_eq!(outcome.failures, 0, "{:?}", outcome.first_failure);
         assert!(outcome.latencies.len() > CONNECTIONS, "{}", outcome.latencies.len());
         assert!(server.requests().len() > outcome.latencies.len());
+    }
+
+    #[test]
+    fn the_next_connection_need_not_wait_for_the_end_of_the_last() {
+        let server = Server::start(Behaviour::ok("hello"));
+        let outcome = Load::new(server.addr(), "/", Style::NextAtOnce).unwrap().run(SHORT).unwrap();
+        assert_eq!(outcome.failures, 0, "{:?}", outcome.first_failure);
+        assert!(outcome.latencies.len() > CONNECTIONS, "{}", outcome.latencies.len());
     }
 
     #[test]

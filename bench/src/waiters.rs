@@ -1,7 +1,8 @@
 //! A line of holders that wait: one thread plays them all, each at an address of its own, and each as
-//! init behaves. It asks for its answer to be held back, stays away for as long as it is told and up
-//! to a fifth more, and asks again at once where the answer was itself the pause. Does not know what
-//! that costs the lock, nor which lock it is: one that knows no holders is asked each second.
+//! init behaves. It asks with `wait`, stays away for as long as `Retry-After` says and up to a fifth
+//! more, asks again at once if the lock held the request for all of its `wait`, and after a second if
+//! the connection ended without an answer. Does not know what that costs the lock, nor which lock it
+//! is: one that knows no holders is asked each second.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,6 +20,9 @@ use testkit::http::{Request, connect_from};
 /// What init takes between two questions (`--pause`), and the share of it that chance adds at most.
 const PAUSE: Duration = Duration::from_secs(1);
 pub const JITTER: f64 = 0.2;
+
+/// For how long the lock may hold a request (`--wait`).
+pub const WAIT: Duration = Duration::from_secs(30);
 
 /// A lease in a line that moves: then it is given back, and somebody else comes.
 const LEASE: Duration = Duration::from_secs(1);
@@ -120,7 +124,7 @@ impl Waiters {
         let holder = format!("bench/pod-{number}/uid-{generation}");
         match has_lease {
             true => Request::delete(&format!("/?holder={holder}")),
-            false => Request::get(&format!("/?duration=60s&holder={holder}&ready=tcp:9&wait=10s")),
+            false => Request::get(&format!("/?duration=60s&holder={holder}&ready=tcp:9&wait={}", WAIT.as_secs())),
         }
     }
 
@@ -163,8 +167,10 @@ impl Waiters {
             holder.has_lease = self.moves;
             return LEASE;
         }
-        let pause = self.lengthened(PAUSE.max(told.retry_after));
-        if told.retry_after <= PAUSE { pause.saturating_sub(took) } else { pause }
+        match told.retry_after <= PAUSE || took >= WAIT {
+            true => self.lengthened(PAUSE).saturating_sub(took),
+            false => self.lengthened(told.retry_after),
+        }
     }
 
     fn lengthened(&mut self, pause: Duration) -> Duration {
@@ -219,11 +225,12 @@ mod tests {
     fn pauses_are_those_of_init() {
         let mut line = Waiters::new(SocketAddr::from(([127, 0, 0, 1], 1)), 1, Duration::ZERO, true).unwrap();
         let told = |seconds| Told { status: 423, retry_after: Duration::from_secs(seconds) };
-        let held = line.told(0, &told(1), Duration::from_secs(10));
-        assert_eq!(held, Duration::ZERO, "the answer was the pause");
+        for seconds in [1, 10] {
+            assert_eq!(line.told(0, &told(seconds), WAIT), Duration::ZERO, "the answer was the pause");
+        }
         let far = line.told(0, &told(10), Duration::from_millis(1));
         assert!((10.0..12.0).contains(&far.as_secs_f64()), "{far:?}");
-        assert_eq!(line.seen.answers, 2);
+        assert_eq!(line.seen.answers, 3);
         let granted = Told { status: 200, ..told(0) };
         assert_eq!(line.told(0, &granted, Duration::ZERO), LEASE);
         assert_eq!(line.told(0, &granted, Duration::ZERO), Duration::ZERO, "somebody else comes at once");

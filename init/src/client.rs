@@ -96,6 +96,7 @@ fn unanswered(failure: &Failure) -> Answer {
         // A Service with `internalTrafficPolicy: Local` and no endpoint on this node drops packets.
         Failure::NoRoute => (Kind::Unreachable, format!("no lock is ready on this node yet ({failure})")),
         Failure::Garbage(_) => (Kind::NotALock, failure.to_string()),
+        Failure::Cut => (Kind::Cut, format!("{failure}: the lock may have restarted, or may hold too many requests")),
         _ => (Kind::Unreachable, failure.to_string()),
     };
     refusal(kind, words, None)
@@ -170,7 +171,7 @@ mod tests {
             (Failure::Refused, Kind::Refused, "refused"),
             (Failure::NoRoute, Kind::Unreachable, "no lock is ready on this node yet"),
             (Failure::Silent, Kind::Unreachable, "in time"),
-            (Failure::Cut, Kind::Unreachable, "closed"),
+            (Failure::Cut, Kind::Cut, "connection closed before the whole answer: the lock may have restarted"),
             (Failure::Garbage("x".to_owned()), Kind::NotALock, "not an HTTP answer"),
             (unresolved(), Kind::Unreachable, "name does not resolve: lock: NXDOMAIN from 10.96.0.10"),
         ] {

@@ -95,8 +95,8 @@ const WAIT: Setting = Setting {
     variables: &["PSL_WAIT"],
     value: "DURATION",
     takes: Takes::Value,
-    default: "10s",
-    meaning: "how long the lock may hold its answer back from whoever is next in line, so that a slot is his the moment it is free; 0 asks for an answer at once. An attempt may take this much longer, 30 s at most",
+    default: "30s",
+    meaning: "how long the lock may hold the request until a slot is free; 0 asks for an answer at once. An attempt may take this much longer, 30 s at most",
 };
 
 const NODE: Setting = Setting {
@@ -230,7 +230,7 @@ impl Config {
         let attempt_timeout = given.value(&ATTEMPT_TIMEOUT, duration::parse_nonzero).unwrap_or(Duration::from_secs(1));
         let holder = given.value(&HOLDER, parse_holder).unwrap_or_else(drawn);
         let ready = given.value(&READY, parse_ready);
-        let wait = given.value(&WAIT, duration::parse).unwrap_or(Duration::from_secs(10));
+        let wait = given.value(&WAIT, duration::parse).unwrap_or(Duration::from_secs(30));
         let node = given.value(&NODE, parse_node);
         let max_wait = given.value(&MAX_WAIT, duration::parse).filter(|d| !d.is_zero());
         let unreachable_wait = given.value(&UNREACHABLE_WAIT, duration::parse).filter(|d| !d.is_zero());
@@ -333,7 +333,7 @@ mod tests {
     }
 
     /// The query of a wait that asks for the defaults.
-    const DEFAULTS: &str = "holder=web-0.0000000000000001&wait=10";
+    const DEFAULTS: &str = "holder=web-0.0000000000000001&wait=30";
 
     #[test]
     fn defaults() {
@@ -345,7 +345,7 @@ mod tests {
         assert!(config.loopback);
         let expected = Rules {
             pause: second,
-            wait: second * 10,
+            wait: second * 30,
             attempt_timeout: second,
             max_wait: None,
             unreachable_wait: None,
@@ -455,7 +455,7 @@ mod tests {
         let config = take(&["--max-wait", "0", "--pause", "500ms"], &variables).unwrap();
         let expected = Rules {
             pause: Duration::from_millis(500),
-            wait: seconds(10),
+            wait: seconds(30),
             attempt_timeout: seconds(2),
             max_wait: None,
             unreachable_wait: Some(seconds(120)),

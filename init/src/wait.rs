@@ -12,6 +12,10 @@ use crate::throttle::LogThrottle;
 /// The longest pause that a lock may ask for by `Retry-After`.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 
+/// The first wait for an answer, if `--pause` is shorter: an operator who looks at the log of a new pod
+/// finds the reason there.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+
 /// Up to this share is added to each pause, so that pods that came together drift apart.
 const JITTER: f64 = 0.2;
 
@@ -89,6 +93,8 @@ pub enum Kind {
     NotALock,
     /// The host says that nobody listens there.
     Refused,
+    /// The connection was there, and ended before the whole answer.
+    Cut,
     /// No answer.
     Unreachable,
 }
@@ -175,7 +181,9 @@ pub enum Say {
 /// Silence begins when init sends a request that no lock answers, and lasts until a lock answers.
 /// A request gets its whole time-out, `wait` included, before the bound is checked, and the part of
 /// a pause that `Retry-After` asks for beyond `--pause` does not count. So a pause after an answer
-/// of a lock is no silence, and neither is a request that a lock holds back.
+/// of a lock is no silence, and neither is a request that a lock holds back. If a held connection is
+/// cut, because the lock restarts, silence begins with the cut; a second cut in a row moves nothing,
+/// because a server that cuts each connection is no lock.
 ///
 /// Invariants: no pause goes past a deadline, and no attempt past that of `--max-wait`.
 #[derive(Clone, Debug)]
@@ -188,6 +196,10 @@ pub struct Waiting {
     unreachable_wait: Option<Duration>,
     /// When it has lasted that long, if no lock answers before.
     unreachable_wait_ends: Option<Duration>,
+    /// The last attempt had no answer of a lock.
+    is_silent: bool,
+    /// A lock has told why init waits.
+    has_reason: bool,
     throttle: LogThrottle,
     localhost_explained: bool,
 }
@@ -203,6 +215,8 @@ impl Waiting {
             max_wait_ends: rules.max_wait.map(|wait| lengthened(wait, SPREAD, chances[0])),
             unreachable_wait,
             unreachable_wait_ends: unreachable_wait,
+            is_silent: false,
+            has_reason: false,
             throttle: LogThrottle::default(),
             localhost_explained: false,
         }
@@ -223,11 +237,16 @@ impl Waiting {
             Answer::Acquired => return (Next::Start(Why::Acquired), None),
             Answer::Refusal(refusal) => refusal,
         };
-        let pause = self.pause(refusal, now.saturating_sub(asked), chance);
+        let took = now.saturating_sub(asked);
+        let pause = self.pause(refusal, self.attempt(asked).wait, took, chance);
         if refusal.kind.is_of_a_lock() {
             let asks_again = now.saturating_add(pause);
             self.unreachable_wait_ends = self.unreachable_wait.map(|wait| asks_again.saturating_add(wait));
+        } else if refusal.kind == Kind::Cut && !self.is_silent {
+            self.unreachable_wait_ends = self.unreachable_wait_ends.map(|ends| ends.saturating_add(took));
         }
+        self.is_silent = !refusal.kind.is_of_a_lock();
+        self.has_reason |= refusal.kind == Kind::Held;
         if let end @ (Next::Start(_) | Next::Fail(_)) = self.next(now) {
             return (end, None);
         }
@@ -260,23 +279,33 @@ impl Waiting {
         let timeout =
             self.unreachable_wait.map_or(self.rules.attempt_timeout, |wait| wait.min(self.rules.attempt_timeout));
         let most = within.saturating_sub(timeout.min(WAY_BACK));
-        let wait = if most < self.rules.wait.min(LONGEST_HELD) { whole_millis(most) } else { self.rules.wait };
+        let rule = if self.has_reason { self.rules.wait } else { self.rules.wait.min(self.first_wait()) };
+        let wait = if most < rule.min(LONGEST_HELD) { whole_millis(most) } else { rule };
         Attempt { wait, timeout, within }
+    }
+
+    /// A lock tells its reason when the wait is over. The first wait is short, so that the log has the
+    /// reason soon; it is longer than the pause, so that init asks again at once.
+    fn first_wait(&self) -> Duration {
+        FIRST_WAIT.max(lengthened(self.rules.pause, JITTER, 1.0))
     }
 
     /// From now to the next attempt, after one that took this long.
     ///
-    /// A lock holds its answer back from whoever is next in line, and keeps a slot that becomes free
-    /// for him until he asks again. So he should be away as briefly as possible: a 423 that does not
-    /// ask for more than `--pause` was itself a pause, which counts from when the attempt began, and
-    /// after one that was held back it is over. A longer `Retry-After` counts from the answer that
-    /// says it, and so does the pause after anything else, which may be slow because it has trouble.
-    /// In all cases attempts begin no more often than once in a pause, its random share included.
-    fn pause(&self, refusal: &Refusal, took: Duration, chance: f64) -> Duration {
+    /// A lock gives a free slot to a client that is there, so init should be away as briefly as
+    /// possible. A 423 that was held for all of `wait`, or does not ask for more than `--pause`, was
+    /// itself a pause: the pause counts from when the attempt began, and is over after one that was
+    /// held back. A longer `Retry-After` of a 423 that came earlier tells a client that could not be
+    /// held when to come; it counts from the answer, and so does the pause after anything else, which
+    /// may be slow because it has trouble. In all cases attempts begin no more often than once in a
+    /// pause, its random share included.
+    fn pause(&self, refusal: &Refusal, wait: Duration, took: Duration, chance: f64) -> Duration {
         let asked_for = refusal.retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
-        let pause = lengthened(self.rules.pause.max(asked_for), JITTER, chance);
-        let was_a_pause = refusal.kind == Kind::Held && asked_for <= self.rules.pause;
-        if was_a_pause { pause.saturating_sub(took) } else { pause }
+        let was_held = !wait.is_zero() && took >= wait.min(LONGEST_HELD);
+        if refusal.kind == Kind::Held && (was_held || asked_for <= self.rules.pause) {
+            return lengthened(self.rules.pause, JITTER, chance).saturating_sub(took);
+        }
+        lengthened(self.rules.pause.max(asked_for), JITTER, chance)
     }
 
     fn say(&mut self, refusal: &Refusal, now: Duration) -> Option<Say> {
@@ -322,7 +351,27 @@ mod tests {
     }
 
     fn endless() -> Waiting {
-        Waiting::new(rules(None, None, AtBound::Start), true, [0.0; 2])
+        with_reason(rules(None, None, AtBound::Start))
+    }
+
+    /// A lock has answered before, so that the first short wait is over.
+    fn with_reason(rules: Rules) -> Waiting {
+        Waiting { has_reason: true, ..Waiting::new(rules, true, [0.0; 2]) }
+    }
+
+    #[test]
+    fn the_first_wait_is_short_and_longer_than_the_pause() {
+        let wait = |pause: u64, answered: Option<Answer>| {
+            let mut waiting =
+                Waiting::new(Rules { pause: seconds(pause), ..rules(None, None, AtBound::Start) }, true, [0.0; 2]);
+            if let Some(answer) = answered {
+                waiting.answered(&answer, Duration::ZERO, SECOND, 0.0);
+            }
+            asks(waiting.next(SECOND)).wait
+        };
+        assert_eq!([wait(1, None), wait(5, None)], [FIRST_WAIT, seconds(6)]);
+        assert_eq!(wait(1, Some(refusal(Kind::Refused, "refused"))), FIRST_WAIT, "no lock has given a reason");
+        assert_eq!(wait(1, Some(held(None))), seconds(10));
     }
 
     fn asks(next: Next) -> Attempt {
@@ -468,6 +517,20 @@ mod tests {
     }
 
     #[test]
+    fn silence_begins_with_the_first_cut_of_a_held_connection() {
+        let cut = refusal(Kind::Cut, "closed");
+        let mut waiting = Waiting::new(rules(None, Some(5), AtBound::Start), false, [0.0; 2]);
+        let bound = |waiting: &Waiting| waiting.deadline().map(|(ends, _)| ends);
+        assert_eq!(waiting.answered(&cut, Duration::ZERO, seconds(9), 0.0).0, Next::Pause(SECOND), "a lock restarts");
+        assert_eq!(bound(&waiting), Some(seconds(14)));
+        assert_eq!(waiting.answered(&cut, seconds(10), seconds(13), 0.0).0, Next::Pause(SECOND));
+        assert_eq!(bound(&waiting), Some(seconds(14)), "the second one in a row moves nothing");
+        waiting.answered(&held(None), seconds(13), seconds(13), 0.0);
+        waiting.answered(&cut, seconds(14), seconds(22), 0.0);
+        assert_eq!(bound(&waiting), Some(seconds(27)), "the first one after an answer");
+    }
+
+    #[test]
     fn a_pause_that_no_lock_asked_for_does_not_end_the_silence() {
         let mut waiting = Waiting::new(rules(None, Some(5), AtBound::Start), false, [0.0; 2]);
         let busy = answer(Kind::NotALock, Some(seconds(4)));
@@ -493,7 +556,7 @@ mod tests {
                 attempt_timeout: seconds(attempt_timeout),
                 ..rules(None, Some(unreachable_wait), AtBound::Start)
             };
-            let mut waiting = Waiting::new(rules, false, [0.0; 2]);
+            let mut waiting = Waiting { has_reason: true, ..Waiting::new(rules, false, [0.0; 2]) };
             let attempt = asks(waiting.next(seconds(unreachable_wait) - NANO));
             assert_eq!((attempt.timeout, attempt.whole_timeout()), (seconds(timeout), seconds(whole)));
             assert_eq!(attempt.within, Duration::MAX, "the bound does not cut it");
@@ -532,7 +595,9 @@ mod tests {
                 attempt_timeout: millis(attempt_timeout),
                 ..rules(Some(1000), None, AtBound::Start)
             };
-            let attempt = asks(Waiting::new(rules, false, [0.0; 2]).next(seconds(1000) - millis(left)));
+            let attempt = asks(
+                Waiting { has_reason: true, ..Waiting::new(rules, false, [0.0; 2]) }.next(seconds(1000) - millis(left)),
+            );
             assert_eq!(attempt.wait, millis(expected), "{wait} {attempt_timeout} {left}");
             assert_eq!(attempt.within, millis(left));
         }
@@ -587,7 +652,8 @@ mod tests {
             ("asks for less than the pause", Kind::Held, Some(0), 300, 0.0, 700),
             ("asks for the pause", Kind::Held, Some(1000), 300, 0.0, 700),
             ("asks for more than the pause", Kind::Held, Some(1001), 300, 0.0, 1001),
-            ("asks for more, held longer", Kind::Held, Some(2000), 10_000, 0.0, 2000),
+            ("asks for more, not held to the end", Kind::Held, Some(2000), 9_999, 0.0, 2000),
+            ("asks for more, held to the end", Kind::Held, Some(2000), 10_000, 0.0, 0),
             ("the random share counts", Kind::Held, None, 1000, 1.0, 200),
             ("and is over, too", Kind::Held, Some(1000), 1200, 1.0, 0),
             ("no lock of this node", Kind::Rejected, None, 300, 0.0, 1000),
@@ -658,7 +724,8 @@ mod tests {
     }
 
     fn any_answer() -> impl Strategy<Value = Answer> {
-        let kinds = [Kind::Held, Kind::Rejected, Kind::Elsewhere, Kind::NotALock, Kind::Refused, Kind::Unreachable];
+        let kinds =
+            [Kind::Held, Kind::Rejected, Kind::Elsewhere, Kind::NotALock, Kind::Refused, Kind::Cut, Kind::Unreachable];
         let refusal = (prop::sample::select(kinds.to_vec()), "[a-c0-9]{0,2}", proptest::option::of(any_duration()));
         refusal.prop_map(|(kind, words, retry_after)| Answer::Refusal(Refusal { kind, words, retry_after }))
     }
@@ -705,11 +772,11 @@ mod tests {
             let mut waiting = Waiting::new(rules, true, chances);
             let most_of = |wait: Duration| lengthened(wait, 0.25, 1.0);
             // When the silence of the moment began.
-            let (mut now, mut since) = (Duration::ZERO, Duration::ZERO);
+            let (mut now, mut since, mut is_silent) = (Duration::ZERO, Duration::ZERO, false);
             for (takes, answer, chance) in &steps {
                 let over = |now: Duration, since: Duration| max_wait.is_some_and(|w| now >= most_of(w)) || unreachable_wait.is_some_and(|w| now >= since.saturating_add(most_of(w)));
                 let asked = now;
-                match waiting.next(now) {
+                let wait = match waiting.next(now) {
                     Next::Ask(attempt) => {
                         prop_assert!(!attempt.within.is_zero() && !over(now, since));
                         prop_assert!(attempt.wait <= rules.wait && attempt.timeout <= rules.attempt_timeout);
@@ -717,32 +784,35 @@ mod tests {
                         prop_assert!(attempt.within <= left);
                         prop_assert!(attempt.wait.min(LONGEST_HELD) <= left, "more than is left");
                         now = now.saturating_add((*takes).min(attempt.within).min(attempt.whole_timeout()));
+                        attempt.wait.min(LONGEST_HELD)
                     }
                     end => {
                         prop_assert_eq!(matches!(end, Next::Fail(_)), fails);
                         prop_assert!(max_wait.is_some_and(|w| now >= w) || unreachable_wait.is_some_and(|w| now >= since.saturating_add(w)), "too early");
                         return Ok(());
                     }
-                }
+                };
                 let Answer::Refusal(refusal) = answer else { unreachable!() };
                 let (next, _) = waiting.answered(answer, asked, now, *chance);
                 if let Next::Pause(length) = next {
                     let left = waiting.deadline().map_or(Duration::MAX, |(ends, _)| ends - now);
                     let asked_for = refusal.retry_after.unwrap_or_default().min(seconds(30));
-                    let least = pause.max(asked_for);
+                    let was_held = !wait.is_zero() && now - asked >= wait;
                     // Since the question or since the answer, and nothing in between.
-                    let counted = match refusal.kind {
-                        Kind::Held if asked_for <= pause => now - asked,
-                        _ => Duration::ZERO,
+                    let (least, counted) = match refusal.kind {
+                        Kind::Held if was_held || asked_for <= pause => (pause, now - asked),
+                        _ => (pause.max(asked_for), Duration::ZERO),
                     };
                     let (least, most) = (least.saturating_sub(counted), lengthened(least, 0.2, 1.0).saturating_sub(counted));
                     prop_assert!(length <= left && length >= least.min(left) && length <= most);
                     prop_assert!(length == left || length.saturating_add(now - asked) >= pause, "more often than once a pause");
+                    let held = if refusal.kind == Kind::Cut && !is_silent { now - asked } else { Duration::ZERO };
                     now = now.saturating_add(length);
                     let own = lengthened(pause, 0.2, *chance);
-                    since = match refusal.kind.is_of_a_lock() {
-                        true => now,
-                        false => since.saturating_add(lengthened(pause.max(asked_for), 0.2, *chance).saturating_sub(own)),
+                    is_silent = !refusal.kind.is_of_a_lock();
+                    since = match is_silent {
+                        false => now,
+                        true => since.saturating_add(lengthened(pause.max(asked_for), 0.2, *chance).saturating_sub(own)).saturating_add(held),
                     };
                 } else {
                     prop_assert!(matches!(next, Next::Start(Why::Bound(_)) | Next::Fail(_)));
@@ -774,9 +844,11 @@ mod tests {
             }
         }
 
-        /// However it is silent: at once or after the whole time-out of a request.
+        /// However it is silent: at once or after the whole time-out of a request. A first connection that
+        /// is cut is forgiven.
         #[test]
         fn a_silent_lock_is_given_up_within_the_bound_and_one_request(
+            is_cut in any::<bool>(),
             rules in plain_rules(),
             chances in [0.0..=1.0f64, 0.0..=1.0f64],
             before in prop::collection::vec((0.0..=1.0f64, proptest::option::of(0..100u64)), 0..5),
@@ -800,7 +872,8 @@ mod tests {
                     Next::Ask(attempt) => {
                         longest = attempt.whole_timeout();
                         now += longest.mul_f64(*share);
-                        waiting.answered(&refusal(Kind::Unreachable, "silent"), asked, now, *chance).0
+                        let kind = if is_cut { Kind::Cut } else { Kind::Unreachable };
+                        waiting.answered(&refusal(kind, "silent"), asked, now, *chance).0
                     }
                     end => end,
                 };
@@ -813,7 +886,8 @@ mod tests {
                 }
             }
             prop_assert!(now - since >= bound, "given up after {:?} of {:?}", now - since, bound);
-            prop_assert!(now - since <= lengthened(bound, 0.25, 1.0) + longest, "{:?} of {:?}", now - since, bound);
+            let requests = longest * (1 + u32::from(is_cut));
+            prop_assert!(now - since <= lengthened(bound, 0.25, 1.0) + requests, "{:?} of {:?}", now - since, bound);
         }
     }
 }

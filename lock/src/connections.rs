@@ -12,7 +12,7 @@ use psl::serve::Parked;
 
 use crate::core::lease::{LeaseId, after};
 use crate::core::lock::Answer;
-use crate::core::outcome::{Grant, LeaseRequest, Outcome, Undo};
+use crate::core::outcome::{LeaseRequest, Outcome, Undo};
 use crate::core::queue::WaiterId;
 use crate::responses;
 
@@ -128,8 +128,10 @@ impl Connections {
 
     /// Closes the connections whose echo is over.
     pub fn expire(&mut self, now: Instant) {
-        while let Some((_, key)) = self.echoes.pop_front_if(|(at, _)| *at <= now) {
-            self.by_key.remove(&key);
+        while self.poll_at().is_some_and(|at| at <= now) {
+            if let Some((_, key)) = self.echoes.pop_front() {
+                self.by_key.remove(&key);
+            }
         }
     }
 
@@ -149,16 +151,10 @@ impl Delivery {
     pub fn write(self) -> Delivered {
         responses::log(&self.outcome, &self.request);
         let answer = responses::answer(&self.outcome, self.request.baseline, self.json);
-        let is_written = self.parked.answer(answer);
-        if let (false, Outcome::Granted(grant)) = (is_written, &self.outcome) {
-            log_undone(grant, &self.request);
-        }
+        // A client that has acted in the meantime is not waiting any more.
+        let is_written = !self.parked.has_acted() && self.parked.answer(answer);
         Delivered { key: self.key, is_written, grant: grant_of(&self.outcome) }
     }
-}
-
-fn log_undone(grant: &Grant, request: &LeaseRequest) {
-    responses::log_undone(grant, request.holder.as_deref(), request.address);
 }
 
 fn grant_of(outcome: &Outcome) -> Option<(LeaseId, Undo)> {

@@ -81,26 +81,27 @@ impl Service {
     }
 
     fn lease(&self, ask: LeaseRequest, request: &Request, client: &Client, now: Instant) -> Reply {
-        let ask = LeaseRequest { baseline: self.prober.baseline(&ask), ..ask };
+        let needs_baseline = ask.ready.is_some() && self.shared.with(now, |lock| lock.needs_baseline(&ask, now));
+        let baseline = if needs_baseline { self.prober.baseline(&ask) } else { None };
+        let ask = LeaseRequest { baseline, ..ask };
         let waits = ask.wait.is_some() && !self.is_shadow;
         if let Some(parked) = waits.then(|| client.park()).flatten() {
             self.shared.park(ask, parked, request.json, now);
             return Reply::parked();
         }
         let outcome = self.shared.request(&ask, now);
-        self.shared.wait_for_file();
+        if matches!(outcome.kind(), Kind::Granted | Kind::Again) {
+            self.shared.wait_for_file();
+        }
         responses::log(&outcome, &ask);
         let mut answer = responses::answer(&outcome, ask.baseline, request.json);
         if self.is_shadow {
-            answer = answer.with_header("PSL-Mode", "shadow".to_owned());
+            answer = answer.with_header("PSL-Mode", "shadow");
         }
         let reply = Reply::from(answer);
         let Outcome::Granted(grant) = outcome else { return reply };
         let shared = Arc::clone(&self.shared);
-        reply.or_else(move || {
-            responses::log_undone(&grant, ask.holder.as_deref(), ask.address);
-            undo(&shared, &grant);
-        })
+        reply.or_else(move || undo(&shared, &grant))
     }
 
     fn release(&self, ask: &LeaseRequest, request: &Request, now: Instant) -> Answer {
@@ -132,7 +133,7 @@ pub fn ask(request: &Request) -> Result<LeaseRequest, Invalid> {
         let parse_duration = |text: &str| duration::parse(text).map_err(|e| e.to_string());
         match name.as_ref() {
             "holder" => {
-                once(&mut ask.holder, &name, value, |text| holder::parse(text).map(Arc::from).map_err(str::to_owned))?
+                once(&mut ask.holder, &name, value, |text| holder::parse(text).map(Arc::from).map_err(str::to_owned))?;
             }
             "duration" => once(&mut ask.duration, &name, value, parse_duration)?,
             "ready" => once(&mut ask.ready, &name, value, |text| Ready::parse(text).map_err(str::to_owned))?,
@@ -172,7 +173,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn parse(query: &str) -> Result<LeaseRequest, Invalid> {
-        ask(&Request { query: query.to_owned(), ..Request::default() })
+        ask(&Request { query, ..Request::default() })
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! The first line of each answer is byte for byte that of 1.x; the next lines give the reason.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use log::{Level, debug, info, log};
@@ -14,6 +13,7 @@ use psl::text::one_line;
 use serde::Serialize;
 
 use crate::core::lease::{Ended, ProbeResult};
+use crate::core::lock::Stalled;
 use crate::core::outcome::{Cause, Grant, LeaseRequest, Outcome, Refusal};
 use crate::core::scheduler::Released;
 use crate::core::shadow::Overdue;
@@ -185,17 +185,14 @@ fn log_grant(grant: &Grant, request: &LeaseRequest) {
     log!(level, holder, peer:%, duration:%, waited:%, ready = ready.as_ref(), overridden; "lock acquired");
 }
 
-/// Logs a grant that its client never read.
-pub fn log_undone(grant: &Grant, holder: Option<&str>, peer: IpAddr) {
-    let (level, holder) = (level_of(grant.is_quiet), named(holder));
-    log!(level, holder, peer:%; "the answer could not be sent: the lease is given back");
-}
-
 /// Logs the end of a lease.
 pub fn log_end(ended: &Ended) {
     let (lease, how) = (&ended.lease, ended.end.name());
     let (level, peer) = (level_of(lease.is_quiet), lease.address);
     let holder = named(lease.holder.as_deref());
+    if ended.is_unread {
+        log!(level, holder, peer:%; "the answer could not be sent: the lease is given back");
+    }
     log!(level, holder, peer:%, how, held:% = Text::in_millis(ended.age()); "lease ended");
 }
 
@@ -206,6 +203,13 @@ pub fn log_overdue(overdue: &Overdue) {
     let waited = Text::in_millis(overdue.waited);
     let what = if overdue.is_cut { "it would wait still, and is left out" } else { "its turn comes now" };
     log!(level, holder, peer:%, would_have_waited:% = waited; "shadow: {what}");
+}
+
+/// Logs a long wait beside free slots.
+pub fn log_stalled(stalled: &Stalled) {
+    let Stalled { holder, waited, reason } = stalled;
+    let waited = Text::in_millis(*waited);
+    info!(holder = holder.as_ref(), waited:%, reason = reason.as_str(); "slots are free, but the first waiter cannot start yet");
 }
 
 /// The port that ends the lease early, in a log line.

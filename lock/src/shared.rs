@@ -311,10 +311,8 @@ impl Inner {
     /// Answers whose version is in the state file are ready.
     fn release_answers(&mut self) {
         let Some(file) = &mut self.file else { return };
-        let (version, is_late) = (file.version, file.is_late);
-        let is_ready = |waits_for: u64| is_late || version.is_some_and(|version| waits_for <= version);
-        while let Some((_, _, delivery)) = file.waiting.pop_front_if(|(at, ..)| is_ready(*at)) {
-            self.ready.push(delivery);
+        while file.waiting.front().is_some_and(|(version, ..)| file.has(*version)) {
+            self.ready.extend(file.waiting.pop_front().map(|(.., delivery)| delivery));
         }
     }
 
@@ -345,6 +343,7 @@ impl Work {
     fn run(self) -> Option<Vec<crate::connections::Delivered>> {
         self.effects.ended.iter().for_each(responses::log_end);
         self.effects.overdue.iter().for_each(responses::log_overdue);
+        self.effects.stalled.iter().for_each(responses::log_stalled);
         let delivered: Vec<_> = self.deliveries.into_iter().map(Delivery::write).collect();
         Some(delivered).filter(|delivered| !delivered.is_empty())
     }

@@ -2,7 +2,7 @@
 //!
 //! Renders a copy of the state, so that nobody waits for it. Decides nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use psl::metrics::{self, Exposition};
 use psl::serve::Answer;
@@ -18,7 +18,7 @@ use crate::core::pressure;
 use crate::core::queue::{MOST_WAITERS, Presence, Waiter};
 use crate::core::scheduler::LONGEST_WAIT;
 use crate::core::shadow;
-use crate::json::{self, quoted, seconds, thousandths};
+use crate::json::{self, quoted, seconds};
 
 /// `/state` lists so many leases, those that end first, and so many places, those that are next; its
 /// size has to have a bound.

@@ -14,9 +14,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use testkit::attack::waiters::{grants_never_read, park_and_flood, park_and_stay};
 use testkit::attack::{ATTACKS, Attack, addresses, honest, idle_connections, slow_trickle};
 use testkit::http::Request;
 use testkit::program::{Program, Running, field};
@@ -63,7 +65,10 @@ impl Container {
         let context = testkit::scratch::Scratch::new();
         std::fs::copy(directory.join("lock"), context.join("lock")).map_err(|e| e.to_string())?;
         context.file("Dockerfile", "FROM scratch\nCOPY lock /lock\nUSER 65532:65532\nENTRYPOINT [\"/lock\"]\n");
-        let name = format!("psl-lock-attacked-{}", std::process::id());
+        // A name for each test, which may run side by side.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("psl-lock-attacked-{}-{number}", std::process::id());
         docker(&["build", "--quiet", "--tag", &name, context.path().to_str().expect("UTF-8")])?;
         let limits = [
             "--memory",
@@ -163,6 +168,22 @@ fn an_honest_client_is_answered_whatever_others_do() {
     assert!(target.status("Threads") <= 68, "{}", target.status("Threads"));
     let reply = Request::get("/").from(HONEST).send(target.address(), CEILING).expect("an answer");
     assert_eq!(reply.status, 200, "none of the attacks has taken a lease");
+}
+
+/// The kernel's buffers count as the container's memory: 512 parked connections that are full of
+/// bytes, and 512 whose clients read nothing.
+#[test]
+fn clients_that_fill_the_buffers_while_they_are_parked_leave_it_alive() {
+    let length = Duration::from_secs(if Program::static_dir().is_some() { 10 } else { 2 });
+    let mut target = Target::start();
+    let address = target.address();
+    for attack in [park_and_stay, park_and_flood, grants_never_read] {
+        let report = attack(address, addresses(8), Instant::now() + length);
+        eprintln!("{report}; peak {} KiB", target.status("VmHWM"));
+        assert!(report.opened > 64, "{report}");
+        let reply = Request::get("/livez").from(HONEST).send(address, CEILING).expect("an answer");
+        assert_eq!(reply.status, 200);
+    }
 }
 
 #[test]

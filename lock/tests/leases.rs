@@ -285,13 +285,18 @@ fn who_waits_is_told_where_and_how_long() {
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=50s").status, 200);
     let seconds = |reply: &Reply| reply.header("retry-after").expect("a Retry-After").parse::<u64>().expect("seconds");
-    for (holder, position, expected) in [("b", 1, "50s"), ("c", 2, "1h50s"), ("b", 1, "50s"), ("c", 2, "1h50s")] {
+    // Before a lease has ended an estimate would be a guess.
+    assert_eq!(get(address, "/?holder=b").body, "Locked\nall slots are taken\nposition 1 in line\n");
+    // The one that ends leaves its length as the estimate of the next.
+    assert_eq!(delete(address, "a").status, 200);
+    assert_eq!(get(address, "/?holder=a&duration=50s").status, 200);
+    for (holder, position, expected) in [("b", 1, "50s"), ("c", 2, "50s"), ("b", 1, "50s"), ("c", 2, "50s")] {
         let reply = get(address, &format!("/?holder={holder}"));
         let lines: Vec<&str> = reply.body.lines().collect();
         assert_eq!((reply.status, lines[..2].to_vec()), (423, vec!["Locked", "all slots are taken"]), "{holder}");
         let text = lines[2].strip_prefix(&format!("position {position} in line, a slot is expected in "));
-        // The minute is a busy machine's: whole seconds may have passed since.
-        let near = |text: &str| text == expected || text.starts_with(&expected[..expected.len() - 3]);
+        // Whole seconds may have passed on a busy machine.
+        let near = |text: &str| text == expected || text.starts_with('4') || text.starts_with('5');
         assert!(lines.len() == 3 && text.is_some_and(near), "{holder}: {lines:?}");
         assert!((1..=30).contains(&seconds(&reply)), "{holder}: {reply}");
         let request = Request::get(&format!("/?holder={holder}")).header("Accept", "application/json");
@@ -331,23 +336,47 @@ fn first_come_first_served() {
 }
 
 #[test]
-fn a_freed_slot_is_kept_for_the_head_of_the_line() {
+fn a_free_slot_is_kept_for_no_client_that_is_absent() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
-    // Told to come back in some 15 to 30 s, for the lease lasts an hour.
-    assert_eq!(get(address, "/?holder=head&duration=1h").status, 423);
-    assert_eq!(get(address, "/?holder=second&duration=1h").status, 423);
+    assert_eq!(get(address, "/?holder=absent&duration=1h").status, 423);
+    drop(hold(Ipv4Addr::LOCALHOST, address, "gone", ""));
+    eventually("no parked waiter", CEILING, || held(address).is_empty().then_some(()));
     assert_eq!(delete(address, "a").status, 200);
-    for overtaker in ["/?holder=second", "/?holder=new", "/", "/?duration=0"] {
-        assert_eq!(get(address, overtaker).status, 423, "{overtaker}");
-    }
-    assert_eq!(get(address, "/?holder=head&duration=1h").status, 200);
-    // With the head gone for good there is nothing left to wait for.
-    assert_eq!(delete(address, "second").status, 200);
+    assert_eq!(get(address, "/?holder=new&duration=1h").status, 200);
+    // A parked waiter has the next slot, also before those that came earlier and do not wait.
+    let waiting = read(hold(Ipv4Addr::LOCALHOST, address, "parked", ""));
     assert_eq!(delete(address, "new").status, 200);
-    assert_eq!(delete(address, "head").status, 200);
-    assert_eq!(get(address, "/").status, 200);
+    assert_eq!(waiting.join().unwrap().expect("an answer").0.status, 200);
+    assert_eq!(get(address, "/?holder=absent&duration=1h").status, 423);
+}
+
+#[test]
+fn a_client_that_comes_back_soon_keeps_its_place() {
+    let mut lock = lock(&[]);
+    let address = lock.addr();
+    assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
+    drop(hold(Ipv4Addr::LOCALHOST, address, "first", ""));
+    let second = read(hold(Ipv4Addr::LOCALHOST, address, "second", ""));
+    // Its connection broke; within the grace of 2 s it is here again, on a busy machine perhaps not.
+    let begin = Instant::now();
+    let first = read(hold(Ipv4Addr::LOCALHOST, address, "first", ""));
+    let order = held(address);
+    if begin.elapsed() < Duration::from_secs(1) {
+        assert_eq!(order, ["first", "second"]);
+    }
+    let threads = if order[0] == "first" {
+        [(first, "first"), (second, "second")]
+    } else {
+        [(second, "second"), (first, "first")]
+    };
+    let mut last = "a";
+    for (thread, name) in threads {
+        assert_eq!(delete(address, last).status, 200);
+        assert_eq!(thread.join().unwrap().expect("an answer").0.status, 200, "{name}");
+        last = name;
+    }
 }
 
 #[test]
@@ -441,18 +470,17 @@ fn a_held_answer_outlasts_those_who_crowd_the_door() {
 }
 
 #[test]
-fn a_connection_goes_on_after_a_held_answer() {
+fn a_connection_ends_with_the_answer_to_a_parked_request() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
-    let mut connection = Connection::open(address, None, CEILING).unwrap();
-    for _ in 0..3 {
-        assert_eq!(connection.send(&Request::get("/?holder=b&wait=50ms").keep_alive()).unwrap().status, 423);
+    for wait in ["b&wait=50ms", "a&wait=50ms"] {
+        let mut connection = Connection::open(address, None, CEILING).unwrap();
         assert_eq!(connection.send(&Request::get("/livez").keep_alive()).unwrap().status, 200);
+        let reply = connection.send(&Request::get(&format!("/?holder={wait}")).keep_alive()).unwrap();
+        assert_eq!(reply.header("connection"), Some("close"), "{reply}");
+        assert!(connection.closed(), "{reply}");
     }
-    assert_eq!(connection.send(&Request::delete("/?holder=a").keep_alive()).unwrap().status, 200);
-    assert_eq!(connection.send(&Request::post("/?holder=b&wait=50ms")).unwrap().status, 200);
-    assert!(connection.closed());
 }
 
 #[test]
@@ -463,7 +491,7 @@ fn a_held_answer_ends_with_its_time() {
     for _ in 0..3 {
         let reply = get(address, "/?holder=b&wait=200ms");
         assert_eq!((reply.status, reply.header("retry-after")), (423, Some("1")), "{reply}");
-        assert!(reply.body.starts_with("Locked\nall slots are taken\nposition 1 in line, "), "{reply}");
+        assert_eq!(reply.body, "Locked\nall slots are taken\nposition 1 in line\n");
         assert!(reply.took >= Duration::from_millis(200) && reply.took < AT_ONCE, "{:?}", reply.took);
     }
     assert_eq!(state(address)["queue_length"], 1);
@@ -523,8 +551,6 @@ fn a_held_client_that_has_gone_is_noticed_before_it_is_granted() {
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
     drop(hold(Ipv4Addr::LOCALHOST, address, "gone", ""));
     eventually("nobody to be held", CEILING, || held(address).is_empty().then_some(()));
-    let metrics = get(address, "/metrics");
-    assert_eq!(metrics.sample("psl_lock_requests_total{result=\"granted\"}"), 7.0, "the one that was gone got nothing");
 }
 
 #[test]
@@ -542,13 +568,6 @@ fn a_held_client_that_has_said_more_and_gone_is_noticed_too() {
     let seen = state(address);
     assert_eq!(seen["leases"][0]["holder"], "next", "{seen}");
     assert_eq!(next.join().unwrap().expect("an answer").0.status, 200);
-}
-
-/// Whoever asks with this waits for its answer while the lock looks at a port that never says a word.
-fn slow_port() -> (Server, String) {
-    let server = Server::start(Behaviour::Silent);
-    let parameter = format!("&ready=http:{}/", server.port());
-    (server, parameter)
 }
 
 #[test]
@@ -682,92 +701,105 @@ fn a_client_that_has_read_its_answer_keeps_its_lease_however_it_goes_on() {
 }
 
 #[test]
-fn a_held_answer_that_cannot_be_written_goes_to_the_next() {
+fn a_parked_client_that_does_not_read_its_grant_loses_it_to_the_next() {
     let mut lock = lock(&[]);
     let address = lock.addr();
-    let (port, ready) = slow_port();
     let mut undone = 0;
     for round in 0..5 {
         assert_eq!(get(address, "/?holder=a&duration=1h").status, 200, "{round}");
-        // The first look takes 50 ms after the slot was given to it, in which it goes away.
-        let gone = hold(Ipv4Addr::LOCALHOST, address, "gone", &ready);
+        let gone = hold(Ipv4Addr::LOCALHOST, address, "gone", "");
         let next = read(hold(Ipv4Addr::LOCALHOST, address, "next", ""));
-        let looks = port.connections();
         assert_eq!(delete(address, "a").status, 200, "{round}");
-        let asked = Instant::now();
-        while port.connections() == looks {
-            assert!(asked.elapsed() < CEILING, "{round}: no look at the port: {lock}");
-            thread::yield_now();
-        }
+        // Its answer is written, and nothing of it is read.
         gone.reset();
-        let is_told = |line: &str| line.contains("the answer could not be sent") && line.contains("holder=gone");
-        while lock.count(is_told) == undone && asked.elapsed() < AT_ONCE {
+        let from = Instant::now();
+        while !next.is_finished() && from.elapsed() < AT_ONCE {
             thread::sleep(Duration::from_millis(1));
         }
-        let was_late = lock.count(is_told) == undone;
-        if was_late {
-            // This machine was too busy: the answer was written before the client had gone.
+        if next.is_finished() {
+            undone += 1;
+        } else {
+            // This machine was too busy: the reset came later than 100 ms after the answer.
             assert_eq!(delete(address, "gone").status, 200, "{round}");
         }
         assert_eq!(next.join().unwrap().expect("an answer").0.status, 200, "{round}");
-        if !was_late {
-            undone += 1;
-            let seen = state(address);
-            assert_eq!(seen["queue"][0]["holder"], "gone", "{round}: it keeps its place: {seen}");
-            assert_eq!(delete(address, "gone").status, 200, "{round}");
-        }
         assert_eq!(delete(address, "next").status, 200, "{round}");
+        delete(address, "gone");
     }
     assert!(undone > 0, "{lock}");
 }
 
 #[test]
-fn held_answers_are_in_nobodys_way() {
+fn parked_connections_leave_room_for_others() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     let one = Ipv4Addr::new(127, 0, 6, 1);
     assert_eq!(get(address, "/?holder=0&duration=1h").status, 200);
-    let mut answered = 0;
-    let mut connections = Vec::new();
-    for number in 1..=40 {
-        let mut connection = Connection::open(address, Some(one.into()), CEILING).unwrap();
-        connection.write(&Request::get(&format!("/?holder={number}&wait=30s")).bytes("lock")).unwrap();
-        // There are 32 seats; who finds none is answered at once.
-        eventually("a place", CEILING, || (state(address)["queue_length"] == number).then_some(()));
-        connections.push(connection);
-    }
-    eventually("32 to be held", CEILING, || (held(address).len() == 32).then_some(()));
-    for connection in connections.drain(32..) {
-        let (reply, _) = read(connection).join().unwrap().expect("an answer");
-        assert_eq!(reply.status, 423);
-        answered += 1;
-    }
-    assert_eq!((connections.len(), answered), (32, 8));
-    // Of the address that has so many held answers, and of others.
+    let parked: Vec<_> = (1..=500)
+        .map(|number| {
+            let mut connection = Connection::open(address, Some(one.into()), CEILING).unwrap();
+            connection.write(&Request::get(&format!("/?holder={number}&wait=30s")).bytes("lock")).unwrap();
+            connection
+        })
+        .collect();
+    eventually("500 parked waiters", CEILING, || (state(address)["queue_length"] == 500).then_some(()));
+    // Of the address that has so many parked connections, and of others.
     for from in ["127.0.6.1", "127.0.6.2"] {
         let took: Vec<Duration> = (0..21).map(|_| get_from(from, address, "/?duration=0").took).collect();
         let median = median(took);
-        eprintln!("with 32 held answers, median of 21 others from {from}: {median:?} (goal 50 ms)");
+        eprintln!("beside 500 parked, median of 21 others from {from}: {median:?} (goal 50 ms)");
         assert!(median < Duration::from_millis(50), "{from}: {median:?}");
     }
-    let metrics = get_from("127.0.6.1", address, "/metrics");
-    assert_eq!((metrics.status, metrics.sample("psl_lock_queue_length")), (200, 40.0));
-    // The 16 connections of an address are those that are not held.
-    let open = || {
-        let mut connection = Connection::open(address, Some(one.into()), CEILING).unwrap();
-        let status = connection.send(&Request::get("/livez").keep_alive()).map(|reply| reply.status);
-        (connection, status.ok())
-    };
-    let others: Vec<_> = (0..16).map(|_| open()).collect();
+    // None of the 16 connections of an address is a parked one.
+    let others: Vec<_> = (0..16)
+        .map(|_| {
+            let mut connection = Connection::open(address, Some(one.into()), CEILING).unwrap();
+            let status = connection.send(&Request::get("/livez").keep_alive()).map(|reply| reply.status);
+            (connection, status.ok())
+        })
+        .collect();
     assert!(others.iter().all(|(_, status)| *status == Some(200)));
-    assert_eq!(open().1, None, "the 17th is turned away");
     drop(others);
-    // One slot, one answer: all others are still held.
+    // One slot, one answer: all others stay parked.
     assert_eq!(delete(address, "0").status, 200);
-    let (reply, _) = read(connections.remove(0)).join().unwrap().expect("an answer");
+    eventually("one of them", CEILING, || (state(address)["queue_length"] == 499).then_some(()));
+    assert!(state(address)["slots_in_use"] == 1);
+    drop(parked);
+    eventually("none of them", CEILING, || (state(address)["queue_length"] == 0).then_some(()));
+}
+
+#[test]
+fn of_too_many_the_newest_of_the_largest_address_is_refused() {
+    let mut lock = lock(&[]);
+    let address = lock.addr();
+    assert_eq!(get(address, "/?holder=0&duration=1h").status, 200);
+    let most = state(address)["limits"]["held_answers"].as_u64().unwrap();
+    let ask = |from: Ipv4Addr, number: u64| {
+        let mut connection = Connection::open(address, Some(from.into()), CEILING).unwrap();
+        connection.write(&Request::get(&format!("/?holder={number}&wait=30s")).bytes("lock")).unwrap();
+        connection
+    };
+    let (flood, one) = (Ipv4Addr::new(127, 0, 6, 1), Ipv4Addr::new(127, 0, 6, 2));
+    let parked = || state(address)["queue"].as_array().unwrap().iter().filter(|place| place["held"] == true).count();
+    let first = ask(flood, 1);
+    eventually("the first to be parked", CEILING, || (state(address)["queue_length"] == 1).then_some(()));
+    let waiting: Vec<_> = (2..most).map(|number| ask(flood, number)).collect();
+    eventually("all but one to be parked", CEILING, || (state(address)["queue_length"] == most - 1).then_some(()));
+    let mut last = ask(flood, most);
+    eventually("all to be parked", CEILING, || (state(address)["queue_length"] == most).then_some(()));
+    let other = ask(one, 9999);
+    let reply = last.reply().expect("the newest of the flood is refused");
+    assert_eq!(reply.status, 423, "{reply}");
+    // One more of the flood is refused itself.
+    assert_eq!(ask(flood, 10_000).reply().unwrap().status, 423);
+    assert!(parked() > 0);
+    assert_eq!(delete(address, "0").status, 200);
+    // The flood came first; the other address has the next lease.
+    assert_eq!(state(address)["leases"][0]["holder"], "1");
+    assert_eq!(delete(address, "1").status, 200);
+    let (reply, _) = read(other).join().unwrap().expect("an answer");
     assert_eq!(reply.status, 200);
-    assert_eq!(held(address).len(), 31);
-    assert!(lock.threads() <= 70, "{}", lock.threads());
+    drop((first, waiting));
 }
 
 #[test]
@@ -791,31 +823,30 @@ fn a_signal_ends_it_at_once_whoever_is_held() {
 }
 
 #[test]
-fn a_gate_that_closes_answers_those_who_are_held() {
+fn waiters_stay_parked_while_checks_fail() {
     let database = Server::start(Behaviour::CloseAtOnce);
     let check = format!("tcp://{}", database.addr());
-    let mut lock = lock(&["--check", &check, "--passHc", "100ms", "--failHc", "1h"]);
+    let mut lock = lock(&["--check", &check, "--passHc", "100ms", "--failHc", "100ms"]);
     let address = lock.addr();
     eventually("the gate to open", CEILING, || (get(address, "/?holder=a&duration=1h").status == 200).then_some(()));
-    let names = ["b", "c", "d"];
-    let waiting: Vec<_> = names.iter().map(|name| read(hold(Ipv4Addr::LOCALHOST, address, name, ""))).collect();
-    let from = Instant::now();
     database.set(Behaviour::Refuse);
-    for (at, thread) in waiting.into_iter().enumerate() {
-        let (reply, at_last) = thread.join().unwrap().expect("an answer");
-        let (took, position) = (at_last - from, at + 1);
+    eventually("the gate to close", CEILING, || {
+        (get(address, "/metrics").sample("psl_gate_open") == 0.0).then_some(())
+    });
+    let waiting = read(hold(Ipv4Addr::LOCALHOST, address, "b", ""));
+    // The reason comes when the wait is over, and at once for a client that does not wait.
+    for target in ["/?holder=c&wait=100ms", "/?holder=c"] {
+        let reply = get(address, target);
         assert_eq!(reply.status, 423, "{reply}");
-        assert!(reply.body.starts_with(&format!("Locked\nwaiting for {check}: connection refused\n")), "{reply}");
-        assert!(reply.body.contains(&format!("position {position} in line")), "{reply}");
-        let seconds: u64 = reply.header("retry-after").unwrap().parse().unwrap();
-        assert!((3500..=3600).contains(&seconds), "{reply}");
-        assert!(took < Duration::from_secs(10), "{took:?}: they asked to be held for 30 s");
+        let reason = format!("Locked\nwaiting for {check}: connection refused\nposition 2 in line\n");
+        assert_eq!(reply.body, reason, "an estimate would be that of the next check");
     }
-    assert_eq!(get(address, "/?holder=a").status, 200, "who is in is in");
-    assert!(get(address, "/?holder=e&wait=30s").took < AT_ONCE, "nobody is held by a closed gate");
-    assert_eq!(get(address, "/metrics").sample("psl_gate_open"), 0.0);
+    assert_eq!(get(address, "/?holder=a").status, 200, "a lease outlasts the gate");
     assert_eq!(delete(address, "a").status, 200);
-    assert_eq!(get(address, "/?holder=b").status, 423, "a free slot is not an open gate");
+    assert_eq!(get(address, "/?holder=c").status, 423, "a free slot is not an open gate");
+    assert!(!waiting.is_finished());
+    database.set(Behaviour::CloseAtOnce);
+    assert_eq!(waiting.join().unwrap().expect("an answer").0.status, 200);
 }
 
 #[test]

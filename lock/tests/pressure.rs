@@ -192,9 +192,11 @@ fn nobody_reads_while_nobody_waits() {
     thread::sleep(Duration::from_secs(3));
     assert_eq!(lock.wakes(), quiet);
     assert_eq!(lock.count(|line| line.contains("pressure gate closed")), 0);
-    // Somebody waits, and it is read.
-    assert_eq!(lock.get("/?holder=b").status, 423);
+    // A waiter is parked, and it is read.
+    let address = lock.addr();
+    let parked = thread::spawn(move || Request::get("/?holder=b&wait=30").send(address, CEILING));
     lock.wait_for_text("pressure gate closed", CEILING);
     let waiting = lock.wakes();
     eventually("readings", CEILING, || (lock.wakes() >= waiting + 3).then_some(()));
+    assert!(!parked.is_finished());
 }

@@ -1,6 +1,9 @@
 //! What the README says of lock: its tables row by row, and its examples against the real binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is a failed test")]
 
+use lock::core::outcome::Kind;
+use lock::core::queue::{GRACE, MOST_WAITERS};
+use lock::core::scheduler::LONGEST_WAIT;
 use psl::args::Setting;
 use psl::serve::LIMITS;
 use serde_json::Value;
@@ -37,7 +40,8 @@ fn metrics() {
 
 #[test]
 fn the_values_of_the_label_result() {
-    for (_, result) in lock::state::Counted::ALL {
+    for result in Kind::REQUESTS {
+        let result = result.name();
         assert!(section("## Metrics").contains(&format!("`{result}`")), "{result}");
     }
 }
@@ -46,10 +50,11 @@ fn the_values_of_the_label_result() {
 fn the_values_of_the_labels_of_shadow_mode_and_pressure() {
     let text = section("## Metrics");
     let (_, of_shadow) = text.split_once("`psl_shadow_…`").unwrap();
-    for (_, result) in lock::shadow::Would::ALL {
+    for result in Kind::SHADOW {
+        let result = result.name();
         assert!(of_shadow.contains(&format!("`{result}`")), "{result}");
     }
-    for (_, resource) in lock::pressure::Resource::ALL {
+    for (_, resource) in lock::core::pressure::Resource::ALL {
         assert!(text.contains(&format!("`{resource}`")), "{resource}");
     }
 }
@@ -57,32 +62,14 @@ fn the_values_of_the_labels_of_shadow_mode_and_pressure() {
 #[test]
 fn the_values_of_the_label_why() {
     let text = section("## Metrics");
-    for (_, why) in lock::window::Why::ALL {
+    for (_, why) in lock::core::limit::Reason::ALL {
         assert!(text.contains(&format!("`{why}`")), "{why}");
     }
 }
 
 #[test]
-fn the_figures_of_auto() {
-    let text = section("#### What `auto` does").replace('\n', " ");
-    for part in [
-        format!("{} CPU seconds", lock::window::FIRST_COST),
-        format!("more than {} threads a core", lock::window::CROWDED),
-        format!(
-            "{} times a second",
-            match lock::window::PERIOD.as_millis() {
-                100 => "ten",
-                _ => "?",
-            }
-        ),
-    ] {
-        assert!(text.replace("  ", " ").contains(&part), "{part} in {text}");
-    }
-}
-
-#[test]
 fn the_values_of_the_label_how() {
-    for (_, how) in lock::lease::How::ALL {
+    for (_, how) in lock::core::lease::End::ALL {
         assert!(section("## Metrics").contains(&format!("`{how}`")), "{how}");
     }
 }
@@ -91,23 +78,23 @@ fn the_values_of_the_label_how() {
 fn bounds_of_the_line() {
     let text = section("### Who is next").replace('\n', " ");
     for part in [
-        format!("up to {} requests", lock::queue::SEATS),
-        format!("until {} ms after", lock::queue::GRACE.as_millis()),
-        format!("and {} s at most", lock::book::LONGEST_HOLD.as_secs()),
-        "There are 1,024 places".to_owned(),
+        format!("Up to {} connections are parked", LIMITS.parked),
+        format!("comes back within {} s", GRACE.as_secs()),
+        format!("and {} s at most", LONGEST_WAIT.as_secs()),
+        "The queue has 1,024 places".to_owned(),
     ] {
         assert!(text.contains(&part), "{part} in {text}");
     }
-    assert_eq!(lock::queue::MOST, 1024);
+    assert_eq!(MOST_WAITERS, 1024);
 }
 
 #[test]
 fn bounds_of_the_server() {
     let bounds = rows("## Bounds of the HTTP server", "|");
     for start in [
-        format!("| connections at the same time | {} |", LIMITS.connections),
+        format!("| connections that wait for their client | {} |", LIMITS.connections),
         format!("| of these from one address | {} |", LIMITS.per_address),
-        format!("| of these whose answers are held back | {} |", LIMITS.held),
+        format!("| connections that are parked, apart from these | {} |", LIMITS.parked),
         format!("| time for a head, from its first byte | {} s |", LIMITS.head.as_secs()),
         format!("| time until an answer is taken | {} s |", LIMITS.answer.as_secs()),
         format!("| idle time between two requests | {} s |", LIMITS.idle.as_secs()),

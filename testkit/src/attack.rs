@@ -5,14 +5,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::http::Request;
+
+pub mod waiters;
 
 /// Attacks the target from these addresses (none: the system's choice) until then.
 pub type Attack = fn(SocketAddr, Vec<Ipv4Addr>, Instant) -> AttackReport;
@@ -193,12 +195,14 @@ struct Pattern {
     opening: fn(usize) -> Vec<u8>,
     then: Then,
     reads: bool,
+    /// Bytes that the kernel buffers of what the server sends; the system's choice if `None`.
+    receive_buffer: Option<usize>,
     pause: Duration,
 }
 
 impl Pattern {
     fn new(name: &'static str, opening: fn(usize) -> Vec<u8>) -> Pattern {
-        Pattern { name, connections: 8, opening, then: Then::Stay, reads: true, pause: PAUSE }
+        Pattern { name, connections: 8, opening, then: Then::Stay, reads: true, receive_buffer: None, pause: PAUSE }
     }
 }
 
@@ -210,6 +214,10 @@ enum Then {
     /// Waits for an answer for [`PATIENCE`], then makes room for the next.
     Listen,
     Reset,
+    /// Ends the connection by a FIN after this time.
+    HangUp(Duration),
+    /// Ends its own direction after this time, and goes on reading.
+    HalfClose(Duration),
 }
 
 /// As fast as the tick and the server allow.
@@ -280,7 +288,7 @@ fn connect_some(
     let free = places.iter_mut().filter(|place| place.stream.is_none() && place.due <= now);
     for place in free.take(NEW_IN_A_TICK) {
         let source = from.get(*number % from.len().max(1)).copied();
-        match begin_connection(target, source) {
+        match begin_connection(target, source, pattern.receive_buffer) {
             Ok(stream) => {
                 report.opened += 1;
                 place.stream = Some(stream);
@@ -289,6 +297,7 @@ fn connect_some(
                 place.answered = false;
                 place.due = match pattern.then {
                     Then::Listen => now + PATIENCE,
+                    Then::HangUp(after) | Then::HalfClose(after) => now + after,
                     _ => now,
                 };
             }
@@ -302,8 +311,15 @@ fn connect_some(
 }
 
 /// A connection that need not be there yet. It is closed by a reset, so that its port can be used again at once.
-fn begin_connection(target: SocketAddr, from: Option<Ipv4Addr>) -> io::Result<TcpStream> {
+fn begin_connection(
+    target: SocketAddr,
+    from: Option<Ipv4Addr>,
+    receive_buffer: Option<usize>,
+) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
     if let (Some(from), true) = (from, target.is_ipv4()) {
         socket.set_reuse_address(true)?;
         socket.bind(&SocketAddr::new(IpAddr::V4(from), 0).into())?;
@@ -333,6 +349,16 @@ fn write_some(pattern: &Pattern, places: &mut [Place], report: &mut AttackReport
                 Then::Listen | Then::Reset => {
                     place.end(pattern.pause);
                     continue;
+                }
+                Then::HangUp(_) => {
+                    // Without this the close is a reset; it fails only if the connection is gone.
+                    let _ = SockRef::from(&*stream).set_linger(None);
+                    place.end(pattern.pause);
+                    continue;
+                }
+                Then::HalfClose(_) => {
+                    // It fails only if the connection is gone, which the next read notices.
+                    let _ = stream.shutdown(Shutdown::Write);
                 }
             }
         }

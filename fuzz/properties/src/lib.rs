@@ -10,8 +10,9 @@ use std::time::Duration;
 use health::api::objects::{DaemonSet, Node, NodeMetrics, Pod, Status};
 use health::api::{read_events, read_list, read_one};
 use health::load::Quantity;
-use lock::book::Book;
 use lock::config::Rules;
+use lock::core::queue::MOST_WAITERS;
+use lock::core::scheduler::{Durations, Scheduler};
 use lock::record::Record;
 use psl::args::Given;
 use psl::duration::{self, Text};
@@ -54,7 +55,7 @@ pub fn head(bytes: &[u8]) {
         Parsed::Refused(answer) => assert!((400..=505).contains(&answer.status()), "a refusal is an error"),
         Parsed::Partial => assert!(bytes.len() < 8192, "a head that is too large is refused"),
     }
-    let _ = lock::http::ask(&Request { query: String::from_utf8_lossy(bytes).into_owned(), ..Request::default() });
+    let _ = lock::http::ask(&Request { query: &String::from_utf8_lossy(bytes), ..Request::default() });
 }
 
 /// A duration: what is accepted is written and read back as the same.
@@ -111,22 +112,23 @@ pub fn claims(bytes: &[u8]) {
     }
 }
 
-/// The state file: taken over or refused, within the bounds of the book, and written again as what was taken over.
+/// The state file: restored or refused, within the bounds of the scheduler, and written again as restored.
 pub fn record(bytes: &[u8]) {
     let record = Record::of_boot(PathBuf::new(), "boot");
-    let new = || Book::new(2, Duration::from_secs(10), Duration::from_secs(1));
     let (default, longest) = (Duration::from_secs(10), Duration::from_secs(600));
+    let durations = Durations { default, longest, probe_pause: Duration::from_secs(1) };
+    let new = || Scheduler::new(2, 512, durations);
     let rules = Rules { default, longest, node: None, node_addresses: Vec::new() };
-    let mut book = new();
-    if record.take_over(&String::from_utf8_lossy(bytes), &mut book, &rules).is_err() {
-        assert_eq!((book.leases().count(), book.queue().places().len()), (0, 0), "all or nothing");
+    let mut scheduler = new();
+    if record.take_over(&String::from_utf8_lossy(bytes), &mut scheduler, &rules).is_err() {
+        assert_eq!((scheduler.leases().len(), scheduler.queue().waiters().len()), (0, 0), "all or nothing");
         return;
     }
-    assert!(book.queue().places().len() <= lock::queue::MOST);
+    assert!(scheduler.queue().waiters().len() <= MOST_WAITERS);
     let mut again = new();
-    let words = String::from_utf8_lossy(&record.words(&book)).into_owned();
+    let words = String::from_utf8_lossy(&record.words(&scheduler)).into_owned();
     assert_eq!(record.take_over(&words, &mut again, &rules), Ok(()), "what was written is read");
-    assert!(again.leases().count() <= book.leases().count(), "nobody gets more than he had");
+    assert!(again.leases().len() <= scheduler.leases().len(), "no holder gets more than it had");
 }
 
 /// JSON as the API server sends it: read or refused.

@@ -123,19 +123,48 @@ fn a_bound_cuts_the_wait_for_a_held_answer_short() {
 #[test]
 fn after_a_held_423_it_asks_again_at_once() {
     let held = Duration::from_millis(300);
-    let locked = Behaviour::status_with(423, "Locked", &[("Server", "psl")]);
-    let server = Server::start(Behaviour::After(held, Box::new(locked)));
-    let port = server.port().to_string();
-    let program = bare().args(["--host=127.0.0.1", "--wait=1s", "--pause=200ms", "--port", &port]);
-    let running = program.env("PSL_LOG", "debug").start();
-    let requests = server.wait_for_requests(6, CEILING);
-    // The pause was over before the answer came; the clock of the log is the program's own.
-    testkit::eventually("five answers", CEILING, || (running.count(is_waiting) >= 5).then_some(()));
-    assert_eq!(running.count(|line| is_waiting(line) && field(line, "pause").as_deref() != Some("0s")), 0, "{running}");
-    // On a machine with other work one gap may be long, but not the shortest of five.
-    let gaps = requests.windows(2).map(|pair| pair[1].at - pair[0].at);
-    let shortest = gaps.min().unwrap();
-    assert!(shortest >= held && shortest < held + Duration::from_millis(200), "{shortest:?}");
+    // The second one has been held for all of its `wait`: no `Retry-After` keeps it away.
+    for (wait, headers) in
+        [("--wait=1s", &[("Server", "psl")][..]), ("--wait=250ms", &[("Server", "psl"), ("Retry-After", "30")])]
+    {
+        let locked = Behaviour::status_with(423, "Locked", headers);
+        let server = Server::start(Behaviour::After(held, Box::new(locked)));
+        let port = server.port().to_string();
+        let program = bare().args(["--host=127.0.0.1", wait, "--pause=200ms", "--port", &port]);
+        let running = program.env("PSL_LOG", "debug").start();
+        let requests = server.wait_for_requests(6, CEILING);
+        // The pause was over before the answer came; the clock of the log is the program's own.
+        testkit::eventually("five answers", CEILING, || (running.count(is_waiting) >= 5).then_some(()));
+        let pauses = |line: &str| is_waiting(line) && field(line, "pause").as_deref() != Some("0s");
+        assert_eq!(running.count(pauses), 0, "{running}");
+        // On a machine with other work one gap may be long, but not the shortest of five.
+        let gaps = requests.windows(2).map(|pair| pair[1].at - pair[0].at);
+        let shortest = gaps.min().unwrap();
+        assert!(shortest >= held && shortest < held + Duration::from_millis(200), "{wait}: {shortest:?}");
+    }
+}
+
+/// The lock restarts, or a client with a better claim takes the place of this one.
+#[test]
+fn a_held_connection_that_is_cut_is_no_silence() {
+    let held = Duration::from_millis(1200);
+    let cut = || Behaviour::After(held, Box::new(Behaviour::CloseAfterRequest));
+    let at = |server: &Server| {
+        let bounds = ["--wait=30", "--pause=100ms", "--unreachable-wait=500ms", "--on-timeout=fail"];
+        bare().args(["--host=127.0.0.1", "--port", &server.port().to_string()]).args(bounds)
+    };
+    let server = Server::start(Behaviour::Sequence(vec![cut(), Behaviour::ok("Lock acquired")]));
+    let finished = at(&server).run(CEILING).expect_code(0);
+    let reason =
+        "connection closed before the whole answer: the lock may have restarted, or may hold too many requests";
+    let told = finished.lines().into_iter().find(|line| is_waiting(line)).unwrap();
+    assert_eq!(field(&told, "reason").as_deref(), Some(reason), "{finished}");
+    assert_eq!(server.requests().len(), 2, "{finished}");
+    // A server that cuts one after another is no lock.
+    let server = Server::start(cut());
+    let finished = at(&server).run(CEILING).expect_code(1);
+    assert!(finished.lines().pop().unwrap().contains("bound=--unreachable-wait"), "{finished}");
+    assert!(server.requests().len() == 2, "{finished}");
 }
 
 fn is_waiting(line: &str) -> bool {

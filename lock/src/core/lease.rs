@@ -127,6 +127,8 @@ pub struct Ended {
     pub lease: Lease,
     pub end: End,
     pub at: Instant,
+    /// The client never read its grant.
+    pub is_unread: bool,
 }
 
 impl Ended {

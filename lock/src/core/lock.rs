@@ -4,7 +4,11 @@
 //! [`Lock::poll_at`] names the next deadline. The owner of the mutex around it computes for
 //! microseconds and waits for no client, disk or endpoint.
 
+mod let_through;
+mod refusal;
+
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use psl::metrics::Histogram;
@@ -15,12 +19,15 @@ use crate::core::lease::{End, Ended, Lease, LeaseId, ProbeResult, ProbeTarget, P
 use crate::core::limit::{self, Limit, Reading};
 use crate::core::outcome::{Cause, Grant, Kind, LeaseRequest, Outcome, Refusal, Tally, Undo};
 use crate::core::pressure::{self, Pressure, Readings};
-use crate::core::queue::{MOST_WAITERS, Parked, Waiter, WaiterId};
-use crate::core::scheduler::{Durations, LONGEST_WAIT, Released, Response, Scheduler, Start};
+use crate::core::queue::{MOST_WAITERS, Parked, WaiterId};
+use crate::core::scheduler::{LONGEST_WAIT, Released, Response, Scheduler, Start};
 use crate::core::shadow::{self, Overdue, Shadow};
 
-/// The longest `Retry-After`.
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
+pub use crate::core::settings::{Mode, Settings, Slots};
+pub use crate::core::view::{Counts, View};
+
+/// A waiter that waits for this long beside free slots is logged, and again after the same time.
+const LONG_WAIT: Duration = Duration::from_secs(60);
 
 /// The `Retry-After` of a client that has waited: it is to come back at once, in whole seconds.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -32,52 +39,13 @@ const LOG_PERIOD: Duration = Duration::from_secs(1);
 
 /// A client that does not wait still counts as a waiter for this long after its refusal: the longest
 /// `Retry-After`.
-const STILL_WANTED: Duration = LONGEST_RETRY;
+const STILL_WANTED: Duration = refusal::LONGEST_RETRY;
 
 /// Bounds of the histogram of active leases: from half a second to the longest lease by default.
 const ACTIVE_BOUNDS: &[f64] = &[0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
 /// Bounds of the histogram of waits: up to the longest wait of an init in the manifests.
 const WAIT_BOUNDS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
-
-/// Whether starts wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Starts wait for their lease.
-    Enforce,
-    /// Each start is let through at once; a model counts how long it would have waited.
-    Shadow,
-}
-
-/// The slots of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slots {
-    Fixed(usize),
-    /// The limit follows the node.
-    Auto {
-        /// Online cores.
-        cores: usize,
-        /// The upper bound of the limit.
-        most: usize,
-    },
-}
-
-/// The settings of a lock.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub slots: Slots,
-    pub mode: Mode,
-    pub durations: Durations,
-    pub pressure: pressure::Limits,
-    /// The node that this lock serves.
-    pub node: Option<String>,
-    /// The names of the endpoints that must be up.
-    pub endpoints: Vec<String>,
-    /// The gate opens although checks fail after this time.
-    pub max_hold: Option<Duration>,
-    /// The most parked waiters.
-    pub most_parked: usize,
-}
 
 /// The reply to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,40 +70,16 @@ pub struct Effects {
     pub ended: Vec<Ended>,
     /// Shadow mode: starts whose turn came in the model.
     pub overdue: Vec<Overdue>,
+    pub stalled: Option<Stalled>,
 }
 
-/// Totals since the start.
-#[derive(Clone, Debug)]
-pub struct Counts {
-    pub requests: Tally,
-    /// From a holder's first request to its grant.
-    pub waited: Histogram,
-    /// How long leases were active that have ended.
-    pub active: Histogram,
-    /// Ended leases by [`End`].
-    pub ended: [u64; End::ALL.len()],
-}
-
-/// A copy that is rendered without the mutex.
-#[derive(Clone, Debug)]
-pub struct View {
-    pub slots: usize,
-    /// The limit that follows the node; `None` if the number of slots is fixed.
-    pub limit: Option<limit::Status>,
-    pub active: usize,
-    /// The leases with the next deadlines.
-    pub leases: Vec<Lease>,
-    pub waiting: usize,
-    pub parked: usize,
-    /// The most parked waiters.
-    pub most_parked: usize,
-    /// The first waiters in the order of service.
-    pub queue: Vec<Waiter>,
-    pub gate: Gate,
-    pub pressure: Pressure,
-    /// Shadow mode: the counts of the model.
-    pub shadow: Option<shadow::Counts>,
-    pub counts: Counts,
+/// The first waiter has waited for long although slots are free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stalled {
+    pub holder: Arc<str>,
+    pub waited: Duration,
+    /// The reason of the gate or limit that admits no start.
+    pub reason: String,
 }
 
 #[derive(Debug)]
@@ -154,6 +98,8 @@ pub struct Lock {
     /// The latest time so far: threads read the clock before they get the mutex.
     latest: Instant,
     log_pace: Pace,
+    /// The last [`Stalled`].
+    stalled: Option<Instant>,
 }
 
 impl Lock {
@@ -187,6 +133,7 @@ impl Lock {
             wanted: None,
             latest: now,
             log_pace: Pace::new(MOST_LOGGED, LOG_PERIOD, now),
+            stalled: None,
         }
     }
 
@@ -194,12 +141,7 @@ impl Lock {
     pub fn request(&mut self, request: &LeaseRequest, park_as: Option<WaiterId>, now: Instant) -> Reply {
         let now = self.advance(now);
         let outcome = match self.immediate(request, now) {
-            Some(outcome) => {
-                if let Some(shadow) = self.shadow.as_mut().filter(|_| outcome.kind() == Kind::Misdirected) {
-                    shadow.count(Kind::Misdirected);
-                }
-                outcome
-            }
+            Some(outcome) => outcome,
             None if self.shadow.is_some() => self.let_through(request, now),
             None => match self.enforce(request, park_as, now) {
                 Reply::Now(outcome) => outcome,
@@ -211,7 +153,7 @@ impl Lock {
     }
 
     /// The outcome of a request that can take no lease here.
-    fn immediate(&self, request: &LeaseRequest, now: Instant) -> Option<Outcome> {
+    fn immediate(&mut self, request: &LeaseRequest, now: Instant) -> Option<Outcome> {
         let outcome = match (&request.node, &self.node) {
             (Some(from), Some(serves)) if **from != **serves => {
                 Outcome::Misdirected { from: from.clone(), serves: serves.clone() }
@@ -225,7 +167,11 @@ impl Lock {
             }
             _ => return None,
         };
-        Some(if self.shadow.is_some() { Outcome::LetThrough(Box::new(outcome)) } else { outcome })
+        let Some(shadow) = &mut self.shadow else { return Some(outcome) };
+        if outcome.kind() == Kind::Misdirected {
+            shadow.count(Kind::Misdirected);
+        }
+        Some(Outcome::LetThrough(Box::new(outcome)))
     }
 
     fn enforce(&mut self, request: &LeaseRequest, park_as: Option<WaiterId>, now: Instant) -> Reply {
@@ -275,7 +221,27 @@ impl Lock {
             self.refuse(parked, now);
         }
         self.collect_shadow();
+        self.note_stall(now);
         now
+    }
+
+    fn note_stall(&mut self, now: Instant) {
+        let is_due = self.stall_at().is_some_and(|at| at <= now);
+        if !is_due || !self.scheduler.has_free_slot() || self.shadow.is_some() {
+            return;
+        }
+        let (Cause::Pressure(reason) | Cause::Limit(reason)) = self.cause(now) else { return };
+        let Some(first) = self.scheduler.queue().longest_parked() else { return };
+        let (holder, waited) = (Arc::clone(&first.holder), now.saturating_duration_since(first.since));
+        self.effects.stalled = Some(Stalled { holder, waited, reason });
+        self.stalled = Some(now);
+    }
+
+    /// The next time at which a long wait beside free slots is logged.
+    fn stall_at(&self) -> Option<Instant> {
+        let first = self.scheduler.queue().longest_parked()?;
+        let last = self.stalled.map(|last| after(last, LONG_WAIT));
+        last.max(Some(after(first.since, LONG_WAIT)))
     }
 
     /// Takes over the effects of the scheduler: tells limit and counts of the ended leases.
@@ -345,10 +311,12 @@ impl Lock {
         if let Some(shadow) = &mut self.shadow {
             return shadow.dismiss(id, until <= now, &mut self.scheduler, now);
         }
-        let refusal = self.refusal(request.holder.as_deref(), now);
-        let refusal = Refusal { retry_after: AT_ONCE, ..refusal };
+        let mut refusal = self.refusal(request.holder.as_deref(), now);
+        if until <= now {
+            refusal.retry_after = AT_ONCE;
+        }
         if let Some(holder) = &request.holder {
-            self.scheduler.expect(holder, after(now, AT_ONCE));
+            self.scheduler.expect(holder, after(now, refusal.retry_after));
         }
         self.answer(id, request, Outcome::Locked(refusal));
     }
@@ -366,113 +334,6 @@ impl Lock {
     fn quota(&self, now: Instant) -> Option<limit::Quota> {
         let active = self.scheduler.leases().len();
         self.limit.as_ref().map(|limit| limit.quota(active, now))
-    }
-
-    fn refusal(&self, holder: Option<&str>, now: Instant) -> Refusal {
-        let cause = self.cause(now);
-        let waiting = self.scheduler.queue().waiters().len();
-        let before = holder.and_then(|holder| self.scheduler.queue().before(holder));
-        let expected = match cause {
-            Cause::Checks(_) => None,
-            _ => self.expected(before.unwrap_or(waiting), now),
-        };
-        let retry_after = match cause {
-            Cause::Checks(_) => self.until_gate(now),
-            _ => expected.or_else(|| self.until_event(now)).unwrap_or(LONGEST_RETRY),
-        };
-        Refusal {
-            cause,
-            is_probe: false,
-            retry_after: whole_seconds(retry_after.min(LONGEST_RETRY)),
-            position: before.map(|before| before + 1),
-            expected,
-        }
-    }
-
-    fn cause(&self, now: Instant) -> Cause {
-        if self.is_closed(now) {
-            return Cause::Checks(self.gate.reasons());
-        }
-        if let Some(pressure) = self.pressure.reason(now) {
-            return Cause::Pressure(pressure);
-        }
-        let active = self.scheduler.leases().len();
-        match &self.limit {
-            Some(limit) if self.scheduler.has_free_slot() => Cause::Limit(limit.status(active, now).to_string()),
-            _ => Cause::SlotsInUse,
-        }
-    }
-
-    /// The time to the expected grant of a waiter with so many before it.
-    fn expected(&self, before: usize, now: Instant) -> Option<Duration> {
-        let active = self.scheduler.leases().len();
-        let slots = match &self.limit {
-            Some(limit) => limit.status(active, now).limit,
-            None => self.scheduler.slots(),
-        };
-        let by_slots = self.scheduler.expected(before, slots, now)?;
-        let quota = self.quota(now).filter(|quota| quota.more == 0);
-        let by_gates = match self.pressure.verdict(now) {
-            pressure::Verdict::Held { until } => {
-                let floor = self.pressure.floor().saturating_mul(before as u32);
-                Some(until.saturating_duration_since(now).saturating_add(floor))
-            }
-            _ => quota.and_then(|quota| quota.next).map(|at| at.saturating_duration_since(now)),
-        };
-        Some(by_gates.map_or(by_slots, |by_gates| by_gates.max(by_slots)))
-    }
-
-    /// The time to the next round of checks, or until they no longer hold starts back.
-    fn until_gate(&self, now: Instant) -> Duration {
-        let next = self.gate.next_round();
-        let at = self.gate.overridden_at().map_or(next, |at| at.min(next));
-        at.saturating_duration_since(now)
-    }
-
-    /// The time to the next event that may free a slot.
-    fn until_event(&self, now: Instant) -> Option<Duration> {
-        let deadline = self.scheduler.leases().iter().next().map(|lease| lease.deadline);
-        let pressure = match self.pressure.verdict(now) {
-            pressure::Verdict::Held { until } => Some(until),
-            _ => None,
-        };
-        let quota = self.quota(now).and_then(|quota| quota.next);
-        let event = deadline.into_iter().chain(pressure).chain(quota).min();
-        event.map(|at| at.saturating_duration_since(now))
-    }
-
-    /// Shadow mode: begins a lease for each start, and counts its wait in the model.
-    fn let_through(&mut self, request: &LeaseRequest, now: Instant) -> Outcome {
-        let Some(shadow) = &mut self.shadow else { return Outcome::SlotFree };
-        let start = match shadow.real.request(request, None, true, now) {
-            Response::Again(outcome) => return outcome,
-            Response::Granted(start) => start,
-            // More starts than the model follows.
-            Response::Parked | Response::Refused => {
-                shadow.count(Kind::Busy);
-                let refusal = self.refusal(None, now);
-                return Outcome::LetThrough(Box::new(Outcome::Locked(refusal)));
-            }
-        };
-        let name = shadow.begin(start.lease, request, &mut self.scheduler, now);
-        self.advance(now);
-        let waits = self.scheduler.queue().of(&name).is_some();
-        let would = match waits {
-            true => Outcome::Locked(self.refusal(Some(&name), now)),
-            false => Outcome::SlotFree,
-        };
-        let is_quiet = self.is_quiet(start.is_quiet, now);
-        if let Some(shadow) = &mut self.shadow {
-            shadow.count(if waits { would.kind() } else { Kind::Granted });
-            if is_quiet {
-                shadow.set_quiet(start.lease);
-            }
-        }
-        self.counts.waited.observe(start.waited);
-        let Start { lease, duration, is_cut, waited, undo, .. } = start;
-        let is_overridden = self.gate.verdict(now) == Verdict::Overridden;
-        let would = Some(Box::new(would));
-        Outcome::Granted(Grant { lease, duration, waited, is_cut, is_overridden, is_quiet, undo, would })
     }
 
     /// The client of a parked request has closed its connection, or sent anything on it.
@@ -521,6 +382,18 @@ impl Lock {
         }
         self.advance(now);
         probed
+    }
+
+    /// The request may lead to a lease that its port can end early, so that the port needs its baseline
+    /// probe.
+    pub fn needs_baseline(&self, request: &LeaseRequest, now: Instant) -> bool {
+        let active = request.holder.as_deref().and_then(|holder| self.real().leases().of(holder));
+        match active {
+            _ if request.ready.is_none() => false,
+            Some(lease) => lease.address != request.address,
+            None if request.wait.is_some() || self.shadow.is_some() => true,
+            None => self.may_start(now) && self.scheduler.has_free_slot(),
+        }
     }
 
     pub fn has_due_probe(&self, now: Instant) -> bool {
@@ -579,7 +452,7 @@ impl Lock {
         let scheduler = self.scheduler.poll_at(now);
         let shadow = self.shadow.as_ref().and_then(|shadow| shadow.poll_at(now));
         let waiters = if self.scheduler.queue().parked() > 0 { self.poll_gates_at(now) } else { None };
-        let events = [scheduler, shadow, waiters, self.next_load(now)];
+        let events = [scheduler, shadow, waiters, self.next_load(now), self.stall_at()];
         // Whatever was due is done, or waits for another event.
         events.into_iter().flatten().filter(|at| *at > now).min()
     }
@@ -655,12 +528,6 @@ fn was_start(ended: &Ended) -> bool {
         // An application that never became ready tells of no start.
         End::Expired => !ended.lease.is_watched(),
     }
-}
-
-/// Whole seconds, rounded up, at least one.
-fn whole_seconds(duration: Duration) -> Duration {
-    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
-    Duration::from_secs(seconds.max(1))
 }
 
 #[cfg(test)]

@@ -10,4 +10,6 @@ pub mod outcome;
 pub mod pressure;
 pub mod queue;
 pub mod scheduler;
+pub mod settings;
 pub mod shadow;
+pub mod view;

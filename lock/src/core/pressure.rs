@@ -187,14 +187,15 @@ impl Pressure {
         }
     }
 
-    /// When something happens by itself while somebody waits: a reading is due, or one may start.
+    /// The next reading, or the next start by the floor, while a waiter is there; always after `now`.
     pub fn next_event(&self, now: Instant) -> Option<Instant> {
         let read = self.is_on().then(|| self.read_at.map_or(now, |at| after(at, PERIOD)));
         let one = match self.verdict(now) {
             Verdict::Held { until } => Some(until),
             Verdict::Open | Verdict::One => None,
         };
-        read.into_iter().chain(one).min()
+        // A reading that is due does not hide the start that comes after it.
+        read.into_iter().chain(one).filter(|at| *at > now).min()
     }
 
     /// However high the pressure, one starts in this time.

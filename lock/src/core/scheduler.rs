@@ -125,22 +125,24 @@ impl Scheduler {
         may_start: bool,
         now: Instant,
     ) -> Response {
-        self.queue.note_request(request.address, now);
+        let address = request.address;
+        self.queue.note_request(address, now);
         if let Some(again) = self.again(request, now) {
             return Response::Again(again);
         }
-        let (ticket, since) = self.arrival(request.holder.as_deref(), now);
+        let (ticket, since) = self.arrival(request.holder.as_deref(), address, now);
         match (&request.holder, park) {
             (Some(holder), Some((id, until))) => {
-                let parked = Parked { id, request: request.clone(), until };
+                let request = LeaseRequest { node: None, ..request.clone() };
+                let parked = Parked { id, request, until };
                 let presence = Presence::Parked(Box::new(parked));
-                self.enqueue(ticket, Arc::clone(holder), request.address, since, presence, now);
+                self.enqueue(ticket, Arc::clone(holder), address, since, presence, now);
                 Response::Parked
             }
             _ if may_start && self.has_free_slot() => Response::Granted(self.begin(request, ticket, since, now)),
             (Some(holder), None) => {
                 let presence = Presence::Away { due: now };
-                self.enqueue(ticket, Arc::clone(holder), request.address, since, presence, now);
+                self.enqueue(ticket, Arc::clone(holder), address, since, presence, now);
                 Response::Refused
             }
             (None, _) => Response::Refused,
@@ -170,10 +172,12 @@ impl Scheduler {
     }
 
     /// The holder's place in the order of arrival. An earlier request of the holder is dismissed.
-    fn arrival(&mut self, holder: Option<&str>, now: Instant) -> (u64, Instant) {
+    fn arrival(&mut self, holder: Option<&str>, address: IpAddr, now: Instant) -> (u64, Instant) {
         let Some(waiter) = holder.and_then(|holder| self.queue.remove(holder)) else {
+            self.version += u64::from(holder.is_some());
             return (self.number(), now);
         };
+        self.version += u64::from(waiter.address != address);
         if let Presence::Parked(parked) = waiter.presence {
             self.effects.dismissed.push(*parked);
         }
@@ -189,9 +193,9 @@ impl Scheduler {
         presence: Presence,
         now: Instant,
     ) {
-        self.version += 1;
         let removed = self.queue.insert(Waiter { ticket, holder, address, since, presence });
         if let Some(removed) = removed {
+            self.version += 1;
             self.dismiss(removed, now);
         }
     }
@@ -259,10 +263,10 @@ impl Scheduler {
     pub fn expire(&mut self, now: Instant) {
         while let Some(lease) = self.leases.expire_one(now) {
             let at = lease.deadline;
-            self.has_ended(Ended { lease, end: End::Expired, at }, now);
+            self.has_ended(Ended { lease, end: End::Expired, at, is_unread: false }, now);
         }
         while let Some(waiter) = self.queue.expire_one(now) {
-            self.version += 1;
+            self.version += u64::from(!waiter.is_parked());
             self.dismiss(waiter, now);
         }
     }
@@ -279,10 +283,12 @@ impl Scheduler {
     /// has reached it.
     pub fn undo(&mut self, id: LeaseId, undo: Undo, now: Instant) -> Option<Instant> {
         self.leases.get(id).filter(|lease| !lease.is_confirmed)?;
-        let typical = self.typical;
-        let lease = self.end(id, End::Released, now)?;
-        self.typical = typical;
+        let lease = self.leases.remove(id)?;
+        self.version += 1;
         // The grant counts for its address: grants that are not read must not put it first again.
+        self.queue.note_end(lease.address, now);
+        let ended = Ended { lease: lease.clone(), end: End::Released, at: now, is_unread: true };
+        self.effects.ended.push(ended);
         if let Some(holder) = lease.holder {
             let away = Presence::Away { due: now };
             self.enqueue(undo.ticket, holder, lease.address, undo.since, away, now);
@@ -295,7 +301,7 @@ impl Scheduler {
         let may_release = |address: IpAddr| address == from || from.is_loopback();
         if let Some(lease) = self.leases.of(holder).filter(|lease| may_release(lease.address)) {
             let id = lease.id;
-            self.end(id, End::Released, now);
+            self.finish(id, End::Released, now, now);
             return Released::Lease;
         }
         if !self.queue.of(holder).is_some_and(|waiter| may_release(waiter.address)) {
@@ -312,7 +318,7 @@ impl Scheduler {
     pub fn finish(&mut self, id: LeaseId, end: End, at: Instant, now: Instant) {
         if let Some(lease) = self.leases.remove(id) {
             self.version += 1;
-            self.has_ended(Ended { lease, end, at }, now);
+            self.has_ended(Ended { lease, end, at, is_unread: false }, now);
         }
     }
 
@@ -333,16 +339,9 @@ impl Scheduler {
         let pause = self.durations.probe_pause;
         let probed = self.leases.probed(target, result, took, pause, now);
         if probed == Probed::Ready {
-            self.end(target.id, End::Ready, now);
+            self.finish(target.id, End::Ready, now, now);
         }
         probed
-    }
-
-    fn end(&mut self, id: LeaseId, end: End, now: Instant) -> Option<Lease> {
-        let lease = self.leases.remove(id)?;
-        self.version += 1;
-        self.has_ended(Ended { lease: lease.clone(), end, at: now }, now);
-        Some(lease)
     }
 
     fn has_ended(&mut self, ended: Ended, now: Instant) {
@@ -376,11 +375,6 @@ impl Scheduler {
 
     pub fn take_effects(&mut self) -> Effects {
         mem::take(&mut self.effects)
-    }
-
-    /// Leases that have ended since effects were taken last.
-    pub fn ended(&self) -> &[Ended] {
-        &self.effects.ended
     }
 
     pub fn has_free_slot(&self) -> bool {

@@ -1,10 +1,16 @@
-//! An answer, and its bytes as `tiny_http` prints them.
+//! An answer, and the bytes of its head.
 //!
 //! Does not know what was asked.
 
-use std::io::empty;
+use std::fmt::{Display, Write as _};
+use std::io::IoSlice;
+use std::net::TcpStream;
+use std::time::{Duration, Instant, SystemTime};
 
-use tiny_http::{HTTPVersion, Header, Response, StatusCode};
+use httpdate::HttpDate;
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use tiny_http::StatusCode;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -13,11 +19,13 @@ const JSON: &str = "application/json";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     status: u16,
-    headers: Vec<(&'static str, String)>,
+    content_type: &'static str,
+    /// Lines beside those that each answer has.
+    headers: String,
     body: String,
 }
 
-/// An answer, and what to do where it cannot be sent.
+/// What a handler makes of a request.
 pub enum Reply {
     /// It is sent at once.
     Now {
@@ -37,7 +45,7 @@ impl From<Answer> for Reply {
 }
 
 impl Reply {
-    /// Runs this where the client has gone before it could have the answer.
+    /// Runs this if the client has gone before it could have the answer.
     #[must_use]
     pub fn or_else(self, unsent: impl FnOnce() + 'static) -> Reply {
         match self {
@@ -61,6 +69,16 @@ pub(super) struct Framing {
     pub without_body: bool,
 }
 
+/// Where heads are written, one after the other.
+#[derive(Default)]
+pub(super) struct Head {
+    text: String,
+    /// The lines that all answers of a second have.
+    common: String,
+    /// When the date among them is out of date.
+    dated_until: Option<Instant>,
+}
+
 impl Answer {
     /// A text for people.
     pub fn text(status: u16, body: impl Into<String>) -> Answer {
@@ -74,8 +92,7 @@ impl Answer {
 
     /// Any other type.
     pub fn of(status: u16, content_type: &'static str, body: impl Into<String>) -> Answer {
-        let headers = vec![("Content-Type", content_type.to_owned()), ("Cache-Control", "no-store".to_owned())];
-        Answer { status, headers, body: body.into() }
+        Answer { status, content_type, headers: String::new(), body: body.into() }
     }
 
     /// A refusal: what kind for machines, what about it for people.
@@ -88,8 +105,9 @@ impl Answer {
 
     /// One more header.
     #[must_use]
-    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Answer {
-        self.headers.push((name, value.into()));
+    pub fn with_header(mut self, name: &'static str, value: impl Display) -> Answer {
+        // Writing to memory does not fail.
+        let _ = write!(self.headers, "{name}: {value}\r\n");
         self
     }
 
@@ -103,35 +121,54 @@ impl Answer {
         &self.body
     }
 
-    /// A header's value.
+    /// The value of a header that was added.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
+        let mut headers = self.headers.lines().filter_map(|line| line.split_once(": "));
+        headers.find(|(n, _)| *n == name).map(|(_, value)| value)
+    }
+}
+
+impl Head {
+    /// The bytes before the body, and the body.
+    pub(super) fn of<'a>(&'a mut self, answer: &'a Answer, framing: Framing, now: Instant) -> [&'a [u8]; 2] {
+        if self.dated_until.is_none_or(|until| now >= until) {
+            self.set_date(now);
+        }
+        let Head { text, common, .. } = self;
+        let Answer { status, content_type, headers, body } = answer;
+        text.clear();
+        // Writing to memory does not fail.
+        let _ = write!(text, "HTTP/1.1 {status} ");
+        let reason = StatusCode(*status).default_reason_phrase();
+        let end = if framing.close { "\r\nConnection: close\r\n" } else { "\r\n" };
+        for part in [reason, end, headers, common, content_type] {
+            text.push_str(part);
+        }
+        let _ = write!(text, "\r\nContent-Length: {}\r\n\r\n", body.len());
+        [text.as_bytes(), if framing.without_body { b"" } else { body.as_bytes() }]
     }
 
-    /// The whole answer, to be sent with one write. The head is put before the body in the body's own memory: a thread that
-    /// waits for a core, or for a slow client, holds one copy of it.
-    pub(super) fn into_bytes(self, framing: Framing) -> Vec<u8> {
-        let server = [("Server", "psl".to_owned())];
-        // A header that is not ASCII is left out; all of ours are.
-        let headers = self.headers.iter().chain(&server).filter_map(|(n, v)| Header::from_bytes(*n, v.as_str()).ok());
-        let response = Response::new(StatusCode(self.status), headers.collect(), empty(), Some(self.body.len()), None);
-        let mut head = Vec::with_capacity(256);
-        // Printing to memory does not fail. Chunks would only cost bytes: the length is known.
-        let _ = response.with_chunked_threshold(usize::MAX).raw_print(&mut head, HTTPVersion(1, 1), &[], true, None);
-        if framing.close {
-            // The library keeps this header to itself; it goes behind the status line.
-            let end = head.windows(2).position(|pair| pair == b"\r\n").map_or(0, |at| at + 2);
-            head.splice(end..end, *b"Connection: close\r\n");
-        }
-        if framing.without_body {
-            return head;
-        }
-        let mut bytes = self.body.into_bytes();
-        bytes.reserve_exact(head.len());
-        bytes.splice(0..0, head);
-        bytes.shrink_to_fit();
-        bytes
+    /// A date has whole seconds, so one line serves all answers of a second.
+    #[expect(clippy::disallowed_methods, reason = "the edge that dates answers")]
+    fn set_date(&mut self, now: Instant) {
+        let date = SystemTime::now();
+        let http = HttpDate::from(date);
+        self.common = format!("Date: {http}\r\nServer: psl\r\nCache-Control: no-store\r\nContent-Type: ");
+        let since = date.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.dated_until = now.checked_add(Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into()));
     }
+}
+
+/// Sends once, and leaves in `parts` what is still to be sent. Says whether nothing is. The parts are not put together
+/// before: a large answer is in memory once.
+pub(super) fn send(stream: &TcpStream, parts: &mut &mut [IoSlice], flags: SendFlags) -> Result<bool, Errno> {
+    let sent = match sendmsg(stream, parts, &mut SendAncillaryBuffer::default(), flags | SendFlags::NOSIGNAL) {
+        // When a stopped process continues, its waits are interrupted (signal(7)).
+        Err(Errno::INTR) => 0,
+        sent => sent?,
+    };
+    IoSlice::advance_slices(parts, sent);
+    Ok(parts.is_empty())
 }
 
 #[cfg(test)]
@@ -139,12 +176,17 @@ mod tests {
     use super::*;
 
     fn printed(answer: &Answer, close: bool, without_body: bool) -> String {
-        String::from_utf8(answer.clone().into_bytes(Framing { close, without_body })).unwrap()
+        #[expect(clippy::disallowed_methods, reason = "any instant serves")]
+        let now = Instant::now();
+        let parts = Head::default().of(answer, Framing { close, without_body }, now).concat();
+        String::from_utf8(parts).unwrap()
     }
 
     #[test]
     fn bytes() {
-        let text = printed(&Answer::text(423, "Locked\n").with_header("Retry-After", "7"), false, false);
+        let answer = Answer::text(423, "Locked\n").with_header("Retry-After", "7");
+        assert_eq!((answer.header("Retry-After"), answer.header("Allow")), (Some("7"), None));
+        let text = printed(&answer, false, false);
         assert!(text.starts_with("HTTP/1.1 423 Locked\r\n"), "{text}");
         assert!(text.ends_with("\r\n\r\nLocked\n"), "{text}");
         for header in
@@ -166,6 +208,26 @@ mod tests {
     fn a_large_answer_is_not_chunked() {
         let text = printed(&Answer::text(200, "x".repeat(100_000)), false, false);
         assert!(text.contains("Content-Length: 100000\r\n") && !text.contains("chunked"));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the date is that of the clock")]
+    fn the_date_is_that_of_the_second() {
+        let (mut head, answer) = (Head::default(), Answer::text(200, ""));
+        let framing = Framing { close: false, without_body: false };
+        let mut date = |now| {
+            let text = String::from_utf8(head.of(&answer, framing, now).concat()).unwrap();
+            let date = text.lines().find_map(|line| line.strip_prefix("Date: ")).unwrap().to_owned();
+            (httpdate::parse_http_date(&date).unwrap(), head.dated_until.unwrap())
+        };
+        let (before, now) = (SystemTime::now() - Duration::from_secs(1), Instant::now());
+        let (first, until) = date(now);
+        assert!(before < first && first <= SystemTime::now());
+        assert!(now < until && until <= now + Duration::from_secs(1));
+        assert_eq!(date(until - Duration::from_nanos(1)).0, first);
+        std::thread::sleep(until.saturating_duration_since(Instant::now()));
+        let (next, later) = date(until.max(Instant::now()));
+        assert!(next > first && later > until, "{next:?} after {first:?}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Pure: knows RFC 9110 and 9112 as far as a server without bodies needs them; knows no socket.
 
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr};
 
 use httparse::{Error, Header, Status};
@@ -17,35 +18,35 @@ const MOST_HEADERS: usize = 64;
 
 /// A request without a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct Request<'b> {
     /// As it was sent.
     pub method: Method,
     /// As it was sent, without query, scheme and host.
-    pub path: String,
+    pub path: &'b str,
     /// As it was sent, without its question mark; still percent-encoded.
-    pub query: String,
+    pub query: &'b str,
     /// Who asks; an IPv4 address is never in IPv6 form.
     pub peer: IpAddr,
     /// `Accept` names `application/json`.
     pub json: bool,
 }
 
-impl Default for Request {
-    fn default() -> Request {
+impl Default for Request<'_> {
+    fn default() -> Self {
         let peer = Ipv4Addr::LOCALHOST.into();
-        Request { method: Method::Get, path: "/".to_owned(), query: String::new(), peer, json: false }
+        Request { method: Method::Get, path: "/", query: "", peer, json: false }
     }
 }
 
 /// What the bytes are so far.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Parsed {
+pub enum Parsed<'b> {
     /// No end of a head yet.
     Partial,
     /// A request of so many bytes, and whether the connection may go on after it.
     Complete {
         /// The request.
-        request: Request,
+        request: Request<'b>,
         /// Bytes of its head.
         length: usize,
         /// Neither side has asked to close.
@@ -56,11 +57,11 @@ pub enum Parsed {
 }
 
 /// Parses the bytes that have come from a peer; at most 8 KiB of them are looked at.
-pub fn parse(bytes: &[u8], peer: IpAddr) -> Parsed {
+pub fn parse(bytes: &[u8], peer: IpAddr) -> Parsed<'_> {
     let seen = &bytes[..bytes.len().min(LARGEST)];
-    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-    let mut raw = httparse::Request::new(&mut headers);
-    match raw.parse(seen) {
+    let mut headers = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+    let mut raw = httparse::Request::new(&mut []);
+    match raw.parse_with_uninit_headers(seen, &mut headers) {
         Ok(Status::Complete(length)) => whole(&raw, &seen[..length], peer).unwrap_or_else(Parsed::Refused),
         Ok(Status::Partial) if seen.len() < LARGEST => Parsed::Partial,
         Ok(Status::Partial) => Parsed::Refused(too_large(&raw)),
@@ -68,7 +69,7 @@ pub fn parse(bytes: &[u8], peer: IpAddr) -> Parsed {
     }
 }
 
-fn whole(raw: &httparse::Request, head: &[u8], peer: IpAddr) -> Result<Parsed, Answer> {
+fn whole<'b>(raw: &httparse::Request<'_, 'b>, head: &[u8], peer: IpAddr) -> Result<Parsed<'b>, Answer> {
     let headers: &[Header] = raw.headers;
     let json = prefers_json(headers);
     let refusal = |(status, kind, why): Refusal| Answer::error(status, kind, why, json);
@@ -97,7 +98,7 @@ fn whole(raw: &httparse::Request, head: &[u8], peer: IpAddr) -> Result<Parsed, A
     let Some((path, query)) = path_and_query(target, &method) else {
         return malformed("not a valid request target: send a path without a fragment, and % as %25 (RFC 9112, 3.2)");
     };
-    let request = Request { method, path: path.to_owned(), query: query.to_owned(), peer, json };
+    let request = Request { method, path, query, peer, json };
     // HTTP/1.0 closes unless asked not to; nobody is known to ask who does not speak 1.1 as well.
     let keep_alive = version == 1 && !has_token(headers, "connection", "close");
     Ok(Parsed::Complete { request, length: head.len(), keep_alive })
@@ -140,19 +141,17 @@ fn path_and_query<'t>(target: &'t str, method: &Method) -> Option<(&'t str, &'t 
     if !target.is_ascii() || target.contains('#') || has_bad_escape(target) {
         return None;
     }
-    let target = match target.split_once("://") {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") => {
-            let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            if authority.is_empty() || !is_host(authority.as_bytes()) {
-                return None;
-            }
-            target
-        }
-        _ if target.starts_with('/') || (target == "*" && *method == Method::Options) => target,
-        _ => return None,
-    };
+    let is_origin = target.starts_with('/') || (target == "*" && *method == Method::Options);
+    let target = if is_origin { target } else { without_authority(target)? };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     Some((if path.is_empty() { "/" } else { path }, query))
+}
+
+fn without_authority(target: &str) -> Option<&str> {
+    let (scheme, rest) = target.split_once("://")?;
+    let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    (is_http && !authority.is_empty() && is_host(authority.as_bytes())).then_some(target)
 }
 
 /// A percent sign that is not followed by two hexadecimal digits (RFC 3986, 2.1).
@@ -179,17 +178,10 @@ fn has_token(headers: &[Header], name: &str, token: &str) -> bool {
         .any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
+/// A head ends with a line feed, so that no carriage return is the last byte.
 fn has_bare_line_end(head: &[u8]) -> bool {
-    let feeds = head.iter().enumerate().filter(|(_, b)| **b == b'\n');
-    let returns = head.iter().filter(|b| **b == b'\r').count();
-    let mut count = 0;
-    for (at, _) in feeds {
-        count += 1;
-        if at == 0 || head[at - 1] != b'\r' {
-            return true;
-        }
-    }
-    count != returns
+    let mut last = 0;
+    head.iter().any(|byte| (*byte == b'\n') != (std::mem::replace(&mut last, *byte) == b'\r'))
 }
 
 fn too_large(raw: &httparse::Request) -> Answer {
@@ -218,7 +210,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn complete(head: &str) -> (Request, usize, bool) {
+    fn complete(head: &str) -> (Request<'_>, usize, bool) {
         match parse(head.as_bytes(), PEER) {
             Parsed::Complete { request, length, keep_alive } => (request, length, keep_alive),
             other => panic!("{head:?}: {other:?}"),
@@ -236,7 +228,7 @@ mod tests {
     #[test]
     fn requests() {
         let (request, length, keep_alive) = complete("GET /?duration=5&x=%20 HTTP/1.1\r\nHost: h\r\n\r\nGET /next");
-        assert_eq!((request.path.as_str(), request.query.as_str()), ("/", "duration=5&x=%20"));
+        assert_eq!((request.path, request.query), ("/", "duration=5&x=%20"));
         assert_eq!((length, keep_alive, request.json, request.method), (44, true, false, Method::Get));
         for (target, path, query) in [
             ("/a?b?c", "/a", "b?c"),
@@ -250,8 +242,9 @@ mod tests {
             ("//h/a", "//h/a", ""),
             ("/http://x/", "/http://x/", ""),
         ] {
-            let (request, ..) = complete(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
-            assert_eq!((request.path.as_str(), request.query.as_str()), (path, query), "{target}");
+            let head = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+            let (request, ..) = complete(&head);
+            assert_eq!((request.path, request.query), (path, query), "{target}");
         }
     }
 

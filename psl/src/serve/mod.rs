@@ -1,14 +1,15 @@
 //! Serves HTTP to clients of which any may be hostile.
 //!
-//! How a request flows: `workers` (threads that wait in `accept`) → `table` (who may come in, who
-//! has to go) → `conversation` (bytes and seconds of one connection) → `head` (bytes to a request)
-//! → the program's handler → `answer` (to bytes). Everything has a bound; `Limits` lists them.
+//! How a request flows: `workers` (threads that wait in `accept`) → `connection` (its bytes and seconds)
+//! → `head` (bytes to a request) → the program's handler → `answer` (to bytes). `table` bounds the
+//! connections that a thread waits for; a `client` whose connection the handler has `parked` has no
+//! thread. Everything has a bound; `Limits` lists them.
 //!
 //! Knows HTTP, not what is asked for: the programs bring their routes.
 
 mod answer;
 mod client;
-mod conversation;
+mod connection;
 mod head;
 mod parked;
 mod table;
@@ -17,7 +18,7 @@ mod workers;
 use std::time::Duration;
 
 pub use answer::{Answer, Reply};
-pub use client::{Client, Hold};
+pub use client::Client;
 pub use head::{Parsed, Request, parse};
 pub use parked::{Act, Lot, Parked};
 pub use tiny_http::Method;
@@ -26,7 +27,8 @@ pub use workers::{most_parked, run};
 /// The bounds of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at the same time; a thread each, and one more that accepts.
+    /// Connections for which a thread waits: for a request, or for the client to read its answer. A thread each, and one more
+    /// that accepts.
     pub connections: usize,
     /// Of these from one address.
     pub per_address: usize,
@@ -37,19 +39,19 @@ pub struct Limits {
     pub answer: Duration,
     /// Between two requests on one connection.
     pub idle: Duration,
-    /// Requests whose answers are held back at the same time. They keep their connections, but none
-    /// of those that are left to the others, and are not counted among the ones of their address.
-    pub held: usize,
+    /// Connections that are parked, apart from the others. Their clients wait for an answer that no thread waits for.
+    pub parked: usize,
 }
 
-/// A node runs 110 pods as Kubernetes is shipped, and a request takes a millisecond.
+/// A node runs 110 pods as Kubernetes is shipped, and a request takes a millisecond. A parked connection costs a descriptor
+/// and some 2 KiB of the kernel's memory.
 pub const LIMITS: Limits = Limits {
     connections: 64,
     per_address: 16,
     head: Duration::from_secs(2),
     answer: Duration::from_secs(2),
     idle: Duration::from_secs(10),
-    held: 40,
+    parked: 512,
 };
 
 /// A path, the methods that it takes, and who answers.
@@ -68,7 +70,7 @@ const GET: &[Method] = &[Method::Get];
 /// answers for what there is not.
 pub fn dispatch<R: From<Answer>>(request: &Request, routes: &[Route<R>]) -> R {
     let well = Route { path: "", methods: GET, answer: &|_| Answer::text(200, "ok\n").into() };
-    let route = match request.path.as_str() {
+    let route = match request.path {
         "/livez" | "/readyz" => Some(&well),
         path => routes.iter().find(|route| route.path == path),
     };
@@ -92,7 +94,7 @@ mod tests {
     use super::*;
 
     fn answered(method: Method, path: &str) -> (u16, Option<String>) {
-        let request = Request { method, path: path.to_owned(), ..Request::default() };
+        let request = Request { method, path, ..Request::default() };
         let routes =
             [Route { path: "/", methods: &[Method::Get, Method::Post], answer: &|_| Answer::text(200, "taken") }];
         let answer = dispatch(&request, &routes);

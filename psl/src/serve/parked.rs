@@ -2,19 +2,19 @@
 //!
 //! Does not know what the clients wait for, nor how many may wait.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
-use rustix::net::{SendFlags, send, sockopt::set_socket_recv_buffer_size};
+use rustix::net::{RecvFlags, SendFlags, recv, sockopt::set_socket_recv_buffer_size};
 
-use super::answer::{Answer, Framing};
+use super::answer::{Answer, Framing, Head, send};
 
 /// Acts in one call of [`Lot::wait`]; the kernel keeps the others for the next one.
 const BATCH: usize = 64;
@@ -37,12 +37,21 @@ impl Parked {
         Parked { stream, without_body }
     }
 
+    /// The client has sent bytes, closed its half or broken the connection.
+    pub fn has_acted(&self) -> bool {
+        let mut byte = [0];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        recv(&*self.stream, &mut byte, flags).map(|_| ()) != Err(Errno::AGAIN)
+    }
+
     /// Writes the whole answer without waiting, and closes this half of the connection. `false` if the client has gone, or
     /// does not take the answer at once.
+    #[expect(clippy::disallowed_methods, reason = "the edge that dates answers")]
     pub fn answer(&self, answer: Answer) -> bool {
-        let bytes = answer.into_bytes(Framing { close: true, without_body: self.without_body });
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let is_sent = send(&*self.stream, &bytes, flags) == Ok(bytes.len());
+        let mut head = Head::default();
+        let framing = Framing { close: true, without_body: self.without_body };
+        let mut parts = head.of(&answer, framing, Instant::now()).map(IoSlice::new);
+        let is_sent = send(&self.stream, &mut &mut parts[..], SendFlags::DONTWAIT) == Ok(true);
         is_sent && self.stream.shutdown(Shutdown::Write).is_ok()
     }
 }

@@ -1,10 +1,11 @@
 //! The threads that accept connections and serve what they get.
 //!
 //! All wait in `accept` on the same listener: starting a thread for each connection was what cost
-//! most. There are a few at first, and as many more as were ever needed at the same time. One is
-//! always left in `accept`, to turn a newcomer away or to let it displace another. Does not know
+//! most. There are a few, and more only while threads wait for clients. One is
+//! always left to accept, to turn a newcomer away or to let it displace another. Does not know
 //! HTTP.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,11 +15,10 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tiny_http::Method;
 
 use super::answer::Reply;
-use super::client::{Client, Holding, gone};
-use super::conversation::Conversation;
+use super::client::Client;
+use super::connection::{Buffers, Connection, Place};
 use super::head::Request;
 use super::table::{Admission, Id, Table};
 use super::{LIMITS, Limits};
@@ -27,8 +27,9 @@ use crate::address::{canonical, canonical_socket};
 /// Of which a request was seen to touch 12 KiB; the rest is address space, not memory.
 const STACK: usize = 64 * 1024;
 
-/// Threads at the start, this one included: enough for a node whose pods ask once a second.
-const FIRST: usize = 4;
+/// Threads at the start, the main thread included, and those that stay when no thread waits for a client. A request
+/// whose bytes have come takes a thread for a fraction of a millisecond, so more than these would share the same cores.
+const FEW: usize = 4;
 
 /// Before the next try where the kernel has no descriptor, or no memory, for another connection.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -36,22 +37,24 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Descriptors that are left to everything else: standard streams, listener, signals, look-ups, checks.
 const RESERVED: usize = 16;
 
-/// Four nodes' worth of pods. A parked connection costs a descriptor and some 2 KiB of the kernel's memory.
-const MOST_PARKED: usize = 512;
+/// The soft limit that Linux and systemd set, which is enough for 64 connections, 512 parked ones and all checks.
+const ENOUGH: u64 = 1024;
 
-struct Server<H> {
+type Handler = dyn Fn(&Request, &Client) -> Reply + Send + Sync;
+
+struct Server {
     listener: TcpListener,
     limits: Limits,
     crew: Mutex<Crew>,
-    handler: H,
+    handler: Box<Handler>,
     /// Each shortage is told once.
     is_short_of_threads: AtomicBool,
     is_short_of_descriptors: AtomicBool,
 }
 
-/// Who is inside, and how many threads there are for them.
-/// Invariant: there is room for one connection fewer than there are threads, so that one is left in
-/// `accept`, or will be as soon as a connection that was displaced has ended.
+/// The connections that threads wait for, and the threads.
+/// Invariant: there is room for one connection fewer than there are threads, so that one is left to
+/// accept, or will be as soon as a connection that was displaced has ended.
 struct Crew {
     table: Table<Arc<TcpStream>>,
     /// Threads in all.
@@ -60,26 +63,12 @@ struct Crew {
     waiting: usize,
 }
 
-impl Crew {
-    /// Takes the connections of this address out that their clients have closed, and says whether there were any. Their
-    /// threads may learn of it only after the client has opened its next connection.
-    fn drop_gone(&mut self, address: IpAddr) -> bool {
-        let open: Vec<_> = self.table.open(address).map(|(id, stream)| (id, Arc::clone(stream))).collect();
-        let gone = gone(&open.iter().map(|(_, stream)| stream.as_ref()).collect::<Vec<_>>());
-        for ((id, stream), _) in open.iter().zip(&gone).filter(|(_, is_gone)| **is_gone) {
-            // Its thread must stop waiting, also for a client that does not read; it may have ended just now.
-            let _ = stream.shutdown(Shutdown::Both);
-            self.table.leave(*id);
-        }
-        gone.contains(&true)
-    }
-
-    /// Takes out a connection of this address whose last answer was written: its client may go on to the next one before
-    /// it closes this one.
-    fn drop_over(&mut self, address: IpAddr) -> bool {
-        // Wakes the thread that waits for the client's reaction.
-        self.table.take_over(address).map(|stream| stream.shutdown(Shutdown::Both)).is_some()
-    }
+/// The place of a connection that a worker serves.
+struct Served<'s> {
+    server: &'s Arc<Server>,
+    stream: &'s Arc<TcpStream>,
+    peer: IpAddr,
+    id: Cell<Option<Id>>,
 }
 
 /// Serves for ever; what it returns is why it could not begin.
@@ -88,145 +77,92 @@ where
     H: Fn(&Request, &Client) -> R + Send + Sync + 'static,
     R: Into<Reply>,
 {
-    let handler = move |request: &Request, client: &Client| handler(request, client).into();
+    let handler = Box::new(move |request: &Request, client: &Client| handler(request, client).into());
     let address = match listener.local_addr() {
         Ok(address) => canonical_socket(address),
         Err(error) => return format!("cannot tell the listening address: {error}"),
     };
-    let limits = Limits { connections: connections(), ..LIMITS };
     let server = Arc::new(Server {
         listener,
-        limits,
+        limits: Limits { connections: most_connections(), ..LIMITS },
         crew: Mutex::new(Crew { table: Table::new(&LIMITS), started: 1, waiting: 1 }),
         handler,
         is_short_of_threads: AtomicBool::new(false),
         is_short_of_descriptors: AtomicBool::new(false),
     });
-    for _ in 1..FIRST {
-        if let Err(error) = server.start_thread() {
-            server.warn_once(&server.is_short_of_threads, "cannot start a thread: fewer connections at a time", &error);
-        }
+    for _ in 1..FEW {
+        server.start_thread();
     }
     info!(address:%; "listening");
-    server.work()
+    loop {
+        server.serve_all(true);
+    }
 }
 
-/// Connections that may be parked at a time, apart from those of the server. Raises the soft limit on descriptors, if the
-/// hard limit permits it: container runtimes set soft limits from 1,024 up, but a unit of systemd may have less.
+/// Connections that may be parked at a time. Raises a low soft limit on descriptors, as far as the hard limit permits it.
 pub fn most_parked() -> usize {
     let limit = getrlimit(Resource::Nofile);
-    let needed = Some((RESERVED + LIMITS.connections + MOST_PARKED) as u64);
-    if limit.current.is_some_and(|current| Some(current) < needed) {
-        let current = limit.maximum.min(needed).or(needed);
+    if limit.current.is_some_and(|current| current < ENOUGH) {
+        let current = Some(limit.maximum.map_or(ENOUGH, |maximum| maximum.min(ENOUGH)));
         // Without more of them fewer connections are parked.
         let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
     }
-    (descriptors() - connections()).min(MOST_PARKED)
+    (descriptors() - most_connections()).min(LIMITS.parked)
 }
 
-/// Each connection holds a descriptor, and so does each thread that waits in `accept`.
-fn connections() -> usize {
+/// Each connection holds a descriptor, and so does each thread that waits in `accept`. Few descriptors are shared with
+/// parked connections.
+fn most_connections() -> usize {
     descriptors().div_ceil(2).min(LIMITS.connections)
 }
 
-/// Descriptors for connections; at least one.
+/// Descriptors for connections.
 fn descriptors() -> usize {
-    let limit =
-        getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    limit.saturating_sub(RESERVED).max(1)
+    let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
+    limit.map_or(usize::MAX, |limit| limit.saturating_sub(RESERVED).max(1))
 }
 
-impl<H> Server<H>
-where
-    H: Fn(&Request, &Client) -> Reply + Send + Sync + 'static,
-{
-    #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock for each connection")]
-    fn work(self: &Arc<Self>) -> ! {
+impl Server {
+    /// Serves one connection after the other. Returns if this thread has become one too many, unless it is to stay.
+    fn serve_all(self: &Arc<Self>, stays: bool) {
+        let mut buffers = Buffers::default();
         loop {
             match self.listener.accept() {
-                Ok((stream, peer)) => self.serve(Arc::new(stream), canonical(peer.ip()), Instant::now()),
-                Err(error) => self.not_accepted(&error),
+                Ok((stream, peer)) => self.serve(&Arc::new(stream), canonical(peer.ip()), &mut buffers),
+                Err(error) => {
+                    self.not_accepted(&error);
+                    continue;
+                }
             }
+            let mut crew = self.crew();
+            if crew.waiting >= FEW && !stays {
+                crew.started -= 1;
+                return;
+            }
+            crew.waiting += 1;
         }
     }
 
-    fn serve(self: &Arc<Self>, stream: Arc<TcpStream>, peer: IpAddr, now: Instant) {
-        self.leave_one_waiting();
-        let admitted = self.admit(&stream, peer, now);
-        if let Some(id) = admitted {
-            let on_request = |at| self.crew().table.completed(id, at);
-            let on_sending = |sending| {
-                let mut crew = self.crew();
-                let room = self.room(&crew);
-                crew.table.set_sending(id, sending, room)
-            };
-            // Where there is no other thread nobody may keep this one to himself.
-            let is_alone = self.crew().started == 1;
-            let handler = |request: &Request, has_more| {
-                let without_body = request.method == Method::Head;
-                (self.handler)(request, &Client { stream: &stream, server: self.as_ref(), id, has_more, without_body })
-            };
-            Conversation::new(&stream, peer, &self.limits, is_alone).run(on_request, on_sending, handler);
-        }
-        let mut crew = self.crew();
-        crew.waiting += 1;
-        if let Some(id) = admitted {
-            crew.table.leave(id);
-        }
-    }
-
-    /// Where this thread was the last in `accept`, another takes its place. Where none can be had
-    /// there is no more room than before, and the next client tries again.
-    fn leave_one_waiting(self: &Arc<Self>) {
+    fn serve(self: &Arc<Self>, stream: &Arc<TcpStream>, peer: IpAddr, buffers: &mut Buffers) {
         let mut crew = self.crew();
         crew.waiting -= 1;
-        let was_last = crew.waiting == 0 && crew.started <= self.limits.connections;
+        // Without another thread no client may keep this one to itself.
+        let is_alone = crew.started == 1;
         drop(crew);
-        if was_last && let Err(error) = self.start_thread() {
-            self.warn_once(&self.is_short_of_threads, "cannot start a thread: fewer connections at a time", &error);
-        }
-    }
-
-    /// Nothing where the newcomer is turned away: closing its socket is all that it costs.
-    fn admit(&self, stream: &Arc<TcpStream>, peer: IpAddr, now: Instant) -> Option<Id> {
-        let mut crew = self.crew();
-        let room = self.room(&crew);
-        let mut admission = crew.table.admit(peer, now, room, Arc::clone(stream));
-        if matches!(admission, Admission::Refused) && (crew.drop_gone(peer) || crew.drop_over(peer)) {
-            admission = crew.table.admit(peer, now, room, Arc::clone(stream));
-        }
-        match admission {
-            Admission::Admitted(id) => Some(id),
-            Admission::Displaced(id, victim) => {
-                // Wakes the thread that reads from it or writes to it; it may have ended just now.
-                let _ = victim.shutdown(Shutdown::Both);
-                Some(id)
-            }
-            Admission::Refused => None,
-        }
-    }
-
-    /// For one connection fewer than there are threads.
-    fn room(&self, crew: &Crew) -> usize {
-        (crew.started - 1).clamp(1, self.limits.connections)
-    }
-
-    /// As many as the limits say, and where there are few threads or descriptors still no more than
-    /// five connections in eight: the others are left to those who are answered at once.
-    fn most_held(&self, crew: &Crew) -> usize {
-        let threads = match self.is_short_of_threads.load(Ordering::Relaxed) {
-            true => crew.started - 1,
-            false => usize::MAX,
-        };
-        self.limits.held.min(self.limits.connections.min(threads) * 5 / 8)
+        let place = Served { server: self, stream, peer, id: Cell::new(None) };
+        Connection::new((stream, peer), (&place, &self.limits), is_alone, buffers).run(&*self.handler);
+        place.leave();
     }
 
     /// The new thread is counted before it runs, for it may accept a connection at once.
-    fn start_thread(self: &Arc<Self>) -> io::Result<()> {
+    fn start_thread(self: &Arc<Self>) {
         self.count(1);
         let server = Arc::clone(self);
-        let thread = thread::Builder::new().name("worker".to_owned()).stack_size(STACK).spawn(move || server.work());
-        thread.map(drop).inspect_err(|_| self.count(-1))
+        let thread = thread::Builder::new().name("worker".to_owned()).stack_size(STACK);
+        if let Err(error) = thread.spawn(move || server.serve_all(false)) {
+            self.count(-1);
+            self.warn_once(&self.is_short_of_threads, "cannot start a thread: fewer connections at a time", &error);
+        }
     }
 
     fn count(&self, threads: isize) {
@@ -259,22 +195,47 @@ where
     }
 }
 
-impl<H> Holding for Server<H>
-where
-    H: Fn(&Request, &Client) -> Reply + Send + Sync + 'static,
-{
-    fn hold(&self, id: Id) -> bool {
-        let mut crew = self.crew();
-        let most = self.most_held(&crew);
-        crew.table.hold(id, most)
-    }
-
+impl Place for Served<'_> {
     #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock for each connection")]
-    fn let_go(&self, id: Id) {
-        self.crew().table.let_go(id, Instant::now());
+    fn wait(&self, is_idle: bool) -> bool {
+        let mut crew = self.server.crew();
+        if let Some(id) = self.id.get() {
+            return crew.table.set_idle(id, is_idle);
+        }
+        // Another thread takes this one's turn to accept. Without one there is no more room than before.
+        if crew.waiting == 0 && crew.started <= self.server.limits.connections {
+            drop(crew);
+            self.server.start_thread();
+            crew = self.server.crew();
+        }
+        let room = (crew.started - 1).clamp(1, self.server.limits.connections);
+        let id = match crew.table.admit(self.peer, Instant::now(), room, Arc::clone(self.stream)) {
+            Admission::Admitted(id) => id,
+            Admission::Displaced(id, displaced) => {
+                // Wakes the thread that waits for its client; it may have ended just now.
+                let _ = displaced.shutdown(Shutdown::Both);
+                id
+            }
+            Admission::Refused => return false,
+        };
+        self.id.set(Some(id));
+        crew.table.set_idle(id, is_idle)
     }
 
-    fn park(&self, id: Id) {
-        self.crew().table.leave(id);
+    fn leave(&self) {
+        if let Some(id) = self.id.take() {
+            self.server.crew().table.leave(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_shared() {
+        assert!(descriptors() >= most_connections() + most_parked());
+        assert!(most_connections() >= 1);
     }
 }

@@ -1,9 +1,11 @@
 //! The lock in virtual time: counts, gates, limit, refusals. The directory has the promises to
 //! honest clients.
 
+use super::refusal::LONGEST_RETRY;
 use super::*;
+use crate::core::queue::Waiter;
+use crate::core::scheduler::Durations;
 use std::num::NonZeroU8;
-use std::sync::Arc;
 
 mod promises;
 

@@ -1,0 +1,32 @@
+//! How descriptors are shared, in a process of its own: a lower limit stays.
+
+#![cfg(feature = "serve")]
+
+use psl::serve::{LIMITS, most_parked};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+fn set(current: u64, maximum: Option<u64>) {
+    let limit = Rlimit { current: Some(current), maximum };
+    assert_eq!(setrlimit(Resource::Nofile, limit), Ok(()), "{limit:?}");
+}
+
+#[test]
+fn the_soft_limit_is_raised_and_few_descriptors_are_shared() {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    if hard.is_none_or(|hard| hard >= 1024) {
+        set(100, hard);
+        assert_eq!(most_parked(), LIMITS.parked);
+        let raised = getrlimit(Resource::Nofile);
+        assert_eq!((raised.current, raised.maximum), (Some(1024), hard));
+        // More than enough is left as it is.
+        if hard.is_none_or(|hard| hard >= 2000) {
+            set(2000, hard);
+            assert_eq!((most_parked(), getrlimit(Resource::Nofile).current), (LIMITS.parked, Some(2000)));
+        }
+    }
+    // Half for the connections of the server, with some for everything else.
+    for (all, parked) in [(300, 220), (144, 64), (100, 42), (24, 4), (17, 0), (10, 0)] {
+        set(all, Some(all));
+        assert_eq!(most_parked(), parked, "of {all}");
+    }
+}

@@ -1,0 +1,306 @@
+//! Parked connections, against a server on the loopback.
+
+#![cfg(feature = "serve")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests of sockets wait on a real clock, and a failed step is a failed test"
+)]
+
+use std::io::{ErrorKind, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use psl::address::Host;
+use psl::listen;
+use psl::serve::{self, Act, Answer, Client, Lot, Parked, Reply, Request};
+use testkit::http::{self, Connection};
+use testkit::{CEILING, eventually};
+
+/// For acts that must not come: longer than any of those that do.
+const SILENCE: Duration = Duration::from_millis(150);
+
+struct Server {
+    address: SocketAddr,
+    /// `None` for each request that could not be parked.
+    parked: Receiver<Option<Parked>>,
+}
+
+impl Server {
+    /// Parks requests for `/park`, and answers all others.
+    fn start() -> Server {
+        let listener = listen::bind(Some(&Host::Ip(Ipv4Addr::LOCALHOST.into())), 0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, parked) = channel();
+        let handler = move |request: &Request, client: &Client| -> Reply {
+            if request.path != "/park" {
+                return Answer::text(200, "at once\n").into();
+            }
+            let parked = client.park();
+            let is_parked = parked.is_some();
+            sender.send(parked).unwrap();
+            if is_parked { Reply::parked() } else { Answer::text(423, "Locked\n").into() }
+        };
+        run(listener, handler);
+        Server { address, parked }
+    }
+
+    fn connect(&self) -> Connection {
+        Connection::open(self.address, None, CEILING).unwrap()
+    }
+
+    /// A request that is parked.
+    fn park(&self) -> (Connection, Parked) {
+        let mut client = self.connect();
+        client.write(&http::Request::get("/park").keep_alive().bytes("h")).unwrap();
+        let parked = self.parked.recv_timeout(CEILING).unwrap();
+        (client, parked.expect("a request that can be parked"))
+    }
+}
+
+fn run(listener: TcpListener, handler: impl Fn(&Request, &Client) -> Reply + Send + 'static) {
+    let handler = Mutex::new(handler);
+    thread::spawn(move || serve::run(listener, move |request, client| (handler.lock().unwrap())(request, client)));
+}
+
+/// The acts of one wait that brings any.
+fn next_acts(lot: &Lot) -> Vec<Act> {
+    let mut acts = Vec::new();
+    eventually("an act", CEILING, || {
+        lot.wait(Some(SILENCE), &mut acts);
+        (!acts.is_empty()).then_some(())
+    });
+    acts
+}
+
+fn is_silent(lot: &Lot) -> bool {
+    let mut acts = Vec::new();
+    lot.wait(Some(SILENCE), &mut acts);
+    acts.is_empty()
+}
+
+const CLOSED: [Act; 1] = [Act { key: 7, is_broken: false }];
+const BROKEN: [Act; 1] = [Act { key: 7, is_broken: true }];
+
+#[test]
+fn the_answer_is_written_later_and_ends_the_connection() {
+    let server = Server::start();
+    let (mut client, parked) = server.park();
+    assert!(parked.answer(Answer::text(200, "Lock acquired\n").with_header("Retry-After", "1")));
+    let reply = client.reply().unwrap();
+    assert_eq!((reply.status, reply.body.as_str()), (200, "Lock acquired\n"));
+    assert_eq!((reply.header("connection"), reply.header("retry-after")), (Some("close"), Some("1")));
+    assert!(client.closed(), "the server's half");
+}
+
+#[test]
+fn the_answer_to_head_has_no_body() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.write(b"HEAD /park HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    let parked = server.parked.recv_timeout(CEILING).unwrap().unwrap();
+    assert!(parked.answer(Answer::text(200, "Lock acquired\n")));
+    drop(parked);
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut client.stream(), &mut answer).unwrap();
+    assert!(answer.contains("Content-Length: 14\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+#[test]
+fn a_dropped_connection_is_closed() {
+    let server = Server::start();
+    let (mut client, parked) = server.park();
+    drop(parked);
+    assert!(client.closed());
+}
+
+#[test]
+fn a_client_that_has_sent_more_or_has_hung_up_is_not_parked() {
+    let server = Server::start();
+    let request = http::Request::get("/park").keep_alive().bytes("h");
+    let mut pipelining = server.connect();
+    pipelining.write(&[&request[..], b"G"].concat()).unwrap();
+    assert!(server.parked.recv_timeout(CEILING).unwrap().is_none());
+    assert_eq!(pipelining.reply().unwrap().status, 423);
+
+    // The end of the stream must have come before the head is whole.
+    let mut half_closed = server.connect();
+    half_closed.write(&request[..10]).unwrap();
+    thread::sleep(Duration::from_millis(50));
+    half_closed.write(&request[10..]).unwrap();
+    half_closed.stream().shutdown(Shutdown::Write).unwrap();
+    // The two may have come one by one: then the end is an act of a parked client.
+    match server.parked.recv_timeout(CEILING).unwrap() {
+        None => assert_eq!(half_closed.reply().unwrap().status, 423),
+        Some(parked) => {
+            let lot = Lot::new().unwrap();
+            lot.watch(&parked, 7).unwrap();
+            assert_eq!(next_acts(&lot), CLOSED);
+        }
+    }
+}
+
+#[test]
+fn hang_ups_bytes_and_resets_are_acts_and_each_is_told_once() {
+    let server = Server::start();
+    for (name, act, expected) in
+        [("close", (|client| drop(client)) as fn(Connection), CLOSED), ("reset", Connection::reset, BROKEN)]
+    {
+        for is_before in [false, true] {
+            let lot = Lot::new().unwrap();
+            let (client, parked) = server.park();
+            if is_before {
+                act(client);
+                thread::sleep(Duration::from_millis(20));
+                lot.watch(&parked, 7).unwrap();
+            } else {
+                lot.watch(&parked, 7).unwrap();
+                assert!(is_silent(&lot), "{name}: the client only waits");
+                act(client);
+            }
+            assert_eq!(next_acts(&lot), expected, "{name}, before the watch: {is_before}");
+            assert!(is_silent(&lot), "{name}: told once");
+        }
+    }
+    let lot = Lot::new().unwrap();
+    let (mut client, parked) = server.park();
+    lot.watch(&parked, 7).unwrap();
+    client.write(b"x").unwrap();
+    assert_eq!(next_acts(&lot), CLOSED, "bytes");
+    assert!(is_silent(&lot), "bytes: told once");
+    client.stream().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(next_acts(&lot), CLOSED, "the end behind the bytes");
+    drop(parked);
+    assert!(is_silent(&lot), "a closed connection is not watched");
+}
+
+#[test]
+fn an_answer_that_is_not_read_breaks_the_connection() {
+    let server = Server::start();
+    let lot = Lot::new().unwrap();
+    let granted = || Answer::text(200, "Lock acquired\n");
+
+    let (client, parked) = server.park();
+    lot.watch(&parked, 7).unwrap();
+    assert!(parked.answer(granted()));
+    // Its bytes are there, unread.
+    drop(client);
+    assert_eq!(next_acts(&lot), BROKEN);
+
+    let (mut client, parked) = server.park();
+    lot.watch(&parked, 7).unwrap();
+    assert!(parked.answer(granted()));
+    assert!(client.reply().is_ok() && client.closed());
+    drop(client);
+    assert_eq!(next_acts(&lot), CLOSED, "it was read");
+    assert!(is_silent(&lot));
+
+    // The client's close and the answer may cross: the bytes reach a socket that is closed.
+    let (client, parked) = server.park();
+    lot.watch(&parked, 7).unwrap();
+    drop(client);
+    assert_eq!(next_acts(&lot), CLOSED);
+    parked.answer(granted());
+    assert_eq!(next_acts(&lot), BROKEN);
+
+    let (client, parked) = server.park();
+    client.reset();
+    thread::sleep(Duration::from_millis(20));
+    assert!(!parked.answer(granted()), "there is no client");
+}
+
+#[test]
+fn an_answer_that_does_not_fit_is_not_waited_for() {
+    let server = Server::start();
+    let (_client, parked) = server.park();
+    let begin = Instant::now();
+    assert!(!parked.answer(Answer::text(200, "x".repeat(16 << 20))));
+    assert!(begin.elapsed() < CEILING);
+}
+
+#[test]
+fn a_wake_up_ends_the_wait() {
+    let lot = Arc::new(Lot::new().unwrap());
+    let mut acts = Vec::new();
+    lot.wake();
+    lot.wake();
+    lot.wait(None, &mut acts);
+    let waiting = Arc::clone(&lot);
+    let thread = thread::spawn(move || waiting.wait(None, &mut Vec::new()));
+    thread::sleep(Duration::from_millis(20));
+    lot.wake();
+    thread.join().unwrap();
+    for timeout in [Duration::ZERO, Duration::from_micros(100), Duration::from_millis(30)] {
+        let begin = Instant::now();
+        lot.wait(Some(timeout), &mut acts);
+        let took = begin.elapsed();
+        assert!(took >= timeout && took < CEILING, "{timeout:?}: {took:?}");
+    }
+    assert!(acts.is_empty(), "a wake-up is no act");
+}
+
+#[test]
+fn parked_connections_do_not_count_and_all_are_heard() {
+    const MANY: usize = 200;
+    let server = Server::start();
+    let lot = Lot::new().unwrap();
+    // More than one address may have, and than the server has in all.
+    let (mut clients, parked): (Vec<_>, Vec<_>) = (0..MANY).map(|_| server.park()).unzip();
+    for (key, parked) in parked.iter().enumerate() {
+        lot.watch(parked, key as u64).unwrap();
+    }
+    let reply = http::get(server.address, "/");
+    assert_eq!((reply.status, reply.body.as_str()), (200, "at once\n"));
+    assert!(parked[5].answer(Answer::text(200, "Lock acquired\n")));
+    assert_eq!(clients[5].reply().unwrap().status, 200);
+    clients.clear();
+    let mut keys = Vec::new();
+    eventually("an act of each client", CEILING, || {
+        let mut acts = Vec::new();
+        lot.wait(Some(SILENCE), &mut acts);
+        assert!(acts.len() <= 64, "{} at a time", acts.len());
+        keys.extend(acts.iter().map(|act| act.key));
+        keys.sort_unstable();
+        keys.dedup();
+        (keys.len() == MANY).then_some(())
+    });
+}
+
+/// Bytes that the kernel keeps for the server's end of this connection.
+fn unread(server: SocketAddr, client: SocketAddr) -> usize {
+    let ends = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let mut port = || u16::from_str_radix(words.next()?.rsplit(':').next()?, 16).ok();
+        Some((port()?, port()?)).zip(words.nth(1)?.rsplit(':').next().map(str::to_owned))
+    };
+    let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let own = connections.lines().filter_map(ends).find(|(ports, _)| *ports == (server.port(), client.port()));
+    usize::from_str_radix(&own.expect("the connection").1, 16).unwrap()
+}
+
+#[test]
+fn a_parked_client_fills_a_small_buffer_only() {
+    let server = Server::start();
+    let (client, _parked) = server.park();
+    let mut stream = client.stream();
+    stream.set_nonblocking(true).unwrap();
+    // The kernel needs some time to move bytes from the client's buffer to the server's.
+    for _ in 0..20 {
+        loop {
+            match stream.write(&[0; 64 * 1024]) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    let unread = unread(server.address, stream.local_addr().unwrap());
+    eprintln!("{unread} bytes unread");
+    assert!(unread <= 20 * 1024, "{unread}");
+}
