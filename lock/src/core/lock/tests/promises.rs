@@ -179,9 +179,15 @@ enum Attack {
     Release {
         nth: usize,
     },
+    /// The next address asks after it is forgotten, and then the active lease ends.
+    Relay,
     Pass {
         millis: u32,
     },
+}
+
+fn attacks(most: usize) -> impl Strategy<Value = Vec<Attack>> {
+    prop_oneof![4 => prop::collection::vec(attack(), 0..most), 1 => prop::collection::vec(Just(Attack::Relay), 0..12)]
 }
 
 fn attack() -> impl Strategy<Value = Attack> {
@@ -193,6 +199,7 @@ fn attack() -> impl Strategy<Value = Attack> {
         1 => (0..6usize).prop_map(|nth| Attack::HangUp { nth }),
         3 => Just(Attack::Break),
         2 => (0..4usize).prop_map(|nth| Attack::Release { nth }),
+        1 => Just(Attack::Relay),
         4 => millis.prop_map(|millis| Attack::Pass { millis }),
     ]
 }
@@ -204,6 +211,8 @@ struct Siege {
     now: Instant,
     keys: u64,
     hostile: u8,
+    /// The address of the last relay.
+    relay: u8,
     last: Option<(LeaseId, Undo)>,
     /// The honest client waits, or has its lease.
     is_waiting: bool,
@@ -273,6 +282,13 @@ impl Siege {
                     self.lock.release(&holder, address, now);
                 }
             }
+            Attack::Relay => {
+                self.pass(62_000);
+                self.relay = (self.relay + 1) % self.hostile;
+                let (name, from) = (20 + self.relay, self.relay);
+                self.attack(&Attack::Request { name, from, waits: true, seconds: 100 });
+                self.attack(&Attack::Release { nth: 0 });
+            }
             Attack::Pass { millis } => self.pass(millis),
         }
         self.drain();
@@ -289,22 +305,27 @@ impl Siege {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
     fn a_hostile_address_delays_an_honest_waiter_by_one_lease(
         slots in 1usize..4, hostile in 1u8..4, was_served: bool,
-        before in prop::collection::vec(attack(), 0..25), after in prop::collection::vec(attack(), 0..60),
+        before in attacks(25), after in attacks(60),
     ) {
         let begin = zero();
         let lock = Lock::new(Settings { most_parked: 8, ..settings(Slots::Fixed(slots)) }, begin);
-        let (keys, leases, last, is_waiting) = Default::default();
-        let mut siege = Siege { lock, now: begin, keys, hostile, last, is_waiting, leases };
+        let (keys, leases, last, is_waiting, relay) = Default::default();
+        let mut siege = Siege { lock, now: begin, keys, hostile, relay, last, is_waiting, leases };
+        before.iter().for_each(|attack| siege.attack(attack));
         if was_served {
             siege.honest();
-            siege.lock.release("honest", [10, 0, 0, HONEST].into(), begin);
-            siege.pass(1);
+            while siege.lock.scheduler.leases().of("honest").is_none() {
+                siege.pass(1000);
+            }
+            siege.lock.release("honest", [10, 0, 0, HONEST].into(), siege.now);
+            siege.attack(&Attack::Request { name: 0, from: 0, waits: true, seconds: 100 });
         }
-        before.iter().for_each(|attack| siege.attack(attack));
+        // No later grant has the time of the honest address's last one.
+        siege.pass(1);
         siege.is_waiting = true;
         siege.honest();
         for attack in &after {

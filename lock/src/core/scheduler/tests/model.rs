@@ -8,6 +8,7 @@
 //!   after the time that a refusal names.
 
 use super::*;
+use proptest::prelude::*;
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const ADDRESSES: u32 = 4;
