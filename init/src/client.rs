@@ -96,7 +96,7 @@ fn unanswered(failure: &Failure) -> Answer {
         // A Service with `internalTrafficPolicy: Local` and no endpoint on this node drops packets.
         Failure::NoRoute => (Kind::Unreachable, format!("no lock is ready on this node yet ({failure})")),
         Failure::Garbage(_) => (Kind::NotALock, failure.to_string()),
-        Failure::Cut => (Kind::Cut, format!("{failure}: the lock may have restarted, or may hold too many requests")),
+        Failure::Cut => (Kind::Cut, format!("{failure}: the lock may have restarted")),
         _ => (Kind::Unreachable, failure.to_string()),
     };
     refusal(kind, words, None)

@@ -38,6 +38,9 @@ pub const HONEST: usize = 10;
 const ALL_PARKED: usize = 512;
 const MANY: usize = 64;
 
+/// For all attacks that run side by side in one process: honest clients need some, too.
+const DESCRIPTORS: u64 = 8 * ALL_PARKED as u64;
+
 /// Holders of one address that ask and stay away, and the time between two of their requests. At
 /// this rate each is back within the minute for which a lock may remember it.
 const ABSENT: usize = 60;
@@ -128,6 +131,7 @@ impl Setting {
 
     /// Attacks the lock for `length`, and again as long as an honest client waits, until `most`.
     pub fn endure(&self, lock: SocketAddr, attack: Attack, hostile: u8, length: Duration, most: Duration) -> Met {
+        allow_descriptors(DESCRIPTORS);
         let (begin, is_over) = (Instant::now(), Arc::new(AtomicBool::new(false)));
         let end = begin + most;
         let is_done = Arc::clone(&is_over);
@@ -234,7 +238,6 @@ fn parking(number: usize) -> Vec<u8> {
 pub fn ask_and_stay_away(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant) -> AttackReport {
     let mut report = AttackReport { name: "ask and stay away", ..AttackReport::default() };
     let most = from.len() * ABSENT;
-    allow_descriptors(most as u64 + 500);
     let mut streams: VecDeque<TcpStream> = VecDeque::new();
     for number in 0.. {
         if Instant::now() >= until {
