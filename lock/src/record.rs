@@ -271,7 +271,10 @@ impl Page {
 /// A lease ends `--max-duration` after its grant at the latest, also if the file or an earlier setting has a later end.
 fn restore(written: &Written, clocks: Clocks, scheduler: &mut Scheduler, rules: &Rules) {
     let now = clocks.before;
-    for lease in &written.leases {
+    // In the order of their grants.
+    let mut leases: Vec<_> = written.leases.iter().collect();
+    leases.sort_by_key(|lease| lease.since);
+    for lease in leases {
         let Some(deadline) = clocks.to_instant(lease.deadline) else { continue };
         let since = clocks.to_instant(lease.since).unwrap_or(now).min(now);
         let deadline = deadline.min(after(since, rules.longest));

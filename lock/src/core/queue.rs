@@ -90,8 +90,8 @@ impl Waiter {
 struct Address {
     /// Active leases.
     leases: usize,
-    /// The last grant.
-    served: Option<Instant>,
+    /// The number of its last grant.
+    served: Option<u64>,
     /// The last request or end of a lease.
     seen: Instant,
 }
@@ -101,12 +101,12 @@ struct Address {
 ///
 /// The second waiter of an address is served after the first, and counts as if the first had its
 /// lease already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     leases: usize,
     /// Waiters of the same address before this one: they will have been served last.
     before: usize,
-    served: Option<Instant>,
+    served: Option<u64>,
     /// The first ticket of the address.
     ticket: u64,
 }
@@ -117,19 +117,33 @@ pub struct Queue {
     most_parked: usize,
     parked: usize,
     waiters: Vec<Waiter>,
+    /// The ranks of the waiters: kept, because a position needs all of them.
+    ranks: Vec<Rank>,
     addresses: HashMap<IpAddr, Address>,
     /// Active leases of all addresses.
     leases: usize,
     /// The last grant to an address that is forgotten. An unknown address counts as served then: an
     /// address that returns after it was forgotten must not pass waiters that were served before.
-    forgotten: Option<Instant>,
+    forgotten: Option<u64>,
+    /// Grants so far.
+    grants: u64,
     swept: Option<Instant>,
 }
 
 impl Queue {
     pub fn new(most_parked: usize) -> Queue {
         let (waiters, addresses) = (Vec::new(), HashMap::new());
-        Queue { most_parked, parked: 0, waiters, addresses, leases: 0, forgotten: None, swept: None }
+        Queue {
+            most_parked,
+            parked: 0,
+            waiters,
+            ranks: Vec::new(),
+            addresses,
+            leases: 0,
+            forgotten: None,
+            grants: 0,
+            swept: None,
+        }
     }
 
     /// In order of arrival.
@@ -161,7 +175,10 @@ impl Queue {
     pub fn insert(&mut self, waiter: Waiter) -> Option<Waiter> {
         self.parked += usize::from(waiter.is_parked());
         let at = self.waiters.partition_point(|other| other.ticket < waiter.ticket);
+        let address = waiter.address;
         self.waiters.insert(at, waiter);
+        self.ranks.insert(at, Rank::default());
+        self.rank(address);
         if self.parked > self.most_parked {
             return self.remove_newest_of_largest(Waiter::is_parked);
         }
@@ -203,12 +220,13 @@ impl Queue {
 
     /// Removes the parked waiter that is served next.
     pub fn remove_first(&mut self) -> Option<Waiter> {
-        let parked = self.waiters.iter().enumerate().filter(|(_, waiter)| waiter.is_parked());
-        let key = |waiter: &Waiter| {
-            let (leases, served) = self.standing(waiter.address);
-            (leases, served, waiter.ticket)
+        let parked = (0..self.waiters.len()).filter(|at| self.waiters[*at].is_parked());
+        // A waiter that is away has no claim, so it does not count as served before.
+        let key = |at: &usize| {
+            let Rank { leases, before, served, .. } = self.ranks[*at];
+            (leases - before, served, self.waiters[*at].ticket)
         };
-        let (at, _) = parked.min_by_key(|(_, waiter)| key(waiter))?;
+        let at = parked.min_by_key(key)?;
         Some(self.take(at))
     }
 
@@ -225,40 +243,38 @@ impl Queue {
 
     fn take(&mut self, at: usize) -> Waiter {
         let waiter = self.waiters.remove(at);
+        self.ranks.remove(at);
+        self.rank(waiter.address);
         self.parked -= usize::from(waiter.is_parked());
         waiter
     }
 
+    /// Ranks the waiters of an address anew, after a change of its waiters or leases.
+    fn rank(&mut self, address: IpAddr) {
+        let (leases, served) = self.standing(address);
+        let mut next = None;
+        for (waiter, rank) in self.waiters.iter().zip(&mut self.ranks).filter(|(waiter, _)| waiter.address == address) {
+            let next = next.get_or_insert(Rank { leases, before: 0, served, ticket: waiter.ticket });
+            *rank = *next;
+            next.leases += 1;
+            next.before += 1;
+        }
+    }
+
     /// The waiters that are served before this holder.
     pub fn before(&self, holder: &str) -> Option<usize> {
-        let ranks = self.ranks();
         let at = self.waiters.iter().position(|waiter| *waiter.holder == *holder)?;
-        Some(ranks.iter().filter(|rank| **rank < ranks[at]).count())
+        Some(self.ranks.iter().filter(|rank| **rank < self.ranks[at]).count())
     }
 
     /// The first waiters in the order of service.
     pub fn order(&self, most: usize) -> Vec<&Waiter> {
-        let mut order: Vec<_> = self.ranks().into_iter().zip(&self.waiters).collect();
-        order.sort_unstable_by_key(|(rank, _)| *rank);
+        let mut order: Vec<_> = self.ranks.iter().zip(&self.waiters).collect();
+        order.sort_unstable_by_key(|(rank, _)| **rank);
         order.into_iter().map(|(_, waiter)| waiter).take(most).collect()
     }
 
-    fn ranks(&self) -> Vec<Rank> {
-        let mut of_address: HashMap<IpAddr, Rank> = HashMap::new();
-        let mut ranks = Vec::with_capacity(self.waiters.len());
-        for waiter in &self.waiters {
-            let next = of_address.entry(waiter.address).or_insert_with(|| {
-                let (leases, served) = self.standing(waiter.address);
-                Rank { leases, before: 0, served, ticket: waiter.ticket }
-            });
-            ranks.push(*next);
-            next.leases += 1;
-            next.before += 1;
-        }
-        ranks
-    }
-
-    fn standing(&self, address: IpAddr) -> (usize, Option<Instant>) {
+    fn standing(&self, address: IpAddr) -> (usize, Option<u64>) {
         self.addresses.get(&address).map_or((0, self.forgotten), |known| (known.leases, known.served))
     }
 
@@ -268,11 +284,14 @@ impl Queue {
     }
 
     /// Records a grant to this address.
-    pub fn note_lease(&mut self, address: IpAddr, served: Instant, now: Instant) {
+    pub fn note_lease(&mut self, address: IpAddr, now: Instant) {
+        self.grants += 1;
+        let grant = self.grants;
         self.leases += 1;
         let known = self.address(address, now);
         known.leases += 1;
-        known.served = known.served.max(Some(served));
+        known.served = Some(grant);
+        self.rank(address);
     }
 
     /// Records the end of a lease of this address.
@@ -280,6 +299,7 @@ impl Queue {
         self.leases = self.leases.saturating_sub(1);
         let known = self.address(address, now);
         known.leases = known.leases.saturating_sub(1);
+        self.rank(address);
     }
 
     fn address(&mut self, address: IpAddr, now: Instant) -> &mut Address {

@@ -165,7 +165,7 @@ impl Scheduler {
             let baseline = request.baseline.unwrap_or(ProbeResult::Silent);
             lease.watch = ready.map(|ready| Box::new(Watch::begin(ready, baseline, now)));
             self.queue.note_end(old, now);
-            self.queue.note_lease(request.address, now, now);
+            self.queue.note_lease(request.address, now);
             self.version += 1;
         }
         Some(Outcome::AlreadyGranted { lease: id, remaining, has_moved: is_first_move })
@@ -234,7 +234,7 @@ impl Scheduler {
         let is_quiet = duration < SHORTEST_LOGGED;
         let baseline = request.baseline.unwrap_or(ProbeResult::Silent);
         let watch = |ready| Box::new(Watch::begin(ready, baseline, now));
-        self.queue.note_lease(request.address, now, now);
+        self.queue.note_lease(request.address, now);
         self.leases.begin(Lease {
             id: lease,
             holder: request.holder.clone(),
@@ -403,7 +403,7 @@ impl Scheduler {
             return;
         }
         lease.id = LeaseId(self.number());
-        self.queue.note_lease(lease.address, lease.since, now);
+        self.queue.note_lease(lease.address, now);
         self.leases.begin(lease);
     }
 

@@ -65,10 +65,10 @@ fn a_flood_of_addresses_is_bounded_and_busy_ones_are_remembered() {
     let start = zero();
     let mut queue = Queue::new(9);
     for n in 0..8 {
-        queue.note_lease(address(n), start, start);
+        queue.note_lease(address(n), start);
     }
     assert!(queue.insert(waiter(1, 50, true, start)).is_none());
-    queue.note_lease(address(50), start, start);
+    queue.note_lease(address(50), start);
     queue.note_end(address(50), start);
     let most = 8 + 1 + MOST_REMEMBERED + 1;
     for n in 0..5 * MOST_REMEMBERED as u32 {
@@ -76,14 +76,15 @@ fn a_flood_of_addresses_is_bounded_and_busy_ones_are_remembered() {
         assert!(queue.addresses.len() <= most, "{}", queue.addresses.len());
     }
     assert!((0..8).all(|n| queue.addresses[&address(n)].leases == 1));
-    assert_eq!(queue.standing(address(50)), (0, Some(start)));
+    assert_eq!(queue.standing(address(50)).0, 0);
     for n in 0..8 {
         queue.note_end(address(n), start);
     }
     queue.note_request(address(60), start + MEMORY - NANO);
-    assert_eq!(queue.standing(address(0)), (0, Some(start)));
+    let served = queue.standing(address(0)).1;
+    assert!(served.is_some());
     queue.note_request(address(60), start + MEMORY + SECOND);
     let known: Vec<_> = queue.addresses.keys().copied().collect();
     assert!(known.len() == 2 && known.contains(&address(50)) && known.contains(&address(60)), "{known:?}");
-    assert_eq!(queue.standing(address(0)), (0, Some(start)), "an unknown address counts as served then");
+    assert!(queue.standing(address(0)).1 >= served, "an unknown address counts as served then");
 }

@@ -84,7 +84,9 @@ struct Model {
     quota: usize,
     leases: Vec<Active>,
     waiters: Vec<Waiting>,
-    served: [Option<Instant>; ADDRESSES as usize],
+    /// The number of the last grant of each address.
+    served: [Option<usize>; ADDRESSES as usize],
+    grants: usize,
     tickets: u64,
     numbers: usize,
     parks: u64,
@@ -95,10 +97,10 @@ struct Model {
 
 impl Model {
     fn new(slots: usize) -> Model {
-        let (leases, waiters, served) = Default::default();
+        let (leases, waiters, served, grants) = Default::default();
         let (ended, dismissed, granted) = Default::default();
         let (tickets, numbers, parks, quota) = (0, 0, 0, usize::MAX);
-        Model { slots, quota, leases, waiters, served, tickets, numbers, parks, ended, dismissed, granted }
+        Model { slots, quota, leases, waiters, served, grants, tickets, numbers, parks, ended, dismissed, granted }
     }
 
     fn leases_of(&self, from: u32) -> usize {
@@ -143,7 +145,8 @@ impl Model {
         let (number, deadline) = (self.numbers, now + duration);
         self.numbers += 1;
         self.quota -= 1;
-        self.served[from as usize] = Some(now);
+        self.grants += 1;
+        self.served[from as usize] = Some(self.grants);
         let (is_confirmed, has_moved, since) = (false, false, now);
         self.leases.push(Active { number, holder, from, since, deadline, is_confirmed, has_moved, ticket, arrived });
         self.granted.push((id, number, holder, now - arrived));
@@ -166,7 +169,8 @@ impl Model {
             (lease.is_confirmed, lease.has_moved) = (true, lease.has_moved || has_moved);
             if has_moved {
                 lease.from = from;
-                self.served[from as usize] = Some(now);
+                self.grants += 1;
+                self.served[from as usize] = Some(self.grants);
             }
             return Seen::Again(lease.number, lease.deadline - now, is_first);
         }
