@@ -307,7 +307,7 @@ fn routes() {
         (Method::Head, "/", 405),
         (Method::Delete, "/state", 405),
     ] {
-        let request = Request { method: method.clone(), path: path.to_owned(), ..Request::default() };
+        let request = Request { method: method.clone(), path, ..Request::default() };
         assert_eq!(answer(&board, &request).status(), status, "{method} {path}");
     }
 }
