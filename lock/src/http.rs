@@ -205,7 +205,7 @@ pub fn answer(outcome: &Outcome, seen: Option<Seen>, json: bool) -> Answer {
 /// Why it is not granted.
 fn reason(outcome: &Outcome) -> Cow<'_, str> {
     match outcome {
-        Outcome::Busy { pressure: Some(pressure), .. } => pressure.into(),
+        Outcome::Busy { pressure: Some(reason), .. } | Outcome::Busy { limit: Some(reason), .. } => reason.into(),
         Outcome::Busy { refusal, .. } => match refusal.cause {
             Cause::Taken => "all slots are taken",
             Cause::Kept => "a free slot is kept for who comes before",

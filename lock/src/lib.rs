@@ -10,6 +10,7 @@ mod barred;
 pub mod book;
 mod checks;
 pub mod config;
+pub mod core;
 mod cores;
 pub mod gate;
 pub mod http;
@@ -24,7 +25,6 @@ pub mod shadow;
 pub mod shared;
 pub mod state;
 mod view;
-pub mod window;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 //! They are the host's inside a container as well (proc(5), "/proc/stat"; the kernel's "PSI - Pressure
 //! Stall Information"), and need no rights; where lxcfs is mounted over them they are the container's
 //! own, and tell nothing of the node. Knows what they look like; what they mean for those who want to
-//! start is the business of [`crate::window`].
+//! start is the business of [`crate::core::limit`].
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use crate::core::limit::Reading;
 use crate::psi;
-use crate::window::Reading;
 
 /// Where the kernel has it.
 pub const FILE: &str = "/proc/stat";

@@ -21,7 +21,6 @@ use crate::psi::Psi;
 use crate::queue::Seat;
 use crate::shadow::Waited;
 use crate::state::{Ask, Decision, Outcome, State};
-use crate::window::Moved;
 
 /// A held client that has gone is noticed after this long, or when it is its turn.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -270,8 +269,9 @@ impl Shared {
             return;
         }
         let reading = stat.read(now);
-        if let Some(Moved { from, to, why }) = self.change(now, |inner| inner.state.read(reading, now)) {
-            info!(from, to, why = why.name(); "window moved");
+        if let Some((status, waited)) = self.change(now, |inner| inner.state.read(reading, now)) {
+            let (limit, in_flight, reason) = (status.limit, status.in_flight, status.reason.name());
+            info!(limit, in_flight, reason, waited:% = Text::in_millis(waited); "the first waiter waits beside free slots: {status}");
         }
     }
 

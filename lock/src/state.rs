@@ -10,14 +10,14 @@ use psl::metrics::Histogram;
 use psl::pace::Pace;
 use psl::ready::Ready;
 
-use crate::book::{Before, Book, GivenUp, News, Refusal, Request, Room, TOO_SOON, Target, Told};
+use crate::book::{Before, Book, Cause, GivenUp, News, Refusal, Request, Room, TOO_SOON, Target, Told};
 use crate::config::{Config, Mode, Rules, Slots};
+use crate::core::limit::{self, Limit, Reading};
 use crate::gate::{Checked, Gate, Verdict};
 use crate::lease::{How, Id, Lease, Seen, after};
 use crate::pressure::{self, Pressure, Readings};
 use crate::queue::{MOST, Place, SEATS, Seat};
 use crate::shadow::{self, Shadow, Would};
-use crate::window::{self, Moved, Reading, Window};
 
 /// A request for a lease, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +91,8 @@ pub enum Outcome {
         refusal: Refusal,
         /// Which pressure would hold it back if a slot were free.
         pressure: Option<String>,
+        /// Why the automatic limit holds it back although a slot is free.
+        limit: Option<String>,
         /// It asked for nothing but whether a slot is free.
         is_probe: bool,
     },
@@ -162,8 +164,8 @@ pub struct Counts {
 pub struct View {
     /// Leases that may be held at the same time.
     pub slots: usize,
-    /// What those were made of, where they follow the node.
-    pub window: Option<window::Seen>,
+    /// The automatic limit.
+    pub limit: Option<limit::Status>,
     /// Leases that are held.
     pub slots_in_use: usize,
     /// Some of them, those that end first.
@@ -194,7 +196,7 @@ const MOST_TOLD: usize = 100;
 const TOLD_PERIOD: Duration = Duration::from_secs(1);
 const SHORTEST_TOLD: Duration = Duration::from_secs(1);
 
-/// What the window has been told of the book.
+/// The events of the book that the automatic limit knows.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
     /// Of the leases that have ended lately, the first so many.
@@ -202,6 +204,10 @@ struct Known {
     /// Leases that have begun.
     begun: usize,
 }
+
+/// The log explains the limit if the first waiter has waited for this long beside free slots, and
+/// again after as long.
+const EXPLAINED: Duration = Duration::from_secs(60);
 
 /// Somebody who has no place in line still waits for so long after he was refused: he is told to ask
 /// again within half a minute at most.
@@ -214,9 +220,11 @@ pub struct State {
     pub book: Book,
     gate: Gate,
     pressure: Pressure,
-    /// Where the slots follow the node.
-    window: Option<Window>,
-    window_knows: Known,
+    /// The automatic limit, with `--locks auto`.
+    limit: Option<Limit>,
+    limit_knows: Known,
+    /// When the log explained it last.
+    explained_at: Option<Instant>,
     /// When somebody found no slot last.
     wanted: Option<Instant>,
     /// In shadow mode, what is.
@@ -232,9 +240,9 @@ impl State {
     /// All slots free.
     pub fn new(slots: Slots, config: &Config, now: Instant) -> State {
         let endpoints = config.checks.endpoints.iter().map(ToString::to_string).collect();
-        let (slots, window) = match slots {
+        let (slots, limit) = match slots {
             Slots::Fixed(slots) => (slots, None),
-            Slots::Auto { cores, most } => (most, Some(Window::new(cores, most))),
+            Slots::Auto { cores, most } => (most, Some(Limit::new(cores, most, now))),
         };
         let book = |slots| Book::new(slots, config.rules.default, config.ready_period);
         let (seats, shadow) = match config.mode {
@@ -244,8 +252,9 @@ impl State {
         State {
             book: book(slots).with_seats(seats),
             pressure: Pressure::new(config.pressure),
-            window,
-            window_knows: Known::default(),
+            limit,
+            limit_knows: Known::default(),
+            explained_at: None,
             wanted: None,
             shadow,
             gate: Gate::new(endpoints, config.checks.max_hold, now),
@@ -306,10 +315,10 @@ impl State {
         let Some(since) = self.real_mut().undo(id, before, now) else { return };
         if self.shadow.is_none() {
             // It has ended, and was no start.
-            self.window_knows.ended = self.book.ended_lately().len();
+            self.limit_knows.ended = self.book.ended_lately().len();
             self.pressure.undone(since);
-            if let Some(window) = &mut self.window {
-                window.undone();
+            if let Some(limit) = &mut self.limit {
+                limit.undone(now);
             }
         }
         // Not only the slot is free again, but the room too: whoever is next must not wait for more of it.
@@ -427,7 +436,7 @@ impl State {
     pub fn news(&mut self) -> News {
         self.settle();
         self.follow();
-        self.window_knows.ended = 0;
+        self.limit_knows.ended = 0;
         let in_book = self.book.news();
         // Nobody outside is to do anything about what would be.
         let news = self.shadow.as_mut().map_or(in_book, Shadow::news);
@@ -444,7 +453,7 @@ impl State {
         self.book.pass(now);
         View {
             slots: self.book.slots(),
-            window: self.window.as_ref().map(Window::seen),
+            limit: self.limit.as_ref().map(|limit| limit.status(self.book.leases().count(), now)),
             slots_in_use: self.book.leases().count(),
             leases: self.book.leases().iter().take(most).cloned().collect(),
             queue_length: self.book.queue().places().len(),
@@ -463,54 +472,42 @@ impl State {
         self.latest
     }
 
-    /// As many slots as the window has now, and as much room as it and the gates have.
+    /// As much room as the automatic limit and the gates have.
     fn follow(&mut self) {
-        self.tell_window();
-        if let Some(window) = &self.window {
-            self.book.set_slots(window.slots());
-        }
+        self.tell_limit();
         self.book.let_in(self.room(self.latest));
     }
 
-    /// Where the slots follow the node: tells the window what has happened.
-    fn tell_window(&mut self) {
-        let (now, known) = (self.latest, self.window_knows);
-        let Some(window) = &mut self.window else { return };
+    /// Tells the automatic limit what has happened.
+    fn tell_limit(&mut self) {
+        let (now, known) = (self.latest, self.limit_knows);
+        let Some(limit) = &mut self.limit else { return };
         self.book.pass(now);
+        for _ in known.begun..self.book.begun() {
+            limit.began(now);
+        }
         let ended = self.book.ended_lately();
         for (lease, how, at) in &ended[known.ended..] {
             let age = at.saturating_duration_since(lease.since);
-            // One whose application never got ready tells of no start, nor one that was given back at once.
+            // An application that never got ready was no start, nor was a lease that was given back at once.
             let was_start = match how {
                 How::Ready => true,
                 How::Released => age >= TOO_SOON,
                 How::Expired => !lease.is_watched(),
             };
-            match was_start {
-                // Whatever it says, no start takes less.
-                true => window.ended(age.max(TOO_SOON), now),
-                false => window.gone(now),
-            }
+            limit.ended(age, was_start, now);
         }
-        if self.book.begun() > known.begun {
-            // None where a port may end one of them at any time.
-            let lasts = |lease: &Lease| lease.deadline.saturating_duration_since(lease.since);
-            let by_time = self.book.leases().iter().map(|lease| (!lease.is_watched()).then(|| lasts(lease)));
-            window.expect(by_time.min().flatten());
-        }
-        window.began(self.book.begun() - known.begun, now);
-        self.window_knows = Known { ended: ended.len(), begun: self.book.begun() };
-        window.pass(self.book.leases().count(), now);
+        self.limit_knows = Known { ended: ended.len(), begun: self.book.begun() };
     }
 
     /// Whether the node is to be looked at, and when: while somebody waits for a lease to end. Who waits for the
     /// checks waits for no slot, and what the node does meanwhile is no cost of starts.
     fn reading_at(&self, now: Instant) -> Option<Instant> {
         let may_start = self.closed_for(now).is_none();
-        let window = self.window.as_ref().filter(|_| may_start && self.book.leases().count() > 0)?;
+        let limit = self.limit.as_ref().filter(|_| may_start && self.book.leases().count() > 0)?;
         let is_wanted = !self.book.queue().places().is_empty()
             || self.wanted.is_some_and(|at| now.saturating_duration_since(at) < STILL_WANTED);
-        is_wanted.then(|| window.due(now))
+        is_wanted.then(|| limit.next_reading(now))
     }
 
     /// Whether the node is to be looked at now.
@@ -518,19 +515,40 @@ impl State {
         self.reading_at(now).is_some_and(|at| at <= now)
     }
 
-    /// Takes note of a look at the node; nothing where it could not be looked at. Where the window has
-    /// moved by half since it was told last, says so.
-    pub fn read(&mut self, reading: Option<Reading>, now: Instant) -> Option<Moved> {
+    /// Takes note of a reading of the node; `None` if it cannot be read. Says why the limit holds the
+    /// first waiter back, and for how long it has waited, if that is for the log.
+    pub fn read(&mut self, reading: Option<Reading>, now: Instant) -> Option<(limit::Status, Duration)> {
         let now = self.at(now);
-        let ages = self.book.leases().iter().map(|lease| now.saturating_duration_since(lease.since));
-        let window = self.window.as_mut()?;
-        window.read(reading, ages, now);
-        window.moved()
+        let active = self.book.leases().count();
+        let limit = self.limit.as_mut()?;
+        limit.read(reading, active, now);
+        let status = limit.status(active, now);
+        let first = self.book.queue().line(1).first().map(|place| place.since)?;
+        let waited = now.saturating_duration_since(first);
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < EXPLAINED;
+        if active >= self.book.slots() || waited < EXPLAINED || self.explained_at.is_some_and(is_recent) {
+            return None;
+        }
+        self.explained_at = Some(now);
+        Some((status, waited))
     }
 
-    /// A gate has the last word: none is less than any window, and the one of the floor starts whatever the node does.
+    /// A gate has the last word: its floor admits one start whatever the limit is.
     fn room(&self, now: Instant) -> Option<Room> {
-        self.room_by_gates(now).or_else(|| self.window.as_ref()?.room(now))
+        self.room_by_gates(now).or_else(|| self.room_by_limit(now))
+    }
+
+    fn room_by_limit(&self, now: Instant) -> Option<Room> {
+        // While the checks fail, nothing hangs on the limit.
+        if self.closed_for(now).is_some() {
+            return None;
+        }
+        let active = self.book.leases().count();
+        let limit = self.limit.as_ref()?;
+        let quota = limit.quota(active, now);
+        let pace = limit.status(active, now).pace;
+        let each = Duration::try_from_secs_f64(1.0 / pace).unwrap_or(limit::STALE).min(limit::STALE);
+        Some(Room { more: quota.more, next: quota.next.unwrap_or(after(now, limit::STALE)), each })
     }
 
     fn room_by_gates(&self, now: Instant) -> Option<Room> {
@@ -606,7 +624,12 @@ impl State {
                 shadow.count(Would::Busy);
                 self.count(Counted::Granted);
                 let refusal = self.book.closed(Duration::ZERO);
-                return Outcome::Passed(Box::new(Outcome::Busy { refusal, pressure: None, is_probe: false }));
+                return Outcome::Passed(Box::new(Outcome::Busy {
+                    refusal,
+                    pressure: None,
+                    limit: None,
+                    is_probe: false,
+                }));
             }
         }
         match self.decision(told, ask, request.is_quiet, now) {
@@ -631,7 +654,9 @@ impl State {
         if self.closed_for(now).is_some() {
             return Outcome::GateClosed { reasons: self.gate.reasons(), refusal, is_probe };
         }
-        Outcome::Busy { refusal, pressure: self.pressure.reason(now), is_probe }
+        let limit = self.limit.as_ref().filter(|_| refusal.cause == Cause::NoRoom);
+        let limit = limit.map(|limit| limit.status(self.book.leases().count(), now).to_string());
+        Outcome::Busy { refusal, pressure: self.pressure.reason(now), limit, is_probe }
     }
 
     /// As [`State::closed_for`], for the book: in shadow mode it knows of it by its room alone.

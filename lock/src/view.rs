@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::book::LONGEST_HOLD;
 use crate::config::Rules;
+use crate::core::limit::{self, Reason};
 use crate::gate::Verdict;
 use crate::lease::{How, Lease};
 use crate::pressure;
@@ -17,7 +18,6 @@ use crate::queue::{self, Place};
 use crate::record::quoted;
 use crate::shadow::{self, Would};
 use crate::state::{Counted, View};
-use crate::window::{self, Why};
 
 /// `/state` lists so many leases, those that end first, and so many places, those that are next; its
 /// size has to have a bound.
@@ -76,8 +76,8 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
     out.sample("psl_pressure_let_through_total", &[], pressure.let_through());
     let is_shadow = u8::from(view.shadow.is_some());
     out.single_gauge("psl_lock_shadow", "Whether nobody is held back, and slots and line are what would be", is_shadow);
-    if let Some(window) = &view.window {
-        follow(&mut out, window);
+    if let Some(limit) = &view.limit {
+        automatic_limit(&mut out, limit);
     }
     if let Some(shadow) = &view.shadow {
         out.counter("psl_shadow_requests_total", "Requests by what they would have been told");
@@ -89,39 +89,37 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
     Answer::of(200, metrics::CONTENT_TYPE, out.finish())
 }
 
-/// What slots are made of that follow the node.
-fn follow(out: &mut Exposition, window: &window::Seen) {
-    out.single_gauge(
-        "psl_lock_window",
-        "Leases that may be held at the same time on this node, by --locks auto",
-        window.slots,
-    );
-    out.gauge("psl_lock_window_why", "Which of the reasons for the window holds");
-    for (why, name) in Why::ALL {
-        out.sample("psl_lock_window_why", &[("why", name)], u8::from(why == window.why));
+fn automatic_limit(out: &mut Exposition, limit: &limit::Status) {
+    out.single_gauge("psl_lock_window", "Leases that may be active now, by --locks auto", limit.limit);
+    out.single_gauge("psl_lock_window_floor", "Leases that may be active at any load of others", limit.floor);
+    out.gauge("psl_lock_window_why", "Which reason keeps the limit where it is");
+    for (reason, name) in Reason::ALL {
+        out.sample("psl_lock_window_why", &[("why", name)], u8::from(reason == limit.reason));
     }
-    out.single_gauge(
+    let cores = limit.cores as f64;
+    out.gauge(
         "psl_lock_window_idle_ratio",
-        "Share of the node's CPU that was idle in the last half second in which somebody waited",
-        thousandths(window.idle),
+        "Share of the node's CPU that was idle in the last half second with a waiter",
     );
-    out.single_gauge(
-        "psl_lock_window_runnable_threads",
-        "Threads of the node that ran or wanted to, in the mean over it",
-        thousandths(window.runnable),
-    );
-    out.single_gauge("psl_lock_window_start_cost_seconds", "CPU time that a start costs", thousandths(window.cost));
+    if let Some(idle) = limit.idle_cores {
+        out.sample("psl_lock_window_idle_ratio", &[], thousandths(idle / cores));
+    }
+    out.gauge("psl_lock_window_runnable_threads", "Threads of the node that ran or wanted to, in the same half second");
+    if let Some(runnable) = limit.runnable {
+        out.sample("psl_lock_window_runnable_threads", &[], thousandths(runnable));
+    }
+    out.single_gauge("psl_lock_window_start_cost_seconds", "CPU time that a start costs", thousandths(limit.cost));
     out.single_gauge(
         "psl_lock_window_pace",
-        "Starts a second that the cores are thought to carry",
-        thousandths(window.pace),
+        "Starts a second that are admitted above the floor",
+        thousandths(limit.pace),
     );
     out.gauge(
-        "psl_lock_window_shortest_lease_seconds",
-        "How long a lease lasts that is not slowed down, once one has ended",
+        "psl_lock_window_next_start_seconds",
+        "When the next start is admitted at the latest, if none has to end",
     );
-    if let Some(least) = window.least {
-        out.sample("psl_lock_window_shortest_lease_seconds", &[], thousandths(least));
+    if let Some(next) = limit.next {
+        out.sample("psl_lock_window_next_start_seconds", &[], seconds(next));
     }
 }
 
@@ -152,7 +150,7 @@ struct State<'v> {
     mode: &'static str,
     node: Option<&'v str>,
     slots: usize,
-    /// Nothing where the number of slots is given.
+    /// `null` if the number of slots is given.
     window: Option<Window>,
     slots_in_use: usize,
     leases: Vec<Held<'v>>,
@@ -164,28 +162,40 @@ struct State<'v> {
     limits: Limits,
 }
 
-/// What slots are made of that follow the node.
+/// The automatic limit.
 #[derive(Serialize)]
 struct Window {
+    /// Leases that may be active now, and those that may be at any load.
+    limit: usize,
+    floor: usize,
+    in_flight: usize,
     why: &'static str,
-    idle_ratio: f64,
-    runnable_threads: f64,
+    reason: String,
+    /// `null` before half a second with a waiter, as are the threads.
+    idle_ratio: Option<f64>,
+    cores: usize,
+    runnable_threads: Option<f64>,
     start_cost_seconds: f64,
-    /// Starts a second that the cores are thought to carry.
+    /// Starts a second that are admitted above the floor.
     pace: f64,
-    /// Of a lease that is not slowed down; nothing before one has ended.
-    shortest_lease_seconds: Option<f64>,
+    /// `null` if a lease has to end first.
+    next_start_in_seconds: Option<f64>,
 }
 
-impl From<&window::Seen> for Window {
-    fn from(seen: &window::Seen) -> Window {
+impl From<&limit::Status> for Window {
+    fn from(status: &limit::Status) -> Window {
         Window {
-            why: seen.why.name(),
-            idle_ratio: thousandths(seen.idle),
-            runnable_threads: thousandths(seen.runnable),
-            start_cost_seconds: thousandths(seen.cost),
-            pace: thousandths(seen.pace),
-            shortest_lease_seconds: seen.least.map(thousandths),
+            limit: status.limit,
+            floor: status.floor,
+            in_flight: status.in_flight,
+            why: status.reason.name(),
+            reason: status.to_string(),
+            idle_ratio: status.idle_cores.map(|idle| thousandths(idle / status.cores as f64)),
+            cores: status.cores,
+            runnable_threads: status.runnable.map(thousandths),
+            start_cost_seconds: thousandths(status.cost),
+            pace: thousandths(status.pace),
+            next_start_in_seconds: status.next.map(seconds),
         }
     }
 }
@@ -292,7 +302,7 @@ impl<'v> State<'v> {
             mode: if is_shadow { "shadow" } else { "enforce" },
             node: rules.node.as_deref(),
             slots: view.slots,
-            window: view.window.as_ref().map(Window::from),
+            window: view.limit.as_ref().map(Window::from),
             slots_in_use: view.slots_in_use,
             leases: bounded(view.leases.iter().map(held), |lease| lease.holder),
             queue_length: view.queue_length,

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use super::*;
 use crate::book::Cause;
 use crate::config::PROGRAM;
+use crate::core::limit::{FIRST_COST, Reason};
 use psl::args::Given;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -53,10 +54,20 @@ fn fill(state: &mut State, rules: &Rules, now: Instant) {
     state.news();
 }
 
-/// A node that has been so busy since the start, with so many threads that want to run.
+/// A node half of which has been busy for a minute more than since `start`.
 fn reading(start: Instant, now: Instant, runnable: usize) -> Option<Reading> {
-    let all = now.saturating_duration_since(start);
+    let all = 60 * SECOND + now.saturating_duration_since(start);
     Some(Reading { at: now, busy: all, idle: all, runnable, cores: CORES, stalled: 0.0 })
+}
+
+/// Reads such a node for this long.
+fn watch(state: &mut State, start: Instant, time: Duration) -> Instant {
+    let mut at = start;
+    while at < start + time {
+        at = (at + 100 * MILLI).min(start + time);
+        state.read(reading(start, at, 1), at);
+    }
+    at
 }
 
 #[test]
@@ -66,9 +77,7 @@ fn who_lets_its_grants_die_takes_no_room_from_the_next() {
     let evil = seat(&state.ask(&by("e"), &rules, start));
     let honest = seat(&state.ask(&by("h"), &rules, start));
     let until = start + 30 * SECOND;
-    let due = state.next_event(start).unwrap();
-    assert!(due <= start + SECOND, "2 cores carry a start in a second");
-    let at = start + 1001 * MILLI;
+    let at = watch(&mut state, start, 1001 * MILLI);
     state.tick(at);
     assert_eq!(state.news().called, [evil]);
     let (id, before) = granted(state.resume(&by("e"), &rules, evil, until, at));
@@ -89,32 +98,33 @@ fn a_grant_that_dies_late_teaches_nothing() {
     let at = start + 900 * MILLI;
     state.undo(id, before, at);
     state.news();
-    let seen = state.view(at, 0).window.unwrap();
-    assert_eq!((seen.least, seen.slots), (None, 16 * CORES));
+    let at = watch(&mut state, at, SECOND);
+    assert_eq!(state.view(at, 0).limit.unwrap().cost, FIRST_COST);
 }
 
 #[test]
-fn what_leases_tell_by_how_they_end() {
-    let least = |duration: Duration, released: Option<Duration>| {
+fn a_lease_tells_of_a_start_by_how_it_ends() {
+    let cost = |duration: Duration, released: Option<Duration>| {
         let (mut state, rules, start) = state(&[]);
-        granted(state.ask(&Ask { duration: Some(duration), ..by("a") }, &rules, start));
+        watch(&mut state, start, SECOND);
+        let begin = start + SECOND;
+        granted(state.ask(&Ask { duration: Some(duration), ..by("a") }, &rules, begin));
         state.news();
         if let Some(after) = released {
-            state.give_up("a", by("a").address, start + after);
+            state.give_up("a", by("a").address, begin + after);
             state.news();
         }
-        let at = start + 10 * SECOND;
-        state.tick(at);
+        let at = watch(&mut state, begin, 2500 * MILLI);
         state.news();
-        state.view(at, 0).window.unwrap().least
+        let at = watch(&mut state, at, SECOND);
+        state.view(at, 0).limit.unwrap().cost
     };
-    for (name, duration, released, expected) in [
-        ("by time", 2 * SECOND, None, Some(2.0)),
-        ("sooner than any application can begin", Duration::from_nanos(1), None, Some(0.2)),
-        ("given back when it was ready", 600 * SECOND, Some(3 * SECOND), Some(3.0)),
-        ("given back at once", 600 * SECOND, Some(199 * MILLI), None),
+    for (name, duration, released, was_start) in [
+        ("by time", 2 * SECOND, None, true),
+        ("given back when it was ready", 600 * SECOND, Some(2 * SECOND), true),
+        ("given back at once", 600 * SECOND, Some(199 * MILLI), false),
     ] {
-        assert_eq!(least(duration, released), expected, "{name}");
+        assert_eq!(cost(duration, released) != FIRST_COST, was_start, "{name}");
     }
 }
 
@@ -164,7 +174,7 @@ fn a_refusal_names_its_cause() {
         }
         let slots = state.view(start, 0).slots;
         assert_eq!(slots, 16 * CORES, "{mode}: free they are");
-        state.window = None;
+        state.limit = None;
         state.book.set_slots(CORES);
         assert_eq!(reason(&mut state, &rules, &probe, start), Cause::Taken, "{mode}");
     }
@@ -209,7 +219,7 @@ fn the_floor_lets_one_start_also_where_the_window_has_no_room() {
         state.feel(high, at);
     }
     let due = start + 2 * SECOND;
-    assert_eq!(state.view(due, 0).window.unwrap().why, crate::window::Why::Crowded);
+    assert_eq!(state.view(due, 0).limit.unwrap().reason, Reason::Busy);
     assert_eq!(state.news().called, [first], "one");
     granted(state.resume(&by("a"), &rules, first, start + 30 * SECOND, due));
     assert_eq!(seat(&state.resume(&by("b"), &rules, second, start + 30 * SECOND, due)), second, "the next 2 s later");
@@ -222,11 +232,12 @@ fn the_clock_wakes_when_there_is_room() {
     fill(&mut state, &rules, start);
     let waits = seat(&state.ask(&by("a"), &rules, start));
     let mut at = start;
-    // Without a look at the node, nothing but the pace's own alarm.
     for wakes in 1.. {
-        state.read(reading(start, at, 1), at);
-        at = state.book.next_event(at).unwrap();
-        assert!(wakes <= 10, "the clock spins");
+        if state.reading_due(at) {
+            state.read(reading(start, at, 1), at);
+        }
+        at = state.next_event(at).unwrap();
+        assert!(wakes <= 30, "the clock spins");
         state.tick(at);
         if state.news().called == [waits] {
             break;
@@ -238,10 +249,10 @@ fn the_clock_wakes_when_there_is_room() {
 #[test]
 fn in_shadow_mode_an_application_that_never_got_ready_is_no_start() {
     let expires = Some(2 * SECOND);
-    for (name, is_watched, is_open, expected) in [
-        ("no port", false, false, Some(2.0)),
-        ("a port that never answers", true, false, None),
-        ("a port that is open before the application can run", true, true, Some(2.0)),
+    for (name, is_watched, is_open, was_start) in [
+        ("no port", false, false, true),
+        ("a port that never answers", true, false, false),
+        ("a port that is open before the application can run", true, true, true),
     ] {
         let (mut state, rules, start) = state(&[("PSL_MODE", "shadow")]);
         let ready = is_watched.then(|| Ready::parse("tcp:1").unwrap());
@@ -249,8 +260,28 @@ fn in_shadow_mode_an_application_that_never_got_ready_is_no_start() {
         if let Some(target) = state.first_look(id) {
             state.first_looked(&target, if is_open { Seen::Open } else { Seen::Closed }, start);
         }
-        state.tick(start + 2 * SECOND);
+        let at = watch(&mut state, start, 2 * SECOND);
+        state.tick(at);
         assert_eq!(state.news().ended.len(), 1, "{name}");
-        assert_eq!(state.view(start + 2 * SECOND, 0).window.unwrap().least, expected, "{name}");
+        let at = watch(&mut state, at, SECOND);
+        assert_eq!(state.view(at, 0).limit.unwrap().cost != FIRST_COST, was_start, "{name}");
     }
+}
+
+#[test]
+fn the_log_explains_once_a_minute_why_the_first_waiter_waits() {
+    let (mut state, rules, start) = state(&[]);
+    fill(&mut state, &rules, start);
+    state.ask(&polling("a"), &rules, start);
+    let mut explained = Vec::new();
+    for tenth in 0..1300 {
+        let at = start + 100 * MILLI * tenth;
+        // It asks again, as its place would lapse.
+        state.ask(&polling("a"), &rules, at);
+        if let Some((status, waited)) = state.read(None, at) {
+            assert_eq!(status.reason, Reason::Blind);
+            explained.push(waited);
+        }
+    }
+    assert_eq!(explained, [60 * SECOND, 120 * SECOND]);
 }
