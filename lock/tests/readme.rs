@@ -1,6 +1,7 @@
 //! What the README says of lock: its tables row by row, and its examples against the real binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is a failed test")]
 
+use lock::core::limit;
 use psl::args::Setting;
 use psl::serve::LIMITS;
 use serde_json::Value;
@@ -57,7 +58,7 @@ fn the_values_of_the_labels_of_shadow_mode_and_pressure() {
 #[test]
 fn the_values_of_the_label_why() {
     let text = section("## Metrics");
-    for (_, why) in lock::window::Why::ALL {
+    for (_, why) in lock::core::limit::Reason::ALL {
         assert!(text.contains(&format!("`{why}`")), "{why}");
     }
 }
@@ -66,15 +67,12 @@ fn the_values_of_the_label_why() {
 fn the_figures_of_auto() {
     let text = section("#### What `auto` does").replace('\n', " ");
     for part in [
-        format!("{} CPU seconds", lock::window::FIRST_COST),
-        format!("more than {} threads a core", lock::window::CROWDED),
-        format!(
-            "{} times a second",
-            match lock::window::PERIOD.as_millis() {
-                100 => "ten",
-                _ => "?",
-            }
-        ),
+        format!("{} CPU seconds", limit::FIRST_COST),
+        format!("{} threads for each core", limit::CROWDED),
+        format!("{} starts for each core", limit::UNSEEN),
+        format!("{} s ago", limit::GAP.as_secs_f64()),
+        format!("{} s", limit::STALE.as_secs()),
+        format!("every {} ms", limit::PERIOD.as_millis()),
     ] {
         assert!(text.replace("  ", " ").contains(&part), "{part} in {text}");
     }
@@ -181,7 +179,7 @@ fn the_example_of_state_has_its_form() {
 #[test]
 fn the_example_of_a_window_has_its_form() {
     let text = section("### What lock tells of itself");
-    let example = text.split('`').find(|part| part.starts_with("{\"why\"")).unwrap();
+    let example = text.split('`').find(|part| part.starts_with("{\"limit\"")).unwrap();
     let mut lock = lock(&["--locks=auto"]);
     let state = Request::get("/state").send(lock.addr(), CEILING).unwrap().json();
     assert_eq!(shape(&serde_json::from_str(example).unwrap()), shape(&state["window"]), "{state}");

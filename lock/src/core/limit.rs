@@ -98,8 +98,8 @@ impl Limit {
         Limit {
             cores,
             most: most.max(1),
-            load: Load::unknown(),
-            cost: Cost::unknown(cores),
+            load: Load::default(),
+            cost: Cost::default(),
             begun: VecDeque::new(),
             began_at: [now; 2],
             credit: cores as f64,
@@ -137,7 +137,7 @@ impl Limit {
             self.begun.remove(nth);
         }
         if was_start {
-            self.cost.end(age);
+            self.cost.end(age, self.cores as f64);
         }
     }
 
@@ -146,9 +146,9 @@ impl Limit {
         self.advance(now);
         self.cores = reading.map_or(self.cores, |reading| reading.cores.max(1));
         let used = self.load.read(reading, now);
-        let ages = self.begun.iter().rev().take(active);
-        let ages = ages.map(|begun| now.saturating_duration_since(begun.at));
-        self.cost.learn(used, self.load.mean(), ages, (active, self.cores as f64));
+        let age = |begun: &Begun| now.saturating_duration_since(begun.at).as_secs_f64();
+        let ages: Vec<f64> = self.begun.iter().rev().take(active).map(age).collect();
+        self.cost.learn(used, self.load.mean(), &ages, self.cores as f64);
     }
 
     /// When to read the node again while a waiter is there that only the limit holds back.
@@ -176,11 +176,15 @@ impl Limit {
     }
 
     fn above_floor(&self, active: usize, now: Instant) -> usize {
-        let room = (UNSEEN * self.cores as f64) as usize;
-        let is_open = self.load.mean().is_some() && self.speed() > 0.0;
+        let is_open = self.load.mean().is_some() && self.pace() > 0.0;
         let saved = if is_open { self.credit_at(now) } else { 0.0 };
-        let paced = ((saved + ROUNDING).max(0.0) as usize).min(room.saturating_sub(self.unseen(now)));
+        let paced = ((saved + ROUNDING).max(0.0) as usize).min(self.room().saturating_sub(self.unseen(now)));
         paced.max(usize::from(active > 0 && self.owed_at() <= now))
+    }
+
+    /// The most starts above the floor that may not have reached a core yet.
+    fn room(&self) -> usize {
+        (UNSEEN * self.cores as f64) as usize
     }
 
     /// Starts that may not have reached a core yet.
@@ -199,12 +203,10 @@ impl Limit {
         if !self.is_paced() {
             return None;
         }
-        let speed = self.pace();
         let missing = (1.0 - self.credit_at(now)).max(0.0);
-        let saved = Duration::try_from_secs_f64(missing / speed.max(f64::MIN_POSITIVE)).unwrap_or(STALE);
-        let room = (UNSEEN * self.cores as f64) as usize;
-        let unseen = self.begun.iter().rev().nth(room.saturating_sub(1)).map_or(now, |begun| begun.at + GAP);
-        let paced = (now + saved.min(STALE)).max(unseen);
+        let saved = Duration::try_from_secs_f64(missing / self.pace()).unwrap_or(STALE);
+        let last = self.begun.iter().rev().nth(self.room().saturating_sub(1));
+        let paced = (now + saved.min(STALE)).max(last.map_or(now, |begun| begun.at + GAP));
         // A reading may change the pace at any time; without one, asking again sooner changes nothing.
         Some(paced.min(self.owed_at()).max(now + Duration::from_millis(1)))
     }
@@ -238,7 +240,7 @@ impl Limit {
             self.load.forget();
         }
         if since >= STALE {
-            self.cost = Cost::unknown(self.cores);
+            self.cost = Cost::default();
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{GAP, SPAN};
+use super::SPAN;
 
 /// The counters of the node at one time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,7 +34,7 @@ pub struct Mean {
 }
 
 /// The readings of the last span in which a waiter was there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Load {
     readings: VecDeque<Reading>,
     read_at: Option<Instant>,
@@ -43,11 +43,6 @@ pub struct Load {
 }
 
 impl Load {
-    /// Before the first reading.
-    pub fn unknown() -> Load {
-        Load { readings: VecDeque::new(), read_at: None, mean: None, is_blind: false }
-    }
-
     /// Drops readings that are too old to say anything about the present.
     pub fn forget(&mut self) {
         self.readings.clear();
@@ -65,10 +60,6 @@ impl Load {
             return None;
         };
         let before = self.readings.back().copied();
-        let before = before.filter(|last| reading.at.saturating_duration_since(last.at) < GAP);
-        if before.is_none() {
-            self.forget();
-        }
         self.readings.push_back(reading);
         self.average(reading);
         let last = before?;
