@@ -1,15 +1,14 @@
 //! How many at a time, on paper: what `--locks auto` is worth, and a cluster after a power cut.
 //!
-//! Both are played by the crate `simulator`, in virtual time on lock's own state machine: what is
+//! Both are played by the crate `simulator`, in virtual time on lock's own limit: what is
 //! measured here is decisions, not speed, and the same commit gives the same figures everywhere.
 
 use std::fmt::Write as _;
 use std::time::Instant;
 
 use simulator::cluster::{Cluster, Lease, Number, Outcome};
-use simulator::compare::{ABOVE, Case, Compared, Summary, cases, others, summary};
+use simulator::compare::{Case, Compared, JUDGED_ON, Summary, cases, others, summary};
 use simulator::herd::{Arrival, Mix};
-use simulator::node::Lock;
 use simulator::parallel;
 
 use crate::Options;
@@ -31,34 +30,44 @@ const WAYS: [(&str, Arrival, bool); 4] = [
     ("Two inits a second for each core, leases of 10 s that end by time alone", Arrival::ACore(2.0), false),
 ];
 
-/// The one that goals are about: as fast as a node was seen to let them come.
+/// The ones that goals are about. `REAL` is as fast as a node was seen to let them come.
+const AT_ONCE: usize = 0;
 const REAL: usize = 2;
+const BY_TIME: usize = 3;
 
-const SEED: u64 = 0;
-
-/// Where goals are judged there are herds of other seeds, too: one may flatter.
-const SEEDS: [u64; 6] = [SEED, 1, 2, 3, 4, 5];
+/// Of the tables; where goals are judged there are herds of all seeds that the constants were not chosen on.
+const SEED: u64 = JUDGED_ON[0];
 
 pub fn run(options: &Options) -> Result<Section, String> {
     let began = Instant::now();
-    let lock = Lock::new(began)?;
     let mut text = machine::described("cluster", &options.lock);
-    text += "- in virtual time, on lock's own state machine: another machine gives the same figures\n\n";
+    text += "- in virtual time, on lock's own limit: another machine gives the same figures\n\n";
     text += &how_many();
-    let mut goals = Vec::new();
+    let mut goals: Vec<Goal> = Vec::new();
     for (at, (name, arrival, ready)) in WAYS.into_iter().enumerate() {
-        let seeds = if at == REAL { &SEEDS[..] } else { &[SEED] };
+        let seeds = if at == REAL { &JUDGED_ON[..] } else { &[SEED] };
         let all: Vec<_> = seeds.iter().flat_map(|seed| cases(arrival, ready, *seed)).collect();
-        let compared = table_of(name, &all, &lock, &mut text);
+        let compared = table_of(name, &all, began, &mut text);
         let auto = summary(compared.iter().map(|herd| &herd.auto));
-        if at == REAL {
-            goals.extend(goals_of(auto, compared.len() as f64 / all.len() as f64));
+        match at {
+            REAL => goals.extend(goals_of(auto, compared.len() as f64 / all.len() as f64)),
+            AT_ONCE => goals.push(goal(
+                "all at once: time over that of the best fixed number, in the mean",
+                auto.mean,
+                1.15,
+                1.35,
+            )),
+            BY_TIME => goals.push(goal("leases by time: starts that were killed", auto.kills as f64, 10.0, 20.0)),
+            _ => {}
         }
     }
     let (_, arrival, ready) = WAYS[REAL];
-    table_of("Other herds, two inits a second for each core", &others(arrival, ready, SEED), &lock, &mut text);
-    text += &after_a_power_cut(&cluster(), &lock);
-    text += "\n### Goals\n\n- where two inits a second for each core come, and leases end at ready\n";
+    let compared =
+        table_of("Other herds, two inits a second for each core", &others(arrival, ready, SEED), began, &mut text);
+    goals.extend(goals_of_others(&compared));
+    text += &after_a_power_cut(&cluster(), began);
+    text +=
+        "\n### Goals\n\n- where nothing else is said, two inits a second for each core come, and leases end at ready\n";
     text.extend(goals.iter().map(Goal::line));
     let _ = writeln!(text, "\nAll of this took {:.0} s.", began.elapsed().as_secs_f64());
     let broken = goals.iter().filter_map(|goal| goal.broken("cluster")).collect();
@@ -66,8 +75,8 @@ pub fn run(options: &Options) -> Result<Section, String> {
 }
 
 /// Adds the table of these herds to the text.
-fn table_of(name: &str, cases: &[Case], lock: &Lock, text: &mut String) -> Vec<Compared> {
-    let compared = parallel::map(THREADS, cases, |case| case.compared(&A_CORE, lock));
+fn table_of(name: &str, cases: &[Case], zero: Instant, text: &mut String) -> Vec<Compared> {
+    let compared = parallel::map(THREADS, cases, |case| case.compared(&A_CORE, zero));
     let compared: Vec<Compared> = compared.into_iter().flatten().collect();
     *text += &format!("### {name}\n\n{}\n", numbers(&compared));
     *text += &farthest(&compared);
@@ -76,7 +85,7 @@ fn table_of(name: &str, cases: &[Case], lock: &Lock, text: &mut String) -> Vec<C
 
 fn how_many() -> String {
     let herds = cases(Arrival::AtOnce, true, SEED).len();
-    let (judged, seeds) = (herds * SEEDS.len(), SEEDS.len());
+    let (judged, seeds) = (herds * JUDGED_ON.len(), JUDGED_ON.len());
     format!(
         "### How many at a time\n\n\
          - {herds} herds in each table below, and {judged} where goals are judged, for there they are drawn with {seeds} \
@@ -88,7 +97,11 @@ fn how_many() -> String {
          *wide*: every second start has as many threads as there are cores; *I/O heavy*: 85 % of each start are waiting; *image \
          pulls*: every fourth takes a minute. Other herds: *cheap, then dear*: the first half as I/O heavy, then two threads \
          that burn so much each; *a long tail*: 0.3 to 3.5 CPU s, half of them below 0.6; *spin up*: four threads, a wait, one \
-         thread; *half the node taken*: by what is nobody's start\n\
+         thread; *half the node taken*: by threads of others; *all taken at low weight*: by three batch threads for each core, each with \
+         a fortieth of the weight of a start; *kubelet's CPU*: kubelet, containerd and runc burn 0.8 CPU s for each start, half of \
+         it before init asks and half after the grant; *pulls of 3 min*: every fourth image takes 135 to 225 s; *all pull 3 \
+         min*: each one does; *frozen counters*: `/proc/stat` stands still\n\
+         - the constants of auto were chosen on herds of other seeds than these\n\
          - the ratio is the time until all are ready over that of the best fixed number *for that herd*, which was searched \
          from 1 to all in steps of a quarter; in brackets the starts that were killed and would have become ready. Who is not \
          home after 10 times the best number's time counts as 10\n\n"
@@ -145,13 +158,40 @@ fn farthest(compared: &[Compared]) -> String {
 }
 
 fn goals_of(auto: Summary, home: f64) -> [Goal; 4] {
-    let goal = |what, measured, goal, broken| Goal { what, unit: "", measured, goal, broken };
     [
-        goal("time over that of the best fixed number, in the mean", auto.mean, 1.15, 1.2),
-        goal("the same, at worst", auto.worst, ABOVE, 2.0),
+        goal("time over that of the best fixed number, in the mean", auto.mean, 1.12, 1.2),
+        goal("the same, at worst", auto.worst, 1.6, 2.0),
         goal("starts that were killed in one herd, at most", auto.most_kills as f64, 2.0, 10.0),
         goal("share of the herds that no fixed number brings home", 1.0 - home, 0.0, 0.01),
     ]
+}
+
+fn goals_of_others(compared: &[Compared]) -> Vec<Goal> {
+    let of = |mix: Mix| compared.iter().filter(move |herd| herd.case.mix == mix);
+    let auto = |mix: Mix| summary(of(mix).map(|herd| &herd.auto));
+    // The first fixed number is one a core.
+    let over_one_a_core = |mix: Mix| {
+        let ratios = of(mix).filter_map(|herd| Some(herd.auto.ratio / herd.fixed.first()?.ratio));
+        ratios.fold(0.0, f64::max)
+    };
+    let cheap = auto(Mix::CheapFirst);
+    vec![
+        goal("cheap, then dear: time over that of the best fixed number, at worst", cheap.worst, 2.0, 3.0),
+        goal("cheap, then dear: starts that were killed in one herd, at most", cheap.most_kills as f64, 4.0, 40.0),
+        goal("half the node taken: time over that of one a core, at worst", over_one_a_core(Mix::Beside), 1.1, 1.2),
+        goal("all taken at low weight: the same", over_one_a_core(Mix::Batch), 1.1, 1.2),
+        goal("frozen counters: the same", over_one_a_core(Mix::Frozen), 1.0, 1.01),
+        goal(
+            "pulls of 3 min: time over that of the best fixed number, in the mean",
+            auto(Mix::LongPulls).mean,
+            1.1,
+            1.2,
+        ),
+    ]
+}
+
+fn goal(what: &'static str, measured: f64, goal: f64, broken: f64) -> Goal {
+    Goal { what, unit: "", measured, goal, broken }
 }
 
 fn cluster() -> Cluster {
@@ -201,14 +241,14 @@ fn remedies() -> Vec<(String, Number, Lease)> {
     remedies
 }
 
-fn after_a_power_cut(cluster: &Cluster, lock: &Lock) -> String {
+fn after_a_power_cut(cluster: &Cluster, zero: Instant) -> String {
     let Cluster { nodes, pods, .. } = cluster;
     let head =
         ["remedy", "all ready s", "median wait s", "p99 s", "nodes not home", "killed", "CPU wasted %", "played in s"];
     let mut table = Table::new(head);
     for (name, number, lease) in remedies() {
         let began = Instant::now();
-        let outcome = cluster.wake(number, lease, lock, THREADS);
+        let outcome = cluster.wake(number, lease, zero, THREADS);
         table.row(remedy(name, &outcome, began.elapsed().as_secs_f64()));
     }
     format!(
@@ -283,8 +323,8 @@ mod tests {
 
     #[test]
     fn a_small_cluster_has_a_row_for_each_remedy() {
-        let lock = Lock::new(Instant::now()).unwrap();
-        let text = after_a_power_cut(&Cluster { nodes: 3, ..cluster() }, &lock);
+        let zero = Instant::now();
+        let text = after_a_power_cut(&Cluster { nodes: 3, ..cluster() }, zero);
         assert!(text.starts_with("### 3 nodes after a power cut, 60 pods\n"), "{text}");
         for (name, ..) in remedies() {
             assert_eq!(text.matches(&format!("| {name} ")).count(), 1, "{name} in {text}");
@@ -293,13 +333,13 @@ mod tests {
 
     #[test]
     fn a_table_has_a_row_for_each_mix_and_names_the_worst() {
-        let lock = Lock::new(Instant::now()).unwrap();
+        let zero = Instant::now();
         let small = |cases: Vec<Case>| cases.into_iter().filter(|case| case.pods == 20 && case.cores < 64).collect();
         let (judged, shown): (Vec<Case>, Vec<Case>) =
             (small(cases(Arrival::AtOnce, true, SEED)), small(others(Arrival::AtOnce, true, SEED)));
         for (cases, mixes) in [(judged, &Mix::ALL[..Mix::JUDGED]), (shown, &Mix::ALL[Mix::JUDGED..])] {
             let mut text = String::new();
-            let compared = table_of("Herds", &cases, &lock, &mut text);
+            let compared = table_of("Herds", &cases, zero, &mut text);
             assert!(!compared.is_empty() && text.starts_with("### Herds\n\n| mix "), "{text}");
             assert_eq!(text.lines().filter(|line| line.starts_with('|')).count(), 2 + mixes.len() + 1, "{text}");
             for (_, name) in mixes {

@@ -209,7 +209,7 @@ pub fn log_overdue(overdue: &Overdue) {
 pub fn log_stalled(stalled: &Stalled) {
     let Stalled { holder, waited, reason } = stalled;
     let waited = Text::in_millis(*waited);
-    info!(holder = holder.as_ref(), waited:%, reason = reason.as_str(); "slots are free, but the first waiter cannot start yet");
+    info!(holder = holder.as_ref(), waited:%, reason = reason.as_str(); "the first waiter waits beside free slots");
 }
 
 /// The port that ends the lease early, in a log line.

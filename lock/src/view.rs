@@ -18,7 +18,7 @@ use crate::core::pressure;
 use crate::core::queue::{MOST_WAITERS, Presence, Waiter};
 use crate::core::scheduler::LONGEST_WAIT;
 use crate::core::shadow;
-use crate::json::{self, quoted, seconds};
+use crate::json::{self, quoted, seconds, thousandths};
 
 /// `/state` lists so many leases, those that end first, and so many places, those that are next; its
 /// size has to have a bound.
@@ -81,8 +81,8 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
     out.sample("psl_pressure_let_through_total", &[], pressure.let_through());
     let is_shadow = u8::from(view.shadow.is_some());
     out.single_gauge("psl_lock_shadow", "Whether nobody is held back, and slots and line are what would be", is_shadow);
-    if let Some(status) = &view.limit {
-        limit(&mut out, status);
+    if let Some(limit) = &view.limit {
+        automatic_limit(&mut out, limit);
     }
     if let Some(shadow) = &view.shadow {
         out.counter("psl_shadow_requests_total", "Requests by what they would have been told");
@@ -95,12 +95,37 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
     Answer::of(200, metrics::CONTENT_TYPE, out.finish())
 }
 
-/// The limit that follows the node.
-fn limit(out: &mut Exposition, status: &limit::Status) {
-    out.single_gauge("psl_lock_window", "Leases that may be active at the same time by --locks auto", status.limit);
-    out.gauge("psl_lock_window_why", "The reason for the limit");
+fn automatic_limit(out: &mut Exposition, limit: &limit::Status) {
+    out.single_gauge("psl_lock_window", "Leases that may be active now, by --locks auto", limit.limit);
+    out.single_gauge("psl_lock_window_floor", "Leases that may be active at any load of others", limit.floor);
+    out.gauge("psl_lock_window_why", "Which reason keeps the limit where it is");
     for (reason, name) in Reason::ALL {
-        out.sample("psl_lock_window_why", &[("why", name)], u8::from(reason == status.reason));
+        out.sample("psl_lock_window_why", &[("why", name)], u8::from(reason == limit.reason));
+    }
+    let cores = limit.cores as f64;
+    out.gauge(
+        "psl_lock_window_idle_ratio",
+        "Share of the node's CPU that was idle in the last half second with a waiter",
+    );
+    if let Some(idle) = limit.idle_cores {
+        out.sample("psl_lock_window_idle_ratio", &[], thousandths(idle / cores));
+    }
+    out.gauge("psl_lock_window_runnable_threads", "Threads of the node that ran or wanted to, in the same half second");
+    if let Some(runnable) = limit.runnable {
+        out.sample("psl_lock_window_runnable_threads", &[], thousandths(runnable));
+    }
+    out.single_gauge("psl_lock_window_start_cost_seconds", "CPU time that a start costs", thousandths(limit.cost));
+    out.single_gauge(
+        "psl_lock_window_pace",
+        "Starts a second that are admitted above the floor",
+        thousandths(limit.pace),
+    );
+    out.gauge(
+        "psl_lock_window_next_start_seconds",
+        "When the next start is admitted at the latest, if none has to end",
+    );
+    if let Some(next) = limit.next {
+        out.sample("psl_lock_window_next_start_seconds", &[], seconds(next));
     }
 }
 
@@ -117,7 +142,7 @@ struct State<'v> {
     mode: &'static str,
     node: Option<&'v str>,
     slots: usize,
-    /// Nothing where the number of slots is given.
+    /// `null` if the number of slots is given.
     window: Option<Window>,
     slots_in_use: usize,
     leases: Vec<Held<'v>>,
@@ -129,15 +154,41 @@ struct State<'v> {
     limits: Limits,
 }
 
-/// The limit that follows the node.
+/// The automatic limit.
 #[derive(Serialize)]
 struct Window {
+    /// Leases that may be active now, and those that may be at any load.
+    limit: usize,
+    floor: usize,
+    in_flight: usize,
     why: &'static str,
+    reason: String,
+    /// `null` before half a second with a waiter, as are the threads.
+    idle_ratio: Option<f64>,
+    cores: usize,
+    runnable_threads: Option<f64>,
+    start_cost_seconds: f64,
+    /// Starts a second that are admitted above the floor.
+    pace: f64,
+    /// `null` if a lease has to end first.
+    next_start_in_seconds: Option<f64>,
 }
 
 impl From<&limit::Status> for Window {
     fn from(status: &limit::Status) -> Window {
-        Window { why: status.reason.name() }
+        Window {
+            limit: status.limit,
+            floor: status.floor,
+            in_flight: status.in_flight,
+            why: status.reason.name(),
+            reason: status.to_string(),
+            idle_ratio: status.idle_cores.map(|idle| thousandths(idle / status.cores as f64)),
+            cores: status.cores,
+            runnable_threads: status.runnable.map(thousandths),
+            start_cost_seconds: thousandths(status.cost),
+            pace: thousandths(status.pace),
+            next_start_in_seconds: status.next.map(seconds),
+        }
     }
 }
 

@@ -10,10 +10,13 @@
 
 use std::fs::OpenOptions;
 use std::io::{Seek as _, Write as _};
-use std::thread;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use lock::window::FIRST_COST;
+use lock::core::limit::FIRST_COST;
 use testkit::http::{Connection, Request};
 use testkit::program::{Program, Running, field};
 use testkit::scratch::Scratch;
@@ -38,78 +41,124 @@ fn with_stat(text: &str, arguments: &[&str]) -> Option<(Scratch, Running)> {
     }
 }
 
-/// A node of two cores that has used so many hundredths of a second, and on which so many threads want to run.
-fn stat(busy: u64, running: u32) -> String {
-    format!("cpu  {busy:>12} 0 0 1000 0 0 0 0 0 0\ncpu0 0 0 0 0\ncpu1 0 0 0 0\nprocs_running {running}\n")
+/// As many cores as the machine has: those of the floor before the first reading.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, Into::into)
+}
+
+/// This many cores have been in use for this time, and the others idle, with this many runnable threads.
+fn stat(time: Duration, busy: usize, running: usize) -> String {
+    let hundredths = 1000 + time.as_millis() / 10;
+    let (used, idle) = (hundredths * busy as u128, hundredths * (cores() - busy) as u128);
+    let each: String = (0..cores()).map(|nth| format!("cpu{nth} 0 0 0 0\n")).collect();
+    format!("cpu  {used:>12} 0 0 {idle:>12} 0 0 0 0 0 0\n{each}procs_running {running:>4}\n")
+}
+
+/// Keeps the figures of such a node moving.
+struct Moving {
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Moving {
+    fn start(file: &Path, busy: usize, running: usize) -> Moving {
+        let (is_over, begin) = (Arc::new(AtomicBool::new(false)), Instant::now());
+        let (over, mut file) = (Arc::clone(&is_over), OpenOptions::new().write(true).open(file).unwrap());
+        let thread = thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                file.rewind().unwrap();
+                file.write_all(stat(begin.elapsed(), busy, running).as_bytes()).unwrap();
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        Moving { is_over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// All starts of the floor.
+fn fill(lock: &mut Running) {
+    for n in 0..cores() {
+        assert_eq!(lock.get(&format!("/?holder=floor-{n}")).status, 200, "one a core");
+    }
 }
 
 #[test]
-fn starts_are_let_in_at_a_pace_and_told_of() {
-    let Some((node, mut lock)) = with_stat(&stat(0, 1), &["--locks=auto", "--timeout=10m"]) else { return };
-    let cores = lock.get("/state").json()["slots"].as_u64().unwrap() / 16;
+fn an_idle_node_starts_more_than_the_floor_at_a_pace() {
+    let idle = stat(Duration::ZERO, 0, 1);
+    let Some((node, mut lock)) = with_stat(&idle, &["--locks=auto", "--timeout=10m"]) else { return };
+    let _moving = Moving::start(&node.join("stat"), 0, 1);
     let begin = Instant::now();
-    for n in 0..cores {
-        assert_eq!(lock.get(&format!("/?holder=at-once-{n}")).status, 200, "one a core");
-    }
-    // So many CPU seconds a start, until one has shown what it costs.
+    fill(&mut lock);
     let mut granted = 0;
-    for n in 0..2 * cores {
+    for n in 0..2 * cores() {
         granted += u64::from(lock.get(&format!("/?holder=later-{n}&wait=5s")).status == 200);
-        let carried = 1 + (begin.elapsed().as_secs_f64() * cores as f64 / FIRST_COST) as u64;
+        let carried = 1 + (begin.elapsed().as_secs_f64() * cores() as f64 / FIRST_COST) as u64;
         assert!(granted <= carried, "{granted} of {carried}");
     }
-    assert_eq!(granted, 2 * cores, "the cores are idle");
+    assert_eq!(granted as usize, 2 * cores(), "the cores are idle");
     let metrics = lock.get("/metrics");
-    let why = metrics.sample("psl_lock_window_why{why=\"unknown\"}");
-    assert_eq!((metrics.sample("psl_lock_window"), why), (16.0 * cores as f64, 1.0));
-    assert_eq!(metrics.sample("psl_lock_window_idle_ratio"), 1.0);
+    assert_eq!(metrics.sample("psl_lock_window_floor"), cores() as f64);
+    assert_eq!(metrics.sample("psl_lock_window_pace"), cores() as f64 / FIRST_COST);
+    assert!(metrics.sample("psl_lock_window_idle_ratio") > 0.9, "{}", metrics.body);
     let window = lock.get("/state").json()["window"].clone();
-    assert_eq!((&window["why"], &window["start_cost_seconds"]), (&"unknown".into(), &FIRST_COST.into()), "{window}");
-    assert_eq!(
-        (metrics.sample("psl_lock_window_pace"), &window["pace"]),
-        (2.0 / FIRST_COST, &(2.0 / FIRST_COST).into()),
-        "two cores"
-    );
-    let shortest = "\npsl_lock_window_shortest_lease_seconds ";
-    assert!(!metrics.body.contains(shortest) && window["shortest_lease_seconds"].is_null(), "none has ended: {window}");
-    // Both cores are used, and a first lease tells how long they last: so many starts do not fit.
-    assert_eq!(lock.get("/?holder=short&duration=1s&wait=10s").status, 200);
-    let begin = Instant::now();
-    let mut file = OpenOptions::new().write(true).open(node.join("stat")).unwrap();
-    let moved = eventually("a window", CEILING, || {
-        file.rewind().unwrap();
-        file.write_all(stat(begin.elapsed().as_millis() as u64 / 5, 3).as_bytes()).unwrap();
-        lock.get("/?holder=waits&duration=1s");
-        lock.stderr().lines().find(|line| line.contains("window moved")).map(str::to_owned)
-    });
-    assert_eq!(["level", "why"].map(|key| field(&moved, key).unwrap()), ["info", "measured"], "{moved}");
-    let shortest = lock.get("/metrics").sample("psl_lock_window_shortest_lease_seconds");
-    assert!((1.0..2.0).contains(&shortest), "{shortest}");
+    assert_eq!((&window["start_cost_seconds"], &window["floor"]), (&FIRST_COST.into(), &cores().into()), "{window}");
+    assert_eq!(window["in_flight"].as_u64(), Some(3 * cores() as u64), "{window}");
 }
 
 #[test]
-fn a_refusal_for_want_of_room_says_so() {
-    let Some((_stat, mut lock)) = with_stat(&stat(0, 9), &["--locks=auto", "--timeout=10m"]) else { return };
-    let mut asked = 0;
-    let refused = eventually("a crowd", CEILING, || {
-        asked += 1;
-        let reply = lock.get(&format!("/?holder={asked}"));
-        let is_crowded = lock.get("/metrics").sample("psl_lock_window_why{why=\"crowded\"}") == 1.0;
-        (reply.status == 423 && is_crowded).then_some(reply)
+fn a_busy_node_keeps_its_floor_and_says_so() {
+    let busy = stat(Duration::ZERO, cores(), 1 + 4 * cores());
+    let Some((node, mut lock)) = with_stat(&busy, &["--locks=auto", "--timeout=10m"]) else { return };
+    let _moving = Moving::start(&node.join("stat"), cores(), 1 + 4 * cores());
+    fill(&mut lock);
+    let refused = eventually("a busy node", CEILING, || {
+        let reply = lock.get("/?holder=a");
+        assert_eq!(reply.status, 423, "{reply}");
+        reply.body.contains("the node is busy").then_some(reply)
     });
-    let reason = "slots are free, but the node has no room for another start yet";
-    assert!(refused.body.starts_with(&format!("Locked\n{reason}\nposition ")), "{refused}");
-    assert_eq!(lock.get("/?duration=0").body, format!("Locked\n{reason}\n"));
-    let state = lock.get("/state").json();
-    assert!(state["slots_in_use"].as_u64() < state["slots"].as_u64(), "{state}");
+    let start = format!("Locked\nthe node is busy: 0.0 of {} cores idle; the next start is admitted in ", cores());
+    assert!(refused.body.starts_with(&start) && refused.body.contains("s at the latest\n"), "{refused}");
+    assert!(lock.get("/?duration=0").body.starts_with(&start));
+    let metrics = lock.get("/metrics");
+    let next = metrics.sample("psl_lock_window_next_start_seconds");
+    assert!(metrics.sample("psl_lock_window_why{why=\"busy\"}") == 1.0 && (0.0..=30.0).contains(&next), "{next}");
+    // The floor holds at any load.
+    for n in 0..cores() {
+        let path = format!("/?holder=floor-{n}");
+        assert_eq!(Request::new("DELETE", &path).send(lock.addr(), CEILING).unwrap().status, 200);
+        assert_eq!(lock.get(&format!("/?holder=next-{n}&wait=5s")).status, 200);
+    }
+}
+
+#[test]
+fn counters_that_stand_still_start_one_a_core() {
+    let Some((_stat, mut lock)) = with_stat(&stat(Duration::ZERO, 0, 1), &["--locks=auto", "--timeout=10m"]) else {
+        return;
+    };
+    fill(&mut lock);
+    eventually("a reading of the same", CEILING, || {
+        assert_eq!(lock.get("/?holder=next").status, 423);
+        let metrics = lock.get("/metrics");
+        (metrics.sample("psl_lock_window_why{why=\"blind\"}") == 1.0).then_some(())
+    });
+    let body = lock.get("/?holder=next").body;
+    assert!(body.starts_with("Locked\nthe node's load is not known: "), "{body}");
+    assert_eq!(lock.get("/state").json()["window"]["why"], "blind");
 }
 
 #[test]
 fn grants_that_die_leave_the_room_to_others() {
-    // A machine that is busy with other tests would be crowded.
-    let Some((_stat, mut lock)) = with_stat(&stat(0, 1), &["--locks=auto", "--timeout=10m"]) else { return };
-    let cores = lock.get("/state").json()["slots"].as_u64().unwrap() / 16;
-    for round in 1..=4 * cores {
+    let mut lock = lock(&["--locks=auto", "--timeout=10m"]).start();
+    for round in 1..=4 * cores() {
         // The request is complete and its client gone before it is accepted.
         lock.stop();
         let mut connection = Connection::open(lock.addr(), None, CEILING).unwrap();
@@ -121,25 +170,7 @@ fn grants_that_die_leave_the_room_to_others() {
             (released == round as f64).then_some(())
         });
     }
-    for n in 0..cores {
-        assert_eq!(lock.get(&format!("/?holder={n}")).status, 200, "one a core at once, as if nothing had been");
-    }
-}
-
-#[test]
-fn a_crowded_node_starts_one_after_the_other() {
-    let Some((_stat, mut lock)) = with_stat(&stat(0, 9), &["--locks=auto:2", "--timeout=1500ms"]) else { return };
-    assert_eq!(lock.get("/?holder=a").status, 200);
-    lock.get("/?holder=b");
-    eventually("a look at the node", CEILING, || {
-        lock.get("/?holder=c");
-        let metrics = lock.get("/metrics");
-        (metrics.sample("psl_lock_window_why{why=\"crowded\"}") == 1.0).then_some(())
-    });
-    for n in 0..3 {
-        assert_eq!(lock.get(&format!("/?holder={n}&wait=30s")).status, 200, "one at least");
-        assert!(lock.get("/metrics").sample("psl_lock_slots_in_use") <= 2.0);
-    }
+    fill(&mut lock);
 }
 
 #[test]
@@ -147,14 +178,14 @@ fn garbage_is_told_at_start_and_once_and_starts_one_a_core() {
     let Some((_stat, mut lock)) = with_stat("cpu many\n", &["--locks=auto", "--timeout=10m"]) else { return };
     let warning = lock.wait_for_text("cannot be read", CEILING);
     assert_eq!(field(&warning, "file").as_deref(), Some(KERNELS), "{warning}");
-    let cores = lock.get("/state").json()["slots"].as_u64().unwrap() / 16;
-    for n in 0..cores {
-        assert_eq!(lock.get(&format!("/?holder={n}")).status, 200);
-    }
+    fill(&mut lock);
     assert_eq!(lock.get("/?holder=next&wait=1s").status, 423, "nothing has ended");
     thread::sleep(Duration::from_millis(500));
     let metrics = lock.get("/metrics");
-    assert_eq!((metrics.sample("psl_lock_window"), lock.count(|line| line.contains("level=warn"))), (cores as f64, 1));
+    assert_eq!(
+        (metrics.sample("psl_lock_window"), lock.count(|line| line.contains("level=warn"))),
+        (cores() as f64, 1)
+    );
 }
 
 #[test]

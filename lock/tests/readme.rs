@@ -1,6 +1,7 @@
 //! What the README says of lock: its tables row by row, and its examples against the real binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is a failed test")]
 
+use lock::core::limit;
 use lock::core::outcome::Kind;
 use lock::core::queue::{GRACE, MOST_WAITERS};
 use lock::core::scheduler::LONGEST_WAIT;
@@ -64,6 +65,21 @@ fn the_values_of_the_label_why() {
     let text = section("## Metrics");
     for (_, why) in lock::core::limit::Reason::ALL {
         assert!(text.contains(&format!("`{why}`")), "{why}");
+    }
+}
+
+#[test]
+fn the_figures_of_auto() {
+    let text = section("#### What `auto` does").replace('\n', " ");
+    for part in [
+        format!("{} CPU seconds", limit::FIRST_COST),
+        format!("{} threads for each core", limit::CROWDED),
+        format!("{} starts for each core", limit::UNSEEN),
+        format!("{} s ago", limit::GAP.as_secs_f64()),
+        format!("{} s", limit::STALE.as_secs()),
+        format!("every {} ms", limit::PERIOD.as_millis()),
+    ] {
+        assert!(text.replace("  ", " ").contains(&part), "{part} in {text}");
     }
 }
 
@@ -168,7 +184,7 @@ fn the_example_of_state_has_its_form() {
 #[test]
 fn the_example_of_a_window_has_its_form() {
     let text = section("### What lock tells of itself");
-    let example = text.split('`').find(|part| part.starts_with("{\"why\"")).unwrap();
+    let example = text.split('`').find(|part| part.starts_with("{\"limit\"")).unwrap();
     let mut lock = lock(&["--locks=auto"]);
     let state = Request::get("/state").send(lock.addr(), CEILING).unwrap().json();
     assert_eq!(shape(&serde_json::from_str(example).unwrap()), shape(&state["window"]), "{state}");

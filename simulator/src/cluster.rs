@@ -3,12 +3,14 @@
 //! Each node has a lock of its own and none knows of the others: what they share (the API server, the
 //! registry) is taken to bear them all, so that a cluster is as many mornings as it has nodes.
 
-use lock::config::Slots;
+use std::time::Instant;
+
+use lock::core::settings::Slots;
 
 use crate::chance::Chance;
 use crate::compare::MOST_A_CORE;
 use crate::herd::{Application, Arrival, Phase, waiting};
-use crate::node::{Lock, Morning, Node, run};
+use crate::node::{Morning, Node, run};
 use crate::parallel;
 
 /// What is assumed of the cluster. Pairs are the least and the most of what is drawn between them.
@@ -90,11 +92,11 @@ struct Drawn {
 
 impl Cluster {
     /// Lets everybody start, on so many threads.
-    pub fn wake(&self, number: Number, lease: Lease, lock: &Lock, threads: usize) -> Outcome {
+    pub fn wake(&self, number: Number, lease: Lease, zero: Instant, threads: usize) -> Outcome {
         let nodes: Vec<usize> = (0..self.nodes).collect();
         let mornings = parallel::map(threads, &nodes, |nth| {
             let drawn = self.draw(*nth);
-            let morning = run(&self.node(&drawn, number, lease), &drawn.herd, lock);
+            let morning = run(&self.node(&drawn, number, lease), &drawn.herd, zero);
             (drawn, morning)
         });
         let mut outcome = Outcome { home: Some(0.0), ..Outcome::default() };
@@ -125,7 +127,14 @@ impl Cluster {
         };
         let (share, seconds) = self.pulls;
         let pull = if chance.between(0.0, 1.0) < share { within(seconds, chance) } else { 0.0 };
-        Application { arrives: 0.0, latency: within(self.latency, chance) + pull, start, hangs: false, never: false }
+        Application {
+            arrives: 0.0,
+            latency: within(self.latency, chance) + pull,
+            overhead: 0.0,
+            start,
+            hangs: false,
+            never: false,
+        }
     }
 
     fn node(&self, drawn: &Drawn, number: Number, lease: Lease) -> Node {
@@ -141,7 +150,7 @@ impl Cluster {
             Lease::Time(duration) => (false, duration),
         };
         let &Cluster { deadline, back_off, cut_off, .. } = self;
-        Node { cores, background: 0, deadline, back_off, slots, duration, ready, cut_off }
+        Node { cores, background: 0, batch: 0, frozen: false, deadline, back_off, slots, duration, ready, cut_off }
     }
 }
 
@@ -176,7 +185,7 @@ fn within((least, most): (f64, f64), chance: &mut Chance) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::tests::lock;
+    use crate::node::tests::zero;
 
     fn cluster() -> Cluster {
         Cluster {
@@ -199,7 +208,7 @@ mod tests {
 
     #[test]
     fn all_at_once_share_the_core_of_their_node() {
-        let outcome = cluster().wake(Number::All, READY, &lock(), 2);
+        let outcome = cluster().wake(Number::All, READY, zero(), 2);
         // Four starts of two seconds on one core, but for those who wait for half of theirs.
         let home = outcome.home.unwrap();
         assert!((68.0..72.0).contains(&home), "{home}");
@@ -211,20 +220,20 @@ mod tests {
 
     #[test]
     fn one_slot_serves_one_after_the_other() {
-        let by_time = cluster().wake(Number::Fixed(1), Lease::Time(10.0), &lock(), 1);
+        let by_time = cluster().wake(Number::Fixed(1), Lease::Time(10.0), zero(), 1);
         assert!(
             by_time.home.is_some_and(|home| (92.0..94.1).contains(&home)),
             "three leases, and a start: {by_time:?}"
         );
-        assert_eq!(by_time, cluster().wake(Number::ACore(1), Lease::Time(10.0), &lock(), 3), "one core has each node");
-        let auto = cluster().wake(Number::Auto, READY, &lock(), 2);
+        assert_eq!(by_time, cluster().wake(Number::ACore(1), Lease::Time(10.0), zero(), 3), "one core has each node");
+        let auto = cluster().wake(Number::Auto, READY, zero(), 2);
         assert!(auto.home.unwrap() < by_time.home.unwrap() && auto.kills == 0, "{auto:?}");
     }
 
     #[test]
     fn who_is_never_ready_is_given_up() {
         let herd = Cluster { deadline: 5.0, cut_off: 40.0, ..cluster() };
-        let outcome = herd.wake(Number::All, READY, &lock(), 2);
+        let outcome = herd.wake(Number::All, READY, zero(), 2);
         assert_eq!((outcome.home, outcome.waited(1.0)), (None, None));
         assert!(outcome.nodes_lost > 0 && outcome.nodes_lost <= outcome.pods_lost, "{outcome:?}");
         assert_eq!(outcome.waits.len() + outcome.pods_lost, 24);

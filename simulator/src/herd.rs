@@ -51,6 +51,9 @@ pub struct Application {
     pub arrives: f64,
     /// From its grant to the start of its container: the kubelet, and the image where it is pulled.
     pub latency: f64,
+    /// CPU seconds that kubelet, container runtime and runc spend on it: half of them before its init asks, and half
+    /// between its grant and the start of its container.
+    pub overhead: f64,
     /// From there to its open port.
     pub start: Vec<Phase>,
     /// Its first start hangs until it is killed.
@@ -67,7 +70,7 @@ impl Application {
 
     /// Seconds from its grant to its open port where nobody else is.
     pub fn alone(&self) -> f64 {
-        self.latency + self.start.iter().map(|phase| phase.alone()).sum::<f64>()
+        self.latency + self.overhead / 2.0 + self.start.iter().map(|phase| phase.alone()).sum::<f64>()
     }
 }
 
@@ -100,14 +103,27 @@ pub enum Mix {
     SpinUp,
     /// As `Cpu`, while half of the cores are taken by what is nobody's start.
     Beside,
+    /// As `Cpu`, beside three batch threads of low weight for each core.
+    Batch,
+    /// As `Cpu`, each with what the kubelet and its runtimes were seen to burn for it.
+    Overhead,
+    /// As `Cpu`; every fourth one's image takes three minutes to pull, more or less.
+    LongPulls,
+    /// As `Cpu`; all images take three minutes to pull, more or less.
+    AllPull,
+    /// As `Cpu`, while the kernel's counters stand still.
+    Frozen,
 }
+
+/// CPU seconds of kubelet, containerd and runc for each start, on a real node of two cores.
+pub const OVERHEAD: f64 = 0.8;
 
 /// Of a start that waits, each so many parts end with their share of the work.
 const SLICES: usize = 4;
 
 impl Mix {
     /// All of them, in the order of tables, and what they are called there.
-    pub const ALL: [(Mix, &str); 13] = [
+    pub const ALL: [(Mix, &str); 18] = [
         (Mix::Cpu, "CPU only"),
         (Mix::HalfIo, "half I/O"),
         (Mix::Threads, "threads"),
@@ -121,6 +137,11 @@ impl Mix {
         (Mix::Tail, "a long tail"),
         (Mix::SpinUp, "spin up"),
         (Mix::Beside, "half the node taken"),
+        (Mix::Batch, "all taken at low weight"),
+        (Mix::Overhead, "kubelet's CPU"),
+        (Mix::LongPulls, "pulls of 3 min"),
+        (Mix::AllPull, "all pull 3 min"),
+        (Mix::Frozen, "frozen counters"),
     ];
 
     /// The first so many are those by which a way to choose the number is judged; the others are shown.
@@ -143,14 +164,25 @@ impl Mix {
         if self == Mix::Beside { cores / 2 } else { 0 }
     }
 
+    /// The same at low weight.
+    pub fn batch(self, cores: usize) -> usize {
+        if self == Mix::Batch { 3 * cores } else { 0 }
+    }
+
     fn application(self, nth: usize, is_late: bool, cores: usize, latency: f64, chance: &mut Chance) -> Application {
         let seconds = chance.between(0.5, 1.5);
         let start = self.start(nth, is_late, cores, seconds, chance);
-        let pull = if self == Mix::Pulls && nth % 4 == 1 { chance.between(45.0, 75.0) } else { 0.0 };
+        let pull = match self {
+            Mix::Pulls if nth % 4 == 1 => chance.between(45.0, 75.0),
+            Mix::LongPulls if nth % 4 == 1 => chance.between(135.0, 225.0),
+            Mix::AllPull => chance.between(135.0, 225.0),
+            _ => 0.0,
+        };
         let latency = if latency > 0.0 { latency * chance.between(0.7, 1.3) } else { 0.0 };
         Application {
             arrives: 0.0,
             latency: latency + pull,
+            overhead: if self == Mix::Overhead { OVERHEAD } else { 0.0 },
             start,
             hangs: self == Mix::Hang && nth == 0,
             never: self == Mix::Never && nth == 1,
@@ -216,7 +248,7 @@ mod tests {
     fn what_a_start_costs_and_how_long_it_takes() {
         let start =
             vec![Phase::Wait(2.0), Phase::Burn { threads: 4, each: 0.5 }, Phase::Burn { threads: 1, each: 1.0 }];
-        let application = Application { arrives: 9.0, latency: 0.75, start, hangs: false, never: false };
+        let application = Application { arrives: 9.0, latency: 0.75, overhead: 0.0, start, hangs: false, never: false };
         assert_eq!((application.work(), application.alone()), (3.0, 4.25));
         assert_eq!(application.start.iter().map(|phase| phase.threads()).collect::<Vec<_>>(), [0, 4, 1]);
     }
@@ -230,8 +262,14 @@ mod tests {
             assert_ne!(herd, mix.herd(40, 8, 1.0, 4), "{name}");
             assert_eq!(herd.iter().filter(|it| it.hangs).count(), usize::from(mix == Mix::Hang), "{name}");
             assert_eq!(herd.iter().filter(|it| it.never).count(), usize::from(mix == Mix::Never), "{name}");
-            assert_eq!(herd.iter().filter(|it| it.latency > 40.0).count(), if mix == Mix::Pulls { 10 } else { 0 });
+            let pulls = match mix {
+                Mix::Pulls | Mix::LongPulls => 10,
+                Mix::AllPull => 40,
+                _ => 0,
+            };
+            assert_eq!(herd.iter().filter(|it| it.latency > 40.0).count(), pulls, "{name}");
             assert_eq!(mix.background(8), if mix == Mix::Beside { 4 } else { 0 }, "{name}");
+            assert_eq!(mix.batch(8), if mix == Mix::Batch { 24 } else { 0 }, "{name}");
             let wide = herd.iter().filter(|it| it.start[0].threads() == 8).count();
             assert_eq!(wide, if mix == Mix::Wide { 20 } else { 0 }, "{name}");
         }

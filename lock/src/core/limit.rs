@@ -1,97 +1,249 @@
-//! Stand-in until the limit that follows the node is merged: one start for each core.
+//! The automatic concurrency limit: how many leases may begin now, for `--locks auto`.
+//!
+//! 1. The floor is one start for each online core, at any load that others make. Only stalls of memory
+//!    or of a disk go below it, down to one start.
+//! 2. Above the floor, starts are admitted at the pace that the cores carry: cores divided by the CPU
+//!    seconds that one start costs. More runnable threads than cores slow the pace, and [`CROWDED`] of
+//!    them for each core stop it.
+//! 3. A start that began less than [`GAP`] ago may not have reached a core yet, so idle cores are no
+//!    proof of room for it. [`UNSEEN`] such starts for each core are the most above the floor.
+//! 4. If the counters cannot be read or stand still, the floor is the limit.
+//! 5. If no start has begun for [`STALE`], one more begins: image pulls and starts that hang may hold
+//!    every lease.
+//!
+//! The load of others is not charged to starts: the lowest load that was seen while waiters were there
+//! is subtracted before the rest is shared among the starts that ended.
+//!
+//! Pure: readings and the time are arguments. The limit knows neither files nor holders.
 
-use std::fmt;
+mod cost;
+mod load;
+mod status;
+
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-#[derive(Clone, Copy, Debug)]
-pub struct Reading {
-    pub at: Instant,
-    pub busy: Duration,
-    pub idle: Duration,
-    pub runnable: usize,
-    pub cores: usize,
-    pub stalled: f64,
-}
+use cost::Cost;
+use load::Load;
+pub use load::Reading;
+pub use status::{Reason, Status};
 
+/// The pause between two readings, in milliseconds: the kernel counts CPU time in steps of 10 ms.
+pub const PERIOD: Duration = Duration::from_millis(100);
+
+/// Load is the mean of this time, in milliseconds: long enough for a start that waits for its disk in
+/// between, and short beside the kubelet's gap.
+pub const SPAN: Duration = Duration::from_millis(500);
+
+/// The kubelet's longest usual gap from a grant to the first CPU second of the application, in
+/// seconds: 0.6 to 0.8 on an idle node, 2.5 on an overloaded one.
+pub const GAP: Duration = Duration::from_millis(2500);
+
+/// Starts for each core that may be in their gap at the same time above the floor. Three that turn out
+/// to cost two CPU seconds each take six seconds together.
+pub const UNSEEN: f64 = 3.0;
+
+/// CPU seconds that a start is taken to cost until one has ended.
+pub const FIRST_COST: f64 = 2.0;
+
+/// The cost of a start is that of the last starts, this number for each core.
+pub const REMEMBERED: f64 = 6.0;
+
+/// Runnable threads for each core at which no start is admitted above the floor.
+pub const CROWDED: f64 = 3.0;
+
+/// Seconds after which a reading, a cost or the last start says nothing about the present.
+pub const STALE: Duration = Duration::from_secs(30);
+
+/// Sums of fractions may miss a whole start by this.
+const ROUNDING: f64 = 1e-6;
+
+/// How many leases may begin now beside the active ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
+    /// This many.
     pub more: usize,
+    /// When more may be possible without a reading or the end of a lease.
     pub next: Option<Instant>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Status {
-    pub limit: usize,
-    pub floor: usize,
-    pub in_flight: usize,
-    pub pace: f64,
-    pub idle_cores: f64,
-    pub cores: usize,
-    pub next: Option<Duration>,
-    pub reason: Reason,
+/// A start that has not ended.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    at: Instant,
+    /// What it took of the credit.
+    paid: f64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    Free,
-    Pace,
-    Busy,
-    Stalled,
-    Blind,
-    Max,
-}
-
-impl Reason {
-    pub const ALL: [(Reason, &str); 6] = [
-        (Reason::Free, "free"),
-        (Reason::Pace, "pace"),
-        (Reason::Busy, "busy"),
-        (Reason::Stalled, "stalled"),
-        (Reason::Blind, "blind"),
-        (Reason::Max, "max"),
-    ];
-
-    pub fn name(self) -> &'static str {
-        Reason::ALL[self as usize].1
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the node is busy")
-    }
-}
-
-#[derive(Debug)]
+/// The automatic concurrency limit of one node.
+#[derive(Clone, Debug)]
 pub struct Limit {
     cores: usize,
     most: usize,
+    load: Load,
+    cost: Cost,
+    /// Starts that have not ended, oldest first. Leases from before a restart are not among them.
+    begun: VecDeque<Begun>,
+    /// When the last start began, and the one before.
+    began_at: [Instant; 2],
+    /// Starts that may begin above the floor. Negative after a crowd.
+    credit: f64,
+    credited_at: Instant,
 }
 
 impl Limit {
-    pub fn new(cores: usize, most: usize, _now: Instant) -> Limit {
-        Limit { cores, most }
+    /// For a node with this number of online cores, and never more than `most` leases.
+    pub fn new(cores: usize, most: usize, now: Instant) -> Limit {
+        let cores = cores.max(1);
+        Limit {
+            cores,
+            most: most.max(1),
+            load: Load::default(),
+            cost: Cost::default(),
+            begun: VecDeque::new(),
+            began_at: [now; 2],
+            credit: cores as f64,
+            credited_at: now,
+        }
     }
-    pub fn began(&mut self, _now: Instant) {}
-    pub fn undone(&mut self, _now: Instant) {}
-    pub fn ended(&mut self, _age: Duration, _was_start: bool, _now: Instant) {}
-    pub fn read(&mut self, _reading: Option<Reading>, _active: usize, _now: Instant) {}
+
+    /// A lease was granted.
+    pub fn began(&mut self, now: Instant) {
+        self.advance(now);
+        // A start of the floor takes what is saved, and leaves no debt.
+        let paid = self.credit.clamp(0.0, 1.0);
+        self.credit -= paid;
+        self.began_at = [now, self.began_at[0]];
+        self.begun.push_back(Begun { at: now, paid });
+        if self.begun.len() > self.most {
+            self.begun.pop_front();
+        }
+    }
+
+    /// The last grant was undone: it was no start.
+    pub fn undone(&mut self, now: Instant) {
+        self.advance(now);
+        if let Some(begun) = self.begun.pop_back() {
+            self.credit += begun.paid;
+            self.began_at[0] = self.began_at[1];
+        }
+    }
+
+    /// A lease of this age has ended; `was_start` if the application got ready within it.
+    pub fn ended(&mut self, age: Duration, was_start: bool, now: Instant) {
+        self.advance(now);
+        let nearest = |begun: &Begun| now.saturating_duration_since(begun.at).abs_diff(age);
+        if let Some(nth) = (0..self.begun.len()).min_by_key(|nth| nearest(&self.begun[*nth])) {
+            self.begun.remove(nth);
+        }
+        if was_start {
+            self.cost.end(age, self.cores as f64);
+        }
+    }
+
+    /// A reading of the node, or `None` if it cannot be read.
+    pub fn read(&mut self, reading: Option<Reading>, active: usize, now: Instant) {
+        self.advance(now);
+        self.cores = reading.map_or(self.cores, |reading| reading.cores.max(1));
+        let used = self.load.read(reading, now);
+        let age = |begun: &Begun| now.saturating_duration_since(begun.at).as_secs_f64();
+        let ages: Vec<f64> = self.begun.iter().rev().take(active).map(age).collect();
+        self.cost.learn(used, self.load.mean(), &ages, self.cores as f64);
+    }
+
+    /// When to read the node again while a waiter is there that only the limit holds back.
     pub fn next_reading(&self, now: Instant) -> Instant {
-        now + Duration::from_millis(100)
+        self.load.read_at().map_or(now, |at| at + PERIOD)
     }
-    pub fn quota(&self, active: usize, _now: Instant) -> Quota {
-        Quota { more: self.cores.min(self.most).saturating_sub(active), next: None }
+
+    /// How many leases may begin now beside `active` ones.
+    pub fn quota(&self, active: usize, now: Instant) -> Quota {
+        let below = self.floor().saturating_sub(active);
+        let above = if self.is_paced() { self.above_floor(active, now) } else { 0 };
+        let more = below.max(above).min(self.most.saturating_sub(active));
+        let next = if more == 0 && active < self.most { self.next(now) } else { None };
+        Quota { more, next }
     }
-    pub fn status(&self, active: usize, _now: Instant) -> Status {
-        Status {
-            limit: self.cores,
-            floor: self.cores,
-            in_flight: active,
-            pace: 0.0,
-            idle_cores: 0.0,
-            cores: self.cores,
-            next: None,
-            reason: Reason::Free,
+
+    /// The floor: one for each core, or one in all while memory or a disk stalls.
+    fn floor(&self) -> usize {
+        if self.load.is_stalled() { 1 } else { self.cores.min(self.most) }
+    }
+
+    /// Whether more than the floor may be admitted.
+    fn is_paced(&self) -> bool {
+        !self.load.is_stalled() && !self.load.is_blind()
+    }
+
+    fn above_floor(&self, active: usize, now: Instant) -> usize {
+        let is_open = self.load.mean().is_some() && self.pace() > 0.0;
+        let saved = if is_open { self.credit_at(now) } else { 0.0 };
+        let paced = ((saved + ROUNDING).max(0.0) as usize).min(self.room().saturating_sub(self.unseen(now)));
+        paced.max(usize::from(active > 0 && self.owed_at() <= now))
+    }
+
+    /// The most starts above the floor that may not have reached a core yet.
+    fn room(&self) -> usize {
+        (UNSEEN * self.cores as f64) as usize
+    }
+
+    /// Starts that may not have reached a core yet.
+    fn unseen(&self, now: Instant) -> usize {
+        let is_unseen = |begun: &&Begun| now.saturating_duration_since(begun.at) < GAP;
+        self.begun.iter().rev().take_while(is_unseen).count()
+    }
+
+    /// When one more start begins at any load.
+    fn owed_at(&self) -> Instant {
+        self.began_at[0] + STALE
+    }
+
+    /// When the next start may begin at the latest, if the load stays the same.
+    fn next(&self, now: Instant) -> Option<Instant> {
+        if !self.is_paced() {
+            return None;
+        }
+        let missing = (1.0 - self.credit_at(now)).max(0.0);
+        let saved = Duration::try_from_secs_f64(missing / self.pace()).unwrap_or(STALE);
+        let last = self.begun.iter().rev().nth(self.room().saturating_sub(1));
+        let paced = (now + saved.min(STALE)).max(last.map_or(now, |begun| begun.at + GAP));
+        // A reading may change the pace at any time; without one, asking again sooner changes nothing.
+        Some(paced.min(self.owed_at()).max(now + Duration::from_millis(1)))
+    }
+
+    /// Starts a second that are admitted above the floor.
+    fn pace(&self) -> f64 {
+        self.speed().max(0.0)
+    }
+
+    /// The same, and the speed at which the credit falls in a crowd.
+    fn speed(&self) -> f64 {
+        let cores = self.cores as f64;
+        let runnable = self.load.mean().map_or(0.0, |mean| mean.runnable) / cores;
+        let left = (CROWDED - runnable) / (CROWDED - 1.0);
+        left.clamp(-1.0, 1.0) * self.cost.carried_by(cores)
+    }
+
+    fn credit_at(&self, now: Instant) -> f64 {
+        let cores = self.cores as f64;
+        let since = now.saturating_duration_since(self.credited_at).as_secs_f64();
+        (self.credit + self.speed() * since).clamp(-cores, cores)
+    }
+
+    /// To this time.
+    fn advance(&mut self, now: Instant) {
+        self.credit = self.credit_at(now);
+        self.credited_at = self.credited_at.max(now);
+        let Some(read_at) = self.load.read_at() else { return };
+        let since = now.saturating_duration_since(read_at);
+        if since >= GAP {
+            self.load.forget();
+        }
+        if since >= STALE {
+            self.cost = Cost::default();
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,18 +2,36 @@ use super::*;
 use crate::herd::Phase;
 
 #[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
-pub fn lock() -> Lock {
-    Lock::new(Instant::now()).unwrap()
+pub fn zero() -> Instant {
+    Instant::now()
 }
 
 /// There from the beginning, without latency.
 pub fn burning(threads: usize, each: f64) -> Application {
-    Application { arrives: 0.0, latency: 0.0, start: vec![Phase::Burn { threads, each }], hangs: false, never: false }
+    Application {
+        arrives: 0.0,
+        latency: 0.0,
+        overhead: 0.0,
+        start: vec![Phase::Burn { threads, each }],
+        hangs: false,
+        never: false,
+    }
 }
 
 /// Killed after six seconds, with leases that end at ready.
 pub fn node(cores: usize, slots: Slots) -> Node {
-    Node { cores, background: 0, deadline: 6.0, back_off: 10.0, slots, duration: 120.0, ready: true, cut_off: 1000.0 }
+    Node {
+        cores,
+        background: 0,
+        batch: 0,
+        frozen: false,
+        deadline: 6.0,
+        back_off: 10.0,
+        slots,
+        duration: 120.0,
+        ready: true,
+        cut_off: 1000.0,
+    }
 }
 
 fn fixed(cores: usize, slots: usize) -> Node {
@@ -22,7 +40,7 @@ fn fixed(cores: usize, slots: usize) -> Node {
 
 /// When each was ready, to the millisecond.
 fn ready(node: &Node, herd: &[Application]) -> Vec<Option<u64>> {
-    run(node, herd, &lock()).ready.iter().map(|at| at.map(|at| (at * 1000.0).round() as u64)).collect()
+    run(node, herd, zero()).ready.iter().map(|at| at.map(|at| (at * 1000.0).round() as u64)).collect()
 }
 
 #[test]
@@ -62,18 +80,18 @@ fn latency_lies_between_the_grant_and_the_start() {
     let late = |arrives| Application { arrives, latency: 0.8, ..burning(1, 1.0) };
     let herd = [late(0.0), late(0.5)];
     assert_eq!(ready(&fixed(1, 2), &herd), [Some(2300), Some(2800)], "half a second each has the core alone");
-    let morning = run(&fixed(1, 1), &herd, &lock());
+    let morning = run(&fixed(1, 1), &herd, zero());
     let expected = 1.8 + 1.8 * SEEN_LATE - 0.5;
     assert!((morning.waits[1].unwrap() - expected).abs() < 1e-6, "{morning:?}");
 }
 
 #[test]
 fn who_is_not_ready_at_the_deadline_is_killed_and_starts_anew_later_each_time() {
-    let morning = run(&Node { cut_off: 55.0, ..fixed(1, 1) }, &[burning(1, 6.1)], &lock());
+    let morning = run(&Node { cut_off: 55.0, ..fixed(1, 1) }, &[burning(1, 6.1)], zero());
     // At 6; then between 12.5 and 14.5, for it starts anew at once; then 10 s later, and what a restart and a start take.
     assert_eq!((morning.home, morning.kills), (None, 3));
     assert!((morning.wasted - 18.0).abs() < 1e-6, "{morning:?}");
-    let before = run(&Node { cut_off: 28.9, ..fixed(1, 1) }, &[burning(1, 6.1)], &lock());
+    let before = run(&Node { cut_off: 28.9, ..fixed(1, 1) }, &[burning(1, 6.1)], zero());
     assert_eq!(before.kills, 2, "10 s and three starts are not over by then");
     assert_eq!(ready(&fixed(1, 1), &[burning(1, 5.9)]), [Some(5900)]);
 }
@@ -83,7 +101,7 @@ fn who_was_killed_gets_ready_where_it_has_the_core_alone() {
     // The second is ready after 5.8 s, and has left the first 0.2 s alone: 3.1 s of its work are lost. It
     // starts anew half a second to 2.5 s later.
     let herd = [burning(1, 4.0), burning(1, 2.9)];
-    let morning = run(&fixed(1, 2), &herd, &lock());
+    let morning = run(&fixed(1, 2), &herd, zero());
     assert!((morning.wasted - 3.1).abs() < 1e-6 && morning.kills == 1, "{morning:?}");
     assert!(morning.home.is_some_and(|home| (10.5..12.5).contains(&home)), "{morning:?}");
 }
@@ -91,18 +109,18 @@ fn who_was_killed_gets_ready_where_it_has_the_core_alone() {
 #[test]
 fn one_that_hangs_holds_its_slot_until_its_second_start() {
     let herd = [Application { hangs: true, ..burning(1, 1.0) }, burning(1, 1.0)];
-    let alone = run(&fixed(1, 1), &herd, &lock());
+    let alone = run(&fixed(1, 1), &herd, zero());
     let first = alone.ready[0].unwrap();
     assert!((7.5..9.5).contains(&first), "killed at 6, and started anew soon: {alone:?}");
     assert!(alone.ready[1].unwrap() > first + 1.0, "{alone:?}");
     assert_eq!((alone.kills, alone.wasted), (0, 0.0), "it had to be killed");
-    assert_eq!(run(&fixed(1, 2), &herd, &lock()).ready[1], Some(1.0));
+    assert_eq!(run(&fixed(1, 2), &herd, zero()).ready[1], Some(1.0));
 }
 
 #[test]
 fn nobody_waits_for_one_that_never_gets_ready() {
     let herd = [burning(1, 1.0), Application { never: true, ..burning(1, 1.0) }];
-    let morning = run(&fixed(2, 2), &herd, &lock());
+    let morning = run(&fixed(2, 2), &herd, zero());
     assert_eq!((morning.home, &morning.ready[1], morning.kills), (Some(1.0), &None, 0));
 }
 
@@ -117,11 +135,36 @@ fn first_come_first_served() {
 }
 
 #[test]
-fn slots_that_follow_the_node_start_at_the_most_and_move() {
+fn the_automatic_limit_keeps_its_floor_and_goes_beyond() {
     let herd = crate::herd::Mix::Cpu.herd(40, 2, 1.0, 1);
-    let morning = run(&node(2, Slots::Auto { cores: 2, most: 32 }), &herd, &lock());
-    assert_eq!((morning.slots[0], morning.peak(), morning.kills), ((0.0, 32), 32, 0));
-    assert!(morning.slots.iter().any(|(_, slots)| *slots < 10), "{:?}", morning.slots);
+    let auto = Slots::Auto { cores: 2, most: 32 };
+    let morning = run(&node(2, auto), &herd, zero());
+    assert_eq!(morning.kills, 0);
+    assert!((4..=10).contains(&morning.peak), "{morning:?}");
+    for node in [Node { frozen: true, ..node(2, auto) }, Node { batch: 6, ..node(2, auto) }] {
+        let one_a_core = Node { slots: Slots::Fixed(2), ..node.clone() };
+        let (auto, fixed) = (run(&node, &herd, zero()), run(&one_a_core, &herd, zero()));
+        assert!(auto.peak <= 3 && auto.home.unwrap() <= 1.02 * fixed.home.unwrap(), "{auto:?} {fixed:?}");
+    }
+}
+
+#[test]
+fn low_weight_takes_what_is_left() {
+    let node = Node { batch: 4, ..fixed(2, 2) };
+    let home = run(&node, &[burning(1, 1.0)], zero()).home.unwrap();
+    assert!((1.0..1.05).contains(&home), "{home}");
+    // Beside as many threads as cores, and their weight.
+    let home = run(&node, &[burning(1, 1.0), burning(1, 1.0)], zero()).home.unwrap();
+    assert!((1.05..1.06).contains(&home), "{home}");
+    assert_eq!(run(&Node { batch: 2, ..fixed(4, 1) }, &[burning(2, 1.0)], zero()).busy, 4.0);
+}
+
+#[test]
+fn the_kubelet_burns_before_the_question_and_after_the_grant() {
+    let start = Application { latency: 0.5, overhead: 0.8, ..burning(1, 1.0) };
+    let morning = run(&fixed(2, 1), &[start.clone(), start], zero());
+    assert_eq!(morning.ready[0], Some(0.4 + 0.5 + 0.4 + 1.0));
+    assert!(morning.waits[0] == Some(0.0) && (morning.busy - 3.6).abs() < 1e-9, "{morning:?}");
 }
 
 mod properties {
@@ -138,8 +181,12 @@ mod properties {
 
     fn application() -> impl Strategy<Value = Application> {
         let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.1));
-        (0.0..8.0, prop_oneof![Just(0.0), 0.0..3.0], phases(), flags)
-            .prop_map(|(arrives, latency, start, (hangs, never))| Application { arrives, latency, start, hangs, never })
+        (0.0..8.0, prop_oneof![Just(0.0), 0.0..3.0], phases(), flags).prop_map(
+            |(arrives, latency, start, (hangs, never))| {
+                let overhead = if latency > 2.0 { 0.8 } else { 0.0 };
+                Application { arrives, latency, overhead, start, hangs, never }
+            },
+        )
     }
 
     fn slots() -> impl Strategy<Value = Slots> {
@@ -156,8 +203,8 @@ mod properties {
             (ready, duration) in (any::<bool>(), 1.0..20.0),
         ) {
             let node = Node { background, ready, duration, cut_off: 300.0, ..node(cores, slots) };
-            let morning = run(&node, &herd, &lock());
-            prop_assert_eq!(&morning, &run(&node, &herd, &lock()), "the same once more");
+            let morning = run(&node, &herd, zero());
+            prop_assert_eq!(&morning, &run(&node, &herd, zero()), "the same once more");
 
             let mut work = morning.wasted;
             for (application, ready) in herd.iter().zip(&morning.ready) {
@@ -166,7 +213,7 @@ mod properties {
                 prop_assert!(*ready >= application.arrives + application.alone() - 1e-6, "{} {:?}", ready, application);
                 prop_assert!(!application.never);
             }
-            let hopeful = run_while_hopeful(&node, &herd, &lock());
+            let hopeful = run_while_hopeful(&node, &herd, zero());
             prop_assert_eq!(hopeful.home, morning.home);
             if morning.home.is_some() {
                 prop_assert_eq!(&hopeful, &morning);
@@ -182,8 +229,9 @@ mod properties {
             slots in 1usize..6,
             duration in 0.5..5.0,
         ) {
+            let herd: Vec<_> = herd.into_iter().map(|it| Application { overhead: 0.0, ..it }).collect();
             let node = Node { ready: false, duration, cut_off: 1000.0, ..fixed(4, slots) };
-            let morning = run(&node, &herd, &lock());
+            let morning = run(&node, &herd, zero());
             let granted = herd.iter().zip(&morning.waits).filter_map(|(it, waited)| Some(it.arrives + (*waited)?));
             let mut granted: Vec<f64> = granted.collect();
             granted.sort_by(f64::total_cmp);

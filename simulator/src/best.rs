@@ -1,9 +1,11 @@
 //! The fixed number of slots that would have been best for a herd, had anybody known.
 
-use lock::config::Slots;
+use std::time::Instant;
+
+use lock::core::settings::Slots;
 
 use crate::herd::Application;
-use crate::node::{Lock, Node, run_while_hopeful};
+use crate::node::{Node, run_while_hopeful};
 
 /// A number that is so much worse than the best so far is not waited for.
 const HOPELESS: f64 = 1.0;
@@ -23,7 +25,7 @@ pub struct Best {
 }
 
 /// Tries numbers up to all at once; nothing where none of them brings everybody home.
-pub fn best(node: &Node, herd: &[Application], lock: &Lock) -> Option<Best> {
+pub fn best(node: &Node, herd: &[Application], zero: Instant) -> Option<Best> {
     let mut best: Option<Best> = None;
     let mut enough = usize::MAX;
     let held = held(node, herd);
@@ -33,7 +35,7 @@ pub fn best(node: &Node, herd: &[Application], lock: &Lock) -> Option<Best> {
             continue;
         }
         let cut_off = best.map_or(LONGEST, |best| best.home) + HOPELESS;
-        let morning = run_while_hopeful(&Node { slots: Slots::Fixed(slots), cut_off, ..node.clone() }, herd, lock);
+        let morning = run_while_hopeful(&Node { slots: Slots::Fixed(slots), cut_off, ..node.clone() }, herd, zero);
         let Some(home) = morning.home else { continue };
         if morning.waits.iter().flatten().all(|waited| *waited == 0.0) {
             enough = enough.min(slots);
@@ -75,7 +77,7 @@ fn distance(number: usize, guess: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::tests::{burning, lock, node};
+    use crate::node::tests::{burning, node, zero};
 
     #[test]
     fn numbers_reach_from_one_to_all() {
@@ -90,7 +92,7 @@ mod tests {
         // One core, a second of latency and one of work: four at a time are two rounds of a second of idling
         // and four of work, and a look that comes 0.25 s late. Eight at a time would all be killed after 6.
         let herd: Vec<Application> = (0..8).map(|_| Application { latency: 1.0, ..burning(1, 1.0) }).collect();
-        let best = best(&node(1, Slots::Fixed(1)), &herd, &lock()).unwrap();
+        let best = best(&node(1, Slots::Fixed(1)), &herd, zero()).unwrap();
         assert_eq!((best.slots, best.kills), (4, 0), "{best:?}");
         assert!((best.home - 10.25).abs() < 1e-6, "{best:?}");
     }
@@ -98,6 +100,6 @@ mod tests {
     #[test]
     fn nobody_gets_home_who_needs_more_than_the_deadline() {
         let herd = [burning(1, 7.0)];
-        assert_eq!(best(&Node { back_off: 1000.0, ..node(2, Slots::Fixed(1)) }, &herd, &lock()), None);
+        assert_eq!(best(&Node { back_off: 1000.0, ..node(2, Slots::Fixed(1)) }, &herd, zero()), None);
     }
 }

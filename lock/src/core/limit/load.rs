@@ -1,0 +1,105 @@
+//! What the node does: its idle cores and runnable threads over the last [`SPAN`](super::SPAN).
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::SPAN;
+
+/// The counters of the node at one time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// When they were read.
+    pub at: Instant,
+    /// CPU time used since boot, of all cores together.
+    pub busy: Duration,
+    /// CPU time not used since boot.
+    pub idle: Duration,
+    /// Threads that run or want to, at this instant.
+    pub runnable: usize,
+    /// Online cores.
+    pub cores: usize,
+    /// Share of the last ten seconds in which all tasks waited for memory, or for a disk.
+    pub stalled: f64,
+}
+
+/// The mean of the readings of one span.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mean {
+    /// Cores in use.
+    pub busy: f64,
+    /// Cores not in use.
+    pub idle: f64,
+    /// Threads that run or want to.
+    pub runnable: f64,
+}
+
+/// The readings of the last span in which a waiter was there.
+#[derive(Clone, Debug, Default)]
+pub struct Load {
+    readings: VecDeque<Reading>,
+    read_at: Option<Instant>,
+    mean: Option<Mean>,
+    is_blind: bool,
+}
+
+impl Load {
+    /// Drops readings that are too old to say anything about the present.
+    pub fn forget(&mut self) {
+        self.readings.clear();
+        self.mean = None;
+    }
+
+    /// CPU seconds used since the last reading, and the seconds between them; `None` if there is no
+    /// pair of readings.
+    pub fn read(&mut self, reading: Option<Reading>, now: Instant) -> Option<(f64, f64)> {
+        self.read_at = Some(now);
+        // Counters of a node that has run are not zero.
+        let Some(reading) = reading.filter(|it| !it.busy.is_zero() || !it.idle.is_zero()) else {
+            self.is_blind = true;
+            self.forget();
+            return None;
+        };
+        let before = self.readings.back().copied();
+        self.readings.push_back(reading);
+        self.average(reading);
+        let last = before?;
+        let seconds = reading.at.saturating_duration_since(last.at).as_secs_f64();
+        Some((reading.busy.saturating_sub(last.busy).as_secs_f64(), seconds))
+    }
+
+    fn average(&mut self, reading: Reading) {
+        let since = |first: &Reading| reading.at.saturating_duration_since(first.at);
+        while self.readings.get(1).is_some_and(|second| since(second) >= SPAN) {
+            self.readings.pop_front();
+        }
+        let Some(first) = self.readings.front().filter(|first| since(first) >= SPAN) else { return };
+        let seconds = since(first).as_secs_f64();
+        let busy = reading.busy.saturating_sub(first.busy).as_secs_f64() / seconds;
+        let idle = reading.idle.saturating_sub(first.idle).as_secs_f64() / seconds;
+        // Counters that account for less than half of the time stand still.
+        self.is_blind = 2.0 * (busy + idle) < reading.cores as f64;
+        let runnable: usize = self.readings.iter().map(|reading| reading.runnable).sum();
+        let runnable = runnable as f64 / self.readings.len() as f64;
+        self.mean = (!self.is_blind).then_some(Mean { busy, idle, runnable });
+    }
+
+    /// The mean of the last span; `None` before a whole span was read.
+    pub fn mean(&self) -> Option<Mean> {
+        self.mean
+    }
+
+    /// When the node was read last.
+    pub fn read_at(&self) -> Option<Instant> {
+        self.read_at
+    }
+
+    /// The counters cannot be read, or stand still.
+    pub fn is_blind(&self) -> bool {
+        self.is_blind
+    }
+
+    /// All tasks waited for memory or a disk in more than half of the last ten seconds.
+    pub fn is_stalled(&self) -> bool {
+        self.readings.back().is_some_and(|last| last.stalled > 0.5)
+    }
+}

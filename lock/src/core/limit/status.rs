@@ -1,0 +1,121 @@
+//! What the limit says about itself, to `/state`, metrics, answers and the log.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::Limit;
+
+/// Why no more leases may begin now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// More may.
+    Free,
+    /// The node has CPU time for more, but the next start waits for the pace.
+    Pace,
+    /// Too many threads want to run.
+    Busy,
+    /// All tasks wait for memory, or for a disk.
+    Stalled,
+    /// The node's counters cannot be read, or stand still.
+    Blind,
+    /// The configured maximum is reached.
+    Max,
+}
+
+impl Reason {
+    /// In the order of their metric.
+    pub const ALL: [(Reason, &str); 6] = [
+        (Reason::Free, "free"),
+        (Reason::Pace, "pace"),
+        (Reason::Busy, "busy"),
+        (Reason::Stalled, "stalled"),
+        (Reason::Blind, "blind"),
+        (Reason::Max, "max"),
+    ];
+
+    /// As metrics, `/state` and log have it.
+    pub fn name(self) -> &'static str {
+        Reason::ALL[self as usize].1
+    }
+}
+
+/// The limit at one time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Status {
+    /// Leases that may be active now.
+    pub limit: usize,
+    /// Leases that may be active at any load.
+    pub floor: usize,
+    /// Leases that are active.
+    pub in_flight: usize,
+    /// Starts a second that are admitted above the floor.
+    pub pace: f64,
+    /// Idle cores in the mean of the last half second with a waiter; `None` if it is not known.
+    pub idle_cores: Option<f64>,
+    /// Online cores.
+    pub cores: usize,
+    /// Threads that ran or wanted to, in the same mean.
+    pub runnable: Option<f64>,
+    /// CPU seconds that one start costs.
+    pub cost: f64,
+    /// When the next start is admitted, if none ends and the load stays the same; `None` if one has to end first.
+    pub next: Option<Duration>,
+    /// Why no more may begin.
+    pub reason: Reason,
+}
+
+impl Limit {
+    /// The limit as it is now.
+    pub fn status(&self, active: usize, now: Instant) -> Status {
+        let quota = self.quota(active, now);
+        let floor = self.floor();
+        let is_paced = self.is_paced();
+        Status {
+            limit: active.saturating_add(quota.more).clamp(floor, self.most),
+            floor,
+            in_flight: active,
+            pace: if is_paced { self.pace() } else { 0.0 },
+            idle_cores: self.load.mean().map(|mean| mean.idle.clamp(0.0, self.cores as f64)),
+            cores: self.cores,
+            runnable: self.load.mean().map(|mean| mean.runnable),
+            cost: self.cost.of_start(),
+            next: match quota.more {
+                0 => quota.next.map(|at| at.saturating_duration_since(now)),
+                _ => Some(Duration::ZERO),
+            },
+            reason: match () {
+                () if active >= self.most => Reason::Max,
+                () if quota.more > 0 => Reason::Free,
+                () if self.load.is_stalled() => Reason::Stalled,
+                () if self.load.is_blind() => Reason::Blind,
+                () if self.pace() == 0.0 => Reason::Busy,
+                () => Reason::Pace,
+            },
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Status { floor, cores, .. } = *self;
+        match self.reason {
+            Reason::Free => return write!(f, "another start may begin now"),
+            Reason::Max => return write!(f, "all slots are taken"),
+            Reason::Pace => write!(f, "starts are paced")?,
+            Reason::Busy => write!(f, "the node is busy")?,
+            Reason::Stalled => write!(f, "the node stalls on memory or a disk: {floor} start at a time")?,
+            Reason::Blind => write!(f, "the node's load is not known: {floor} starts at a time")?,
+        }
+        if let (Reason::Pace | Reason::Busy, Some(idle)) = (self.reason, self.idle_cores) {
+            write!(f, ": {idle:.1} of {cores} cores idle")?;
+        }
+        match self.next {
+            // Whole seconds, rounded up.
+            Some(next) => {
+                let seconds = (next.as_millis().div_ceil(1000)).max(1);
+                write!(f, "; the next start is admitted in {seconds}s at the latest")
+            }
+            None => write!(f, "; the next start is admitted when one ends"),
+        }
+    }
+}
