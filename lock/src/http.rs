@@ -82,7 +82,7 @@ impl Service {
 
     fn lease(&self, ask: LeaseRequest, request: &Request, client: &Client, now: Instant) -> Reply {
         let needs_baseline = ask.ready.is_some() && self.shared.with(now, |lock| lock.needs_baseline(&ask, now));
-        let baseline = if needs_baseline { self.prober.baseline(&ask) } else { None };
+        let baseline = if needs_baseline && client.may_wait() { self.prober.baseline(&ask) } else { None };
         let ask = LeaseRequest { baseline, ..ask };
         let waits = ask.wait.is_some() && !self.is_shadow;
         if let Some(parked) = waits.then(|| client.park()).flatten() {
@@ -90,7 +90,7 @@ impl Service {
             return Reply::parked();
         }
         let outcome = self.shared.request(&ask, now);
-        if matches!(outcome.kind(), Kind::Granted | Kind::Again) {
+        if matches!(outcome.kind(), Kind::Granted | Kind::Again) && client.may_wait() {
             self.shared.wait_for_file();
         }
         responses::log(&outcome, &ask);

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::connection::Place;
 use super::parked::Parked;
 
 /// Who asks.
 pub struct Client<'s> {
     pub(super) stream: &'s Arc<TcpStream>,
+    pub(super) place: &'s dyn Place,
     /// Bytes of a next request are here already.
     pub(super) has_more: bool,
     /// The answer to HEAD has no body.
@@ -23,6 +25,12 @@ pub struct Client<'s> {
 const ACTS: PollFlags = PollFlags::IN.union(PollFlags::RDHUP);
 
 impl Client<'_> {
+    /// Announces that the handler waits for something, so that another thread accepts meanwhile. The
+    /// connection counts until its answer. `false` if there is no room: then the handler must not wait.
+    pub fn may_wait(&self) -> bool {
+        self.place.wait(false)
+    }
+
     /// Takes the connection out of the server. If this succeeds, the handler returns [`super::Reply::parked`]. `None` if
     /// the client has sent more than this request, or has closed its half.
     pub fn park(&self) -> Option<Parked> {

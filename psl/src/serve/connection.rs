@@ -119,8 +119,10 @@ impl<'s> Connection<'s> {
                     let has_more = self.buffers.input.len() > length;
                     let without_body = request.method == Method::Head;
                     let framing = Framing { close: !keep_alive || self.is_single, without_body };
-                    let client = Client { stream: self.stream, has_more, without_body };
+                    let client = Client { stream: self.stream, place: self.place, has_more, without_body };
                     let reply = handler(&request, &client);
+                    // A handler that waited took a place; the client may open its next connection before the answer.
+                    self.place.leave();
                     self.buffers.input.drain(..length);
                     self.is_unparsed = has_more;
                     self.begun = has_more.then(now);
