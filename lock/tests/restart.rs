@@ -206,6 +206,8 @@ fn the_line_keeps_its_order() {
     for holder in &line {
         assert_eq!(ask(lock.addr(), "GET", &format!("holder={holder}")).expect("an answer").0, 423);
     }
+    // A refusal does not wait for the file.
+    written(&file, |value| value["queue"].as_array().is_some_and(|queue| queue.len() == line.len()));
     kill(lock);
     let mut lock = program(&file).start();
     let address = lock.addr();
@@ -217,6 +219,7 @@ fn the_line_keeps_its_order() {
     assert_eq!(ask(address, "GET", "holder=new").expect("an answer").0, 423);
     line.remove(1);
     line.push("new".to_owned());
+    written(&file, |value| value["queue"].as_array().is_some_and(|queue| queue.iter().any(|it| it["holder"] == "new")));
     kill(lock);
     let mut lock = program(&file).start();
     let address = lock.addr();
