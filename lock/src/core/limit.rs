@@ -4,7 +4,7 @@
 //!    or of a disk go below it, down to one start.
 //! 2. Above the floor, starts are admitted at the pace that the cores carry: cores divided by the CPU
 //!    seconds that one start costs. More runnable threads than cores slow the pace, and [`CROWDED`] of
-//!    them for each core stop it.
+//!    them for each core stop it. Starts of more threads than there are cores slow it further.
 //! 3. A start that began less than [`GAP`] ago may not have reached a core yet, so idle cores are no
 //!    proof of room for it. [`UNSEEN`] such starts for each core are the most above the floor.
 //! 4. If the counters cannot be read or stand still, the floor is the limit.
