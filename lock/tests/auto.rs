@@ -160,10 +160,11 @@ fn grants_that_die_leave_the_room_to_others() {
     let mut lock = lock(&["--locks=auto", "--timeout=10m"]).start();
     // A lock that is stopped does not say where it listens.
     lock.addr();
+    let address = lock.addr();
     for round in 1..=4 * cores() {
         // The request is complete and its client gone before it is accepted.
         lock.stop();
-        let mut connection = Connection::open(lock.addr(), None, CEILING).unwrap();
+        let mut connection = Connection::open(address, None, CEILING).unwrap();
         connection.write(&Request::get("/?holder=gone").bytes("lock")).unwrap();
         connection.reset();
         lock.signal("CONT");

@@ -26,6 +26,9 @@ use crate::core::shadow::{self, Overdue, Shadow};
 pub use crate::core::settings::{Mode, Settings, Slots};
 pub use crate::core::view::{Counts, View};
 
+/// The clock wakes this long after a reading has become due, at the latest.
+const RESOLUTION: Duration = Duration::from_millis(1);
+
 /// A waiter that waits for this long beside free slots is logged, and again after the same time.
 const LONG_WAIT: Duration = Duration::from_secs(60);
 
@@ -452,7 +455,9 @@ impl Lock {
         let scheduler = self.scheduler.poll_at(now);
         let shadow = self.shadow.as_ref().and_then(|shadow| shadow.poll_at(now));
         let waiters = if self.scheduler.queue().parked() > 0 { self.poll_gates_at(now) } else { None };
-        let events = [scheduler, shadow, waiters, self.next_load(now), self.stall_at()];
+        // A reading that is due is the business of the clock, which has to wake for it.
+        let load = self.next_load(now).map(|at| at.max(after(now, RESOLUTION)));
+        let events = [scheduler, shadow, waiters, load, self.stall_at()];
         // Whatever was due is done, or waits for another event.
         events.into_iter().flatten().filter(|at| *at > now).min()
     }
