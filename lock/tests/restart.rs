@@ -1,4 +1,4 @@
-//! Leases and line outlive the process: killed at any moment, and with files of all kinds, on the real binary.
+//! Leases and queue outlive the process: killed at any moment, and with files of all kinds, on the real binary.
 
 #![allow(
     clippy::disallowed_methods,
@@ -133,7 +133,7 @@ fn killed_at_any_moment_it_forgets_no_lease_and_no_release() {
             let asked = Instant::now();
             let (status, told) = ask(address, "GET", &format!("holder={holder}&duration=2h")).expect("an answer");
             assert_eq!(status, 200, "round {round}: {holder}: {told}; {lock}");
-            assert!(told["reason"].as_str().unwrap().starts_with("the lease that this holder has"), "{round}: {told}");
+            assert!(told["reason"].as_str().unwrap().starts_with("lease already held"), "{round}: {told}");
             let (left, most) = (told["expires_in_seconds"].as_f64().unwrap(), end.duration_since(asked));
             assert!(left <= most.as_secs_f64() + RESOLUTION, "round {round}: {holder} has {left}, had {most:?}");
             leases += 1;
@@ -277,12 +277,12 @@ fn real_file(directory: &Scratch) -> (PathBuf, String) {
     (file, text)
 }
 
-/// Starts with an empty book, says why in one line, serves, and writes a file that the next process can read.
+/// Starts empty, says why in one line, serves, and writes a file that the next process can read.
 #[track_caller]
 fn starts_empty(what: &str, file: &Path, level: &str, words: &str) {
     let mut lock = program(file).start();
     let address = lock.addr();
-    let line = lock.wait_for_text("starting with an empty book", CEILING);
+    let line = lock.wait_for_text("starting empty", CEILING);
     assert_eq!(field(&line, "level").as_deref(), Some(level), "{what}: {line}");
     assert_eq!(field(&line, "file").as_deref(), file.to_str(), "{what}: {line}");
     assert!(line.contains(words) && line.len() < 1024, "{what}: {line}");
@@ -399,7 +399,7 @@ fn a_file_with_what_no_lock_would_write_harms_nobody() {
         );
         assert_eq!(lock.count(|line| line.contains(&said)), usize::from(slots > SLOTS), "{what}: {lock}");
         let free = SLOTS.saturating_sub(slots);
-        // The first places in line are those of the file.
+        // The first waiters are those of the file.
         let statuses: Vec<u16> = ["c", "d", "new", "newer"]
             .map(|holder| get(address, &format!("/?holder={holder}&duration=1h")).status)
             .into_iter()
@@ -514,7 +514,7 @@ fn a_pipe_in_the_place_of_the_file_does_not_keep_it_from_starting() {
     }
     let mut lock = program(&pipe).start();
     let address = lock.addr();
-    lock.wait_for_text("starting with an empty book", CEILING);
+    lock.wait_for_text("starting empty", CEILING);
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
 }
 
