@@ -6,8 +6,8 @@
 #
 #   --no-build      plays the programs that scripts/build.sh has left in dist/amd64
 #
-# 1. One slot and five applications that come one after the other: their places in line, and how the
-#    next one starts as soon as the port of the one before is open.
+# 1. One slot and five applications that come one after the other: their positions in the queue, and
+#    how the next one starts as soon as the port of the one before is open.
 # 2. Applications that come in the same moment, and something that they depend on comes up late.
 # 3. health, which asks a recorded Kubernetes API, opens the lock when the last DaemonSet is ready.
 #
