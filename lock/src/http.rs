@@ -20,7 +20,7 @@ use crate::responses;
 use crate::shared::Shared;
 use crate::view;
 
-/// What answers requests.
+/// The handler of requests.
 pub struct Service {
     rules: Rules,
     shared: Arc<Shared>,
@@ -145,7 +145,7 @@ pub fn ask(request: &Request) -> Result<LeaseRequest, Invalid> {
             _ => {}
         }
     }
-    // No time to wait, or nobody to wait for, is none.
+    // Without time or without a holder, a request does not wait.
     ask.wait = ask.wait.filter(|wait| !wait.is_zero() && ask.holder.is_some());
     Ok(ask)
 }

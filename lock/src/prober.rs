@@ -82,7 +82,7 @@ impl Prober {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the edge that reads the clock before and after a look")]
+#[expect(clippy::disallowed_methods, reason = "the edge that reads the clock before and after a probe")]
 fn run(caller: &Caller, shared: &Shared) -> ! {
     loop {
         let target = shared.next_probe();

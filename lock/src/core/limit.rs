@@ -8,8 +8,9 @@
 //! 3. A start that began less than [`GAP`] ago may not have reached a core yet, so idle cores are no
 //!    proof of room for it. [`UNSEEN`] such starts for each core are the most above the floor.
 //! 4. If the counters cannot be read or stand still, the floor is the limit.
-//! 5. If no start has begun for [`STALE`], one more begins: image pulls and starts that hang may hold
-//!    every lease.
+//! 5. If no start has begun for [`STALE`], one more begins above the floor at any number of runnable
+//!    threads: image pulls and starts that hang may have every lease. Not while memory or a disk stalls,
+//!    and not without counters.
 //!
 //! The load of others is not charged to starts: the lowest load that was seen while waiters were there
 //! is subtracted before the rest is shared among the starts that ended.
@@ -151,7 +152,7 @@ impl Limit {
         self.cost.learn(used, self.load.mean(), &ages, self.cores as f64);
     }
 
-    /// When to read the node again while a waiter is there that only the limit holds back.
+    /// When to read the node again while the checks and the pressure would let a waiter start.
     pub fn next_reading(&self, now: Instant) -> Instant {
         self.load.read_at().map_or(now, |at| at + PERIOD)
     }

@@ -308,7 +308,7 @@ impl Lock {
         self.effects.answers.push(Answer { waiter, request, outcome });
     }
 
-    /// Refuses a parked request that has lost its place on the connection.
+    /// Refuses a request that is parked no longer.
     fn refuse(&mut self, parked: Parked, now: Instant) {
         let Parked { id, request, until } = parked;
         if let Some(shadow) = &mut self.shadow {

@@ -1,6 +1,6 @@
 //! Connections whose requests wait for their answer without a thread, and the watch over them.
 //!
-//! Does not know what the clients wait for, nor how many may wait.
+//! Knows neither the reason of a wait nor how many clients may wait.
 
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, TcpStream};
@@ -56,7 +56,7 @@ impl Parked {
     }
 }
 
-/// What the client of a parked connection has done. Each act is reported once.
+/// An act of the client of a parked connection. Each act is reported once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Act {
     /// The key that the connection was watched with.
