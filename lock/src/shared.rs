@@ -278,12 +278,17 @@ impl Shared {
 impl Inner {
     /// Does what the time and the clients bring. Returns whether a port is due to be probed.
     fn tick(&mut self, acts: &mut Vec<Act>, now: Instant) -> bool {
+        // An undone lease frees its slot, which no waiter must get that has gone as well.
+        let mut undone = Vec::new();
         for act in acts.drain(..) {
             match self.connections.act(WaiterId(act.key), act.is_broken) {
                 Some(Consequence::HangUp(waiter)) => self.lock.hang_up(waiter, now),
-                Some(Consequence::Undo(lease, undo)) => self.lock.undo(lease, undo, now),
+                Some(Consequence::Undo(lease, undo)) => undone.push((lease, undo)),
                 None => {}
             }
+        }
+        for (lease, undo) in undone {
+            self.lock.undo(lease, undo, now);
         }
         self.connections.expire(now);
         let first = self.file.as_ref().and_then(|file| file.waiting.front());
