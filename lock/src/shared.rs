@@ -76,7 +76,7 @@ impl Shared {
     pub fn new(lock: Lock, has_file: bool, psi: Option<Psi>) -> Result<Arc<Shared>, String> {
         let lot = Lot::new().map_err(|e| format!("cannot watch connections: {e}"))?;
         let file = has_file.then(FileState::default);
-        let connections = Connections::default();
+        let connections = Connections::new(lock.scheduler().queue().most_parked());
         let inner = Inner { lock, connections, ready: Vec::new(), alarm: None, file };
         Ok(Arc::new(Shared {
             inner: Mutex::new(inner),
@@ -109,9 +109,9 @@ impl Shared {
         let parked = Arc::new(parked);
         self.change(now, |inner| {
             let key = inner.connections.next_key();
+            inner.connections.insert(key, Arc::clone(&parked), json);
             // Without a watch the connection cannot wait.
-            let is_watched = self.lot.watch(&parked, key.0).is_ok();
-            inner.connections.insert(key, parked, json);
+            let is_watched = !inner.connections.is_full() && self.lot.watch(&parked, key.0).is_ok();
             match inner.lock.request(&request, is_watched.then_some(key), now) {
                 Reply::Parked => {}
                 Reply::Now(outcome) => {
@@ -305,8 +305,9 @@ impl Inner {
     fn deliver(&mut self, answer: Answer, now: Instant) {
         let Some(delivery) = self.connections.deliver(answer) else { return };
         let version = self.lock.scheduler().version();
+        let must_wait = delivery.must_be_durable() && !self.connections.is_full();
         match &mut self.file {
-            Some(file) if delivery.must_be_durable() && !file.has(version) => {
+            Some(file) if must_wait && !file.has(version) => {
                 file.waiting.push_back((version, after(now, PATIENCE), delivery));
             }
             _ => self.ready.push(delivery),
