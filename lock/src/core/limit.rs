@@ -208,8 +208,10 @@ impl Limit {
         let saved = Duration::try_from_secs_f64(missing / self.pace()).unwrap_or(STALE);
         let last = self.begun.iter().rev().nth(self.room().saturating_sub(1));
         let paced = (now + saved.min(STALE)).max(last.map_or(now, |begun| begun.at + GAP));
+        // Without a whole span of readings no start is admitted above the floor.
+        let soonest = if self.load.mean().is_some() { Duration::from_millis(1) } else { SPAN };
         // A reading may change the pace at any time; without one, asking again sooner changes nothing.
-        Some(paced.min(self.owed_at()).max(now + Duration::from_millis(1)))
+        Some(paced.max(now + soonest).min(self.owed_at()).max(now + Duration::from_millis(1)))
     }
 
     /// Starts a second that are admitted above the floor.

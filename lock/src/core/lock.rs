@@ -326,8 +326,12 @@ impl Lock {
 
     /// Gates and limit let another lease begin, if a slot is free.
     fn may_start(&self, now: Instant) -> bool {
-        let is_held = matches!(self.pressure.verdict(now), pressure::Verdict::Held { .. });
-        !self.is_closed(now) && !is_held && self.quota(now).is_none_or(|quota| quota.more > 0)
+        !self.is_held(now) && self.quota(now).is_none_or(|quota| quota.more > 0)
+    }
+
+    /// A gate holds all starts back.
+    fn is_held(&self, now: Instant) -> bool {
+        self.is_closed(now) || matches!(self.pressure.verdict(now), pressure::Verdict::Held { .. })
     }
 
     fn is_closed(&self, now: Instant) -> bool {
@@ -340,9 +344,12 @@ impl Lock {
     }
 
     /// The client of a parked request has closed its connection, or sent anything on it.
+    ///
+    /// Grants nothing: a slot that is free by now must not go to this waiter, nor to the next one of
+    /// which the caller knows that it has gone.
     pub fn hang_up(&mut self, id: WaiterId, now: Instant) {
-        let now = self.advance(now);
-        if self.scheduler.hang_up(id, now) {
+        self.latest = self.latest.max(now);
+        if self.scheduler.hang_up(id, self.latest) {
             self.count(Kind::Busy);
         }
     }
@@ -443,11 +450,10 @@ impl Lock {
 
     /// The next reading of the load: only while a waiter is there that the gates would let start.
     fn next_load(&self, now: Instant) -> Option<Instant> {
-        let is_held = matches!(self.pressure.verdict(now), pressure::Verdict::Held { .. });
         let is_wanted = self.scheduler.queue().parked() > 0
             || self.wanted.is_some_and(|at| now.saturating_duration_since(at) < STILL_WANTED);
         let limit = self.limit.as_ref()?;
-        (is_wanted && !is_held && !self.is_closed(now)).then(|| limit.next_reading(now))
+        (is_wanted && !self.is_held(now)).then(|| limit.next_reading(now))
     }
 
     /// The next change that the time alone brings.
@@ -456,8 +462,10 @@ impl Lock {
         let shadow = self.shadow.as_ref().and_then(|shadow| shadow.poll_at(now));
         let waiters = if self.scheduler.queue().parked() > 0 { self.poll_gates_at(now) } else { None };
         // A reading that is due is the business of the clock, which has to wake for it.
-        let load = self.next_load(now).map(|at| at.max(after(now, RESOLUTION)));
-        let events = [scheduler, shadow, waiters, load, self.stall_at()];
+        let soon = after(now, RESOLUTION);
+        let load = self.next_load(now).map(|at| at.max(soon));
+        let pressure = self.is_pressure_due(false, now).then_some(soon);
+        let events = [scheduler, shadow, waiters, load, pressure, self.stall_at()];
         // Whatever was due is done, or waits for another event.
         events.into_iter().flatten().filter(|at| *at > now).min()
     }
@@ -466,7 +474,8 @@ impl Lock {
     fn poll_gates_at(&self, now: Instant) -> Option<Instant> {
         let overridden = self.gate.overridden_at();
         let pressure = self.pressure.next_event(now);
-        let quota = self.quota(now).and_then(|quota| quota.next);
+        // Behind a closed gate the limit admits no start.
+        let quota = self.quota(now).filter(|_| !self.is_held(now)).and_then(|quota| quota.next);
         [overridden, pressure, quota].into_iter().flatten().filter(|at| *at > now).min()
     }
 

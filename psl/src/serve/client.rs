@@ -35,7 +35,12 @@ impl Client<'_> {
     /// the client has sent more than this request, or has closed its half.
     pub fn park(&self) -> Option<Parked> {
         let has_acted = self.has_more || !events(self.stream, ACTS, Duration::ZERO).is_empty();
-        (!has_acted).then(|| Parked::new(Arc::clone(self.stream), self.without_body))
+        if has_acted {
+            return None;
+        }
+        // A newcomer that displaced this connection now would close it.
+        self.place.leave();
+        Some(Parked::new(Arc::clone(self.stream), self.without_body))
     }
 }
 

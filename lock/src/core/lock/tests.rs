@@ -424,3 +424,81 @@ fn the_load_is_read_while_a_waiter_may_be_let_in() {
     assert_eq!(lock.next_load(start + STILL_WANTED), None);
     assert_eq!(fixed(1, start).next_load(start), None);
 }
+
+/// The slot is free at the same moment, and the next waiter hangs up as well.
+#[test]
+fn a_waiter_that_hangs_up_gets_no_slot_that_is_free_by_then() {
+    let start = zero();
+    let mut lock = fixed(1, start);
+    ask(&mut lock, &polls("a", 1), start);
+    for (name, id) in [("b", 1), ("c", 2), ("d", 3)] {
+        park(&mut lock, name, id as u8 + 1, id, start);
+    }
+    let end = start + 10 * SECOND;
+    lock.hang_up(WaiterId(1), end);
+    lock.hang_up(WaiterId(2), end);
+    lock.advance(end);
+    assert_eq!(granted(&mut lock), ["d"]);
+}
+
+/// Also if the time of the reading has passed when the waiter parks.
+#[test]
+fn the_clock_wakes_for_a_reading_of_the_pressure_that_is_due() {
+    let start = zero();
+    let mut lock = pressed(1, start);
+    lock.read_pressure(HIGH, start);
+    park(&mut lock, "a", 1, 1, start + SECOND);
+    for millis in [0, 1, 500] {
+        let now = start + SECOND + millis * MILLI;
+        assert!(lock.is_pressure_due(false, now), "{millis}");
+        assert_eq!(lock.poll_at(now), Some(now + RESOLUTION), "{millis}");
+    }
+    lock.read_pressure(HIGH, start + 2 * SECOND);
+    assert_eq!(lock.poll_at(start + 2 * SECOND), Some(start + 3 * SECOND));
+}
+
+/// A lease that began long ago, so that the limit has saved a start.
+fn holds(lock: &mut Lock, start: Instant) -> Instant {
+    grant(ask(lock, &LeaseRequest { duration: Some(600 * SECOND), ..polls("a", 1) }, start));
+    start + 5 * SECOND
+}
+
+/// Without readings the limit cannot tell when it admits the next start.
+#[test]
+fn the_clock_rests_while_a_gate_holds_the_waiters_of_an_automatic_limit_back() {
+    let start = zero();
+    let auto = settings(Slots::Auto { cores: 1, most: 16 });
+    let mut checked = Lock::new(Settings { endpoints: vec!["tcp://db:1".to_owned()], ..auto.clone() }, start);
+    checked.checked(vec![Ok(())], start, start);
+    let now = holds(&mut checked, start);
+    checked.checked(down(), now, now + SECOND);
+    park(&mut checked, "b", 2, 1, now);
+    assert_eq!(checked.poll_at(now), Some(now + 30 * SECOND), "the end of the wait");
+
+    let pressure = pressure::Limits { thresholds: [NonZeroU8::new(80), None, None], floor: 20 * SECOND };
+    let mut pressed = Lock::new(Settings { pressure, ..auto }, start);
+    let now = holds(&mut pressed, start);
+    pressed.read_pressure(HIGH, now);
+    park(&mut pressed, "b", 2, 1, now);
+    assert_eq!(pressed.poll_at(now), Some(now + SECOND), "the next reading of the pressure");
+}
+
+#[test]
+fn the_clock_rests_between_the_first_readings_of_an_automatic_limit() {
+    let start = zero();
+    let mut lock = Lock::new(settings(Slots::Auto { cores: 1, most: 16 }), start);
+    let begin = holds(&mut lock, start);
+    park(&mut lock, "b", 2, 1, begin);
+    let (mut now, mut wakes) = (begin, 0);
+    while now < begin + SECOND {
+        now = lock.poll_at(now).unwrap();
+        wakes += 1;
+        if lock.is_load_due(now) {
+            // The core is busy, so that the pace admits no start.
+            let reading = Reading { at: now, busy: now - start, idle: MILLI, runnable: 9, cores: 1, stalled: 0.0 };
+            lock.read_load(Some(reading), now);
+        }
+        lock.advance(now);
+    }
+    assert!(wakes <= 24, "{wakes}");
+}
