@@ -446,7 +446,7 @@ fn a_waiter_wakes_the_clock_for_readings_and_starts_alone() {
         }
         assert_eq!(granted(&mut lock), ["0", "1"]);
         // As much credit as an idle node has saved.
-        let now = start + 60 * SECOND;
+        let now = start + 10 * SECOND;
         if is_closed {
             lock.gate = Gate::new(vec!["tcp://db:1".to_owned()], None, now);
         }
