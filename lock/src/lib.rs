@@ -57,6 +57,7 @@ pub fn run() -> Result<u8, End> {
     let psi = Psi::new(&config.pressure, Path::new(psi::DIRECTORY));
     if let Some(record) = &record {
         record.restore(lock.scheduler_mut(), &config.rules);
+        lock.restored();
     }
     let stat = matches!(slots, Slots::Auto { .. });
     let stat = stat.then(|| Stat::new(Path::new(procstat::FILE), Path::new(psi::DIRECTORY), Instant::now()));

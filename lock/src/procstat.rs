@@ -87,10 +87,10 @@ pub fn parse(text: &[u8], now: Instant) -> Option<Reading> {
             None => {}
         }
     }
-    let (busy, idle) = ticks?;
+    let (busy, idle) = ticks.filter(|_| cores > 0)?;
     // The reading thread itself is one of them.
     let runnable = runnable?.saturating_sub(1);
-    Some(Reading { at: now, busy: time(busy), idle: time(idle), runnable, cores: cores.max(1), stalled: 0.0 })
+    Some(Reading { at: now, busy: time(busy), idle: time(idle), runnable, cores, stalled: 0.0 })
 }
 
 /// Used and unused: user, nice, system, idle, iowait, irq, softirq, steal; guests are in user.
@@ -146,7 +146,8 @@ mod tests {
             "cpu  1 2 3 x\nprocs_running 1\n",
             "cpu  1 2 3 -4\nprocs_running 1\n",
             "cpu  1 2 3 4 5 6 7 8\n",
-            "cpu  1 2 3 4 5 6 7 8\nprocs_running many\n",
+            "cpu  1 2 3 4 5 6 7 8\ncpu0 1 2 3 4\nprocs_running many\n",
+            "cpu  1 2 3 4 5 6 7 8\nprocs_running 1\n",
             "\u{0}\u{0}",
         ] {
             assert!(parse(text.as_bytes(), zero()).is_none(), "{text:?}");

@@ -233,7 +233,9 @@ impl Shared {
     fn read_load(&self, stat: &mut Stat, now: Instant) {
         if self.inner().lock.is_load_due(now) {
             let reading = stat.read(now);
-            self.with(now, |lock| lock.read_load(reading, now));
+            if self.with(now, |lock| lock.read_load(reading, now)) {
+                warn!("the node's counters stand still: one start for each core at a time, until they count again");
+            }
         }
     }
 

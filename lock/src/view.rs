@@ -126,7 +126,7 @@ fn automatic_limit(out: &mut Exposition, limit: &limit::Status) {
     );
     out.gauge(
         "psl_lock_window_next_start_seconds",
-        "When the next start is admitted at the latest, if none has to end",
+        "When the next start is admitted, if the load stays the same; absent if one has to end first",
     );
     if let Some(next) = limit.next {
         out.sample("psl_lock_window_next_start_seconds", &[], seconds(next));

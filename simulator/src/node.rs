@@ -247,7 +247,8 @@ impl<'a> Run<'a> {
             let lease = self.leases.swap_remove(nth);
             if let Some(limit) = &mut self.limit {
                 let was_start = lease.is_ready || !self.node.ready;
-                limit.ended(Duration::from_secs_f64(now - lease.since), was_start, at);
+                let since = self.zero + Duration::from_secs_f64(lease.since);
+                limit.ended(since, Duration::from_secs_f64(now - lease.since), was_start, at);
             }
         }
     }
@@ -255,6 +256,9 @@ impl<'a> Run<'a> {
     /// Slots go to those who came first.
     fn grant(&mut self) {
         let at = self.at(self.now);
+        if let Some(limit) = &mut self.limit {
+            limit.advance(at);
+        }
         while let Some(nth) = self.waiters.front().copied() {
             let quota = self.limit.as_ref().map(|limit| limit.quota(self.leases.len(), at));
             let may_begin = quota.is_none_or(|quota| quota.more > 0);

@@ -103,6 +103,8 @@ pub struct Lock {
     log_pace: Pace,
     /// The last [`Stalled`].
     stalled: Option<Instant>,
+    /// The last time at which counters that stand still were logged.
+    frozen: Option<Instant>,
 }
 
 impl Lock {
@@ -137,7 +139,16 @@ impl Lock {
             latest: now,
             log_pace: Pace::new(MOST_LOGGED, LOG_PERIOD, now),
             stalled: None,
+            frozen: None,
         }
+    }
+
+    /// Tells the limit of the leases that were restored.
+    pub fn restored(&mut self) {
+        let Some(limit) = &mut self.limit else { return };
+        let mut since: Vec<Instant> = self.scheduler.leases().iter().map(|lease| lease.since).collect();
+        since.sort_unstable();
+        since.into_iter().for_each(|at| limit.began(at));
     }
 
     /// Handles a request. With `park_as`, a name that was never used before, its connection can wait.
@@ -205,6 +216,9 @@ impl Lock {
     pub fn advance(&mut self, now: Instant) -> Instant {
         self.latest = self.latest.max(now);
         let now = self.latest;
+        if let Some(limit) = &mut self.limit {
+            limit.advance(now);
+        }
         if let Some(shadow) = &mut self.shadow {
             shadow.advance(&mut self.scheduler, now);
         }
@@ -252,7 +266,7 @@ impl Lock {
         let effects = self.scheduler.take_effects();
         if let Some(limit) = self.limit.as_mut().filter(|_| are_starts) {
             for ended in &effects.ended {
-                limit.ended(ended.age(), was_start(ended), self.latest);
+                limit.ended(ended.lease.since, ended.age(), was_start(ended), self.latest);
             }
         }
         if self.shadow.is_none() {
@@ -363,7 +377,7 @@ impl Lock {
             self.collect(false);
             self.pressure.undone(since);
             if let Some(limit) = &mut self.limit {
-                limit.undone(now);
+                limit.undone(since, now);
             }
         }
         self.advance(now);
@@ -434,14 +448,19 @@ impl Lock {
         self.pressure.is_due(now) && (for_request || self.scheduler.queue().parked() > 0)
     }
 
-    /// Records a reading of the node's load; `None` if it cannot be read.
-    pub fn read_load(&mut self, reading: Option<Reading>, now: Instant) {
+    /// Records a reading of the node's load; `None` if it cannot be read. Returns whether its counters
+    /// stand still since this reading, at most once a minute.
+    pub fn read_load(&mut self, reading: Option<Reading>, now: Instant) -> bool {
         let now = self.advance(now);
         let active = self.scheduler.leases().len();
-        if let Some(limit) = &mut self.limit {
-            limit.read(reading, active, now);
-        }
+        let Some(limit) = &mut self.limit else { return false };
+        let was_blind = limit.is_blind();
+        limit.read(reading, active, now);
+        let is_frozen = reading.is_some() && limit.is_blind() && !was_blind;
         self.advance(now);
+        let is_due = self.frozen.is_none_or(|last| now.saturating_duration_since(last) >= LONG_WAIT);
+        self.frozen = if is_frozen && is_due { Some(now) } else { self.frozen };
+        is_frozen && is_due
     }
 
     pub fn is_load_due(&self, now: Instant) -> bool {
