@@ -14,8 +14,8 @@
 #   leases         a herd of inits, 1,000 waiting holders, the hand-over with 500 parked waiters
 #   herd           a node's bad morning: applications that burn processor time under a start-up probe,
 #                  with and without a lock
-#   cluster        on paper, in virtual time on lock's own state machine: --locks auto against the best
-#                  fixed number for each herd, and 5,000 nodes after a power cut
+#   cluster        on paper, in virtual time on lock's own limit: --locks auto against the best fixed
+#                  number for each herd, and 5,000 nodes after a power cut
 #   health         from the Kubernetes API's answer to the verdict, in a large cluster
 #   cost           bytes, starts, memory, and CPU and latency of a request, as waiters, callers and
 #                  DaemonSets grow

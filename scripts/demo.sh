@@ -6,8 +6,8 @@
 #
 #   --no-build      plays the programs that scripts/build.sh has left in dist/amd64
 #
-# 1. One slot and five applications that come one after the other: their places in line, and how the
-#    next one starts as soon as the port of the one before is open.
+# 1. One slot and five applications that come one after the other: their positions in the queue, and
+#    how the next one starts as soon as the port of the one before is open.
 # 2. Applications that come in the same moment, and something that they depend on comes up late.
 # 3. health, which asks a recorded Kubernetes API, opens the lock when the last DaemonSet is ready.
 #
@@ -67,9 +67,9 @@ tell() {
         case $line in
         *'msg="waiting for the lock"'*) say "$1" "waits   because: $reason" ;;
         *'msg="lock acquired" waited='*) say "$1" "STARTS  after $waited" ;;
-        *'msg="check failed"'*) say "$1" "holds everybody back: $reason" ;;
+        *'msg="check failed"'*) say "$1" "lets no start begin: $reason" ;;
         *'msg="lease ended"'*how=ready*) say "$1" "$holder is ready after $held: its slot is free" ;;
-        *'msg="gate open'*) say "$1" "all checks pass: starts are let through" ;;
+        *'msg="gate open'*) say "$1" "all checks pass: starts begin" ;;
         *'msg="the node is healthy"'*) say "$1" "turns from 412 to 200" ;;
         *'msg="the node is not healthy"'*) say "$1" "answers 412: ${line##*why=}" ;;
         esac
@@ -128,7 +128,7 @@ until ports=$(cat "$scratch/ports") && [ -n "$ports" ]; do sleep 0.05; done
 number=0
 for port in $ports; do
     number=$((number + 1))
-    # Told after half a second where they stand, they wait on.
+    # The lock answers with the position after half a second; then they wait on.
     ask "app-$number" --duration 20s --ready "tcp:$port" --wait 500ms
     applications="${applications:-} $init:$port"
     sleep 0.1

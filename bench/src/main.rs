@@ -3,7 +3,7 @@
 //! `scripts/bench.sh` builds what is measured and runs this. Each part is a file: `http` (with its
 //! generator in `load`), `attack`, `leases`, `herd`, `cluster`, `health` and `cost`. A part measures and makes a section of text;
 //! `results` keeps them in a file, `figures` their numbers in another, and `compare` two of those side by side. Knows the
-//! programs from outside only, as the tests do; `cluster` alone, which is played on paper, uses lock's own state machine.
+//! programs from outside only, as the tests do; `cluster` alone, which is played on paper, uses lock's own limit.
 #![allow(clippy::disallowed_methods, reason = "what is measured lives on the real clock")]
 
 mod attack;

@@ -50,18 +50,17 @@ impl Client {
         }
     }
 
-    /// Gives up the place in line, or a lease whose grant was on its way: a slot would be kept for a
-    /// pod that no longer asks. A matter of courtesy, which nobody waits for: one request, 40 ms at
-    /// most. Not to a lock of the Go generations, which takes every method for a request for a
-    /// lease, and burns a slot.
+    /// Gives up the place in the queue, or a lease whose grant is on its way: its slot would be taken
+    /// for a pod that does not start. One request, 40 ms at most. A lock of the Go generations gets
+    /// none, because it takes every method for a request for a lease.
     pub fn give_up_place(&self) {
         if !self.knows_holders.load(Ordering::Relaxed) {
             return;
         }
         let patience = Patience { reach: FAREWELL / 2, answer: FAREWELL, whole: FAREWELL };
         match self.caller.delete(&self.question.of_place(), &[], patience) {
-            Ok(reply) => debug!(status = reply.status; "gave up the place in line"),
-            Err(error) => debug!(error:% = error; "could not give up the place in line"),
+            Ok(reply) => debug!(status = reply.status; "gave up the place in the queue"),
+            Err(error) => debug!(error:% = error; "could not give up the place in the queue"),
         }
     }
 

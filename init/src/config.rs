@@ -78,7 +78,7 @@ const HOLDER: Setting = Setting {
     value: "ID",
     takes: Takes::Value,
     default: "host name, a dot, 64 random bits",
-    meaning: "name of the requester, 1 to 512 visible ASCII characters without `$`. A later request with the same name keeps the lease, or the place in line. The manifests pass `$(POD_NAMESPACE)/$(POD_NAME)/$(POD_UID)`, which outlives a restart of this container",
+    meaning: "name of the requester, 1 to 512 visible ASCII characters without `$`. A later request with the same name keeps the lease, or the place in the queue. The manifests pass `$(POD_NAMESPACE)/$(POD_NAME)/$(POD_UID)`, which outlives a restart of this container",
 };
 
 const READY: Setting = Setting {
@@ -183,7 +183,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// For a lease; the answer may be held back for this long.
+    /// For a lease; the lock may park the request for this long.
     pub fn for_lease(&self, wait: Duration) -> Url {
         self.with(&[
             ("duration", self.duration.clone()),
@@ -194,7 +194,7 @@ impl Question {
         ])
     }
 
-    /// The place in line, or the lease, that is to be given up.
+    /// The place in the queue, or the lease, that is to be given up.
     pub fn of_place(&self) -> Url {
         self.with(&[("holder", Some(self.holder.to_string())), ("node", self.node.clone())])
     }

@@ -43,7 +43,7 @@ pub fn run() -> Result<u8, End> {
     if !last_words.end(outcome) {
         until_the_signal_ends_it();
     }
-    // Under `fail` the kubelet runs this program again, and its place in line should stand.
+    // Under `fail` the kubelet runs this program again, and its place in the queue should stand.
     if matches!(outcome, Outcome::StartedWithout(_)) {
         client.give_up_place();
     }

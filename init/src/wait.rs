@@ -23,11 +23,11 @@ const JITTER: f64 = 0.2;
 /// pods of a node start in the same second.
 const SPREAD: f64 = 0.25;
 
-/// No lock holds an answer back for longer, however long `wait` is.
+/// No lock parks a request for longer, however long `wait` is.
 const LONGEST_HELD: Duration = Duration::from_secs(30);
 
-/// Before `--max-wait` ends, a lock that holds its answer back is to give it this much earlier, so
-/// that the answer still arrives. The default time-out of an attempt; a shorter one counts instead.
+/// A lock is to answer a parked request this much before `--max-wait` ends, so that the answer still
+/// arrives. The default time-out of an attempt; a shorter one counts instead.
 const WAY_BACK: Duration = Duration::from_secs(1);
 
 /// When to ask again and when to stop.
@@ -35,7 +35,7 @@ const WAY_BACK: Duration = Duration::from_secs(1);
 pub struct Rules {
     /// Between two attempts; more than zero.
     pub pause: Duration,
-    /// How long a lock may hold its answer back; zero asks for an answer at once.
+    /// How long a lock may park the request; zero asks for an answer at once.
     pub wait: Duration,
     /// For reaching the lock, and once more for its answer beyond `wait`; more than zero.
     pub attempt_timeout: Duration,
@@ -132,7 +132,7 @@ pub enum Why {
 /// One request to the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// How long the lock is asked to hold its answer back at most; zero asks for an answer at once.
+    /// How long the lock may park this request; zero asks for an answer at once.
     pub wait: Duration,
     /// For reaching the lock, and once more for its answer beyond `wait`.
     pub timeout: Duration,
@@ -181,7 +181,7 @@ pub enum Say {
 /// Silence begins when init sends a request that no lock answers, and lasts until a lock answers.
 /// A request gets its whole time-out, `wait` included, before the bound is checked, and the part of
 /// a pause that `Retry-After` asks for beyond `--pause` does not count. So a pause after an answer
-/// of a lock is no silence, and neither is a request that a lock holds back. If a held connection is
+/// of a lock is no silence, and neither is a parked request. If the connection of a parked request is
 /// cut, because the lock restarts, silence begins with the cut; a second cut in a row moves nothing,
 /// because a server that cuts each connection is no lock.
 ///
@@ -272,8 +272,8 @@ impl Waiting {
         }
     }
 
-    /// A lock that is asked to hold its answer back for longer than `--max-wait` lasts would be cut
-    /// off, and its reason lost. In whole milliseconds, rounded down.
+    /// If the lock parked the request for longer than `--max-wait` lasts, the bound would cut it off and
+    /// lose the reason. In whole milliseconds, rounded down.
     fn attempt(&self, now: Duration) -> Attempt {
         let within = self.max_wait_ends.map_or(Duration::MAX, |ends| ends.saturating_sub(now));
         let timeout =
@@ -292,12 +292,12 @@ impl Waiting {
 
     /// From now to the next attempt, after one that took this long.
     ///
-    /// A lock gives a free slot to a client that is there, so init should be away as briefly as
-    /// possible. A 423 that was held for all of `wait`, or does not ask for more than `--pause`, was
-    /// itself a pause: the pause counts from when the attempt began, and is over after one that was
-    /// held back. A longer `Retry-After` of a 423 that came earlier tells a client that could not be
-    /// held when to come; it counts from the answer, and so does the pause after anything else, which
-    /// may be slow because it has trouble. In all cases attempts begin no more often than once in a
+    /// A lock gives a free slot to a parked waiter, so init should be away as briefly as possible. A
+    /// 423 at the end of `wait`, or one that does not ask for more than `--pause`, was itself a pause:
+    /// the pause counts from when the attempt began, and is over if the request was parked for that
+    /// long. A longer `Retry-After` of a 423 that came earlier tells a client that could not be parked
+    /// when to come; it counts from the answer, and so does the pause after anything else, because a
+    /// slow peer may have trouble. In all cases attempts begin no more often than once in a
     /// pause, its random share included.
     fn pause(&self, refusal: &Refusal, wait: Duration, took: Duration, chance: f64) -> Duration {
         let asked_for = refusal.retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
@@ -586,7 +586,7 @@ mod tests {
             (250, 1000, 1_250, 250),
             (250, 1000, 1_249, 249),
             (0, 1000, 3_500, 0),
-            // No lock holds an answer back for more than half a minute.
+            // No lock parks a request for more than half a minute.
             (120_000, 1000, 31_000, 120_000),
             (120_000, 1000, 30_999, 29_999),
         ] {

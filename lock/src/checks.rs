@@ -1,7 +1,7 @@
 //! Asks the endpoints that must be up, round after round, and tells the gate.
 //!
-//! All checks of a round run side by side. Knows how to ask; whether anybody may start is the
-//! gate's business.
+//! All checks of a round run side by side. Knows how to ask; the gate decides whether starts may
+//! begin.
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};

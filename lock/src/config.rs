@@ -20,10 +20,10 @@ use crate::core::lock::{Mode, Settings, Slots};
 use crate::core::pressure::Limits;
 use crate::core::scheduler::Durations;
 
-/// The most leases that may be held at the same time.
+/// The most leases that may be active at the same time.
 pub const MOST_SLOTS: usize = 4096;
 
-/// For each core, what `auto` never exceeds unless told otherwise.
+/// The upper bound of `auto` for each core, unless the setting names one.
 const MOST_A_CORE: usize = 16;
 
 /// More endpoints than this are rather a mistake than a start order; each costs a thread for the
@@ -59,7 +59,7 @@ const LOCKS: Setting = setting!(
     "N",
     Value,
     "1",
-    "leases that may be held at the same time: 1 to 4096, a share of the node's online cores (`50%`, `200%`; rounded down, at least 1), or as many as the node can bear (`auto`, at most 16 for each core that is online at start and never more than 4096; `auto:MAX`)"
+    "leases that may be active at the same time: 1 to 4096; a share of the node's online cores (`50%`, `200%`; rounded down, at least 1); or a limit that follows the node (`auto`: at most 16 for each core that is online at start, and 4096; `auto:MAX`: at most MAX)"
 );
 const TIMEOUT: Setting = setting!(
     Some("--timeout"),
@@ -75,7 +75,7 @@ const MAX_DURATION: Setting = setting!(
     "DURATION",
     Value,
     "10m",
-    "the longest lease; a request for more gets this much and is told so"
+    "the longest lease; a request for more gets this much, and the answer says so"
 );
 const CHECK: Setting = setting!(
     Some("--check"),
@@ -83,7 +83,7 @@ const CHECK: Setting = setting!(
     "URL",
     List,
     "none",
-    "`http://`, `https://`, `tcp://host:port` endpoints that must all be up before anybody starts; 32 at most"
+    "`http://`, `https://`, `tcp://host:port` endpoints that must all be up before any start; 32 at most"
 );
 const HC_ENABLED: Setting = setting!(
     None,
@@ -123,7 +123,7 @@ const MAX_HOLD: Setting = setting!(
     "DURATION",
     Value,
     "0 (never)",
-    "checks that fail this long without a break no longer hold anybody back: starts go on, still one slot each, until a round passes; 0 holds for ever"
+    "after checks have failed this long without a break, starts go on, still one slot each, until a round passes; with 0 starts wait for ever"
 );
 const CA_FILE: Setting = setting!(
     Some("--ca-file"),
@@ -155,7 +155,7 @@ const STATE_FILE: Setting = setting!(
     "FILE",
     Value,
     "none",
-    "where leases and line outlive a restart of the container; best in a memory-backed volume. A file of another boot is not used"
+    "keeps leases and queue over a restart of the container; best in a memory-backed volume. A file of another boot is not used"
 );
 const READY_PERIOD: Setting = setting!(
     Some("--ready-period"),
@@ -163,7 +163,7 @@ const READY_PERIOD: Setting = setting!(
     "DURATION",
     Value,
     "500ms",
-    "the longest pause between two looks at a lease's `ready` port, at least 20ms; the first ones come sooner"
+    "the longest pause between two probes of a lease's `ready` port, at least 20ms; the first ones come sooner"
 );
 const MODE: Setting = setting!(
     Some("--mode"),
@@ -171,7 +171,7 @@ const MODE: Setting = setting!(
     "MODE",
     Value,
     "enforce",
-    "`enforce`; `shadow`: every request is granted at once, and metrics, `/state` and the log say who would have waited for how long"
+    "`enforce`; `shadow`: every request is granted at once, and metrics, `/state` and the log say which starts would have waited, and for how long"
 );
 const CPU_PRESSURE: Setting = setting!(
     Some("--cpu-pressure"),
@@ -179,7 +179,7 @@ const CPU_PRESSURE: Setting = setting!(
     "PERCENT",
     Value,
     "0 (off)",
-    "above this percentage of `some avg10` in `/proc/pressure/cpu` nobody new starts, until it is ten points lower, or half of it where that is more; up to 100"
+    "no start begins above this percentage of `some avg10` in `/proc/pressure/cpu`, until it is ten points lower, or half of it if that is more; up to 100"
 );
 const IO_PRESSURE: Setting = setting!(
     Some("--io-pressure"),
@@ -245,7 +245,7 @@ pub const PROGRAM: Program = Program {
         (2, "bad configuration"),
     ],
     notes: "Requests: GET or POST / takes a lease (?holder=, ?duration=, ?ready=, ?wait=, ?node=); DELETE /?holder= gives it\n\
-        or the place in line back; GET /livez, /readyz, /metrics, /state.\n\
+        or the place in the queue back; GET /livez, /readyz, /metrics, /state.\n\
         Durations are whole seconds or 500ms, 1.5s, 1m30s, 2h; more than zero unless 0 is named above.\n",
 };
 
@@ -258,15 +258,15 @@ pub struct Config {
     pub port: u16,
     /// As given; how many slots that is depends on the node.
     pub locks: Locks,
-    /// What a request is held against.
+    /// The rules for requests.
     pub rules: Rules,
     /// What must be up.
     pub checks: Checks,
-    /// Where leases and line outlive the process.
+    /// Keeps leases and queue over a restart of the process.
     pub state_file: Option<PathBuf>,
-    /// The longest pause between two looks at a port.
+    /// The longest pause between two probes of a port.
     pub ready_period: Duration,
-    /// Whether anybody is held back.
+    /// Whether starts wait.
     pub mode: Mode,
     /// How much pressure is too much.
     pub pressure: Limits,
@@ -274,7 +274,7 @@ pub struct Config {
     pub logging: logging::Settings,
 }
 
-/// What a single request is held against.
+/// The rules for a single request.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// The duration of a request that names none.
@@ -287,7 +287,7 @@ pub struct Rules {
     pub node_addresses: Vec<IpAddr>,
 }
 
-/// What must be up before anybody starts.
+/// The endpoints that must be up before any start.
 #[derive(Clone, Debug)]
 pub struct Checks {
     /// In the order in which they were given.
@@ -298,20 +298,20 @@ pub struct Checks {
     pub pause_passed: Duration,
     /// One check's time.
     pub timeout: Duration,
-    /// How long checks that fail hold anybody back; nothing for ever.
+    /// Starts go on after checks have failed for this long; `None` if they wait for ever.
     pub max_hold: Option<Duration>,
     /// The CA file for `https://`, where there is such an endpoint.
     pub ca_file: Option<PathBuf>,
 }
 
-/// A number of slots, a share of the node's cores in percent, or as many as the node can bear.
+/// A number of slots, a share of the node's cores in percent, or a limit that follows the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Locks {
-    /// So many.
+    /// This number.
     Count(usize),
     /// Percent of the node's online cores.
     Percent(usize),
-    /// As many as the node can bear, and no more than this.
+    /// The limit follows the node, up to this number.
     Auto(Option<usize>),
 }
 
@@ -416,7 +416,7 @@ fn rules(given: &mut Given) -> Rules {
             MAX_DURATION.name()
         ));
     }
-    // Nobody has asked for the ten seconds, so that a shorter bound is no mistake.
+    // The ten seconds are no setting, so a shorter bound is no mistake.
     let default = default.unwrap_or(Duration::from_secs(10).min(longest));
     let node = given.value(&NODE, parse_node);
     Rules { default, longest, node, node_addresses: given.list(&NODE_IP, parse_ip) }

@@ -36,6 +36,8 @@ enum Stage {
         lease: LeaseId,
         undo: Undo,
     },
+    /// Another answer is on its way.
+    Answered,
 }
 
 /// An answer to write to its connection, without the mutex.
@@ -61,8 +63,10 @@ pub enum Consequence {
     Undo(LeaseId, Undo),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Connections {
+    /// The most connections, from the request to the end of the echo.
+    most: usize,
     last_key: u64,
     by_key: HashMap<WaiterId, Connection>,
     /// Granted connections with the end of their echo, in its order.
@@ -70,6 +74,12 @@ pub struct Connections {
 }
 
 impl Connections {
+    /// Half as many connections as are parked may have an answer on its way.
+    pub fn new(most_parked: usize) -> Connections {
+        let most = most_parked + most_parked / 2;
+        Connections { most, last_key: 0, by_key: HashMap::new(), echoes: VecDeque::new() }
+    }
+
     /// A name for a connection. None is used twice.
     pub fn next_key(&mut self) -> WaiterId {
         self.last_key += 1;
@@ -78,22 +88,28 @@ impl Connections {
 
     pub fn insert(&mut self, key: WaiterId, parked: Arc<Parked>, json: bool) {
         self.by_key.insert(key, Connection { parked, json, stage: Stage::Waiting });
+        // Mostly the client has read its grant: a descriptor for the next one is worth more.
+        while self.is_full()
+            && let Some((_, key)) = self.echoes.pop_front()
+        {
+            self.by_key.remove(&key);
+        }
+    }
+
+    /// There are too many connections. The last one must be answered at once.
+    pub fn is_full(&self) -> bool {
+        self.by_key.len() > self.most
     }
 
     /// The answer for a connection. `None` if its client has gone.
     pub fn deliver(&mut self, answer: Answer) -> Option<Delivery> {
         let Answer { waiter: key, request, outcome } = answer;
-        let (parked, json) = match grant_of(&outcome) {
-            Some((lease, undo)) => {
-                let connection = self.by_key.get_mut(&key)?;
-                connection.stage = Stage::Granted { lease, undo };
-                (Arc::clone(&connection.parked), connection.json)
-            }
-            None => {
-                let connection = self.by_key.remove(&key)?;
-                (connection.parked, connection.json)
-            }
+        let connection = self.by_key.get_mut(&key)?;
+        connection.stage = match grant_of(&outcome) {
+            Some((lease, undo)) => Stage::Granted { lease, undo },
+            None => Stage::Answered,
         };
+        let (parked, json) = (Arc::clone(&connection.parked), connection.json);
         Some(Delivery { key, parked, json, request, outcome })
     }
 
@@ -122,7 +138,7 @@ impl Connections {
                 Some(Consequence::Undo(lease, undo))
             }
             // The client has read its grant, or will break the connection when the answer arrives.
-            Stage::Granted { .. } => None,
+            Stage::Granted { .. } | Stage::Answered => None,
         }
     }
 

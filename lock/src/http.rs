@@ -15,12 +15,13 @@ use psl::text::shown;
 use crate::config::Rules;
 use crate::core::lock::Mode;
 use crate::core::outcome::{Grant, Kind, LeaseRequest, Outcome};
+use crate::core::scheduler::Released;
 use crate::prober::Prober;
 use crate::responses;
 use crate::shared::Shared;
 use crate::view;
 
-/// What answers requests.
+/// The handler of requests.
 pub struct Service {
     rules: Rules,
     shared: Arc<Shared>,
@@ -70,7 +71,7 @@ impl Service {
         let is_question = request.method != Method::Delete;
         match ask(request) {
             Ok(ask) if is_question => self.lease(ask, request, client, now),
-            Ok(ask) => self.release(&ask, request, now).into(),
+            Ok(ask) => self.release(&ask, request, client, now).into(),
             Err(Invalid(why)) => {
                 if is_question {
                     self.shared.with(now, |lock| lock.count(Kind::Invalid));
@@ -81,8 +82,8 @@ impl Service {
     }
 
     fn lease(&self, ask: LeaseRequest, request: &Request, client: &Client, now: Instant) -> Reply {
-        let needs_baseline = ask.ready.is_some() && self.shared.with(now, |lock| lock.needs_baseline(&ask, now));
-        let baseline = if needs_baseline && client.may_wait() { self.prober.baseline(&ask) } else { None };
+        let needs_baseline = || self.shared.with(now, |lock| lock.needs_baseline(&ask, now));
+        let baseline = self.prober.baseline(&ask, || needs_baseline() && client.may_wait());
         let ask = LeaseRequest { baseline, ..ask };
         let waits = ask.wait.is_some() && !self.is_shadow;
         if let Some(parked) = waits.then(|| client.park()).flatten() {
@@ -104,13 +105,15 @@ impl Service {
         reply.or_else(move || undo(&shared, &grant))
     }
 
-    fn release(&self, ask: &LeaseRequest, request: &Request, now: Instant) -> Answer {
+    fn release(&self, ask: &LeaseRequest, request: &Request, client: &Client, now: Instant) -> Answer {
         let Some(holder) = ask.holder.as_deref() else {
             let why = "holder: missing; DELETE takes ?holder=ID";
             return Answer::error(400, "invalid_parameter", why, request.json);
         };
         let released = self.shared.with(now, |lock| lock.release(holder, ask.address, now));
-        self.shared.wait_for_file();
+        if released != Released::Nothing && client.may_wait() {
+            self.shared.wait_for_file();
+        }
         debug!(holder, peer:% = ask.address; "released: {}", released.name());
         responses::released(released, request.json)
     }
@@ -145,7 +148,7 @@ pub fn ask(request: &Request) -> Result<LeaseRequest, Invalid> {
             _ => {}
         }
     }
-    // No time to wait, or nobody to wait for, is none.
+    // Without time or without a holder, a request does not wait.
     ask.wait = ask.wait.filter(|wait| !wait.is_zero() && ask.holder.is_some());
     Ok(ask)
 }

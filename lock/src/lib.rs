@@ -52,11 +52,12 @@ pub fn run() -> Result<u8, End> {
     let slots = settings.slots;
     let listener = listen::bind(config.host.as_ref(), config.port).map_err(End::Failed)?;
     let mut lock = Lock::new(settings, Instant::now());
-    // Leases of a model hold nobody back after a restart, nor does it begin with those of a lock that did.
+    // The model's leases must not take slots after a restart, and it does not begin with real ones.
     let record = config.state_file.clone().filter(|_| config.mode == Mode::Enforce).map(Record::new);
     let psi = Psi::new(&config.pressure, Path::new(psi::DIRECTORY));
     if let Some(record) = &record {
         record.restore(lock.scheduler_mut(), &config.rules);
+        lock.restored();
     }
     let stat = matches!(slots, Slots::Auto { .. });
     let stat = stat.then(|| Stat::new(Path::new(procstat::FILE), Path::new(psi::DIRECTORY), Instant::now()));

@@ -59,13 +59,19 @@ impl Prober {
     }
 
     /// Probes the port of a request before its application can run: a port that is open now belongs
-    /// to another process. `None` if the request has no port.
-    pub fn baseline(&self, request: &LeaseRequest) -> Option<ProbeResult> {
+    /// to another process. `None` if the request has no port, or must not wait for a probe.
+    ///
+    /// Each request with a port passes here before its lease: its address may be barred, and the port
+    /// needs the threads, also without a baseline probe.
+    pub fn baseline(&self, request: &LeaseRequest, may_probe: impl FnOnce() -> bool) -> Option<ProbeResult> {
         let ready = request.ready.as_ref()?;
         if let Some(why) = barred(request.address, &self.node) {
             return Some(ProbeResult::Barred(why));
         }
         self.started.call_once(|| self.start());
+        if !may_probe() {
+            return None;
+        }
         let patience = Patience { reach: BASELINE_CONNECT, answer: BASELINE, whole: BASELINE };
         Some(probe_aside(&self.caller, request.address, ready, patience))
     }
@@ -82,7 +88,7 @@ impl Prober {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the edge that reads the clock before and after a look")]
+#[expect(clippy::disallowed_methods, reason = "the edge that reads the clock before and after a probe")]
 fn run(caller: &Caller, shared: &Shared) -> ! {
     loop {
         let target = shared.next_probe();

@@ -3,8 +3,8 @@
 //!
 //! They are the host's inside a container as well (proc(5), "/proc/stat"; the kernel's "PSI - Pressure
 //! Stall Information"), and need no rights; where lxcfs is mounted over them they are the container's
-//! own, and tell nothing of the node. Knows what they look like; what they mean for those who want to
-//! start is the business of [`crate::core::limit`].
+//! own, and tell nothing of the node. Knows their form; [`crate::core::limit`] decides what they mean
+//! for starts.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -35,7 +35,7 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// The kernel's files. That the first cannot be read is told at once, and not when somebody waits.
+    /// The kernel's files. A first one that cannot be read is logged at once, not when a client waits.
     pub fn new(file: &Path, pressure: &Path, now: Instant) -> Stat {
         let stalls = [pressure.join("memory"), pressure.join("io")];
         let mut stat = Stat { file: file.to_owned(), stalls, told: false, text: Vec::new() };
@@ -43,13 +43,13 @@ impl Stat {
         stat
     }
 
-    /// A look at the node. That there is none is told once, and again when there is one.
+    /// A reading of the node. The first one that fails is logged, and the first one after it that succeeds.
     pub fn read(&mut self, now: Instant) -> Option<Reading> {
         let reading = self.look(now);
         let was_told = std::mem::replace(&mut self.told, reading.is_err());
         match &reading {
             Err(error) if !was_told => {
-                warn!(file:% = self.file.display(), reason:% = error; "the node's load cannot be read: one start a core while somebody waits, until it can");
+                warn!(file:% = self.file.display(), reason:% = error; "the node's load cannot be read: the limit is one start for each core until it can");
             }
             Ok(_) if was_told => info!(file:% = self.file.display(); "the node's load can be read again"),
             _ => {}
@@ -73,7 +73,7 @@ impl Stat {
 
 /// The sums of all cores, how many there are, and the threads that run or want to.
 ///
-/// Time that a hypervisor gave to others is no room for anybody here, and counts as used.
+/// Time that a hypervisor gave to others is not free for starts here, and counts as used.
 pub fn parse(text: &[u8], now: Instant) -> Option<Reading> {
     let text = str::from_utf8(text).ok()?;
     let mut ticks = None;
@@ -87,10 +87,10 @@ pub fn parse(text: &[u8], now: Instant) -> Option<Reading> {
             None => {}
         }
     }
-    let (busy, idle) = ticks?;
-    // Whoever reads this runs as well.
+    let (busy, idle) = ticks.filter(|_| cores > 0)?;
+    // The reading thread itself is one of them.
     let runnable = runnable?.saturating_sub(1);
-    Some(Reading { at: now, busy: time(busy), idle: time(idle), runnable, cores: cores.max(1), stalled: 0.0 })
+    Some(Reading { at: now, busy: time(busy), idle: time(idle), runnable, cores, stalled: 0.0 })
 }
 
 /// Used and unused: user, nice, system, idle, iowait, irq, softirq, steal; guests are in user.
@@ -146,7 +146,8 @@ mod tests {
             "cpu  1 2 3 x\nprocs_running 1\n",
             "cpu  1 2 3 -4\nprocs_running 1\n",
             "cpu  1 2 3 4 5 6 7 8\n",
-            "cpu  1 2 3 4 5 6 7 8\nprocs_running many\n",
+            "cpu  1 2 3 4 5 6 7 8\ncpu0 1 2 3 4\nprocs_running many\n",
+            "cpu  1 2 3 4 5 6 7 8\nprocs_running 1\n",
             "\u{0}\u{0}",
         ] {
             assert!(parse(text.as_bytes(), zero()).is_none(), "{text:?}");

@@ -1,8 +1,7 @@
 //! Reads the pressure of the node from the kernel's files.
 //!
 //! They are the host's inside a container as well (the kernel's "PSI - Pressure Stall Information").
-//! Knows where they are and what they look like; what is too much is the business of
-//! [`crate::core::pressure`].
+//! Knows their paths and their form; [`crate::core::pressure`] decides what is too much.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -28,12 +27,12 @@ const LARGEST: u64 = 1024;
 #[derive(Debug)]
 pub struct Psi {
     files: [Option<PathBuf>; Resource::ALL.len()],
-    /// Which have been told to be missing or garbage.
+    /// The files whose failure is logged already.
     told: [bool; Resource::ALL.len()],
 }
 
 impl Psi {
-    /// Nothing where nothing is looked at. What cannot be read is told at once, and not when somebody waits.
+    /// `None` without thresholds. A file that cannot be read is logged at once, not when a client waits.
     pub fn new(limits: &Limits, directory: &Path) -> Option<Psi> {
         let mut files = [const { None }; Resource::ALL.len()];
         for (at, (_, name)) in Resource::ALL.iter().enumerate() {

@@ -1,9 +1,9 @@
-//! Leases and line on disk, so that they outlive the process.
+//! The state file: leases and queue on disk, so that they outlive the process.
 //!
-//! One JSON file, replaced by a rename: whoever is killed at any moment leaves the old one or the
-//! new one. It is not synced to the disk: it has to outlive the process, not the machine, whose next
-//! boot it means nothing to. Knows what the file looks like; when to write it is the business of
-//! [`crate::shared`], what a lease means that of [`crate::book`].
+//! One JSON file, replaced by a rename: a process that is killed at any moment leaves the old file or
+//! the new one. It is not synced to the disk, because it has to outlive the process and not the
+//! machine. Knows the form of the file; [`crate::shared`] decides when to write it, and
+//! [`crate::core::scheduler`] knows leases and waiters.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
@@ -28,20 +28,20 @@ use crate::shared::Shared;
 
 const VERSION: u64 = 1;
 
-/// Two files of this size, for one replaces the other, have room in a volume of 1 MiB.
+/// Two files of this size, because one replaces the other, have room in a volume of 1 MiB.
 const LARGEST: usize = 480 * 1024;
 
-/// What a lease and a place take besides their texts, at most: keys, an IPv6 address, numbers.
+/// The most bytes of a lease and of a waiter besides their texts: keys, an IPv6 address, numbers.
 const LEASE: usize = 160;
 const PLACE: usize = 100;
 
-/// Putting the book into words was seen to touch 8 KiB.
+/// Serialising the state was measured to touch 8 KiB.
 const STACK: usize = 64 * 1024;
 
 /// The kernel's own number of this boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Where the book is kept.
+/// The state file of one boot.
 pub struct Record {
     file: PathBuf,
     boot: String,
@@ -112,16 +112,16 @@ impl Record {
         Record { file, boot: boot.to_owned() }
     }
 
-    /// Takes over what an earlier process of this boot has left, and says what came of that.
+    /// Restores the state that an earlier process of this boot has left, and logs the result.
     pub fn restore(&self, scheduler: &mut Scheduler, rules: &Rules) {
         let file = self.file.display();
         // A larger file is not the state of a lock.
         let text = match read(&self.file, 2 * LARGEST as u64) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return info!(file:%; "no state file yet: starting with an empty book");
+                return info!(file:%; "no state file yet: starting empty");
             }
-            Err(error) => return warn!(file:%, error:%; "state file not read: starting with an empty book"),
+            Err(error) => return warn!(file:%, error:%; "state file not read: starting empty"),
         };
         match self.take_over(&text, scheduler, rules) {
             Ok(()) => {
@@ -133,18 +133,18 @@ impl Record {
                     warn!(file:%, leases, slots; "the state file has more leases than slots: no start until {over} of them have ended");
                 }
             }
-            Err(why) => warn!(file:%, reason = why.as_str(); "state file not used: starting with an empty book"),
+            Err(why) => warn!(file:%, reason = why.as_str(); "state file not used: starting empty"),
         }
     }
 
-    /// Takes over what the file says; an error says why it is not this boot's state.
+    /// Restores the state in this text; the error says why it is not this boot's.
     pub fn take_over(&self, text: &str, scheduler: &mut Scheduler, rules: &Rules) -> Result<(), String> {
         let written = self.parse(text)?;
         restore(&written, Clocks::now(), scheduler, rules);
         Ok(())
     }
 
-    /// What the file says of this book.
+    /// The content of the file for this state.
     pub fn words(&self, scheduler: &Scheduler) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.put(&Page::of(scheduler), Clocks::now(), &mut bytes);
@@ -182,7 +182,7 @@ impl Record {
                 }
                 told = problem;
             }
-            // However fast clients come and go, no more than a third of a core goes into this.
+            // At most a third of a core goes into this, however fast clients come and go.
             thread::sleep(begin.elapsed() * 2);
         }
     }
@@ -195,7 +195,7 @@ impl Record {
         fs::rename(new, &self.file)
     }
 
-    /// The book as bytes; whether something had no room there.
+    /// Writes the state as bytes. Returns whether something had no room.
     fn put(&self, page: &Page, clocks: Clocks, bytes: &mut Vec<u8>) -> bool {
         let mut room = LARGEST;
         let mut has_room = |bytes: usize| {
@@ -244,7 +244,7 @@ impl Record {
             return Err(format!("it has version {version}, this program reads {VERSION}"));
         }
         let written: Written = serde_json::from_str(text).map_err(|e| format!("torn, or not a state file: {e}"))?;
-        // Where the kernel does not tell its boot nothing could be told apart from another one's.
+        // Without the kernel's number of the boot, a file of another boot would look the same.
         if written.boot != self.boot || self.boot.is_empty() {
             return Err("it is another boot's".to_owned());
         }
@@ -252,7 +252,7 @@ impl Record {
     }
 }
 
-/// A copy of what is written, so that it can be put into words without the mutex.
+/// A copy of the state, which is serialised without the mutex.
 struct Page {
     leases: Vec<Lease>,
     places: Vec<(Arc<str>, IpAddr, Instant)>,

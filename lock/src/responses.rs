@@ -31,7 +31,7 @@ pub fn answer(outcome: &Outcome, baseline: Option<ProbeResult>, json: bool) -> A
         Outcome::Granted(grant) => granted(&grant_reason(grant, &barred), Some(grant.duration), json),
         Outcome::AlreadyGranted { remaining, .. } => {
             let remaining_text = Text::in_millis(*remaining);
-            let reason = format!("the lease that this holder has, for {remaining_text} more{barred}");
+            let reason = format!("lease already held, {remaining_text} left{barred}");
             granted(&reason, Some(*remaining), json)
         }
         Outcome::LetThrough(would) => granted(&shadow(would), None, json),
@@ -43,8 +43,7 @@ pub fn answer(outcome: &Outcome, baseline: Option<ProbeResult>, json: bool) -> A
 
 fn grant_reason(grant: &Grant, barred: &str) -> String {
     let cut = if grant.is_cut { ", the longest that this lock grants" } else { "" };
-    let overridden =
-        if grant.is_overridden { "; the checks fail, but have held starts back for long enough" } else { "" };
+    let overridden = if grant.is_overridden { "; checks fail, but have failed for longer than --max-hold" } else { "" };
     let would = grant.would.as_ref().map(|would| format!("\n{}", shadow(would)));
     let shadow = would.unwrap_or_default();
     format!("for {}{cut}{overridden}{barred}{shadow}", Text(grant.duration))

@@ -76,7 +76,7 @@ impl Shared {
     pub fn new(lock: Lock, has_file: bool, psi: Option<Psi>) -> Result<Arc<Shared>, String> {
         let lot = Lot::new().map_err(|e| format!("cannot watch connections: {e}"))?;
         let file = has_file.then(FileState::default);
-        let connections = Connections::default();
+        let connections = Connections::new(lock.scheduler().queue().most_parked());
         let inner = Inner { lock, connections, ready: Vec::new(), alarm: None, file };
         Ok(Arc::new(Shared {
             inner: Mutex::new(inner),
@@ -109,9 +109,9 @@ impl Shared {
         let parked = Arc::new(parked);
         self.change(now, |inner| {
             let key = inner.connections.next_key();
+            inner.connections.insert(key, Arc::clone(&parked), json);
             // Without a watch the connection cannot wait.
-            let is_watched = self.lot.watch(&parked, key.0).is_ok();
-            inner.connections.insert(key, parked, json);
+            let is_watched = !inner.connections.is_full() && self.lot.watch(&parked, key.0).is_ok();
             match inner.lock.request(&request, is_watched.then_some(key), now) {
                 Reply::Parked => {}
                 Reply::Now(outcome) => {
@@ -233,7 +233,9 @@ impl Shared {
     fn read_load(&self, stat: &mut Stat, now: Instant) {
         if self.inner().lock.is_load_due(now) {
             let reading = stat.read(now);
-            self.with(now, |lock| lock.read_load(reading, now));
+            if self.with(now, |lock| lock.read_load(reading, now)) {
+                warn!("the node's counters stand still: one start for each core at a time, until they count again");
+            }
         }
     }
 
@@ -278,12 +280,17 @@ impl Shared {
 impl Inner {
     /// Does what the time and the clients bring. Returns whether a port is due to be probed.
     fn tick(&mut self, acts: &mut Vec<Act>, now: Instant) -> bool {
+        // An undone lease frees its slot, which no waiter must get that has gone as well.
+        let mut undone = Vec::new();
         for act in acts.drain(..) {
             match self.connections.act(WaiterId(act.key), act.is_broken) {
                 Some(Consequence::HangUp(waiter)) => self.lock.hang_up(waiter, now),
-                Some(Consequence::Undo(lease, undo)) => self.lock.undo(lease, undo, now),
+                Some(Consequence::Undo(lease, undo)) => undone.push((lease, undo)),
                 None => {}
             }
+        }
+        for (lease, undo) in undone {
+            self.lock.undo(lease, undo, now);
         }
         self.connections.expire(now);
         let first = self.file.as_ref().and_then(|file| file.waiting.front());
@@ -300,8 +307,9 @@ impl Inner {
     fn deliver(&mut self, answer: Answer, now: Instant) {
         let Some(delivery) = self.connections.deliver(answer) else { return };
         let version = self.lock.scheduler().version();
+        let must_wait = delivery.must_be_durable() && !self.connections.is_full();
         match &mut self.file {
-            Some(file) if delivery.must_be_durable() && !file.has(version) => {
+            Some(file) if must_wait && !file.has(version) => {
                 file.waiting.push_back((version, after(now, PATIENCE), delivery));
             }
             _ => self.ready.push(delivery),

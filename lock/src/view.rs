@@ -1,6 +1,6 @@
-//! What is seen from outside: `/metrics` and `/state`.
+//! `/metrics` and `/state`.
 //!
-//! Renders a copy of the state, so that nobody waits for it. Decides nothing.
+//! Renders a copy of the state, so that no request waits for it. Decides nothing.
 
 use std::time::Instant;
 
@@ -20,8 +20,8 @@ use crate::core::scheduler::LONGEST_WAIT;
 use crate::core::shadow;
 use crate::json::{self, quoted, seconds, thousandths};
 
-/// `/state` lists so many leases, those that end first, and so many places, those that are next; its
-/// size has to have a bound.
+/// The most leases in `/state`, those that end first, and the most waiters, those that are served
+/// first: its size needs a bound.
 pub const LISTED: usize = 100;
 
 /// The bound of each of these lists in bytes: 100 names of usual length fit.
@@ -46,10 +46,10 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
         "From a holder's first request to its lease; without a name each request is the first",
         &view.counts.waited,
     );
-    out.histogram("psl_lock_held_seconds", "How long leases were held that have ended", &view.counts.active);
-    out.single_gauge("psl_lock_slots", "Leases that may be held at the same time", view.slots);
-    out.single_gauge("psl_lock_slots_in_use", "Leases that are held", view.active);
-    out.single_gauge("psl_lock_queue_length", "Holders that wait in line", view.waiting);
+    out.histogram("psl_lock_held_seconds", "How long leases were active that have ended", &view.counts.active);
+    out.single_gauge("psl_lock_slots", "Leases that may be active at the same time", view.slots);
+    out.single_gauge("psl_lock_slots_in_use", "Active leases", view.active);
+    out.single_gauge("psl_lock_queue_length", "Holders in the queue", view.waiting);
     out.counter("psl_lock_ended_total", "Leases that have ended by how they ended");
     for ((_, label), count) in End::ALL.iter().zip(view.counts.ended) {
         out.sample("psl_lock_ended_total", &[("how", label)], count);
@@ -59,33 +59,37 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
         out.sample("psl_check_up", &[("endpoint", endpoint)], u8::from(failure.is_none()));
     }
     let verdict = view.gate.verdict(now);
-    out.single_gauge("psl_gate_open", "Whether starts are let through", u8::from(verdict != Verdict::Closed));
+    out.single_gauge("psl_gate_open", "Whether the checks let starts begin", u8::from(verdict != Verdict::Closed));
     out.single_gauge(
         "psl_gate_overridden",
-        "Whether starts are let through although checks fail, because they have failed for too long",
+        "Whether starts may begin although checks fail, because they have failed for longer than --max-hold",
         u8::from(verdict == Verdict::Overridden),
     );
     let pressure = &view.pressure;
     let is_open = !matches!(pressure.verdict(now), pressure::Verdict::Held { .. });
-    out.single_gauge("psl_pressure_open", "Whether the node's pressure lets starts through", u8::from(is_open));
+    out.single_gauge("psl_pressure_open", "Whether the node's pressure lets starts begin", u8::from(is_open));
     out.gauge(
         "psl_pressure_ratio",
-        "The resource's pressure of the last ten seconds when it was read last, which is while somebody waits",
+        "The resource's pressure of the last ten seconds at the last reading; it is read only while a client waits",
     );
     for seen in pressure.seen() {
         // The kernel has hundredths of a percent; what is beyond is chance.
         let ratio = seen.percent.map_or(f64::NAN, |percent| (percent * 100.0).round() / 10_000.0);
         out.sample("psl_pressure_ratio", &[("resource", seen.name)], ratio);
     }
-    out.counter("psl_pressure_let_through_total", "Starts let through under pressure, one for each --gate-floor");
+    out.counter("psl_pressure_let_through_total", "Starts that began under pressure, one for each --gate-floor");
     out.sample("psl_pressure_let_through_total", &[], pressure.let_through());
     let is_shadow = u8::from(view.shadow.is_some());
-    out.single_gauge("psl_lock_shadow", "Whether nobody is held back, and slots and line are what would be", is_shadow);
+    out.single_gauge(
+        "psl_lock_shadow",
+        "Whether lock runs in shadow mode, where slots and queue are those of the model",
+        is_shadow,
+    );
     if let Some(limit) = &view.limit {
         automatic_limit(&mut out, limit);
     }
     if let Some(shadow) = &view.shadow {
-        out.counter("psl_shadow_requests_total", "Requests by what they would have been told");
+        out.counter("psl_shadow_requests_total", "Requests by the result that they would have had");
         for kind in Kind::SHADOW {
             let count = shadow.requests.of(kind);
             out.sample("psl_shadow_requests_total", &[("result", kind.name())], count);
@@ -122,14 +126,14 @@ fn automatic_limit(out: &mut Exposition, limit: &limit::Status) {
     );
     out.gauge(
         "psl_lock_window_next_start_seconds",
-        "When the next start is admitted at the latest, if none has to end",
+        "When the next start is admitted, if the load stays the same; absent if one has to end first",
     );
     if let Some(next) = limit.next {
         out.sample("psl_lock_window_next_start_seconds", &[], seconds(next));
     }
 }
 
-/// The answer to `/state`. Who has a lease or waits is told to this machine alone.
+/// The answer to `/state`. Holders are shown to this machine alone.
 pub fn state(view: &View, rules: &Rules, names: bool, now: Instant) -> Answer {
     Answer::json(200, json::text(&State::new(view, rules, names, now)) + "\n")
 }
@@ -138,7 +142,7 @@ pub fn state(view: &View, rules: &Rules, names: bool, now: Instant) -> Answer {
 #[derive(Serialize)]
 struct State<'v> {
     version: u8,
-    /// In shadow mode leases and line are what would be.
+    /// In shadow mode leases and queue are those of the model.
     mode: &'static str,
     node: Option<&'v str>,
     slots: usize,
@@ -197,7 +201,7 @@ struct Held<'v> {
     holder: Option<&'v str>,
     age_seconds: f64,
     remaining_seconds: f64,
-    /// Its port is looked at, and ends it.
+    /// A success of its port ends it.
     watched: bool,
 }
 
@@ -205,9 +209,9 @@ struct Held<'v> {
 struct Waiting<'v> {
     holder: Option<&'v str>,
     waited_seconds: f64,
-    /// Its answer is held back.
+    /// It is parked.
     held: bool,
-    /// When it was told to ask again.
+    /// A waiter that is away is expected to ask again then.
     due_in_seconds: Option<f64>,
 }
 
@@ -221,9 +225,9 @@ struct Gate {
 #[derive(Serialize)]
 struct Pressure {
     open: bool,
-    /// Where it is not: however high the pressure.
+    /// If it is not open: one starts then, however high the pressure.
     one_starts_in_seconds: Option<f64>,
-    /// Nobody reads it unless somebody waits.
+    /// It is read only while a client waits.
     read_seconds_ago: Option<f64>,
     resources: Vec<Resource>,
 }
@@ -259,7 +263,7 @@ struct Limits {
     max_wait_seconds: f64,
     places: usize,
     held_answers: usize,
-    /// Of leases and places so many at most are listed here.
+    /// The most leases, and the most waiters, in the lists.
     listed: usize,
 }
 

@@ -230,3 +230,29 @@ fn the_bounds_have_their_own_answers() {
     let reply = Request::get("/").send(lock.addr(), CEILING).expect("an answer");
     assert_eq!(reply.status, 200, "none of these has taken a lease");
 }
+
+/// The connection of each grant stays open for a moment, in which many others can be granted a lease.
+#[test]
+fn many_short_leases_leave_descriptors_for_others() {
+    let limited = ["sh", "-c", "ulimit -n 64 && exec \"$0\" \"$@\""];
+    let program = Program::new(env!("CARGO_BIN_EXE_lock"))
+        .args(["--host", "127.0.0.1", "--port", "0", "--locks", "8"])
+        .env("PATH", "/usr/bin:/bin");
+    let mut lock = program.under(limited).start();
+    let address = lock.addr();
+    let until = Instant::now() + Duration::from_secs(2);
+    let takes_leases = |from: Ipv4Addr| {
+        move || {
+            let target = format!("/?holder=taker-{from}&wait=30&duration=1ms");
+            while Instant::now() < until {
+                drop(Request::get(&target).from(from).send(address, CEILING));
+            }
+        }
+    };
+    let takers: Vec<_> = addresses(8).into_iter().map(|from| thread::spawn(takes_leases(from))).collect();
+    takers.into_iter().for_each(|taker| taker.join().expect("an attacker that ends"));
+    let granted = Request::get("/metrics").send(address, CEILING).expect("metrics");
+    let granted = granted.sample("psl_lock_requests_total{result=\"granted\"}");
+    assert!(granted > 64.0, "{granted}");
+    assert_eq!(lock.count(|line| line.contains("cannot accept a connection")), 0, "{lock}");
+}

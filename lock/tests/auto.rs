@@ -153,6 +153,7 @@ fn counters_that_stand_still_start_one_a_core() {
     let body = lock.get("/?holder=next").body;
     assert!(body.starts_with("Locked\nthe node's load is not known: "), "{body}");
     assert_eq!(lock.get("/state").json()["window"]["why"], "blind");
+    lock.wait_for_text("the node's counters stand still", CEILING);
 }
 
 #[test]

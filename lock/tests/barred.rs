@@ -11,7 +11,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 
-use testkit::http::{Reply, Request, get};
+use psl::serve::LIMITS;
+use testkit::http::{Connection, Reply, Request, get};
 use testkit::program::{Program, Running, field};
 use testkit::scratch::Scratch;
 use testkit::scripted::{Behaviour, Server};
@@ -218,4 +219,27 @@ fn a_gateway() {
         let own = ask("198.18.77.1".parse().unwrap(), address, &target);
         assert!(own.body.contains("ready is not probed at a gateway"), "{write}: {own}");
     }
+}
+
+/// A request gets no baseline probe while its address has all connections that it may have.
+#[test]
+fn an_address_with_too_many_connections_is_not_probed_either() {
+    let from: IpAddr = Ipv4Addr::new(127, 0, 6, 7).into();
+    let mut running = lock().args(["--node-ip", "127.0.6.7"]).start();
+    let address = running.addr();
+    let server = Server::start_at(SocketAddr::new(from, 0), Behaviour::ok("up"));
+    let connect = |bytes: &[u8]| {
+        let mut connection = Connection::open(address, Some(from), CEILING).expect("a connection");
+        connection.write(bytes).expect("bytes that are sent");
+        connection
+    };
+    // They have begun a request, so that none gives way.
+    let _begun: Vec<_> = (0..LIMITS.per_address).map(|_| connect(b"GET /livez HTTP/1.1\r\n")).collect();
+    let target = format!("/?holder=a&duration=2s&ready=tcp:{}", server.port());
+    // A connection is refused if lock accepts it before its bytes have come.
+    let reply = eventually("an answer", CEILING, || connect(&Request::get(&target).bytes("lock")).reply().ok());
+    assert_eq!(reply.status, 200);
+    assert!(reply.body.contains("; ready is not probed at an address of the node"), "{reply}");
+    running.wait_for(|line| is_about(line, "a") && line.contains("lease ended") && line.contains("expired"), CEILING);
+    assert_eq!(server.connections(), 0);
 }

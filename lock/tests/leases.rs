@@ -1,4 +1,4 @@
-//! Holders, the line, and answers that are held back, on the real binary.
+//! Holders, the queue and parked requests, on the real binary.
 
 #![allow(
     clippy::disallowed_methods,
@@ -19,7 +19,7 @@ use testkit::program::{Program, Running, field};
 use testkit::scripted::{Behaviour, Server};
 use testkit::{CEILING, eventually, median, own_address, skip};
 
-/// What is answered without being held back is so within this, also on a busy machine.
+/// A request that is not parked is answered within this, also on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 fn lock(arguments: &[&str]) -> Running {
@@ -48,14 +48,14 @@ fn state(address: SocketAddr) -> Value {
     get(address, "/state").json()
 }
 
-/// Whose answers are held back, in the order in which they are served.
+/// The parked waiters, in the order in which they are served.
 fn held(address: SocketAddr) -> Vec<String> {
     let state = state(address);
     let places = state["queue"].as_array().expect("a queue").iter();
     places.filter(|place| place["held"] == true).map(|place| place["holder"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Asks, and returns with the connection once the answer is held back.
+/// Asks, and returns with the connection once the request is parked.
 #[track_caller]
 fn hold(from: Ipv4Addr, address: SocketAddr, holder: &str, parameters: &str) -> Connection {
     let mut connection = Connection::open(address, Some(IpAddr::V4(from)), CEILING).expect("a connection");
@@ -84,10 +84,7 @@ fn the_same_holder_gets_the_same_lease_from_wherever_it_asks() {
             let told = reply.json();
             let left = told["expires_in_seconds"].as_f64().expect("a number");
             assert_eq!((reply.status, &told["granted"]), (200, &true.into()), "{from}: {told}");
-            assert!(
-                told["reason"].as_str().unwrap().starts_with("the lease that this holder has, for 59m59"),
-                "{told}"
-            );
+            assert!(told["reason"].as_str().unwrap().starts_with("lease already held, 59m59"), "{told}");
             assert!(left <= before && left > 3500.0, "{from}: {left} after {before}");
             before = left;
         }
@@ -121,7 +118,7 @@ fn without_a_holder_every_request_counts_for_itself() {
     assert_eq!(statuses, [200, 200, 423]);
     let reply = get(lock.addr(), "/?wait=30s");
     assert_eq!((reply.status, state(lock.addr())["queue_length"].as_u64()), (423, Some(0)));
-    assert!(reply.took < AT_ONCE, "an answer to nobody was held back for {:?}", reply.took);
+    assert!(reply.took < AT_ONCE, "a request without a holder was parked for {:?}", reply.took);
 }
 
 #[test]
@@ -272,7 +269,7 @@ fn a_duration_of_zero_takes_nothing_and_waits_for_nothing() {
     for probe in ["/?duration=0", "/?duration=0&holder=a", "/?duration=0&holder=b&wait=30s"] {
         let reply = get(address, probe);
         assert_eq!(reply.status, 423, "{probe}");
-        assert!(reply.took < AT_ONCE, "{probe} was held back for {:?}", reply.took);
+        assert!(reply.took < AT_ONCE, "{probe} was parked for {:?}", reply.took);
         assert!(!reply.body.contains("position"), "{probe}: {}", reply.body);
         empty(probe, 1);
     }
@@ -307,11 +304,11 @@ fn who_waits_is_told_where_and_how_long() {
         assert_eq!((&told["granted"], &told["expires_in_seconds"]), (&false.into(), &Value::Null), "{holder}: {told}");
         assert_eq!(told["reason"], "all slots are taken");
     }
-    // Somebody without a name has no place, but hears when to come.
+    // A client without a holder has no place, but its answer says when to ask again.
     let (status, told) = get_json(address, "/");
     assert_eq!((status, &told["position"]), (423, &Value::Null));
     assert!(told["retry_after_seconds"].as_u64().is_some_and(|seconds| (1..=30).contains(&seconds)), "{told}");
-    // Who is next in line and may be held back comes at once: it waits here.
+    // A client that has waited is to come back at once.
     let (_, told) = get_json(address, "/?holder=b&wait=1ms");
     assert_eq!(told["retry_after_seconds"], 1, "{told}");
 }
@@ -460,7 +457,7 @@ fn a_held_answer_outlasts_those_who_crowd_the_door() {
         thread::sleep(Duration::from_millis(100));
         drop(crowd);
     }
-    assert!(waiting.iter().all(|thread| !thread.is_finished()), "a held answer has ended");
+    assert!(waiting.iter().all(|thread| !thread.is_finished()), "a parked request has ended");
     let mut last = "a".to_owned();
     for (thread, number) in waiting.into_iter().zip(1..) {
         assert_eq!(delete(address, &last).status, 200);
@@ -587,7 +584,7 @@ fn a_lease_whose_answer_cannot_be_written_is_given_back() {
             let released = metrics.sample("psl_lock_ended_total{how=\"released\"}");
             (granted == f64::from(round) && released == granted).then_some(())
         });
-        // It has its place in line again, but nothing is kept for it.
+        // It has its place in the queue again, but no slot is kept for it.
         let seen = state(address);
         assert_eq!((seen["slots_in_use"].as_u64(), seen["queue_length"].as_u64()), (Some(0), Some(1)), "{seen}");
     }
@@ -637,7 +634,7 @@ fn a_client_that_has_gone_before_its_answer_takes_no_slot() {
                 eventually(&what, CEILING, || {
                     let reply = get(address, "/?holder=next&duration=1h");
                     if reply.status != 200 {
-                        assert_eq!(delete(address, "next").status, 200, "{what}: a place in line is given up");
+                        assert_eq!(delete(address, "next").status, 200, "{what}: a place in the queue is given up");
                     }
                     (reply.status == 200).then_some(())
                 });
@@ -818,7 +815,7 @@ fn a_signal_ends_it_at_once_whoever_is_held() {
         took
     };
     let median = median((0..5).map(end).collect());
-    eprintln!("from SIGTERM to the end with ten held answers, median of 5: {median:?} (goal 100 ms)");
+    eprintln!("from SIGTERM to the end with ten parked requests, median of 5: {median:?} (goal 100 ms)");
     assert!(median < Duration::from_millis(100), "{median:?}");
 }
 

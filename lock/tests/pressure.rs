@@ -86,7 +86,7 @@ fn nobody_starts_above_the_threshold_until_it_is_ten_points_lower() {
     let pressure = lock.get("/state").json()["pressure"].clone();
     assert_eq!((&pressure["open"], &pressure["resources"][0]["percent"]), (&false.into(), &83.02.into()), "{pressure}");
 
-    // A held answer stays held, and comes when the pressure has fallen.
+    // A parked request stays parked, and is answered when the pressure has fallen.
     let address = lock.addr();
     let held = thread::spawn(move || Request::get("/?holder=b&wait=30").send(address, CEILING).unwrap());
     eventually("b to be held", CEILING, || lock.get("/state").json()["queue"][0]["held"].as_bool().filter(|h| *h));

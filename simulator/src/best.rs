@@ -1,4 +1,4 @@
-//! The fixed number of slots that would have been best for a herd, had anybody known.
+//! The best fixed number of slots for a herd.
 
 use std::time::Instant;
 
@@ -10,10 +10,10 @@ use crate::node::{Node, run_while_hopeful};
 /// A number that is so much worse than the best so far is not waited for.
 const HOPELESS: f64 = 1.0;
 
-/// Nobody waits longer than this for the first one that gets home.
+/// The longest time for the first number with which all applications get ready.
 const LONGEST: f64 = 10_000.0;
 
-/// What the best fixed number does.
+/// The best fixed number and its result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Best {
     /// When the last was ready.
@@ -24,7 +24,7 @@ pub struct Best {
     pub kills: usize,
 }
 
-/// Tries numbers up to all at once; nothing where none of them brings everybody home.
+/// Tries numbers up to all at once; `None` if no number gets all applications ready.
 pub fn best(node: &Node, herd: &[Application], zero: Instant) -> Option<Best> {
     let mut best: Option<Best> = None;
     let mut enough = usize::MAX;
@@ -54,7 +54,7 @@ fn held(node: &Node, herd: &[Application]) -> f64 {
     needed.map(|application| application.alone().min(node.duration)).sum()
 }
 
-/// From one up, each a quarter more than the one before, to the first that holds nobody back.
+/// From one up, each a quarter more than the one before, to the first with which no start waits.
 pub fn numbers(pods: usize) -> Vec<usize> {
     let mut numbers = vec![1];
     while let Some(last) = numbers.last().copied().filter(|last| *last < pods) {

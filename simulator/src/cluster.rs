@@ -1,4 +1,4 @@
-//! Many nodes after a power cut: when everybody is back, and who was killed on the way.
+//! Many nodes after a power cut: when all pods are ready, and how many starts were killed.
 //!
 //! Each node has a lock of its own and none knows of the others: what they share (the API server, the
 //! registry) is taken to bear them all, so that a cluster is as many mornings as it has nodes.
@@ -32,11 +32,11 @@ pub struct Cluster {
     pub pulls: (f64, (f64, f64)),
     /// CPU seconds of a start.
     pub work: (f64, f64),
-    /// The kubelet kills who is not ready so long after its container started.
+    /// The kubelet kills a start that is not ready this long after its container started.
     pub deadline: f64,
     /// And starts it anew after this, then twice that, and so on.
     pub back_off: f64,
-    /// Whoever is not ready so long after the first init of its node is given up.
+    /// A pod that is not ready this long after the first init of its node is given up.
     pub cut_off: f64,
     /// Chance.
     pub seed: u64,
@@ -51,7 +51,7 @@ pub enum Number {
     Fixed(usize),
     /// So many for each core.
     ACore(usize),
-    /// As many as lock finds by itself.
+    /// `--locks auto`.
     Auto,
 }
 
@@ -64,10 +64,10 @@ pub enum Lease {
     Time(f64),
 }
 
-/// What became of a cluster.
+/// The result of a cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// From the return of the power until the last was ready; nothing where one was given up.
+    /// From the return of the power until the last was ready; `None` if one was given up.
     pub home: Option<f64>,
     /// Nodes with one that was given up.
     pub nodes_lost: usize,
@@ -83,7 +83,7 @@ pub struct Outcome {
     pub work: f64,
 }
 
-/// A node and who starts on it.
+/// A node and the applications that start on it.
 struct Drawn {
     boots: f64,
     cores: usize,
@@ -91,7 +91,7 @@ struct Drawn {
 }
 
 impl Cluster {
-    /// Lets everybody start, on so many threads.
+    /// Runs all nodes on this many threads.
     pub fn wake(&self, number: Number, lease: Lease, zero: Instant, threads: usize) -> Outcome {
         let nodes: Vec<usize> = (0..self.nodes).collect();
         let mornings = parallel::map(threads, &nodes, |nth| {
@@ -169,8 +169,8 @@ impl Outcome {
         self.work += drawn.herd.iter().map(Application::work).sum::<f64>();
     }
 
-    /// How long this share of all pods had waited at most; nothing where those who were given up are
-    /// among them.
+    /// How long this share of all pods had waited at most; `None` if pods that were given up are among
+    /// them.
     pub fn waited(&self, share: f64) -> Option<f64> {
         let all = self.waits.len() + self.pods_lost;
         let place = (share * all as f64).ceil() as usize;

@@ -1,4 +1,4 @@
-//! The number that lock finds by itself, against the best fixed one for each herd.
+//! `--locks auto` against the best fixed number for each herd.
 
 use std::time::Instant;
 
@@ -8,7 +8,8 @@ use crate::best::{Best, best};
 use crate::herd::{Application, Arrival, Mix};
 use crate::node::{Node, run};
 
-/// The kubelet kills who is not ready so long after its container started, and starts it anew: at once, then after this.
+/// The kubelet kills a start that is not ready this long after its container started, and starts it anew: at once, then
+/// after this.
 const DEADLINE: f64 = 6.0;
 const BACK_OFF: f64 = 10.0;
 
@@ -18,7 +19,7 @@ const LONGEST_LEASE: f64 = 120.0;
 /// And how long those last that end by time alone.
 const FIXED_LEASE: f64 = 10.0;
 
-/// Whoever is not home so many times as late as with the best number counts as so late.
+/// A herd that takes longer than this many times the time of the best number counts as this late.
 const CUT_OFF: f64 = 10.0;
 
 /// As lock has it by default.
@@ -74,12 +75,12 @@ fn cases_of(mixes: &[(Mix, &str)], arrival: Arrival, ready: bool, seed: u64) -> 
     cases
 }
 
-/// What a number of slots came to.
+/// The result of a number of slots.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
     /// Its time over that of the best fixed number.
     pub ratio: f64,
-    /// Everybody was home before it was cut off.
+    /// All applications were ready before the cut-off.
     pub is_home: bool,
     /// Starts that were killed and would have become ready.
     pub kills: usize,
@@ -92,9 +93,9 @@ pub struct Compared {
     pub case: Case,
     /// The best fixed number for it.
     pub best: Best,
-    /// The number that lock finds by itself.
+    /// `--locks auto`.
     pub auto: Outcome,
-    /// So many a core, in the order in which they were asked for.
+    /// Fixed numbers for each core, in the order in which they were asked for.
     pub fixed: Vec<Outcome>,
 }
 
@@ -122,12 +123,12 @@ impl Case {
         }
     }
 
-    /// What lock is given to find the number by itself.
+    /// The slots of `--locks auto`.
     pub fn auto(&self) -> Slots {
         Slots::Auto { cores: self.cores, most: MOST_A_CORE * self.cores }
     }
 
-    /// Nothing where no fixed number brings this herd home.
+    /// `None` if no fixed number gets this herd ready.
     pub fn compared(&self, a_core: &[usize], zero: Instant) -> Option<Compared> {
         let herd = self.herd();
         let best = best(&self.node(Slots::Fixed(1)), &herd, zero)?;
@@ -142,7 +143,7 @@ impl Case {
     }
 }
 
-/// What many herds came to with one way to choose the number.
+/// The results of many herds with one way to choose the number.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Summary {
     /// How many.
@@ -161,7 +162,7 @@ pub struct Summary {
     pub most_kills: usize,
 }
 
-/// Nobody likes to wait half as long again.
+/// Half as long again is too long.
 pub const ABOVE: f64 = 1.5;
 
 /// Of these.

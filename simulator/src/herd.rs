@@ -1,4 +1,4 @@
-//! What has to start: applications as sequences of waiting and burning, drawn by mix.
+//! The applications that start, as sequences of waiting and burning, drawn by mix.
 //!
 //! Knows neither cores' speed nor lock.
 
@@ -7,9 +7,9 @@ use crate::chance::Chance;
 /// A part of a start, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Phase {
-    /// Nothing is burnt: the disk, the network.
+    /// A wait for the disk or the network, without CPU.
     Wait(f64),
-    /// So many threads burn so much CPU each.
+    /// This number of threads burns this much CPU each.
     Burn {
         /// At once.
         threads: usize,
@@ -68,13 +68,13 @@ impl Application {
         self.start.iter().map(|phase| phase.work()).sum()
     }
 
-    /// Seconds from its grant to its open port where nobody else is.
+    /// Seconds from its grant to its open port on an idle node.
     pub fn alone(&self) -> f64 {
         self.latency + self.overhead / 2.0 + self.start.iter().map(|phase| phase.alone()).sum::<f64>()
     }
 }
 
-/// What a herd is made of.
+/// The applications of a herd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mix {
     /// 0.5 to 1.5 CPU s in one thread.
@@ -101,11 +101,11 @@ pub enum Mix {
     Tail,
     /// Four threads burn 0.15 of its 0.5 to 1.5 s each; then 0.3 of them are waiting, and 0.6 are one thread's.
     SpinUp,
-    /// As `Cpu`, while half of the cores are taken by what is nobody's start.
+    /// As `Cpu`, while half of the cores are taken by threads beside the starts.
     Beside,
     /// As `Cpu`, beside three batch threads of low weight for each core.
     Batch,
-    /// As `Cpu`, each with what the kubelet and its runtimes were seen to burn for it.
+    /// As `Cpu`, each with the CPU that the kubelet and its runtimes were measured to burn for it.
     Overhead,
     /// As `Cpu`; every fourth one's image takes three minutes to pull, more or less.
     LongPulls,
@@ -152,14 +152,14 @@ impl Mix {
         Mix::ALL[self as usize].1
     }
 
-    /// So many applications, all there from the beginning. `latency` is the kubelet's, give or take 30 %.
+    /// This many applications, all there from the beginning. `latency` is the kubelet's, give or take 30 %.
     pub fn herd(self, count: usize, cores: usize, latency: f64, seed: u64) -> Vec<Application> {
         let mut chance = Chance::new(seed);
         let is_late = |nth| nth >= count / 2;
         (0..count).map(|nth| self.application(nth, is_late(nth), cores, latency, &mut chance)).collect()
     }
 
-    /// Threads that burn all the time, and are nobody's start.
+    /// Threads beside the starts that burn all the time.
     pub fn background(self, cores: usize) -> usize {
         if self == Mix::Beside { cores / 2 } else { 0 }
     }
@@ -224,7 +224,7 @@ pub fn waiting(share: f64, seconds: f64) -> Vec<Phase> {
 pub enum Arrival {
     /// All in the same instant.
     AtOnce,
-    /// One after the other, so many a second for each core.
+    /// One after the other, at this rate a second for each core.
     ACore(f64),
 }
 

@@ -1,9 +1,9 @@
-//! Nodes and clusters in virtual time, on the real state machine of lock.
+//! Nodes and clusters in virtual time, on lock's own limit.
 //!
-//! `herd` says what has to start, drawn by `chance`; `node` lets it start on cores that are shared
-//! by weight (each start is a `pod`), behind `lock::core::limit` as lock uses it. `best` finds
-//! the fixed number of slots that would have been best for a herd, `compare` holds the number that
-//! lock finds by itself against it, and `cluster` lets many nodes come back after a power cut.
+//! `herd` draws the applications by `chance`; `node` lets them start on cores that are shared by
+//! weight (each start is a `pod`). `lock::core::limit` says how many may begin; the queue is first
+//! come, first served. `best` finds the best fixed number of slots for a herd, `compare` holds
+//! `--locks auto` against it, and `cluster` lets many nodes come back after a power cut.
 //! `parallel` spreads them over threads.
 //!
 //! Nothing here waits, reads a clock or a file: the same seed gives the same morning. Seconds are

@@ -1,8 +1,8 @@
 //! One node's morning: cores that are shared by weight, a kubelet that kills and restarts, and a queue.
 //!
-//! From one event to the next: whatever is due happens, and the time goes on to whatever is due next.
-//! How many may start at a time is lock's own code (`lock::core::limit`); the queue is first come,
-//! first served, and every waiter is parked, so that a free slot goes to the first at once.
+//! The time goes from one event to the next. Lock's own code (`lock::core::limit`) says how many leases
+//! may begin; the queue is first come, first served, and every waiter is parked, so that a free slot
+//! goes to the first at once.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ const SEEN_LATE: f64 = 0.05;
 const LEAST_LATE: f64 = 0.01;
 const MOST_LATE: f64 = 0.25;
 
-/// The kubelet's back-off is doubled so often at most.
+/// The kubelet doubles its back-off this many times at most.
 const MOST_DOUBLED: u32 = 5;
 
 /// A restart itself takes from the first to the second: 1.5 s on real nodes, where the first came without a back-off.
@@ -35,40 +35,40 @@ const BATCH_WEIGHT: f64 = 1.0 / 39.0;
 pub struct Node {
     /// Shared by weight among all threads.
     pub cores: usize,
-    /// Threads that burn all the time with the weight of starts, and are nobody's start.
+    /// Threads beside the starts that burn all the time, with the weight of starts.
     pub background: usize,
     /// The same at low weight: they take what is left.
     pub batch: usize,
     /// The kernel's counters stand still.
     pub frozen: bool,
-    /// Who is not ready so long after its container started is killed.
+    /// The kubelet kills a start that is not ready this long after its container started.
     pub deadline: f64,
-    /// Before the second restart; each is twice the one before. The first restart comes at once.
+    /// The pause before the second restart; each later one is twice as long. The first comes at once.
     pub back_off: f64,
-    /// What lock is given.
+    /// `--locks`.
     pub slots: Slots,
-    /// How long leases last at most.
+    /// The duration of a lease.
     pub duration: f64,
-    /// They end when the application is ready.
+    /// A lease ends when the application is ready.
     pub ready: bool,
-    /// Whatever is not ready by then never is.
+    /// The end of the run: an application that is not ready by then never is.
     pub cut_off: f64,
 }
 
-/// What came of it.
+/// The result of one run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Morning {
-    /// When the last was ready; nothing where one was not at the cut-off.
+    /// When the last was ready; `None` if one was not at the cut-off.
     pub home: Option<f64>,
     /// When each was ready.
     pub ready: Vec<Option<f64>>,
-    /// From each one's first question to its grant.
+    /// From each holder's first request to its grant.
     pub waits: Vec<Option<f64>>,
     /// Starts that were killed and would have become ready.
     pub kills: usize,
     /// CPU seconds of those.
     pub wasted: f64,
-    /// CPU seconds of everybody.
+    /// CPU seconds of all starts.
     pub busy: f64,
     /// The most leases at any time.
     pub peak: usize,
@@ -79,8 +79,8 @@ pub fn run(node: &Node, herd: &[Application], zero: Instant) -> Morning {
     Run::new(node, herd, zero).until(|_| false)
 }
 
-/// The same, but ends as soon as it is certain that somebody is not ready at the cut-off: there is more
-/// work left than the cores can do by then, or somebody who was killed starts anew too late.
+/// The same, but ends as soon as it is certain that an application is not ready at the cut-off: more work
+/// is left than the cores can do by then, or a killed start begins anew too late.
 pub fn run_while_hopeful(node: &Node, herd: &[Application], zero: Instant) -> Morning {
     Run::new(node, herd, zero).until(|run| run.home_at_least > run.node.cut_off)
 }
@@ -103,10 +103,10 @@ struct Run<'a> {
     waiters: VecDeque<usize>,
     pods: Vec<Pod<'a>>,
     morning: Morning,
-    /// When the limit wants to be asked again.
+    /// When the limit is asked again.
     alarm: f64,
     chance: Chance,
-    /// CPU seconds of the starts of all who get ready.
+    /// CPU seconds of the starts of all applications that get ready.
     needed: f64,
     /// The last of them is not ready before this.
     home_at_least: f64,
@@ -247,7 +247,8 @@ impl<'a> Run<'a> {
             let lease = self.leases.swap_remove(nth);
             if let Some(limit) = &mut self.limit {
                 let was_start = lease.is_ready || !self.node.ready;
-                limit.ended(Duration::from_secs_f64(now - lease.since), was_start, at);
+                let since = self.zero + Duration::from_secs_f64(lease.since);
+                limit.ended(since, Duration::from_secs_f64(now - lease.since), was_start, at);
             }
         }
     }
@@ -255,6 +256,9 @@ impl<'a> Run<'a> {
     /// Slots go to those who came first.
     fn grant(&mut self) {
         let at = self.at(self.now);
+        if let Some(limit) = &mut self.limit {
+            limit.advance(at);
+        }
         while let Some(nth) = self.waiters.front().copied() {
             let quota = self.limit.as_ref().map(|limit| limit.quota(self.leases.len(), at));
             let may_begin = quota.is_none_or(|quota| quota.more > 0);

@@ -5,7 +5,7 @@ use crate::herd::{Application, Phase};
 /// Nearer than this is the same instant, because sums of floating-point numbers are never exact.
 pub const CLOSE: f64 = 1e-9;
 
-/// What a pod does.
+/// The stage of a pod.
 #[derive(Clone, Copy, Debug)]
 pub enum Stage {
     /// It is created then.
@@ -38,7 +38,7 @@ pub struct Progress {
     pub burnt: f64,
 }
 
-/// One application and what has become of it.
+/// One application and its state.
 #[derive(Debug)]
 pub struct Pod<'a> {
     pub application: &'a Application,
@@ -64,7 +64,7 @@ impl<'a> Pod<'a> {
         }
     }
 
-    /// Nothing is to be waited for any more.
+    /// The run need not wait for it any more.
     pub fn is_settled(&self) -> bool {
         self.application.never || matches!(self.stage, Stage::Ready | Stage::Stuck)
     }

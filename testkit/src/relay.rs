@@ -59,7 +59,7 @@ impl Way {
         let from = (self.from)(&split_target(&target(&request)).1);
         let Ok(mut server) = connect_from(Some(from), self.server, CEILING) else { return };
         let (Ok(mut client), Ok(of_server)) = (accepted.stream.try_clone(), server.try_clone()) else { return };
-        // A client that hangs up while its answer is held back is a client that hangs up to the server as well.
+        // If a parked client hangs up, the relay hangs up to the server as well.
         std::thread::spawn(move || {
             while client.read(&mut [0; 512]).is_ok_and(|read| read > 0) {}
             let _ = of_server.shutdown(Shutdown::Write);

@@ -1,4 +1,4 @@
-//! A real init that ends while a real lock holds its answer back: the lock forgets its place.
+//! A real init that ends while a real lock has it parked: the lock forgets its place.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -14,8 +14,7 @@ use testkit::http::Request;
 use testkit::program::{Program, Running};
 use testkit::{CEILING, eventually, skip};
 
-/// A second until the lock notices that the client has hung up, two that the place is kept for it, and as long again for
-/// a machine with other work. Before, a place lived for a minute.
+/// The lock notices a hang-up at once and keeps the place for two seconds; the rest is for a machine with other work.
 const SHORT: Duration = Duration::from_secs(6);
 
 fn binary(name: &str) -> Option<Program> {
@@ -42,11 +41,11 @@ fn queue(lock: SocketAddr) -> Vec<String> {
     holders
 }
 
-/// An init whose first request is held back: it has no answer of the lock yet.
+/// An init whose first request is parked: it has no answer of the lock yet.
 fn parked(lock: SocketAddr, holder: &str) -> Option<Running> {
     let port = lock.port().to_string();
     let init = binary("init")?.args(["--host=127.0.0.1", "--wait=30s", "--port", &port, "--holder", holder]).start();
-    eventually("a place in line", CEILING, || queue(lock).contains(&holder.to_owned()).then_some(()));
+    eventually("a place in the queue", CEILING, || queue(lock).contains(&holder.to_owned()).then_some(()));
     Some(init)
 }
 
@@ -68,7 +67,7 @@ fn a_pod_that_is_deleted_before_its_first_answer_leaves_no_place_behind() {
     }
 }
 
-/// The reason at `--max-wait` is the lock's own, also for an init that the lock would have held back for longer.
+/// The reason at `--max-wait` is the lock's own, also for an init that the lock would have parked for longer.
 #[test]
 fn at_its_bound_init_knows_what_the_lock_said() {
     let Some(mut lock) = taken() else { return };

@@ -76,14 +76,14 @@ struct Starts {
     is_open: [bool; PODS],
 }
 
-/// What a look at the lock may find, given the looks before it.
+/// The state of the lock may show this, given the earlier states.
 #[derive(Default)]
 struct Watch {
     last_served: Option<usize>,
 }
 
 impl Watch {
-    /// Whoever waits came after everybody who was served, but for those for whom a free slot is kept until they ask.
+    /// Waiters came after all pods that were served, except those that are away while a slot is free.
     fn look(&mut self, lock: SocketAddr) {
         let Some((leases, queue)) = look(lock) else { return };
         self.last_served = self.last_served.max(leases.iter().max().copied());
@@ -100,7 +100,7 @@ struct Herd {
 }
 
 impl Herd {
-    /// One pod after the other, each when the one before is in line. `ask` is where they ask, `lock` the lock itself.
+    /// One pod after the other, each when the one before is in the queue. `ask` is where they ask, `lock` the lock itself.
     #[track_caller]
     fn start(init: &Program, ask: SocketAddr, lock: SocketAddr, address: impl Fn(usize) -> IpAddr) -> Herd {
         let is_over = Arc::new(AtomicBool::new(false));
@@ -126,7 +126,7 @@ impl Herd {
                     look(lock).is_some_and(|(leases, queue)| leases.iter().chain(&queue).any(|pod| *pod == number));
                 (is_known || thread.is_finished()).then_some(())
             };
-            eventually(&format!("pod {number} in line"), CEILING, has_come);
+            eventually(&format!("pod {number} in the queue"), CEILING, has_come);
             thread
         };
         let pods = (0..PODS).zip(start_times()).map(begin).collect();
@@ -277,7 +277,7 @@ fn a_lock_that_is_killed_goes_on_where_it_was() {
     herd.finish(address);
     lines.extend(running.lines());
     let order = granted(&lines);
-    // After each restart all come within a tenth of a second, while slots are kept for the first of them.
+    // After each restart all come within a tenth of a second, and a free slot goes to the first that does.
     in_order_of_arrival(&order, 2 * SLOTS);
     let known = |msg: &str| matches!(msg, "lock acquired" | "lock acquired already");
     let mut all = sorted(holders(&lines, known));

@@ -289,7 +289,7 @@ fn the_dashboard_is_one() {
 }
 
 /// In shadow mode these say what would be, and nobody waits: whoever asks for one says which of the two he means. What the
-/// lock tells of pressure, shadows and its window is on the dashboard.
+/// lock tells of pressure, shadow mode and its automatic limit is on the dashboard.
 #[test]
 fn the_rules_and_the_dashboard_tell_locks_in_shadow_mode_apart() {
     let model = [

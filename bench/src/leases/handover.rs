@@ -30,13 +30,13 @@ const CROWD_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 6, 1));
 const LEASE: Duration = Duration::from_millis(100);
 const MORE: usize = 20;
 
-/// Where the line is looked at from.
+/// The address that reads the queue.
 const WATCHER: Ipv4Addr = Ipv4Addr::new(127, 0, 7, 1);
 
 /// How a lease ends; handed back is when that began, and the moment that counts.
 type End = fn(&mut Holder, SocketAddr) -> io::Result<(Instant, Instant)>;
 
-/// Somebody at an address of his own.
+/// A holder at an address of its own.
 struct Holder {
     name: String,
     address: IpAddr,

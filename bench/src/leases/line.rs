@@ -1,5 +1,5 @@
-//! A thousand holders wait in line: what that costs the lock, and how soon somebody is answered whose
-//! answer is not to be held back.
+//! A thousand holders wait: the cost for the lock, and the time to the answer of a client that does
+//! not wait.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};

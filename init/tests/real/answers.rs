@@ -223,7 +223,7 @@ fn reasons_that_alternate_are_logged_once_each() {
     }
 }
 
-/// The place in line is the lock's word; when init asks again is its own. No third figure stands beside them.
+/// The position is the lock's word; when init asks again is its own. No third figure stands beside them.
 #[test]
 fn a_line_does_not_contradict_its_reason() {
     let body = "Locked\nall slots are taken\nposition 1 in line, a slot is expected in 14s\n";

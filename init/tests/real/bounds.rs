@@ -110,7 +110,7 @@ fn a_pause_that_a_lock_asked_for_is_no_silence() {
         ("400", Behaviour::status_with(400, "no", away), &[]),
         ("421", Behaviour::status_with(421, "no", away), &[]),
         ("--pause", Behaviour::status(423, "no"), &["--pause=1h"]),
-        ("held back", holding(423, "no", &[("Server", "psl"), ("Retry-After", "1")]), &["--wait=2s"]),
+        ("parked", holding(423, "no", &[("Server", "psl"), ("Retry-After", "1")]), &["--wait=2s"]),
         ("something else that asks for a pause", Behaviour::status_with(503, "no", away), &[]),
         ("the same", Behaviour::status_with(429, "no", away), &[]),
     ] {
@@ -127,7 +127,7 @@ fn a_lock_that_falls_silent_is_given_up() {
     for (name, then, least) in [
         ("refuses", Behaviour::Refuse, HALF),
         ("closes", Behaviour::CloseAtOnce, HALF),
-        // A request may be held back, so it gets that time.
+        // A request may be parked, so it gets that time.
         ("silent", Behaviour::Silent, Duration::from_secs(2)),
         ("a proxy without a lock", Behaviour::status(503, "no upstream"), HALF),
     ] {

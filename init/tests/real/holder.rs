@@ -1,4 +1,4 @@
-//! Who asks, answers that are held back, and the place in line that is given up at the end.
+//! The holder, parked requests, and the place in the queue that is given up at the end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -144,7 +144,7 @@ fn after_a_held_423_it_asks_again_at_once() {
     }
 }
 
-/// The lock restarts, or a client with a better claim takes the place of this one.
+/// The lock restarts.
 #[test]
 fn a_held_connection_that_is_cut_is_no_silence() {
     let held = Duration::from_millis(1200);
@@ -239,7 +239,7 @@ fn a_signal_during_a_held_answer_gives_the_place_up_too() {
     });
 }
 
-/// A lock answers the request that it holds back as soon as its place is given up.
+/// A lock answers a parked request as soon as its place is given up.
 #[test]
 fn no_line_about_waiting_follows_the_last_one() {
     until_a_farewell_arrives(|| {
@@ -248,7 +248,7 @@ fn no_line_about_waiting_follows_the_last_one() {
         let server = Server::start(Behaviour::call(move |seen| {
             if seen.method == "DELETE" {
                 given_up.store(true, Ordering::SeqCst);
-                // The answer to the held request comes first.
+                // The answer to the parked request comes first.
                 return Behaviour::After(Duration::from_millis(30), Box::new(ours(200)));
             }
             let deadline = Instant::now() + CEILING;

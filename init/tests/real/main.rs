@@ -28,7 +28,7 @@ fn bare() -> Program {
     Program::new(env!("CARGO_BIN_EXE_init"))
 }
 
-/// Impatient, for tests: short pauses, short attempts, no answers that are held back.
+/// Impatient, for tests: short pauses, short attempts, no parked requests.
 fn init() -> Program {
     bare().args(["--pause=100ms", "--attempt-timeout=500ms"]).env("PSL_WAIT", "0")
 }

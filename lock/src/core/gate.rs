@@ -1,10 +1,10 @@
-//! Whether anybody may start at all: the verdict on the last round of checks.
+//! The gate of the checks: whether any start may begin.
 //!
 //! Pure: rounds and the time are arguments. Of the endpoints it knows what they are called, not how
 //! they are asked.
 //!
-//! Invariant: after `max_hold` without a passed round the gate no longer holds anybody back. A
-//! guard must not become the outage.
+//! Invariant: after `max_hold` without a passed round the gate lets starts begin. A guard must not
+//! become the outage.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ pub type Checked = Result<(), String>;
 pub enum Verdict {
     /// The last round has passed, or nothing is checked.
     Open,
-    /// The checks fail, for too long to hold anybody back any more.
+    /// The checks have failed for longer than the bound, so starts may begin.
     Overridden,
     /// The checks fail, or have not run yet.
     Closed,
@@ -27,7 +27,7 @@ pub enum Verdict {
 pub struct Gate {
     endpoints: Vec<String>,
     max_hold: Option<Duration>,
-    /// When the checks began to fail without a break; nothing while they pass.
+    /// When the checks began to fail without a break; `None` while they pass.
     failing_since: Option<Instant>,
     last: Option<Round>,
     next_round: Instant,
@@ -44,13 +44,13 @@ struct Round {
 
 impl Gate {
     /// Closed until a first round has passed, unless there is nothing to check. `max_hold` counts
-    /// from here too: an endpoint that never comes up holds nobody for ever.
+    /// from here too, because an endpoint may never come up.
     pub fn new(endpoints: Vec<String>, max_hold: Option<Duration>, now: Instant) -> Gate {
         let failing_since = (!endpoints.is_empty()).then_some(now);
         Gate { endpoints, max_hold, failing_since, last: None, next_round: now }
     }
 
-    /// Takes note of a finished round; the next one is due then.
+    /// Records a finished round and when the next one is due.
     pub fn round(&mut self, results: Vec<Checked>, now: Instant, next_round: Instant) {
         self.failing_since = match results.iter().all(Result::is_ok) {
             true => None,
@@ -60,7 +60,7 @@ impl Gate {
         self.next_round = next_round;
     }
 
-    /// What holds now.
+    /// The state of the gate now.
     pub fn verdict(&self, now: Instant) -> Verdict {
         match (self.failing_since, self.overridden_at()) {
             (None, _) => Verdict::Open,
@@ -69,7 +69,7 @@ impl Gate {
         }
     }
 
-    /// When the gate stops holding back although the checks fail, if they go on like that.
+    /// When starts may begin although the checks fail, if no round passes before.
     pub fn overridden_at(&self) -> Option<Instant> {
         self.failing_since?.checked_add(self.max_hold?)
     }
@@ -79,7 +79,7 @@ impl Gate {
         self.next_round
     }
 
-    /// Each endpoint with nothing where it is up, else with the reason why not.
+    /// Each endpoint with the reason why it is not up; `None` if it is.
     pub fn results(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.endpoints.iter().enumerate().map(|(at, endpoint)| {
             let failure = match &self.last {
@@ -90,7 +90,7 @@ impl Gate {
         })
     }
 
-    /// Why it is closed: one line for each endpoint that is not up.
+    /// The reasons of a closed gate: one line for each endpoint that is not up.
     pub fn reasons(&self) -> Vec<String> {
         self.results().filter_map(|(endpoint, failure)| Some(format!("{endpoint}: {}", failure?))).collect()
     }

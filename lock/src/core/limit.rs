@@ -8,8 +8,9 @@
 //! 3. A start that began less than [`GAP`] ago may not have reached a core yet, so idle cores are no
 //!    proof of room for it. [`UNSEEN`] such starts for each core are the most above the floor.
 //! 4. If the counters cannot be read or stand still, the floor is the limit.
-//! 5. If no start has begun for [`STALE`], one more begins: image pulls and starts that hang may hold
-//!    every lease.
+//! 5. If no start has begun for [`STALE`], one more begins above the floor at any number of runnable
+//!    threads: image pulls and starts that hang may have every lease. Not while memory or a disk stalls,
+//!    and not without counters.
 //!
 //! The load of others is not charged to starts: the lowest load that was seen while waiters were there
 //! is subtracted before the rest is shared among the starts that ended.
@@ -82,7 +83,7 @@ pub struct Limit {
     most: usize,
     load: Load,
     cost: Cost,
-    /// Starts that have not ended, oldest first. Leases from before a restart are not among them.
+    /// Starts that have not ended, oldest first.
     begun: VecDeque<Begun>,
     /// When the last start began, and the one before.
     began_at: [Instant; 2],
@@ -107,7 +108,7 @@ impl Limit {
         }
     }
 
-    /// A lease was granted.
+    /// A lease was granted. Leases from before a restart come first, in the order of their grants.
     pub fn began(&mut self, now: Instant) {
         self.advance(now);
         // A start of the floor takes what is saved, and leaves no debt.
@@ -120,25 +121,30 @@ impl Limit {
         }
     }
 
-    /// The last grant was undone: it was no start.
-    pub fn undone(&mut self, now: Instant) {
+    /// The grant of this time was undone: it was no start.
+    pub fn undone(&mut self, at: Instant, now: Instant) {
         self.advance(now);
-        if let Some(begun) = self.begun.pop_back() {
-            self.credit += begun.paid;
+        let Some(begun) = self.remove(at) else { return };
+        self.credit += begun.paid;
+        if self.began_at[0] == at {
             self.began_at[0] = self.began_at[1];
         }
     }
 
-    /// A lease of this age has ended; `was_start` if the application got ready within it.
-    pub fn ended(&mut self, age: Duration, was_start: bool, now: Instant) {
+    /// The lease that began at this time has ended at this age; `was_start` if the application got ready
+    /// within it.
+    pub fn ended(&mut self, at: Instant, age: Duration, was_start: bool, now: Instant) {
         self.advance(now);
-        let nearest = |begun: &Begun| now.saturating_duration_since(begun.at).abs_diff(age);
-        if let Some(nth) = (0..self.begun.len()).min_by_key(|nth| nearest(&self.begun[*nth])) {
-            self.begun.remove(nth);
-        }
+        self.remove(at);
         if was_start {
             self.cost.end(age, self.cores as f64);
         }
+    }
+
+    /// Of starts that began at the same time the last, which paid least.
+    fn remove(&mut self, at: Instant) -> Option<Begun> {
+        let nth = self.begun.iter().rposition(|begun| begun.at == at)?;
+        self.begun.remove(nth)
     }
 
     /// A reading of the node, or `None` if it cannot be read.
@@ -151,12 +157,17 @@ impl Limit {
         self.cost.learn(used, self.load.mean(), &ages, self.cores as f64);
     }
 
-    /// When to read the node again while a waiter is there that only the limit holds back.
+    /// The counters cannot be read, or stand still.
+    pub fn is_blind(&self) -> bool {
+        self.load.is_blind()
+    }
+
+    /// When to read the node again while the checks and the pressure would let a waiter start.
     pub fn next_reading(&self, now: Instant) -> Instant {
         self.load.read_at().map_or(now, |at| at + PERIOD)
     }
 
-    /// How many leases may begin now beside `active` ones.
+    /// How many leases may begin now beside `active` ones. [`Limit::advance`] comes before.
     pub fn quota(&self, active: usize, now: Instant) -> Quota {
         let below = self.floor().saturating_sub(active);
         let above = if self.is_paced() { self.above_floor(active, now) } else { 0 };
@@ -206,7 +217,9 @@ impl Limit {
         let missing = (1.0 - self.credit_at(now)).max(0.0);
         let saved = Duration::try_from_secs_f64(missing / self.pace()).unwrap_or(STALE);
         let last = self.begun.iter().rev().nth(self.room().saturating_sub(1));
-        let paced = (now + saved.min(STALE)).max(last.map_or(now, |begun| begun.at + GAP));
+        // Before a whole span was read, nothing is admitted above the floor.
+        let known = if self.load.mean().is_some() { now } else { now + SPAN };
+        let paced = (now + saved.min(STALE)).max(known).max(last.map_or(now, |begun| begun.at + GAP));
         // A reading may change the pace at any time; without one, asking again sooner changes nothing.
         Some(paced.min(self.owed_at()).max(now + Duration::from_millis(1)))
     }
@@ -230,8 +243,8 @@ impl Limit {
         (self.credit + self.speed() * since).clamp(-cores, cores)
     }
 
-    /// To this time.
-    fn advance(&mut self, now: Instant) {
+    /// To this time: readings and costs that are too old are forgotten.
+    pub fn advance(&mut self, now: Instant) {
         self.credit = self.credit_at(now);
         self.credited_at = self.credited_at.max(now);
         let Some(read_at) = self.load.read_at() else { return };

@@ -103,6 +103,8 @@ pub struct Lock {
     log_pace: Pace,
     /// The last [`Stalled`].
     stalled: Option<Instant>,
+    /// The last time at which counters that stand still were logged.
+    frozen: Option<Instant>,
 }
 
 impl Lock {
@@ -137,7 +139,16 @@ impl Lock {
             latest: now,
             log_pace: Pace::new(MOST_LOGGED, LOG_PERIOD, now),
             stalled: None,
+            frozen: None,
         }
+    }
+
+    /// Tells the limit of the leases that were restored.
+    pub fn restored(&mut self) {
+        let Some(limit) = &mut self.limit else { return };
+        let mut since: Vec<Instant> = self.scheduler.leases().iter().map(|lease| lease.since).collect();
+        since.sort_unstable();
+        since.into_iter().for_each(|at| limit.began(at));
     }
 
     /// Handles a request. With `park_as`, a name that was never used before, its connection can wait.
@@ -205,6 +216,9 @@ impl Lock {
     pub fn advance(&mut self, now: Instant) -> Instant {
         self.latest = self.latest.max(now);
         let now = self.latest;
+        if let Some(limit) = &mut self.limit {
+            limit.advance(now);
+        }
         if let Some(shadow) = &mut self.shadow {
             shadow.advance(&mut self.scheduler, now);
         }
@@ -252,7 +266,7 @@ impl Lock {
         let effects = self.scheduler.take_effects();
         if let Some(limit) = self.limit.as_mut().filter(|_| are_starts) {
             for ended in &effects.ended {
-                limit.ended(ended.age(), was_start(ended), self.latest);
+                limit.ended(ended.lease.since, ended.age(), was_start(ended), self.latest);
             }
         }
         if self.shadow.is_none() {
@@ -308,7 +322,7 @@ impl Lock {
         self.effects.answers.push(Answer { waiter, request, outcome });
     }
 
-    /// Refuses a parked request that has lost its place on the connection.
+    /// Refuses a request that is parked no longer.
     fn refuse(&mut self, parked: Parked, now: Instant) {
         let Parked { id, request, until } = parked;
         if let Some(shadow) = &mut self.shadow {
@@ -326,8 +340,12 @@ impl Lock {
 
     /// Gates and limit let another lease begin, if a slot is free.
     fn may_start(&self, now: Instant) -> bool {
-        let is_held = matches!(self.pressure.verdict(now), pressure::Verdict::Held { .. });
-        !self.is_closed(now) && !is_held && self.quota(now).is_none_or(|quota| quota.more > 0)
+        !self.is_held(now) && self.quota(now).is_none_or(|quota| quota.more > 0)
+    }
+
+    /// A gate holds all starts back.
+    fn is_held(&self, now: Instant) -> bool {
+        self.is_closed(now) || matches!(self.pressure.verdict(now), pressure::Verdict::Held { .. })
     }
 
     fn is_closed(&self, now: Instant) -> bool {
@@ -340,9 +358,12 @@ impl Lock {
     }
 
     /// The client of a parked request has closed its connection, or sent anything on it.
+    ///
+    /// Grants nothing: a slot that is free by now must not go to this waiter, nor to the next one of
+    /// which the caller knows that it has gone.
     pub fn hang_up(&mut self, id: WaiterId, now: Instant) {
-        let now = self.advance(now);
-        if self.scheduler.hang_up(id, now) {
+        self.latest = self.latest.max(now);
+        if self.scheduler.hang_up(id, self.latest) {
             self.count(Kind::Busy);
         }
     }
@@ -356,7 +377,7 @@ impl Lock {
             self.collect(false);
             self.pressure.undone(since);
             if let Some(limit) = &mut self.limit {
-                limit.undone(now);
+                limit.undone(since, now);
             }
         }
         self.advance(now);
@@ -427,14 +448,19 @@ impl Lock {
         self.pressure.is_due(now) && (for_request || self.scheduler.queue().parked() > 0)
     }
 
-    /// Records a reading of the node's load; `None` if it cannot be read.
-    pub fn read_load(&mut self, reading: Option<Reading>, now: Instant) {
+    /// Records a reading of the node's load; `None` if it cannot be read. Returns whether its counters
+    /// stand still since this reading, at most once a minute.
+    pub fn read_load(&mut self, reading: Option<Reading>, now: Instant) -> bool {
         let now = self.advance(now);
         let active = self.scheduler.leases().len();
-        if let Some(limit) = &mut self.limit {
-            limit.read(reading, active, now);
-        }
+        let Some(limit) = &mut self.limit else { return false };
+        let was_blind = limit.is_blind();
+        limit.read(reading, active, now);
+        let is_frozen = reading.is_some() && limit.is_blind() && !was_blind;
         self.advance(now);
+        let is_due = self.frozen.is_none_or(|last| now.saturating_duration_since(last) >= LONG_WAIT);
+        self.frozen = if is_frozen && is_due { Some(now) } else { self.frozen };
+        is_frozen && is_due
     }
 
     pub fn is_load_due(&self, now: Instant) -> bool {
@@ -443,11 +469,10 @@ impl Lock {
 
     /// The next reading of the load: only while a waiter is there that the gates would let start.
     fn next_load(&self, now: Instant) -> Option<Instant> {
-        let is_held = matches!(self.pressure.verdict(now), pressure::Verdict::Held { .. });
         let is_wanted = self.scheduler.queue().parked() > 0
             || self.wanted.is_some_and(|at| now.saturating_duration_since(at) < STILL_WANTED);
         let limit = self.limit.as_ref()?;
-        (is_wanted && !is_held && !self.is_closed(now)).then(|| limit.next_reading(now))
+        (is_wanted && !self.is_held(now)).then(|| limit.next_reading(now))
     }
 
     /// The next change that the time alone brings.
@@ -456,8 +481,10 @@ impl Lock {
         let shadow = self.shadow.as_ref().and_then(|shadow| shadow.poll_at(now));
         let waiters = if self.scheduler.queue().parked() > 0 { self.poll_gates_at(now) } else { None };
         // A reading that is due is the business of the clock, which has to wake for it.
-        let load = self.next_load(now).map(|at| at.max(after(now, RESOLUTION)));
-        let events = [scheduler, shadow, waiters, load, self.stall_at()];
+        let soon = after(now, RESOLUTION);
+        let load = self.next_load(now).map(|at| at.max(soon));
+        let pressure = self.is_pressure_due(false, now).then_some(soon);
+        let events = [scheduler, shadow, waiters, load, pressure, self.stall_at()];
         // Whatever was due is done, or waits for another event.
         events.into_iter().flatten().filter(|at| *at > now).min()
     }
@@ -466,7 +493,8 @@ impl Lock {
     fn poll_gates_at(&self, now: Instant) -> Option<Instant> {
         let overridden = self.gate.overridden_at();
         let pressure = self.pressure.next_event(now);
-        let quota = self.quota(now).and_then(|quota| quota.next);
+        // Behind a closed gate the limit admits no start.
+        let quota = self.quota(now).filter(|_| !self.is_held(now)).and_then(|quota| quota.next);
         [overridden, pressure, quota].into_iter().flatten().filter(|at| *at > now).min()
     }
 

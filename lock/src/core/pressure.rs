@@ -1,13 +1,13 @@
-//! Whether the node is under too much pressure for another start: thresholds, readings and the time
-//! in, a verdict out.
+//! The pressure gate: whether the node is under too much pressure for another start.
 //!
-//! Pure. Pressure is what the kernel calls so (PSI): the share of the last ten seconds in which some
-//! task had to wait for the resource. Knows neither where readings come from nor who waits.
+//! Pure. Pressure is that of the kernel (PSI): the share of the last ten seconds in which some task had
+//! to wait for the resource. Readings and the time are arguments. Knows no waiters.
 //!
 //! Invariants:
-//! - whoever asks without a break is never held back for longer than the floor without a start;
-//! - what closed at its threshold opens ten points lower, or at half of it where that is more;
-//! - a resource that cannot be read holds nobody back.
+//! - while the gate is closed and a waiter is parked, one start begins in each floor;
+//! - a resource that closes the gate at its threshold opens it ten points lower, or at half of the
+//!   threshold if that is more;
+//! - a resource that cannot be read does not close the gate.
 
 use std::num::NonZeroU8;
 use std::time::{Duration, Instant};
@@ -16,23 +16,23 @@ use psl::duration::Text;
 
 use crate::core::lease::after;
 
-/// The kernel works its averages out every two seconds.
+/// The pause between two readings: the kernel computes its averages every two seconds.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// A reading this old says nothing of now; nobody who asks is told to stay away for so long.
+/// An older reading says nothing about the present. No `Retry-After` under pressure is as long.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// What closes at a threshold opens so many points lower.
+/// The gate opens this many points below the threshold.
 const POINTS: u8 = 10;
 
-/// What tasks wait for, as the kernel calls it.
+/// A resource that tasks wait for, by the kernel's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
     /// A core.
     Cpu,
     /// A disk.
     Io,
-    /// Pages that have to be found or fetched.
+    /// Pages that have to be freed or fetched.
     Memory,
 }
 
@@ -41,73 +41,73 @@ impl Resource {
     pub const ALL: [(Resource, &str); 3] = [(Resource::Cpu, "cpu"), (Resource::Io, "io"), (Resource::Memory, "memory")];
 }
 
-/// Hundredths of a percent of the last ten seconds; nothing for what could not be read.
+/// Hundredths of a percent of the last ten seconds; `None` if a resource could not be read.
 pub type Readings = [Option<u16>; Resource::ALL.len()];
 
-/// What is too much.
+/// The thresholds.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Percent, by [`Resource`]; nothing for what is not looked at.
+    /// Percent, by [`Resource`]; `None` for a resource without a threshold.
     pub thresholds: [Option<NonZeroU8>; Resource::ALL.len()],
-    /// However high the pressure, one starts in this time. Never zero.
+    /// One start begins in this time, however high the pressure. Never zero.
     pub floor: Duration,
 }
 
 impl Limits {
-    /// Whether anything is looked at.
+    /// A resource has a threshold.
     pub fn is_on(&self) -> bool {
         self.thresholds.iter().any(Option::is_some)
     }
 }
 
-/// What it says at some instant.
+/// The state of the gate at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Starts go on.
+    /// Starts may begin.
     Open,
-    /// One may start, because none has for as long as the floor.
+    /// One start may begin, because none has for as long as the floor.
     One,
-    /// None may.
+    /// No start may begin.
     Held {
-        /// One may then at the latest.
+        /// One may begin then at the latest.
         until: Instant,
     },
 }
 
-/// One resource as it is seen from outside.
+/// One resource for metrics and `/state`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Seen {
     /// Its name.
     pub name: &'static str,
-    /// Percent; nothing where it was not or could not be read.
+    /// Percent; `None` if it was not or could not be read.
     pub percent: Option<f64>,
     /// It closes above this percentage.
     pub above: f64,
     /// And opens again at this one.
     pub opens_at: f64,
-    /// It holds starts back.
+    /// It keeps the gate closed.
     pub holds: bool,
 }
 
-/// The last readings and what they have come to.
+/// The gate with its last readings.
 #[derive(Clone, Debug)]
 pub struct Pressure {
     limits: Limits,
     last: Readings,
     read_at: Option<Instant>,
-    /// Which have been above their threshold and not been low enough since.
+    /// The resources that keep the gate closed: above their threshold, and not low enough since.
     holds: [bool; Resource::ALL.len()],
-    /// When it last began to let everybody in.
+    /// When the gate opened last.
     opened: Option<Instant>,
-    /// Since when it has held back without a start.
+    /// Since when the gate has been closed without a start.
     held_since: Option<Instant>,
-    /// The last start that the floor has let through, and what was `held_since` before it.
+    /// The last start of the floor, and `held_since` before it.
     through: Option<(Instant, Instant)>,
     let_through: u64,
 }
 
 impl Pressure {
-    /// Open, for nothing has been read.
+    /// Open, because nothing was read yet.
     pub fn new(limits: Limits) -> Pressure {
         Pressure {
             limits,
@@ -121,17 +121,17 @@ impl Pressure {
         }
     }
 
-    /// Whether anything is looked at.
+    /// A resource has a threshold.
     pub fn is_on(&self) -> bool {
         self.limits.is_on()
     }
 
-    /// Whether the last reading is too old to decide by.
+    /// The last reading is too old for a decision.
     pub fn is_due(&self, now: Instant) -> bool {
         self.is_on() && self.age(now).is_none_or(|age| age >= PERIOD)
     }
 
-    /// Takes note of a reading; says whether it holds starts back now, where that has changed.
+    /// Records a reading. Returns whether the gate is closed now, if that has changed.
     pub fn read(&mut self, readings: Readings, now: Instant) -> Option<bool> {
         let was_held = self.holds.contains(&true);
         let is_old = self.age(now).is_none_or(|age| age >= MEMORY);
@@ -146,8 +146,8 @@ impl Pressure {
         (self.last, self.read_at) = (readings, Some(now));
         let is_held = self.holds.contains(&true);
         if is_held && (!was_held || self.held_since.is_none()) {
-            // Whoever waits has had time to start if it was open for long. One may also have started by a reading that
-            // was too old to hold him.
+            // After a long opening the floor counts anew, because waiters have had time to start. A start may also
+            // have begun by a reading that was too old to close the gate.
             let was_open = self.opened.is_none_or(|at| now.saturating_duration_since(at) >= self.limits.floor);
             self.held_since = self.held_since.filter(|_| !was_open).or(Some(now));
         } else if was_held && !is_held {
@@ -156,7 +156,7 @@ impl Pressure {
         (is_held != was_held).then_some(is_held)
     }
 
-    /// What holds now.
+    /// The state of the gate now.
     pub fn verdict(&self, now: Instant) -> Verdict {
         let is_old = self.age(now).is_none_or(|age| age >= MEMORY);
         let Some(since) = self.held_since.filter(|_| !is_old && self.holds.contains(&true)) else {
@@ -166,7 +166,7 @@ impl Pressure {
         if until <= now { Verdict::One } else { Verdict::Held { until } }
     }
 
-    /// Somebody starts.
+    /// A start begins.
     pub fn started(&mut self, now: Instant) {
         let since = self.held_since;
         self.held_since = match self.verdict(now) {
@@ -179,7 +179,7 @@ impl Pressure {
         }
     }
 
-    /// The start of that moment was none.
+    /// The start of that instant was undone.
     pub fn undone(&mut self, start: Instant) {
         if let Some((_, since)) = self.through.take_if(|(at, _)| *at == start) {
             self.held_since = self.held_since.map(|_| since);
@@ -198,22 +198,22 @@ impl Pressure {
         read.into_iter().chain(one).filter(|at| *at > now).min()
     }
 
-    /// However high the pressure, one starts in this time.
+    /// One start begins in this time, however high the pressure.
     pub fn floor(&self) -> Duration {
         self.limits.floor
     }
 
-    /// Starts that the floor has let through.
+    /// Starts of the floor.
     pub fn let_through(&self) -> u64 {
         self.let_through
     }
 
-    /// How old the last reading is.
+    /// The age of the last reading.
     pub fn age(&self, now: Instant) -> Option<Duration> {
         self.read_at.map(|at| now.saturating_duration_since(at))
     }
 
-    /// What is looked at, as it was read last.
+    /// The resources with a threshold, by the last reading.
     pub fn seen(&self) -> impl Iterator<Item = Seen> {
         let all = Resource::ALL.iter().enumerate();
         all.filter_map(|(at, (_, name))| {
@@ -228,7 +228,7 @@ impl Pressure {
         })
     }
 
-    /// Which pressure holds starts back, for people.
+    /// The resources that keep the gate closed, for people.
     pub fn told(&self) -> String {
         let holding = self.seen().filter(|seen| seen.holds);
         let told: Vec<_> = holding
@@ -241,7 +241,7 @@ impl Pressure {
         told.join(", ")
     }
 
-    /// Why nobody may start, for whoever is told to wait; nothing where somebody may.
+    /// Why no start may begin, for answers; `None` if one may.
     pub fn reason(&self, now: Instant) -> Option<String> {
         let Verdict::Held { until } = self.verdict(now) else { return None };
         let left = until.saturating_duration_since(now).as_millis().div_ceil(1000);
@@ -250,8 +250,8 @@ impl Pressure {
     }
 }
 
-/// Hundredths of a percent. Ten points below a threshold of ten or less is a pressure that a node
-/// never falls to, so that the gate would shut once and for all.
+/// Hundredths of a percent. A node never falls to a pressure of ten points below a threshold of ten, so
+/// that the gate would never open again.
 fn opens_at(threshold: NonZeroU8) -> u16 {
     let threshold = threshold.get();
     (u16::from(threshold.saturating_sub(POINTS)) * 100).max(u16::from(threshold) * 50)

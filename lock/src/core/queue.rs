@@ -1,7 +1,7 @@
 //! The waiters of a node, in order of arrival, and the order in which they are served.
 //!
-//! A parked waiter has a client on an open connection. A waiter that is away has none: its place in
-//! the order of arrival is kept for a short time, and no slot is.
+//! A parked waiter has a client on an open connection. A waiter that is away has none: it keeps its
+//! place in the order of arrival for a short time, but no slot.
 //!
 //! Pure: the time is an argument and never goes back. Knows the active leases of each address, not
 //! the leases.

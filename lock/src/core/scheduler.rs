@@ -6,7 +6,7 @@
 //! Invariants:
 //! - never more leases than slots, except leases restored from a lock with more slots;
 //! - a holder has a lease, or is a waiter, or neither;
-//! - a free slot that may be used goes to a parked waiter: it is kept for no absent client.
+//! - a free slot that may be used goes to the first parked waiter, never to a client that is away.
 
 use std::mem;
 use std::net::IpAddr;

@@ -1,6 +1,6 @@
 //! An answer, and the bytes of its head.
 //!
-//! Does not know what was asked.
+//! Does not know the request.
 
 use std::fmt::{Display, Write as _};
 use std::io::IoSlice;
@@ -25,7 +25,7 @@ pub struct Answer {
     body: String,
 }
 
-/// What a handler makes of a request.
+/// The result of a handler.
 pub enum Reply {
     /// It is sent at once.
     Now {
@@ -60,7 +60,7 @@ impl Reply {
     }
 }
 
-/// What the connection has to say about an answer.
+/// The connection's part of an answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Framing {
     /// The connection ends with this answer.
@@ -95,7 +95,7 @@ impl Answer {
         Answer { status, content_type, headers: String::new(), body: body.into() }
     }
 
-    /// A refusal: what kind for machines, what about it for people.
+    /// A refusal: its kind for machines, the words for people.
     pub fn error(status: u16, kind: &str, value: &str, json: bool) -> Answer {
         if json {
             return Answer::json(status, serde_json::json!({ "kind": kind, "value": value }).to_string());

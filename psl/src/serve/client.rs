@@ -1,6 +1,6 @@
 //! The client behind a request, as far as a handler that does not answer at once has to know it.
 //!
-//! Does not know what the client waits for.
+//! Does not know the reason of the client's wait.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::connection::Place;
 use super::parked::Parked;
 
-/// Who asks.
+/// The client of a request.
 pub struct Client<'s> {
     pub(super) stream: &'s Arc<TcpStream>,
     pub(super) place: &'s dyn Place,
@@ -21,7 +21,7 @@ pub struct Client<'s> {
     pub(super) without_body: bool,
 }
 
-/// What a client can do while it waits for an answer, or after it has read one.
+/// The acts of a client while it waits for an answer, or after it has read one.
 const ACTS: PollFlags = PollFlags::IN.union(PollFlags::RDHUP);
 
 impl Client<'_> {
@@ -35,7 +35,12 @@ impl Client<'_> {
     /// the client has sent more than this request, or has closed its half.
     pub fn park(&self) -> Option<Parked> {
         let has_acted = self.has_more || !events(self.stream, ACTS, Duration::ZERO).is_empty();
-        (!has_acted).then(|| Parked::new(Arc::clone(self.stream), self.without_body))
+        if has_acted {
+            return None;
+        }
+        // A newcomer that displaced this connection now would close it.
+        self.place.leave();
+        Some(Parked::new(Arc::clone(self.stream), self.without_body))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The bytes and seconds of one connection.
 //!
-//! Knows when to read, to give up and to close; not which connections have a place, nor what is asked.
+//! Knows when to read, to give up and to close; neither which connections have a place nor the requests'
+//! meaning.
 
 use std::io::IoSlice;
 use std::mem;
@@ -22,8 +23,8 @@ use super::head::{self, Parsed, Request};
 /// Read at a time: nearly every head fits.
 const CHUNK: usize = 1024;
 
-/// What is read and thrown away after a refusal, so that closing does not reset the connection
-/// before the client has read why (RFC 9112, 9.6).
+/// Bytes that are read and dropped after a refusal, so that closing does not reset the connection before
+/// the client has read the reason (RFC 9112, 9.6).
 const DRAINED: usize = 64 * 1024;
 const DRAIN: Duration = Duration::from_millis(250);
 
@@ -43,7 +44,7 @@ pub(super) trait Place {
 /// Memory that a worker uses for one connection after the other.
 #[derive(Default)]
 pub(super) struct Buffers {
-    /// What has come and is not answered yet: at most a head, or pipelined ones.
+    /// Bytes of requests that are not answered yet: at most a head, or pipelined ones.
     input: Vec<u8>,
     head: Head,
 }
@@ -65,12 +66,12 @@ pub(super) struct Connection<'s> {
     /// When the first byte of the awaited head was seen.
     begun: Option<Instant>,
     read_at: Instant,
-    /// What the socket's time-out is set to. It is mostly right already, and setting it again
-    /// is a third system call of a request.
+    /// The time-out of the socket. It is mostly right already, and setting it again is a third system call
+    /// of a request.
     read_timeout: Duration,
 }
 
-/// What a read brought.
+/// The result of a read.
 enum Received {
     Bytes,
     TimeUp,
@@ -229,7 +230,8 @@ impl<'s> Connection<'s> {
         is_sent && !framing.close
     }
 
-    /// What the client can do after it has read the next answer. Requests that are here already say nothing of it.
+    /// The acts that are left to the client after it has read the next answer. A request that has come already
+    /// confirms nothing.
     fn next_acts(&self) -> PollFlags {
         let acts = next_acts(self.stream);
         if self.buffers.input.is_empty() { acts } else { acts - PollFlags::IN }

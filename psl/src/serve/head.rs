@@ -25,7 +25,7 @@ pub struct Request<'b> {
     pub path: &'b str,
     /// As it was sent, without its question mark; still percent-encoded.
     pub query: &'b str,
-    /// Who asks; an IPv4 address is never in IPv6 form.
+    /// The client's address; an IPv4 address is never in IPv6 form.
     pub peer: IpAddr,
     /// `Accept` names `application/json`.
     pub json: bool,
@@ -38,12 +38,12 @@ impl Default for Request<'_> {
     }
 }
 
-/// What the bytes are so far.
+/// The meaning of the bytes so far.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed<'b> {
     /// No end of a head yet.
     Partial,
-    /// A request of so many bytes, and whether the connection may go on after it.
+    /// A request of this length, and whether the connection may go on after it.
     Complete {
         /// The request.
         request: Request<'b>,
@@ -99,7 +99,7 @@ fn whole<'b>(raw: &httparse::Request<'_, 'b>, head: &[u8], peer: IpAddr) -> Resu
         return malformed("not a valid request target: send a path without a fragment, and % as %25 (RFC 9112, 3.2)");
     };
     let request = Request { method, path, query, peer, json };
-    // HTTP/1.0 closes unless asked not to; nobody is known to ask who does not speak 1.1 as well.
+    // HTTP/1.0 closes unless asked not to, and clients that ask speak 1.1 as well.
     let keep_alive = version == 1 && !has_token(headers, "connection", "close");
     Ok(Parsed::Complete { request, length: head.len(), keep_alive })
 }

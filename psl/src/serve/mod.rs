@@ -5,7 +5,7 @@
 //! connections that a thread waits for; a `client` whose connection the handler has `parked` has no
 //! thread. Everything has a bound; `Limits` lists them.
 //!
-//! Knows HTTP, not what is asked for: the programs bring their routes.
+//! Knows HTTP, not the requests' meaning: the programs bring their routes.
 
 mod answer;
 mod client;
@@ -54,11 +54,11 @@ pub const LIMITS: Limits = Limits {
     parked: 512,
 };
 
-/// A path, the methods that it takes, and who answers.
+/// A path, the methods that it takes, and its handler.
 pub struct Route<'h, R> {
     /// Compared as it was sent: nothing is decoded, no slash is folded.
     pub path: &'static str,
-    /// All others get 405; what is listed here becomes `Allow`.
+    /// All others get 405; these become `Allow`.
     pub methods: &'static [Method],
     /// Makes the answer.
     pub answer: &'h dyn Fn(&Request) -> R,

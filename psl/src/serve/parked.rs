@@ -1,6 +1,6 @@
 //! Connections whose requests wait for their answer without a thread, and the watch over them.
 //!
-//! Does not know what the clients wait for, nor how many may wait.
+//! Knows neither the reason of a wait nor how many clients may wait.
 
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, TcpStream};
@@ -18,6 +18,9 @@ use super::answer::{Answer, Framing, Head, send};
 
 /// Acts in one call of [`Lot::wait`]; the kernel keeps the others for the next one.
 const BATCH: usize = 64;
+
+/// One wait is not longer: the kernel counts milliseconds in 31 bits before Linux 5.11.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// The key of the wake-up.
 const WAKE: u64 = u64::MAX;
@@ -56,7 +59,7 @@ impl Parked {
     }
 }
 
-/// What the client of a parked connection has done. Each act is reported once.
+/// An act of the client of a parked connection. Each act is reported once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Act {
     /// The key that the connection was watched with.
@@ -89,10 +92,10 @@ impl Lot {
         Ok(epoll::add(&self.epoll, &*parked.stream, EventData::new_u64(key), acts)?)
     }
 
-    /// Waits for an act, [`Lot::wake`] or the end of the time, and appends the acts, at most 64 of them. The kernel counts in
-    /// milliseconds: the wait ends less than one of them late.
+    /// Waits for an act, [`Lot::wake`] or the end of the time, a day at most, and appends the acts, at most 64 of them. The
+    /// kernel counts in milliseconds: the wait ends less than one of them late.
     pub fn wait(&self, timeout: Option<Duration>, acts: &mut Vec<Act>) {
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout.min(LONGEST)).ok());
         let mut events = Vec::with_capacity(BATCH);
         // An interrupted wait ends early.
         let _: Result<usize, Errno> = epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref());

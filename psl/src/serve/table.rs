@@ -1,4 +1,4 @@
-//! The connections that a thread waits for: which may come in, and which have to go when it is full.
+//! The connections that a thread waits for: which are admitted, and which are displaced when it is full.
 //!
 //! Pure: time and addresses are arguments, a connection is whatever handle the caller keeps.
 //! Invariant: the table never has more entries than its bound, nor more than `per_address` of one address.
@@ -34,7 +34,7 @@ struct Entry<C> {
 pub(super) enum Admission<C> {
     /// There was room.
     Admitted(Id),
-    /// There was none; this connection has lost its place and is to be closed.
+    /// There was no room; this connection has lost its place and is to be closed.
     Displaced(Id, C),
     /// The newcomer is to be closed.
     Refused,
@@ -47,9 +47,8 @@ impl<C> Table<C> {
 
     /// Without room an address gives up one of its own connections, the one that was idle for longest: its client has its
     /// answer, and may have closed the connection already. A *new* address displaces the connection that has been waited for
-    /// longest, so that neither one address with many connections nor many with one can
-    /// shut the door: what they hold grows old, and an honest request is complete in a moment.
-    /// There is room for so many at this moment.
+    /// longest, so that neither one address with many connections nor many with one can shut others out: their
+    /// connections grow old, and an honest request is complete in a moment. `room` is the present bound.
     pub(super) fn admit(&mut self, address: IpAddr, now: Instant, room: usize, connection: C) -> Admission<C> {
         let own = self.entries.iter().filter(|entry| entry.address == address).count();
         let is_full = own >= self.per_address || self.entries.len() >= room;

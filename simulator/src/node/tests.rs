@@ -149,6 +149,16 @@ fn the_automatic_limit_keeps_its_floor_and_goes_beyond() {
 }
 
 #[test]
+fn low_weight_batch_threads_do_not_hold_a_herd_back() {
+    // 24 of them on eight cores, and 110 starts of half a CPU second, all at once.
+    let herd: Vec<Application> = (0..110).map(|_| Application { latency: 0.75, ..burning(1, 0.5) }).collect();
+    let home = |slots| run(&Node { batch: 24, ..node(8, slots) }, &herd, zero());
+    let (auto, fixed) = (home(Slots::Auto { cores: 8, most: 128 }), home(Slots::Fixed(8)));
+    println!("auto {:?}, one a core {:?}", auto.home, fixed.home);
+    assert!(auto.home.unwrap() <= 1.02 * fixed.home.unwrap() && auto.kills == 0, "{auto:?}");
+}
+
+#[test]
 fn low_weight_takes_what_is_left() {
     let node = Node { batch: 4, ..fixed(2, 2) };
     let home = run(&node, &[burning(1, 1.0)], zero()).home.unwrap();

@@ -82,7 +82,7 @@ pub struct Setting {
     is_pressed: bool,
 }
 
-/// With the window of `auto` one slot at least; the floor of the pressure gate promises none.
+/// The floor of `auto` is one slot or more, for each core; that of the pressure gate promises none.
 pub const SETTINGS: &[Setting] = &[
     Setting { name: "--locks 1", arguments: &["--locks=1"], slots: 1, is_pressed: false },
     Setting { name: "--locks 8", arguments: &["--locks=8"], slots: 8, is_pressed: false },

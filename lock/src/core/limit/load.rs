@@ -62,9 +62,12 @@ impl Load {
         let before = self.readings.back().copied();
         self.readings.push_back(reading);
         self.average(reading);
-        let last = before?;
+        // Counters that stand still do not tell the CPU time of the starts that end meanwhile.
+        let last = before.filter(|_| !self.is_blind)?;
         let seconds = reading.at.saturating_duration_since(last.at).as_secs_f64();
-        Some((reading.busy.saturating_sub(last.busy).as_secs_f64(), seconds))
+        let used = reading.busy.saturating_sub(last.busy).as_secs_f64();
+        // Counters that jump do not make starts dear for hours. Twice, because a busy node delays the reading.
+        Some((used.min(2.0 * seconds * reading.cores as f64), seconds))
     }
 
     fn average(&mut self, reading: Reading) {
@@ -78,8 +81,8 @@ impl Load {
         let idle = reading.idle.saturating_sub(first.idle).as_secs_f64() / seconds;
         // Counters that account for less than half of the time stand still.
         self.is_blind = 2.0 * (busy + idle) < reading.cores as f64;
-        let runnable: usize = self.readings.iter().map(|reading| reading.runnable).sum();
-        let runnable = runnable as f64 / self.readings.len() as f64;
+        let runnable: f64 = self.readings.iter().map(|reading| reading.runnable as f64).sum();
+        let runnable = runnable / self.readings.len() as f64;
         self.mean = (!self.is_blind).then_some(Mean { busy, idle, runnable });
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::Limit;
+use super::{Limit, STALE};
 
 /// Why no more leases may begin now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,8 @@ pub struct Status {
     pub runnable: Option<f64>,
     /// CPU seconds that one start costs.
     pub cost: f64,
-    /// When the next start is admitted, if none ends and the load stays the same; `None` if one has to end first.
+    /// When the next start is admitted, if none ends and the load stays the same; `None` if one has to
+    /// end first.
     pub next: Option<Duration>,
     /// Why no more may begin.
     pub reason: Reason,
@@ -95,6 +96,14 @@ impl Limit {
     }
 }
 
+impl Status {
+    /// When a waiter with so many before it is admitted above the floor, if the load stays the same.
+    pub fn expected(&self, before: usize) -> Option<Duration> {
+        let pause = Duration::try_from_secs_f64(1.0 / self.pace).map_or(STALE, |pause| pause.min(STALE));
+        Some(self.next?.saturating_add(pause.saturating_mul(before as u32)))
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Status { floor, cores, .. } = *self;
@@ -113,7 +122,9 @@ impl fmt::Display for Status {
             // Whole seconds, rounded up.
             Some(next) => {
                 let seconds = (next.as_millis().div_ceil(1000)).max(1);
-                write!(f, "; the next start is admitted in {seconds}s at the latest")
+                // A higher load slows the pace, but on a busy node the time counts from the last start.
+                let unless = if self.reason == Reason::Busy { "at the latest" } else { "if the load stays the same" };
+                write!(f, "; the next start is admitted in {seconds}s {unless}")
             }
             None => write!(f, "; the next start is admitted when one ends"),
         }

@@ -60,6 +60,13 @@ impl Node {
         began
     }
 
+    /// The oldest start ends, at this age.
+    fn end(&mut self, age: Duration, was_start: bool) {
+        let at = self.limit.begun.front().map_or(self.now, |begun| begun.at);
+        self.limit.ended(at, age, was_start, self.now);
+        self.active = self.active.saturating_sub(1);
+    }
+
     fn reason(&self) -> Reason {
         self.limit.status(self.active, self.now).reason
     }
@@ -98,9 +105,8 @@ fn a_node_full_of_threads_starts_one_a_core_and_one_more_after_a_stale_time() {
     assert_eq!(node.run(2 * SECOND, full), 1);
     // The floor holds under any load: each start that ends makes room for one.
     for _ in 0..40 {
-        node.active -= 2;
-        node.limit.ended(10 * SECOND, true, node.now);
-        node.limit.ended(10 * SECOND, true, node.now);
+        node.end(10 * SECOND, true);
+        node.end(10 * SECOND, true);
         let below = 8usize.saturating_sub(node.active);
         assert_eq!(node.run(SECOND, full), below);
     }
@@ -165,8 +171,7 @@ fn load_of_others_is_not_charged_to_starts() {
                     ..beside
                 })
             };
-            node.active = node.active.max(1) - 1;
-            node.limit.ended(SECOND, true, node.now);
+            node.end(SECOND, true);
             node.run(SECOND, used);
             assert!(node.active <= 64, "{second}");
         }
@@ -183,7 +188,7 @@ fn a_grant_that_is_undone_leaves_no_trace() {
     let before = (node.limit.credit, node.limit.begun.len(), node.limit.began_at[0]);
     for _ in 0..100 {
         node.limit.began(node.now);
-        node.limit.undone(node.now);
+        node.limit.undone(node.now, node.now);
     }
     assert_eq!((node.limit.credit, node.limit.begun.len(), node.limit.began_at[0]), before);
     assert_eq!(node.admit(), 0);
@@ -194,14 +199,92 @@ fn an_old_cost_is_forgotten() {
     let mut node = Node::new(2, 32);
     node.run(SECOND, |node| Some(node.reading(0.1, 1)));
     for _ in 0..9 {
-        node.limit.ended(SECOND, true, node.now);
+        node.end(SECOND, true);
         node.active = 0;
         node.run(SECOND, |node| Some(node.reading(0.1, 1)));
     }
     assert!(node.limit.cost.of_start() < 1.0, "{}", node.limit.cost.of_start());
     node.now += STALE;
-    node.limit.ended(SECOND, false, node.now);
+    node.limit.advance(node.now);
     assert_eq!(node.limit.cost.of_start(), FIRST_COST);
+}
+
+#[test]
+fn a_lease_that_did_not_begin_here_ends_no_other() {
+    let mut node = Node::new(2, 32);
+    node.run(10 * SECOND, |node| Some(node.reading(0.0, 0)));
+    let unseen = node.limit.unseen(node.now);
+    assert!(unseen > 0);
+    for _ in 0..20 {
+        node.limit.ended(node.start - SECOND, 11 * SECOND, true, node.now);
+    }
+    assert_eq!(node.limit.unseen(node.now), unseen);
+    // Not the last grant is undone, but the one before.
+    let (first, last) = (node.now, node.now + PERIOD);
+    node.limit.began(first);
+    node.limit.began(last);
+    node.limit.undone(first, last);
+    assert_eq!(node.limit.begun.back().map(|begun| begun.at), Some(last));
+    assert_eq!(node.limit.began_at[0], last);
+}
+
+/// Nine starts of a tenth of a CPU second have ended on two cores.
+fn cheap() -> Node {
+    let mut node = Node::new(2, 1000);
+    node.run(SECOND, |node| Some(node.reading(0.1, 1)));
+    for _ in 0..9 {
+        node.end(SECOND, true);
+        node.run(SECOND, |node| Some(node.reading(0.1, 1)));
+    }
+    node
+}
+
+#[test]
+fn counters_that_jump_or_go_back_do_not_decide_for_hours() {
+    let mut node = cheap();
+    let cost = node.limit.cost.of_start();
+    let jump = |node: &Node| {
+        let reading = node.reading(0.1, 1);
+        Some(Reading { busy: reading.busy + 100_000_000 * SECOND, ..reading })
+    };
+    node.run(SECOND, jump);
+    assert!(node.limit.cost.of_start() < 2.0 * cost, "{} after {cost}", node.limit.cost.of_start());
+    // Back to where they were, and then with as many threads as a number can hold.
+    node.run(SECOND, |node| Some(node.reading(0.1, 1)));
+    assert!(node.limit.cost.of_start() < 2.0 * cost, "{} after {cost}", node.limit.cost.of_start());
+    node.run(SECOND, |node| Some(node.reading(0.1, usize::MAX)));
+    assert_eq!(node.reason(), Reason::Busy);
+}
+
+#[test]
+fn starts_that_end_while_the_counters_stand_still_are_not_cheap() {
+    let mut node = cheap();
+    let cost = node.limit.cost.of_start();
+    let since = node.now;
+    let frozen = |node: &Node| {
+        let then = Node { now: since, limit: node.limit.clone(), ..*node };
+        Some(Reading { at: node.now, ..then.reading(0.1, 1) })
+    };
+    node.run(SECOND, frozen);
+    for _ in 0..100 {
+        node.end(SECOND, true);
+        node.active = 2;
+        node.run(SECOND, frozen);
+    }
+    let after = node.limit.cost.of_start();
+    assert!((after / cost - 1.0).abs() < 0.25, "{after} after {cost}");
+}
+
+#[test]
+fn nothing_is_promised_before_a_whole_span_was_read() {
+    let mut node = Node::new(2, 32);
+    node.admit();
+    // Leases from before a restart are above the floor, and nothing took the credit.
+    node.limit.credit = 2.0;
+    let next = node.limit.quota(node.active, node.now).next.unwrap();
+    assert!(next >= node.now + SPAN, "{:?}", next - node.now);
+    let next = node.limit.status(node.active, node.now);
+    assert_eq!((next.reason, next.next, next.idle_cores), (Reason::Pace, Some(SPAN), None));
 }
 
 #[test]
@@ -223,7 +306,7 @@ fn a_steady_state_does_not_swing() {
         while let Some(nth) = running.iter().position(|it| it.1 <= 1e-9) {
             let (began, _) = running.remove(nth).unwrap();
             node.active -= 1;
-            node.limit.ended(now - began, true, now);
+            node.limit.ended(began, now - began, true, now);
         }
         let all = 60.0 + f64::from(tick + 1) * 0.1;
         let idle = Duration::from_secs_f64(all * cores as f64 - busy);
@@ -278,13 +361,13 @@ proptest! {
                 }
                 Event::Began => {}
                 Event::Undone if node.active > 0 => {
-                    node.limit.undone(node.now);
+                    let at = node.limit.begun.back().map_or(node.now, |begun| begun.at);
+                    node.limit.undone(at, node.now);
                     node.active -= 1;
                 }
                 Event::Undone => {}
                 Event::Ended(age, was_start) => {
-                    node.limit.ended(Duration::from_millis(age), was_start, node.now);
-                    node.active = node.active.saturating_sub(1);
+                    node.end(Duration::from_millis(age), was_start);
                 }
                 Event::Read { busy: share, runnable, stalled } => {
                     busy += share * (node.now - read_at).as_secs_f64() * cores as f64;
@@ -324,6 +407,30 @@ proptest! {
             prop_assert!(node.limit.next_reading(now) <= now + PERIOD);
             prop_assert!(node.limit.cost.of_start() > 0.0 && node.limit.cost.of_start().is_finite());
             prop_assert!(!status.to_string().is_empty());
+        }
+    }
+
+    /// Counters that go back, jump or stand still; cores that come and go.
+    #[test]
+    fn no_counters_break_the_limit(
+        readings in prop::collection::vec(
+            (any::<u64>(), any::<u64>(), any::<usize>(), 1usize..300, 0.0..=1.0f64, 0u64..3000), 1..60,
+        ),
+        most in 1usize..40,
+    ) {
+        let mut node = Node::new(4, most);
+        for (busy, idle, runnable, cores, stalled, millis) in readings {
+            node.now += Duration::from_millis(millis);
+            let (busy, idle) = (Duration::from_millis(busy), Duration::from_millis(idle));
+            let reading = Reading { at: node.now, busy, idle, runnable, cores, stalled };
+            node.limit.read(Some(reading), node.active, node.now);
+            node.admit();
+            let status = node.limit.status(node.active, node.now);
+            prop_assert!((status.floor..=most).contains(&node.active), "{:?}", status);
+            prop_assert!(status.pace.is_finite() && status.pace >= 0.0, "{:?}", status);
+            prop_assert!(status.cost.is_finite() && status.cost > 0.0, "{:?}", status);
+            prop_assert!(status.idle_cores.is_none_or(|idle| (0.0..=cores as f64).contains(&idle)), "{:?}", status);
+            node.end(SECOND, true);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::core::limit::Reason;
 use crate::core::lock::Lock;
 use crate::core::outcome::{Cause, Refusal};
 use crate::core::pressure;
@@ -54,20 +55,19 @@ impl Lock {
     /// The time to the expected grant of a waiter with so many before it.
     fn expected(&self, before: usize, now: Instant) -> Option<Duration> {
         let active = self.scheduler.leases().len();
-        let slots = match &self.limit {
-            Some(limit) => limit.status(active, now).limit,
-            None => self.scheduler.slots(),
-        };
+        let status = self.limit.as_ref().map(|limit| limit.status(active, now));
+        let slots = status.map_or(self.scheduler.slots(), |status| match status.reason {
+            Reason::Free | Reason::Max => status.limit,
+            // The end of a lease makes room only below the floor.
+            Reason::Pace | Reason::Busy | Reason::Stalled | Reason::Blind => status.floor,
+        });
         let by_slots = self.scheduler.expected(before, slots, now)?;
-        let quota = self.quota(now).filter(|quota| quota.more == 0);
-        let by_gates = match self.pressure.verdict(now) {
-            pressure::Verdict::Held { until } => {
-                let floor = self.pressure.floor().saturating_mul(before as u32);
-                Some(until.saturating_duration_since(now).saturating_add(floor))
-            }
-            _ => quota.and_then(|quota| quota.next).map(|at| at.saturating_duration_since(now)),
-        };
-        Some(by_gates.map_or(by_slots, |by_gates| by_gates.max(by_slots)))
+        if let pressure::Verdict::Held { until } = self.pressure.verdict(now) {
+            let floor = self.pressure.floor().saturating_mul(before as u32);
+            return Some(until.saturating_duration_since(now).saturating_add(floor).max(by_slots));
+        }
+        let by_pace = status.and_then(|status| status.expected(before));
+        Some(by_pace.map_or(by_slots, |by_pace| by_pace.min(by_slots)))
     }
 
     /// The time to the next round of checks, or until they no longer hold starts back.

@@ -408,6 +408,162 @@ fn the_limit_admits_as_many_as_its_quota() {
     assert_eq!(quota(&lock), 2);
 }
 
+/// Two cores that are idle, or stall.
+fn reading(start: Instant, at: Instant, stalled: f64) -> Reading {
+    let since = at - start + 60 * SECOND;
+    Reading { at, busy: SECOND, idle: 2 * since, runnable: 0, cores: 2, stalled }
+}
+
+/// Lets the clock of an automatic lock run, as the thread does; how often it woke.
+fn run(lock: &mut Lock, start: Instant, mut now: Instant, until: Instant, stalled: f64) -> usize {
+    let mut wakes = 0;
+    while let Some(at) = lock.poll_at(now).filter(|at| *at <= until) {
+        now = at;
+        wakes += 1;
+        if lock.is_load_due(now) {
+            lock.read_load(Some(reading(start, now, stalled)), now);
+        }
+        lock.advance(now);
+    }
+    wakes
+}
+
+fn held(name: &str, from: u8) -> LeaseRequest {
+    LeaseRequest { duration: Some(600 * SECOND), ..waits(name, from) }
+}
+
+fn automatic(start: Instant) -> Lock {
+    Lock::new(settings(Slots::Auto { cores: 2, most: 32 }), start)
+}
+
+#[test]
+fn a_waiter_wakes_the_clock_for_readings_and_starts_alone() {
+    let start = zero();
+    for is_closed in [false, true] {
+        let mut lock = automatic(start);
+        for n in 0..2 {
+            lock.request(&held(&n.to_string(), n), Some(WaiterId(u64::from(n))), start);
+        }
+        assert_eq!(granted(&mut lock), ["0", "1"]);
+        // As much credit as an idle node has saved.
+        let now = start + 10 * SECOND;
+        if is_closed {
+            lock.gate = Gate::new(vec!["tcp://db:1".to_owned()], None, now);
+        }
+        for n in 2..40 {
+            lock.request(&held(&n.to_string(), n), Some(WaiterId(u64::from(n))), now);
+        }
+        lock.take_effects();
+        let wakes = run(&mut lock, start, now, now + 2 * SECOND, 0.0);
+        assert!(wakes <= if is_closed { 1 } else { 50 }, "{wakes} with a closed gate: {is_closed}");
+        assert_eq!(granted(&mut lock).is_empty(), is_closed);
+    }
+}
+
+#[test]
+fn an_old_reading_holds_no_start_back() {
+    let start = zero();
+    let mut lock = automatic(start);
+    grant(ask(&mut lock, &held("a", 1), start));
+    park(&mut lock, "b", 2, 1, start);
+    park(&mut lock, "c", 3, 2, start);
+    run(&mut lock, start, start, start + 5 * SECOND, 0.9);
+    let told = refusal(ask(&mut lock, &polls("", 9), start + 5 * SECOND));
+    let Cause::Limit(reason) = told.cause else { panic!("{told:?}") };
+    assert!(reason.starts_with("the node stalls on memory or a disk: 1 start at a time"), "{reason}");
+    for (name, from) in [("b", 2), ("c", 3)] {
+        lock.release(name, polls("", from).address, start + 5 * SECOND);
+    }
+    grant(ask(&mut lock, &polls("d", 4), start + 300 * SECOND));
+}
+
+#[test]
+fn the_expected_time_beside_a_limit_is_that_of_its_pace() {
+    let start = zero();
+    let mut lock = automatic(start);
+    grant(ask(&mut lock, &polls("first", 1), start));
+    lock.release("first", polls("", 1).address, start + 5 * SECOND);
+    for n in 0..20 {
+        lock.request(&held(&n.to_string(), n), Some(WaiterId(u64::from(n))), start + 6 * SECOND);
+    }
+    let now = start + 9 * SECOND;
+    run(&mut lock, start, start + 6 * SECOND, now, 0.0);
+    let told = refusal(ask(&mut lock, &polls("late", 99), now));
+    let Cause::Limit(reason) = &told.cause else { panic!("{told:?}") };
+    assert!(reason.starts_with("starts are paced: 2.0 of 2 cores idle; the next start is admitted in "), "{reason}");
+    // Leases last ten minutes, and one start a second is admitted at least.
+    let (position, expected) = (told.position.unwrap() as u32, told.expected.unwrap());
+    assert!(position > 5 && expected <= 4 * SECOND + position * SECOND, "{expected:?} at {position}");
+    assert!(expected >= SECOND, "{expected:?}");
+}
+
+#[test]
+fn a_waiter_beside_free_slots_is_logged_once_a_minute() {
+    let start = zero();
+    for (slots, expected) in [(Slots::Auto { cores: 2, most: 32 }, 5), (Slots::Fixed(1), 0)] {
+        let mut lock = Lock::new(settings(slots), start);
+        grant(ask(&mut lock, &held("a", 1), start));
+        let (mut now, mut keys, mut logged) = (start + SECOND, 1, Vec::new());
+        // On the automatic lock the second start of the floor begins before the first reading.
+        for (key, name) in ["b", "c"].into_iter().enumerate() {
+            lock.request(&held(name, 2), Some(WaiterId(key as u64)), now);
+        }
+        lock.take_effects();
+        while let Some(at) = lock.poll_at(now).filter(|at| *at <= start + 302 * SECOND) {
+            now = at;
+            if lock.is_load_due(now) {
+                lock.read_load(Some(reading(start, now, 0.9)), now);
+            }
+            lock.advance(now);
+            let Effects { answers, stalled, .. } = lock.take_effects();
+            for answer in answers {
+                keys += 1;
+                lock.request(&answer.request, Some(WaiterId(keys)), now);
+            }
+            logged.extend(stalled.map(|stalled| (now - start, stalled)));
+        }
+        assert_eq!(logged.len(), expected, "{logged:?}");
+        for (nth, (at, stalled)) in (1..).zip(&logged) {
+            assert!((*at - SECOND).abs_diff(60 * SECOND * nth) < SECOND, "{logged:?}");
+            assert!(*stalled.holder == *"c" && stalled.reason.starts_with("the node stalls"), "{stalled:?}");
+        }
+    }
+}
+
+#[test]
+fn restored_leases_are_starts() {
+    let start = zero();
+    let restored = |is_told: bool| {
+        let mut lock = automatic(start);
+        for n in 0..6u8 {
+            let request = held(&n.to_string(), n);
+            let since = start - SECOND;
+            let lease = Lease {
+                id: LeaseId(0),
+                holder: request.holder,
+                address: request.address,
+                since,
+                deadline: start + 60 * SECOND,
+                watch: None,
+                is_quiet: false,
+                has_moved: false,
+                is_confirmed: true,
+            };
+            lock.scheduler_mut().restore_lease(lease, start);
+        }
+        if is_told {
+            lock.restored();
+        }
+        for n in 10..20 {
+            lock.request(&held(&n.to_string(), n), Some(WaiterId(u64::from(n))), start);
+        }
+        run(&mut lock, start, start, start + SECOND, 0.0);
+        granted(&mut lock).len()
+    };
+    // Six are in the kubelet's gap already: that is the most on two cores.
+    assert_eq!((restored(false), restored(true)), (2, 0));
+}
+
 #[test]
 fn the_load_is_read_while_a_waiter_may_be_let_in() {
     let start = zero();
@@ -423,4 +579,82 @@ fn the_load_is_read_while_a_waiter_may_be_let_in() {
     assert!(lock.next_load(start + STILL_WANTED - NANO).is_some(), "a polling client is a waiter, too");
     assert_eq!(lock.next_load(start + STILL_WANTED), None);
     assert_eq!(fixed(1, start).next_load(start), None);
+}
+
+/// The slot is free at the same moment, and the next waiter hangs up as well.
+#[test]
+fn a_waiter_that_hangs_up_gets_no_slot_that_is_free_by_then() {
+    let start = zero();
+    let mut lock = fixed(1, start);
+    ask(&mut lock, &polls("a", 1), start);
+    for (name, id) in [("b", 1), ("c", 2), ("d", 3)] {
+        park(&mut lock, name, id as u8 + 1, id, start);
+    }
+    let end = start + 10 * SECOND;
+    lock.hang_up(WaiterId(1), end);
+    lock.hang_up(WaiterId(2), end);
+    lock.advance(end);
+    assert_eq!(granted(&mut lock), ["d"]);
+}
+
+/// Also if the time of the reading has passed when the waiter parks.
+#[test]
+fn the_clock_wakes_for_a_reading_of_the_pressure_that_is_due() {
+    let start = zero();
+    let mut lock = pressed(1, start);
+    lock.read_pressure(HIGH, start);
+    park(&mut lock, "a", 1, 1, start + SECOND);
+    for millis in [0, 1, 500] {
+        let now = start + SECOND + millis * MILLI;
+        assert!(lock.is_pressure_due(false, now), "{millis}");
+        assert_eq!(lock.poll_at(now), Some(now + RESOLUTION), "{millis}");
+    }
+    lock.read_pressure(HIGH, start + 2 * SECOND);
+    assert_eq!(lock.poll_at(start + 2 * SECOND), Some(start + 3 * SECOND));
+}
+
+/// A lease that began long ago, so that the limit has saved a start.
+fn holds(lock: &mut Lock, start: Instant) -> Instant {
+    grant(ask(lock, &LeaseRequest { duration: Some(600 * SECOND), ..polls("a", 1) }, start));
+    start + 5 * SECOND
+}
+
+/// Without readings the limit cannot tell when it admits the next start.
+#[test]
+fn the_clock_rests_while_a_gate_holds_the_waiters_of_an_automatic_limit_back() {
+    let start = zero();
+    let auto = settings(Slots::Auto { cores: 1, most: 16 });
+    let mut checked = Lock::new(Settings { endpoints: vec!["tcp://db:1".to_owned()], ..auto.clone() }, start);
+    checked.checked(vec![Ok(())], start, start);
+    let now = holds(&mut checked, start);
+    checked.checked(down(), now, now + SECOND);
+    park(&mut checked, "b", 2, 1, now);
+    assert_eq!(checked.poll_at(now), Some(now + 30 * SECOND), "the end of the wait");
+
+    let pressure = pressure::Limits { thresholds: [NonZeroU8::new(80), None, None], floor: 20 * SECOND };
+    let mut pressed = Lock::new(Settings { pressure, ..auto }, start);
+    let now = holds(&mut pressed, start);
+    pressed.read_pressure(HIGH, now);
+    park(&mut pressed, "b", 2, 1, now);
+    assert_eq!(pressed.poll_at(now), Some(now + SECOND), "the next reading of the pressure");
+}
+
+#[test]
+fn the_clock_rests_between_the_first_readings_of_an_automatic_limit() {
+    let start = zero();
+    let mut lock = Lock::new(settings(Slots::Auto { cores: 1, most: 16 }), start);
+    let begin = holds(&mut lock, start);
+    park(&mut lock, "b", 2, 1, begin);
+    let (mut now, mut wakes) = (begin, 0);
+    while now < begin + SECOND {
+        now = lock.poll_at(now).unwrap();
+        wakes += 1;
+        if lock.is_load_due(now) {
+            // The core is busy, so that the pace admits no start.
+            let reading = Reading { at: now, busy: now - start, idle: MILLI, runnable: 9, cores: 1, stalled: 0.0 };
+            lock.read_load(Some(reading), now);
+        }
+        lock.advance(now);
+    }
+    assert!(wakes <= 24, "{wakes}");
 }
