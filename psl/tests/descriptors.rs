@@ -25,7 +25,7 @@ fn the_soft_limit_is_raised_and_few_descriptors_are_shared() {
         }
     }
     // Half for the connections of the server, a sixth for parked ones with an answer, and some for everything else.
-    for (all, parked) in [(848, 512), (300, 146), (144, 42), (100, 28), (24, 2), (17, 0), (10, 0)] {
+    for (all, parked) in [(848, 512), (300, 146), (144, 42), (100, 28), (24, 2), (20, 1), (17, 0), (10, 0)] {
         set(all, Some(all));
         assert_eq!(most_parked(), parked, "of {all}");
     }
