@@ -107,7 +107,8 @@ pub fn most_parked() -> usize {
         // Without more of them fewer connections are parked.
         let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
     }
-    ((descriptors() - most_connections()) / 3 * 2).min(LIMITS.parked)
+    let rest = descriptors() - most_connections();
+    (rest - rest.div_ceil(3)).min(LIMITS.parked)
 }
 
 /// Each connection holds a descriptor, and so does each thread that waits in `accept`. Few descriptors are shared with
