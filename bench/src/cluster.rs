@@ -65,6 +65,7 @@ pub fn run(options: &Options) -> Result<Section, String> {
     let compared =
         table_of("Other herds, two inits a second for each core", &others(arrival, ready, SEED), began, &mut text);
     goals.extend(goals_of_others(&compared));
+    goals.extend(goals_of_cheap(began));
     text += &after_a_power_cut(&cluster(), began);
     text +=
         "\n### Goals\n\n- where nothing else is said, two inits a second for each core come, and leases end at ready\n";
@@ -174,10 +175,7 @@ fn goals_of_others(compared: &[Compared]) -> Vec<Goal> {
         let ratios = of(mix).filter_map(|herd| Some(herd.auto.ratio / herd.fixed.first()?.ratio));
         ratios.fold(0.0, f64::max)
     };
-    let cheap = auto(Mix::CheapFirst);
     vec![
-        goal("cheap, then dear: time over that of the best fixed number, at worst", cheap.worst, 2.0, 3.0),
-        goal("cheap, then dear: starts that were killed in one herd, at most", cheap.most_kills as f64, 4.0, 40.0),
         goal("half the node taken: time over that of one a core, at worst", over_one_a_core(Mix::Beside), 1.1, 1.2),
         goal("all taken at low weight: the same", over_one_a_core(Mix::Batch), 1.1, 1.2),
         goal("frozen counters: the same", over_one_a_core(Mix::Frozen), 1.05, 1.1),
@@ -187,6 +185,19 @@ fn goals_of_others(compared: &[Compared]) -> Vec<Goal> {
             1.1,
             1.2,
         ),
+    ]
+}
+
+/// Few of these herds lose a start, so one seed does not show how many one of them may lose.
+fn goals_of_cheap(zero: Instant) -> [Goal; 2] {
+    let (_, arrival, ready) = WAYS[REAL];
+    let all = JUDGED_ON.iter().flat_map(|seed| others(arrival, ready, *seed));
+    let all: Vec<Case> = all.filter(|case| case.mix == Mix::CheapFirst).collect();
+    let compared = parallel::map(THREADS, &all, |case| case.compared(&[], zero));
+    let cheap = summary(compared.iter().flatten().map(|herd| &herd.auto));
+    [
+        goal("cheap, then dear: time over that of the best fixed number, at worst", cheap.worst, 2.0, 3.0),
+        goal("cheap, then dear: starts that were killed in one herd, at most", cheap.most_kills as f64, 4.0, 40.0),
     ]
 }
 
