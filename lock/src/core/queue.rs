@@ -117,8 +117,12 @@ pub struct Queue {
     most_parked: usize,
     parked: usize,
     waiters: Vec<Waiter>,
+    /// The ticket of each holder.
+    tickets: HashMap<Arc<str>, u64>,
     /// The ranks of the waiters: kept, because a position needs all of them.
     ranks: Vec<Rank>,
+    /// The ends of their waits and graces: kept, because each change needs the first of them.
+    ends: Vec<Instant>,
     addresses: HashMap<IpAddr, Address>,
     /// Active leases of all addresses.
     leases: usize,
@@ -137,7 +141,9 @@ impl Queue {
             most_parked,
             parked: 0,
             waiters,
+            tickets: HashMap::new(),
             ranks: Vec::new(),
+            ends: Vec::new(),
             addresses,
             leases: 0,
             forgotten: None,
@@ -161,7 +167,13 @@ impl Queue {
     }
 
     pub fn of(&self, holder: &str) -> Option<&Waiter> {
-        self.waiters.iter().find(|waiter| *waiter.holder == *holder)
+        self.index_of(holder).map(|at| &self.waiters[at])
+    }
+
+    /// Waiters are in the order of their tickets.
+    fn index_of(&self, holder: &str) -> Option<usize> {
+        let ticket = self.tickets.get(holder)?;
+        self.waiters.binary_search_by_key(ticket, |waiter| waiter.ticket).ok()
     }
 
     /// The first waiter to arrive of those who are parked.
@@ -170,12 +182,14 @@ impl Queue {
     }
 
     /// Adds a waiter at its place in the order of arrival. If there are too many waiters, hands out
-    /// the one that is removed: the newest of the address that has most of them.
+    /// the one that is removed: the one with the most waiters of the same address before it.
     #[must_use]
     pub fn insert(&mut self, waiter: Waiter) -> Option<Waiter> {
         self.parked += usize::from(waiter.is_parked());
         let at = self.waiters.partition_point(|other| other.ticket < waiter.ticket);
         let address = waiter.address;
+        self.tickets.insert(Arc::clone(&waiter.holder), waiter.ticket);
+        self.ends.insert(at, waiter.ends());
         self.waiters.insert(at, waiter);
         self.ranks.insert(at, Rank::default());
         self.rank(address);
@@ -189,20 +203,15 @@ impl Queue {
     }
 
     fn remove_newest_of_largest(&mut self, counts: fn(&Waiter) -> bool) -> Option<Waiter> {
-        let mut of_address: HashMap<IpAddr, usize> = HashMap::new();
-        let mut newest = None;
-        for (at, waiter) in self.waiters.iter().enumerate().filter(|(_, waiter)| counts(waiter)) {
-            let count = of_address.entry(waiter.address).or_default();
-            *count += 1;
-            // The newest waiter of an address has the highest count; of equals, the last to arrive.
-            newest = newest.max(Some((*count, at)));
-        }
-        newest.map(|(_, at)| self.take(at))
+        let counted = (0..self.waiters.len()).filter(|at| counts(&self.waiters[*at]));
+        // The newest waiter of an address has the most of the same address before it; of equals, the
+        // last to arrive is removed.
+        let newest = counted.max_by_key(|at| (self.ranks[*at].before, *at))?;
+        Some(self.take(newest))
     }
 
     pub fn remove(&mut self, holder: &str) -> Option<Waiter> {
-        let at = self.waiters.iter().position(|waiter| *waiter.holder == *holder)?;
-        Some(self.take(at))
+        self.index_of(holder).map(|at| self.take(at))
     }
 
     pub fn remove_parked(&mut self, id: WaiterId) -> Option<Waiter> {
@@ -212,9 +221,10 @@ impl Queue {
 
     /// The client of this waiter is expected back at this time.
     pub fn expect(&mut self, holder: &str, due: Instant) {
-        let waiter = self.waiters.iter_mut().find(|waiter| *waiter.holder == *holder);
-        if let Some(Waiter { presence: Presence::Away { due: at }, .. }) = waiter {
-            *at = due;
+        let Some(at) = self.index_of(holder) else { return };
+        if let Presence::Away { due: expected } = &mut self.waiters[at].presence {
+            *expected = due;
+            self.ends[at] = self.waiters[at].ends();
         }
     }
 
@@ -232,18 +242,20 @@ impl Queue {
 
     /// Removes a waiter whose wait or grace is over.
     pub fn expire_one(&mut self, now: Instant) -> Option<Waiter> {
-        let at = self.waiters.iter().position(|waiter| waiter.ends() <= now)?;
+        let at = self.ends.iter().position(|end| *end <= now)?;
         Some(self.take(at))
     }
 
     /// The next end of a wait or of a grace.
     pub fn poll_at(&self) -> Option<Instant> {
-        self.waiters.iter().map(Waiter::ends).min()
+        self.ends.iter().min().copied()
     }
 
     fn take(&mut self, at: usize) -> Waiter {
         let waiter = self.waiters.remove(at);
+        self.tickets.remove(&waiter.holder);
         self.ranks.remove(at);
+        self.ends.remove(at);
         self.rank(waiter.address);
         self.parked -= usize::from(waiter.is_parked());
         waiter
@@ -263,7 +275,7 @@ impl Queue {
 
     /// The waiters that are served before this holder.
     pub fn before(&self, holder: &str) -> Option<usize> {
-        let at = self.waiters.iter().position(|waiter| *waiter.holder == *holder)?;
+        let at = self.index_of(holder)?;
         Some(self.ranks.iter().filter(|rank| **rank < self.ranks[at]).count())
     }
 

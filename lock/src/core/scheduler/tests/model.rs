@@ -199,14 +199,16 @@ impl Model {
         }
     }
 
-    /// The address with the most parked waiters loses its newest; of equals, the newest of all.
+    /// The parked waiter with the most waiters of its address before it is dismissed; of equals, the newest.
     fn dismiss_excess(&mut self, now: Instant) {
         let parked = |waiter: &&Waiting| waiter.parked.is_some();
         if self.waiters.iter().filter(parked).count() <= MOST_PARKED {
             return;
         }
-        let of = |from: u32| self.waiters.iter().filter(parked).filter(|waiter| waiter.from == from).count();
-        let last = self.waiters.iter().filter(parked).max_by_key(|waiter| (of(waiter.from), waiter.ticket));
+        let before = |this: &Waiting| {
+            self.waiters.iter().filter(|other| other.from == this.from && other.ticket < this.ticket).count()
+        };
+        let last = self.waiters.iter().filter(parked).max_by_key(|waiter| (before(waiter), waiter.ticket));
         let ticket = last.unwrap().ticket;
         let last = self.waiters.iter_mut().find(|waiter| waiter.ticket == ticket).unwrap();
         self.dismissed.extend(last.parked.take().map(|(id, _)| id));
