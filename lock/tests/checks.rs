@@ -227,7 +227,7 @@ fn a_guard_that_fails_for_too_long_holds_nobody_back_until_it_passes_again() {
     let mut lock = lock(&["--check", &server.url("/"), "--max-hold", "500ms"]);
     wait_for_status(&mut lock, 423);
     let reply = wait_for_status(&mut lock, 200);
-    assert!(reply.body.contains("the checks fail"), "{}", reply.body);
+    assert!(reply.body.contains("checks fail, but have failed for longer"), "{}", reply.body);
     lock.wait_for_text("gate overridden", CEILING);
     let metrics = lock.get("/metrics").body;
     assert!(metrics.contains("psl_gate_overridden 1") && metrics.contains("psl_gate_open 1"), "{metrics}");
