@@ -233,7 +233,7 @@ fn parking(number: usize) -> Vec<u8> {
     Request::get(&format!("/?holder=hostile-{number}&wait=30")).bytes("lock")
 }
 
-/// Asks once in [`ABSENT_PAUSE`] for one of [`ABSENT`] holders of each address. Neither reads an
+/// Asks once in `ABSENT_PAUSE` for one of `ABSENT` holders of each address. Neither reads an
 /// answer nor ends a connection before the holder asks again.
 pub fn ask_and_stay_away(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant) -> AttackReport {
     let mut report = AttackReport { name: "ask and stay away", ..AttackReport::default() };
