@@ -356,7 +356,7 @@ impl Locks {
 }
 
 impl Config {
-    /// The settings of the pure lock on a node with so many cores and so many descriptors to park.
+    /// The settings of the pure lock on a node with this number of cores. `most_parked` bounds the parked waiters.
     pub fn settings(&self, cores: usize, most_parked: usize) -> Settings {
         Settings {
             slots: self.locks.slots(cores),

@@ -54,7 +54,6 @@ pub struct Delivery {
 pub struct Delivered {
     key: WaiterId,
     is_written: bool,
-    grant: Option<(LeaseId, Undo)>,
 }
 
 /// The act of a client on its parked connection, as far as lock must do something.
@@ -105,9 +104,9 @@ impl Connections {
     pub fn deliver(&mut self, answer: Answer) -> Option<Delivery> {
         let Answer { waiter: key, request, outcome } = answer;
         let connection = self.by_key.get_mut(&key)?;
-        connection.stage = match grant_of(&outcome) {
-            Some((lease, undo)) => Stage::Granted { lease, undo },
-            None => Stage::Answered,
+        connection.stage = match &outcome {
+            Outcome::Granted(grant) => Stage::Granted { lease: grant.lease, undo: grant.undo },
+            _ => Stage::Answered,
         };
         let (parked, json) = (Arc::clone(&connection.parked), connection.json);
         Some(Delivery { key, parked, json, request, outcome })
@@ -116,12 +115,18 @@ impl Connections {
     /// Records written answers, and returns the grants that no client has.
     pub fn delivered(&mut self, delivered: Vec<Delivered>, now: Instant) -> Vec<(LeaseId, Undo)> {
         let mut lost = Vec::new();
-        for Delivered { key, is_written, grant } in delivered {
-            if is_written && grant.is_some() {
-                self.echoes.push_back((after(now, ECHO), key));
-            } else if self.by_key.remove(&key).is_some() {
-                lost.extend(grant);
+        for Delivered { key, is_written } in delivered {
+            // A client that has broken its connection meanwhile is not here any more.
+            let Some(Connection { stage, .. }) = self.by_key.get(&key) else { continue };
+            match *stage {
+                Stage::Granted { .. } if is_written => {
+                    self.echoes.push_back((after(now, ECHO), key));
+                    continue;
+                }
+                Stage::Granted { lease, undo } => lost.push((lease, undo)),
+                Stage::Waiting | Stage::Answered => {}
             }
+            self.by_key.remove(&key);
         }
         lost
     }
@@ -169,13 +174,6 @@ impl Delivery {
         let answer = responses::answer(&self.outcome, self.request.baseline, self.json);
         // A client that has acted in the meantime is not waiting any more.
         let is_written = !self.parked.has_acted() && self.parked.answer(answer);
-        Delivered { key: self.key, is_written, grant: grant_of(&self.outcome) }
-    }
-}
-
-fn grant_of(outcome: &Outcome) -> Option<(LeaseId, Undo)> {
-    match outcome {
-        Outcome::Granted(grant) => Some((grant.lease, grant.undo)),
-        _ => None,
+        Delivered { key: self.key, is_written }
     }
 }

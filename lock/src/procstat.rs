@@ -3,8 +3,8 @@
 //!
 //! They are the host's inside a container as well (proc(5), "/proc/stat"; the kernel's "PSI - Pressure
 //! Stall Information"), and need no rights; where lxcfs is mounted over them they are the container's
-//! own, and tell nothing of the node. Knows their form; [`crate::core::limit`] decides what they mean
-//! for starts.
+//! own, and do not show the node. This file knows their form; [`crate::core::limit`] decides how they
+//! bound starts.
 
 use std::fs::File;
 use std::io::{self, Read as _};

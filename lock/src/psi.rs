@@ -1,7 +1,7 @@
 //! Reads the pressure of the node from the kernel's files.
 //!
 //! They are the host's inside a container as well (the kernel's "PSI - Pressure Stall Information").
-//! Knows their paths and their form; [`crate::core::pressure`] decides what is too much.
+//! This file knows their paths and their form; [`crate::core::pressure`] decides which pressure is too high.
 
 use std::fs::File;
 use std::io::{self, Read as _};

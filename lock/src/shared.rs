@@ -12,7 +12,7 @@ use log::{info, warn};
 use psl::duration::Text;
 use psl::serve::{Act, Lot, Parked};
 
-use crate::connections::{Connections, Consequence, Delivery};
+use crate::connections::{Connections, Consequence, Delivered, Delivery};
 use crate::core::lease::{ProbeTarget, after};
 use crate::core::lock::{self, Answer, Lock, Reply};
 use crate::core::outcome::{LeaseRequest, Outcome};
@@ -348,7 +348,7 @@ impl FileState {
 
 impl Work {
     /// Writes log lines and answers. `None` if there was no answer to write.
-    fn run(self) -> Option<Vec<crate::connections::Delivered>> {
+    fn run(self) -> Option<Vec<Delivered>> {
         self.effects.ended.iter().for_each(responses::log_end);
         self.effects.overdue.iter().for_each(responses::log_overdue);
         self.effects.stalled.iter().for_each(responses::log_stalled);

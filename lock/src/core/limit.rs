@@ -72,7 +72,7 @@ pub struct Quota {
 #[derive(Clone, Copy, Debug)]
 struct Begun {
     at: Instant,
-    /// What it took of the credit.
+    /// The part of the credit that the start took.
     paid: f64,
 }
 
@@ -111,7 +111,7 @@ impl Limit {
     /// A lease was granted. Leases from before a restart come first, in the order of their grants.
     pub fn began(&mut self, now: Instant) {
         self.advance(now);
-        // A start of the floor takes what is saved, and leaves no debt.
+        // A start of the floor takes the credit that is saved, and leaves no debt.
         let paid = self.credit.clamp(0.0, 1.0);
         self.credit -= paid;
         self.began_at = [now, self.began_at[0]];
@@ -217,7 +217,7 @@ impl Limit {
         let missing = (1.0 - self.credit_at(now)).max(0.0);
         let saved = Duration::try_from_secs_f64(missing / self.pace()).unwrap_or(STALE);
         let last = self.begun.iter().rev().nth(self.room().saturating_sub(1));
-        // Before a whole span was read, nothing is admitted above the floor.
+        // Before a whole span was read, no start is admitted above the floor.
         let known = if self.load.mean().is_some() { now } else { now + SPAN };
         let paced = (now + saved.min(STALE)).max(known).max(last.map_or(now, |begun| begun.at + GAP));
         // A reading may change the pace at any time; without one, asking again sooner changes nothing.

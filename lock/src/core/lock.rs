@@ -1,6 +1,6 @@
 //! The whole lock as one pure state machine: scheduler, gates, limit, counts.
 //!
-//! A request or an event goes in, [`Lock::take_effects`] hands out what is to be done, and
+//! A request or an event goes in, [`Lock::take_effects`] hands out the effects for the caller, and
 //! [`Lock::poll_at`] names the next deadline. The owner of the mutex around it computes for
 //! microseconds and waits for no client, disk or endpoint.
 
@@ -292,29 +292,29 @@ impl Lock {
 
     /// Records a grant of the scheduler.
     fn started(&mut self, start: Start, now: Instant) -> Grant {
-        let Start { lease, duration, is_cut, waited, undo, .. } = start;
-        let is_quiet = self.is_quiet(start.is_quiet, now);
-        let is_overridden = self.gate.verdict(now) == Verdict::Overridden;
+        let grant = self.grant(start, now);
         if let Some(limit) = &mut self.limit {
             limit.began(now);
         }
         self.pressure.started(now);
-        if is_quiet {
-            self.scheduler.set_quiet(lease);
+        if grant.is_quiet {
+            self.scheduler.set_quiet(grant.lease);
         }
         if self.shadow.is_none() {
-            self.counts.waited.observe(waited);
+            self.counts.waited.observe(grant.waited);
         }
-        let would = None;
-        Grant { lease, duration, waited, is_cut, is_overridden, is_quiet, undo, would }
+        grant
     }
 
-    fn is_quiet(&mut self, is_short: bool, now: Instant) -> bool {
-        let is_quiet = is_short || !self.log_pace.has_room(now);
+    /// The grant of a lease that begins. If its log lines have level info, it counts for their pace.
+    fn grant(&mut self, start: Start, now: Instant) -> Grant {
+        let Start { lease, duration, is_cut, waited, undo, .. } = start;
+        let is_quiet = start.is_quiet || !self.log_pace.has_room(now);
         if !is_quiet {
             self.log_pace.note();
         }
-        is_quiet
+        let is_overridden = self.gate.verdict(now) == Verdict::Overridden;
+        Grant { lease, duration, waited, is_cut, is_overridden, is_quiet, undo, would: None }
     }
 
     fn answer(&mut self, waiter: WaiterId, request: LeaseRequest, outcome: Outcome) {

@@ -136,15 +136,14 @@ pub struct Queue {
 
 impl Queue {
     pub fn new(most_parked: usize) -> Queue {
-        let (waiters, addresses) = (Vec::new(), HashMap::new());
         Queue {
             most_parked,
             parked: 0,
-            waiters,
+            waiters: Vec::new(),
             tickets: HashMap::new(),
             ranks: Vec::new(),
             ends: Vec::new(),
-            addresses,
+            addresses: HashMap::new(),
             leases: 0,
             forgotten: None,
             grants: 0,

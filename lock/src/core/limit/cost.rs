@@ -8,7 +8,7 @@ use super::{CROWDED, FIRST_COST, REMEMBERED, SPAN};
 /// The kernel counts CPU time in hundredths of a second, so no start is cheaper.
 const LEAST: f64 = 0.01;
 
-/// What was used and what has ended while waiters were there: the older, the less it counts.
+/// CPU time used and starts ended while waiters were there. Older values count less.
 #[derive(Clone, Debug, Default)]
 pub struct Cost {
     /// CPU seconds of the node, and the seconds in which they were used.

@@ -97,7 +97,8 @@ impl Limit {
 }
 
 impl Status {
-    /// When a waiter with so many before it is admitted above the floor, if the load stays the same.
+    /// The time until a waiter with `before` waiters before it is admitted above the floor, if the load
+    /// stays the same.
     pub fn expected(&self, before: usize) -> Option<Duration> {
         let pause = Duration::try_from_secs_f64(1.0 / self.pace).map_or(STALE, |pause| pause.min(STALE));
         Some(self.next?.saturating_add(pause.saturating_mul(before as u32)))

@@ -97,7 +97,7 @@ fn image_pulls_in_every_slot_do_not_keep_an_idle_node_empty() {
 fn a_node_full_of_threads_starts_one_a_core_and_one_more_after_a_stale_time() {
     let mut node = Node::new(8, 128);
     let full = |node: &Node| Some(node.reading(8.0, 24));
-    // The first span is not known yet, so nothing is admitted above the floor.
+    // The first span is not known yet, so no start is admitted above the floor.
     assert_eq!(node.run(29 * SECOND, full), 8);
     assert_eq!(node.reason(), Reason::Busy);
     let words = node.limit.status(node.active, node.now).to_string();

@@ -2,10 +2,9 @@
 
 use std::time::Instant;
 
-use crate::core::gate::Verdict;
 use crate::core::lock::Lock;
 use crate::core::outcome::{Grant, Kind, LeaseRequest, Outcome};
-use crate::core::scheduler::{Response, Start};
+use crate::core::scheduler::Response;
 
 impl Lock {
     /// Shadow mode: begins a lease for each start, and counts its wait in the model.
@@ -28,17 +27,14 @@ impl Lock {
             true => Outcome::Locked(self.refusal(Some(&name), now)),
             false => Outcome::SlotFree,
         };
-        let is_quiet = self.is_quiet(start.is_quiet, now);
+        let grant = self.grant(start, now);
         if let Some(shadow) = &mut self.shadow {
             shadow.count(if waits { would.kind() } else { Kind::Granted });
-            if is_quiet {
-                shadow.set_quiet(start.lease);
+            if grant.is_quiet {
+                shadow.set_quiet(grant.lease);
             }
         }
-        self.counts.waited.observe(start.waited);
-        let Start { lease, duration, is_cut, waited, undo, .. } = start;
-        let is_overridden = self.gate.verdict(now) == Verdict::Overridden;
-        let would = Some(Box::new(would));
-        Outcome::Granted(Grant { lease, duration, waited, is_cut, is_overridden, is_quiet, undo, would })
+        self.counts.waited.observe(grant.waited);
+        Outcome::Granted(Grant { would: Some(Box::new(would)), ..grant })
     }
 }

@@ -52,7 +52,7 @@ impl Lock {
         }
     }
 
-    /// The time to the expected grant of a waiter with so many before it.
+    /// The time to the expected grant of a waiter that has `before` waiters before it.
     fn expected(&self, before: usize, now: Instant) -> Option<Duration> {
         let active = self.scheduler.leases().len();
         let status = self.limit.as_ref().map(|limit| limit.status(active, now));

@@ -264,7 +264,7 @@ impl Model {
 /// The response to a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
-    /// The number of the lease, what is left of it, and whether it has moved for the first time.
+    /// The number of the lease, its remaining time, and whether its holder has moved for the first time.
     Again(usize, Duration, bool),
     Granted,
     Parked,
@@ -406,7 +406,7 @@ impl Run {
         let leases = self.model.leases.iter().map(|lease| (lease.holder, lease.from, lease.deadline, true));
         let waiters = self.model.waiters.iter().map(|waiter| (Some(waiter.holder), waiter.from, waiter.since, false));
         let durable: Vec<_> = leases.chain(waiters).collect();
-        // A restart forgets what has expired by itself.
+        // A restart forgets leases and waiters that have expired.
         self.durable.retain(|(_, _, at, is_lease)| !is_lease || *at > self.now);
         let version = self.node.scheduler.version();
         prop_assert!(durable == self.durable || version > self.version);
