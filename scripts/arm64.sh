@@ -25,7 +25,7 @@ emulator=$(command -v qemu-aarch64-static || command -v qemu-aarch64) ||
     { echo "arm64.sh: qemu-aarch64 is missing (Debian: apt-get install qemu-user-static)" >&2 && exit 1; }
 
 scripts/build.sh --arch arm64
-PSL_TEST_BIN_DIR="$PWD/dist/arm64" cargo test --quiet --locked -p testkit --test budget
+PSL_TEST_BIN_DIR="$PWD/dist/arm64" cargo test --quiet --locked -p checks --test it budget
 
 (
     arch=arm64

@@ -20,8 +20,8 @@
 #   cost           bytes, starts, memory, and CPU and latency of a request, as waiters, callers and
 #                  DaemonSets grow
 #
-#   --write        also keeps the tables in bench/RESULTS.md, and the figures of http and cost, run by
-#                  run, in bench/RESULTS.json
+#   --write        also keeps the tables in dev/bench/RESULTS.md, and the figures of http and cost, run by
+#                  run, in dev/bench/RESULTS.json
 #   --json FILE    keeps those figures in this file too
 #   --rounds N     pairs of rounds in http (default 8), runs of cost (default 5)
 #   --seconds N    length of a round in http (default 1), of an attack (default 6), of one beside

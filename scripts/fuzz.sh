@@ -5,7 +5,7 @@
 #   scripts/fuzz.sh --help                    this text
 #
 # Needs a nightly compiler and cargo-fuzz (cargo install --locked cargo-fuzz). What it finds is in
-# fuzz/artifacts; once mended, the input belongs to fuzz/seeds, where the tests replay it.
+# dev/fuzz/artifacts; once mended, the input belongs to dev/fuzz/seeds, where the tests replay it.
 # Exit codes: 0 found nothing, 1 found something or could not run, 2 bad arguments.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
@@ -21,7 +21,7 @@ case $seconds in *[!0-9]* | 0*) fail "'$seconds' is not accepted; accepted: whol
 [ $# -eq 0 ] || shift
 targets=${*:-head durations endpoints labels claims record api names}
 for target in $targets; do
-    [ -d "fuzz/seeds/$target" ] || fail "no target '$target'; there are the directories in fuzz/seeds" 2
+    [ -d "dev/fuzz/seeds/$target" ] || fail "no target '$target'; there are the directories in dev/fuzz/seeds" 2
 done
 cargo +nightly --version >/dev/null 2>&1 || fail "a nightly compiler is missing (rustup toolchain install nightly)"
 cargo fuzz --version >/dev/null 2>&1 || fail "cargo-fuzz is missing (cargo install --locked cargo-fuzz)"
@@ -30,9 +30,9 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 for target in $targets; do
-    mkdir -p "fuzz/corpus/$target"
+    mkdir -p "dev/fuzz/corpus/$target"
     # What is new goes to the first folder; the seeds are only read.
-    if ! cargo +nightly fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
+    if ! cargo +nightly fuzz run --fuzz-dir dev/fuzz "$target" "dev/fuzz/corpus/$target" "dev/fuzz/seeds/$target" -- \
         -max_total_time="$seconds" -max_len=16384 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 >"$log" 2>&1; then
         tail -n 60 "$log" >&2
         fail "$target has found something, or could not be built"

@@ -2,7 +2,7 @@
 of the alerts and the dashboard.
 
 Run by scripts/manifests.sh, with the rendered manifests as files: NAME.yaml each. It does not know what the settings mean:
-testkit/tests/manifests.rs holds them against the programs.
+dev/checks/tests/it/manifests.rs holds them against the programs.
 """
 
 import json

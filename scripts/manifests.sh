@@ -49,7 +49,7 @@ done
 if command -v promtool >/dev/null; then
     # What the operator makes of its object: the groups under "spec", one step further to the left.
     sed -n '/^spec:/,$s/^  //p' deploy/monitoring/rules.yaml >"$scratch/rules.yaml"
-    cp testkit/tests/data/alerts.yaml "$scratch/alerts.yaml"
+    cp dev/checks/tests/data/alerts.yaml "$scratch/alerts.yaml"
     promtool test rules "$scratch/alerts.yaml"
 else
     echo "skipped: there is no promtool to play the alerts (Debian: apt-get install prometheus)"

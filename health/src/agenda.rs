@@ -93,7 +93,17 @@ impl Agenda {
     /// All are due now.
     pub fn new(periods: Periods, now: Instant) -> Agenda {
         let (pending, absent) = Default::default();
-        Agenda { periods, retry: now, failures: 0, all: now, last_all: None, look: None, looked: None, pending, absent }
+        Agenda {
+            periods,
+            retry: now,
+            failures: 0,
+            all: now,
+            last_all: None,
+            look: None,
+            looked: None,
+            pending,
+            absent,
+        }
     }
 
     /// A pod of it is here, and nothing is known of it, or nothing that fits.
@@ -110,7 +120,8 @@ impl Agenda {
         } else if self.look.is_none() {
             let first = now + self.periods.first_look(chance).min(FAR);
             // One whose pods flap would else be asked for each time, by all nodes.
-            let is_known = |looked: &&(_, Vec<_>)| waiting.iter().all(|judged| looked.1.contains(&judged.set));
+            let is_known =
+                |looked: &&(_, Vec<_>)| waiting.iter().all(|judged| looked.1.contains(&judged.set));
             let last = self.looked.as_ref().filter(is_known).map(|(at, _)| *at).max(self.last_all);
             let next = last.map(|at| at + self.periods.next_look(chance).min(FAR));
             self.look = Some(next.map_or(first, |next| next.max(first)));
@@ -122,7 +133,8 @@ impl Agenda {
         if now < self.retry {
             return Task::Wait(self.retry);
         }
-        let is_fresh = self.last_all.is_some_and(|at| now.saturating_duration_since(at) < self.periods.fail);
+        let is_fresh =
+            self.last_all.is_some_and(|at| now.saturating_duration_since(at) < self.periods.fail);
         if self.all <= now || (self.pending.len() > MOST_SINGLE && !is_fresh) {
             return Task::All;
         }

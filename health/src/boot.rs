@@ -43,7 +43,10 @@ impl Machine {
         let text = |file: &str| fs::read_to_string(file).unwrap_or_default();
         let boot_id = text("/proc/sys/kernel/random/boot_id").trim().to_owned();
         // By the parser of settings: that of the standard library brings 15 kB of tables for fractions.
-        let uptime = text("/proc/uptime").split(' ').next().map(|seconds| duration::parse(&format!("{seconds}s")));
+        let uptime = text("/proc/uptime")
+            .split(' ')
+            .next()
+            .map(|seconds| duration::parse(&format!("{seconds}s")));
         let uptime = uptime.and_then(Result::ok).unwrap_or(Duration::MAX);
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Machine { boot_id, uptime, wall: i64::try_from(wall.as_secs()).unwrap_or(i64::MAX) }
@@ -68,9 +71,11 @@ impl News {
     /// Whether a pod's readiness is from before this boot. A container that is older than its pod
     /// was started by a clock that had not been set yet, and its time says nothing.
     pub fn is_old(&self, started: Option<i64>, created: Option<i64>) -> bool {
-        let is_comparable = |started: i64| created.is_none_or(|created| started + TOLERANCE >= created);
+        let is_comparable =
+            |started: i64| created.is_none_or(|created| started + TOLERANCE >= created);
         let is_before = |started: i64| self.oldest_start.is_some_and(|oldest| started < oldest);
-        self.node_is_old || started.is_some_and(|started| is_comparable(started) && is_before(started))
+        self.node_is_old
+            || started.is_some_and(|started| is_comparable(started) && is_before(started))
     }
 }
 
@@ -88,7 +93,13 @@ pub struct Boot {
 impl Boot {
     /// Begins on this machine.
     pub fn new(check: Check, grace: Duration, machine: &Machine) -> Boot {
-        Boot { check, grace, booted_at: machine.booted_at(), has_been_stepped: false, has_equalled: false }
+        Boot {
+            check,
+            grace,
+            booted_at: machine.booted_at(),
+            has_been_stepped: false,
+            has_equalled: false,
+        }
     }
 
     /// Whether it can make a difference any more.
@@ -105,7 +116,8 @@ impl Boot {
     pub fn news(&mut self, shown: &str, machine: &Machine) -> News {
         let is_same = !shown.is_empty() && shown == machine.boot_id;
         self.has_equalled |= is_same;
-        self.has_been_stepped |= machine.booted_at().abs_diff(self.booted_at) > TOLERANCE.unsigned_abs();
+        self.has_been_stepped |=
+            machine.booted_at().abs_diff(self.booted_at) > TOLERANCE.unsigned_abs();
         let is_asked = self.check == Check::On || self.has_equalled;
         if self.is_over(machine) || !is_asked {
             return News::default();
@@ -123,7 +135,11 @@ mod tests {
     const NOW: i64 = 1_800_000_000;
 
     fn machine(uptime: u64) -> Machine {
-        Machine { boot_id: "this".to_owned(), uptime: Duration::from_secs(uptime), wall: NOW + uptime as i64 }
+        Machine {
+            boot_id: "this".to_owned(),
+            uptime: Duration::from_secs(uptime),
+            wall: NOW + uptime as i64,
+        }
     }
 
     fn boot(check: Check) -> Boot {
@@ -145,11 +161,19 @@ mod tests {
             (Check::Auto, "other", 20, none),
             (Check::Auto, "this", 20, of_this),
         ] {
-            assert_eq!(boot(check).news(shown, &machine(uptime)), expected, "{check:?} {shown} {uptime}");
+            assert_eq!(
+                boot(check).news(shown, &machine(uptime)),
+                expected,
+                "{check:?} {shown} {uptime}"
+            );
         }
         let mut auto = boot(Check::Auto);
         assert_eq!(auto.news("this", &machine(20)), of_this);
-        assert_eq!(auto.news("other", &machine(21)), before, "what has once equalled is asked for from then on");
+        assert_eq!(
+            auto.news("other", &machine(21)),
+            before,
+            "what has once equalled is asked for from then on"
+        );
         assert_eq!(auto.news("other", &machine(300)), none);
     }
 

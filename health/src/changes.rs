@@ -100,7 +100,11 @@ mod tests {
         }
         assert_eq!((told, changes.due()), (MOST_TOLD, Some(now + PERIOD)));
         let just_before = now + PERIOD - Duration::from_nanos(1);
-        assert_eq!(changes.look(vec![], just_before), Line::Later, "that it has come to rest makes no difference");
+        assert_eq!(
+            changes.look(vec![], just_before),
+            Line::Later,
+            "that it has come to rest makes no difference"
+        );
         assert_eq!(changes.look(vec![], now + PERIOD), Line::Change(50 - MOST_TOLD));
         assert_eq!((changes.look(vec![], now + PERIOD), changes.due()), (Line::Same, None));
     }

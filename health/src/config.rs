@@ -333,7 +333,8 @@ pub fn read(mut given: Given) -> Result<Config, Vec<String>> {
     let node = required(&mut given, &NODE_NAME, node_name);
     let enabled = given.switch(&ENABLED).unwrap_or(true);
     let conditions = given.switch(&CONDITIONS);
-    let stale_after = given.value(&STALE_AFTER, duration::parse_nonzero).unwrap_or(DEFAULT_STALE_AFTER);
+    let stale_after =
+        given.value(&STALE_AFTER, duration::parse_nonzero).unwrap_or(DEFAULT_STALE_AFTER);
     let load = load(&mut given, stale_after);
     let is_asked = enabled || conditions == Some(true) || load.is_some();
     let (is_in_cluster, server) = server(&mut given, is_asked);
@@ -341,11 +342,14 @@ pub fn read(mut given: Given) -> Result<Config, Vec<String>> {
     let conditions = conditions.unwrap_or(is_asked || server.is_some());
     let is_needed = is_asked || conditions;
     let filter = filter(&mut given);
-    let fail_period = given.value(&FAIL_PERIOD, duration::parse_period).unwrap_or(DEFAULT_FAIL_PERIOD);
-    let pass_period = given.value(&PASS_PERIOD, duration::parse_period).unwrap_or(DEFAULT_PASS_PERIOD);
+    let fail_period =
+        given.value(&FAIL_PERIOD, duration::parse_period).unwrap_or(DEFAULT_FAIL_PERIOD);
+    let pass_period =
+        given.value(&PASS_PERIOD, duration::parse_period).unwrap_or(DEFAULT_PASS_PERIOD);
     let latch = given.value(&LATCH, latch).unwrap_or(false);
     let boot_check = given.value(&BOOT_CHECK, boot_check).unwrap_or(Check::Auto);
-    let boot_grace = given.value(&BOOT_GRACE, duration::parse_nonzero).unwrap_or(DEFAULT_BOOT_GRACE);
+    let boot_grace =
+        given.value(&BOOT_GRACE, duration::parse_nonzero).unwrap_or(DEFAULT_BOOT_GRACE);
     let logging = logging::Settings::take(&mut given);
     given.finish()?;
     let cluster = match (node, server) {
@@ -359,13 +363,19 @@ pub fn read(mut given: Given) -> Result<Config, Vec<String>> {
             latch,
             conditions,
             // Whoever asks from elsewhere need not be on the node at all.
-            boot_check: if boot_check == Check::Auto && !is_in_cluster { Check::Off } else { boot_check },
+            boot_check: if boot_check == Check::Auto && !is_in_cluster {
+                Check::Off
+            } else {
+                boot_check
+            },
             boot_grace,
             stale_after,
             load,
         }),
         // Whatever is missing has been complained of above; an open gate must never come of a gap in that.
-        _ => return Err(vec![format!("{}, {}: both are needed", NODE_NAME.name(), BASE_URL.name())]),
+        _ => {
+            return Err(vec![format!("{}, {}: both are needed", NODE_NAME.name(), BASE_URL.name())]);
+        }
     };
     Ok(Config { host, port, cluster, logging })
 }
@@ -378,7 +388,9 @@ fn load(given: &mut Given, stale_after: Duration) -> Option<load::Settings> {
 }
 
 fn percent(text: &str) -> Result<u8, &'static str> {
-    address::whole_number(text).filter(|number| *number <= 100).ok_or("a whole number of percent, 0 to 100")
+    address::whole_number(text)
+        .filter(|number| *number <= 100)
+        .ok_or("a whole number of percent, 0 to 100")
 }
 
 fn latch(text: &str) -> Result<bool, &'static str> {
@@ -398,7 +410,11 @@ fn boot_check(text: &str) -> Result<Check, &'static str> {
     }
 }
 
-fn required<T>(given: &mut Given, setting: &Setting, parse: fn(&str) -> Result<T, &'static str>) -> Option<T> {
+fn required<T>(
+    given: &mut Given,
+    setting: &Setting,
+    parse: fn(&str) -> Result<T, &'static str>,
+) -> Option<T> {
     let (is_given, value) = whether_given(given, setting, parse);
     if !is_given {
         given.mistake(format!("{}: required; {}", setting.name(), setting.meaning));
@@ -425,7 +441,9 @@ fn server(given: &mut Given, is_needed: bool) -> (bool, Option<Server>) {
     let (has_base, base) = whether_given(given, &BASE_URL, base_url);
     let ca_file = given.value(&CA_FILE, file).unwrap_or_else(|| SERVICE_ACCOUNT_CA.into());
     let token_file = given.value(&TOKEN_FILE, file);
-    let Some(url) = (if has_base { base } else { in_cluster(given, is_needed) }) else { return (!has_base, None) };
+    let Some(url) = (if has_base { base } else { in_cluster(given, is_needed) }) else {
+        return (!has_base, None);
+    };
     let is_plain = url.scheme == HTTP.0;
     if is_plain && token_file.is_some() && !url.host.is_loopback() {
         given.mistake(format!(
@@ -452,7 +470,9 @@ fn in_cluster(given: &mut Given, is_needed: bool) -> Option<Url> {
         ));
     }
     let text = format!("https://{}:{}", host?, port?);
-    Url::parse(&text, &[HTTPS]).map_err(|accepted| given.mistake(format!("{}: {accepted}", SERVICE_HOST.name()))).ok()
+    Url::parse(&text, &[HTTPS])
+        .map_err(|accepted| given.mistake(format!("{}: {accepted}", SERVICE_HOST.name())))
+        .ok()
 }
 
 fn filter(given: &mut Given) -> Filter {
@@ -461,7 +481,11 @@ fn filter(given: &mut Given) -> Filter {
     let include = given.list(&INCLUDE, label);
     let exclude = given.list(&EXCLUDE, label);
     if !include.is_empty() && !exclude.is_empty() {
-        given.mistake(format!("{} and {}: one or the other, not both", INCLUDE.name(), EXCLUDE.name()));
+        given.mistake(format!(
+            "{} and {}: one or the other, not both",
+            INCLUDE.name(),
+            EXCLUDE.name()
+        ));
     }
     // A label has one value, so no DaemonSet would count and the gate would stand open for ever.
     let differs = |a: &Label| include.iter().find(|b| a.key == b.key && a.value != b.value);
@@ -488,14 +512,12 @@ fn file(text: &str) -> Result<PathBuf, Infallible> {
 
 /// Names of nodes become part of a path and of a field selector; these characters need no escape there.
 fn node_name(text: &str) -> Result<String, &'static str> {
-    let accepted =
-        "a node's name: at most 253 lower-case letters, digits, - and ., beginning and ending with a letter or digit";
+    let accepted = "a node's name: at most 253 lower-case letters, digits, - and ., beginning and ending with a letter or digit";
     if is_subdomain(text) { Ok(text.to_owned()) } else { Err(accepted) }
 }
 
 fn namespace(text: &str) -> Result<String, &'static str> {
-    let accepted =
-        "a namespace's name: at most 63 lower-case letters, digits and -, beginning and ending with a letter or digit";
+    let accepted = "a namespace's name: at most 63 lower-case letters, digits and -, beginning and ending with a letter or digit";
     if is_dns_label(text) { Ok(text.to_owned()) } else { Err(accepted) }
 }
 
@@ -509,7 +531,11 @@ pub fn label(text: &str) -> Result<Label, &'static str> {
         None => is_label_name(key),
     };
     let is_value = value.is_empty() || is_label_name(value);
-    if is_key && is_value { Ok(Label { key: key.to_owned(), value: value.to_owned() }) } else { Err(accepted) }
+    if is_key && is_value {
+        Ok(Label { key: key.to_owned(), value: value.to_owned() })
+    } else {
+        Err(accepted)
+    }
 }
 
 fn is_label_name(text: &str) -> bool {
@@ -521,7 +547,8 @@ fn is_dns_label(text: &str) -> bool {
 }
 
 fn is_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(|part| is_framed(part, 253, is_lower_alphanumeric, |b| b == b'-'))
+    text.len() <= 253
+        && text.split('.').all(|part| is_framed(part, 253, is_lower_alphanumeric, |b| b == b'-'))
 }
 
 fn is_lower_alphanumeric(b: u8) -> bool {
@@ -529,7 +556,12 @@ fn is_lower_alphanumeric(b: u8) -> bool {
 }
 
 /// The rule that all names in Kubernetes share: some characters may stand anywhere, some only inside.
-fn is_framed(text: &str, most: usize, anywhere: impl Fn(u8) -> bool, inside: impl Fn(u8) -> bool) -> bool {
+fn is_framed(
+    text: &str,
+    most: usize,
+    anywhere: impl Fn(u8) -> bool,
+    inside: impl Fn(u8) -> bool,
+) -> bool {
     let ends_well = |b: Option<&u8>| b.is_some_and(|b| anywhere(*b));
     let bytes = text.as_bytes();
     bytes.len() <= most

@@ -103,7 +103,8 @@ impl Course {
 mod tests {
     use super::*;
 
-    const PERIODS: Periods = Periods { fail: Duration::from_secs(10), pass: Duration::from_secs(60) };
+    const PERIODS: Periods =
+        Periods { fail: Duration::from_secs(10), pass: Duration::from_secs(60) };
 
     fn start() -> (Course, Instant) {
         #[expect(clippy::disallowed_methods, reason = "only differences to it count")]
@@ -164,7 +165,10 @@ mod tests {
     #[test]
     fn watches_that_end_at_once_are_asked_for_ever_more_rarely() {
         let (mut course, _) = start();
-        assert_eq!([1.0; 5].map(|chance| course.after_end(chance)), [1.0, 10.0, 20.0, 30.0, 30.0].map(seconds));
+        assert_eq!(
+            [1.0; 5].map(|chance| course.after_end(chance)),
+            [1.0, 10.0, 20.0, 30.0, 30.0].map(seconds)
+        );
     }
 
     #[test]

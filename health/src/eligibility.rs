@@ -155,7 +155,8 @@ const TOLERATED: &[(&str, Effect)] = &[
     ("node.kubernetes.io/pid-pressure", Effect::NoSchedule),
     ("node.kubernetes.io/unschedulable", Effect::NoSchedule),
 ];
-const TOLERATED_ON_HOST_NETWORK: (&str, Effect) = ("node.kubernetes.io/network-unavailable", Effect::NoSchedule);
+const TOLERATED_ON_HOST_NETWORK: (&str, Effect) =
+    ("node.kubernetes.io/network-unavailable", Effect::NoSchedule);
 
 /// Why a DaemonSet does not want a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,9 +195,15 @@ impl Placement {
         if !self.node_name.is_empty() && self.node_name != node.name {
             return Some(NotHere::NodeName(self.node_name.clone()));
         }
-        if let Some((key, wanted)) = self.selector.iter().find(|(key, wanted)| node.labels.get(*key) != Some(*wanted)) {
+        if let Some((key, wanted)) =
+            self.selector.iter().find(|(key, wanted)| node.labels.get(*key) != Some(*wanted))
+        {
             let found = node.labels.get(key).map(|found| found.as_str().into());
-            return Some(NotHere::Selector { key: key.as_str().into(), wanted: wanted.as_str().into(), found });
+            return Some(NotHere::Selector {
+                key: key.as_str().into(),
+                wanted: wanted.as_str().into(),
+                found,
+            });
         }
         if self.affinity.as_ref().is_some_and(|terms| !terms.iter().any(|term| term.holds(node))) {
             return Some(NotHere::Affinity);
@@ -219,7 +226,8 @@ impl Placement {
 
     fn tolerates(&self, taint: &Taint) -> bool {
         let on_host_network = self.has_host_network.then_some(&TOLERATED_ON_HOST_NETWORK);
-        let is_it = |(key, effect): &&(&str, Effect)| **key == *taint.key && *effect == taint.effect;
+        let is_it =
+            |(key, effect): &&(&str, Effect)| **key == *taint.key && *effect == taint.effect;
         TOLERATED.iter().chain(on_host_network).any(|added| is_it(&added))
             || self.tolerations.iter().any(|toleration| toleration.tolerates(taint))
     }
@@ -228,7 +236,9 @@ impl Placement {
 impl Term {
     fn holds(&self, node: &Node) -> bool {
         let is_empty = self.labels.is_empty() && self.fields.is_empty();
-        let of_label = |requirement: &Requirement| requirement.holds(node.labels.get(&*requirement.key).map(|v| &**v));
+        let of_label = |requirement: &Requirement| {
+            requirement.holds(node.labels.get(&*requirement.key).map(|v| &**v))
+        };
         let of_field = |requirement: &Requirement| requirement.holds_of_field(node);
         // One that cannot be read makes the whole term void, also where another of its
         // requirements would have failed already; that is the same here, since both are "no".
@@ -245,7 +255,8 @@ impl Requirement {
             return false;
         }
         let is_among = || found.is_some_and(|found| values.iter().any(|value| **value == *found));
-        let against_number = |compare: fn(&i64, &i64) -> bool| match (found.map(str::parse), values) {
+        let against_number = |compare: fn(&i64, &i64) -> bool| match (found.map(str::parse), values)
+        {
             (Some(Ok(found)), [value]) => value.parse().is_ok_and(|value| compare(&found, &value)),
             _ => false,
         };
@@ -309,7 +320,12 @@ impl fmt::Display for NotHere {
         match self {
             NotHere::NodeName(name) => write!(f, "nodeName wants {}", one_line(name)),
             NotHere::Selector { key, wanted, found } => {
-                write!(f, "nodeSelector wants {} \"{}\", the node has ", one_line(key), one_line(wanted))?;
+                write!(
+                    f,
+                    "nodeSelector wants {} \"{}\", the node has ",
+                    one_line(key),
+                    one_line(wanted)
+                )?;
                 match found {
                     Some(found) => write!(f, "\"{}\"", one_line(found)),
                     None => f.write_str("no such label"),

@@ -102,8 +102,10 @@ impl Known {
     fn tell_bounds(&mut self) {
         let found = self.view.too_large();
         if !found.is_subset(&self.too_large) {
-            let named =
-                found.iter().take(MOST_LOGGED).map(|set| one_line(&format!("{}/{}", set.namespace(), set.name())));
+            let named = found
+                .iter()
+                .take(MOST_LOGGED)
+                .map(|set| one_line(&format!("{}/{}", set.namespace(), set.name())));
             let (count, which) = (found.len(), named.collect::<Vec<_>>().join(", "));
             warn!(count, which; "DaemonSets too large to be kept do not count");
         }
@@ -122,7 +124,11 @@ impl Known {
 impl Follower {
     fn new(settings: Cluster, board: Arc<Board>) -> Follower {
         let boot = Boot::new(settings.boot_check, settings.boot_grace, &Machine::read());
-        let rules = Rules { filter: settings.filter.clone(), conditions: settings.conditions, latch: settings.latch };
+        let rules = Rules {
+            filter: settings.filter.clone(),
+            conditions: settings.conditions,
+            latch: settings.latch,
+        };
         let periods = Periods { fail: settings.fail_period, pass: settings.pass_period };
         let namespace = settings.filter.as_ref().and_then(|filter| filter.namespace.clone());
         let counted = Arc::clone(&board);
@@ -136,7 +142,14 @@ impl Follower {
             too_large: BTreeSet::new(),
             let_go: (0, 0),
         };
-        Follower { settings, periods, api, board, known: Mutex::new(known), changed: Condvar::new() }
+        Follower {
+            settings,
+            periods,
+            api,
+            board,
+            known: Mutex::new(known),
+            changed: Condvar::new(),
+        }
     }
 
     /// No code that holds this lock can panic half-way through a change.
@@ -198,8 +211,11 @@ impl Follower {
                 }
             };
             self.well(F::SOURCE);
-            let forbidden =
-                if course.listed(now()) { self.watch::<F>(version, &mut seen, &mut course) } else { Ok(()) };
+            let forbidden = if course.listed(now()) {
+                self.watch::<F>(version, &mut seen, &mut course)
+            } else {
+                Ok(())
+            };
             if let Err(problem) = forbidden
                 && course.forbidden(now(), random::fraction())
             {
@@ -213,7 +229,12 @@ impl Follower {
     }
 
     /// Watches from a version on, until there has to be a list again. `Err` says why it is forbidden.
-    fn watch<F: Followed>(&self, version: String, seen: &mut Seen, course: &mut Course) -> Result<(), Problem> {
+    fn watch<F: Followed>(
+        &self,
+        version: String,
+        seen: &mut Seen,
+        course: &mut Course,
+    ) -> Result<(), Problem> {
         let mut watching = Watching { follower: self, version, seen, has_news: false };
         loop {
             watching.has_news = false;
@@ -255,7 +276,11 @@ impl Follower {
     }
 
     fn poll_period(&self) -> Duration {
-        let period = if self.board.known().is_healthy(now()) { self.periods.pass } else { self.periods.fail };
+        let period = if self.board.known().is_healthy(now()) {
+            self.periods.pass
+        } else {
+            self.periods.fail
+        };
         random::lengthened(period, JITTER, random::fraction())
     }
 
@@ -274,7 +299,8 @@ impl Follower {
                 self.judge(&mut known);
                 self.changed.notify_all();
             } else {
-                (known, _) = self.changed.wait_timeout(known, wait).unwrap_or_else(PoisonError::into_inner);
+                (known, _) =
+                    self.changed.wait_timeout(known, wait).unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
@@ -298,19 +324,25 @@ impl Follower {
             let now = now();
             let verdict = self.board.verdict();
             let waiting: &[Judged] = verdict.as_deref().map(Verdict::waiting).unwrap_or_default();
-            let until = match (&self.settings.filter, known.agenda.next(waiting, now, random::fraction())) {
+            let until = match (
+                &self.settings.filter,
+                known.agenda.next(waiting, now, random::fraction()),
+            ) {
                 (None, _) => IDLE,
                 (Some(_), Task::Wait(until)) => until.saturating_duration_since(now),
                 (Some(_), task) => return task,
             };
-            let (locked, _) = self.changed.wait_timeout(known, until).unwrap_or_else(PoisonError::into_inner);
+            let (locked, _) =
+                self.changed.wait_timeout(known, until).unwrap_or_else(PoisonError::into_inner);
             known = locked;
         }
     }
 
     fn ask_for_all(&self, seen: &mut Seen) {
         let filter = self.lock().view.filter();
-        let mut each = |set: Option<objects::DaemonSet>| match set.map(|set| set.with_labels(|key| filter.names(key))) {
+        let mut each = |set: Option<objects::DaemonSet>| match set
+            .map(|set| set.with_labels(|key| filter.names(key)))
+        {
             None => self.lock().view.begin_daemonsets(),
             Some(set) => self.lock().view.add_daemonset(set, &filter),
         };
@@ -359,7 +391,8 @@ impl Follower {
             let capacity = self.lock().view.node().map(|node| node.cpus);
             // Without the node there is nothing to compare with, and its own trouble is told already.
             if let Some(capacity) = capacity {
-                let capacity = capacity.ok_or_else(|| Problem::new("the node tells no capacity of CPU"));
+                let capacity =
+                    capacity.ok_or_else(|| Problem::new("the node tells no capacity of CPU"));
                 let looked = capacity.and_then(|capacity| Ok((self.api.cpus_in_use()?, capacity)));
                 let problem = looked.as_ref().err().map(Problem::whole);
                 self.board.load(|load| match looked {
@@ -375,7 +408,8 @@ impl Follower {
                 }
                 self.update(|_| ());
             }
-            let until = if capacity.is_some() { settings.period } else { settings.period.min(UNTIL_NODE) };
+            let until =
+                if capacity.is_some() { settings.period } else { settings.period.min(UNTIL_NODE) };
             self.pause(random::lengthened(until, JITTER, random::fraction()), None);
         }
     }

@@ -24,7 +24,10 @@ const MOST_LISTED_BYTES: usize = 32 * 1024;
 const GET: &[Method] = &[Method::Get];
 
 /// Answers one request.
-#[expect(clippy::disallowed_methods, reason = "the edge that reads the clock once for each request")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge that reads the clock once for each request"
+)]
 pub fn answer(board: &Board, request: &Request) -> Answer {
     let known = board.known();
     let now = Instant::now();
@@ -104,7 +107,8 @@ fn state(known: &Known, peer: IpAddr, now: Instant) -> Answer {
         latched: verdict.is_some_and(|verdict| verdict.is_latched),
         daemonsets: insider.then(|| verdict.map(listed).unwrap_or_default()),
         node_load: known.load.as_ref().map(|load| load_state(load, insider, now)),
-        last_success_seconds_ago: last_success.map(|at| now.saturating_duration_since(at).as_secs()),
+        last_success_seconds_ago: last_success
+            .map(|at| now.saturating_duration_since(at).as_secs()),
         stale: told.is_some_and(|told| told.is_stale(now)),
         api_problems: told.map(|told| told.problems(insider).collect()).unwrap_or_default(),
         reconnects: known.reconnects,
@@ -148,19 +152,35 @@ impl From<Counts> for StateCounts {
 
 fn metrics(known: &Known, now: Instant) -> Answer {
     let mut out = Exposition::new("health");
-    out.counter("psl_k8s_requests_total", "Requests to the API by the answer's status; error where none came");
+    out.counter(
+        "psl_k8s_requests_total",
+        "Requests to the API by the answer's status; error where none came",
+    );
     for (status, count) in &known.requests {
         let code = status.map_or_else(|| "error".to_owned(), |status| status.to_string());
         out.sample("psl_k8s_requests_total", &[("code", &code)], count);
     }
-    out.counter("psl_k8s_reconnects_total", "Watches of the API that have ended and were begun again");
+    out.counter(
+        "psl_k8s_reconnects_total",
+        "Watches of the API that have ended and were begun again",
+    );
     out.sample("psl_k8s_reconnects_total", &[], known.reconnects);
     let told = known.told.as_ref();
     if let Some(at) = told.and_then(Told::last_success) {
-        out.gauge("psl_k8s_last_success_age_seconds", "How old the last verdict is that the API is known to bear out");
-        out.sample("psl_k8s_last_success_age_seconds", &[], now.saturating_duration_since(at).as_secs());
+        out.gauge(
+            "psl_k8s_last_success_age_seconds",
+            "How old the last verdict is that the API is known to bear out",
+        );
+        out.sample(
+            "psl_k8s_last_success_age_seconds",
+            &[],
+            now.saturating_duration_since(at).as_secs(),
+        );
     }
-    out.gauge("psl_k8s_stale", "Whether the API has failed for longer than the last verdict stands");
+    out.gauge(
+        "psl_k8s_stale",
+        "Whether the API has failed for longer than the last verdict stands",
+    );
     out.sample("psl_k8s_stale", &[], u8::from(told.is_some_and(|told| told.is_stale(now))));
     let verdict = told.and_then(|told| told.verdict.as_deref());
     let counts = verdict.map(|verdict| verdict.counts).unwrap_or_default();
@@ -174,7 +194,8 @@ fn metrics(known: &Known, now: Instant) -> Answer {
         out.sample("psl_daemonsets", &[("verdict", verdict)], count);
     }
     let standing = told.map(|told| told.standing(now));
-    let by = |is_good: fn(&Verdict) -> bool| standing.is_none_or(|verdict| verdict.is_some_and(is_good));
+    let by =
+        |is_good: fn(&Verdict) -> bool| standing.is_none_or(|verdict| verdict.is_some_and(is_good));
     out.gauge("psl_gate_open", "Whether this lets the lock grant leases");
     for (gate, open) in [
         ("daemonsets", by(Verdict::daemonsets_are_ready)),

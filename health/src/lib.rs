@@ -47,6 +47,8 @@ pub fn run() -> Result<u8, End> {
 
 #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock")]
 fn at_start(cluster: Option<&config::Cluster>) -> Known {
-    let load = cluster.and_then(|cluster| cluster.load).map(|settings| Load::new(settings, Instant::now()));
+    let load = cluster
+        .and_then(|cluster| cluster.load)
+        .map(|settings| Load::new(settings, Instant::now()));
     Known::at_start(cluster.map(|cluster| cluster.stale_after), load)
 }

@@ -48,7 +48,9 @@ impl Quantity {
         match u32::try_from(exponent) {
             _ if scaled == 0 => Some(Quantity(0)),
             Ok(more) => Some(Quantity(scaled.checked_mul(10u128.checked_pow(more)?)?)),
-            Err(_) => Some(Quantity(10u128.checked_pow(exponent.unsigned_abs()).map_or(1, |by| scaled.div_ceil(by)))),
+            Err(_) => Some(Quantity(
+                10u128.checked_pow(exponent.unsigned_abs()).map_or(1, |by| scaled.div_ceil(by)),
+            )),
         }
     }
 }
@@ -75,7 +77,8 @@ fn scale(suffix: &str) -> Option<(u128, i32)> {
         _ => {
             let exponent = suffix.strip_prefix(['e', 'E'])?;
             let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
-            let is_number = (1..=4).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+            let is_number =
+                (1..=4).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
             (1, if is_number { exponent.parse().ok()? } else { return None })
         }
     })
@@ -122,8 +125,10 @@ impl Load {
     pub fn note(&mut self, used: Quantity, capacity: Quantity, now: Instant) {
         let threshold = u128::from(self.settings.threshold);
         let opens = u128::from(self.settings.threshold.saturating_sub(HYSTERESIS));
-        let reaches = |percent: u128| used.0.saturating_mul(100) >= percent.saturating_mul(capacity.0);
-        let exceeds = |percent: u128| used.0.saturating_mul(100) > percent.saturating_mul(capacity.0);
+        let reaches =
+            |percent: u128| used.0.saturating_mul(100) >= percent.saturating_mul(capacity.0);
+        let exceeds =
+            |percent: u128| used.0.saturating_mul(100) > percent.saturating_mul(capacity.0);
         self.is_busy = reaches(threshold) || (self.is_busy && exceeds(opens));
         self.last = Some(Look { used, capacity, at: now });
         self.problem = None;
@@ -135,14 +140,19 @@ impl Load {
     }
 
     fn fresh(&self, now: Instant) -> Option<&Look> {
-        self.last.as_ref().filter(|look| now.saturating_duration_since(look.at) < self.settings.stale_after)
+        self.last
+            .as_ref()
+            .filter(|look| now.saturating_duration_since(look.at) < self.settings.stale_after)
     }
 
     /// Whether the gate is open.
     pub fn is_open(&self, now: Instant) -> bool {
         match self.fresh(now) {
             Some(_) => !self.is_busy,
-            None => self.last.is_some() || now.saturating_duration_since(self.started) >= self.settings.period,
+            None => {
+                self.last.is_some()
+                    || now.saturating_duration_since(self.started) >= self.settings.period
+            }
         }
     }
 
@@ -158,9 +168,10 @@ impl Load {
                 ))
             }
             (Some(_), _) => None,
-            (None, Some(_)) => {
-                Some(format!("the node's load is not known: {}", self.problem(insiders).unwrap_or_default()))
-            }
+            (None, Some(_)) => Some(format!(
+                "the node's load is not known: {}",
+                self.problem(insiders).unwrap_or_default()
+            )),
             (None, None) => Some("the node's load is not known yet".to_owned()),
         }
     }
@@ -280,9 +291,13 @@ mod tests {
     #[test]
     fn thresholds_at_the_ends() {
         let at = start();
-        for (threshold, used, expected) in
-            [(0, "0", false), (100, "3999m", true), (100, "4", false), (5, "199m", true), (5, "200m", false)]
-        {
+        for (threshold, used, expected) in [
+            (0, "0", false),
+            (100, "3999m", true),
+            (100, "4", false),
+            (5, "199m", true),
+            (5, "200m", false),
+        ] {
             let mut load = load(threshold, at);
             load.note(cpus(used), cpus("4"), at);
             assert_eq!(load.is_open(at), expected, "{threshold} {used}");

@@ -50,7 +50,8 @@ impl Told {
 
     /// Whether the API has failed for too long.
     pub fn is_stale(&self, now: Instant) -> bool {
-        self.failing_since().is_some_and(|since| now.saturating_duration_since(since) >= self.stale_after)
+        self.failing_since()
+            .is_some_and(|since| now.saturating_duration_since(since) >= self.stale_after)
     }
 
     /// The verdict, as long as it stands.
@@ -71,7 +72,9 @@ impl Told {
         let mut reasons: Vec<String> = self.problems(insiders).collect();
         if self.verdict.is_some() {
             let limit = duration::Text(self.stale_after);
-            reasons.push(format!("the API has failed for longer than the {limit} that its last verdict stands"));
+            reasons.push(format!(
+                "the API has failed for longer than the {limit} that its last verdict stands"
+            ));
         } else if reasons.is_empty() {
             reasons.push("no answer of the API yet".to_owned());
         }
@@ -95,7 +98,12 @@ pub struct Known {
 impl Known {
     /// What is known before the first answer.
     pub fn at_start(stale_after: Option<Duration>, load: Option<Load>) -> Known {
-        let told = |stale_after| Told { verdict: None, heard: None, troubles: BTreeMap::new(), stale_after };
+        let told = |stale_after| Told {
+            verdict: None,
+            heard: None,
+            troubles: BTreeMap::new(),
+            stale_after,
+        };
         Known { told: stale_after.map(told), load, requests: BTreeMap::new(), reconnects: 0 }
     }
 
@@ -114,7 +122,8 @@ impl Known {
 
     /// Why the gate is shut, one cause each.
     pub fn reasons(&self, insiders: bool, most: usize, now: Instant) -> Vec<String> {
-        let mut reasons = self.told.as_ref().map(|told| told.reasons(insiders, most, now)).unwrap_or_default();
+        let mut reasons =
+            self.told.as_ref().map(|told| told.reasons(insiders, most, now)).unwrap_or_default();
         let load = self.load.as_ref().filter(|load| !load.is_open(now));
         reasons.extend(load.and_then(|load| load.reason(insiders, now)));
         reasons
@@ -134,10 +143,11 @@ fn verdict_reasons(verdict: &Verdict, insiders: bool, most: usize) -> Vec<String
         (count, false) => reasons.push(format!("{count} DaemonSets are not ready on this node")),
         (count, true) => {
             let mut room = MOST_BYTES;
-            let named = verdict.waiting().iter().take(most).map(ToString::to_string).take_while(|reason| {
-                room = room.saturating_sub(reason.len());
-                room > 0
-            });
+            let named =
+                verdict.waiting().iter().take(most).map(ToString::to_string).take_while(|reason| {
+                    room = room.saturating_sub(reason.len());
+                    room > 0
+                });
             let named: Vec<_> = named.collect();
             let more = count - named.len();
             reasons.extend(named);

@@ -129,16 +129,20 @@ pub struct Node {
 
 /// Taints by which the cluster says that it still takes the node for not ready. The controller that sets them removes
 /// them too, as soon as it has seen the condition. Those of pressure keep no DaemonSet away.
-const NOT_READY: &[&str] =
-    &["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", "node.kubernetes.io/network-unavailable"];
+const NOT_READY: &[&str] = &[
+    "node.kubernetes.io/not-ready",
+    "node.kubernetes.io/unreachable",
+    "node.kubernetes.io/network-unavailable",
+];
 
 impl Node {
     /// Why the cluster does not take it for ready. The taints count as well: between the kubelet's
     /// "Ready" and their removal nobody but DaemonSets that tolerate them wants the node, and the gate
     /// would open for a moment before the others come.
     pub fn unready(&self) -> Option<String> {
-        let is_telling =
-            |taint: &&eligibility::Taint| taint.effect == Effect::NoSchedule && NOT_READY.contains(&&*taint.key);
+        let is_telling = |taint: &&eligibility::Taint| {
+            taint.effect == Effect::NoSchedule && NOT_READY.contains(&&*taint.key)
+        };
         match self.placed.taints.iter().find(is_telling) {
             _ if !self.is_ready => Some("the node is not Ready".to_owned()),
             Some(taint) => Some(format!("the node still has the taint {taint}")),
@@ -148,7 +152,8 @@ impl Node {
 
     /// What is wrong with its conditions.
     fn complaints(&self) -> Vec<String> {
-        let troubles = self.troubles.iter().map(|trouble| format!("the node has the condition {trouble}"));
+        let troubles =
+            self.troubles.iter().map(|trouble| format!("the node has the condition {trouble}"));
         self.unready().into_iter().chain(troubles).collect()
     }
 }
@@ -195,7 +200,8 @@ impl Filter {
 
     /// Why a DaemonSet does not count, whatever node it wants.
     pub fn exclusion(&self, set: &DaemonSet) -> Option<Excluded> {
-        let is_elsewhere = self.namespace.as_ref().is_some_and(|namespace| *namespace != set.namespace);
+        let is_elsewhere =
+            self.namespace.as_ref().is_some_and(|namespace| *namespace != set.namespace);
         let is_ours = set.labels.get(PART_OF.0).is_some_and(|value| value == PART_OF.1)
             || (set.namespace == OUR_NAMESPACE && OUR_NAMES.contains(&set.name.as_str()));
         let lacking = || self.include.iter().find(|label| !label.is_on(&set.labels));
@@ -205,7 +211,9 @@ impl Filter {
             () if is_ours => Some(Excluded::Ours),
             () if set.is_being_deleted => Some(Excluded::BeingDeleted),
             () if is_elsewhere => Some(Excluded::OtherNamespace),
-            () if self.host_network && !set.placement.has_host_network => Some(Excluded::NotOnHostNetwork),
+            () if self.host_network && !set.placement.has_host_network => {
+                Some(Excluded::NotOnHostNetwork)
+            }
             () => {
                 let labelled = lacking().cloned().map(Excluded::Lacks);
                 let labelled = labelled.or_else(|| carried().cloned().map(Excluded::Has));
@@ -311,7 +319,9 @@ impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Standing::Waiting(Waiting::NoPod) => f.write_str("no pod on this node yet"),
-            Standing::Waiting(Waiting::Pod(name, stage)) => write!(f, "pod {} {stage}", one_line(name)),
+            Standing::Waiting(Waiting::Pod(name, stage)) => {
+                write!(f, "pod {} {stage}", one_line(name))
+            }
             Standing::Ready(name) => write!(f, "pod {} {}", one_line(name), Stage::Ready),
             Standing::NotHere(why) => f.write_str(why),
             Standing::Excluded(why) => why.fmt(f),
@@ -340,15 +350,21 @@ impl fmt::Display for Excluded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Excluded::Ignored => f.write_str("its annotation pod-startup-lock/ignore says so"),
-            Excluded::Ours => f.write_str("it is part of pod-startup-lock, which does not wait for itself"),
+            Excluded::Ours => {
+                f.write_str("it is part of pod-startup-lock, which does not wait for itself")
+            }
             Excluded::BeingDeleted => f.write_str("it is being deleted"),
             Excluded::OtherNamespace => f.write_str("another namespace is asked for"),
             Excluded::NotOnHostNetwork => f.write_str("only the host network is asked for"),
             Excluded::Lacks(label) => write!(f, "it lacks the label {label}"),
             Excluded::Has(label) => write!(f, "it has the label {label}"),
-            Excluded::TooLarge => f.write_str("its affinity, tolerations or init containers are too large to be kept"),
+            Excluded::TooLarge => {
+                f.write_str("its affinity, tolerations or init containers are too large to be kept")
+            }
             Excluded::PodAtTheGate(pod) => write!(f, "pod {} {}", one_line(pod), Stage::AtTheGate),
-            Excluded::TemplateHasGate => f.write_str("its pods wait for the lock, and none has come here yet"),
+            Excluded::TemplateHasGate => {
+                f.write_str("its pods wait for the lock, and none has come here yet")
+            }
         }
     }
 }
@@ -412,7 +428,13 @@ pub struct Judged {
 /// `namespace/name: why`.
 impl fmt::Display for Judged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}: {}", one_line(self.set.namespace()), one_line(self.set.name()), self.standing)
+        write!(
+            f,
+            "{}/{}: {}",
+            one_line(self.set.namespace()),
+            one_line(self.set.name()),
+            self.standing
+        )
     }
 }
 
@@ -437,7 +459,9 @@ impl Pod {
             Phase::Succeeded => Stage::Ended(Ended::Succeeded),
             Phase::Failed => Stage::Ended(Ended::Failed),
             Phase::Unknown => Stage::Ended(Ended::Unknown),
-            Phase::Running if self.is_ready && !news.is_old(self.started, self.created) => Stage::Ready,
+            Phase::Running if self.is_ready && !news.is_old(self.started, self.created) => {
+                Stage::Ready
+            }
             _ if self.gate == Gate::Ahead => Stage::AtTheGate,
             Phase::Running if self.is_ready => Stage::OfEarlierBoot,
             Phase::Running => Stage::NotReady,
@@ -469,7 +493,9 @@ impl<'p> Nearest<'p> {
     /// Whether a DaemonSet has a pod here that its controller would leave alone.
     pub fn is_live(&self, set: &Identity) -> bool {
         let nearest = self.0.get(&(set.namespace(), set.uid()));
-        let has_ended = |stage| matches!(stage, Stage::BeingDeleted | Stage::Ended(Ended::Failed | Ended::Succeeded));
+        let has_ended = |stage| {
+            matches!(stage, Stage::BeingDeleted | Stage::Ended(Ended::Failed | Ended::Succeeded))
+        };
         nearest.is_some_and(|(stage, _)| !has_ended(*stage))
     }
 
@@ -477,7 +503,9 @@ impl<'p> Nearest<'p> {
     pub fn standing(&self, set: &Identity, has_gate: bool) -> Standing {
         match self.0.get(&(set.namespace(), set.uid())) {
             Some((Stage::Ready, pod)) => Standing::Ready(Arc::clone(pod)),
-            Some((Stage::AtTheGate, pod)) => Standing::Excluded(Arc::new(Excluded::PodAtTheGate(Arc::clone(pod)))),
+            Some((Stage::AtTheGate, pod)) => {
+                Standing::Excluded(Arc::new(Excluded::PodAtTheGate(Arc::clone(pod))))
+            }
             // Whatever is there will not become ready: it is the next one that would be waited for.
             None | Some((Stage::BeingDeleted | Stage::Ended(_), _)) if has_gate => {
                 Standing::Excluded(Arc::new(Excluded::TemplateHasGate))
@@ -524,7 +552,11 @@ impl Verdict {
                 kind.push(judged);
             }
         }
-        Verdict { daemonsets: kinds.into_iter().flatten().take(MOST_NAMED).collect(), counts, ..Verdict::default() }
+        Verdict {
+            daemonsets: kinds.into_iter().flatten().take(MOST_NAMED).collect(),
+            counts,
+            ..Verdict::default()
+        }
     }
 
     /// With what there is to say of the node.

@@ -155,7 +155,8 @@ impl View {
 
     /// What all that means; nothing until all of it has been told once.
     pub fn judge(&mut self, machine: &Machine) -> Option<Verdict> {
-        let node = self.node.as_ref().filter(|_| self.sets.is_complete() && self.pods.is_complete())?;
+        let node =
+            self.node.as_ref().filter(|_| self.sets.is_complete() && self.pods.is_complete())?;
         let news = self.boot.news(&node.boot_id, machine);
         let verdict = self.sets.judged(&Nearest::among(self.pods.iter(), &news));
         let mut verdict = verdict.of_node(node, &news, self.rules.conditions);
@@ -163,10 +164,15 @@ impl View {
             verdict.node.push("the API has no node of this name any more".to_owned());
         }
         // A node that shows another boot has come up anew, or what it was latched by was from before.
-        self.latched = self.latched.take().filter(|boot| node.boot_id.is_empty() || *boot == node.boot_id);
+        self.latched =
+            self.latched.take().filter(|boot| node.boot_id.is_empty() || *boot == node.boot_id);
         // Before the node is ready most DaemonSets have not come yet, or are not wanted for its taints: that nothing
         // waits says little then, and what is latched stays, whether or not conditions count otherwise.
-        if self.rules.latch && self.latched.is_none() && verdict.is_healthy() && node.unready().is_none() {
+        if self.rules.latch
+            && self.latched.is_none()
+            && verdict.is_healthy()
+            && node.unready().is_none()
+        {
             self.latched = Some(node.boot_id.clone());
         }
         verdict.is_latched = self.latched.is_some();

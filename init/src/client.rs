@@ -39,9 +39,16 @@ impl Client {
 
     /// One attempt, which ends in its time whatever the lock does.
     pub fn ask(&self, attempt: &Attempt) -> Answer {
-        let patience =
-            Patience { reach: attempt.timeout, answer: attempt.answer_timeout(), whole: attempt.whole_timeout() };
-        match self.caller.get(&self.question.for_lease(attempt.wait), &[], patience.at_most(attempt.within)) {
+        let patience = Patience {
+            reach: attempt.timeout,
+            answer: attempt.answer_timeout(),
+            whole: attempt.whole_timeout(),
+        };
+        match self.caller.get(
+            &self.question.for_lease(attempt.wait),
+            &[],
+            patience.at_most(attempt.within),
+        ) {
             Ok(reply) => {
                 self.learn(&reply);
                 if reply.status == 200 { granted(reply) } else { refused(reply) }
@@ -79,21 +86,31 @@ fn granted(reply: Reply) -> Answer {
         Ok(_) => format!("its body is longer than {LARGEST_GRANT} bytes"),
         Err(error) => Failure::from(error).to_string(),
     };
-    refusal(Kind::NotALock, format!("200, but not the answer of a lock: {why_not}"), reply.retry_after)
+    refusal(
+        Kind::NotALock,
+        format!("200, but not the answer of a lock: {why_not}"),
+        reply.retry_after,
+    )
 }
 
 fn refused(reply: Reply) -> Answer {
     let mut text = Vec::new();
     // The status says what matters; of its words, those that came are shown.
     let _ = reply.body.take(MOST_WORDS).read_to_end(&mut text);
-    refusal(kind(reply.status), words(reply.status, &String::from_utf8_lossy(&text)), reply.retry_after)
+    refusal(
+        kind(reply.status),
+        words(reply.status, &String::from_utf8_lossy(&text)),
+        reply.retry_after,
+    )
 }
 
 fn unanswered(failure: &Failure) -> Answer {
     let (kind, words) = match failure {
         Failure::Refused => (Kind::Refused, failure.to_string()),
         // A Service with `internalTrafficPolicy: Local` and no endpoint on this node drops packets.
-        Failure::NoRoute => (Kind::Unreachable, format!("no lock is ready on this node yet ({failure})")),
+        Failure::NoRoute => {
+            (Kind::Unreachable, format!("no lock is ready on this node yet ({failure})"))
+        }
         Failure::Garbage(_) => (Kind::NotALock, failure.to_string()),
         Failure::Cut => (Kind::Cut, format!("{failure}: the lock may have restarted")),
         _ => (Kind::Unreachable, failure.to_string()),
@@ -165,14 +182,23 @@ mod tests {
 
     #[test]
     fn failures() {
-        let unresolved = || Failure::Unresolved(Unresolved::new("lock", "NXDOMAIN from 10.96.0.10".to_owned()));
+        let unresolved =
+            || Failure::Unresolved(Unresolved::new("lock", "NXDOMAIN from 10.96.0.10".to_owned()));
         for (failure, kind, part) in [
             (Failure::Refused, Kind::Refused, "refused"),
             (Failure::NoRoute, Kind::Unreachable, "no lock is ready on this node yet"),
             (Failure::Silent, Kind::Unreachable, "in time"),
-            (Failure::Cut, Kind::Cut, "connection closed before the whole answer: the lock may have restarted"),
+            (
+                Failure::Cut,
+                Kind::Cut,
+                "connection closed before the whole answer: the lock may have restarted",
+            ),
             (Failure::Garbage("x".to_owned()), Kind::NotALock, "not an HTTP answer"),
-            (unresolved(), Kind::Unreachable, "name does not resolve: lock: NXDOMAIN from 10.96.0.10"),
+            (
+                unresolved(),
+                Kind::Unreachable,
+                "name does not resolve: lock: NXDOMAIN from 10.96.0.10",
+            ),
         ] {
             let Answer::Refusal(refusal) = unanswered(&failure) else { panic!("{failure}") };
             assert_eq!((refusal.kind, refusal.retry_after), (kind, None), "{failure}");

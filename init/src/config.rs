@@ -223,23 +223,33 @@ impl Config {
     /// Takes the settings out of what was given; where one is a mistake its default stands in, and
     /// `given` remembers the mistake. `drawn` is who asks where nobody says it.
     pub fn take(given: &mut Given, drawn: impl FnOnce() -> Box<str>) -> Config {
-        let host = given.value(&HOST, Host::parse).unwrap_or_else(|| Host::Name("localhost".to_owned()));
+        let host =
+            given.value(&HOST, Host::parse).unwrap_or_else(|| Host::Name("localhost".to_owned()));
         let port = given.value(&PORT, parse_port).unwrap_or(8888);
         let duration = given.value(&DURATION, duration::parse).filter(|d| !d.is_zero());
         let pause = given.value(&PAUSE, duration::parse_period).unwrap_or(Duration::from_secs(1));
-        let attempt_timeout = given.value(&ATTEMPT_TIMEOUT, duration::parse_nonzero).unwrap_or(Duration::from_secs(1));
+        let attempt_timeout = given
+            .value(&ATTEMPT_TIMEOUT, duration::parse_nonzero)
+            .unwrap_or(Duration::from_secs(1));
         let holder = given.value(&HOLDER, parse_holder).unwrap_or_else(drawn);
         let ready = given.value(&READY, parse_ready);
         let wait = given.value(&WAIT, duration::parse).unwrap_or(Duration::from_secs(30));
         let node = given.value(&NODE, parse_node);
         let max_wait = given.value(&MAX_WAIT, duration::parse).filter(|d| !d.is_zero());
-        let unreachable_wait = given.value(&UNREACHABLE_WAIT, duration::parse).filter(|d| !d.is_zero());
+        let unreachable_wait =
+            given.value(&UNREACHABLE_WAIT, duration::parse).filter(|d| !d.is_zero());
         let at_bound = given.value(&ON_TIMEOUT, parse_at_bound).unwrap_or(AtBound::Start);
         let loopback = host.is_loopback();
         let lock = Url::root(HTTP, host, port);
         let duration = duration.map(sent);
         Config {
-            question: Question { lock: lock.clone(), duration, holder: holder.clone(), ready, node },
+            question: Question {
+                lock: lock.clone(),
+                duration,
+                holder: holder.clone(),
+                ready,
+                node,
+            },
             lock,
             loopback,
             holder,
@@ -251,8 +261,11 @@ impl Config {
 /// Who asks where nobody says it: another one in each run, also on nodes and in StatefulSets where
 /// pods share a host name.
 pub fn drawn_holder(host_name: &str, bits: u64) -> Box<str> {
-    let host_name: String =
-        host_name.chars().filter(|c| c.is_ascii_graphic() && *c != '$').take(LONGEST_NODE).collect();
+    let host_name: String = host_name
+        .chars()
+        .filter(|c| c.is_ascii_graphic() && *c != '$')
+        .take(LONGEST_NODE)
+        .collect();
     format!("{host_name}.{bits:016x}").into()
 }
 
@@ -283,7 +296,8 @@ fn parse_port(text: &str) -> Result<u16, &'static str> {
 }
 
 fn parse_node(text: &str) -> Result<String, &'static str> {
-    let fits = text.len() <= LONGEST_NODE && !text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '$');
+    let fits = text.len() <= LONGEST_NODE
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '$');
     if fits {
         Ok(text.to_owned())
     } else {
@@ -302,7 +316,9 @@ fn parse_at_bound(text: &str) -> Result<AtBound, &'static str> {
 /// The root, with those of these parameters that have a value.
 fn path_and_query(parameters: &[(&str, Option<String>)]) -> String {
     let given = parameters.iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
-    let query: Vec<_> = given.map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, ESCAPED))).collect();
+    let query: Vec<_> = given
+        .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, ESCAPED)))
+        .collect();
     format!("/?{}", query.join("&"))
 }
 
@@ -320,10 +336,14 @@ mod tests {
     use std::ffi::OsString;
 
     fn take(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
-        let variables: Vec<(String, String)> = variables.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
-        let lookup = move |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v));
+        let variables: Vec<(String, String)> =
+            variables.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+        let lookup = move |name: &str| {
+            variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v))
+        };
         let mut given =
-            Given::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), lookup).expect("not asked for help");
+            Given::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), lookup)
+                .expect("not asked for help");
         let config = Config::take(&mut given, || drawn_holder("web-0", 1));
         given.finish().map(|()| config)
     }
@@ -340,7 +360,10 @@ mod tests {
         let config = take(&[], &[]).unwrap();
         let second = Duration::from_secs(1);
         assert_eq!(asked(&config), format!("http://localhost:8888/?{DEFAULTS}"));
-        assert_eq!(config.question.of_place().to_request(), "http://localhost:8888/?holder=web-0.0000000000000001");
+        assert_eq!(
+            config.question.of_place().to_request(),
+            "http://localhost:8888/?holder=web-0.0000000000000001"
+        );
         assert_eq!(config.lock.to_request(), "http://localhost:8888/", "the log shows no query");
         assert!(config.loopback);
         let expected = Rules {
@@ -357,9 +380,19 @@ mod tests {
     #[test]
     fn what_is_asked() {
         for (arguments, variables, root, query) in [
-            (&["--host", "lock.psl.svc", "-port=80"][..], &[][..], "http://lock.psl.svc:80/", DEFAULTS),
+            (
+                &["--host", "lock.psl.svc", "-port=80"][..],
+                &[][..],
+                "http://lock.psl.svc:80/",
+                DEFAULTS,
+            ),
             (&["--host=fd00::1"], &[], "http://[fd00::1]:8888/", DEFAULTS),
-            (&[], &[("PSL_LOCK_HOST", "[::1]"), ("PSL_LOCK_PORT", "1")], "http://[::1]:1/", DEFAULTS),
+            (
+                &[],
+                &[("PSL_LOCK_HOST", "[::1]"), ("PSL_LOCK_PORT", "1")],
+                "http://[::1]:1/",
+                DEFAULTS,
+            ),
             (&[], &[("PSL_LOCK_PORT", "tcp://10.0.0.1:8080")], "http://localhost:8888/", DEFAULTS),
             (&[], &[("PSL_LOCK_PORT", "udp://10.0.0.1:53")], "http://localhost:8888/", DEFAULTS),
         ] {
@@ -370,7 +403,11 @@ mod tests {
             (&["--duration", "20"][..], &[][..], "duration=20&holder=h"),
             (&["--duration", "1m30s"], &[], "duration=90&holder=h"),
             (&["--duration", "1500ms"], &[], "duration=1.5s&holder=h"),
-            (&["--duration", "18446744073709551615"], &[], "duration=18446744073709551615&holder=h"),
+            (
+                &["--duration", "18446744073709551615"],
+                &[],
+                "duration=18446744073709551615&holder=h",
+            ),
             (&["--duration", "0"], &[("PSL_LOCK_DURATION", "5s")], "holder=h"),
             (
                 &[],
@@ -383,7 +420,11 @@ mod tests {
             (&[], &[("PSL_HOLDER", "from-a-variable")], "holder=from-a-variable"),
             (&["--ready", "tcp:5432"], &[], "holder=h&ready=tcp%3A5432"),
             (&["--ready", "http:80"], &[], "holder=h&ready=http%3A80%2F"),
-            (&[], &[("PSL_READY", "http:8080/healthz?a=b&c")], "holder=h&ready=http%3A8080%2Fhealthz%3Fa%3Db%26c"),
+            (
+                &[],
+                &[("PSL_READY", "http:8080/healthz?a=b&c")],
+                "holder=h&ready=http%3A8080%2Fhealthz%3Fa%3Db%26c",
+            ),
             (&["--wait", "2m"], &[("PSL_WAIT", "5")], "holder=h&wait=120"),
             (&["--wait=250ms"], &[], "holder=h&wait=250ms"),
             (&[], &[("PSL_WAIT", "5s")], "holder=h&wait=5"),
@@ -394,9 +435,14 @@ mod tests {
             ),
         ] {
             // What is first counts, so that these are defaults: a flag wins, and of two variables the given one.
-            let variables: Vec<_> = variables.iter().copied().chain([("PSL_HOLDER", "h"), ("PSL_WAIT", "0")]).collect();
+            let variables: Vec<_> =
+                variables.iter().copied().chain([("PSL_HOLDER", "h"), ("PSL_WAIT", "0")]).collect();
             let asked = asked(&take(arguments, &variables).unwrap());
-            assert_eq!(asked, format!("http://localhost:8888/?{expected}"), "{arguments:?} {variables:?}");
+            assert_eq!(
+                asked,
+                format!("http://localhost:8888/?{expected}"),
+                "{arguments:?} {variables:?}"
+            );
         }
     }
 
@@ -404,10 +450,16 @@ mod tests {
     fn the_place_that_is_given_up() {
         for (arguments, expected) in [
             (&["--holder=a/b"][..], "holder=a%2Fb"),
-            (&["--holder=a", "--node=n&", "--duration=5", "--ready=tcp:1", "--wait=1"], "holder=a&node=n%26"),
+            (
+                &["--holder=a", "--node=n&", "--duration=5", "--ready=tcp:1", "--wait=1"],
+                "holder=a&node=n%26",
+            ),
         ] {
             let config = take(arguments, &[("PSL_LOCK_HOST", "lock")]).unwrap();
-            assert_eq!(config.question.of_place().to_request(), format!("http://lock:8888/?{expected}"));
+            assert_eq!(
+                config.question.of_place().to_request(),
+                format!("http://lock:8888/?{expected}")
+            );
         }
     }
 
@@ -500,7 +552,18 @@ mod tests {
                     "$POD_UID b",
                 ],
             ),
-            ("--ready", &["5432", "tcp:0", "http:80x", "http://h:80/", "http:80/a b", "http:80/$(P)", "tcp:$(P)"]),
+            (
+                "--ready",
+                &[
+                    "5432",
+                    "tcp:0",
+                    "http:80x",
+                    "http://h:80/",
+                    "http:80/a b",
+                    "http:80/$(P)",
+                    "tcp:$(P)",
+                ],
+            ),
             ("--wait", &["-1", "1.5", "x"]),
             ("--node", &["a b", "a\n", &long, "$(NODE_NAME)", "$NODE", "${NODE}"]),
             ("--max-wait", &["8 m", "x"]),
@@ -521,7 +584,9 @@ mod tests {
     fn the_old_timeout_says_what_to_use() {
         let mistakes = take(&["--timeout", "5", "--port", "1"], &[]).unwrap_err();
         assert!(
-            mistakes.len() == 1 && mistakes[0].contains("--duration") && mistakes[0].contains("--attempt-timeout"),
+            mistakes.len() == 1
+                && mistakes[0].contains("--duration")
+                && mistakes[0].contains("--attempt-timeout"),
             "{mistakes:?}"
         );
     }

@@ -81,14 +81,17 @@ fn drawn_holder() -> Box<str> {
 }
 
 fn announce(config: &Config) {
-    let bound = |bound: Option<Duration>| bound.map_or_else(|| "none".to_owned(), |b| Text(b).to_string());
-    let (max_wait, unreachable_wait) = (bound(config.rules.max_wait), bound(config.rules.unreachable_wait));
+    let bound =
+        |bound: Option<Duration>| bound.map_or_else(|| "none".to_owned(), |b| Text(b).to_string());
+    let (max_wait, unreachable_wait) =
+        (bound(config.rules.max_wait), bound(config.rules.unreachable_wait));
     let holder = &*config.holder;
     info!(lock:% = config.lock, holder, max_wait = max_wait, unreachable_wait = unreachable_wait; "asking for the lock");
 }
 
 fn wait(config: &Config, client: &Client, last_words: &LastWords) -> Outcome {
-    let mut waiting = Waiting::new(config.rules, config.loopback, [random::fraction(), random::fraction()]);
+    let mut waiting =
+        Waiting::new(config.rules, config.loopback, [random::fraction(), random::fraction()]);
     let mut next = waiting.next(last_words.waited());
     loop {
         next = match next {
@@ -115,7 +118,8 @@ fn ask(client: &Client, waiting: &mut Waiting, attempt: &Attempt, last_words: &L
     let (next, say) = waiting.answered(&answer, asked, waited, random::fraction());
     if let Answer::Refusal(refusal) = &answer {
         // An attempt that `--max-wait` cut short tells nothing about the lock.
-        let is_cut_short = waited.saturating_sub(asked) >= attempt.within && !refusal.kind.is_of_a_lock();
+        let is_cut_short =
+            waited.saturating_sub(asked) >= attempt.within && !refusal.kind.is_of_a_lock();
         if !(is_cut_short && last_words.knows_a_reason()) {
             last_words.remember(&refusal.words);
         }

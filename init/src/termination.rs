@@ -106,7 +106,8 @@ impl LastWords {
             return false;
         }
         let reason = known.reason.take();
-        let written = write_message(Path::new(TERMINATION_LOG), &message(outcome, waited, reason.as_deref()));
+        let written =
+            write_message(Path::new(TERMINATION_LOG), &message(outcome, waited, reason.as_deref()));
         drop(known);
         if let Err(error) = written {
             warn!(path = TERMINATION_LOG, error:% = error; "cannot write the termination message");
@@ -142,9 +143,13 @@ fn message(outcome: Outcome, waited: Duration, reason: Option<&str>) -> String {
     let waited = Text::in_millis(waited);
     let how = match outcome {
         Outcome::Acquired => format!("lock acquired after {waited}"),
-        Outcome::StartedWithout(bound) => format!("started without the lock after {waited} ({bound})"),
+        Outcome::StartedWithout(bound) => {
+            format!("started without the lock after {waited} ({bound})")
+        }
         Outcome::GaveUp(bound) => format!("gave up waiting for the lock after {waited} ({bound})"),
-        Outcome::Stopped(stop) => format!("stopped by {} after {waited} without the lock", name(stop)),
+        Outcome::Stopped(stop) => {
+            format!("stopped by {} after {waited} without the lock", name(stop))
+        }
     };
     match (outcome, reason) {
         (Outcome::Acquired, None) => how,
@@ -175,7 +180,9 @@ fn log_end(outcome: Outcome, waited: Duration, reason: Option<&str>) {
         Outcome::GaveUp(bound) => {
             error!(waited:% = waited, bound:% = bound, reason = reason; "gave up waiting for the lock");
         }
-        Outcome::Stopped(stop) => info!(signal = name(stop), waited:% = waited, reason = reason; "stopped"),
+        Outcome::Stopped(stop) => {
+            info!(signal = name(stop), waited:% = waited, reason = reason; "stopped")
+        }
     }
 }
 

@@ -74,7 +74,8 @@ mod tests {
     fn said<R: AsRef<str>>(reasons: &[R], at: impl Iterator<Item = u64>) -> Vec<u64> {
         let mut throttle = LogThrottle::default();
         let mut reasons = reasons.iter().cycle();
-        at.filter(|s| throttle.admits(Kind::Held, reasons.next().unwrap().as_ref(), seconds(*s))).collect()
+        at.filter(|s| throttle.admits(Kind::Held, reasons.next().unwrap().as_ref(), seconds(*s)))
+            .collect()
     }
 
     #[test]
@@ -82,7 +83,11 @@ mod tests {
         assert_eq!(said(&["a"], 0..200), [0, 60, 120, 180]);
         assert_eq!(said(&["a", "b"], 0..200), [0, 1, 61, 121, 181]);
         assert_eq!(said(&["a", "b", "c"], 0..200), [0, 1, 2, 62, 122, 182]);
-        assert_eq!(said(&["a", "b"], (0..240).step_by(30)), [0, 30, 90, 150, 210], "also if answers are rare");
+        assert_eq!(
+            said(&["a", "b"], (0..240).step_by(30)),
+            [0, 30, 90, 150, 210],
+            "also if answers are rare"
+        );
         assert_eq!(said(&["a", "a", "a", "b"], 0..200), [0, 3, 63, 123, 183]);
     }
 
@@ -90,9 +95,11 @@ mod tests {
     fn a_minute_is_a_minute_to_the_nanosecond() {
         let mut throttle = LogThrottle::default();
         let minute = seconds(60);
-        for (now, expected) in
-            [(seconds(1), true), (seconds(1) + minute - Duration::from_nanos(1), false), (seconds(1) + minute, true)]
-        {
+        for (now, expected) in [
+            (seconds(1), true),
+            (seconds(1) + minute - Duration::from_nanos(1), false),
+            (seconds(1) + minute, true),
+        ] {
             assert_eq!(throttle.admits(Kind::Held, "a", now), expected, "{now:?}");
         }
     }
@@ -110,9 +117,15 @@ mod tests {
     #[test]
     fn numbers_that_change_are_no_new_reason() {
         let place = |n: u64| {
-            format!("423 Locked; position {} in line, a slot is expected in {}", 200 - n, Text(seconds(5 * (200 - n))))
+            format!(
+                "423 Locked; position {} in line, a slot is expected in {}",
+                200 - n,
+                Text(seconds(5 * (200 - n)))
+            )
         };
-        let busy = |n: u64| format!("423 Locked; the node is busy: 0.{n} of 8 cores idle; at most {n}m{n}s");
+        let busy = |n: u64| {
+            format!("423 Locked; the node is busy: 0.{n} of 8 cores idle; at most {n}m{n}s")
+        };
         let places: Vec<_> = (0..180).map(place).collect();
         assert_eq!(said(&places, 0..180), [0, 60, 120]);
         let both: Vec<_> = (0..180).map(|n| if n % 2 == 0 { place(n) } else { busy(n) }).collect();
@@ -121,17 +134,22 @@ mod tests {
 
     #[test]
     fn random_words_do_not_fill_the_log() {
-        let reasons: Vec<_> = (0..180u32).map(|n| format!("{}x", "ab".repeat(n as usize))).collect();
+        let reasons: Vec<_> =
+            (0..180u32).map(|n| format!("{}x", "ab".repeat(n as usize))).collect();
         assert_eq!(said(&reasons, 0..180), [0, 1, 2, 3, 4, 5, 6, 7, 67, 127]);
     }
 
     #[test]
     fn gists() {
         let words = |position: &str, expected: &str| {
-            format!("423 Locked; all slots are taken; position {position} in line, a slot is expected in {expected}")
+            format!(
+                "423 Locked; all slots are taken; position {position} in line, a slot is expected in {expected}"
+            )
         };
         let first = gist(&words("12", "1h2m5s"));
-        for (position, expected) in [("9", "59s"), ("1", "1.5s"), ("2", "2m"), ("10", "500ms"), ("3", "7µs")] {
+        for (position, expected) in
+            [("9", "59s"), ("1", "1.5s"), ("2", "2m"), ("10", "500ms"), ("3", "7µs")]
+        {
             assert_eq!(gist(&words(position, expected)), first, "{position} {expected}");
         }
         for (one, other, are_the_same) in [

@@ -208,7 +208,8 @@ impl Waiting {
     /// Begins to wait. `chances` (0 to 1 each) lengthen the two bounds; `loopback` says that the
     /// lock is looked for at a loopback address.
     pub fn new(rules: Rules, loopback: bool, chances: [f64; 2]) -> Waiting {
-        let unreachable_wait = rules.unreachable_wait.map(|wait| lengthened(wait, SPREAD, chances[1]));
+        let unreachable_wait =
+            rules.unreachable_wait.map(|wait| lengthened(wait, SPREAD, chances[1]));
         Waiting {
             rules,
             loopback,
@@ -232,7 +233,13 @@ impl Waiting {
 
     /// What to do after an attempt that began at `asked` and gave this by `now`, and what to say
     /// about it. `chance` (0 to 1) lengthens the pause.
-    pub fn answered(&mut self, answer: &Answer, asked: Duration, now: Duration, chance: f64) -> (Next, Option<Say>) {
+    pub fn answered(
+        &mut self,
+        answer: &Answer,
+        asked: Duration,
+        now: Duration,
+        chance: f64,
+    ) -> (Next, Option<Say>) {
         let refusal = match answer {
             Answer::Acquired => return (Next::Start(Why::Acquired), None),
             Answer::Refusal(refusal) => refusal,
@@ -241,9 +248,11 @@ impl Waiting {
         let pause = self.pause(refusal, self.attempt(asked).wait, took, chance);
         if refusal.kind.is_of_a_lock() {
             let asks_again = now.saturating_add(pause);
-            self.unreachable_wait_ends = self.unreachable_wait.map(|wait| asks_again.saturating_add(wait));
+            self.unreachable_wait_ends =
+                self.unreachable_wait.map(|wait| asks_again.saturating_add(wait));
         } else if refusal.kind == Kind::Cut && !self.is_silent {
-            self.unreachable_wait_ends = self.unreachable_wait_ends.map(|ends| ends.saturating_add(took));
+            self.unreachable_wait_ends =
+                self.unreachable_wait_ends.map(|ends| ends.saturating_add(took));
         }
         self.is_silent = !refusal.kind.is_of_a_lock();
         self.has_reason |= refusal.kind == Kind::Held;
@@ -252,7 +261,8 @@ impl Waiting {
         }
         if !refusal.kind.is_of_a_lock() {
             let asked_for = pause.saturating_sub(lengthened(self.rules.pause, JITTER, chance));
-            self.unreachable_wait_ends = self.unreachable_wait_ends.map(|ends| ends.saturating_add(asked_for));
+            self.unreachable_wait_ends =
+                self.unreachable_wait_ends.map(|ends| ends.saturating_add(asked_for));
         }
         let left = self.deadline().map_or(Duration::MAX, |(ends, _)| ends.saturating_sub(now));
         (Next::Pause(pause.min(left)), self.say(refusal, now))
@@ -261,7 +271,8 @@ impl Waiting {
     /// When the wait ends if no lock answers from now on, and which bound that is.
     pub fn deadline(&self) -> Option<(Duration, Bound)> {
         let max_wait = self.max_wait_ends.map(|ends| (ends, Bound::MaxWait));
-        let unreachable_wait = self.unreachable_wait_ends.map(|ends| (ends, Bound::UnreachableWait));
+        let unreachable_wait =
+            self.unreachable_wait_ends.map(|ends| (ends, Bound::UnreachableWait));
         max_wait.into_iter().chain(unreachable_wait).min_by_key(|(ends, _)| *ends)
     }
 
@@ -276,10 +287,12 @@ impl Waiting {
     /// lose the reason. In whole milliseconds, rounded down.
     fn attempt(&self, now: Duration) -> Attempt {
         let within = self.max_wait_ends.map_or(Duration::MAX, |ends| ends.saturating_sub(now));
-        let timeout =
-            self.unreachable_wait.map_or(self.rules.attempt_timeout, |wait| wait.min(self.rules.attempt_timeout));
+        let timeout = self
+            .unreachable_wait
+            .map_or(self.rules.attempt_timeout, |wait| wait.min(self.rules.attempt_timeout));
         let most = within.saturating_sub(timeout.min(WAY_BACK));
-        let rule = if self.has_reason { self.rules.wait } else { self.rules.wait.min(self.first_wait()) };
+        let rule =
+            if self.has_reason { self.rules.wait } else { self.rules.wait.min(self.first_wait()) };
         let wait = if most < rule.min(LONGEST_HELD) { whole_millis(most) } else { rule };
         Attempt { wait, timeout, within }
     }
@@ -362,15 +375,22 @@ mod tests {
     #[test]
     fn the_first_wait_is_short_and_longer_than_the_pause() {
         let wait = |pause: u64, answered: Option<Answer>| {
-            let mut waiting =
-                Waiting::new(Rules { pause: seconds(pause), ..rules(None, None, AtBound::Start) }, true, [0.0; 2]);
+            let mut waiting = Waiting::new(
+                Rules { pause: seconds(pause), ..rules(None, None, AtBound::Start) },
+                true,
+                [0.0; 2],
+            );
             if let Some(answer) = answered {
                 waiting.answered(&answer, Duration::ZERO, SECOND, 0.0);
             }
             asks(waiting.next(SECOND)).wait
         };
         assert_eq!([wait(1, None), wait(5, None)], [FIRST_WAIT, seconds(6)]);
-        assert_eq!(wait(1, Some(refusal(Kind::Refused, "refused"))), FIRST_WAIT, "no lock has given a reason");
+        assert_eq!(
+            wait(1, Some(refusal(Kind::Refused, "refused"))),
+            FIRST_WAIT,
+            "no lock has given a reason"
+        );
         assert_eq!(wait(1, Some(held(None))), seconds(10));
     }
 
@@ -395,7 +415,12 @@ mod tests {
 
     impl Waiting {
         /// After an attempt that took no time.
-        fn answered_at_once(&mut self, answer: &Answer, now: Duration, chance: f64) -> (Next, Option<Say>) {
+        fn answered_at_once(
+            &mut self,
+            answer: &Answer,
+            now: Duration,
+            chance: f64,
+        ) -> (Next, Option<Say>) {
             self.answered(answer, now, now, chance)
         }
     }
@@ -417,8 +442,24 @@ mod tests {
         let start = |bound| Next::Start(Why::Bound(bound));
         for (name, max_wait, unreachable_wait, at_bound, at, bound, end) in [
             ("max-wait", Some(8), None, AtBound::Start, 8, Bound::MaxWait, start(Bound::MaxWait)),
-            ("max-wait, fail", Some(8), None, AtBound::Fail, 8, Bound::MaxWait, Next::Fail(Bound::MaxWait)),
-            ("unreachable", None, Some(2), AtBound::Start, 2, Bound::UnreachableWait, start(Bound::UnreachableWait)),
+            (
+                "max-wait, fail",
+                Some(8),
+                None,
+                AtBound::Fail,
+                8,
+                Bound::MaxWait,
+                Next::Fail(Bound::MaxWait),
+            ),
+            (
+                "unreachable",
+                None,
+                Some(2),
+                AtBound::Start,
+                2,
+                Bound::UnreachableWait,
+                start(Bound::UnreachableWait),
+            ),
             (
                 "unreachable, fail",
                 None,
@@ -437,10 +478,27 @@ mod tests {
                 Bound::UnreachableWait,
                 start(Bound::UnreachableWait),
             ),
-            ("the earlier of both", Some(2), Some(8), AtBound::Start, 2, Bound::MaxWait, start(Bound::MaxWait)),
-            ("both at once", Some(2), Some(2), AtBound::Start, 2, Bound::MaxWait, start(Bound::MaxWait)),
+            (
+                "the earlier of both",
+                Some(2),
+                Some(8),
+                AtBound::Start,
+                2,
+                Bound::MaxWait,
+                start(Bound::MaxWait),
+            ),
+            (
+                "both at once",
+                Some(2),
+                Some(2),
+                AtBound::Start,
+                2,
+                Bound::MaxWait,
+                start(Bound::MaxWait),
+            ),
         ] {
-            let waiting = Waiting::new(rules(max_wait, unreachable_wait, at_bound), false, [0.0; 2]);
+            let waiting =
+                Waiting::new(rules(max_wait, unreachable_wait, at_bound), false, [0.0; 2]);
             let ends = seconds(at);
             assert_eq!(waiting.deadline(), Some((ends, bound)), "{name}");
             for now in [Duration::ZERO, ends - NANO] {
@@ -450,8 +508,16 @@ mod tests {
             assert_eq!(waiting.next(ends), end, "{name}");
             assert_eq!(waiting.next(ends + NANO), end, "{name}");
             let refused = refusal(Kind::Refused, "connection refused");
-            assert_eq!(waiting.clone().answered_at_once(&refused, ends - NANO, 1.0).0, Next::Pause(NANO), "{name}");
-            assert_eq!(waiting.clone().answered_at_once(&refused, ends, 1.0), (end, None), "{name}");
+            assert_eq!(
+                waiting.clone().answered_at_once(&refused, ends - NANO, 1.0).0,
+                Next::Pause(NANO),
+                "{name}"
+            );
+            assert_eq!(
+                waiting.clone().answered_at_once(&refused, ends, 1.0),
+                (end, None),
+                "{name}"
+            );
         }
     }
 
@@ -468,11 +534,16 @@ mod tests {
 
     #[test]
     fn chance_lengthens_each_bound_by_a_quarter_at_most() {
-        for (chances, max_wait, unreachable_wait) in
-            [([0.0, 0.0], 8.0, 4.0), ([1.0, 0.0], 10.0, 4.0), ([0.0, 1.0], 8.0, 5.0), ([0.5, 0.5], 9.0, 4.5)]
-        {
+        for (chances, max_wait, unreachable_wait) in [
+            ([0.0, 0.0], 8.0, 4.0),
+            ([1.0, 0.0], 10.0, 4.0),
+            ([0.0, 1.0], 8.0, 5.0),
+            ([0.5, 0.5], 9.0, 4.5),
+        ] {
             let only = |max, unreachable| {
-                Waiting::new(rules(max, unreachable, AtBound::Start), false, chances).deadline().map(|(ends, _)| ends)
+                Waiting::new(rules(max, unreachable, AtBound::Start), false, chances)
+                    .deadline()
+                    .map(|(ends, _)| ends)
             };
             assert_eq!(only(Some(8), None), Some(Duration::from_secs_f64(max_wait)));
             assert_eq!(only(None, Some(4)), Some(Duration::from_secs_f64(unreachable_wait)));
@@ -512,7 +583,11 @@ mod tests {
     fn the_pause_after_an_answer_that_was_held_back_is_over_and_silence_begins_at_once() {
         let mut waiting = Waiting::new(rules(None, Some(2), AtBound::Start), false, [0.0; 2]);
         let (next, _) = waiting.answered(&held(Some(SECOND)), Duration::ZERO, seconds(10), 0.0);
-        assert_eq!(next, Next::Pause(Duration::ZERO), "ten seconds without an answer, and no silence");
+        assert_eq!(
+            next,
+            Next::Pause(Duration::ZERO),
+            "ten seconds without an answer, and no silence"
+        );
         assert_eq!(waiting.deadline(), Some((seconds(12), Bound::UnreachableWait)));
     }
 
@@ -521,7 +596,11 @@ mod tests {
         let cut = refusal(Kind::Cut, "closed");
         let mut waiting = Waiting::new(rules(None, Some(5), AtBound::Start), false, [0.0; 2]);
         let bound = |waiting: &Waiting| waiting.deadline().map(|(ends, _)| ends);
-        assert_eq!(waiting.answered(&cut, Duration::ZERO, seconds(9), 0.0).0, Next::Pause(SECOND), "a lock restarts");
+        assert_eq!(
+            waiting.answered(&cut, Duration::ZERO, seconds(9), 0.0).0,
+            Next::Pause(SECOND),
+            "a lock restarts"
+        );
         assert_eq!(bound(&waiting), Some(seconds(14)));
         assert_eq!(waiting.answered(&cut, seconds(10), seconds(13), 0.0).0, Next::Pause(SECOND));
         assert_eq!(bound(&waiting), Some(seconds(14)), "the second one in a row moves nothing");
@@ -543,14 +622,22 @@ mod tests {
                 _ => break,
             }
         }
-        assert_eq!((asked, now), (5, seconds(20)), "a second of each pause counts, which is `--pause`");
+        assert_eq!(
+            (asked, now),
+            (5, seconds(20)),
+            "a second of each pause counts, which is `--pause`"
+        );
     }
 
     #[test]
     fn a_request_gets_its_time_out_before_silence_ends_the_wait() {
-        for (wait, attempt_timeout, unreachable_wait, timeout, whole) in
-            [(10, 1, 120, 1, 12), (10, 1, 1, 1, 12), (0, 5, 2, 2, 4), (60, 3, 2, 2, 34), (0, 3600, 1, 1, 2)]
-        {
+        for (wait, attempt_timeout, unreachable_wait, timeout, whole) in [
+            (10, 1, 120, 1, 12),
+            (10, 1, 1, 1, 12),
+            (0, 5, 2, 2, 4),
+            (60, 3, 2, 2, 34),
+            (0, 3600, 1, 1, 2),
+        ] {
             let rules = Rules {
                 wait: seconds(wait),
                 attempt_timeout: seconds(attempt_timeout),
@@ -558,11 +645,20 @@ mod tests {
             };
             let mut waiting = Waiting { has_reason: true, ..Waiting::new(rules, false, [0.0; 2]) };
             let attempt = asks(waiting.next(seconds(unreachable_wait) - NANO));
-            assert_eq!((attempt.timeout, attempt.whole_timeout()), (seconds(timeout), seconds(whole)));
+            assert_eq!(
+                (attempt.timeout, attempt.whole_timeout()),
+                (seconds(timeout), seconds(whole))
+            );
             assert_eq!(attempt.within, Duration::MAX, "the bound does not cut it");
             let answered = seconds(unreachable_wait + whole);
-            let then = waiting.clone().answered(&held(None), seconds(unreachable_wait) - NANO, answered, 0.0).0;
-            assert!(matches!(then, Next::Pause(_)), "an answer of a lock counts also after the bound");
+            let then = waiting
+                .clone()
+                .answered(&held(None), seconds(unreachable_wait) - NANO, answered, 0.0)
+                .0;
+            assert!(
+                matches!(then, Next::Pause(_)),
+                "an answer of a lock counts also after the bound"
+            );
             let silent = refusal(Kind::Unreachable, "silent");
             let then = waiting.answered(&silent, seconds(unreachable_wait) - NANO, answered, 0.0).0;
             assert_eq!(then, Next::Start(Why::Bound(Bound::UnreachableWait)));
@@ -596,12 +692,14 @@ mod tests {
                 ..rules(Some(1000), None, AtBound::Start)
             };
             let attempt = asks(
-                Waiting { has_reason: true, ..Waiting::new(rules, false, [0.0; 2]) }.next(seconds(1000) - millis(left)),
+                Waiting { has_reason: true, ..Waiting::new(rules, false, [0.0; 2]) }
+                    .next(seconds(1000) - millis(left)),
             );
             assert_eq!(attempt.wait, millis(expected), "{wait} {attempt_timeout} {left}");
             assert_eq!(attempt.within, millis(left));
         }
-        let attempt = asks(Waiting::new(rules(Some(3), None, AtBound::Start), false, [0.0; 2]).next(NANO));
+        let attempt =
+            asks(Waiting::new(rules(Some(3), None, AtBound::Start), false, [0.0; 2]).next(NANO));
         assert_eq!(attempt.wait, millis(1999), "rounded down to the millisecond");
     }
 
@@ -631,13 +729,18 @@ mod tests {
             (1000, Some(u64::MAX), 1.0, 36_000),
             (60_000, Some(40_000), 0.0, 60_000),
         ] {
-            let rules = Rules { pause: Duration::from_millis(pause), ..rules(None, None, AtBound::Start) };
+            let rules =
+                Rules { pause: Duration::from_millis(pause), ..rules(None, None, AtBound::Start) };
             let (next, _) = Waiting::new(rules, false, [0.0; 2]).answered_at_once(
                 &held(retry_after.map(Duration::from_millis)),
                 SECOND,
                 chance,
             );
-            assert_eq!(next, Next::Pause(Duration::from_millis(expected)), "{pause} {retry_after:?} {chance}");
+            assert_eq!(
+                next,
+                Next::Pause(Duration::from_millis(expected)),
+                "{pause} {retry_after:?} {chance}"
+            );
         }
     }
 
@@ -675,7 +778,10 @@ mod tests {
     #[test]
     fn a_pause_ends_at_the_bound() {
         let mut waiting = Waiting::new(rules(Some(10), None, AtBound::Start), false, [0.0; 2]);
-        assert_eq!(waiting.answered_at_once(&held(Some(seconds(30))), seconds(7), 0.0).0, Next::Pause(seconds(3)));
+        assert_eq!(
+            waiting.answered_at_once(&held(Some(seconds(30))), seconds(7), 0.0).0,
+            Next::Pause(seconds(3))
+        );
         assert_eq!(waiting.next(seconds(10)), Next::Start(Why::Bound(Bound::MaxWait)));
     }
 
@@ -688,7 +794,11 @@ mod tests {
             (Kind::NotALock, Say::Reason),
             (Kind::Unreachable, Say::Reason),
         ] {
-            assert_eq!(endless().answered_at_once(&refusal(kind, "x"), SECOND, 0.0).1, Some(expected), "{kind:?}");
+            assert_eq!(
+                endless().answered_at_once(&refusal(kind, "x"), SECOND, 0.0).1,
+                Some(expected),
+                "{kind:?}"
+            );
         }
     }
 
@@ -724,10 +834,23 @@ mod tests {
     }
 
     fn any_answer() -> impl Strategy<Value = Answer> {
-        let kinds =
-            [Kind::Held, Kind::Rejected, Kind::Elsewhere, Kind::NotALock, Kind::Refused, Kind::Cut, Kind::Unreachable];
-        let refusal = (prop::sample::select(kinds.to_vec()), "[a-c0-9]{0,2}", proptest::option::of(any_duration()));
-        refusal.prop_map(|(kind, words, retry_after)| Answer::Refusal(Refusal { kind, words, retry_after }))
+        let kinds = [
+            Kind::Held,
+            Kind::Rejected,
+            Kind::Elsewhere,
+            Kind::NotALock,
+            Kind::Refused,
+            Kind::Cut,
+            Kind::Unreachable,
+        ];
+        let refusal = (
+            prop::sample::select(kinds.to_vec()),
+            "[a-c0-9]{0,2}",
+            proptest::option::of(any_duration()),
+        );
+        refusal.prop_map(|(kind, words, retry_after)| {
+            Answer::Refusal(Refusal { kind, words, retry_after })
+        })
     }
 
     fn any_rules() -> impl Strategy<Value = Rules> {
@@ -747,7 +870,8 @@ mod tests {
     /// The rules of a user: each length from nothing to five minutes.
     fn plain_rules() -> impl Strategy<Value = Rules> {
         let millis = || prop_oneof![0..3_000u64, 0..300_000u64].prop_map(Duration::from_millis);
-        let more_than_zero = move || millis().prop_map(|length| length + Duration::from_millis(100));
+        let more_than_zero =
+            move || millis().prop_map(|length| length + Duration::from_millis(100));
         (more_than_zero(), millis(), more_than_zero(), more_than_zero()).prop_map(
             |(pause, wait, attempt_timeout, unreachable_wait)| Rules {
                 pause,

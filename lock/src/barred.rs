@@ -58,14 +58,18 @@ fn is_gateway(address: IpAddr) -> bool {
 /// The third column of `/proc/net/route`: an address in network byte order, printed as one number.
 fn gateway_v4(line: &str) -> Option<IpAddr> {
     let number = u32::from_str_radix(line.split_whitespace().nth(2)?, 16).ok()?;
-    Some(Ipv4Addr::from(number.to_ne_bytes())).filter(|gateway| !gateway.is_unspecified()).map(IpAddr::from)
+    Some(Ipv4Addr::from(number.to_ne_bytes()))
+        .filter(|gateway| !gateway.is_unspecified())
+        .map(IpAddr::from)
 }
 
 /// The fifth column of `/proc/net/ipv6_route`: the 32 digits of the next hop.
 fn gateway_v6(line: &str) -> Option<IpAddr> {
     let digits = line.split_whitespace().nth(4).filter(|digits| digits.len() == 32)?;
     let number = u128::from_str_radix(digits, 16).ok()?;
-    Some(Ipv6Addr::from(number)).filter(|gateway| !gateway.is_unspecified()).map(|gateway| gateway.to_canonical())
+    Some(Ipv6Addr::from(number))
+        .filter(|gateway| !gateway.is_unspecified())
+        .map(|gateway| gateway.to_canonical())
 }
 
 #[cfg(test)]
@@ -98,7 +102,9 @@ mod tests {
     #[test]
     fn own_addresses() {
         match testkit::own_address() {
-            Some(address) => assert_eq!(barred(address, &[]), Some("an address of this lock"), "{address}"),
+            Some(address) => {
+                assert_eq!(barred(address, &[]), Some("an address of this lock"), "{address}")
+            }
             None => testkit::skip("an address of this machine is barred: it has the loopback only"),
         }
     }
@@ -106,7 +112,10 @@ mod tests {
     #[test]
     fn gateways() {
         let number = |address: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(address));
-        let route = format!("eth0\t00000000\t{}\t0003\t0\t0\t0\t00000000\t0\t0\t0", number([10, 244, 1, 1]));
+        let route = format!(
+            "eth0\t00000000\t{}\t0003\t0\t0\t0\t00000000\t0\t0\t0",
+            number([10, 244, 1, 1])
+        );
         assert_eq!(gateway_v4(&route), Some(ip("10.244.1.1")));
         for line in [
             "eth0\t0001F40A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0",
@@ -121,9 +130,10 @@ mod tests {
             "{zeros} 00 {zeros} 00 fd000000000000000000000000000001 00000400 00000001 00000000 00000003     eth0"
         );
         assert_eq!(gateway_v6(&route), Some(ip("fd00::1")));
-        for line in
-            [format!("{zeros} 00 {zeros} 00 {zeros} ffffffff 00000001 00000000 00200200       lo"), String::new()]
-        {
+        for line in [
+            format!("{zeros} 00 {zeros} 00 {zeros} ffffffff 00000001 00000000 00200200       lo"),
+            String::new(),
+        ] {
             assert_eq!(gateway_v6(&line), None, "{line}");
         }
     }

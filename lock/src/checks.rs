@@ -41,9 +41,16 @@ pub fn start(checks: Checks, shared: Arc<Shared>) -> Result<(), String> {
     if checks.endpoints.is_empty() {
         return Ok(());
     }
-    let pauses = Pauses { early: Some(FIRST_PAUSE), failed: checks.pause_failed, passed: checks.pause_passed };
+    let pauses = Pauses {
+        early: Some(FIRST_PAUSE),
+        failed: checks.pause_failed,
+        passed: checks.pause_passed,
+    };
     let rounds = Rounds { caller: Caller::new("lock"), checks, shared, pauses, last: None };
-    let thread = thread::Builder::new().name("checks".to_owned()).stack_size(STACK).spawn(move || rounds.run());
+    let thread = thread::Builder::new()
+        .name("checks".to_owned())
+        .stack_size(STACK)
+        .spawn(move || rounds.run());
     thread.map(drop).map_err(|e| format!("cannot start the thread of the checks: {e}"))
 }
 
@@ -76,7 +83,10 @@ impl Pauses {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the edge that waits between rounds and reads the clock after each")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge that waits between rounds and reads the clock after each"
+)]
 impl Rounds {
     fn run(mut self) -> ! {
         loop {
@@ -101,19 +111,26 @@ impl Rounds {
 
     /// A certificate authority's file may have been replaced since the last round.
     fn round(&mut self) -> Vec<Checked> {
-        let trusted = |file: &PathBuf| Trust::read(file).map(|trust| self.caller.clone().with_trust(trust));
+        let trusted =
+            |file: &PathBuf| Trust::read(file).map(|trust| self.caller.clone().with_trust(trust));
         let secure = self.checks.ca_file.as_ref().map_or_else(|| Ok(self.caller.clone()), trusted);
         let (plain, secure, timeout) = (&self.caller, secure.as_ref(), self.checks.timeout);
         thread::scope(|scope| {
             let begin = |endpoint| {
                 let check = move || check(plain, secure, endpoint, timeout);
-                thread::Builder::new().name("check".to_owned()).stack_size(STACK).spawn_scoped(scope, check)
+                thread::Builder::new()
+                    .name("check".to_owned())
+                    .stack_size(STACK)
+                    .spawn_scoped(scope, check)
             };
             let running: Vec<_> = self.checks.endpoints.iter().map(begin).collect();
-            let result = |thread: std::io::Result<thread::ScopedJoinHandle<'_, Checked>>| match thread {
-                Ok(thread) => thread.join().unwrap_or_else(|_| Err("the check has failed to run".to_owned())),
-                Err(error) => Err(format!("no thread for the check: {error}")),
-            };
+            let result =
+                |thread: std::io::Result<thread::ScopedJoinHandle<'_, Checked>>| match thread {
+                    Ok(thread) => thread
+                        .join()
+                        .unwrap_or_else(|_| Err("the check has failed to run".to_owned())),
+                    Err(error) => Err(format!("no thread for the check: {error}")),
+                };
             running.into_iter().map(result).collect()
         })
     }
@@ -145,7 +162,9 @@ impl Rounds {
             Verdict::Open => info!("gate open: all checks pass"),
             Verdict::Closed => info!("gate closed: checks fail"),
             Verdict::Overridden => {
-                warn!("gate overridden: checks have failed for longer than --max-hold, starts go on");
+                warn!(
+                    "gate overridden: checks have failed for longer than --max-hold, starts go on"
+                );
             }
         }
     }
@@ -154,14 +173,23 @@ impl Rounds {
 /// Whether two results differ at most in the words of an answer: these may differ each time, so the status decides.
 fn is_alike(one: &Checked, other: &Checked) -> bool {
     fn status(reason: &str) -> &str {
-        if reason.starts_with(ANSWERED) { reason.split(':').next().unwrap_or_default() } else { reason }
+        if reason.starts_with(ANSWERED) {
+            reason.split(':').next().unwrap_or_default()
+        } else {
+            reason
+        }
     }
     one.as_ref().map_err(|reason| status(reason)) == other.as_ref().map_err(|reason| status(reason))
 }
 
 const ANSWERED: &str = "answered ";
 
-fn check(plain: &Caller, secure: Result<&Caller, &String>, endpoint: &Url, timeout: Duration) -> Checked {
+fn check(
+    plain: &Caller,
+    secure: Result<&Caller, &String>,
+    endpoint: &Url,
+    timeout: Duration,
+) -> Checked {
     let result = match endpoint.scheme {
         "tcp" => connect(plain, endpoint, timeout),
         "https" => get(secure.map_err(Clone::clone)?, endpoint, timeout),
@@ -192,10 +220,14 @@ fn reason(body: impl Read) -> Option<String> {
     Some(masked_line(line)).filter(|line| !line.starts_with('<'))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the edge that shares one check's time between look-up and addresses")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge that shares one check's time between look-up and addresses"
+)]
 fn connect(caller: &Caller, endpoint: &Url, timeout: Duration) -> Result<(), Failure> {
     let start = Instant::now();
-    let addresses = caller.resolver().resolve(&endpoint.host, timeout).map_err(Failure::Unresolved)?;
+    let addresses =
+        caller.resolver().resolve(&endpoint.host, timeout).map_err(Failure::Unresolved)?;
     let mut failure = Failure::NoRoute;
     // Each address has its share of the time that is left: one that is silent leaves some for the next.
     for (address, untried) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
@@ -221,7 +253,8 @@ mod tests {
     fn pauses_grow_until_a_round_has_passed() {
         let millis = Duration::from_millis;
         let after = |failed: u64, rounds: &[bool]| -> Vec<u128> {
-            let mut pauses = Pauses { early: Some(FIRST_PAUSE), failed: millis(failed), passed: millis(60_000) };
+            let mut pauses =
+                Pauses { early: Some(FIRST_PAUSE), failed: millis(failed), passed: millis(60_000) };
             rounds.iter().map(|passed| pauses.after(*passed).as_millis()).collect()
         };
         assert_eq!(after(10_000, &[false; 7]), [500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
@@ -237,7 +270,10 @@ mod tests {
         let long = "x".repeat(2000);
         let cut = format!("{}…", "x".repeat(200));
         for (body, expected) in [
-            ("HealthCheck Failed\nwaiting for 2 DaemonSets\nmore\n", Some("waiting for 2 DaemonSets")),
+            (
+                "HealthCheck Failed\nwaiting for 2 DaemonSets\nmore\n",
+                Some("waiting for 2 DaemonSets"),
+            ),
             ("HealthCheck Failed\n", None),
             ("\r\n  not yet \r\nmore", Some("not yet")),
             ("", None),

@@ -43,8 +43,14 @@ macro_rules! setting {
     };
 }
 
-const HOST: Setting =
-    setting!(Some("--host"), &["PSL_BIND_HOST"], "HOST", Value, "all addresses, both families", "address to bind");
+const HOST: Setting = setting!(
+    Some("--host"),
+    &["PSL_BIND_HOST"],
+    "HOST",
+    Value,
+    "all addresses, both families",
+    "address to bind"
+);
 const PORT: Setting = setting!(
     Some("--port"),
     &["PSL_BIND_PORT"],
@@ -206,8 +212,14 @@ const GATE_FLOOR: Setting = setting!(
     "however high the pressure, one start in this time, at least 100ms"
 );
 /// Not a setting of ours, but every TLS client's; read where `--ca-file` is not given.
-const SSL_CERT_FILE: Setting =
-    setting!(None, &["SSL_CERT_FILE"], "FILE", Value, "none", "CA certificates (PEM) where `--ca-file` is not given");
+const SSL_CERT_FILE: Setting = setting!(
+    None,
+    &["SSL_CERT_FILE"],
+    "FILE",
+    Value,
+    "none",
+    "CA certificates (PEM) where `--ca-file` is not given"
+);
 
 /// What `--help` says.
 pub const PROGRAM: Program = Program {
@@ -346,7 +358,9 @@ impl Locks {
     pub fn slots(self, cores: usize) -> Slots {
         match self {
             Locks::Count(count) => Slots::Fixed(count),
-            Locks::Percent(percent) => Slots::Fixed((cores.saturating_mul(percent) / 100).clamp(1, MOST_SLOTS)),
+            Locks::Percent(percent) => {
+                Slots::Fixed((cores.saturating_mul(percent) / 100).clamp(1, MOST_SLOTS))
+            }
             Locks::Auto(most) => {
                 let most = most.unwrap_or(cores.saturating_mul(MOST_A_CORE)).clamp(1, MOST_SLOTS);
                 Slots::Auto { cores: cores.max(1), most }
@@ -383,7 +397,9 @@ impl Config {
             rules: rules(&mut given),
             checks: checks(&mut given),
             state_file: given.value(&STATE_FILE, |text| Ok::<_, fmt::Error>(PathBuf::from(text))),
-            ready_period: given.value(&READY_PERIOD, parse_ready_period).unwrap_or(Duration::from_millis(500)),
+            ready_period: given
+                .value(&READY_PERIOD, parse_ready_period)
+                .unwrap_or(Duration::from_millis(500)),
             mode: given.value(&MODE, parse_mode).unwrap_or(Mode::Enforce),
             pressure: pressure(&mut given),
             logging: logging::Settings::take(&mut given),
@@ -436,7 +452,11 @@ fn checks(given: &mut Given) -> Checks {
     let ca_file = given.value(&CA_FILE, |text| Ok::<_, fmt::Error>(PathBuf::from(text)));
     let bundle = given.value(&SSL_CERT_FILE, |text| Ok::<_, fmt::Error>(PathBuf::from(text)));
     if enabled == Some(true) && endpoints.is_empty() {
-        given.mistake(format!("{}: true is not accepted without an endpoint in {}", HC_ENABLED.name(), CHECK.name()));
+        given.mistake(format!(
+            "{}: true is not accepted without an endpoint in {}",
+            HC_ENABLED.name(),
+            CHECK.name()
+        ));
     }
     if endpoints.len() > MOST_CHECKS {
         given.mistake(format!(
@@ -464,7 +484,11 @@ fn checks(given: &mut Given) -> Checks {
 }
 
 /// The file is read once here, so that a wrong one shows at start and not as a check that fails.
-fn trusted(given: &mut Given, ca_file: Option<PathBuf>, bundle: Option<PathBuf>) -> Option<PathBuf> {
+fn trusted(
+    given: &mut Given,
+    ca_file: Option<PathBuf>,
+    bundle: Option<PathBuf>,
+) -> Option<PathBuf> {
     let Some(file) = ca_file.or_else(|| tls::default_file(bundle)) else {
         given.mistake(format!(
             "{}: needed for https:// checks; set it, or SSL_CERT_FILE: there is no system bundle here",
@@ -499,8 +523,13 @@ fn parse_ip(text: &str) -> Result<IpAddr, &'static str> {
 
 /// A node's name is a DNS subdomain (Kubernetes, "Object Names and IDs").
 fn parse_node(text: &str) -> Result<String, &'static str> {
-    let is_name = text.len() <= 253 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
-    if is_name { Ok(text.to_owned()) } else { Err("a node's name: letters, digits, '-' and '.', up to 253 of them") }
+    let is_name = text.len() <= 253
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
+    if is_name {
+        Ok(text.to_owned())
+    } else {
+        Err("a node's name: letters, digits, '-' and '.', up to 253 of them")
+    }
 }
 
 #[cfg(test)]
@@ -511,7 +540,9 @@ mod tests {
     fn config(variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
         let variables: Vec<(String, String)> =
             variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        let lookup = move |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v));
+        let lookup = move |name: &str| {
+            variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v))
+        };
         Config::from(Given::read(&PROGRAM, Vec::new(), lookup).map_err(|text| vec![text])?)
     }
 
@@ -519,10 +550,19 @@ mod tests {
     fn defaults() {
         let config = config(&[]).unwrap();
         assert_eq!((config.host, config.port, config.locks), (None, 8888, Locks::Count(1)));
-        assert_eq!((config.rules.default, config.rules.longest), (Duration::from_secs(10), Duration::from_secs(600)));
+        assert_eq!(
+            (config.rules.default, config.rules.longest),
+            (Duration::from_secs(10), Duration::from_secs(600))
+        );
         let checks = config.checks;
-        assert_eq!((checks.endpoints.len(), checks.max_hold, checks.timeout), (0, None, Duration::from_secs(5)));
-        assert_eq!((checks.pause_failed, checks.pause_passed), (Duration::from_secs(10), Duration::from_secs(60)));
+        assert_eq!(
+            (checks.endpoints.len(), checks.max_hold, checks.timeout),
+            (0, None, Duration::from_secs(5))
+        );
+        assert_eq!(
+            (checks.pause_failed, checks.pause_passed),
+            (Duration::from_secs(10), Duration::from_secs(60))
+        );
     }
 
     #[test]
@@ -555,9 +595,13 @@ mod tests {
 
     #[test]
     fn slots_that_follow_the_node() {
-        for (text, cores, most) in
-            [("auto", 8, 128), ("auto", 1, 16), ("auto", 300, 4096), ("auto:1", 8, 1), ("auto:4096", 2, 4096)]
-        {
+        for (text, cores, most) in [
+            ("auto", 8, 128),
+            ("auto", 1, 16),
+            ("auto", 300, 4096),
+            ("auto:1", 8, 1),
+            ("auto:4096", 2, 4096),
+        ] {
             let locks = Locks::parse(text).unwrap();
             assert_eq!(locks.slots(cores), Slots::Auto { cores, most }, "{text} on {cores}");
             assert_eq!(locks.to_string(), text);
@@ -566,13 +610,17 @@ mod tests {
 
     #[test]
     fn the_switch_of_2x() {
-        let both = |enabled| config(&[("PSL_HC_ENABLED", enabled), ("PSL_HC_ENDPOINTS", "tcp://h:1,http://h")]);
+        let both = |enabled| {
+            config(&[("PSL_HC_ENABLED", enabled), ("PSL_HC_ENDPOINTS", "tcp://h:1,http://h")])
+        };
         assert_eq!(both("true").unwrap().checks.endpoints.len(), 2);
         assert_eq!(both("false").unwrap().checks.endpoints.len(), 0);
         let mistakes = config(&[("PSL_HC_ENABLED", "true")]).unwrap_err();
         assert_eq!(
             mistakes,
-            ["PSL_HC_ENABLED: true is not accepted without an endpoint in --check (PSL_HC_ENDPOINTS)"]
+            [
+                "PSL_HC_ENABLED: true is not accepted without an endpoint in --check (PSL_HC_ENDPOINTS)"
+            ]
         );
     }
 
@@ -597,7 +645,12 @@ mod tests {
     fn pressure_is_off_unless_asked_for() {
         let off = config(&[("PSL_CPU_PRESSURE", "0")]).unwrap().pressure;
         assert_eq!((off.is_on(), off.floor), (false, Duration::from_secs(60)));
-        let on = config(&[("PSL_IO_PRESSURE", "100"), ("PSL_MEMORY_PRESSURE", "1"), ("PSL_GATE_FLOOR", "5m")]).unwrap();
+        let on = config(&[
+            ("PSL_IO_PRESSURE", "100"),
+            ("PSL_MEMORY_PRESSURE", "1"),
+            ("PSL_GATE_FLOOR", "5m"),
+        ])
+        .unwrap();
         assert_eq!(on.pressure.thresholds, [None, NonZeroU8::new(100), NonZeroU8::new(1)]);
         assert_eq!(on.pressure.floor, Duration::from_secs(300));
         for (name, value) in [
@@ -616,8 +669,12 @@ mod tests {
 
     #[test]
     fn endpoints_that_look_the_same_are_a_mistake() {
-        let mistakes = config(&[("PSL_HC_ENDPOINTS", "http://h/a?x=1,http://h/b,http://h/a?x=2")]).unwrap_err();
-        assert_eq!(mistakes, ["--check (PSL_HC_ENDPOINTS): http://h:80/a is given twice, accepted once"]);
+        let mistakes = config(&[("PSL_HC_ENDPOINTS", "http://h/a?x=1,http://h/b,http://h/a?x=2")])
+            .unwrap_err();
+        assert_eq!(
+            mistakes,
+            ["--check (PSL_HC_ENDPOINTS): http://h:80/a is given twice, accepted once"]
+        );
     }
 
     #[test]
@@ -639,6 +696,9 @@ mod tests {
         let file = ("PSL_CA_FILE", "/no/such/file");
         assert!(config(&[file, ("PSL_HC_ENDPOINTS", "http://h")]).is_ok());
         let mistakes = config(&[file, ("PSL_HC_ENDPOINTS", "https://h")]).unwrap_err();
-        assert!(mistakes[0].starts_with("--ca-file (PSL_CA_FILE): CA file /no/such/file: "), "{mistakes:?}");
+        assert!(
+            mistakes[0].starts_with("--ca-file (PSL_CA_FILE): CA file /no/such/file: "),
+            "{mistakes:?}"
+        );
     }
 }

@@ -39,7 +39,13 @@ impl Service {
     /// Answers from this state by these rules.
     pub fn new(rules: Rules, mode: Mode, shared: Arc<Shared>) -> Service {
         let prober = Prober::new(Arc::clone(&shared), rules.node_addresses.clone());
-        Service { rules, shared, prober, is_shadow: mode == Mode::Shadow, rendering: Mutex::default() }
+        Service {
+            rules,
+            shared,
+            prober,
+            is_shadow: mode == Mode::Shadow,
+            rendering: Mutex::default(),
+        }
     }
 
     /// The answer to a request that came now.
@@ -49,9 +55,17 @@ impl Service {
         dispatch(
             request,
             &[
-                Route { path: "/", methods: root, answer: &|request| self.root(request, client, now) },
+                Route {
+                    path: "/",
+                    methods: root,
+                    answer: &|request| self.root(request, client, now),
+                },
                 Route { path: "/metrics", methods: get, answer: &|_| self.metrics(now).into() },
-                Route { path: "/state", methods: get, answer: &|request| self.state(request, now).into() },
+                Route {
+                    path: "/state",
+                    methods: get,
+                    answer: &|request| self.state(request, now).into(),
+                },
             ],
         )
     }
@@ -105,7 +119,13 @@ impl Service {
         reply.or_else(move || undo(&shared, &grant))
     }
 
-    fn release(&self, ask: &LeaseRequest, request: &Request, client: &Client, now: Instant) -> Answer {
+    fn release(
+        &self,
+        ask: &LeaseRequest,
+        request: &Request,
+        client: &Client,
+        now: Instant,
+    ) -> Answer {
         let Some(holder) = ask.holder.as_deref() else {
             let why = "holder: missing; DELETE takes ?holder=ID";
             return Answer::error(400, "invalid_parameter", why, request.json);
@@ -128,18 +148,29 @@ fn undo(shared: &Shared, grant: &Grant) {
 /// Reads the parameters that are known and ignores the others.
 pub fn ask(request: &Request) -> Result<LeaseRequest, Invalid> {
     let address = request.peer;
-    let mut ask =
-        LeaseRequest { address, holder: None, duration: None, ready: None, baseline: None, wait: None, node: None };
+    let mut ask = LeaseRequest {
+        address,
+        holder: None,
+        duration: None,
+        ready: None,
+        baseline: None,
+        wait: None,
+        node: None,
+    };
     for pair in request.query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = percent_decode_str(name).decode_utf8_lossy();
         let parse_duration = |text: &str| duration::parse(text).map_err(|e| e.to_string());
         match name.as_ref() {
             "holder" => {
-                once(&mut ask.holder, &name, value, |text| holder::parse(text).map(Arc::from).map_err(str::to_owned))?;
+                once(&mut ask.holder, &name, value, |text| {
+                    holder::parse(text).map(Arc::from).map_err(str::to_owned)
+                })?;
             }
             "duration" => once(&mut ask.duration, &name, value, parse_duration)?,
-            "ready" => once(&mut ask.ready, &name, value, |text| Ready::parse(text).map_err(str::to_owned))?,
+            "ready" => once(&mut ask.ready, &name, value, |text| {
+                Ready::parse(text).map_err(str::to_owned)
+            })?,
             "wait" => once(&mut ask.wait, &name, value, parse_duration)?,
             "node" => once(&mut ask.node, &name, value, |text| match text.len() {
                 1..=253 => Ok(text.into()),
@@ -163,7 +194,9 @@ fn once<T>(
         return Err(Invalid(format!("{name}: given twice, accepted once")));
     }
     let text: Cow<str> = percent_decode_str(value).decode_utf8_lossy();
-    let refused = |accepted| Invalid(format!("{name}: {} is not accepted; accepted: {accepted}", shown(&text)));
+    let refused = |accepted| {
+        Invalid(format!("{name}: {} is not accepted; accepted: {accepted}", shown(&text)))
+    };
     *into = Some(parse(&text).map_err(refused)?);
     Ok(())
 }
@@ -181,13 +214,17 @@ mod tests {
 
     #[test]
     fn known_parameters_are_read_and_others_ignored() {
-        let request = parse("?x=1&holder=a%2Fb&duration=1m30s&&ready=tcp:80&wait=9&node=n-1&nodes=").unwrap();
+        let request =
+            parse("?x=1&holder=a%2Fb&duration=1m30s&&ready=tcp:80&wait=9&node=n-1&nodes=").unwrap();
         assert_eq!(request.holder.as_deref(), Some("a/b"));
         assert_eq!((request.duration, request.wait), (Some(90 * SECOND), Some(9 * SECOND)));
         assert_eq!(request.ready, Ready::parse("tcp:80").ok());
         assert_eq!((request.node.as_deref(), request.baseline), (Some("n-1"), None));
         let nothing = parse("").unwrap();
-        assert_eq!((nothing.holder, nothing.duration, nothing.wait, nothing.ready), (None, None, None, None));
+        assert_eq!(
+            (nothing.holder, nothing.duration, nothing.wait, nothing.ready),
+            (None, None, None, None)
+        );
         assert_eq!(parse("duration=0").unwrap().duration, Some(Duration::ZERO));
     }
 

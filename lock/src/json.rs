@@ -20,5 +20,7 @@ pub fn thousandths(value: f64) -> f64 {
 
 /// The bytes of a text with its quotes.
 pub fn quoted(text: Option<&str>) -> usize {
-    text.map_or(0, |text| text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count())
+    text.map_or(0, |text| {
+        text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
+    })
 }

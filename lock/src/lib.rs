@@ -43,9 +43,13 @@ use record::Record;
 use shared::Shared;
 
 /// Runs until a signal ends it.
-#[expect(clippy::disallowed_methods, reason = "the edge that reads the clock once for each request")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge that reads the clock once for each request"
+)]
 pub fn run() -> Result<u8, End> {
-    signals::on_stop(|_| i32::from(DONE)).map_err(|e| End::Failed(format!("cannot handle signals: {e}")))?;
+    signals::on_stop(|_| i32::from(DONE))
+        .map_err(|e| End::Failed(format!("cannot handle signals: {e}")))?;
     let config = Config::from(given(&PROGRAM)?).map_err(End::Mistakes)?;
     logging::start(&config.logging);
     let settings = config.settings(cores::online(), serve::most_parked());
@@ -53,14 +57,16 @@ pub fn run() -> Result<u8, End> {
     let listener = listen::bind(config.host.as_ref(), config.port).map_err(End::Failed)?;
     let mut lock = Lock::new(settings, Instant::now());
     // The model's leases must not take slots after a restart, and it does not begin with real ones.
-    let record = config.state_file.clone().filter(|_| config.mode == Mode::Enforce).map(Record::new);
+    let record =
+        config.state_file.clone().filter(|_| config.mode == Mode::Enforce).map(Record::new);
     let psi = Psi::new(&config.pressure, Path::new(psi::DIRECTORY));
     if let Some(record) = &record {
         record.restore(lock.scheduler_mut(), &config.rules);
         lock.restored();
     }
     let stat = matches!(slots, Slots::Auto { .. });
-    let stat = stat.then(|| Stat::new(Path::new(procstat::FILE), Path::new(psi::DIRECTORY), Instant::now()));
+    let stat = stat
+        .then(|| Stat::new(Path::new(procstat::FILE), Path::new(psi::DIRECTORY), Instant::now()));
     let shared = Shared::new(lock, record.is_some(), psi).map_err(End::Failed)?;
     shared.start_clock(stat).map_err(End::Failed)?;
     if let Some(record) = record {
@@ -70,6 +76,7 @@ pub fn run() -> Result<u8, End> {
     let default = psl::duration::Text(config.rules.default);
     info!(version = env!("CARGO_PKG_VERSION"), slots:% = config.locks, duration:% = default, checks = config.checks.endpoints.len(); "lock started");
     let service = Service::new(config.rules, config.mode, shared);
-    let handler = move |request: &Request, client: &Client| service.answer(request, client, Instant::now());
+    let handler =
+        move |request: &Request, client: &Client| service.answer(request, client, Instant::now());
     Err(End::Failed(serve::run(listener, handler)))
 }

@@ -63,7 +63,11 @@ impl Prober {
     ///
     /// Each request with a port passes here before its lease: its address may be barred, and the port
     /// needs the threads, also without a baseline probe.
-    pub fn baseline(&self, request: &LeaseRequest, may_probe: impl FnOnce() -> bool) -> Option<ProbeResult> {
+    pub fn baseline(
+        &self,
+        request: &LeaseRequest,
+        may_probe: impl FnOnce() -> bool,
+    ) -> Option<ProbeResult> {
         let ready = request.ready.as_ref()?;
         if let Some(why) = barred(request.address, &self.node) {
             return Some(ProbeResult::Barred(why));
@@ -88,7 +92,10 @@ impl Prober {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the edge that reads the clock before and after a probe")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge that reads the clock before and after a probe"
+)]
 fn run(caller: &Caller, shared: &Shared) -> ! {
     loop {
         let target = shared.next_probe();

@@ -51,7 +51,9 @@ impl Stat {
             Err(error) if !was_told => {
                 warn!(file:% = self.file.display(), reason:% = error; "the node's load cannot be read: the limit is one start for each core until it can");
             }
-            Ok(_) if was_told => info!(file:% = self.file.display(); "the node's load can be read again"),
+            Ok(_) if was_told => {
+                info!(file:% = self.file.display(); "the node's load can be read again")
+            }
             _ => {}
         }
         reading.ok()
@@ -61,7 +63,8 @@ impl Stat {
         self.text.clear();
         File::open(&self.file)?.take(LARGEST).read_to_end(&mut self.text)?;
         let reading = parse(&self.text, now);
-        let mut reading = reading.ok_or_else(|| io::Error::other("it is not what the kernel writes there"))?;
+        let mut reading =
+            reading.ok_or_else(|| io::Error::other("it is not what the kernel writes there"))?;
         // Not every kernel has these, and nothing hangs on them.
         for file in &self.stalls {
             let hundredths = psi::read(file, psi::FULL).unwrap_or(0);
@@ -157,13 +160,18 @@ mod tests {
 
     #[test]
     fn this_machine_has_one() {
-        let reading = Stat::new(Path::new(FILE), Path::new(psi::DIRECTORY), zero()).read(zero()).unwrap();
+        let reading =
+            Stat::new(Path::new(FILE), Path::new(psi::DIRECTORY), zero()).read(zero()).unwrap();
         assert!(reading.cores >= 1 && reading.busy > Duration::ZERO);
     }
 
     #[test]
     fn a_missing_file_is_nothing() {
-        assert!(Stat::new(Path::new("/no/such/file"), Path::new("/no/such"), zero()).read(zero()).is_none());
+        assert!(
+            Stat::new(Path::new("/no/such/file"), Path::new("/no/such"), zero())
+                .read(zero())
+                .is_none()
+        );
     }
 
     proptest! {

@@ -87,7 +87,8 @@ pub fn parse(text: &[u8], who: &str) -> Option<u16> {
     let average = fields.split(' ').find_map(|field| field.strip_prefix("avg10="))?;
     let (percent, hundredths) = average.split_once('.')?;
     let number = |digits: &str, length| {
-        let is_number = (1..=length).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+        let is_number =
+            (1..=length).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
         digits.parse::<u16>().ok().filter(|_| is_number)
     };
     let hundredths = number(hundredths, 2).filter(|_| hundredths.len() == 2)?;

@@ -125,8 +125,11 @@ impl Record {
         };
         match self.take_over(&text, scheduler, rules) {
             Ok(()) => {
-                let (leases, places, slots) =
-                    (scheduler.leases().len(), scheduler.queue().waiters().len(), scheduler.slots());
+                let (leases, places, slots) = (
+                    scheduler.leases().len(),
+                    scheduler.queue().waiters().len(),
+                    scheduler.slots(),
+                );
                 info!(file:%, leases, places; "state restored");
                 if leases > slots {
                     let over = leases - slots + 1;
@@ -138,7 +141,12 @@ impl Record {
     }
 
     /// Restores the state in this text; the error says why it is not this boot's.
-    pub fn take_over(&self, text: &str, scheduler: &mut Scheduler, rules: &Rules) -> Result<(), String> {
+    pub fn take_over(
+        &self,
+        text: &str,
+        scheduler: &mut Scheduler,
+        rules: &Rules,
+    ) -> Result<(), String> {
         let written = self.parse(text)?;
         restore(&written, Clocks::now(), scheduler, rules);
         Ok(())
@@ -153,8 +161,10 @@ impl Record {
 
     /// Starts the thread that writes each change.
     pub fn start(self, shared: Arc<Shared>) -> Result<(), String> {
-        let thread =
-            thread::Builder::new().name("record".to_owned()).stack_size(STACK).spawn(move || self.run(&shared));
+        let thread = thread::Builder::new()
+            .name("record".to_owned())
+            .stack_size(STACK)
+            .spawn(move || self.run(&shared));
         thread.map(drop).map_err(|e| format!("cannot start the thread of the state file: {e}"))
     }
 
@@ -168,7 +178,9 @@ impl Record {
             let left_out = self.put(&page, Clocks::now(), &mut bytes);
             let problem = match self.replace(&bytes) {
                 Err(error) => format!("cannot write it: {error}"),
-                Ok(()) if left_out => format!("it holds no more than {LARGEST} bytes: a restart will forget the rest"),
+                Ok(()) if left_out => {
+                    format!("it holds no more than {LARGEST} bytes: a restart will forget the rest")
+                }
                 Ok(()) => String::new(),
             };
             shared.has_written(version, Instant::now());
@@ -207,7 +219,9 @@ impl Record {
             .leases
             .iter()
             .map(|lease| (lease, lease.watch.as_ref().map(|watch| watch.ready.to_request())))
-            .filter(|(lease, ready)| has_room(LEASE + quoted(lease.holder.as_deref()) + quoted(ready.as_deref())))
+            .filter(|(lease, ready)| {
+                has_room(LEASE + quoted(lease.holder.as_deref()) + quoted(ready.as_deref()))
+            })
             .map(|(lease, ready)| WrittenLease {
                 holder: lease.holder.as_deref().map(Into::into),
                 address: lease.address,
@@ -233,7 +247,10 @@ impl Record {
         let left_out = leases.len() < page.leases.len() || queue.len() < page.places.len();
         bytes.clear();
         // Writing to memory does not fail.
-        let _ = serde_json::to_writer(bytes, &Written { version: VERSION, boot: &self.boot, leases, queue });
+        let _ = serde_json::to_writer(
+            bytes,
+            &Written { version: VERSION, boot: &self.boot, leases, queue },
+        );
         left_out
     }
 
@@ -243,7 +260,8 @@ impl Record {
         if version != VERSION {
             return Err(format!("it has version {version}, this program reads {VERSION}"));
         }
-        let written: Written = serde_json::from_str(text).map_err(|e| format!("torn, or not a state file: {e}"))?;
+        let written: Written =
+            serde_json::from_str(text).map_err(|e| format!("torn, or not a state file: {e}"))?;
         // Without the kernel's number of the boot, a file of another boot would look the same.
         if written.boot != self.boot || self.boot.is_empty() {
             return Err("it is another boot's".to_owned());
@@ -263,7 +281,9 @@ impl Page {
         let waiters = scheduler.queue().waiters().iter();
         Page {
             leases: scheduler.leases().iter().cloned().collect(),
-            places: waiters.map(|waiter| (Arc::clone(&waiter.holder), waiter.address, waiter.since)).collect(),
+            places: waiters
+                .map(|waiter| (Arc::clone(&waiter.holder), waiter.address, waiter.since))
+                .collect(),
         }
     }
 }
@@ -278,7 +298,9 @@ fn restore(written: &Written, clocks: Clocks, scheduler: &mut Scheduler, rules: 
         let Some(deadline) = clocks.to_instant(lease.deadline) else { continue };
         let since = clocks.to_instant(lease.since).unwrap_or(now).min(now);
         let deadline = deadline.min(after(since, rules.longest));
-        let Ok(holder) = lease.holder.as_deref().map(psl::holder::parse).transpose() else { continue };
+        let Ok(holder) = lease.holder.as_deref().map(psl::holder::parse).transpose() else {
+            continue;
+        };
         let holder = holder.map(Arc::from);
         let ready = lease.ready.as_deref().and_then(|ready| Ready::parse(ready).ok());
         let look = lease.look.map(|look| match look {
@@ -287,10 +309,9 @@ fn restore(written: &Written, clocks: Clocks, scheduler: &mut Scheduler, rules: 
             WrittenLook::Watched => WatchState::DueAt(now),
         });
         let is_barred = || barred(lease.address, &rules.node_addresses).is_some();
-        let watch = ready
-            .zip(look)
-            .filter(|_| !is_barred())
-            .map(|(ready, state)| Box::new(Watch { ready, state, was_closed: true, is_slow: false }));
+        let watch = ready.zip(look).filter(|_| !is_barred()).map(|(ready, state)| {
+            Box::new(Watch { ready, state, was_closed: true, is_slow: false })
+        });
         let (id, address) = (LeaseId(0), lease.address);
         let lease = Lease {
             id,
@@ -366,15 +387,26 @@ mod tests {
     }
 
     fn rules() -> Rules {
-        Rules { default: 10 * SECOND, longest: 3600 * SECOND, node: None, node_addresses: Vec::new() }
+        Rules {
+            default: 10 * SECOND,
+            longest: 3600 * SECOND,
+            node: None,
+            node_addresses: Vec::new(),
+        }
     }
 
     fn scheduler(slots: usize) -> Scheduler {
-        let durations = Durations { default: 10 * SECOND, longest: 3600 * SECOND, probe_pause: SECOND };
+        let durations =
+            Durations { default: 10 * SECOND, longest: 3600 * SECOND, probe_pause: SECOND };
         Scheduler::new(slots, 64, durations)
     }
 
-    fn ask(scheduler: &mut Scheduler, holder: &str, ready: Option<(&str, ProbeResult)>, now: Instant) -> Response {
+    fn ask(
+        scheduler: &mut Scheduler,
+        holder: &str,
+        ready: Option<(&str, ProbeResult)>,
+        now: Instant,
+    ) -> Response {
         let request = LeaseRequest {
             holder: Some(holder.into()),
             address: "10.0.0.1".parse().unwrap(),
@@ -403,7 +435,9 @@ mod tests {
         let start = Clocks::now();
         let mut old = scheduler(3);
         ask(&mut old, "a", None, start.after);
-        for (holder, baseline) in [("watched\"\\", ProbeResult::Closed), ("open", ProbeResult::Open)] {
+        for (holder, baseline) in
+            [("watched\"\\", ProbeResult::Closed), ("open", ProbeResult::Open)]
+        {
             ask(&mut old, holder, Some(("http:80/a?b=c", baseline)), start.after);
         }
         for waiter in ["b", "c"] {
@@ -415,18 +449,35 @@ mod tests {
         let later = clocks(start.after + 3 * SECOND, start.boot + 3 * SECOND);
         restore(&record().parse(&text).unwrap(), later, &mut new, &rules());
         let of = |scheduler: &Scheduler| -> Vec<_> {
-            scheduler.leases().iter().map(|lease| (lease.holder.clone(), lease.deadline, lease.since)).collect()
+            scheduler
+                .leases()
+                .iter()
+                .map(|lease| (lease.holder.clone(), lease.deadline, lease.since))
+                .collect()
         };
         assert_eq!(of(&new), of(&old));
-        let watches = new.leases().iter().map(|lease| lease.watch.as_ref().map(|watch| watch.state));
+        let watches =
+            new.leases().iter().map(|lease| lease.watch.as_ref().map(|watch| watch.state));
         let watches: Vec<_> = watches.collect();
-        assert_eq!(watches, [None, Some(WatchState::DueAt(later.before)), Some(WatchState::Ignored)]);
+        assert_eq!(
+            watches,
+            [None, Some(WatchState::DueAt(later.before)), Some(WatchState::Ignored)]
+        );
         let waiters = |scheduler: &Scheduler| -> Vec<_> {
-            scheduler.queue().waiters().iter().map(|waiter| (waiter.holder.clone(), waiter.since)).collect()
+            scheduler
+                .queue()
+                .waiters()
+                .iter()
+                .map(|waiter| (waiter.holder.clone(), waiter.since))
+                .collect()
         };
         assert_eq!(waiters(&new), waiters(&old));
         assert!(!new.queue().waiters().iter().any(Waiter::is_parked));
-        assert_eq!(new.queue().poll_at(), Some(later.before + GRACE), "the clients are away, and come back");
+        assert_eq!(
+            new.queue().poll_at(),
+            Some(later.before + GRACE),
+            "the clients are away, and come back"
+        );
     }
 
     #[test]
@@ -439,7 +490,11 @@ mod tests {
             let text = text.replace("\"look\":\"watched\"", &format!("\"look\":\"{look}\""));
             let mut new = scheduler(1);
             restore(&record().parse(&text).unwrap(), now, &mut new, &rules());
-            assert_eq!(new.leases().iter().map(Lease::is_watched).collect::<Vec<_>>(), [is_watched], "{look}");
+            assert_eq!(
+                new.leases().iter().map(Lease::is_watched).collect::<Vec<_>>(),
+                [is_watched],
+                "{look}"
+            );
         }
     }
 
@@ -455,14 +510,32 @@ mod tests {
             written.leases[0].since = nanos(now.boot + since);
             written.leases[0].deadline = nanos(now.boot + since + lasts);
             let mut new = scheduler(9);
-            restore(&written, clocks(now.after + 10 * SECOND, now.boot + 10 * SECOND), &mut new, rules);
-            let left = |lease: &Lease| (lease.deadline - now.after - 10 * SECOND, lease.is_watched());
+            restore(
+                &written,
+                clocks(now.after + 10 * SECOND, now.boot + 10 * SECOND),
+                &mut new,
+                rules,
+            );
+            let left =
+                |lease: &Lease| (lease.deadline - now.after - 10 * SECOND, lease.is_watched());
             new.leases().iter().next().map(left)
         };
         let (hour, day) = (3600 * SECOND, 24 * 3600 * SECOND);
-        assert_eq!(lease(Duration::ZERO, 20 * SECOND, &rules()), Some((10 * SECOND, true)), "as it was");
-        assert_eq!(lease(Duration::ZERO, day, &rules()), Some((hour - 10 * SECOND, true)), "from its grant on");
-        assert_eq!(lease(3 * day, day, &rules()), Some((hour, true)), "a clock that was days ahead");
+        assert_eq!(
+            lease(Duration::ZERO, 20 * SECOND, &rules()),
+            Some((10 * SECOND, true)),
+            "as it was"
+        );
+        assert_eq!(
+            lease(Duration::ZERO, day, &rules()),
+            Some((hour - 10 * SECOND, true)),
+            "from its grant on"
+        );
+        assert_eq!(
+            lease(3 * day, day, &rules()),
+            Some((hour, true)),
+            "a clock that was days ahead"
+        );
         let shorter = Rules { longest: 10 * SECOND, ..rules() };
         assert_eq!(lease(Duration::ZERO, day, &shorter), None, "over by now");
         let node = Rules { node_addresses: vec!["10.0.0.1".parse().unwrap()], ..rules() };
@@ -481,7 +554,10 @@ mod tests {
             assert!(record().parse(&text[..end]).is_err(), "{}", &text[..end]);
         }
         for (text, part) in [
-            (text.replace("\"version\":1", "\"version\":2"), "it has version 2, this program reads 1"),
+            (
+                text.replace("\"version\":1", "\"version\":2"),
+                "it has version 2, this program reads 1",
+            ),
             (text.replace("this-boot", "that-boot"), "another boot"),
             (format!("{text}{text}"), "torn, or not a state file"),
             ("{\"version\":1}".to_owned(), "torn, or not a state file"),
@@ -492,7 +568,10 @@ mod tests {
             assert!(why.contains(part), "{why}");
         }
         let nowhere = Record::of_boot(PathBuf::from("/nowhere"), "");
-        assert!(nowhere.parse(&text.replace("this-boot", "")).is_err(), "an unknown boot is no boot");
+        assert!(
+            nowhere.parse(&text.replace("this-boot", "")).is_err(),
+            "an unknown boot is no boot"
+        );
     }
 
     #[test]
@@ -510,7 +589,9 @@ mod tests {
 
         let mut usual = scheduler(1000);
         let name = |n: usize| {
-            format!("some-namespace/some-deployment-7c9fd5c8b5-{n:0>5}/7c1e6b0a-5f3d-4e7b-9a51-0f6f0c5f0a5a")
+            format!(
+                "some-namespace/some-deployment-7c9fd5c8b5-{n:0>5}/7c1e6b0a-5f3d-4e7b-9a51-0f6f0c5f0a5a"
+            )
         };
         for n in 0..1000 + MOST_WAITERS {
             ask(&mut usual, &name(n), None, now.after);

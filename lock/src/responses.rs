@@ -28,7 +28,9 @@ pub fn answer(outcome: &Outcome, baseline: Option<ProbeResult>, json: bool) -> A
         _ => String::new(),
     };
     match outcome {
-        Outcome::Granted(grant) => granted(&grant_reason(grant, &barred), Some(grant.duration), json),
+        Outcome::Granted(grant) => {
+            granted(&grant_reason(grant, &barred), Some(grant.duration), json)
+        }
         Outcome::AlreadyGranted { remaining, .. } => {
             let remaining_text = Text::in_millis(*remaining);
             let reason = format!("lease already held, {remaining_text} left{barred}");
@@ -43,7 +45,11 @@ pub fn answer(outcome: &Outcome, baseline: Option<ProbeResult>, json: bool) -> A
 
 fn grant_reason(grant: &Grant, barred: &str) -> String {
     let cut = if grant.is_cut { ", the longest that this lock grants" } else { "" };
-    let overridden = if grant.is_overridden { "; checks fail, but have failed for longer than --max-hold" } else { "" };
+    let overridden = if grant.is_overridden {
+        "; checks fail, but have failed for longer than --max-hold"
+    } else {
+        ""
+    };
     let would = grant.would.as_ref().map(|would| format!("\n{}", shadow(would)));
     let shadow = would.unwrap_or_default();
     format!("for {}{cut}{overridden}{barred}{shadow}", Text(grant.duration))
@@ -124,7 +130,8 @@ fn refused(reason: &str, refusal: &Refusal, json: bool) -> Answer {
     let answer = if json {
         let retry_after_seconds = Some(seconds);
         let (position, expires_in_seconds) = (*position, None);
-        let body = Body { granted: false, reason, retry_after_seconds, position, expires_in_seconds };
+        let body =
+            Body { granted: false, reason, retry_after_seconds, position, expires_in_seconds };
         Answer::json(423, json::text(&body))
     } else {
         let expected = expected.map(|left| format!(", a slot is expected in {}", Text(up(left))));
@@ -200,7 +207,8 @@ pub fn log_overdue(overdue: &Overdue) {
     let (level, peer) = (level_of(overdue.is_quiet), overdue.address);
     let holder = named(overdue.holder.as_deref());
     let waited = Text::in_millis(overdue.waited);
-    let what = if overdue.is_cut { "it would wait still, and is left out" } else { "its turn comes now" };
+    let what =
+        if overdue.is_cut { "it would wait still, and is left out" } else { "its turn comes now" };
     log!(level, holder, peer:%, would_have_waited:% = waited; "shadow: {what}");
 }
 

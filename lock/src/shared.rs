@@ -234,7 +234,9 @@ impl Shared {
         if self.inner().lock.is_load_due(now) {
             let reading = stat.read(now);
             if self.with(now, |lock| lock.read_load(reading, now)) {
-                warn!("the node's counters stand still: one start for each core at a time, until they count again");
+                warn!(
+                    "the node's counters stand still: one start for each core at a time, until they count again"
+                );
             }
         }
     }
@@ -341,7 +343,9 @@ impl FileState {
         if !self.is_late {
             self.is_late = true;
             let patience = Text(PATIENCE);
-            warn!("the state file takes longer than {patience}: answers do not wait for it any more");
+            warn!(
+                "the state file takes longer than {patience}: answers do not wait for it any more"
+            );
         }
     }
 }

@@ -46,7 +46,11 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
         "From a holder's first request to its lease; without a name each request is the first",
         &view.counts.waited,
     );
-    out.histogram("psl_lock_held_seconds", "How long leases were active that have ended", &view.counts.active);
+    out.histogram(
+        "psl_lock_held_seconds",
+        "How long leases were active that have ended",
+        &view.counts.active,
+    );
     out.single_gauge("psl_lock_slots", "Leases that may be active at the same time", view.slots);
     out.single_gauge("psl_lock_slots_in_use", "Active leases", view.active);
     out.single_gauge("psl_lock_queue_length", "Holders in the queue", view.waiting);
@@ -59,7 +63,11 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
         out.sample("psl_check_up", &[("endpoint", endpoint)], u8::from(failure.is_none()));
     }
     let verdict = view.gate.verdict(now);
-    out.single_gauge("psl_gate_open", "Whether the checks let starts begin", u8::from(verdict != Verdict::Closed));
+    out.single_gauge(
+        "psl_gate_open",
+        "Whether the checks let starts begin",
+        u8::from(verdict != Verdict::Closed),
+    );
     out.single_gauge(
         "psl_gate_overridden",
         "Whether starts may begin although checks fail, because they have failed for longer than --max-hold",
@@ -67,7 +75,11 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
     );
     let pressure = &view.pressure;
     let is_open = !matches!(pressure.verdict(now), pressure::Verdict::Held { .. });
-    out.single_gauge("psl_pressure_open", "Whether the node's pressure lets starts begin", u8::from(is_open));
+    out.single_gauge(
+        "psl_pressure_open",
+        "Whether the node's pressure lets starts begin",
+        u8::from(is_open),
+    );
     out.gauge(
         "psl_pressure_ratio",
         "The resource's pressure of the last ten seconds at the last reading; it is read only while a client waits",
@@ -77,7 +89,10 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
         let ratio = seen.percent.map_or(f64::NAN, |percent| (percent * 100.0).round() / 10_000.0);
         out.sample("psl_pressure_ratio", &[("resource", seen.name)], ratio);
     }
-    out.counter("psl_pressure_let_through_total", "Starts that began under pressure, one for each --gate-floor");
+    out.counter(
+        "psl_pressure_let_through_total",
+        "Starts that began under pressure, one for each --gate-floor",
+    );
     out.sample("psl_pressure_let_through_total", &[], pressure.let_through());
     let is_shadow = u8::from(view.shadow.is_some());
     out.single_gauge(
@@ -94,14 +109,26 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
             let count = shadow.requests.of(kind);
             out.sample("psl_shadow_requests_total", &[("result", kind.name())], count);
         }
-        out.histogram("psl_shadow_wait_seconds", "How long starts would have waited for their lease", &shadow.waited);
+        out.histogram(
+            "psl_shadow_wait_seconds",
+            "How long starts would have waited for their lease",
+            &shadow.waited,
+        );
     }
     Answer::of(200, metrics::CONTENT_TYPE, out.finish())
 }
 
 fn automatic_limit(out: &mut Exposition, limit: &limit::Status) {
-    out.single_gauge("psl_lock_window", "Leases that may be active now, by --locks auto", limit.limit);
-    out.single_gauge("psl_lock_window_floor", "Leases that may be active at any load of others", limit.floor);
+    out.single_gauge(
+        "psl_lock_window",
+        "Leases that may be active now, by --locks auto",
+        limit.limit,
+    );
+    out.single_gauge(
+        "psl_lock_window_floor",
+        "Leases that may be active at any load of others",
+        limit.floor,
+    );
     out.gauge("psl_lock_window_why", "Which reason keeps the limit where it is");
     for (reason, name) in Reason::ALL {
         out.sample("psl_lock_window_why", &[("why", name)], u8::from(reason == limit.reason));
@@ -114,11 +141,18 @@ fn automatic_limit(out: &mut Exposition, limit: &limit::Status) {
     if let Some(idle) = limit.idle_cores {
         out.sample("psl_lock_window_idle_ratio", &[], thousandths(idle / cores));
     }
-    out.gauge("psl_lock_window_runnable_threads", "Threads of the node that ran or wanted to, in the same half second");
+    out.gauge(
+        "psl_lock_window_runnable_threads",
+        "Threads of the node that ran or wanted to, in the same half second",
+    );
     if let Some(runnable) = limit.runnable {
         out.sample("psl_lock_window_runnable_threads", &[], thousandths(runnable));
     }
-    out.single_gauge("psl_lock_window_start_cost_seconds", "CPU time that a start costs", thousandths(limit.cost));
+    out.single_gauge(
+        "psl_lock_window_start_cost_seconds",
+        "CPU time that a start costs",
+        thousandths(limit.cost),
+    );
     out.single_gauge(
         "psl_lock_window_pace",
         "Starts a second that are admitted above the floor",
@@ -334,7 +368,10 @@ impl<'v> State<'v> {
 }
 
 /// As many entries as fit into [`LARGEST_LIST`].
-fn bounded<'v, T>(entries: impl Iterator<Item = T>, holder: impl Fn(&T) -> Option<&'v str>) -> Vec<T> {
+fn bounded<'v, T>(
+    entries: impl Iterator<Item = T>,
+    holder: impl Fn(&T) -> Option<&'v str>,
+) -> Vec<T> {
     let mut room = LARGEST_LIST;
     let mut fits = |entry: &T| {
         let left = room.checked_sub(ENTRY + quoted(holder(entry)));

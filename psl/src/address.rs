@@ -6,7 +6,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// What is accepted as a host, for error messages.
-pub const HOST_ACCEPTED: &str = "a host name, an IPv4 address, or an IPv6 address with or without brackets";
+pub const HOST_ACCEPTED: &str =
+    "a host name, an IPv4 address, or an IPv6 address with or without brackets";
 
 /// What is accepted as a port of a server, where 0 asks for any free one.
 pub const PORT_ACCEPTED: &str = "a port, 0 to 65535";
@@ -68,7 +69,8 @@ fn is_name(text: &str) -> bool {
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
             && !label.starts_with('-')
     };
-    let ends_in_digits = labels.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    let ends_in_digits =
+        labels.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
     labels.len() <= LONGEST_NAME && labels.split('.').all(is_label) && !ends_in_digits
 }
 
@@ -114,9 +116,13 @@ mod tests {
 
     #[test]
     fn not_hosts() {
-        let (long, longer) = (format!("{}.example", "a".repeat(64)), format!("{}bc", "a.".repeat(126)));
+        let (long, longer) =
+            (format!("{}.example", "a".repeat(64)), format!("{}bc", "a.".repeat(126)));
         assert_eq!((longer.len(), Host::parse(&longer[1..]).is_err()), (254, true));
-        assert!(Host::parse(&longer[..253]).is_ok() && Host::parse(&format!("{}.", &longer[..253])).is_ok());
+        assert!(
+            Host::parse(&longer[..253]).is_ok()
+                && Host::parse(&format!("{}.", &longer[..253])).is_ok()
+        );
         for text in [
             "",
             ".",

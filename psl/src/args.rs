@@ -98,8 +98,11 @@ impl Program {
                 .filter(|f| !f.is_empty())
                 .chain(setting.variables.iter().copied())
                 .collect();
-            let repeat =
-                if setting.takes == Takes::List { " (repeatable; the variable is a comma-separated list)" } else { "" };
+            let repeat = if setting.takes == Takes::List {
+                " (repeatable; the variable is a comma-separated list)"
+            } else {
+                ""
+            };
             let _ = writeln!(
                 out,
                 "  {}\n      {}{repeat}. Default: {}",
@@ -151,11 +154,19 @@ impl Given {
         }
         let mut mistakes = Vec::new();
         let pairs = pairs(program.settings, arguments, &mut mistakes);
-        Ok(Given { arguments: pico_args::Arguments::from_vec(pairs), lookup: Box::new(lookup), mistakes })
+        Ok(Given {
+            arguments: pico_args::Arguments::from_vec(pairs),
+            lookup: Box::new(lookup),
+            mistakes,
+        })
     }
 
     /// The value of a setting that takes one; nothing where it is not given, or is a mistake.
-    pub fn value<T, E: ToString>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
+    pub fn value<T, E: ToString>(
+        &mut self,
+        setting: &Setting,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<T> {
         let value = self.flag(setting).or_else(|| self.variable(setting))?;
         if self.flag(setting).is_some() {
             self.mistakes.push(format!("{}: given twice, accepted once", setting.name()));
@@ -170,14 +181,26 @@ impl Given {
     }
 
     /// The values of a setting that takes several; empty items of a variable's list are passed over.
-    pub fn list<T, E: ToString>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Result<T, E>) -> Vec<T> {
+    pub fn list<T, E: ToString>(
+        &mut self,
+        setting: &Setting,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Vec<T> {
         let mut texts = Vec::new();
         while let Some(value) = self.flag(setting) {
             texts.extend(self.utf8(setting, value));
         }
         if texts.is_empty() {
-            let list = self.variable(setting).and_then(|value| self.utf8(setting, value)).unwrap_or_default();
-            texts = list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
+            let list = self
+                .variable(setting)
+                .and_then(|value| self.utf8(setting, value))
+                .unwrap_or_default();
+            texts = list
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(str::to_owned)
+                .collect();
         }
         texts.iter().filter_map(|text| self.parsed(setting, text, &parse)).collect()
     }
@@ -212,19 +235,30 @@ impl Given {
 
     fn flag(&mut self, setting: &Setting) -> Option<OsString> {
         // An error cannot come: `pairs` leaves no flag without its value, and the copy does not fail.
-        self.arguments.opt_value_from_os_str(setting.flag?, |v| Ok::<_, Infallible>(v.to_owned())).ok().flatten()
+        self.arguments
+            .opt_value_from_os_str(setting.flag?, |v| Ok::<_, Infallible>(v.to_owned()))
+            .ok()
+            .flatten()
     }
 
     fn variable(&mut self, setting: &Setting) -> Option<OsString> {
-        let is_set = |name: &str, value: &OsString| !value.is_empty() && !is_service_link(name, value);
-        setting.variables.iter().find_map(|name| (self.lookup)(name).filter(|value| is_set(name, value)))
+        let is_set =
+            |name: &str, value: &OsString| !value.is_empty() && !is_service_link(name, value);
+        setting
+            .variables
+            .iter()
+            .find_map(|name| (self.lookup)(name).filter(|value| is_set(name, value)))
     }
 
     fn utf8(&mut self, setting: &Setting, value: OsString) -> Option<String> {
         value
             .into_string()
             .map_err(|value| {
-                self.mistakes.push(format!("{}: {} is not UTF-8", setting.name(), shown(&value.to_string_lossy())));
+                self.mistakes.push(format!(
+                    "{}: {} is not UTF-8",
+                    setting.name(),
+                    shown(&value.to_string_lossy())
+                ));
             })
             .ok()
     }
@@ -232,16 +266,25 @@ impl Given {
 
 /// Rewrites `-name value`, `--name=value` and a switch alone to `--name value`, the one form that
 /// the library reads without surprises: it would take `--host --port 80` as the host `--port`.
-fn pairs(settings: &[Setting], arguments: Vec<OsString>, mistakes: &mut Vec<String>) -> Vec<OsString> {
+fn pairs(
+    settings: &[Setting],
+    arguments: Vec<OsString>,
+    mistakes: &mut Vec<String>,
+) -> Vec<OsString> {
     let mut pairs = Vec::new();
     let mut arguments = arguments.into_iter().peekable();
     while let Some(argument) = arguments.next() {
         let (name, joined) = split_at_equals(&argument);
         let Some((setting, flag)) = named(settings, &name) else {
             mistakes.push(match name.starts_with('-') {
-                true => format!("{}: unknown flag; --help lists those that there are", shown(&name)),
+                true => {
+                    format!("{}: unknown flag; --help lists those that there are", shown(&name))
+                }
                 false => {
-                    format!("{}: unexpected argument; every value follows its flag", shown(&argument.to_string_lossy()))
+                    format!(
+                        "{}: unexpected argument; every value follows its flag",
+                        shown(&argument.to_string_lossy())
+                    )
                 }
             });
             continue;
@@ -264,7 +307,9 @@ fn pairs(settings: &[Setting], arguments: Vec<OsString>, mistakes: &mut Vec<Stri
                 shown(&value.to_string_lossy())
             )),
             Some(value) => pairs.extend([OsString::from(flag), value]),
-            None => mistakes.push(format!("{}: a value is missing ({})", setting.name(), setting.value)),
+            None => {
+                mistakes.push(format!("{}: a value is missing ({})", setting.name(), setting.value))
+            }
         }
     }
     pairs
@@ -273,9 +318,10 @@ fn pairs(settings: &[Setting], arguments: Vec<OsString>, mistakes: &mut Vec<Stri
 fn split_at_equals(argument: &OsStr) -> (String, Option<OsString>) {
     let bytes = argument.as_bytes();
     match bytes.iter().position(|b| *b == b'=') {
-        Some(at) if bytes.starts_with(b"-") => {
-            (String::from_utf8_lossy(&bytes[..at]).into_owned(), Some(OsStr::from_bytes(&bytes[at + 1..]).to_owned()))
-        }
+        Some(at) if bytes.starts_with(b"-") => (
+            String::from_utf8_lossy(&bytes[..at]).into_owned(),
+            Some(OsStr::from_bytes(&bytes[at + 1..]).to_owned()),
+        ),
         _ => (argument.to_string_lossy().into_owned(), None),
     }
 }
@@ -380,10 +426,14 @@ mod tests {
     type Values = (Option<String>, Option<u16>, Option<bool>, Vec<String>, Option<bool>);
 
     fn read(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Values, Vec<String>> {
-        let variables: Vec<(String, String)> = variables.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
-        let lookup = move |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v));
+        let variables: Vec<(String, String)> =
+            variables.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+        let lookup = move |name: &str| {
+            variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v))
+        };
         let mut given =
-            Given::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), lookup).expect("not asked for help");
+            Given::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), lookup)
+                .expect("not asked for help");
         let values = (
             given.value(&HOST, |t| Ok::<_, String>(t.to_owned())),
             given.value(&PORT, |t| t.parse().map_err(|_| "a port from 0 to 65535")),
@@ -410,18 +460,30 @@ mod tests {
             (&["--port=80"], &[], (None, Some(80), None, vec![], None)),
             (&["-port", "80", "-host=h"], &[], (some("h"), Some(80), None, vec![], None)),
             (&["--hostNet"], &[], (None, None, Some(true), vec![], None)),
-            (&["--hostNet=false", "--host", "h"], &[("T_NET", "true")], (some("h"), None, Some(false), vec![], None)),
+            (
+                &["--hostNet=false", "--host", "h"],
+                &[("T_NET", "true")],
+                (some("h"), None, Some(false), vec![], None),
+            ),
             (&["-hostNet", "--port", "1"], &[], (None, Some(1), Some(true), vec![], None)),
             (
                 &["--in", "a:b", "--in=c:d"],
                 &[("T_IN", "e:f")],
                 (None, None, None, vec!["a:b".into(), "c:d".into()], None),
             ),
-            (&[], &[("T_IN", " e:f, g:h,,")], (None, None, None, vec!["e:f".into(), "g:h".into()], None)),
+            (
+                &[],
+                &[("T_IN", " e:f, g:h,,")],
+                (None, None, None, vec!["e:f".into(), "g:h".into()], None),
+            ),
             (&[], &[("T_LONE", "F")], (None, None, None, vec![], Some(false))),
         ];
         for (arguments, variables, expected) in cases {
-            assert_eq!(read(arguments, variables).as_ref(), Ok(expected), "{arguments:?} {variables:?}");
+            assert_eq!(
+                read(arguments, variables).as_ref(),
+                Ok(expected),
+                "{arguments:?} {variables:?}"
+            );
         }
     }
 
@@ -441,12 +503,16 @@ mod tests {
             (
                 &["--port", "x"],
                 &[],
-                &["--port (T_PORT, OLD_PORT): \"x\" is not accepted; accepted: a port from 0 to 65535"],
+                &[
+                    "--port (T_PORT, OLD_PORT): \"x\" is not accepted; accepted: a port from 0 to 65535",
+                ],
             ),
             (
                 &[],
                 &[("T_PORT", "70000")],
-                &["--port (T_PORT, OLD_PORT): \"70000\" is not accepted; accepted: a port from 0 to 65535"],
+                &[
+                    "--port (T_PORT, OLD_PORT): \"70000\" is not accepted; accepted: a port from 0 to 65535",
+                ],
             ),
             (&["--host", "--port", "80"], &[], &["--host (T_HOST): a value is missing (HOST)"]),
             (&["--host"], &[], &["--host (T_HOST): a value is missing (HOST)"]),
@@ -456,10 +522,22 @@ mod tests {
                 &[],
                 &["--port (T_PORT, OLD_PORT): \"-1\" is not accepted; no value begins with a dash"],
             ),
-            (&["--port=-1"], &[], &["--port (T_PORT, OLD_PORT): \"-1\" is not accepted; no value begins with a dash"]),
-            (&["--host", "a", "--host", "b"], &[], &["--host (T_HOST): given twice, accepted once"]),
+            (
+                &["--port=-1"],
+                &[],
+                &["--port (T_PORT, OLD_PORT): \"-1\" is not accepted; no value begins with a dash"],
+            ),
+            (
+                &["--host", "a", "--host", "b"],
+                &[],
+                &["--host (T_HOST): given twice, accepted once"],
+            ),
             (&["--hostNet", "--hostNet"], &[], &["--hostNet (T_NET): given twice, accepted once"]),
-            (&["--hostNet", "false"], &[], &["\"false\": unexpected argument; every value follows its flag"]),
+            (
+                &["--hostNet", "false"],
+                &[],
+                &["\"false\": unexpected argument; every value follows its flag"],
+            ),
             (
                 &["--hostNet=maybe"],
                 &[],
@@ -501,13 +579,22 @@ mod tests {
     #[test]
     fn service_links_count_as_unset() {
         let port = |variables: &[(&str, &str)]| read(&[], variables).map(|values| values.1);
-        for link in
-            ["tcp://10.0.0.1:80", "udp://10.0.0.1:53", "sctp://[fd00::1]:7", "UDP://x", "a+b-c.1://", "http://h/"]
-        {
+        for link in [
+            "tcp://10.0.0.1:80",
+            "udp://10.0.0.1:53",
+            "sctp://[fd00::1]:7",
+            "UDP://x",
+            "a+b-c.1://",
+            "http://h/",
+        ] {
             assert_eq!(port(&[("T_PORT", link)]), Ok(None), "{link}");
             assert_eq!(port(&[("T_PORT", link), ("OLD_PORT", "81")]), Ok(Some(81)), "{link}");
             assert!(read(&["--port", link], &[]).is_err(), "{link}: only a user sets a flag");
-            assert_eq!(read(&[], &[("T_HOST", link)]).map(|values| values.0), Ok(some(link)), "not the name of a link");
+            assert_eq!(
+                read(&[], &[("T_HOST", link)]).map(|values| values.0),
+                Ok(some(link)),
+                "not the name of a link"
+            );
         }
         for value in ["://x", "1tcp://x", "t p://x", "tcp:/x", "tcp//:x", "ü://x"] {
             assert!(port(&[("T_PORT", value)]).is_err(), "{value}");
@@ -518,24 +605,32 @@ mod tests {
     #[test]
     fn what_is_not_utf8_is_a_mistake() {
         let bytes = OsStr::from_bytes(b"--host=\xff").to_owned();
-        let mut given = Given::read(&PROGRAM, vec![bytes], |_| None).map_err(drop).expect("not asked for help");
+        let mut given =
+            Given::read(&PROGRAM, vec![bytes], |_| None).map_err(drop).expect("not asked for help");
         assert_eq!(given.value(&HOST, |t| Ok::<_, String>(t.to_owned())), None);
-        assert_eq!(given.finish(), Err(vec!["--host (T_HOST): \"\u{fffd}\" is not UTF-8".to_owned()]));
+        assert_eq!(
+            given.finish(),
+            Err(vec!["--host (T_HOST): \"\u{fffd}\" is not UTF-8".to_owned()])
+        );
     }
 
     #[test]
     fn help_and_version_always_work() {
-        for (arguments, start) in [(&["--nonsense", "--help"][..], "t "), (&["-h"], "t "), (&["--version", "x"], "t ")]
+        for (arguments, start) in
+            [(&["--nonsense", "--help"][..], "t "), (&["-h"], "t "), (&["--version", "x"], "t ")]
         {
             let text =
-                Given::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), |_| None).err().expect("a text");
+                Given::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), |_| None)
+                    .err()
+                    .expect("a text");
             assert!(text.starts_with(start), "{text}");
         }
         let help = PROGRAM.help();
         assert!(!help.contains("--old"), "{help}");
         for setting in PROGRAM.listed() {
             assert!(
-                setting.flag.is_none_or(|f| help.contains(f)) && setting.variables.iter().all(|v| help.contains(v)),
+                setting.flag.is_none_or(|f| help.contains(f))
+                    && setting.variables.iter().all(|v| help.contains(v)),
                 "{help}"
             );
         }

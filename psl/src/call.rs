@@ -57,7 +57,11 @@ impl Patience {
     /// The same, but each part cut to this.
     #[must_use]
     pub fn at_most(self, most: Duration) -> Patience {
-        Patience { reach: self.reach.min(most), answer: self.answer.min(most), whole: self.whole.min(most) }
+        Patience {
+            reach: self.reach.min(most),
+            answer: self.answer.min(most),
+            whole: self.whole.min(most),
+        }
     }
 }
 
@@ -117,7 +121,9 @@ impl fmt::Display for Failure {
             Failure::Refused => f.write_str("connection refused"),
             Failure::NoRoute => f.write_str("connection timed out, or no route to host"),
             #[cfg(feature = "tls")]
-            Failure::NoHandshake => f.write_str("connection or TLS handshake timed out, or no route to host"),
+            Failure::NoHandshake => {
+                f.write_str("connection or TLS handshake timed out, or no route to host")
+            }
             Failure::Silent => f.write_str("connected, but no whole answer in time"),
             Failure::Cut => f.write_str("connection closed before the whole answer"),
             Failure::Tls(why) => write!(f, "TLS: {why}"),
@@ -159,12 +165,22 @@ impl Caller {
     }
 
     /// Sends a GET with these headers and reads the answer's head.
-    pub fn get(&self, url: &Url, headers: &[(&str, &str)], patience: Patience) -> Result<Reply, Failure> {
+    pub fn get(
+        &self,
+        url: &Url,
+        headers: &[(&str, &str)],
+        patience: Patience,
+    ) -> Result<Reply, Failure> {
         self.call(Agent::get, url, headers, patience)
     }
 
     /// The same with DELETE.
-    pub fn delete(&self, url: &Url, headers: &[(&str, &str)], patience: Patience) -> Result<Reply, Failure> {
+    pub fn delete(
+        &self,
+        url: &Url,
+        headers: &[(&str, &str)],
+        patience: Patience,
+    ) -> Result<Reply, Failure> {
         self.call(Agent::delete, url, headers, patience)
     }
 
@@ -172,13 +188,24 @@ impl Caller {
     /// time that is left. One that was reached is never followed by another: the request may have
     /// done its work there already.
     #[expect(clippy::disallowed_methods, reason = "the edge that waits for the network")]
-    fn call(&self, method: Method, url: &Url, headers: &[(&str, &str)], patience: Patience) -> Result<Reply, Failure> {
+    fn call(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: &[(&str, &str)],
+        patience: Patience,
+    ) -> Result<Reply, Failure> {
         let start = Instant::now();
-        let addresses = self.resolver.resolve(&url.host, patience.reach).map_err(Failure::Unresolved)?;
+        let addresses =
+            self.resolver.resolve(&url.host, patience.reach).map_err(Failure::Unresolved)?;
         let mut refused = false;
         for (ip, untried) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
             let left = |of: Duration| of.saturating_sub(start.elapsed());
-            let patience = Patience { reach: left(patience.reach) / untried, whole: left(patience.whole), ..patience };
+            let patience = Patience {
+                reach: left(patience.reach) / untried,
+                whole: left(patience.whole),
+                ..patience
+            };
             match self.call_at(*ip, method, url, headers, patience) {
                 Err(Failure::Refused) => refused = true,
                 Err(Failure::NoRoute) => {}
@@ -205,7 +232,9 @@ impl Caller {
             .timeout_connect(Some(reach))
             .timeout_send_request(Some(reach))
             .timeout_recv_response(Some(bound(patience.answer)))
-            .timeout_recv_body(Some(bound(self.silence.map_or(patience.answer, |_| patience.whole))))
+            .timeout_recv_body(Some(bound(
+                self.silence.map_or(patience.answer, |_| patience.whole),
+            )))
             .timeout_per_read(self.silence)
             .timeout_global(Some(bound(patience.whole).max(reach + HAIR)))
             .build();
@@ -217,10 +246,12 @@ impl Caller {
         }
         let response = request.call().map_err(Failure::from)?;
         let header = |name| response.headers().get(name).map(HeaderValue::as_bytes);
-        let (status, retry_after) = (response.status().as_u16(), header("retry-after").and_then(seconds));
+        let (status, retry_after) =
+            (response.status().as_u16(), header("retry-after").and_then(seconds));
         let is_ours = header("server") == Some(b"psl");
         #[cfg(feature = "gzip")]
-        let is_packed = header("content-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case(b"gzip"));
+        let is_packed =
+            header("content-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case(b"gzip"));
         let body = response.into_body().into_reader();
         #[cfg(feature = "gzip")]
         if is_packed {
@@ -279,7 +310,12 @@ fn unreached(_url: &Url) -> Failure {
 struct Known(SocketAddr);
 
 impl UreqResolver for Known {
-    fn resolve(&self, _uri: &Uri, _config: &Config, _timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+    fn resolve(
+        &self,
+        _uri: &Uri,
+        _config: &Config,
+        _timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
         let mut found = self.empty();
         found.push(self.0);
         Ok(found)
@@ -288,7 +324,8 @@ impl UreqResolver for Known {
 
 /// More seconds than fit are as many as fit.
 fn seconds(digits: &[u8]) -> Option<Duration> {
-    let value = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+    let value =
+        |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     is_number.then(|| Duration::from_secs(digits.iter().fold(0, value)))
 }
@@ -330,11 +367,15 @@ fn of_io(error: &io::Error) -> Failure {
     match error.kind() {
         Kind::ConnectionRefused => Failure::Refused,
         // The last is what connecting to `::1` gives on a machine without IPv6.
-        Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown | Kind::AddrNotAvailable => {
-            Failure::NoRoute
-        }
+        Kind::HostUnreachable
+        | Kind::NetworkUnreachable
+        | Kind::NetworkDown
+        | Kind::AddrNotAvailable => Failure::NoRoute,
         Kind::TimedOut | Kind::WouldBlock => Failure::Silent,
-        Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => Failure::Cut,
+        Kind::UnexpectedEof
+        | Kind::ConnectionReset
+        | Kind::ConnectionAborted
+        | Kind::BrokenPipe => Failure::Cut,
         _ => Failure::Other(one_line(&error.to_string())),
     }
 }
@@ -375,8 +416,9 @@ mod tests {
     #[test]
     fn refused_is_said_whatever_the_other_address_family_says() {
         for host in ["localhost", "127.0.0.1"] {
-            let failure =
-                Caller::new("test").get(&url(host, free_port()), &[], Patience::of(Duration::from_secs(20))).err();
+            let failure = Caller::new("test")
+                .get(&url(host, free_port()), &[], Patience::of(Duration::from_secs(20)))
+                .err();
             assert_eq!(failure, Some(Failure::Refused), "{host}");
         }
     }
@@ -402,7 +444,8 @@ mod tests {
     #[test]
     fn the_longest_patience_is_no_panic() {
         let answer = "HTTP/1.1 423 Locked\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\nno";
-        let (reply, seen) = answered(answer, |caller, url| caller.get(url, &[], Patience::of(Duration::MAX)));
+        let (reply, seen) =
+            answered(answer, |caller, url| caller.get(url, &[], Patience::of(Duration::MAX)));
         assert_eq!((reply.status, reply.retry_after), (423, Some(Duration::from_secs(7))));
         assert_eq!(reply.text(2), Ok("no".to_owned()));
         assert!(seen.starts_with("GET / HTTP/1.1\r\n"), "{seen}");
@@ -425,9 +468,12 @@ mod tests {
                 Err(Failure::Other("what came compressed does not begin as gzip does".to_owned())),
             ),
         ] {
-            let head = format!("HTTP/1.1 200 OK\r\n{coding}\r\nContent-Length: {}\r\n\r\n", body.len());
+            let head =
+                format!("HTTP/1.1 200 OK\r\n{coding}\r\nContent-Length: {}\r\n\r\n", body.len());
             let patience = Patience::of(Duration::from_secs(20));
-            let (reply, _) = answered([head.as_bytes(), body].concat(), |caller, url| caller.get(url, &[], patience));
+            let (reply, _) = answered([head.as_bytes(), body].concat(), |caller, url| {
+                caller.get(url, &[], patience)
+            });
             assert_eq!(reply.text(100), expected, "{coding}, {} bytes", body.len());
         }
     }
@@ -436,11 +482,18 @@ mod tests {
     fn a_delete_has_no_body() {
         let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
         let patience = Patience::of(Duration::from_secs(20));
-        let (reply, seen) = answered(answer, |caller, url| caller.delete(url, &[("x-y", "z")], patience));
+        let (reply, seen) =
+            answered(answer, |caller, url| caller.delete(url, &[("x-y", "z")], patience));
         assert_eq!(reply.status, 200);
         let lower = seen.to_lowercase();
-        assert!(seen.starts_with("DELETE / HTTP/1.1\r\n") && lower.contains("\r\nx-y: z\r\n"), "{seen}");
-        assert!(!lower.contains("content-length") && !lower.contains("transfer-encoding"), "{seen}");
+        assert!(
+            seen.starts_with("DELETE / HTTP/1.1\r\n") && lower.contains("\r\nx-y: z\r\n"),
+            "{seen}"
+        );
+        assert!(
+            !lower.contains("content-length") && !lower.contains("transfer-encoding"),
+            "{seen}"
+        );
     }
 
     #[test]

@@ -14,7 +14,8 @@ pub const ACCEPTED: &str = "whole seconds or a duration such as 500ms, 1.5s, 1m3
 pub const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
 
 /// The accepted form of a period, for error messages.
-pub const PERIOD_ACCEPTED: &str = "whole seconds or a duration such as 500ms, 1.5s, 1m30s, 2h, at least 100ms";
+pub const PERIOD_ACCEPTED: &str =
+    "whole seconds or a duration such as 500ms, 1.5s, 1m30s, 2h, at least 100ms";
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
@@ -236,7 +237,9 @@ mod tests {
         for (text, expected) in [("100ms", 100), ("0.1s", 100), ("1", 1_000), ("1m30s", 90_000)] {
             assert_eq!(parse_period(text), Ok(Duration::from_millis(expected)), "{text}");
         }
-        for text in ["", "x", "0", "0s", "1ns", "1us", "1ms", "99ms", "99.999999ms", "0.0999s", "-1s"] {
+        for text in
+            ["", "x", "0", "0s", "1ns", "1us", "1ms", "99ms", "99.999999ms", "0.0999s", "-1s"]
+        {
             assert_eq!(parse_period(text), Err(PERIOD_ACCEPTED), "{text}");
         }
     }

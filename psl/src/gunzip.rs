@@ -81,7 +81,8 @@ impl<R: Read> Gunzip<R> {
     fn unpack(&mut self) -> io::Result<()> {
         let input = self.packed.some()?;
         let at = self.ready.end % WINDOW;
-        let (status, taken, written) = decompress(&mut self.inflater, input, &mut self.window, at, MORE_INPUT);
+        let (status, taken, written) =
+            decompress(&mut self.inflater, input, &mut self.window, at, MORE_INPUT);
         self.packed.there.start += taken;
         self.ready = at..at + written;
         self.length = self.length.wrapping_add(written as u32);
@@ -195,12 +196,18 @@ mod tests {
 
     /// Words that come again, so that they are packed by pointing back, and more of them than the window holds.
     fn long() -> Vec<u8> {
-        (0..8_000_u32).flat_map(|word| word.wrapping_mul(2_654_435_761).to_string().into_bytes()).collect()
+        (0..8_000_u32)
+            .flat_map(|word| word.wrapping_mul(2_654_435_761).to_string().into_bytes())
+            .collect()
     }
 
     #[test]
     fn in_the_memory_that_is_said() {
-        assert!(size_of::<DecompressorOxide>() + WINDOW + BUFFER <= 52 * 1024, "{}", size_of::<DecompressorOxide>());
+        assert!(
+            size_of::<DecompressorOxide>() + WINDOW + BUFFER <= 52 * 1024,
+            "{}",
+            size_of::<DecompressorOxide>()
+        );
     }
 
     #[test]
@@ -215,7 +222,11 @@ mod tests {
             ("a name and a comment", NAME | COMMENT, b"list.json\0no comment\0"),
             ("all of it", 1 | HEAD_SUM | EXTRA | NAME | COMMENT, b"\x01\x00a\0\0ab"),
         ] {
-            assert_eq!(unpacked(&packed(flags, fields, b"content")), Ok(b"content".to_vec()), "{case}");
+            assert_eq!(
+                unpacked(&packed(flags, fields, b"content")),
+                Ok(b"content".to_vec()),
+                "{case}"
+            );
         }
     }
 

@@ -30,7 +30,9 @@ mod tests {
     #[test]
     fn bad() {
         let too_long = "x".repeat(LONGEST + 1);
-        for text in ["", " ", "a b", " a", "a\n", "a\0", "\u{7f}", "\u{20}", "ü", "a\u{200b}", &too_long] {
+        for text in
+            ["", " ", "a b", " a", "a\n", "a\0", "\u{7f}", "\u{20}", "ü", "a\u{200b}", &too_long]
+        {
             assert_eq!(parse(text), Err(ACCEPTED), "{text:?}");
         }
     }

@@ -32,7 +32,10 @@ pub fn bind(host: Option<&Host>, port: u16) -> Result<TcpListener, String> {
         None => any_v6,
         Some(host) => {
             let found = Resolver::default().resolve(host, PATIENCE);
-            *found.map_err(|e| format!("cannot bind {host}:{port}: {e}"))?.first().unwrap_or(&any_v6)
+            *found
+                .map_err(|e| format!("cannot bind {host}:{port}: {e}"))?
+                .first()
+                .unwrap_or(&any_v6)
         }
     };
     let socket = listen(SocketAddr::new(address, port)).map_err(|e| (address, e));
@@ -43,7 +46,9 @@ pub fn bind(host: Option<&Host>, port: u16) -> Result<TcpListener, String> {
         }
         (socket, _) => socket,
     };
-    socket.map_err(|(address, error)| format!("cannot bind {}: {error}", SocketAddr::new(address, port)))
+    socket.map_err(|(address, error)| {
+        format!("cannot bind {}: {error}", SocketAddr::new(address, port))
+    })
 }
 
 /// Whether this address belongs to this network namespace: the kernel binds a socket to no other address (ip(7)), unless
@@ -55,11 +60,13 @@ pub fn is_local(address: IpAddr) -> bool {
         IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
         IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
     };
-    can_bind(address) && (!can_bind(foreign) || source(address).map_or(true, |source| source == address))
+    can_bind(address)
+        && (!can_bind(foreign) || source(address).map_or(true, |source| source == address))
 }
 
 fn can_bind(address: IpAddr) -> bool {
-    let bound = datagrams(address).and_then(|socket| socket.bind(&SocketAddr::new(address, 0).into()));
+    let bound =
+        datagrams(address).and_then(|socket| socket.bind(&SocketAddr::new(address, 0).into()));
     bound.err().is_none_or(|error| error.kind() != io::ErrorKind::AddrNotAvailable)
 }
 

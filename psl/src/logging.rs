@@ -61,7 +61,10 @@ impl Settings {
             true => Ok(text.to_owned()),
             false => Err("off, error, warn, info, debug, trace, or a list of module=level with modules of psl, lock, init, health"),
         });
-        Settings { format: format.unwrap_or_default(), filter: filter.unwrap_or_else(|| "info".to_owned()) }
+        Settings {
+            format: format.unwrap_or_default(),
+            filter: filter.unwrap_or_else(|| "info".to_owned()),
+        }
     }
 }
 
@@ -103,7 +106,8 @@ fn is_ours(target: &str) -> bool {
 fn dropped(format: Format, lines: usize) -> String {
     let fields = [("lines", Value::from(lines))];
     let message = format_args!("log lines dropped: nobody read stderr");
-    line(format, &RecordBuilder::new().level(Level::Warn).args(message).key_values(&fields).build()) + "\n"
+    line(format, &RecordBuilder::new().level(Level::Warn).args(message).key_values(&fields).build())
+        + "\n"
 }
 
 fn line(format: Format, record: &Record) -> String {
@@ -144,9 +148,16 @@ impl Fields {
     /// Writing to a `String` does not fail.
     fn raw(&mut self, key: &str, text: &str) {
         let _ = match self.format {
-            Format::Logfmt => write!(self.line, "{}{key}={text}", if self.line.is_empty() { "" } else { " " }),
+            Format::Logfmt => {
+                write!(self.line, "{}{key}={text}", if self.line.is_empty() { "" } else { " " })
+            }
             Format::Json => {
-                write!(self.line, "{}{}:{text}", if self.line.is_empty() { "" } else { "," }, json_string(key))
+                write!(
+                    self.line,
+                    "{}{}:{text}",
+                    if self.line.is_empty() { "" } else { "," },
+                    json_string(key)
+                )
             }
         };
     }
@@ -155,7 +166,8 @@ impl Fields {
 impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
         let text = value.to_string();
-        let is_number = value.to_u64().is_some() || value.to_i64().is_some() || value.to_bool().is_some();
+        let is_number =
+            value.to_u64().is_some() || value.to_i64().is_some() || value.to_bool().is_some();
         if is_number {
             self.raw(key.as_str(), &text);
         } else {
@@ -167,7 +179,8 @@ impl<'kvs> VisitSource<'kvs> for Fields {
 
 /// What needs no quotes in logfmt.
 fn is_bare(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\'))
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\'))
 }
 
 /// A JSON string also does as a quoted logfmt value.
@@ -184,7 +197,11 @@ mod tests {
         let fields = fields.to_vec();
         line(
             format,
-            &RecordBuilder::new().level(Level::Info).args(format_args!("{message}")).key_values(&fields).build(),
+            &RecordBuilder::new()
+                .level(Level::Info)
+                .args(format_args!("{message}"))
+                .key_values(&fields)
+                .build(),
         )
     }
 
@@ -230,9 +247,13 @@ mod tests {
 
     #[test]
     fn only_our_own_records() {
-        for (target, ours) in
-            [("lock", true), ("psl::serve", true), ("ureq::run", false), ("rustls", false), ("", false)]
-        {
+        for (target, ours) in [
+            ("lock", true),
+            ("psl::serve", true),
+            ("ureq::run", false),
+            ("rustls", false),
+            ("", false),
+        ] {
             assert_eq!(is_ours(target), ours, "{target}");
         }
     }

@@ -19,7 +19,11 @@ impl Exposition {
     pub fn new(program: &str) -> Exposition {
         let mut out = Exposition::default();
         out.gauge("psl_build_info", "The program and its version; always 1");
-        out.sample("psl_build_info", &[("program", program), ("version", env!("CARGO_PKG_VERSION"))], 1);
+        out.sample(
+            "psl_build_info",
+            &[("program", program), ("version", env!("CARGO_PKG_VERSION"))],
+            1,
+        );
         out
     }
 
@@ -41,8 +45,10 @@ impl Exposition {
 
     /// One sample of the metric begun last.
     pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let labels: Vec<_> =
+            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+        let labels =
+            if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         self.line(format_args!("{name}{labels} {value}"));
     }
 

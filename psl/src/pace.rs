@@ -46,7 +46,9 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "only differences to it count")]
         let start = Instant::now();
         let mut pace = Pace::new(2, Duration::from_secs(10), start);
-        for (after, expected) in [(0, true), (9, true), (9, false), (10, true), (10, true), (19, false), (50, true)] {
+        for (after, expected) in
+            [(0, true), (9, true), (9, false), (10, true), (10, true), (19, false), (50, true)]
+        {
             let now = start + Duration::from_secs(after);
             assert_eq!(pace.has_room(now), expected, "{after}");
             if expected {

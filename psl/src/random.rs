@@ -19,7 +19,8 @@ pub fn fraction() -> f64 {
 
 /// The duration lengthened by the share `chance` (0 to 1) of `most` (0.2 for 20 %).
 pub fn lengthened(duration: Duration, most: f64, chance: f64) -> Duration {
-    let more = Duration::try_from_secs_f64(duration.as_secs_f64() * most * chance).unwrap_or(Duration::MAX);
+    let more = Duration::try_from_secs_f64(duration.as_secs_f64() * most * chance)
+        .unwrap_or(Duration::MAX);
     duration.saturating_add(more)
 }
 

@@ -56,7 +56,9 @@ impl Ready {
 impl fmt::Display for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.path() {
-            Some(path) => write!(f, "http:{}{}", self.port, path.split('?').next().unwrap_or_default()),
+            Some(path) => {
+                write!(f, "http:{}{}", self.port, path.split('?').next().unwrap_or_default())
+            }
             None => write!(f, "tcp:{}", self.port),
         }
     }
@@ -97,7 +99,11 @@ mod tests {
             (&longest, 1, Some(&longest[6..]), &longest),
         ] {
             let ready = Ready::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
-            assert_eq!((ready.port(), ready.path(), ready.to_request().as_str()), (port, path, shown), "{text}");
+            assert_eq!(
+                (ready.port(), ready.path(), ready.to_request().as_str()),
+                (port, path, shown),
+                "{text}"
+            );
             assert_eq!(ready.to_string(), shown.split('?').next().unwrap_or_default(), "{text}");
         }
     }

@@ -78,7 +78,11 @@ pub struct Resolver {
 
 impl Default for Resolver {
     fn default() -> Resolver {
-        Resolver::of(Sources { resolv_conf: "/etc/resolv.conf".into(), hosts: "/etc/hosts".into(), port: 53 })
+        Resolver::of(Sources {
+            resolv_conf: "/etc/resolv.conf".into(),
+            hosts: "/etc/hosts".into(),
+            port: 53,
+        })
     }
 }
 
@@ -170,7 +174,9 @@ fn open(path: &Path) -> Option<File> {
 /// The number of a network interface, 0 if no interface has this name.
 fn scope(interface: &str) -> u32 {
     let is_plain = !interface.contains('/') && !interface.starts_with('.');
-    let number = || fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")).ok()?.trim().parse().ok();
+    let number = || {
+        fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")).ok()?.trim().parse().ok()
+    };
     is_plain.then(number).flatten().unwrap_or(0)
 }
 

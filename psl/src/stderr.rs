@@ -91,7 +91,8 @@ impl Queue {
             lines.is_writing = false;
             self.changed.notify_all();
             let empty = |lines: &mut Lines| lines.waiting.is_empty();
-            let mut lines = self.changed.wait_while(lines, empty).unwrap_or_else(PoisonError::into_inner);
+            let mut lines =
+                self.changed.wait_while(lines, empty).unwrap_or_else(PoisonError::into_inner);
             let batch = std::mem::take(&mut lines.waiting);
             let dropped = std::mem::take(&mut lines.dropped);
             lines.is_writing = true;
@@ -143,7 +144,9 @@ mod tests {
         let queue = Arc::new(Queue::default());
         let ((go, wait), (out, written)) = (mpsc::channel(), mpsc::channel());
         let writing = Arc::clone(&queue);
-        thread::spawn(move || writing.write(Blocked(wait, out), |lines| format!("{lines} dropped")));
+        thread::spawn(move || {
+            writing.write(Blocked(wait, out), |lines| format!("{lines} dropped"))
+        });
         queue.push(b"first\n");
         // Until the thread has taken the first line it would count as one that waits.
         while !queue.lines().is_writing {

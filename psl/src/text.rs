@@ -14,14 +14,17 @@ pub fn shown(text: &str) -> String {
 
 /// One line of an answer that a person wrote or that repeats a request: secrets of each URL and path in it masked.
 pub fn masked_line(text: &str) -> String {
-    let masked = |word: &str| if word.contains(['/', '@', '=']) { without_secrets(word) } else { word.to_owned() };
+    let masked = |word: &str| {
+        if word.contains(['/', '@', '=']) { without_secrets(word) } else { word.to_owned() }
+    };
     one_line(&text.split(' ').map(masked).collect::<Vec<_>>().join(" "))
 }
 
 /// Each character that would begin a line, move the cursor or turn the direction of what follows
 /// becomes U+FFFD; cut after 200 characters.
 pub fn one_line(text: &str) -> String {
-    let mut out: String = text.chars().take(LONGEST).map(|c| if is_unseen(c) { '\u{fffd}' } else { c }).collect();
+    let mut out: String =
+        text.chars().take(LONGEST).map(|c| if is_unseen(c) { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(LONGEST).is_some() {
         out.push('…');
     }
@@ -50,7 +53,11 @@ fn without_secrets(text: &str) -> String {
         Some(at) => (&rest[..at], "#***"),
         None => (rest, ""),
     };
-    let rest = if user.is_empty() && !scheme.is_empty() { without_password(rest) } else { rest.to_owned() };
+    let rest = if user.is_empty() && !scheme.is_empty() {
+        without_password(rest)
+    } else {
+        rest.to_owned()
+    };
     format!("{scheme}{user}{rest}{query}")
 }
 
@@ -58,7 +65,11 @@ fn without_secrets(text: &str) -> String {
 fn without_password(rest: &str) -> String {
     let authority = rest.split('/').next().unwrap_or_default();
     match authority.rsplit_once(':') {
-        Some((host, port)) if !host.starts_with('[') && !port.bytes().all(|b| b.is_ascii_digit()) => "***".to_owned(),
+        Some((host, port))
+            if !host.starts_with('[') && !port.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            "***".to_owned()
+        }
         _ => rest.to_owned(),
     }
 }
@@ -93,7 +104,10 @@ mod tests {
     fn secrets_do_not_show_in_a_line_of_words() {
         for (text, expected) in [
             ("is it up? not yet (2 of 3) #1", "is it up? not yet (2 of 3) #1"),
-            ("waiting for kube-system/a, kube-system/b", "waiting for kube-system/a, kube-system/b"),
+            (
+                "waiting for kube-system/a, kube-system/b",
+                "waiting for kube-system/a, kube-system/b",
+            ),
             ("Cannot GET /ready?token=x now", "Cannot GET /ready?*** now"),
             ("no ready?token=x here", "no ready?*** here"),
             ("{\"path\":\"/ready?token=x\"}", "{\"path\":\"/ready?***"),

@@ -17,7 +17,9 @@ use std::sync::Arc;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls::client::Resumption;
 use rustls::crypto::ring::{cipher_suite, kx_group};
-use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms};
+use rustls::crypto::{
+    CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::SigningKey;
@@ -83,12 +85,16 @@ fn verifier(pem: &[u8]) -> Result<Verifier, String> {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(certificates.iter().cloned());
     let anchors = store.roots;
-    let keys: Vec<_> = anchors.iter().map(|anchor| words::unsupported_key(&anchor.subject_public_key_info)).collect();
+    let keys: Vec<_> = anchors
+        .iter()
+        .map(|anchor| words::unsupported_key(&anchor.subject_public_key_info))
+        .collect();
     match keys.first() {
         None => Err("no certificate in it (PEM, BEGIN CERTIFICATE)".to_owned()),
-        Some(Some(key)) if keys.iter().all(Option::is_some) => {
-            Err(format!("no certificate in it has a supported key, the first is {key} ({})", words::SUPPORTED))
-        }
+        Some(Some(key)) if keys.iter().all(Option::is_some) => Err(format!(
+            "no certificate in it has a supported key, the first is {key} ({})",
+            words::SUPPORTED
+        )),
         Some(_) => Ok(Verifier { certificates, anchors }),
     }
 }
@@ -158,8 +164,14 @@ static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
         algorithms::RSA_PKCS1_2048_8192_SHA512,
     ],
     mapping: &[
-        (SignatureScheme::ECDSA_NISTP384_SHA384, &[algorithms::ECDSA_P384_SHA384, algorithms::ECDSA_P256_SHA384]),
-        (SignatureScheme::ECDSA_NISTP256_SHA256, &[algorithms::ECDSA_P256_SHA256, algorithms::ECDSA_P384_SHA256]),
+        (
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+            &[algorithms::ECDSA_P384_SHA384, algorithms::ECDSA_P256_SHA384],
+        ),
+        (
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            &[algorithms::ECDSA_P256_SHA256, algorithms::ECDSA_P384_SHA256],
+        ),
         (SignatureScheme::ED25519, &[algorithms::ED25519]),
         (SignatureScheme::RSA_PSS_SHA512, &[algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),
         (SignatureScheme::RSA_PSS_SHA384, &[algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),

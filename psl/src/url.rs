@@ -52,7 +52,9 @@ impl Url {
         let host = Host::parse(authority.host())?;
         let port = match authority.as_str().rsplit_once(':') {
             Some((_, port)) if !authority.as_str().ends_with(']') => {
-                crate::address::whole_number(port).filter(|p| *p > 0).ok_or("a port from 1 to 65535")?
+                crate::address::whole_number(port)
+                    .filter(|p| *p > 0)
+                    .ok_or("a port from 1 to 65535")?
             }
             _ => default_port.ok_or_else(|| format!("{scheme}://HOST:PORT"))?,
         };
@@ -173,7 +175,10 @@ mod tests {
     #[test]
     fn joined() {
         let base = Url::parse("https://h/k8s/", ALL).unwrap();
-        assert_eq!(base.join("/api/v1/pods?limit=1").to_request(), "https://h:443/k8s/api/v1/pods?limit=1");
+        assert_eq!(
+            base.join("/api/v1/pods?limit=1").to_request(),
+            "https://h:443/k8s/api/v1/pods?limit=1"
+        );
         assert_eq!(base.join("/version").to_request(), "https://h:443/k8s/version");
     }
 }

@@ -21,11 +21,16 @@ fn the_soft_limit_is_raised_and_few_descriptors_are_shared() {
         // More than enough is left as it is.
         if hard.is_none_or(|hard| hard >= 2000) {
             set(2000, hard);
-            assert_eq!((most_parked(), getrlimit(Resource::Nofile).current), (LIMITS.parked, Some(2000)));
+            assert_eq!(
+                (most_parked(), getrlimit(Resource::Nofile).current),
+                (LIMITS.parked, Some(2000))
+            );
         }
     }
     // Half for the connections of the server, a sixth for parked ones with an answer, and some for everything else.
-    for (all, parked) in [(848, 512), (300, 146), (144, 42), (100, 28), (24, 2), (20, 1), (17, 0), (10, 0)] {
+    for (all, parked) in
+        [(848, 512), (300, 146), (144, 42), (100, 28), (24, 2), (20, 1), (17, 0), (10, 0)]
+    {
         set(all, Some(all));
         assert_eq!(most_parked(), parked, "of {all}");
     }

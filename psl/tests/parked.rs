@@ -65,7 +65,9 @@ impl Server {
 
 fn run(listener: TcpListener, handler: impl Fn(&Request, &Client) -> Reply + Send + 'static) {
     let handler = Mutex::new(handler);
-    thread::spawn(move || serve::run(listener, move |request, client| (handler.lock().unwrap())(request, client)));
+    thread::spawn(move || {
+        serve::run(listener, move |request, client| (handler.lock().unwrap())(request, client))
+    });
 }
 
 /// The acts of one wait that brings any.
@@ -94,7 +96,10 @@ fn the_answer_is_written_later_and_ends_the_connection() {
     assert!(parked.answer(Answer::text(200, "Lock acquired\n").with_header("Retry-After", "1")));
     let reply = client.reply().unwrap();
     assert_eq!((reply.status, reply.body.as_str()), (200, "Lock acquired\n"));
-    assert_eq!((reply.header("connection"), reply.header("retry-after")), (Some("close"), Some("1")));
+    assert_eq!(
+        (reply.header("connection"), reply.header("retry-after")),
+        (Some("close"), Some("1"))
+    );
     assert!(client.closed(), "the server's half");
 }
 
@@ -148,9 +153,10 @@ fn a_client_that_has_sent_more_or_has_hung_up_is_not_parked() {
 #[test]
 fn hang_ups_bytes_and_resets_are_acts_and_each_is_told_once() {
     let server = Server::start();
-    for (name, act, expected) in
-        [("close", (|client| drop(client)) as fn(Connection), CLOSED), ("reset", Connection::reset, BROKEN)]
-    {
+    for (name, act, expected) in [
+        ("close", (|client| drop(client)) as fn(Connection), CLOSED),
+        ("reset", Connection::reset, BROKEN),
+    ] {
         for is_before in [false, true] {
             let lot = Lot::new().unwrap();
             let (client, parked) = server.park();
@@ -279,7 +285,10 @@ fn unread(server: SocketAddr, client: SocketAddr) -> usize {
         Some((port()?, port()?)).zip(words.nth(1)?.rsplit(':').next().map(str::to_owned))
     };
     let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let own = connections.lines().filter_map(ends).find(|(ports, _)| *ports == (server.port(), client.port()));
+    let own = connections
+        .lines()
+        .filter_map(ends)
+        .find(|(ports, _)| *ports == (server.port(), client.port()));
     usize::from_str_radix(&own.expect("the connection").1, 16).unwrap()
 }
 

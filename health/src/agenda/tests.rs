@@ -17,7 +17,10 @@ fn identity(name: &str) -> Arc<Identity> {
 }
 
 fn waiting(count: usize) -> Vec<Judged> {
-    let judged = |number| Judged { set: identity(&format!("d{number}")), standing: Standing::Waiting(Waiting::NoPod) };
+    let judged = |number| Judged {
+        set: identity(&format!("d{number}")),
+        standing: Standing::Waiting(Waiting::NoPod),
+    };
     (0..count).map(judged).collect()
 }
 
@@ -52,7 +55,10 @@ fn an_unknown_owner_is_asked_for_at_once_and_not_again() {
     let Task::One(one) = agenda.next(&[], at, 0.5) else { panic!("{agenda:?}") };
     agenda.has_one(&one, false);
     agenda.is_unknown(identity("b"));
-    assert!(matches!(agenda.next(&[], at, 0.5), Task::Wait(_)), "an orphan's owner does not come back");
+    assert!(
+        matches!(agenda.next(&[], at, 0.5), Task::Wait(_)),
+        "an orphan's owner does not come back"
+    );
 }
 
 #[test]
@@ -64,7 +70,10 @@ fn many_unknown_owners_are_one_list_but_not_twice_in_a_row() {
     assert!(matches!(agenda.next(&[], at, 0.5), Task::One(_)), "the list is fresh");
     assert_eq!(agenda.next(&[], at + PERIODS.fail, 0.5), Task::All);
     agenda.has_all(unknown().collect(), at + PERIODS.fail, 0.5);
-    assert!(matches!(agenda.next(&[], at + PERIODS.fail, 0.5), Task::One(_)), "what the list lacks is asked for");
+    assert!(
+        matches!(agenda.next(&[], at + PERIODS.fail, 0.5), Task::One(_)),
+        "what the list lacks is asked for"
+    );
 }
 
 #[test]
@@ -114,11 +123,19 @@ fn one_that_is_waited_for_now_and_then_is_not_asked_for_more_often() {
     assert_eq!(agenda.next(&one, again, 0.5), Task::Wait(looked + seconds(35.0)));
     agenda.waits(&[], again, 0.5);
     agenda.waits(&waiting(2), again, 0.5);
-    assert_eq!(agenda.next(&one, again, 0.5), Task::Wait(again + seconds(7.5)), "of another one nothing is known");
+    assert_eq!(
+        agenda.next(&one, again, 0.5),
+        Task::Wait(again + seconds(7.5)),
+        "of another one nothing is known"
+    );
     agenda.waits(&[], again, 0.5);
     let much_later = again + seconds(100.0);
     agenda.waits(&one, much_later, 0.5);
-    assert_eq!(agenda.next(&one, much_later, 0.5), Task::Wait(much_later + seconds(7.5)), "a minute is over");
+    assert_eq!(
+        agenda.next(&one, much_later, 0.5),
+        Task::Wait(much_later + seconds(7.5)),
+        "a minute is over"
+    );
 }
 
 #[test]
@@ -141,7 +158,11 @@ fn a_list_that_fails_is_asked_for_again_though_nobody_is_waited_for_any_more() {
     assert_eq!(agenda.next(&many, due, 0.5), Task::All);
     agenda.has_failed(Duration::ZERO, due, 1.0);
     agenda.waits(&[], due, 0.5);
-    assert_eq!(agenda.next(&[], due + seconds(10.0), 0.5), Task::All, "or it would count as failing for an hour");
+    assert_eq!(
+        agenda.next(&[], due + seconds(10.0), 0.5),
+        Task::All,
+        "or it would count as failing for an hour"
+    );
 }
 
 #[test]

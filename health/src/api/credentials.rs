@@ -29,7 +29,8 @@ pub struct Credentials {
 impl Credentials {
     /// Reads both files.
     pub fn read(caller: &Caller, server: &Server) -> Result<Credentials, Problem> {
-        let token = server.token_file.as_deref().map(read_token).transpose().map_err(Problem::new)?;
+        let token =
+            server.token_file.as_deref().map(read_token).transpose().map_err(Problem::new)?;
         let caller = caller.clone();
         let caller = match server.url.scheme == HTTPS.0 {
             true => caller.with_trust(Trust::read(&server.ca_file).map_err(Problem::new)?),
@@ -86,12 +87,17 @@ mod tests {
             (&format!("{longest}x"), Err("too long for a token")),
         ] {
             fs::write(&file, contents).unwrap();
-            let expected = expected.map(str::to_owned).map_err(|why| format!("token file {}: {why}", file.display()));
+            let expected = expected
+                .map(str::to_owned)
+                .map_err(|why| format!("token file {}: {why}", file.display()));
             assert_eq!(read_token(&file), expected);
         }
         fs::remove_file(&file).unwrap();
         let error = read_token(&file).unwrap_err();
-        assert!(error.starts_with(&format!("token file {}: No such file", file.display())), "{error}");
+        assert!(
+            error.starts_with(&format!("token file {}: No such file", file.display())),
+            "{error}"
+        );
         assert!(read_token(&folder).unwrap_err().contains("not a regular file"));
         fs::write(folder.join("data"), "abc").unwrap();
         // As Kubernetes mounts it: a link to what is replaced as a whole.

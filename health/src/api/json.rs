@@ -11,7 +11,10 @@ use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess,
+    Visitor,
+};
 use serde_json::StreamDeserializer;
 use serde_json::de::IoRead;
 
@@ -87,9 +90,14 @@ impl<'de, T: Item> Visitor<'de> for List<'_, T> {
         while let Some(key) = map.next_key()? {
             match key {
                 ListKey::Kind => once(&mut kind, map.next_value::<Word>()?)?,
-                ListKey::Metadata => once(&mut metadata, map.next_value::<Option<Object<ListMeta>>>()?)?,
+                ListKey::Metadata => {
+                    once(&mut metadata, map.next_value::<Option<Object<ListMeta>>>()?)?
+                }
                 ListKey::Items => {
-                    once(&mut items, map.next_value_seed(Items { spent: self.spent, each: &mut *self.each })?)?;
+                    once(
+                        &mut items,
+                        map.next_value_seed(Items { spent: self.spent, each: &mut *self.each })?,
+                    )?;
                 }
                 ListKey::Other => drop(map.next_value::<IgnoredAny>()?),
             }
@@ -162,7 +170,9 @@ impl<'de, T: Item> Visitor<'de> for Items<'_, T> {
         loop {
             self.spent.set(0);
             match items.next_element::<Object<T>>()? {
-                Some(item) if !item.0.is_named() => return Err(A::Error::custom("an object without a name")),
+                Some(item) if !item.0.is_named() => {
+                    return Err(A::Error::custom("an object without a name"));
+                }
                 Some(item) => (self.each)(item.0),
                 None => break,
             }
@@ -195,11 +205,15 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Braces<T> {
     }
 }
 
-pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Object::deserialize(deserializer).map(|object| object.0)
 }
 
-pub(super) fn optional<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(super) fn optional<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     Option::<Object<T>>::deserialize(deserializer).map(|object| object.map(|object| object.0))
 }
 
@@ -213,7 +227,11 @@ impl<const MOST: usize> TryFrom<String> for Short<MOST> {
     type Error = String;
 
     fn try_from(text: String) -> Result<Short<MOST>, String> {
-        if text.len() <= MOST { Ok(Short(text)) } else { Err(format!("a text of more than {MOST} bytes")) }
+        if text.len() <= MOST {
+            Ok(Short(text))
+        } else {
+            Err(format!("a text of more than {MOST} bytes"))
+        }
     }
 }
 
@@ -292,9 +310,14 @@ fn seconds_since_1970(text: &str) -> Option<i64> {
     let (year, month, day) = three(date, '-')?;
     let (hour, minute, second) = three(time, ':')?;
     // Days by the civil calendar, with years that begin in March, so that a leap day is a year's last.
-    let in_range = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 61;
+    let in_range = (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 61;
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let days =
+        365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
     in_range.then_some(days * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
@@ -325,7 +348,9 @@ pub enum Event<T> {
 
 /// Reads the events of a watch one by one, each as soon as its last byte is there. After an error
 /// there are no more.
-pub fn read_events<T: Item>(source: impl Read) -> impl Iterator<Item = serde_json::Result<Event<T>>> {
+pub fn read_events<T: Item>(
+    source: impl Read,
+) -> impl Iterator<Item = serde_json::Result<Event<T>>> {
     let spent = Spent::default();
     let stream = serde_json::Deserializer::from_reader(Bounded::new(source, &spent)).into_iter();
     Events { stream, spent }

@@ -106,7 +106,12 @@ impl Question {
     }
 
     /// What has changed about these pods since this version.
-    pub fn pods_watch(namespace: Option<&str>, node: &str, version: &str, seconds: u64) -> Question {
+    pub fn pods_watch(
+        namespace: Option<&str>,
+        node: &str,
+        version: &str,
+        seconds: u64,
+    ) -> Question {
         Question {
             object: format!("watch of pods on node {node}{}", inside(namespace)),
             first: watching(version, seconds),
@@ -126,10 +131,13 @@ impl Question {
         let is_list = self.first != ONE_FROM_CACHE;
         match (from, is_list) {
             (From::Cache, _) => self.first(),
-            (From::NotOlderThan(version), true) => {
-                self.with(&format!("resourceVersion={}&resourceVersionMatch=NotOlderThan", escaped(version)))
+            (From::NotOlderThan(version), true) => self.with(&format!(
+                "resourceVersion={}&resourceVersionMatch=NotOlderThan",
+                escaped(version)
+            )),
+            (From::NotOlderThan(version), false) => {
+                self.with(&format!("resourceVersion={}", escaped(version)))
             }
-            (From::NotOlderThan(version), false) => self.with(&format!("resourceVersion={}", escaped(version))),
             (From::Store, true) => self.with(FURTHER),
             (From::Store, false) => self.with(""),
         }
@@ -144,7 +152,10 @@ impl Question {
     pub fn next(&self, token: &str) -> Result<String, Problem> {
         let Question { object, path, selector, .. } = self;
         if token.len() > LONGEST_CONTINUE {
-            return Err(Problem::new(format!("{object}: a continue token of {} bytes", token.len())));
+            return Err(Problem::new(format!(
+                "{object}: a continue token of {} bytes",
+                token.len()
+            )));
         }
         Ok(format!("{path}?{selector}{FURTHER}&continue={}", escaped(token)))
     }
@@ -155,7 +166,10 @@ impl Question {
             Failure::Tls(_) => format!(" (verified against CA file {})", server.ca_file.display()),
             _ => String::new(),
         };
-        Problem::new(format!("{}: no answer of the API at {}: {failure}{file}", self.object, server.url))
+        Problem::new(format!(
+            "{}: no answer of the API at {}: {failure}{file}",
+            self.object, server.url
+        ))
     }
 
     /// Why the answer is none.
@@ -180,7 +194,10 @@ impl Question {
 /// Bookmarks tell up to which version nothing has changed; without them every pause that is longer
 /// than the server's memory would end in a list.
 fn watching(version: &str, seconds: u64) -> String {
-    format!("watch=1&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds={seconds}", escaped(version))
+    format!(
+        "watch=1&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds={seconds}",
+        escaped(version)
+    )
 }
 
 fn escaped(text: &str) -> String {
@@ -192,7 +209,8 @@ fn inside(namespace: Option<&str>) -> String {
 }
 
 fn scope(namespace: Option<&str>) -> String {
-    namespace.map_or_else(|| " in all namespaces".to_owned(), |name| format!(" in namespace {name}"))
+    namespace
+        .map_or_else(|| " in all namespaces".to_owned(), |name| format!(" in namespace {name}"))
 }
 
 fn below(namespace: Option<&str>) -> String {
@@ -241,7 +259,9 @@ mod tests {
             (
                 Question::pods(Some("x"), "n"),
                 "/api/v1/namespaces/x/pods?fieldSelector=spec.nodeName%3Dn&resourceVersion=0&limit=500",
-                Some("/api/v1/namespaces/x/pods?fieldSelector=spec.nodeName%3Dn&limit=500&continue=a%2Fb%2B%3D"),
+                Some(
+                    "/api/v1/namespaces/x/pods?fieldSelector=spec.nodeName%3Dn&limit=500&continue=a%2Fb%2B%3D",
+                ),
             ),
         ] {
             assert_eq!(question.first(), first);
@@ -253,7 +273,8 @@ mod tests {
 
     #[test]
     fn where_an_answer_comes_from() {
-        let (node, pods, all) = (Question::node("n"), Question::pods(None, "n"), Question::daemonsets(Some("x")));
+        let (node, pods, all) =
+            (Question::node("n"), Question::pods(None, "n"), Question::daemonsets(Some("x")));
         let selector = "/api/v1/pods?fieldSelector=spec.nodeName%3Dn&";
         let all_of_x = "/apis/apps/v1/namespaces/x/daemonsets?";
         for (question, from, expected) in [
@@ -261,10 +282,18 @@ mod tests {
             (&node, From::NotOlderThan("7"), "/api/v1/nodes/n?resourceVersion=7".to_owned()),
             (&node, From::Store, "/api/v1/nodes/n".to_owned()),
             (&pods, From::Cache, format!("{selector}resourceVersion=0&limit=500")),
-            (&pods, From::NotOlderThan("7"), format!("{selector}resourceVersion=7&resourceVersionMatch=NotOlderThan")),
+            (
+                &pods,
+                From::NotOlderThan("7"),
+                format!("{selector}resourceVersion=7&resourceVersionMatch=NotOlderThan"),
+            ),
             (&pods, From::Store, format!("{selector}limit=500")),
             (&all, From::Cache, format!("{all_of_x}resourceVersion=0&limit=500")),
-            (&all, From::NotOlderThan("7"), format!("{all_of_x}resourceVersion=7&resourceVersionMatch=NotOlderThan")),
+            (
+                &all,
+                From::NotOlderThan("7"),
+                format!("{all_of_x}resourceVersion=7&resourceVersionMatch=NotOlderThan"),
+            ),
             (&all, From::Store, format!("{all_of_x}limit=500")),
         ] {
             assert_eq!(question.first_from(from), expected);

@@ -76,13 +76,20 @@ mod tests {
 
     #[test]
     fn versions_are_compared_as_numbers() {
-        for (seen, version, expected) in
-            [("100", "50", true), ("100", "99", true), ("100", "100", false), ("100", "101", false), ("9", "10", false)]
-        {
+        for (seen, version, expected) in [
+            ("100", "50", true),
+            ("100", "99", true),
+            ("100", "100", false),
+            ("100", "101", false),
+            ("9", "10", false),
+        ] {
             assert_eq!(Seen(seen.to_owned()).is_past(version), expected, "{seen} {version}");
         }
         for odd in ["", "0", "+5", "a", "1e9"] {
-            assert!(!Seen("100".to_owned()).is_past(odd) && !Seen(odd.to_owned()).is_past("1"), "{odd}");
+            assert!(
+                !Seen("100".to_owned()).is_past(odd) && !Seen(odd.to_owned()).is_past("1"),
+                "{odd}"
+            );
         }
     }
 }

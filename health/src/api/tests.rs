@@ -42,7 +42,8 @@ type List<T> = Result<(Vec<T>, Option<String>), Problem>;
 
 fn list_from<T: Item>(source: impl Read) -> List<T> {
     let mut items = Vec::new();
-    let page = read_list(source, &mut |item| items.push(item)).map_err(|e| unreadable("list", None, e))?;
+    let page =
+        read_list(source, &mut |item| items.push(item)).map_err(|e| unreadable("list", None, e))?;
     Ok((items, page.token))
 }
 
@@ -75,10 +76,17 @@ fn on_node_b() -> Box<[Term]> {
 /// What the recorded DaemonSets tolerate.
 fn tolerations_of(name: &str) -> Box<[Toleration]> {
     let effect = Some(ToleratedEffect::Of(Effect::NoSchedule));
-    let gpu = || Toleration { key: "dedicated".into(), value: "gpu".into(), effect, ..Toleration::default() };
+    let gpu = || Toleration {
+        key: "dedicated".into(),
+        value: "gpu".into(),
+        effect,
+        ..Toleration::default()
+    };
     match name {
         "gpu-plugin" => Box::new([gpu()]),
-        "kube-proxy" => Box::new([Toleration { operator: Tolerates::Exists, ..Toleration::default() }]),
+        "kube-proxy" => {
+            Box::new([Toleration { operator: Tolerates::Exists, ..Toleration::default() }])
+        }
         _ => Box::default(),
     }
 }
@@ -114,15 +122,32 @@ const NODE_EXPORTER: &str = "8a16b83c-ea36-4637-96dd-a7b4c23f7a3d";
 fn all_sets() -> Vec<verdict::DaemonSet> {
     vec![
         set("kube-system", "gpu-plugin", GPU_PLUGIN, &[("app", "gpu-plugin")], &[]),
-        set("kube-system", "kube-proxy", KUBE_PROXY, &[("k8s-app", "kube-proxy")], &[("kubernetes.io/os", "linux")]),
-        set("logging", "fluentd", FLUENTD, &[("app", "fluentd"), ("version", "1.1")], &[("disk", "ssd")]),
+        set(
+            "kube-system",
+            "kube-proxy",
+            KUBE_PROXY,
+            &[("k8s-app", "kube-proxy")],
+            &[("kubernetes.io/os", "linux")],
+        ),
+        set(
+            "logging",
+            "fluentd",
+            FLUENTD,
+            &[("app", "fluentd"), ("version", "1.1")],
+            &[("disk", "ssd")],
+        ),
         set("monitoring", "node-exporter", NODE_EXPORTER, &[("app", "node-exporter")], &[]),
     ]
 }
 
 /// Which pod, whose, how far.
 fn told(pod: verdict::Pod) -> (String, Box<str>, Phase, bool) {
-    (format!("{}/{}", pod.owner.namespace(), pod.name), pod.owner.uid().into(), pod.phase, pod.is_ready)
+    (
+        format!("{}/{}", pod.owner.namespace(), pod.name),
+        pod.owner.uid().into(),
+        pod.phase,
+        pod.is_ready,
+    )
 }
 
 #[test]
@@ -147,7 +172,9 @@ fn recorded_daemonsets() {
 #[test]
 fn recorded_pods() {
     let told_of = |json: &str| pods(json).unwrap().into_iter().map(told).collect::<Vec<_>>();
-    let pod = |name: &str, owner: &str, phase, is_ready| (name.to_owned(), Box::from(owner), phase, is_ready);
+    let pod = |name: &str, owner: &str, phase, is_ready| {
+        (name.to_owned(), Box::from(owner), phase, is_ready)
+    };
     let on_a = [
         pod("kube-system/kube-proxy-pq68d", KUBE_PROXY, Phase::Running, true),
         pod("logging/fluentd-p6s9t", FLUENTD, Phase::Running, true),
@@ -163,7 +190,10 @@ fn recorded_pods() {
     let (items, _) = list_from::<Pod>(recorded!("pods-node-a").as_bytes()).unwrap();
     assert!(items.iter().all(|pod| pod.is_on("node-a") && !pod.is_on("node-b")));
     let first = pods(recorded!("pods-node-a")).unwrap().remove(0);
-    assert_eq!((&*first.uid, first.owner.name()), ("18e93f57-96a3-46e5-978a-4ae0ed36f0b7", "kube-proxy"));
+    assert_eq!(
+        (&*first.uid, first.owner.name()),
+        ("18e93f57-96a3-46e5-978a-4ae0ed36f0b7", "kube-proxy")
+    );
     assert_eq!((first.created, first.started), (Some(1_795_377_560), Some(1_795_377_561)));
 }
 
@@ -182,13 +212,20 @@ fn recorded_nodes_and_errors() {
     assert_eq!((&node.placed.labels, node.placed.taints.len()), (&expected, 0));
     assert_eq!((node.is_ready, node.troubles.len(), &*node.boot_id), (true, 0, "fake"));
     assert_eq!(node.cpus, Quantity::parse("4"));
-    assert!(read(recorded!("node-a")).is_called("node-a") && !read(recorded!("node-a")).is_called("node-b"));
+    assert!(
+        read(recorded!("node-a")).is_called("node-a")
+            && !read(recorded!("node-a")).is_called("node-b")
+    );
     expected.remove("disk");
     expected.insert("kubernetes.io/hostname".into(), "node-b".into());
     let node = read(recorded!("node-b")).counting().unwrap();
-    let dedicated = Taint { key: "dedicated".into(), value: "gpu".into(), effect: Effect::NoSchedule };
+    let dedicated =
+        Taint { key: "dedicated".into(), value: "gpu".into(), effect: Effect::NoSchedule };
     assert_eq!((&node.placed.labels, &node.placed.taints), (&expected, &vec![dedicated]));
-    assert_eq!(Status::words(recorded!("error-404-node")).as_deref(), Some("nodes \"no-such-node\" not found"));
+    assert_eq!(
+        Status::words(recorded!("error-404-node")).as_deref(),
+        Some("nodes \"no-such-node\" not found")
+    );
     assert_eq!(Status::words("<html>"), None);
     assert_eq!(Status::words("{}"), None);
 }
@@ -200,15 +237,25 @@ fn conditions_of_a_node() {
         ("[]", false, &[]),
         (r#"[{"type":"Ready","status":"True"}]"#, true, &[]),
         (r#"[{"type":"Ready","status":"Unknown"}]"#, false, &[]),
-        (r#"[{"type":"MemoryPressure","status":"True"},{"type":"Ready","status":"True"}]"#, true, &["MemoryPressure"]),
-        (r#"[{"type":"DiskPressure","status":"Unknown"},{"type":"PIDPressure","status":"False"}]"#, false, &[]),
+        (
+            r#"[{"type":"MemoryPressure","status":"True"},{"type":"Ready","status":"True"}]"#,
+            true,
+            &["MemoryPressure"],
+        ),
+        (
+            r#"[{"type":"DiskPressure","status":"Unknown"},{"type":"PIDPressure","status":"False"}]"#,
+            false,
+            &[],
+        ),
         (
             r#"[{"type":"DiskPressure","status":"True"},{"type":"PIDPressure","status":"True"},{"type":"NetworkUnavailable","status":"True"},{"type":"Other","status":"True"}]"#,
             false,
             &["DiskPressure", "PIDPressure", "NetworkUnavailable"],
         ),
     ] {
-        let json = format!(r#"{{"kind":"Node","metadata":{{"name":"n"}},"status":{{"conditions":{conditions}}}}}"#);
+        let json = format!(
+            r#"{{"kind":"Node","metadata":{{"name":"n"}},"status":{{"conditions":{conditions}}}}}"#
+        );
         let node = read_one::<Node>(json.as_bytes()).unwrap().counting().unwrap();
         assert_eq!((node.is_ready, &node.troubles[..]), (is_ready, troubles), "{conditions}");
     }
@@ -222,11 +269,19 @@ fn with_metadata_and_spec(metadata: &str, spec: &str) -> String {
 
 #[test]
 fn fields() {
-    let plain =
-        || verdict::DaemonSet { namespace: "n".into(), name: "d".into(), uid: "u".into(), ..Default::default() };
+    let plain = || verdict::DaemonSet {
+        namespace: "n".into(),
+        name: "d".into(),
+        uid: "u".into(),
+        ..Default::default()
+    };
     for (metadata, spec, expected) in [
         ("", "", plain()),
-        (r#","labels":null,"annotations":null,"deletionTimestamp":null"#, r#","spec":null"#, plain()),
+        (
+            r#","labels":null,"annotations":null,"deletionTimestamp":null"#,
+            r#","spec":null"#,
+            plain(),
+        ),
         ("", r#","spec":{"template":null}"#, plain()),
         ("", r#","spec":{"template":{"spec":null}}"#, plain()),
         ("", r#","spec":{"template":{"spec":{"nodeSelector":null,"hostNetwork":null}}}"#, plain()),
@@ -262,7 +317,11 @@ fn fields() {
             verdict::DaemonSet { labels: labels(&[("a", "😀")]), ..plain() },
         ),
     ] {
-        assert_eq!(daemonsets(&with_metadata_and_spec(metadata, spec)), Ok(vec![expected]), "{metadata} {spec}");
+        assert_eq!(
+            daemonsets(&with_metadata_and_spec(metadata, spec)),
+            Ok(vec![expected]),
+            "{metadata} {spec}"
+        );
     }
 }
 
@@ -278,10 +337,14 @@ fn only_the_controlling_owner_counts() {
             Some("b"),
         ),
         (r#"[{"apiVersion":"apps/v1","kind":"ReplicaSet","uid":"b","controller":true}]"#, None),
-        (r#"[{"apiVersion":"apps.kruise.io/v1","kind":"DaemonSet","uid":"b","controller":true}]"#, None),
+        (
+            r#"[{"apiVersion":"apps.kruise.io/v1","kind":"DaemonSet","uid":"b","controller":true}]"#,
+            None,
+        ),
     ] {
-        let json =
-            format!(r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p","ownerReferences":{owners}}}}}]}}"#);
+        let json = format!(
+            r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p","ownerReferences":{owners}}}}}]}}"#
+        );
         assert_eq!(pods(&json).unwrap().first().map(|pod| pod.owner.uid()), expected, "{owners}");
     }
 }
@@ -305,8 +368,9 @@ fn an_owner_that_cannot_be_a_daemonset_is_none_and_no_error() {
         ("apps/v1", "DaemonSet", "d e", "u", false),
         ("apps/v1", "DaemonSet", "\u{e4}", "u", false),
     ] {
-        let owner =
-            format!(r#"{{"apiVersion":"{version}","kind":"{kind}","name":"{name}","uid":"{uid}","controller":true}}"#);
+        let owner = format!(
+            r#"{{"apiVersion":"{version}","kind":"{kind}","name":"{name}","uid":"{uid}","controller":true}}"#
+        );
         let json = format!(
             r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p","ownerReferences":[{owner}]}}}},{{"metadata":{{"name":"q",{OWNED}}}}}]}}"#
         );
@@ -331,18 +395,29 @@ fn lists_of_any_length_take_bounded_memory() {
     let none = of_template(r#""affinity":{"nodeAffinity":{}}"#);
     assert!(none.placement.affinity.is_none() && !none.is_too_large);
     let void = of_template(&required(&times("{}", 650_000)));
-    assert_eq!((void.placement.affinity, void.is_too_large), (Some([].into()), false), "they hold nowhere");
+    assert_eq!(
+        (void.placement.affinity, void.is_too_large),
+        (Some([].into()), false),
+        "they hold nowhere"
+    );
     let within = |key: &str, elements: &str| required(&format!(r#"{{"{key}":[{elements}]}}"#));
     let values = |count| {
         within(
             "matchExpressions",
-            &format!(r#"{{"key":"k","operator":"In","values":[{}]}}"#, times(r#""node-00001""#, count)),
+            &format!(
+                r#"{{"key":"k","operator":"In","values":[{}]}}"#,
+                times(r#""node-00001""#, count)
+            ),
         )
     };
     for (case, spec, expected) in [
         ("3,000 nodes by name", values(3_000), false),
         ("values", values(50_000), true),
-        ("empty values", within("matchExpressions", &format!(r#"{{"values":[{}]}}"#, times(r#""""#, 50_000))), true),
+        (
+            "empty values",
+            within("matchExpressions", &format!(r#"{{"values":[{}]}}"#, times(r#""""#, 50_000))),
+            true,
+        ),
         ("requirements", within("matchExpressions", &times("{}", 50_000)), true),
         ("fields", within("matchFields", &times("{}", 50_000)), true),
         ("terms", required(&times(r#"{"matchFields":[{}]}"#, 50_000)), true),
@@ -353,8 +428,10 @@ fn lists_of_any_length_take_bounded_memory() {
         let set = of_template(&spec);
         assert_eq!(set.is_too_large, expected, "{case}");
         let terms = set.placement.affinity.iter().flatten();
-        let requirements: Vec<_> = terms.flat_map(|term| term.labels.iter().chain(&term.fields)).collect();
-        let kept = requirements.iter().map(|one| one.values.len()).sum::<usize>() + requirements.len();
+        let requirements: Vec<_> =
+            terms.flat_map(|term| term.labels.iter().chain(&term.fields)).collect();
+        let kept =
+            requirements.iter().map(|one| one.values.len()).sum::<usize>() + requirements.len();
         assert!(kept + set.placement.tolerations.len() < 10_000, "{case}: {kept}");
         let excluded = verdict::Filter::default().exclusion(&set);
         assert_eq!(excluded == Some(verdict::Excluded::TooLarge), expected, "{case}: {excluded:?}");
@@ -362,8 +439,7 @@ fn lists_of_any_length_take_bounded_memory() {
 }
 
 /// A pod's `metadata`, as far as it makes it a DaemonSet's.
-const OWNED: &str =
-    r#""ownerReferences":[{"apiVersion":"apps/v1","kind":"DaemonSet","name":"d","uid":"u","controller":true}]"#;
+const OWNED: &str = r#""ownerReferences":[{"apiVersion":"apps/v1","kind":"DaemonSet","name":"d","uid":"u","controller":true}]"#;
 
 #[test]
 fn only_the_condition_ready_counts() {
@@ -407,7 +483,12 @@ fn what_kubernetes_never_sends_is_an_error() {
         ("a long key", daemonset(&format!(r#","labels":{{"{long}{long}":""}}"#), "")),
         (
             "a long selector",
-            daemonset("", &format!(r#","spec":{{"template":{{"spec":{{"nodeSelector":{{"k":"{long}"}}}}}}}}"#)),
+            daemonset(
+                "",
+                &format!(
+                    r#","spec":{{"template":{{"spec":{{"nodeSelector":{{"k":"{long}"}}}}}}}}"#
+                ),
+            ),
         ),
         ("a number for a moment", daemonset(r#","deletionTimestamp":5"#, "")),
         ("an empty moment", daemonset(r#","deletionTimestamp":"""#, "")),
@@ -419,26 +500,38 @@ fn what_kubernetes_never_sends_is_an_error() {
         ),
         (
             "an array for an object",
-            r#"{"kind":"DaemonSetList","items":[[{"namespace":"n","name":"a","uid":"u"},null]]}"#.to_owned(),
+            r#"{"kind":"DaemonSetList","items":[[{"namespace":"n","name":"a","uid":"u"},null]]}"#
+                .to_owned(),
         ),
         (
             "an array for metadata",
-            r#"{"kind":"DaemonSetList","items":[{"metadata":["n","a","u",null,null,null]}]}"#.to_owned(),
+            r#"{"kind":"DaemonSetList","items":[{"metadata":["n","a","u",null,null,null]}]}"#
+                .to_owned(),
         ),
-        ("a kind twice", r#"{"kind":"DaemonSetList","kind":"DaemonSetList","items":[]}"#.to_owned()),
+        (
+            "a kind twice",
+            r#"{"kind":"DaemonSetList","kind":"DaemonSetList","items":[]}"#.to_owned(),
+        ),
         ("items twice", r#"{"kind":"DaemonSetList","items":[],"items":[]}"#.to_owned()),
         (
             "a token that is taken back",
-            r#"{"kind":"DaemonSetList","metadata":{"continue":"x"},"metadata":{},"items":[]}"#.to_owned(),
+            r#"{"kind":"DaemonSetList","metadata":{"continue":"x"},"metadata":{},"items":[]}"#
+                .to_owned(),
         ),
     ] {
         assert!(read_daemonsets(&json).is_err(), "{name}");
     }
     assert!(
-        read_daemonsets(&daemonset(r#","deletionTimestamp":"2026-11-23T00:00:00Z""#, "")).unwrap()[0].is_being_deleted
+        read_daemonsets(&daemonset(r#","deletionTimestamp":"2026-11-23T00:00:00Z""#, "")).unwrap()
+            [0]
+        .is_being_deleted
     );
     assert!(
-        !read_daemonsets(&daemonset(r#","deletionTimestamp":null,"labels":null"#, r#","spec":null"#)).unwrap()[0]
+        !read_daemonsets(&daemonset(
+            r#","deletionTimestamp":null,"labels":null"#,
+            r#","spec":null"#
+        ))
+        .unwrap()[0]
             .is_being_deleted
     );
 }
@@ -451,8 +544,12 @@ fn many_labels(count: usize) -> String {
 fn bounds_of_texts() {
     type Case<'a> = (&'a str, usize, &'a dyn Fn(usize) -> String);
     let x = |length: usize| "x".repeat(length);
-    let selector =
-        |pair: String| daemonset("", &format!(r#","spec":{{"template":{{"spec":{{"nodeSelector":{{{pair}}}}}}}}}"#));
+    let selector = |pair: String| {
+        daemonset(
+            "",
+            &format!(r#","spec":{{"template":{{"spec":{{"nodeSelector":{{{pair}}}}}}}}}"#),
+        )
+    };
     let named = |namespace: &str, name: &str, uid: &str| {
         let metadata = format!(r#"{{"namespace":"{namespace}","name":"{name}","uid":"{uid}"}}"#);
         format!(r#"{{"kind":"DaemonSetList","items":[{{"metadata":{metadata}}}]}}"#)
@@ -461,8 +558,12 @@ fn bounds_of_texts() {
         ("namespace", 253, &|length| named(&x(length), "d", "u")),
         ("name", 253, &|length| named("n", &x(length), "u")),
         ("UID", 128, &|length| named("n", "d", &x(length))),
-        ("label's key", 317, &|length| daemonset(&format!(r#","labels":{{"{}":""}}"#, x(length)), "")),
-        ("label's value", 63, &|length| daemonset(&format!(r#","labels":{{"k":"{}"}}"#, x(length)), "")),
+        ("label's key", 317, &|length| {
+            daemonset(&format!(r#","labels":{{"{}":""}}"#, x(length)), "")
+        }),
+        ("label's value", 63, &|length| {
+            daemonset(&format!(r#","labels":{{"k":"{}"}}"#, x(length)), "")
+        }),
         ("selector's key", 317, &|length| selector(format!(r#""{}":"""#, x(length)))),
         ("selector's value", 63, &|length| selector(format!(r#""k":"{}""#, x(length)))),
     ];
@@ -470,10 +571,14 @@ fn bounds_of_texts() {
         assert!(daemonsets(&json(most)).is_ok(), "{case} of {most}");
         let problem = daemonsets(&json(most + 1)).expect_err(case);
         assert_eq!(problem.cause, OTHER, "{case}");
-        assert!(problem.whole().contains(&format!("a text of more than {most} bytes")), "{problem:?}");
+        assert!(
+            problem.whole().contains(&format!("a text of more than {most} bytes")),
+            "{problem:?}"
+        );
     }
     let pod = |name: usize, owner: usize, phase: usize| {
-        let metadata = format!(r#"{{"name":"{}","ownerReferences":[{{"uid":"{}"}}]}}"#, x(name), x(owner));
+        let metadata =
+            format!(r#"{{"name":"{}","ownerReferences":[{{"uid":"{}"}}]}}"#, x(name), x(owner));
         pods(&format!(
             r#"{{"kind":"PodList","items":[{{"metadata":{metadata},"status":{{"phase":"{}"}}}}]}}"#,
             x(phase)
@@ -481,7 +586,11 @@ fn bounds_of_texts() {
     };
     assert!(pod(253, 129, 128).is_ok());
     for (name, owner, phase) in [(254, 1, 1), (1, 1, 129)] {
-        assert_eq!(pod(name, owner, phase).expect_err("too long").cause, OTHER, "{name} {owner} {phase}");
+        assert_eq!(
+            pod(name, owner, phase).expect_err("too long").cause,
+            OTHER,
+            "{name} {owner} {phase}"
+        );
     }
 }
 
@@ -489,7 +598,8 @@ fn bounds_of_texts() {
 fn no_number_of_labels_shuts_the_gate_or_hides_one() {
     let json = daemonset(&format!(r#","labels":{{{}}}"#, many_labels(70_000)), "");
     let mut found = Vec::new();
-    let mut keep = |set: DaemonSet| found.push(set.with_labels(|key| key == "k069999" || key == "v"));
+    let mut keep =
+        |set: DaemonSet| found.push(set.with_labels(|key| key == "k069999" || key == "v"));
     read_list(json.as_bytes(), &mut keep).unwrap();
     assert_eq!(found[0].labels, labels(&[("k069999", "v")]));
     assert!(daemonsets(&daemonset(r#","labels":{"a\nb":""}"#, "")).is_err());
@@ -498,8 +608,15 @@ fn no_number_of_labels_shuts_the_gate_or_hides_one() {
 #[test]
 fn a_selector_is_kept_as_far_as_it_can_fit_a_node() {
     for (count, kept) in [(1024, 1024), (1025, 1025), (50_000, 1025)] {
-        let spec = format!(r#","spec":{{"template":{{"spec":{{"nodeSelector":{{{}}}}}}}}}"#, many_labels(count));
-        assert_eq!(daemonsets(&daemonset("", &spec)).unwrap()[0].placement.selector.len(), kept, "{count}");
+        let spec = format!(
+            r#","spec":{{"template":{{"spec":{{"nodeSelector":{{{}}}}}}}}}"#,
+            many_labels(count)
+        );
+        assert_eq!(
+            daemonsets(&daemonset("", &spec)).unwrap()[0].placement.selector.len(),
+            kept,
+            "{count}"
+        );
     }
     let twice = r#","spec":{"template":{"spec":{"nodeSelector":{"a":"1","a":"2"}}}}"#;
     assert_eq!(daemonsets(&daemonset("", twice)).unwrap_err().cause, OTHER);
@@ -545,7 +662,8 @@ fn the_item_before_the_one_at_fault_is_told_to_insiders() {
     let json = with_metadata_and_spec("", "");
     let read = |json: String| {
         let mut last = None;
-        let error = read_list(json.as_bytes(), &mut |set: DaemonSet| last = Some(set.title())).unwrap_err();
+        let error =
+            read_list(json.as_bytes(), &mut |set: DaemonSet| last = Some(set.title())).unwrap_err();
         unreadable("list", last.as_deref(), error)
     };
     let long = "x".repeat(LONGEST_TEXT + 1);
@@ -640,9 +758,14 @@ fn in_pieces_at_every_split() {
     let whole: Vec<verdict::DaemonSet> = daemonsets(json).unwrap();
     for split in 0..=json.len() {
         let pieces = Pieces { bytes: json.as_bytes(), ends: vec![split], at: 0 };
-        let (items, token) = list_from::<DaemonSet>(pieces).unwrap_or_else(|e| panic!("split at {split}: {e:?}"));
+        let (items, token) =
+            list_from::<DaemonSet>(pieces).unwrap_or_else(|e| panic!("split at {split}: {e:?}"));
         assert!(token.is_some());
-        assert_eq!(items.into_iter().map(with_all_labels).collect::<Vec<_>>(), whole, "split at {split}");
+        assert_eq!(
+            items.into_iter().map(with_all_labels).collect::<Vec<_>>(),
+            whole,
+            "split at {split}"
+        );
     }
 }
 
@@ -661,7 +784,8 @@ fn nested(depth: usize, open: &str, close: &str) -> String {
 
 #[test]
 fn nesting_is_bounded_in_what_is_passed_over_too() {
-    let too_deep = format!("list: the answer is refused: an object nested more than {DEEPEST} deep");
+    let too_deep =
+        format!("list: the answer is refused: an object nested more than {DEEPEST} deep");
     // The list and, in the last place, its items and the item are around it.
     for (case, around, place) in [
         ("beside the items", 1, r#"{"x":@,"kind":"DaemonSetList","items":[]}"#),
@@ -685,7 +809,8 @@ fn nesting_is_bounded_in_what_is_passed_over_too() {
         let unclosed = place.replace('@', &"[".repeat(1_000_000));
         assert_eq!(daemonsets(&unclosed).unwrap_err().cause, too_deep, "{case}");
     }
-    let brackets_in_strings = format!(r#"{{"x":"{}\"\\","kind":"DaemonSetList","items":[]}}"#, "[{".repeat(1000));
+    let brackets_in_strings =
+        format!(r#"{{"x":"{}\"\\","kind":"DaemonSetList","items":[]}}"#, "[{".repeat(1000));
     assert!(daemonsets(&brackets_in_strings).is_ok());
 }
 
@@ -704,7 +829,8 @@ fn items(before: &[String]) -> String {
 fn the_largest_object_of_an_api_server_is_read() {
     // All that etcd takes as one text, of which each byte is written in six: 9 MiB.
     let escaped = r"\u003c".repeat(3 * 512 * 1024);
-    let annotated = r#"{"metadata":{"namespace":"n","name":"a","uid":"u","annotations":{"a":"@"}}}"#;
+    let annotated =
+        r#"{"metadata":{"namespace":"n","name":"a","uid":"u","annotations":{"a":"@"}}}"#;
     let sets = daemonsets(&items(&[annotated.replace('@', &escaped)])).unwrap();
     assert_eq!(sets.iter().map(|set| &*set.name).collect::<Vec<_>>(), ["a", "d"]);
     // The same where it would be kept if it were shorter.
@@ -719,7 +845,8 @@ fn the_largest_object_of_an_api_server_is_read() {
 #[test]
 fn size_is_bounded_for_each_object_not_for_the_list() {
     let too_large = Err(beyond("list", &format!("an object of more than {LARGEST_OBJECT}")));
-    let read = |json: &str| daemonsets(json).map(|items| items.len()).map_err(|problem| problem.cause);
+    let read =
+        |json: &str| daemonsets(json).map(|items| items.len()).map_err(|problem| problem.cause);
     let item = |bytes: usize| {
         let (start, end) = (r#"{"metadata":{"namespace":"n","name":"d","uid":"u"},"x":["#, "0]}");
         let middle = bytes - start.len() - end.len();
@@ -727,7 +854,14 @@ fn size_is_bounded_for_each_object_not_for_the_list() {
     };
     let most = LARGEST_OBJECT - 8;
     assert_eq!(read(&items(&[item(most)])), Ok(2));
-    assert_eq!(read(&items(&[item(LARGEST_OBJECT / 2), item(LARGEST_OBJECT / 2), item(LARGEST_OBJECT / 2)])), Ok(4));
+    assert_eq!(
+        read(&items(&[
+            item(LARGEST_OBJECT / 2),
+            item(LARGEST_OBJECT / 2),
+            item(LARGEST_OBJECT / 2)
+        ])),
+        Ok(4)
+    );
     assert_eq!(read(&items(&[item(100), item(LARGEST_OBJECT + 1)])), too_large);
     let beside = |place: &str| place.replace('@', &"0,".repeat(LARGEST_OBJECT / 2 + 1));
     assert_eq!(read(&beside(r#"{"x":[@0],"kind":"DaemonSetList","items":[]}"#)), too_large);
@@ -737,7 +871,8 @@ fn size_is_bounded_for_each_object_not_for_the_list() {
 #[test]
 fn a_text_is_bounded_wherever_it_stands() {
     let too_long = Err(beyond("list", &format!("a text of more than {LONGEST_TEXT}")));
-    let read = |json: &str| daemonsets(json).map(|items| items.len()).map_err(|problem| problem.cause);
+    let read =
+        |json: &str| daemonsets(json).map(|items| items.len()).map_err(|problem| problem.cause);
     let long = "x".repeat(LONGEST_TEXT + 1);
     for place in [
         r#"{"x":"@","kind":"DaemonSetList","items":[]}"#,
@@ -747,43 +882,63 @@ fn a_text_is_bounded_wherever_it_stands() {
     ] {
         assert_eq!(read(&place.replace('@', &long)), too_long, "{place}");
     }
-    let numbers = format!(r#"{{"x":{},"kind":"DaemonSetList","items":[]}}"#, "1".repeat(LONGEST_TEXT + 1));
+    let numbers =
+        format!(r#"{{"x":{},"kind":"DaemonSetList","items":[]}}"#, "1".repeat(LONGEST_TEXT + 1));
     assert_eq!(read(&numbers), too_long);
     assert_eq!(read(&format!("{}{}", " ".repeat(LONGEST_TEXT + 1), items(&[]))), too_long);
     let place = r#"{"x":["@","@"],"kind":"DaemonSetList","items":[]}"#;
     assert_eq!(read(&place.replace('@', &long[1..])), Ok(0), "each for itself");
-    for (escape, times) in [(r"\n", LONGEST_TEXT), (r"\u003c", LONGEST_TEXT / 2), (r#"\\\""#, LONGEST_TEXT / 2)] {
-        let text = format!(r#"{{"x":"{}","kind":"DaemonSetList","items":[]}}"#, escape.repeat(times));
+    for (escape, times) in
+        [(r"\n", LONGEST_TEXT), (r"\u003c", LONGEST_TEXT / 2), (r#"\\\""#, LONGEST_TEXT / 2)]
+    {
+        let text =
+            format!(r#"{{"x":"{}","kind":"DaemonSetList","items":[]}}"#, escape.repeat(times));
         assert_eq!(read(&text), Ok(0), "{escape}");
-        assert_eq!(read(&text.replace(r#"","k"#, &format!(r#"{}","k"#, &long[times..]))), too_long, "{escape}");
+        assert_eq!(
+            read(&text.replace(r#"","k"#, &format!(r#"{}","k"#, &long[times..]))),
+            too_long,
+            "{escape}"
+        );
     }
 }
 
 #[test]
 fn a_node_is_bounded_as_well() {
     let long = format!(r#"{{"kind":"Node","x":"{}"}}"#, "x".repeat(LONGEST_TEXT + 1));
-    let error = read_one::<Node>(long.as_bytes()).map(drop).map_err(|e| unreadable("node n", None, e).cause);
+    let error = read_one::<Node>(long.as_bytes())
+        .map(drop)
+        .map_err(|e| unreadable("node n", None, e).cause);
     assert_eq!(error, Err(beyond("node n", &format!("a text of more than {LONGEST_TEXT}"))));
 }
 
 #[test]
 fn a_gate_is_found_behind_any_number_of_init_containers() {
     // More than are kept of any other list, and the one that counts is the last.
-    let names: String = (0..20_000).map(|number| format!(r#"{{"name":"init-container-{number}"}},"#)).collect();
+    let names: String =
+        (0..20_000).map(|number| format!(r#"{{"name":"init-container-{number}"}},"#)).collect();
     let spec = |gate: &str| format!(r#""initContainers":[{names}{{"name":"{gate}"}}]"#);
     let annotated = r#"{"annotations":{"pod-startup-lock/gate":"wait"}}"#;
     for (metadata, gate, expected) in
         [("{}", "pod-startup-lock", true), (annotated, "wait", true), ("{}", "wait", false)]
     {
-        let template = format!(r#","spec":{{"template":{{"spec":{{{}}},"metadata":{metadata}}}}}"#, spec(gate));
+        let template = format!(
+            r#","spec":{{"template":{{"spec":{{{}}},"metadata":{metadata}}}}}"#,
+            spec(gate)
+        );
         let set = daemonsets(&with_metadata_and_spec("", &template)).unwrap().remove(0);
         assert_eq!((set.has_gate, set.is_too_large), (expected, false), "{gate}");
     }
     let ended: String = (0..20_000)
-        .map(|number| format!(r#"{{"name":"init-container-{number}","state":{{"terminated":{{"exitCode":0}}}}}},"#))
+        .map(|number| {
+            format!(
+                r#"{{"name":"init-container-{number}","state":{{"terminated":{{"exitCode":0}}}}}},"#
+            )
+        })
         .collect();
     for (code, expected) in [(0, Gate::Passed), (1, Gate::Ahead)] {
-        let gate = format!(r#"{{"name":"pod-startup-lock","state":{{"terminated":{{"exitCode":{code}}}}}}}"#);
+        let gate = format!(
+            r#"{{"name":"pod-startup-lock","state":{{"terminated":{{"exitCode":{code}}}}}}}"#
+        );
         let json = format!(
             r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p",{OWNED}}},"spec":{{{}}},"status":{{"initContainerStatuses":[{ended}{gate}]}}}}]}}"#,
             spec("pod-startup-lock")
@@ -795,8 +950,13 @@ fn a_gate_is_found_behind_any_number_of_init_containers() {
 #[test]
 fn a_node_of_more_taints_than_any_has_is_an_error() {
     let read = |count: usize, effect: &str| {
-        let taints: Vec<_> = (0..count).map(|number| format!(r#"{{"key":"k{number}","effect":"{effect}"}}"#)).collect();
-        let json = format!(r#"{{"kind":"Node","metadata":{{"name":"n"}},"spec":{{"taints":[{}]}}}}"#, taints.join(","));
+        let taints: Vec<_> = (0..count)
+            .map(|number| format!(r#"{{"key":"k{number}","effect":"{effect}"}}"#))
+            .collect();
+        let json = format!(
+            r#"{{"kind":"Node","metadata":{{"name":"n"}},"spec":{{"taints":[{}]}}}}"#,
+            taints.join(",")
+        );
         read_one::<Node>(json.as_bytes()).unwrap().counting().map(|node| node.placed.taints.len())
     };
     assert_eq!(read(1024, "NoExecute"), Ok(1024));
@@ -810,15 +970,23 @@ fn a_node_of_more_taints_than_any_has_is_an_error() {
 #[test]
 fn a_condition_that_is_told_often_is_kept_once() {
     let times = vec![r#"{"type":"DiskPressure","status":"True"}"#; 1000].join(",");
-    let json = format!(r#"{{"kind":"Node","metadata":{{"name":"n"}},"status":{{"conditions":[{times}]}}}}"#);
-    assert_eq!(read_one::<Node>(json.as_bytes()).unwrap().counting().unwrap().troubles, ["DiskPressure"]);
+    let json = format!(
+        r#"{{"kind":"Node","metadata":{{"name":"n"}},"status":{{"conditions":[{times}]}}}}"#
+    );
+    assert_eq!(
+        read_one::<Node>(json.as_bytes()).unwrap().counting().unwrap().troubles,
+        ["DiskPressure"]
+    );
 }
 
 #[test]
 fn a_daemonset_without_what_its_pods_name_is_an_error() {
-    for metadata in
-        [r#""name":"d""#, r#""namespace":"n","name":"d""#, r#""name":"d","uid":"u""#, r#""namespace":"n","uid":"u""#]
-    {
+    for metadata in [
+        r#""name":"d""#,
+        r#""namespace":"n","name":"d""#,
+        r#""name":"d","uid":"u""#,
+        r#""namespace":"n","uid":"u""#,
+    ] {
         let json = format!(r#"{{"kind":"DaemonSetList","items":[{{"metadata":{{{metadata}}}}}]}}"#);
         assert_eq!(daemonsets(&json).unwrap_err().cause, OTHER, "{metadata}");
     }
@@ -826,12 +994,17 @@ fn a_daemonset_without_what_its_pods_name_is_an_error() {
 
 #[test]
 fn gates_of_pods() {
-    let init =
-        |names: &[&str]| names.iter().map(|name| format!(r#"{{"name":"{name}"}}"#)).collect::<Vec<_>>().join(",");
-    let done = |name: &str, code: i32| {
-        format!(r#""initContainerStatuses":[{{"name":"{name}","state":{{"terminated":{{"exitCode":{code}}}}}}}]"#)
+    let init = |names: &[&str]| {
+        names.iter().map(|name| format!(r#"{{"name":"{name}"}}"#)).collect::<Vec<_>>().join(",")
     };
-    let status = |name: &str, state: &str| format!(r#""initContainerStatuses":[{{"name":"{name}","state":{state}}}]"#);
+    let done = |name: &str, code: i32| {
+        format!(
+            r#""initContainerStatuses":[{{"name":"{name}","state":{{"terminated":{{"exitCode":{code}}}}}}}]"#
+        )
+    };
+    let status = |name: &str, state: &str| {
+        format!(r#""initContainerStatuses":[{{"name":"{name}","state":{state}}}]"#)
+    };
     let gate = "pod-startup-lock";
     let running = r#"{"running":{"startedAt":"2026-11-22T19:59:21Z"}}"#;
     let (runs, other_runs) = (status(gate, running), status("other", running));
@@ -848,7 +1021,13 @@ fn gates_of_pods() {
         ("ended well", "", vec![gate, "other"], done(gate, 0), Gate::Passed),
         ("failed", "", vec![gate], done(gate, 1), Gate::Ahead),
         ("another one ended well", "", vec![gate, "other"], done("other", 0), Gate::Ahead),
-        ("the annotated one ended well", annotation, vec![gate, "wait"], done("wait", 0), Gate::Passed),
+        (
+            "the annotated one ended well",
+            annotation,
+            vec![gate, "wait"],
+            done("wait", 0),
+            Gate::Passed,
+        ),
         ("not the annotated one", annotation, vec![gate, "wait"], done(gate, 0), Gate::Ahead),
         ("runs", "", vec![gate], runs.clone(), Gate::Ahead),
         (
@@ -861,11 +1040,41 @@ fn gates_of_pods() {
             Gate::Ahead,
         ),
         ("initialized", "", vec![gate], initialized.to_owned(), Gate::Passed),
-        ("initialized, and ended well", "", vec![gate], format!("{initialized},{}", done(gate, 0)), Gate::Passed),
-        ("initialized, and runs again", "", vec![gate], format!("{initialized},{runs}"), Gate::Ahead),
-        ("initialized, and is to run again", "", vec![gate], format!("{initialized},{waits}"), Gate::Ahead),
-        ("initialized, and has failed since", "", vec![gate], format!("{initialized},{}", done(gate, 1)), Gate::Ahead),
-        ("initialized, another one runs", "", vec![gate], format!("{initialized},{other_runs}"), Gate::Passed),
+        (
+            "initialized, and ended well",
+            "",
+            vec![gate],
+            format!("{initialized},{}", done(gate, 0)),
+            Gate::Passed,
+        ),
+        (
+            "initialized, and runs again",
+            "",
+            vec![gate],
+            format!("{initialized},{runs}"),
+            Gate::Ahead,
+        ),
+        (
+            "initialized, and is to run again",
+            "",
+            vec![gate],
+            format!("{initialized},{waits}"),
+            Gate::Ahead,
+        ),
+        (
+            "initialized, and has failed since",
+            "",
+            vec![gate],
+            format!("{initialized},{}", done(gate, 1)),
+            Gate::Ahead,
+        ),
+        (
+            "initialized, another one runs",
+            "",
+            vec![gate],
+            format!("{initialized},{other_runs}"),
+            Gate::Passed,
+        ),
         (
             "not initialized",
             "",
@@ -886,7 +1095,9 @@ fn gates_of_pods() {
 #[test]
 fn gates_of_templates() {
     let template = |metadata: &str, names: &str| {
-        format!(r#","spec":{{"template":{{"metadata":{{{metadata}}},"spec":{{"initContainers":{names}}}}}}}"#)
+        format!(
+            r#","spec":{{"template":{{"metadata":{{{metadata}}},"spec":{{"initContainers":{names}}}}}}}"#
+        )
     };
     let annotation = r#""annotations":{"pod-startup-lock/gate":"wait"}"#;
     for (metadata, names, expected) in [
@@ -903,13 +1114,19 @@ fn gates_of_templates() {
 
 #[test]
 fn the_oldest_running_container_counts() {
-    let running = |at: &str| format!(r#"{{"name":"c","state":{{"running":{{"startedAt":{at}}}}}}}"#);
-    let ended = r#"{"name":"c","state":{"terminated":{"exitCode":0,"startedAt":"1970-01-01T00:00:01Z"}}}"#;
+    let running =
+        |at: &str| format!(r#"{{"name":"c","state":{{"running":{{"startedAt":{at}}}}}}}"#);
+    let ended =
+        r#"{"name":"c","state":{"terminated":{"exitCode":0,"startedAt":"1970-01-01T00:00:01Z"}}}"#;
     for (main, init, expected) in [
         ("null".to_owned(), "null".to_owned(), None),
         (format!("[{}]", running("null")), format!("[{ended}]"), None),
         (
-            format!("[{},{}]", running(r#""1970-01-01T00:00:09Z""#), running(r#""1970-01-01T00:00:05Z""#)),
+            format!(
+                "[{},{}]",
+                running(r#""1970-01-01T00:00:09Z""#),
+                running(r#""1970-01-01T00:00:05Z""#)
+            ),
             "[]".to_owned(),
             Some(5),
         ),
@@ -920,7 +1137,9 @@ fn the_oldest_running_container_counts() {
         ),
     ] {
         let status = format!(r#"{{"containerStatuses":{main},"initContainerStatuses":{init}}}"#);
-        let json = format!(r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p",{OWNED}}},"status":{status}}}]}}"#);
+        let json = format!(
+            r#"{{"kind":"PodList","items":[{{"metadata":{{"name":"p",{OWNED}}},"status":{status}}}]}}"#
+        );
         assert_eq!(pods(&json).unwrap()[0].started, expected, "{status}");
     }
 }
@@ -939,7 +1158,9 @@ fn events<T: Item>(source: impl Read) -> (Vec<String>, Result<(), String>) {
             Ok(Event::Is(object)) => format!("is {} {}", object.title(), object.version()),
             Ok(Event::Gone(object)) => format!("gone {} {}", object.title(), object.version()),
             Ok(Event::Bookmark(version)) => format!("bookmark {version}"),
-            Ok(Event::Error(status, words)) => format!("error {status} {}", words.unwrap_or_default()),
+            Ok(Event::Error(status, words)) => {
+                format!("error {status} {}", words.unwrap_or_default())
+            }
             Ok(Event::Other) => "other".to_owned(),
             Err(error) => return (told, Err(unreadable("watch", None, error).cause)),
         });
@@ -951,13 +1172,19 @@ fn events<T: Item>(source: impl Read) -> (Vec<String>, Result<(), String>) {
 fn recorded_watches() {
     let (pods, end) = events::<Pod>(watched!("pods-node-a").as_bytes());
     assert_eq!((pods.len(), end), (19, Ok(())));
-    assert_eq!((&*pods[0], &*pods[9]), ("is pod logging/newcomer-hkt7c 329", "gone pod logging/newcomer-hkt7c 363"));
+    assert_eq!(
+        (&*pods[0], &*pods[9]),
+        ("is pod logging/newcomer-hkt7c 329", "gone pod logging/newcomer-hkt7c 363")
+    );
     assert_eq!((&*pods[16], &*pods[18]), ("gone pod psl/web-657c9d4c5-gfdv4 380", "bookmark 380"));
     let (node, end) = events::<Node>(watched!("node-a").as_bytes());
     assert_eq!((node.len(), end), (10, Ok(())));
     assert_eq!((&*node[7], &*node[9]), ("is node node-a 386", "bookmark 386"));
     let (expired, end) = events::<Pod>(watched!("error-410-too-old-pods").as_bytes());
-    assert_eq!((expired, end), (vec!["error 410 too old resource version: 1 (433)".to_owned()], Ok(())));
+    assert_eq!(
+        (expired, end),
+        (vec!["error 410 too old resource version: 1 (433)".to_owned()], Ok(()))
+    );
     let (initial, end) = events::<Pod>(watched!("initial-events-pods-node-a").as_bytes());
     assert_eq!((initial.len(), end), (25, Ok(())));
     assert_eq!(events::<Pod>(&b""[..]), (vec![], Ok(())));
@@ -999,7 +1226,8 @@ impl Read for Counting<'_> {
 
 #[test]
 fn each_event_is_told_with_its_last_byte_also_where_all_come_twice() {
-    let json: String = watched!("pods-node-a").lines().map(|line| format!("{line}\n{line}\n")).collect();
+    let json: String =
+        watched!("pods-node-a").lines().map(|line| format!("{line}\n{line}\n")).collect();
     let given = std::rc::Rc::default();
     let mut told = read_events::<Pod>(Counting(json.as_bytes(), std::rc::Rc::clone(&given)));
     let mut end = 0;
@@ -1019,7 +1247,11 @@ fn every_byte_of_a_node_s_watch_may_be_the_last() {
         let whole = json[..=cut].iter().filter(|byte| **byte == b'\n').count();
         let (told, end) = events::<Node>(&json[..cut]);
         assert_eq!(told, all[..whole], "cut at {cut}");
-        assert!(end.is_ok() || end == Err("watch: the answer ends in the middle of its JSON".to_owned()), "{end:?}");
+        assert!(
+            end.is_ok()
+                || end == Err("watch: the answer ends in the middle of its JSON".to_owned()),
+            "{end:?}"
+        );
     }
 }
 
@@ -1051,7 +1283,8 @@ fn a_watch_goes_on_after_a_cut_and_begins_with_a_list_after_silence() {
 
 #[test]
 fn a_watch_in_pieces_is_the_same_watch() {
-    let json = watched!("error-410-too-old-pods").to_owned() + watched!("initial-events-pods-no-such-node");
+    let json = watched!("error-410-too-old-pods").to_owned()
+        + watched!("initial-events-pods-no-such-node");
     let whole = events::<Pod>(json.as_bytes());
     for split in 0..=json.len() {
         let pieces = Pieces { bytes: json.as_bytes(), ends: vec![split], at: 0 };
@@ -1107,7 +1340,10 @@ fn events_are_bounded_one_by_one() {
     let (told, end) = events::<Pod>(format!("{most}\n{most}\n").as_bytes());
     assert_eq!((told.len(), end), (2, Ok(())));
     let (told, end) = events::<Pod>(format!("{}\n{}", event(1), event(LARGEST_OBJECT)).as_bytes());
-    assert_eq!((told.len(), end), (1, Err(beyond("watch", &format!("an object of more than {LARGEST_OBJECT}")))));
+    assert_eq!(
+        (told.len(), end),
+        (1, Err(beyond("watch", &format!("an object of more than {LARGEST_OBJECT}"))))
+    );
 }
 
 proptest! {

@@ -3,8 +3,10 @@ use std::ffi::OsString;
 use super::*;
 
 fn read_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
-    let variables: Vec<(String, String)> = variables.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
-    let lookup = move |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v));
+    let variables: Vec<(String, String)> =
+        variables.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+    let lookup =
+        move |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v));
     let given = Given::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), lookup);
     read(given.expect("not asked for help"))
 }
@@ -29,7 +31,10 @@ fn defaults() {
     assert_eq!((config.host, config.port), (None, 9999));
     let asked = config.cluster.unwrap();
     assert_eq!((asked.node.as_str(), asked.filter), ("n", Some(Filter::default())));
-    assert_eq!((asked.fail_period, asked.pass_period), (Duration::from_secs(10), Duration::from_secs(60)));
+    assert_eq!(
+        (asked.fail_period, asked.pass_period),
+        (Duration::from_secs(10), Duration::from_secs(60))
+    );
     assert_eq!((asked.latch, asked.conditions, asked.load), (false, true, None));
     let five_minutes = Duration::from_secs(300);
     assert_eq!((asked.boot_grace, asked.stale_after), (five_minutes, five_minutes));
@@ -38,13 +43,19 @@ fn defaults() {
 #[test]
 fn the_boot_is_checked_by_itself_only_in_the_cluster() {
     let outside = |check: &str| asked(&[check], &[]).boot_check;
-    for (flag, expected) in
-        [("--boot-check=auto", Check::Off), ("--boot-check=on", Check::On), ("--boot-check=off", Check::Off)]
-    {
+    for (flag, expected) in [
+        ("--boot-check=auto", Check::Off),
+        ("--boot-check=on", Check::On),
+        ("--boot-check=off", Check::Off),
+    ] {
         assert_eq!(outside(flag), expected, "{flag}");
     }
     assert_eq!(asked(&[], &[]).boot_check, Check::Off);
-    let variables = [("NODE_NAME", "n"), ("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("KUBERNETES_SERVICE_PORT", "443")];
+    let variables = [
+        ("NODE_NAME", "n"),
+        ("KUBERNETES_SERVICE_HOST", "10.96.0.1"),
+        ("KUBERNETES_SERVICE_PORT", "443"),
+    ];
     assert_eq!(read_with(&[], &variables).unwrap().cluster.unwrap().boot_check, Check::Auto);
 }
 
@@ -57,7 +68,8 @@ fn the_load_by_its_variables() {
         stale_after: Duration::from_secs(300),
     };
     assert_eq!(asked(&[], &[enabled]).load, Some(settings(80, 10)));
-    let (threshold, period) = (("PSL_HC_NODELOAD_CPU_THRESHOLD", "0"), ("PSL_HC_NODELOAD_PERIOD", "30"));
+    let (threshold, period) =
+        (("PSL_HC_NODELOAD_CPU_THRESHOLD", "0"), ("PSL_HC_NODELOAD_PERIOD", "30"));
     assert_eq!(asked(&[], &[enabled, threshold, period]).load, Some(settings(0, 30)));
     assert_eq!(asked(&[], &[threshold, period]).load, None);
     for value in ["101", "-1", "80%", "", "1.5"] {
@@ -75,7 +87,8 @@ fn what_counts_without_daemonsets() {
     let base = ["--node-name=n", "--baseUrl=http://127.0.0.1"];
     let with = |more: &[&str], variables: &[(&str, &str)]| {
         let cluster = read_with(&[&base, more].concat(), variables).unwrap().cluster;
-        cluster.map(|cluster| (cluster.filter.is_some(), cluster.conditions, cluster.load.is_some()))
+        cluster
+            .map(|cluster| (cluster.filter.is_some(), cluster.conditions, cluster.load.is_some()))
     };
     assert_eq!(with(&[], &[]), Some((true, true, false)));
     assert_eq!(with(&["--conditions=false"], &[]), Some((true, false, false)));
@@ -98,24 +111,48 @@ fn each_setting_by_flag_and_by_variable() {
         assert_eq!(by_flag, asked(&[], &[(variable, value)]), "{flag} {variable}");
         by_flag
     };
-    assert_eq!(both("--namespace", "PSL_HC_DAEMONSET_NAMESPACE", "x").filter.unwrap().namespace.as_deref(), Some("x"));
-    assert!(both("--hostNet", "PSL_HC_DAEMONSET_HOST_NETWORK", "true").filter.unwrap().host_network);
+    assert_eq!(
+        both("--namespace", "PSL_HC_DAEMONSET_NAMESPACE", "x").filter.unwrap().namespace.as_deref(),
+        Some("x")
+    );
+    assert!(
+        both("--hostNet", "PSL_HC_DAEMONSET_HOST_NETWORK", "true").filter.unwrap().host_network
+    );
     assert!(!both("--hostNet", "PSL_HC_DAEMONSET_HOST_NETWORK", "f").filter.unwrap().host_network);
-    assert_eq!(both("--in", "PSL_HC_DAEMONSET_INCLUDE_LABELS", "a:b").filter.unwrap().include, [label("a", "b")]);
-    assert_eq!(both("--ex", "PSL_HC_DAEMONSET_EXCLUDE_LABELS", "a:").filter.unwrap().exclude, [label("a", "")]);
-    assert_eq!(both("--failHc", "PSL_HC_DAEMONSET_PERIOD_FAIL", "7").fail_period, Duration::from_secs(7));
-    assert_eq!(both("--passHc", "PSL_HC_DAEMONSET_PERIOD_PASS", "1m30s").pass_period, Duration::from_secs(90));
+    assert_eq!(
+        both("--in", "PSL_HC_DAEMONSET_INCLUDE_LABELS", "a:b").filter.unwrap().include,
+        [label("a", "b")]
+    );
+    assert_eq!(
+        both("--ex", "PSL_HC_DAEMONSET_EXCLUDE_LABELS", "a:").filter.unwrap().exclude,
+        [label("a", "")]
+    );
+    assert_eq!(
+        both("--failHc", "PSL_HC_DAEMONSET_PERIOD_FAIL", "7").fail_period,
+        Duration::from_secs(7)
+    );
+    assert_eq!(
+        both("--passHc", "PSL_HC_DAEMONSET_PERIOD_PASS", "1m30s").pass_period,
+        Duration::from_secs(90)
+    );
     assert!(both("--latch", "PSL_LATCH", "boot").latch);
     assert!(!both("--latch", "PSL_LATCH", "off").latch);
     assert!(!both("--conditions", "PSL_HC_NODE_CONDITIONS", "false").conditions);
     assert_eq!(both("--boot-check", "PSL_BOOT_CHECK", "on").boot_check, Check::On);
     assert_eq!(both("--boot-grace", "PSL_BOOT_GRACE", "2m").boot_grace, Duration::from_secs(120));
-    assert_eq!(both("--stale-after", "PSL_STALE_AFTER", "1h").stale_after, Duration::from_secs(3600));
-    assert_eq!(both("--token-file", "PSL_K8S_TOKEN_FILE", "/t").server.token_file.as_deref(), Some("/t".as_ref()));
+    assert_eq!(
+        both("--stale-after", "PSL_STALE_AFTER", "1h").stale_after,
+        Duration::from_secs(3600)
+    );
+    assert_eq!(
+        both("--token-file", "PSL_K8S_TOKEN_FILE", "/t").server.token_file.as_deref(),
+        Some("/t".as_ref())
+    );
     assert_eq!(both("--ca-file", "PSL_K8S_CA_FILE", "/c").server.ca_file, PathBuf::from("/c"));
     let several = asked(&["--in", "a:b", "-in=x.example/c:d"], &[]).filter.unwrap().include;
     assert_eq!(several, [label("a", "b"), label("x.example/c", "d")]);
-    let list = asked(&[], &[("PSL_HC_DAEMONSET_EXCLUDE_LABELS", "a:b, a:c,")]).filter.unwrap().exclude;
+    let list =
+        asked(&[], &[("PSL_HC_DAEMONSET_EXCLUDE_LABELS", "a:b, a:c,")]).filter.unwrap().exclude;
     assert_eq!(list, [label("a", "b"), label("a", "c")]);
     assert!(asked(&["-hostNet"], &[]).filter.unwrap().host_network);
 }
@@ -123,24 +160,35 @@ fn each_setting_by_flag_and_by_variable() {
 #[test]
 fn nodes_and_servers() {
     let server = |arguments: &[&str], variables: &[(&str, &str)]| {
-        let asked =
-            read_with(arguments, variables).unwrap_or_else(|e| panic!("{arguments:?} {variables:?}: {e:?}")).cluster;
-        let Cluster { node, server: Server { url, token_file, ca_file }, .. } = asked.expect("it counts");
+        let asked = read_with(arguments, variables)
+            .unwrap_or_else(|e| panic!("{arguments:?} {variables:?}: {e:?}"))
+            .cluster;
+        let Cluster { node, server: Server { url, token_file, ca_file }, .. } =
+            asked.expect("it counts");
         let file = |path: PathBuf| path.display().to_string();
         (node, url.to_string(), token_file.map(file), file(ca_file))
     };
     let account = |file: &str| format!("/var/run/secrets/kubernetes.io/serviceaccount/{file}");
-    let in_cluster = |url: &str| ("n".to_owned(), url.to_owned(), Some(account("token")), account("ca.crt"));
+    let in_cluster =
+        |url: &str| ("n".to_owned(), url.to_owned(), Some(account("token")), account("ca.crt"));
     for (host, port, url) in [
         ("10.96.0.1", "443", "https://10.96.0.1:443/"),
         ("fd00::1", "6443", "https://[fd00::1]:6443/"),
         ("kubernetes.default.svc", "443", "https://kubernetes.default.svc:443/"),
     ] {
-        let variables = [("PSL_NODE_NAME", "n"), ("KUBERNETES_SERVICE_HOST", host), ("KUBERNETES_SERVICE_PORT", port)];
+        let variables = [
+            ("PSL_NODE_NAME", "n"),
+            ("KUBERNETES_SERVICE_HOST", host),
+            ("KUBERNETES_SERVICE_PORT", port),
+        ];
         assert_eq!(server(&[], &variables), in_cluster(url));
     }
     // Outside wins, and another name for the node's variable serves.
-    let variables = [("NODE_NAME", "n"), ("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("KUBERNETES_SERVICE_PORT", "443")];
+    let variables = [
+        ("NODE_NAME", "n"),
+        ("KUBERNETES_SERVICE_HOST", "10.96.0.1"),
+        ("KUBERNETES_SERVICE_PORT", "443"),
+    ];
     assert_eq!(
         server(&["--baseUrl", "https://api.example:6443/k8s"], &variables),
         in_cluster("https://api.example:6443/k8s")
@@ -151,7 +199,9 @@ fn nodes_and_servers() {
     );
     let plain = |url: &str| server(&["--node-name=n", "--baseUrl", url], &[]).2;
     assert_eq!((plain("http://127.0.0.1:8001"), plain("http://api.example")), (None, None));
-    for loopback in ["http://127.0.0.1:8001", "http://127.1.2.3", "http://[::1]:8001", "http://localhost:8001"] {
+    for loopback in
+        ["http://127.0.0.1:8001", "http://127.1.2.3", "http://[::1]:8001", "http://localhost:8001"]
+    {
         let arguments = ["--node-name=n", "--token-file=/t", "--baseUrl", loopback];
         assert_eq!(server(&arguments, &[]).2.as_deref(), Some("/t"), "{loopback}");
     }
@@ -188,7 +238,11 @@ fn labels() {
         ("Example.org/a:b", None),
         ("ä:b", None),
     ] {
-        assert_eq!(super::label(text).ok(), expected.map(|(key, value)| label(key, value)), "{text}");
+        assert_eq!(
+            super::label(text).ok(),
+            expected.map(|(key, value)| label(key, value)),
+            "{text}"
+        );
     }
     let (long, prefix) = ("x".repeat(63), "y".repeat(253));
     assert!(super::label(&format!("{prefix}/{long}:{long}")).is_ok());
@@ -217,7 +271,11 @@ fn names() {
         ("a%2F", false, false),
         (&format!("{long}x"), false, false),
     ] {
-        assert_eq!((node_name(text).is_ok(), namespace(text).is_ok()), (is_node, is_namespace), "{text}");
+        assert_eq!(
+            (node_name(text).is_ok(), namespace(text).is_ok()),
+            (is_node, is_namespace),
+            "{text}"
+        );
     }
 }
 
@@ -227,7 +285,8 @@ fn mistakes() {
     let proxy = ["--node-name=n", "--baseUrl=http://127.0.0.1:8001"];
     let no_api = "--baseUrl (PSL_K8S_API_URL): no API server; set it, or run in a pod, where Kubernetes sets KUBERNETES_SERVICE_HOST \
                   and KUBERNETES_SERVICE_PORT, or set PSL_HC_DAEMONSET_ENABLED=false";
-    let no_node = "--node-name (PSL_NODE_NAME, NODE_NAME): required; the node that this instance speaks for";
+    let no_node =
+        "--node-name (PSL_NODE_NAME, NODE_NAME): required; the node that this instance speaks for";
     let cases: &[(&[&str], &[(&str, &str)], &[&str])] = &[
         (&[], &[], &[no_node, no_api]),
         (&["--node-name=n"], &[], &[no_api]),
@@ -235,8 +294,13 @@ fn mistakes() {
         (&["--node-name=n"], &[("KUBERNETES_SERVICE_PORT", "443")], &[no_api]),
         (
             &["--node-name=n"],
-            &[("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("KUBERNETES_SERVICE_PORT", "tcp://10.96.0.1:443")],
-            &["KUBERNETES_SERVICE_PORT: \"tcp://10.96.0.1:443\" is not accepted; accepted: a port, 1 to 65535"],
+            &[
+                ("KUBERNETES_SERVICE_HOST", "10.96.0.1"),
+                ("KUBERNETES_SERVICE_PORT", "tcp://10.96.0.1:443"),
+            ],
+            &[
+                "KUBERNETES_SERVICE_PORT: \"tcp://10.96.0.1:443\" is not accepted; accepted: a port, 1 to 65535",
+            ],
         ),
         (&["--baseUrl=http://127.0.0.1:8001"], &[], &[no_node]),
         (&[], &[("PSL_HC_DAEMONSET_ENABLED", "false")], &[no_node]),
@@ -282,7 +346,9 @@ fn mistakes() {
         (
             &[proxy[0], proxy[1], "--in=a:b", "--in=a:c"],
             &[],
-            &["--in (PSL_HC_DAEMONSET_INCLUDE_LABELS): a:b and a:c together; no DaemonSet has both"],
+            &[
+                "--in (PSL_HC_DAEMONSET_INCLUDE_LABELS): a:b and a:c together; no DaemonSet has both",
+            ],
         ),
         (
             &[proxy[0], proxy[1], "--namespace=A", "--failHc=0", "--passHc=1x"],
@@ -322,7 +388,8 @@ fn mistakes() {
         ),
     ];
     for (arguments, variables, expected) in cases {
-        let mistakes = read_with(arguments, variables).expect_err(&format!("{arguments:?} {variables:?}"));
+        let mistakes =
+            read_with(arguments, variables).expect_err(&format!("{arguments:?} {variables:?}"));
         assert_eq!(mistakes, *expected, "{arguments:?} {variables:?}");
     }
 }

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{Effect, Operator, Placement, Requirement, Term, ToleratedEffect, Tolerates, Toleration};
+use super::{
+    Effect, Operator, Placement, Requirement, Term, ToleratedEffect, Tolerates, Toleration,
+};
 
 /// Equal placements have equal bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +64,9 @@ impl Packed {
         Placement {
             has_host_network: from.count() == 1,
             node_name: from.text().into(),
-            selector: (0..from.count()).map(|_| (from.text().to_owned(), from.text().to_owned())).collect(),
+            selector: (0..from.count())
+                .map(|_| (from.text().to_owned(), from.text().to_owned()))
+                .collect(),
             affinity: from.count().checked_sub(1).map(|terms| {
                 let term = |_| Term { labels: from.requirements(), fields: from.requirements() };
                 (0..terms).map(term).collect()

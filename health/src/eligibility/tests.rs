@@ -45,8 +45,12 @@ fn node(labels: &str, taints: &[(&str, &str, Effect)]) -> Node {
 #[test]
 fn as_the_real_controller_has_placed_them() {
     let value: serde_json::Value = serde_json::from_str(recorded!("nodes")).unwrap();
-    let names: Vec<_> =
-        value["items"].as_array().unwrap().iter().map(|n| n["metadata"]["name"].as_str().unwrap()).collect();
+    let names: Vec<_> = value["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|n| n["metadata"]["name"].as_str().unwrap())
+        .collect();
     let mut nodes = value.clone();
     nodes["items"].as_array_mut().unwrap().iter_mut().for_each(|node| node["kind"] = "Node".into());
     let nodes: Vec<objects::Node> = list(&nodes.to_string());
@@ -59,7 +63,8 @@ fn as_the_real_controller_has_placed_them() {
         })
         .collect();
     let sets: Vec<objects::DaemonSet> = list(recorded!("daemonsets"));
-    let expected: BTreeMap<String, Vec<String>> = serde_json::from_str(recorded!("expected")).unwrap();
+    let expected: BTreeMap<String, Vec<String>> =
+        serde_json::from_str(recorded!("expected")).unwrap();
     assert_eq!((nodes.len(), sets.len(), expected.len()), (19, 64, 64));
     for set in sets {
         let set = set.with_labels(|_| true);
@@ -67,9 +72,19 @@ fn as_the_real_controller_has_placed_them() {
         for node in &nodes {
             let mismatch = set.placement.mismatch(&node.placed);
             let should_run = expected[&name].iter().any(|expected| **expected == *node.placed.name);
-            assert_eq!(mismatch.is_none(), should_run, "{name} on {}: {mismatch:?}", node.placed.name);
+            assert_eq!(
+                mismatch.is_none(),
+                should_run,
+                "{name} on {}: {mismatch:?}",
+                node.placed.name
+            );
             let packed = Packed::of(&set.placement).unpack();
-            assert_eq!(packed.fit(&node.placed) == Fit::Wanted, should_run, "{name} on {}", node.placed.name);
+            assert_eq!(
+                packed.fit(&node.placed) == Fit::Wanted,
+                should_run,
+                "{name} on {}",
+                node.placed.name
+            );
         }
     }
 }
@@ -137,7 +152,11 @@ fn operators() {
         ("a=1", "a", "in", &["1"], false),
         ("a=1", "a", "", &["1"], false),
     ] {
-        assert_eq!(holds(labels, key, operator, values), expected, "{key} {operator} {values:?} on {labels:?}");
+        assert_eq!(
+            holds(labels, key, operator, values),
+            expected,
+            "{key} {operator} {values:?} on {labels:?}"
+        );
     }
 }
 
@@ -147,7 +166,8 @@ fn terms() {
     let no = expression("b", "Exists", &[]);
     let broken = expression("a", "Gt", &["abc"]);
     let named = |operator: &str, values: &[&str]| expression("metadata.name", operator, values);
-    let all = |expressions: &[&serde_json::Value]| serde_json::json!({"matchExpressions": expressions});
+    let all =
+        |expressions: &[&serde_json::Value]| serde_json::json!({"matchExpressions": expressions});
     let fields = |fields: serde_json::Value| serde_json::json!({"matchFields": [fields]});
     let both = |expression: &serde_json::Value, field: serde_json::Value| serde_json::json!({"matchExpressions": [expression], "matchFields": [field]});
     let empty = serde_json::json!({});
@@ -194,9 +214,12 @@ fn affinity_that_asks_for_nothing() {
     ] {
         assert_eq!(placement(spec.clone()).mismatch(&node("", &[])), None, "{spec}");
     }
-    let required =
-        serde_json::json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}}});
-    assert_eq!(placement(required).mismatch(&node("", &[])), Some(NotHere::Affinity), "required, and no terms");
+    let required = serde_json::json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}}});
+    assert_eq!(
+        placement(required).mismatch(&node("", &[])),
+        Some(NotHere::Affinity),
+        "required, and no terms"
+    );
 }
 
 const NO_SCHEDULE: Effect = Effect::NoSchedule;
@@ -206,13 +229,33 @@ const NO_EXECUTE: Effect = Effect::NoExecute;
 fn tolerations() {
     for (case, toleration, (key, value, effect), expected) in [
         ("all", r#"{"operator":"Exists"}"#, ("k", "v", NO_EXECUTE), true),
-        ("all of an effect", r#"{"operator":"Exists","effect":"NoSchedule"}"#, ("k", "v", NO_SCHEDULE), true),
-        ("another effect", r#"{"operator":"Exists","effect":"NoSchedule"}"#, ("k", "v", NO_EXECUTE), false),
+        (
+            "all of an effect",
+            r#"{"operator":"Exists","effect":"NoSchedule"}"#,
+            ("k", "v", NO_SCHEDULE),
+            true,
+        ),
+        (
+            "another effect",
+            r#"{"operator":"Exists","effect":"NoSchedule"}"#,
+            ("k", "v", NO_EXECUTE),
+            false,
+        ),
         ("the key", r#"{"key":"k","operator":"Exists"}"#, ("k", "v", NO_SCHEDULE), true),
         ("another key", r#"{"key":"K","operator":"Exists"}"#, ("k", "v", NO_SCHEDULE), false),
-        ("the value", r#"{"key":"k","operator":"Equal","value":"v"}"#, ("k", "v", NO_EXECUTE), true),
+        (
+            "the value",
+            r#"{"key":"k","operator":"Equal","value":"v"}"#,
+            ("k", "v", NO_EXECUTE),
+            true,
+        ),
         ("no operator", r#"{"key":"k","value":"v"}"#, ("k", "v", NO_SCHEDULE), true),
-        ("an empty operator", r#"{"key":"k","operator":"","value":"v","effect":""}"#, ("k", "v", NO_SCHEDULE), true),
+        (
+            "an empty operator",
+            r#"{"key":"k","operator":"","value":"v","effect":""}"#,
+            ("k", "v", NO_SCHEDULE),
+            true,
+        ),
         ("another value", r#"{"key":"k","value":"w"}"#, ("k", "v", NO_SCHEDULE), false),
         ("a key alone", r#"{"key":"k"}"#, ("k", "v", NO_SCHEDULE), false),
         ("a key alone, no value", r#"{"key":"k"}"#, ("k", "", NO_SCHEDULE), true),
@@ -222,23 +265,58 @@ fn tolerations() {
             ("k", "v", NO_SCHEDULE),
             false,
         ),
-        ("seconds", r#"{"key":"k","operator":"Exists","tolerationSeconds":0}"#, ("k", "v", NO_EXECUTE), true),
-        ("fewer", r#"{"key":"k","operator":"Exists","tolerationSeconds":-5}"#, ("k", "v", NO_EXECUTE), true),
-        ("unknown", r#"{"key":"k","operator":"Matches","value":"v"}"#, ("k", "v", NO_SCHEDULE), false),
+        (
+            "seconds",
+            r#"{"key":"k","operator":"Exists","tolerationSeconds":0}"#,
+            ("k", "v", NO_EXECUTE),
+            true,
+        ),
+        (
+            "fewer",
+            r#"{"key":"k","operator":"Exists","tolerationSeconds":-5}"#,
+            ("k", "v", NO_EXECUTE),
+            true,
+        ),
+        (
+            "unknown",
+            r#"{"key":"k","operator":"Matches","value":"v"}"#,
+            ("k", "v", NO_SCHEDULE),
+            false,
+        ),
         ("greater", r#"{"key":"k","operator":"Gt","value":"4"}"#, ("k", "5", NO_SCHEDULE), true),
-        ("not greater", r#"{"key":"k","operator":"Gt","value":"5"}"#, ("k", "5", NO_SCHEDULE), false),
+        (
+            "not greater",
+            r#"{"key":"k","operator":"Gt","value":"5"}"#,
+            ("k", "5", NO_SCHEDULE),
+            false,
+        ),
         ("less", r#"{"key":"k","operator":"Lt","value":"-1"}"#, ("k", "-2", NO_SCHEDULE), true),
         ("no number", r#"{"key":"k","operator":"Lt","value":"x"}"#, ("k", "5", NO_SCHEDULE), false),
-        ("zero", r#"{"key":"k","operator":"Lt","value":"0"}"#, ("k", "-9223372036854775808", NO_SCHEDULE), true),
+        (
+            "zero",
+            r#"{"key":"k","operator":"Lt","value":"0"}"#,
+            ("k", "-9223372036854775808", NO_SCHEDULE),
+            true,
+        ),
         ("a plus", r#"{"key":"k","operator":"Lt","value":"+9"}"#, ("k", "5", NO_SCHEDULE), false),
-        ("a zero before", r#"{"key":"k","operator":"Lt","value":"0950"}"#, ("k", "5", NO_SCHEDULE), false),
+        (
+            "a zero before",
+            r#"{"key":"k","operator":"Lt","value":"0950"}"#,
+            ("k", "5", NO_SCHEDULE),
+            false,
+        ),
         (
             "less than zero by its sign alone",
             r#"{"key":"k","operator":"Lt","value":"-0"}"#,
             ("k", "-5", NO_SCHEDULE),
             false,
         ),
-        ("a taint with a zero before", r#"{"key":"k","operator":"Lt","value":"9"}"#, ("k", "05", NO_SCHEDULE), false),
+        (
+            "a taint with a zero before",
+            r#"{"key":"k","operator":"Lt","value":"9"}"#,
+            ("k", "05", NO_SCHEDULE),
+            false,
+        ),
         ("no value", r#"{"key":"k","operator":"Lt","value":"9"}"#, ("k", "", NO_SCHEDULE), false),
         ("nothing", "{}", ("k", "", NO_SCHEDULE), true),
         ("nothing against a value", "{}", ("k", "v", NO_SCHEDULE), false),
@@ -269,10 +347,18 @@ fn automatic_tolerations() {
     ] {
         // Whatever its value: the controller's tolerations ask for the key alone.
         let tainted = node("", &[(&own(name), "x", effect)]);
-        assert_eq!(Placement::default().mismatch(&tainted).is_none(), expected, "{name} {effect:?}");
+        assert_eq!(
+            Placement::default().mismatch(&tainted).is_none(),
+            expected,
+            "{name} {effect:?}"
+        );
         let on_host = Placement { has_host_network: true, ..Placement::default() };
         let expected = expected || name == "network-unavailable";
-        assert_eq!(on_host.mismatch(&tainted).is_none(), expected, "{name} {effect:?} on the host network");
+        assert_eq!(
+            on_host.mismatch(&tainted).is_none(),
+            expected,
+            "{name} {effect:?} on the host network"
+        );
     }
 }
 
@@ -281,11 +367,20 @@ fn reasons() {
     let tainted = node("disk=hdd", &[("a", "b", NO_EXECUTE)]);
     for (template, expected) in [
         (serde_json::json!({"nodeName": "node-2"}), "nodeName wants node-2"),
-        (serde_json::json!({"nodeSelector": {"disk": "ssd"}}), "nodeSelector wants disk \"ssd\", the node has \"hdd\""),
-        (serde_json::json!({"nodeSelector": {"x": ""}}), "nodeSelector wants x \"\", the node has no such label"),
+        (
+            serde_json::json!({"nodeSelector": {"disk": "ssd"}}),
+            "nodeSelector wants disk \"ssd\", the node has \"hdd\"",
+        ),
+        (
+            serde_json::json!({"nodeSelector": {"x": ""}}),
+            "nodeSelector wants x \"\", the node has no such label",
+        ),
         (affinity(serde_json::json!([])), "its required node affinity does not fit the node"),
         (serde_json::json!({}), "it does not tolerate the node's taint a=b:NoExecute"),
-        (serde_json::json!({"nodeName": "node-1"}), "it does not tolerate the node's taint a=b:NoExecute"),
+        (
+            serde_json::json!({"nodeName": "node-1"}),
+            "it does not tolerate the node's taint a=b:NoExecute",
+        ),
     ] {
         let found = placement(template.clone()).mismatch(&tainted).map(|why| why.to_string());
         assert_eq!(found.as_deref(), Some(expected), "{template}");
@@ -309,11 +404,8 @@ fn taint() -> impl Strategy<Value = Taint> {
 }
 
 fn nodes() -> impl Strategy<Value = Node> {
-    ("[mn]", labels(), proptest::collection::vec(taint(), 0..3)).prop_map(|(name, labels, taints)| Node {
-        name: name.into(),
-        labels,
-        taints,
-    })
+    ("[mn]", labels(), proptest::collection::vec(taint(), 0..3))
+        .prop_map(|(name, labels, taints)| Node { name: name.into(), labels, taints })
 }
 
 fn requirement() -> impl Strategy<Value = Requirement> {
@@ -326,11 +418,13 @@ fn requirement() -> impl Strategy<Value = Requirement> {
         Just(Operator::Lt),
         Just(Operator::Unknown),
     ];
-    ("[abc]", operator, proptest::collection::vec("[0-3]?|x y", 0..3)).prop_map(|(key, operator, values)| Requirement {
-        key: key.into(),
-        operator,
-        values: values.into_iter().map(Into::into).collect(),
-    })
+    ("[abc]", operator, proptest::collection::vec("[0-3]?|x y", 0..3)).prop_map(
+        |(key, operator, values)| Requirement {
+            key: key.into(),
+            operator,
+            values: values.into_iter().map(Into::into).collect(),
+        },
+    )
 }
 
 fn term() -> impl Strategy<Value = Term> {
@@ -339,8 +433,12 @@ fn term() -> impl Strategy<Value = Term> {
 }
 
 fn toleration() -> impl Strategy<Value = Toleration> {
-    let operator =
-        prop_oneof![Just(Tolerates::Equal), Just(Tolerates::Exists), Just(Tolerates::Gt), Just(Tolerates::Lt)];
+    let operator = prop_oneof![
+        Just(Tolerates::Equal),
+        Just(Tolerates::Exists),
+        Just(Tolerates::Gt),
+        Just(Tolerates::Lt)
+    ];
     let effect = proptest::option::of(effect().prop_map(ToleratedEffect::Of));
     ("[abc]?", operator, "[0-3]?", effect).prop_map(|(key, operator, value, effect)| Toleration {
         key: key.into(),
@@ -351,17 +449,24 @@ fn toleration() -> impl Strategy<Value = Toleration> {
 }
 
 fn placements() -> impl Strategy<Value = Placement> {
-    let affinity = proptest::option::of(proptest::collection::vec(term(), 0..3).prop_map(Vec::into_boxed_slice));
+    let affinity = proptest::option::of(
+        proptest::collection::vec(term(), 0..3).prop_map(Vec::into_boxed_slice),
+    );
     let tolerations = proptest::collection::vec(toleration(), 0..3);
-    (proptest::collection::btree_map("[abc]", "[0-3]?", 0..2), affinity, tolerations, any::<bool>(), "[mn]?").prop_map(
-        |(selector, affinity, tolerations, has_host_network, node_name)| Placement {
+    (
+        proptest::collection::btree_map("[abc]", "[0-3]?", 0..2),
+        affinity,
+        tolerations,
+        any::<bool>(),
+        "[mn]?",
+    )
+        .prop_map(|(selector, affinity, tolerations, has_host_network, node_name)| Placement {
             node_name: node_name.into(),
             selector,
             affinity,
             tolerations: tolerations.into(),
             has_host_network,
-        },
-    )
+        })
 }
 
 fn fits(placement: &Placement, node: &Node) -> bool {

@@ -71,7 +71,9 @@ impl Watcher<objects::Node> for Watching<'_> {
                 // The server's cache may be older than the answer before.
                 if node.is_called(name) && !self.seen.is_past(node.version()) {
                     self.seen.reached(node.version());
-                    let node = node.counting().map_err(|why| Problem::new(format!("node {name}: {why}")))?;
+                    let node = node
+                        .counting()
+                        .map_err(|why| Problem::new(format!("node {name}: {why}")))?;
                     self.follower.update(|known| known.view.set_node(node));
                 }
             }
@@ -136,7 +138,8 @@ impl Watcher<objects::Pod> for Watching<'_> {
                 self.reached(pod.version(), Source::Pods);
                 self.seen.reached(pod.version());
                 let uid: Box<str> = pod.uid().into();
-                let pod = if pod.is_on(follower.api.node_name()) { pod.of_daemonset() } else { None };
+                let pod =
+                    if pod.is_on(follower.api.node_name()) { pod.of_daemonset() } else { None };
                 match pod {
                     Some(pod) => follower.update(|known| {
                         known.take_pod(pod);

@@ -39,7 +39,8 @@ fn follower(server: &api::Api, stale_after: Duration) -> (Arc<Follower>, Arc<Boa
         stale_after,
         load: None,
     };
-    let board = Arc::new(Board::new(crate::status::Known::at_start(Some(settings.stale_after), None)));
+    let board =
+        Arc::new(Board::new(crate::status::Known::at_start(Some(settings.stale_after), None)));
     let mut follower = Follower::new(settings, Arc::clone(&board));
     follower.api = follower.api.with_silence(SILENCE);
     let follower = Arc::new(follower);
@@ -55,7 +56,9 @@ fn exporter(server: &api::Api, ready: bool) {
 
 #[track_caller]
 fn wait_for(board: &Board, healthy: bool) {
-    testkit::eventually("the verdict", CEILING, || (board.known().is_healthy(now()) == healthy).then_some(()));
+    testkit::eventually("the verdict", CEILING, || {
+        (board.known().is_healthy(now()) == healthy).then_some(())
+    });
 }
 
 fn answers() -> api::Api {
@@ -139,10 +142,9 @@ fn no_answer_leads_back() {
     // No watch corrects a wrong list.
     server.fault("/api/v1/pods?watch", Fault::Hang);
     let lists = || {
-        server
-            .requests()
-            .into_iter()
-            .filter(|asked| asked.path == "/api/v1/pods" && asked.query.iter().all(|(key, _)| key != "watch"))
+        server.requests().into_iter().filter(|asked| {
+            asked.path == "/api/v1/pods" && asked.query.iter().all(|(key, _)| key != "watch")
+        })
     };
     server.end_watches(WatchEnd::Expired);
     let mut healthy = false;
@@ -152,11 +154,16 @@ fn no_answer_leads_back() {
     });
     assert!(!healthy && !board.known().is_healthy(now()));
     let asked: Vec<_> = lists().collect();
-    let has = |at: usize, key: &str, value: &str| asked[at].query.iter().any(|(k, v)| k == key && v == value);
+    let has = |at: usize, key: &str, value: &str| {
+        asked[at].query.iter().any(|(k, v)| k == key && v == value)
+    };
     assert!(has(0, "resourceVersion", "0"), "{asked:?}");
     assert!(has(1, "resourceVersionMatch", "NotOlderThan") && asked[1].status == 504, "{asked:?}");
     assert!(asked[2].query.iter().all(|(key, _)| !key.starts_with("resourceVersion")), "{asked:?}");
-    assert!(asked.iter().skip(1).all(|asked| asked.query.iter().all(|(_, value)| value != "0")), "{asked:?}");
+    assert!(
+        asked.iter().skip(1).all(|asked| asked.query.iter().all(|(_, value)| value != "0")),
+        "{asked:?}"
+    );
 }
 
 /// A watch from version 0 begins with the server's cache, which may be older than the answer before it.
@@ -177,7 +184,8 @@ fn a_node_s_watch_does_not_lead_back() {
     let told = format!("{}\n", json!({"type": "ADDED", "object": old}));
     server.fault("/api/v1/nodes?watch", Fault::Status(200, vec![], told));
     let board = following(&server);
-    let watches = || server.requests().into_iter().filter(|asked| asked.path == "/api/v1/nodes").count();
+    let watches =
+        || server.requests().into_iter().filter(|asked| asked.path == "/api/v1/nodes").count();
     let mut healthy = false;
     testkit::eventually("some watches", CEILING, || {
         healthy |= board.known().is_healthy(now());
@@ -211,16 +219,25 @@ fn that_the_verdict_has_grown_too_old_is_logged_when_it_has() {
     wait_for(&board, false);
     testkit::eventually("told", CEILING, || {
         let last = follower.lock().changes.last().to_vec();
-        last.iter().any(|why| why.starts_with("the API has failed for longer than the 1.5s")).then_some(())
+        last.iter()
+            .any(|why| why.starts_with("the API has failed for longer than the 1.5s"))
+            .then_some(())
     });
 }
 
 #[test]
 fn those_who_were_refused_together_do_not_come_back_together() {
     let seconds = Duration::from_secs_f64;
-    for (retry_after, chance, expected) in
-        [(None, 1.0, 0.0), (Some(10.0), 0.0, 10.0), (Some(10.0), 1.0, 12.0), (Some(3600.0), 0.0, 60.0)]
-    {
-        assert_eq!(heeded(retry_after.map(seconds), chance), seconds(expected), "{retry_after:?} {chance}");
+    for (retry_after, chance, expected) in [
+        (None, 1.0, 0.0),
+        (Some(10.0), 0.0, 10.0),
+        (Some(10.0), 1.0, 12.0),
+        (Some(3600.0), 0.0, 60.0),
+    ] {
+        assert_eq!(
+            heeded(retry_after.map(seconds), chance),
+            seconds(expected),
+            "{retry_after:?} {chance}"
+        );
     }
 }

@@ -12,8 +12,10 @@ const STALE_AFTER: Duration = Duration::from_secs(300);
 
 /// A verdict about DaemonSets `ns/ready` and `ns/hidden`, and as many that wait.
 fn verdict(waiting: usize) -> Verdict {
-    let judged = |name: String, standing| Judged { set: Arc::new(Identity::new("ns", &name, "")), standing };
-    let late = (0..waiting).map(|n| judged(format!("late-{n:04}"), Standing::Waiting(Waiting::NoPod)));
+    let judged =
+        |name: String, standing| Judged { set: Arc::new(Identity::new("ns", &name, "")), standing };
+    let late =
+        (0..waiting).map(|n| judged(format!("late-{n:04}"), Standing::Waiting(Waiting::NoPod)));
     let ready = judged("ready".to_owned(), Standing::Ready("ready-1".into()));
     let hidden = judged("hidden".to_owned(), Standing::Excluded(Arc::new(Excluded::Ignored)));
     Verdict::new([ready, hidden].into_iter().chain(late))
@@ -31,7 +33,9 @@ fn moment() -> Instant {
 
 fn refused() -> Problem {
     Problem {
-        cause: "list of DaemonSets: 403, the role must allow list on daemonsets.apps in all namespaces".into(),
+        cause:
+            "list of DaemonSets: 403, the role must allow list on daemonsets.apps in all namespaces"
+                .into(),
         words: Some("User 'x' cannot list".into()),
         retry_after: None,
     }
@@ -66,13 +70,19 @@ fn boards() -> Vec<(&'static str, Board, Instant)> {
         ("two wait", judged(2), now),
         ("refused at first", failing(at_start(true), at), now),
         ("refused of late", failing(judged(0), at), now),
-        ("refused for almost too long", failing(judged(0), now - STALE_AFTER + Duration::from_nanos(1)), now),
+        (
+            "refused for almost too long",
+            failing(judged(0), now - STALE_AFTER + Duration::from_nanos(1)),
+            now,
+        ),
         ("refused for too long", failing(judged(0), now - STALE_AFTER), now),
         ("before this boot", of_node(|verdict| verdict.node_is_old = true), now),
         ("latched", of_node(|verdict| verdict.is_latched = true), now),
         (
             "latched, but not Ready",
-            of_node(|verdict| (verdict.is_latched, verdict.node) = (true, vec!["the node is not Ready".into()])),
+            of_node(|verdict| {
+                (verdict.is_latched, verdict.node) = (true, vec!["the node is not Ready".into()])
+            }),
             now,
         ),
     ]
@@ -85,11 +95,12 @@ const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
 fn gates() {
     let late = "HealthCheck Failed\nns/late-0000: no pod on this node yet\n";
     let later = format!("{late}ns/late-0001: no pod on this node yet\n");
-    let refused =
-        "HealthCheck Failed\nlist of DaemonSets: 403, the role must allow list on daemonsets.apps in all namespaces";
-    let (refused_inside, refused_outside) = (format!("{refused}: User 'x' cannot list\n"), format!("{refused}\n"));
+    let refused = "HealthCheck Failed\nlist of DaemonSets: 403, the role must allow list on daemonsets.apps in all namespaces";
+    let (refused_inside, refused_outside) =
+        (format!("{refused}: User 'x' cannot list\n"), format!("{refused}\n"));
     let stale = "the API has failed for longer than the 5m that its last verdict stands\n";
-    let (stale_inside, stale_outside) = (format!("{refused_inside}{stale}"), format!("{refused_outside}{stale}"));
+    let (stale_inside, stale_outside) =
+        (format!("{refused_inside}{stale}"), format!("{refused_outside}{stale}"));
     let old = "HealthCheck Failed\nthe API still shows this node as it was before this boot\n";
     let old_inside = format!("{old}ns/late-0000: no pod on this node yet\n");
     let old_outside = format!("{old}1 DaemonSet is not ready on this node\n");
@@ -130,7 +141,8 @@ fn gates() {
 
 #[test]
 fn states() {
-    let cause = "list of DaemonSets: 403, the role must allow list on daemonsets.apps in all namespaces";
+    let cause =
+        "list of DaemonSets: 403, the role must allow list on daemonsets.apps in all namespaces";
     let judged = |name: &str, verdict: &str, reason: &str| serde_json::json!({"namespace": "ns", "name": name, "verdict": verdict, "reason": reason});
     let ready = judged("ready", "ready", "pod ready-1 is ready");
     let hidden = judged("hidden", "excluded", "its annotation pod-startup-lock/ignore says so");
@@ -143,7 +155,8 @@ fn states() {
     };
     let known = |waiting: usize, sets: &[&serde_json::Value]| {
         let mut state = none();
-        state["counts"] = serde_json::json!({"waiting": waiting, "ready": 1, "not-here": 0, "excluded": 1});
+        state["counts"] =
+            serde_json::json!({"waiting": waiting, "ready": 1, "not-here": 0, "excluded": 1});
         state["daemonsets"] = sets.iter().map(|set| (*set).clone()).collect();
         state["last_success_seconds_ago"] = 7.into();
         state
@@ -158,8 +171,16 @@ fn states() {
     let stale = "the API has failed for longer than the 5m that its last verdict stands";
     for (case, peer, expected) in [
         ("off", INSIDE, with(none(), serde_json::json!({"healthy": true}))),
-        ("none yet", INSIDE, with(none(), serde_json::json!({"reasons": ["no answer of the API yet"]}))),
-        ("healthy", INSIDE, with(known(0, &[&ready, &hidden]), serde_json::json!({"healthy": true}))),
+        (
+            "none yet",
+            INSIDE,
+            with(none(), serde_json::json!({"reasons": ["no answer of the API yet"]})),
+        ),
+        (
+            "healthy",
+            INSIDE,
+            with(known(0, &[&ready, &hidden]), serde_json::json!({"healthy": true})),
+        ),
         (
             "one waits",
             INSIDE,
@@ -179,12 +200,18 @@ fn states() {
         (
             "refused at first",
             OUTSIDE,
-            with(none(), serde_json::json!({"reasons": [cause], "daemonsets": null, "api_problems": [cause]})),
+            with(
+                none(),
+                serde_json::json!({"reasons": [cause], "daemonsets": null, "api_problems": [cause]}),
+            ),
         ),
         (
             "refused of late",
             INSIDE,
-            with(known(0, &[&ready, &hidden]), serde_json::json!({"healthy": true, "api_problems": [whole]})),
+            with(
+                known(0, &[&ready, &hidden]),
+                serde_json::json!({"healthy": true, "api_problems": [whole]}),
+            ),
         ),
         (
             "refused for too long",
@@ -199,11 +226,16 @@ fn states() {
         (
             "latched",
             OUTSIDE,
-            with(known(1, &[]), serde_json::json!({"healthy": true, "latched": true, "daemonsets": null})),
+            with(
+                known(1, &[]),
+                serde_json::json!({"healthy": true, "latched": true, "daemonsets": null}),
+            ),
         ),
     ] {
-        let (_, board, now) = boards().into_iter().find(|(name, ..)| *name == case).expect("a board of that name");
-        let answer: serde_json::Value = serde_json::from_str(state(&board.known(), peer, now).body()).unwrap();
+        let (_, board, now) =
+            boards().into_iter().find(|(name, ..)| *name == case).expect("a board of that name");
+        let answer: serde_json::Value =
+            serde_json::from_str(state(&board.known(), peer, now).body()).unwrap();
         assert_eq!(answer, expected, "{case} to {peer}");
     }
 }
@@ -211,12 +243,14 @@ fn states() {
 #[test]
 fn the_load_is_told() {
     let at = moment();
-    let settings = Settings { threshold: 80, period: Duration::from_secs(10), stale_after: STALE_AFTER };
+    let settings =
+        Settings { threshold: 80, period: Duration::from_secs(10), stale_after: STALE_AFTER };
     let board = Board::new(Known::at_start(None, Some(Load::new(settings, at))));
     let cpus = |text: &str| Quantity::parse(text).unwrap();
     let shown = |now| {
         let known = board.known();
-        let state: serde_json::Value = serde_json::from_str(state(&known, OUTSIDE, now).body()).unwrap();
+        let state: serde_json::Value =
+            serde_json::from_str(state(&known, OUTSIDE, now).body()).unwrap();
         (gate(&known, OUTSIDE, now).body().to_owned(), state["node_load"].clone())
     };
     let (body, load) = shown(at);
@@ -227,7 +261,10 @@ fn the_load_is_told() {
     );
     board.load(|load| load.note(cpus("3.5"), cpus("4"), at));
     let (body, load) = shown(at + Duration::from_secs(3));
-    assert_eq!(body, "HealthCheck Failed\nthe node's CPU is busy to 87 %; closed from 80 %, opens again at 70 %\n");
+    assert_eq!(
+        body,
+        "HealthCheck Failed\nthe node's CPU is busy to 87 %; closed from 80 %, opens again at 70 %\n"
+    );
     assert_eq!((&load["cpu_percent"], &load["measured_seconds_ago"]), (&87.into(), &3.into()));
     let line = "\npsl_gate_open{gate=\"load\"} 0\n";
     assert!(metrics(&board.known(), at).body().contains(line));
@@ -252,7 +289,10 @@ fn what_is_named_is_bounded() {
         let body = gate(&known, INSIDE, now).body().to_owned();
         let named = body.lines().count() - 2;
         assert!(named <= most_causes && named > most_causes / 2, "{named}");
-        assert!(body.ends_with(&format!("\nand {} more\n", 1050 - named)) && body.len() < 20 * 1024, "{body}");
+        assert!(
+            body.ends_with(&format!("\nand {} more\n", 1050 - named)) && body.len() < 20 * 1024,
+            "{body}"
+        );
         let answer = state(&known, INSIDE, now);
         assert!(answer.body().len() < 128 * 1024, "{}", answer.body().len());
         let state: serde_json::Value = serde_json::from_str(answer.body()).unwrap();

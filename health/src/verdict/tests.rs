@@ -8,7 +8,10 @@ use crate::eligibility::Taint;
 use crate::view::{Rules, View};
 
 fn labels(text: &str) -> Labels {
-    text.split_whitespace().filter_map(|item| item.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    text.split_whitespace()
+        .filter_map(|item| item.split_once('='))
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect()
 }
 
 fn label(text: &str) -> Label {
@@ -17,11 +20,19 @@ fn label(text: &str) -> Label {
 }
 
 fn set(name: &str) -> DaemonSet {
-    DaemonSet { namespace: "ns".into(), name: name.into(), uid: format!("uid-{name}"), ..DaemonSet::default() }
+    DaemonSet {
+        namespace: "ns".into(),
+        name: name.into(),
+        uid: format!("uid-{name}"),
+        ..DaemonSet::default()
+    }
 }
 
 fn selecting(selector: &str) -> DaemonSet {
-    DaemonSet { placement: Placement { selector: labels(selector), ..Placement::default() }, ..set("a") }
+    DaemonSet {
+        placement: Placement { selector: labels(selector), ..Placement::default() },
+        ..set("a")
+    }
 }
 
 fn owner(namespace: &str, of: &str) -> Arc<Identity> {
@@ -93,26 +104,58 @@ fn pods() {
         ("not ready", vec![not_ready()], "waiting ns/a: pod a-1 is Running, but not ready"),
         ("pending", vec![pending()], "waiting ns/a: pod a-1 is Pending"),
         ("failed", vec![failed()], "waiting ns/a: pod a-1 is Failed"),
-        ("succeeded", vec![is(|p| p.phase = Phase::Succeeded)], "waiting ns/a: pod a-1 is Succeeded"),
+        (
+            "succeeded",
+            vec![is(|p| p.phase = Phase::Succeeded)],
+            "waiting ns/a: pod a-1 is Succeeded",
+        ),
         ("no phase", vec![is(|p| p.phase = Phase::None)], "waiting ns/a: pod a-1 has no phase yet"),
-        ("ready but pending", vec![is(|p| p.phase = Phase::Pending)], "waiting ns/a: pod a-1 is Pending"),
+        (
+            "ready but pending",
+            vec![is(|p| p.phase = Phase::Pending)],
+            "waiting ns/a: pod a-1 is Pending",
+        ),
         ("being deleted", vec![going()], "waiting ns/a: pod a-1 is being deleted"),
         (
             "another's",
             vec![is(|p| p.owner = Arc::new(Identity::new("ns", "a", "uid-b")))],
             "waiting ns/a: no pod on this node yet",
         ),
-        ("of another namespace", vec![is(|p| p.owner = owner("other", "a"))], "waiting ns/a: no pod on this node yet"),
+        (
+            "of another namespace",
+            vec![is(|p| p.owner = owner("other", "a"))],
+            "waiting ns/a: no pod on this node yet",
+        ),
         ("rolled over", vec![going(), named(ready(), "a-2")], "ready ns/a: pod a-2 is ready"),
-        ("being rolled over", vec![going(), named(pending(), "a-2")], "waiting ns/a: pod a-2 is Pending"),
-        ("failed and made anew", vec![failed(), named(pending(), "a-2")], "waiting ns/a: pod a-2 is Pending"),
+        (
+            "being rolled over",
+            vec![going(), named(pending(), "a-2")],
+            "waiting ns/a: pod a-2 is Pending",
+        ),
+        (
+            "failed and made anew",
+            vec![failed(), named(pending(), "a-2")],
+            "waiting ns/a: pod a-2 is Pending",
+        ),
         ("surging", vec![named(not_ready(), "a-0"), ready()], "ready ns/a: pod a-1 is ready"),
-        ("two alike", vec![named(pending(), "a-3"), named(pending(), "a-2")], "waiting ns/a: pod a-2 is Pending"),
-        ("two ready", vec![named(ready(), "a-3"), named(ready(), "a-2")], "ready ns/a: pod a-2 is ready"),
+        (
+            "two alike",
+            vec![named(pending(), "a-3"), named(pending(), "a-2")],
+            "waiting ns/a: pod a-2 is Pending",
+        ),
+        (
+            "two ready",
+            vec![named(ready(), "a-3"), named(ready(), "a-2")],
+            "ready ns/a: pod a-2 is ready",
+        ),
     ] {
         assert_eq!(alone(set("a"), &Filter::default(), &pods), expected, "{case}");
         let reversed: Vec<_> = pods.into_iter().rev().collect();
-        assert_eq!(alone(set("a"), &Filter::default(), &reversed), expected, "{case}, the other way round");
+        assert_eq!(
+            alone(set("a"), &Filter::default(), &reversed),
+            expected,
+            "{case}, the other way round"
+        );
     }
 }
 
@@ -132,17 +175,27 @@ fn a_taint_that_came_after_the_pod() {
     };
     let (ready, unready) = (with(|_| ()), with(|p| p.is_ready = false));
     let pending = with(|p| (p.phase, p.is_ready) = (Phase::Pending, false));
-    let (waits, is_ready) = ("waiting ns/a: pod a-1 is Running, but not ready", "ready ns/a: pod a-1 is ready");
+    let (waits, is_ready) =
+        ("waiting ns/a: pod a-1 is Running, but not ready", "ready ns/a: pod a-1 is ready");
     let late_keeps_away = "not-here ns/a: it does not tolerate the node's taint late:NoSchedule";
     let out_drives_away = "not-here ns/a: it does not tolerate the node's taint out:NoExecute";
-    let elsewhere = DaemonSet { placement: Placement { node_name: "b".into(), ..Placement::default() }, ..set("a") };
+    let elsewhere = DaemonSet {
+        placement: Placement { node_name: "b".into(), ..Placement::default() },
+        ..set("a")
+    };
     let gated = DaemonSet { has_gate: true, ..set("a") };
     for (case, set, taints, pods, expected) in [
         ("no pod", set("a"), vec![&late], vec![], late_keeps_away),
         ("ready", set("a"), vec![&late], ready.clone(), is_ready),
         ("not ready", set("a"), vec![&late], unready.clone(), waits),
         ("pending", set("a"), vec![&late], pending, "waiting ns/a: pod a-1 is Pending"),
-        ("being deleted", set("a"), vec![&late], with(|p| p.is_being_deleted = true), late_keeps_away),
+        (
+            "being deleted",
+            set("a"),
+            vec![&late],
+            with(|p| p.is_being_deleted = true),
+            late_keeps_away,
+        ),
         ("failed", set("a"), vec![&late], with(|p| p.phase = Phase::Failed), late_keeps_away),
         ("succeeded", set("a"), vec![&late], with(|p| p.phase = Phase::Succeeded), late_keeps_away),
         (
@@ -216,8 +269,10 @@ fn a_taint_that_came_after_the_pod() {
 fn filters() {
     let none = Filter::default;
     let labelled = |text: &str| DaemonSet { labels: labels(text), ..set("a") };
-    let including = |items: &[&str]| Filter { include: items.iter().map(|i| label(i)).collect(), ..none() };
-    let excluding = |items: &[&str]| Filter { exclude: items.iter().map(|i| label(i)).collect(), ..none() };
+    let including =
+        |items: &[&str]| Filter { include: items.iter().map(|i| label(i)).collect(), ..none() };
+    let excluding =
+        |items: &[&str]| Filter { exclude: items.iter().map(|i| label(i)).collect(), ..none() };
     let waits = "waiting ns/a: no pod on this node yet";
     for (case, set, filter, expected) in [
         ("no filter", set("a"), none(), waits),
@@ -236,16 +291,39 @@ fn filters() {
         ),
         (
             "on the host network",
-            DaemonSet { placement: Placement { has_host_network: true, ..Placement::default() }, ..set("a") },
+            DaemonSet {
+                placement: Placement { has_host_network: true, ..Placement::default() },
+                ..set("a")
+            },
             Filter { host_network: true, ..none() },
             waits,
         ),
         ("has all", labelled("a=1 b=2 c=3"), including(&["a=1", "b=2"]), waits),
-        ("has one of two", labelled("a=1"), including(&["a=1", "b=2"]), "excluded ns/a: it lacks the label b:2"),
-        ("has another value", labelled("a=2"), including(&["a=1"]), "excluded ns/a: it lacks the label a:1"),
+        (
+            "has one of two",
+            labelled("a=1"),
+            including(&["a=1", "b=2"]),
+            "excluded ns/a: it lacks the label b:2",
+        ),
+        (
+            "has another value",
+            labelled("a=2"),
+            including(&["a=1"]),
+            "excluded ns/a: it lacks the label a:1",
+        ),
         ("has an empty one", labelled("a="), including(&["a="]), waits),
-        ("has none where empty is asked for", set("a"), including(&["a="]), "excluded ns/a: it lacks the label a:"),
-        ("has one of two excluded", labelled("b=2"), excluding(&["a=1", "b=2"]), "excluded ns/a: it has the label b:2"),
+        (
+            "has none where empty is asked for",
+            set("a"),
+            including(&["a="]),
+            "excluded ns/a: it lacks the label a:",
+        ),
+        (
+            "has one of two excluded",
+            labelled("b=2"),
+            excluding(&["a=1", "b=2"]),
+            "excluded ns/a: it has the label b:2",
+        ),
         ("has another value than excluded", labelled("a=2"), excluding(&["a=1"]), waits),
         ("has none of the excluded", set("a"), excluding(&["a=1"]), waits),
         (
@@ -280,15 +358,20 @@ fn filters() {
 
 #[test]
 fn a_filter_names_the_keys_of_both_lists() {
-    let filter = Filter { include: vec![label("a=1")], exclude: vec![label("b=")], ..Filter::default() };
-    assert_eq!(["a", "b", "c", "1", ""].map(|key| filter.names(key)), [true, true, false, false, false]);
+    let filter =
+        Filter { include: vec![label("a=1")], exclude: vec![label("b=")], ..Filter::default() };
+    assert_eq!(
+        ["a", "b", "c", "1", ""].map(|key| filter.names(key)),
+        [true, true, false, false, false]
+    );
     assert!(filter.names("app.kubernetes.io/part-of"), "by which it knows its own");
 }
 
 #[test]
 fn those_that_wait_come_first_in_a_fixed_order() {
     let elsewhere = DaemonSet { name: "b".into(), ..selecting("disk=ssd") };
-    let sets = [set("z"), elsewhere, set("y"), DaemonSet { is_ignored: true, ..set("a") }, set("x")];
+    let sets =
+        [set("z"), elsewhere, set("y"), DaemonSet { is_ignored: true, ..set("a") }, set("x")];
     let verdict = judge(&Filter::default(), &Labels::new(), &sets, &[pod("y", "y-1")]);
     let order: Vec<_> = verdict.daemonsets.iter().map(|judged| judged.set.name()).collect();
     assert_eq!(order, ["x", "z", "y", "b", "a"]);
@@ -298,7 +381,12 @@ fn those_that_wait_come_first_in_a_fixed_order() {
 
 #[test]
 fn one_that_comes_twice_counts_once() {
-    let verdict = judge(&Filter::default(), &Labels::new(), &[set("a"), set("b"), set("a")], &[pod("a", "a-1")]);
+    let verdict = judge(
+        &Filter::default(),
+        &Labels::new(),
+        &[set("a"), set("b"), set("a")],
+        &[pod("a", "a-1")],
+    );
     assert_eq!(verdict.counts, Counts { waiting: 1, ready: 1, ..Counts::default() });
 }
 
@@ -310,9 +398,16 @@ fn nothing_to_wait_for_is_healthy() {
 #[test]
 fn names_are_shown_on_one_line() {
     let odd = DaemonSet { namespace: "n\n".into(), name: "a\u{1b}[31m".into(), ..set("a") };
-    let verdict =
-        judge(&Filter::default(), &Labels::new(), &[odd], &[Pod { owner: owner("n\n", "a"), ..pod("a", "p\r") }]);
-    assert_eq!(verdict.daemonsets[0].to_string(), "n\u{fffd}/a\u{fffd}[31m: pod p\u{fffd} is ready");
+    let verdict = judge(
+        &Filter::default(),
+        &Labels::new(),
+        &[odd],
+        &[Pod { owner: owner("n\n", "a"), ..pod("a", "p\r") }],
+    );
+    assert_eq!(
+        verdict.daemonsets[0].to_string(),
+        "n\u{fffd}/a\u{fffd}[31m: pod p\u{fffd} is ready"
+    );
 }
 
 #[test]
@@ -342,7 +437,8 @@ fn who_waits_for_the_lock_is_not_waited_for() {
         pod
     };
     let ahead = || with(|p| (p.phase, p.is_ready, p.gate) = (Phase::Pending, false, Gate::Ahead));
-    let going = || with(|p| (p.is_being_deleted, p.uid, p.name) = (true, "a-0".into(), "a-0".into()));
+    let going =
+        || with(|p| (p.is_being_deleted, p.uid, p.name) = (true, "a-0".into(), "a-0".into()));
     let to_come = "excluded ns/a: its pods wait for the lock, and none has come here yet";
     let waits = "excluded ns/a: pod a-1 waits for the lock";
     for (case, set, pods, expected) in [
@@ -356,7 +452,12 @@ fn who_waits_for_the_lock_is_not_waited_for() {
             vec![with(|p| (p.gate, p.is_ready) = (Gate::Passed, false))],
             "waiting ns/a: pod a-1 is Running, but not ready",
         ),
-        ("passed and ready", gated(), vec![with(|p| p.gate = Gate::Passed)], "ready ns/a: pod a-1 is ready"),
+        (
+            "passed and ready",
+            gated(),
+            vec![with(|p| p.gate = Gate::Passed)],
+            "ready ns/a: pod a-1 is ready",
+        ),
         (
             "passed, other init containers run",
             gated(),
@@ -402,13 +503,22 @@ fn readiness_is_of_this_boot() {
     };
     let node = |boot_id: &str| Node { boot_id: boot_id.into(), ..node_with(&Labels::new()) };
     let started = |at: i64| Pod { created: Some(500), started: Some(at), ..pod("a", "a-1") };
-    let (booted, later) =
-        (1_000_000_000, Machine { uptime: Duration::from_secs(300), wall: 1_000_000_300, ..machine() });
+    let (booted, later) = (
+        1_000_000_000,
+        Machine { uptime: Duration::from_secs(300), wall: 1_000_000_300, ..machine() },
+    );
     let (ready, old) = ("ns/a: pod a-1 is ready", "ns/a: pod a-1 was ready before this boot");
     for (case, check, boot_id, start, at, expected) in [
         ("this boot", Check::On, "this", booted + 5, machine(), (true, false, ready)),
         ("another boot's node", Check::On, "other", booted + 5, machine(), (false, true, old)),
-        ("another boot's container", Check::On, "this", booted - 60, machine(), (false, false, old)),
+        (
+            "another boot's container",
+            Check::On,
+            "this",
+            booted - 60,
+            machine(),
+            (false, false, old),
+        ),
         ("a clock that was not set", Check::On, "this", 30, machine(), (true, false, ready)),
         ("after the grace", Check::On, "other", booted - 60, later, (true, false, ready)),
         ("nobody asks", Check::Off, "other", booted - 60, machine(), (true, false, ready)),
@@ -442,7 +552,11 @@ fn a_latch_outlasts_rollouts_but_not_the_node_s_troubles() {
 
 #[test]
 fn nothing_is_latched_before_the_node_is_ready() {
-    let not_ready = Taint { key: "node.kubernetes.io/not-ready".into(), value: "".into(), effect: Effect::NoSchedule };
+    let not_ready = Taint {
+        key: "node.kubernetes.io/not-ready".into(),
+        value: "".into(),
+        effect: Effect::NoSchedule,
+    };
     for conditions in [false, true] {
         let rules = Rules { filter: Some(Filter::default()), conditions, latch: true };
         let mut view = View::new(rules, boot(Check::On));
@@ -453,11 +567,20 @@ fn nothing_is_latched_before_the_node_is_ready() {
                 taints: taints.iter().map(|taint| (*taint).clone()).collect(),
                 ..eligibility::Node::default()
             };
-            view.set_node(Node { placed: Arc::new(placed), is_ready, boot_id: boot_id.into(), ..Node::default() });
+            view.set_node(Node {
+                placed: Arc::new(placed),
+                is_ready,
+                boot_id: boot_id.into(),
+                ..Node::default()
+            });
             let verdict = view.judge(&machine()).unwrap();
             (verdict.is_latched, verdict.counts.waiting)
         };
-        assert_eq!(with(false, &[&not_ready], "this"), (false, 0), "its taint keeps the DaemonSet away");
+        assert_eq!(
+            with(false, &[&not_ready], "this"),
+            (false, 0),
+            "its taint keeps the DaemonSet away"
+        );
         assert_eq!(with(true, &[&not_ready], "this"), (false, 0), "Ready, and still tainted");
         assert_eq!(with(true, &[&not_ready], "other"), (false, 0), "of an earlier boot");
         assert_eq!(with(true, &[], "this"), (false, 1), "it has not come yet");
@@ -511,13 +634,22 @@ fn the_node_s_own_troubles() {
     let not_ready = "node.kubernetes.io/not-ready";
     for (case, is_ready, troubles, taints, expected) in [
         ("none", true, vec![], vec![], vec![]),
-        ("not ready", false, vec![], vec![taint(not_ready, Effect::NoSchedule)], vec!["the node is not Ready"]),
+        (
+            "not ready",
+            false,
+            vec![],
+            vec![taint(not_ready, Effect::NoSchedule)],
+            vec!["the node is not Ready"],
+        ),
         (
             "pressure",
             true,
             vec!["DiskPressure", "PIDPressure"],
             vec![],
-            vec!["the node has the condition DiskPressure", "the node has the condition PIDPressure"],
+            vec![
+                "the node has the condition DiskPressure",
+                "the node has the condition PIDPressure",
+            ],
         ),
         (
             "still tainted",
@@ -611,14 +743,21 @@ fn naive(filter: &Filter, node: &Labels, set: &DaemonSet, pods: &[Pod]) -> &'sta
         && (!filter.host_network || set.placement.has_host_network)
         && filter.include.iter().all(has)
         && !filter.exclude.iter().any(has);
-    let is_here = set.placement.selector.iter().all(|(k, v)| node.iter().any(|(nk, nv)| k == nk && v == nv));
+    let is_here =
+        set.placement.selector.iter().all(|(k, v)| node.iter().any(|(nk, nv)| k == nk && v == nv));
     let own: Vec<_> = pods
         .iter()
-        .filter(|pod| pod.owner.namespace() == set.namespace && pod.owner.uid() == set.uid && !pod.is_being_deleted)
+        .filter(|pod| {
+            pod.owner.namespace() == set.namespace
+                && pod.owner.uid() == set.uid
+                && !pod.is_being_deleted
+        })
         .collect();
-    let live: Vec<_> = own.iter().filter(|pod| matches!(pod.phase, Phase::Running | Phase::Pending)).collect();
+    let live: Vec<_> =
+        own.iter().filter(|pod| matches!(pod.phase, Phase::Running | Phase::Pending)).collect();
     let is_ready = live.iter().any(|pod| pod.phase == Phase::Running && pod.is_ready);
-    let waits_for_itself = live.iter().any(|pod| pod.gate == Gate::Ahead) || (live.is_empty() && set.has_gate);
+    let waits_for_itself =
+        live.iter().any(|pod| pod.gate == Gate::Ahead) || (live.is_empty() && set.has_gate);
     match (counts, is_here, is_ready) {
         (false, ..) => "excluded",
         (true, false, _) => "not-here",

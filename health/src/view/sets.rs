@@ -8,7 +8,9 @@ use std::sync::Arc;
 use super::heap;
 use super::shares::furthest_beyond;
 use crate::eligibility::{self, Fit, Packed, Placement};
-use crate::verdict::{DaemonSet, Excluded, Filter, Identity, Judged, MOST_NAMED, Nearest, Pod, Standing, Verdict};
+use crate::verdict::{
+    DaemonSet, Excluded, Filter, Identity, Judged, MOST_NAMED, Nearest, Pod, Standing, Verdict,
+};
 
 /// The bound on the memory of DaemonSets: 20,000 of the usual kind.
 pub(super) const MOST_BYTES: usize = 4 * 1024 * 1024;
@@ -57,7 +59,9 @@ impl Entry {
         let standing = match &self.claim {
             Claim::Excluded(why) => Standing::Excluded(Arc::clone(why)),
             Claim::Placed(_, Fit::Wanted) => nearest.standing(&self.set, self.has_gate),
-            Claim::Placed(_, Fit::Kept) if nearest.is_live(&self.set) => nearest.standing(&self.set, self.has_gate),
+            Claim::Placed(_, Fit::Kept) if nearest.is_live(&self.set) => {
+                nearest.standing(&self.set, self.has_gate)
+            }
             Claim::Placed(placement, _) => Standing::NotHere(reason(placement)),
         };
         Judged { set: Arc::clone(&self.set), standing }
@@ -188,7 +192,9 @@ impl Sets {
             let mut beyond = self.bytes - MOST_BYTES + SLACK;
             let mut is_gone = vec![false; self.entries.len()];
             let too_large = self.reason(Excluded::TooLarge);
-            for at in furthest_beyond(self.entries.iter().map(|entry| (entry.set.namespace(), entry.share()))) {
+            for at in furthest_beyond(
+                self.entries.iter().map(|entry| (entry.set.namespace(), entry.share())),
+            ) {
                 let entry = &mut self.entries[at];
                 beyond = beyond.saturating_sub(entry.share());
                 if entry.share() > 2 * entry.weight() {
@@ -241,19 +247,25 @@ impl Sets {
 
     /// Whether a DaemonSet is known, by its UID.
     pub fn knows(&self, one: &Identity) -> bool {
-        self.find(one.namespace(), one.name()).is_ok_and(|at| self.entries[at].set.uid() == one.uid())
+        self.find(one.namespace(), one.name())
+            .is_ok_and(|at| self.entries[at].set.uid() == one.uid())
     }
 
     /// Whether the owner of a new pod is known, and is not held for one that makes no pod here.
     pub fn expects(&self, pod: &Pod) -> bool {
         let found = self.find(pod.owner.namespace(), pod.owner.name()).map(|at| &self.entries[at]);
-        let makes_none = |entry: &Entry| matches!(entry.claim, Claim::Placed(_, Fit::Kept | Fit::Unwanted));
+        let makes_none =
+            |entry: &Entry| matches!(entry.claim, Claim::Placed(_, Fit::Kept | Fit::Unwanted));
         found.is_ok_and(|entry| entry.set.uid() == pod.owner.uid() && !makes_none(entry))
     }
 
     /// Those that do not count because they are too large to be kept.
     pub fn too_large(&self) -> BTreeSet<Arc<Identity>> {
-        self.entries.iter().filter(|entry| entry.is_too_large()).map(|entry| Arc::clone(&entry.set)).collect()
+        self.entries
+            .iter()
+            .filter(|entry| entry.is_too_large())
+            .map(|entry| Arc::clone(&entry.set))
+            .collect()
     }
 
     /// How many were let go.
@@ -267,10 +279,12 @@ impl Sets {
         let mut reason = |placement: &Packed| -> Arc<str> {
             told += 1;
             // The others are counted and not named: a reason takes more memory than its placement.
-            let why = if told <= MOST_NAMED { placement.unpack().mismatch(&self.node) } else { None };
+            let why =
+                if told <= MOST_NAMED { placement.unpack().mismatch(&self.node) } else { None };
             why.map(|why| why.to_string()).unwrap_or_default().into()
         };
-        let mut verdict = Verdict::new(self.entries.iter().map(|entry| entry.judged(nearest, &mut reason)));
+        let mut verdict =
+            Verdict::new(self.entries.iter().map(|entry| entry.judged(nearest, &mut reason)));
         verdict.counts.excluded += self.let_go;
         verdict
     }

@@ -5,7 +5,8 @@
 
 /// The places of those with these namespaces and weights, the first that has to go first.
 pub fn furthest_beyond<'a>(all: impl Iterator<Item = (&'a str, usize)>) -> Vec<usize> {
-    let mut all: Vec<_> = all.enumerate().map(|(at, (namespace, weight))| (namespace, weight, at)).collect();
+    let mut all: Vec<_> =
+        all.enumerate().map(|(at, (namespace, weight))| (namespace, weight, at)).collect();
     all.sort_unstable();
     // What each namespace has up to there, the lightest first; then the names have done their work.
     let (mut of, mut share) = ("", 0);

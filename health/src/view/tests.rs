@@ -47,11 +47,16 @@ fn node(labels: &[&str]) -> Node {
 /// Each DaemonSet's name and standing.
 fn standings(view: &mut View) -> Vec<(String, &'static str)> {
     let verdict = view.judge(&machine()).unwrap();
-    verdict.daemonsets.iter().map(|judged| (judged.set.name().to_owned(), judged.standing.name())).collect()
+    verdict
+        .daemonsets
+        .iter()
+        .map(|judged| (judged.set.name().to_owned(), judged.standing.name()))
+        .collect()
 }
 
 fn expect(found: Vec<(String, &'static str)>, expected: &[(&str, &'static str)]) {
-    let expected: Vec<_> = expected.iter().map(|(name, standing)| ((*name).to_owned(), *standing)).collect();
+    let expected: Vec<_> =
+        expected.iter().map(|(name, standing)| ((*name).to_owned(), *standing)).collect();
     assert_eq!(found, expected);
 }
 
@@ -114,7 +119,10 @@ fn owners_of_which_nothing_is_known() {
     {
         view.set_pod(pod(uid, owner, owner_uid));
     }
-    assert!(view.knows(&pod("1", "a", "a").owner), "before the first list there is nothing to miss");
+    assert!(
+        view.knows(&pod("1", "a", "a").owner),
+        "before the first list there is nothing to miss"
+    );
     view.set_daemonsets([set("a", "a"), selecting("c", "disk")]);
     let unknown = view.unknown_owners();
     let unknown: Vec<_> = unknown.iter().map(|owner| (owner.name(), owner.uid())).collect();
@@ -133,12 +141,19 @@ fn owners_of_which_nothing_is_known() {
 #[test]
 fn a_list_surprises_as_an_event_does() {
     let mut view = view();
-    let listed = |pods: &[(&str, &str)]| pods.iter().map(|(uid, owner)| pod(uid, owner, owner)).collect::<Vec<_>>();
-    let names =
-        |owners: BTreeSet<Arc<Identity>>| owners.into_iter().map(|owner| owner.name().to_owned()).collect::<Vec<_>>();
+    let listed = |pods: &[(&str, &str)]| {
+        pods.iter().map(|(uid, owner)| pod(uid, owner, owner)).collect::<Vec<_>>()
+    };
+    let names = |owners: BTreeSet<Arc<Identity>>| {
+        owners.into_iter().map(|owner| owner.name().to_owned()).collect::<Vec<_>>()
+    };
     let none: [&str; 0] = [];
     view.set_node(node(&[]));
-    assert_eq!(names(view.set_pods(listed(&[("1", "c")]))), none, "before the first list there is nothing to miss");
+    assert_eq!(
+        names(view.set_pods(listed(&[("1", "c")]))),
+        none,
+        "before the first list there is nothing to miss"
+    );
     view.set_daemonsets([set("a", "a"), selecting("c", "disk")]);
     assert_eq!(names(view.set_pods(listed(&[("1", "c"), ("2", "a")]))), none);
     assert_eq!(names(view.set_pods(listed(&[("1", "c"), ("3", "c"), ("4", "b")]))), ["b", "c"]);
@@ -169,7 +184,9 @@ fn left(all: impl IntoIterator<Item = DaemonSet>) -> (BTreeMap<Box<str>, usize>,
 #[test]
 fn no_number_of_daemonsets_is_too_large() {
     let many = |namespace: &str, count: usize, length: usize| {
-        (0..count).map(|number| of(namespace, set(&format!("{number:0length$}"), "u"))).collect::<Vec<_>>()
+        (0..count)
+            .map(|number| of(namespace, set(&format!("{number:0length$}"), "u")))
+            .collect::<Vec<_>>()
     };
     assert_eq!(left(many("a", 15_000, 20)), ([("a".into(), 15_000)].into(), 0));
     // Whoever makes them in one namespace pays for it himself, wherever it stands in the list.
@@ -182,10 +199,14 @@ fn no_number_of_daemonsets_is_too_large() {
         };
         let (left, excluded) = left(all);
         assert_eq!(left["m"], 1000, "{namespace}");
-        assert!(left[namespace] > 8_000 && left[namespace] + excluded == 25_000, "{left:?} {excluded}");
+        assert!(
+            left[namespace] > 8_000 && left[namespace] + excluded == 25_000,
+            "{left:?} {excluded}"
+        );
     }
     let heavy = |number: usize| {
-        let selector = (0..1000).map(|key| (format!("key-{number}-{key}"), String::new())).collect();
+        let selector =
+            (0..1000).map(|key| (format!("key-{number}-{key}"), String::new())).collect();
         let terms = Some(Default::default());
         let placement = Placement { selector, affinity: terms, ..Placement::default() };
         DaemonSet { placement, ..set(&number.to_string(), "u") }
@@ -203,10 +224,15 @@ fn one_that_is_asked_for_has_to_fit_as_well() {
         view.set_daemonset("many", &name, Some(of("many", set(&name, "u"))));
     }
     assert!(view.sets.bytes <= MOST_BYTES);
-    let known = |view: &View, namespace: &str, name: &str, uid: &str| view.knows(&Identity::new(namespace, name, uid));
+    let known = |view: &View, namespace: &str, name: &str, uid: &str| {
+        view.knows(&Identity::new(namespace, name, uid))
+    };
     assert!(known(&view, "ns", "a", "a"));
     let (before, _) = view.let_go();
-    let gone = (0..50_000).map(|number: u32| number.to_string()).find(|name| !known(&view, "many", name, "u")).unwrap();
+    let gone = (0..50_000)
+        .map(|number: u32| number.to_string())
+        .find(|name| !known(&view, "many", name, "u"))
+        .unwrap();
     view.set_daemonset("many", &gone, Some(of("many", set(&gone, "u"))));
     assert_eq!(view.let_go().0, before - 1, "it has come back");
 }
@@ -283,7 +309,8 @@ fn a_list_takes_no_memory_beside_what_is_known() {
 
 /// A DaemonSet that takes about so many kilobytes.
 fn of_kilobytes(name: &str, kilobytes: usize) -> DaemonSet {
-    let selector = (0..kilobytes).map(|key| (format!("{name}-{key:0900}"), String::new())).collect();
+    let selector =
+        (0..kilobytes).map(|key| (format!("{name}-{key:0900}"), String::new())).collect();
     DaemonSet { placement: Placement { selector, ..Placement::default() }, ..set(name, name) }
 }
 
@@ -340,10 +367,13 @@ enum Change {
 fn change() -> impl Strategy<Value = Change> {
     let any_pod = ("[1-4]", "[abc]", any::<bool>())
         .prop_map(|(uid, owner, is_ready)| Pod { is_ready, ..pod(&uid, &owner, &owner) });
-    let any_set = ("[abc]", prop_oneof![Just(""), Just("disk"), Just("rack")]).prop_map(|(name, key)| match key {
-        "" => set(&name, &name),
-        key => selecting(&name, key),
-    });
+    let any_set =
+        ("[abc]", prop_oneof![Just(""), Just("disk"), Just("rack")]).prop_map(|(name, key)| {
+            match key {
+                "" => set(&name, &name),
+                key => selecting(&name, key),
+            }
+        });
     prop_oneof![
         4 => any_pod.prop_map(Change::Pod),
         2 => "[1-4]".prop_map(Change::NoPod),

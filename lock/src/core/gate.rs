@@ -83,7 +83,10 @@ impl Gate {
     pub fn results(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.endpoints.iter().enumerate().map(|(at, endpoint)| {
             let failure = match &self.last {
-                Some(round) => round.results.get(at).and_then(|result| result.as_ref().err().map(String::as_str)),
+                Some(round) => round
+                    .results
+                    .get(at)
+                    .and_then(|result| result.as_ref().err().map(String::as_str)),
                 None => Some("not checked yet"),
             };
             (endpoint.as_str(), failure)
@@ -92,7 +95,9 @@ impl Gate {
 
     /// The reasons of a closed gate: one line for each endpoint that is not up.
     pub fn reasons(&self) -> Vec<String> {
-        self.results().filter_map(|(endpoint, failure)| Some(format!("{endpoint}: {}", failure?))).collect()
+        self.results()
+            .filter_map(|(endpoint, failure)| Some(format!("{endpoint}: {}", failure?)))
+            .collect()
     }
 
     /// When the last round ended.
@@ -163,7 +168,11 @@ mod tests {
         assert_eq!(gate.verdict(start + 10 * SECOND - NANO), Verdict::Closed);
         assert_eq!(gate.verdict(start + 10 * SECOND), Verdict::Overridden);
         gate.round(down(), start + 11 * SECOND, start + 12 * SECOND);
-        assert_eq!(gate.verdict(start + 11 * SECOND), Verdict::Overridden, "a failed round does not begin anew");
+        assert_eq!(
+            gate.verdict(start + 11 * SECOND),
+            Verdict::Overridden,
+            "a failed round does not begin anew"
+        );
         gate.round(up(), start + 12 * SECOND, start + 13 * SECOND);
         assert_eq!(gate.verdict(start + 100 * SECOND), Verdict::Open);
         gate.round(down(), start + 100 * SECOND, start + 101 * SECOND);

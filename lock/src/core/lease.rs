@@ -114,7 +114,8 @@ pub enum End {
 
 impl End {
     /// All ends with their names in metrics and log, in the order of their metric.
-    pub const ALL: [(End, &str); 3] = [(End::Ready, "ready"), (End::Released, "released"), (End::Expired, "expired")];
+    pub const ALL: [(End, &str); 3] =
+        [(End::Ready, "ready"), (End::Released, "released"), (End::Expired, "expired")];
 
     pub fn name(self) -> &'static str {
         End::ALL[self as usize].1
@@ -141,7 +142,8 @@ impl Ended {
 impl Watch {
     /// A watch that begins after this baseline probe.
     pub fn begin(ready: Ready, baseline: ProbeResult, now: Instant) -> Watch {
-        let mut watch = Watch { ready, state: WatchState::Ignored, was_closed: false, is_slow: false };
+        let mut watch =
+            Watch { ready, state: WatchState::Ignored, was_closed: false, is_slow: false };
         watch.note(baseline, SHORTEST_PAUSE, now);
         watch
     }
@@ -254,7 +256,8 @@ impl Leases {
     fn next_probe(&self, now: Instant) -> Option<LeaseId> {
         let slow = self.iter().filter(|lease| lease.is_slow() && lease.is_probing()).count();
         let may_probe = |lease: &&Lease| slow < SLOW_PROBES || !lease.is_slow();
-        let due = self.iter().filter(may_probe).filter_map(|lease| Some((lease.due_at()?, lease.id)));
+        let due =
+            self.iter().filter(may_probe).filter_map(|lease| Some((lease.due_at()?, lease.id)));
         due.min().filter(|(at, _)| *at <= now).map(|(_, id)| id)
     }
 

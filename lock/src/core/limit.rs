@@ -189,7 +189,8 @@ impl Limit {
     fn above_floor(&self, active: usize, now: Instant) -> usize {
         let is_open = self.load.mean().is_some() && self.pace() > 0.0;
         let saved = if is_open { self.credit_at(now) } else { 0.0 };
-        let paced = ((saved + ROUNDING).max(0.0) as usize).min(self.room().saturating_sub(self.unseen(now)));
+        let paced = ((saved + ROUNDING).max(0.0) as usize)
+            .min(self.room().saturating_sub(self.unseen(now)));
         paced.max(usize::from(active > 0 && self.owed_at() <= now))
     }
 
@@ -219,7 +220,8 @@ impl Limit {
         let last = self.begun.iter().rev().nth(self.room().saturating_sub(1));
         // Before a whole span was read, no start is admitted above the floor.
         let known = if self.load.mean().is_some() { now } else { now + SPAN };
-        let paced = (now + saved.min(STALE)).max(known).max(last.map_or(now, |begun| begun.at + GAP));
+        let paced =
+            (now + saved.min(STALE)).max(known).max(last.map_or(now, |begun| begun.at + GAP));
         // A reading may change the pace at any time; without one, asking again sooner changes nothing.
         Some(paced.min(self.owed_at()).max(now + Duration::from_millis(1)))
     }

@@ -15,7 +15,9 @@ use psl::metrics::Histogram;
 use psl::pace::Pace;
 
 use crate::core::gate::{Checked, Gate, Verdict};
-use crate::core::lease::{End, Ended, Lease, LeaseId, ProbeResult, ProbeTarget, Probed, TOO_SOON, after};
+use crate::core::lease::{
+    End, Ended, Lease, LeaseId, ProbeResult, ProbeTarget, Probed, TOO_SOON, after,
+};
 use crate::core::limit::{self, Limit, Reading};
 use crate::core::outcome::{Cause, Grant, Kind, LeaseRequest, Outcome, Refusal, Tally, Undo};
 use crate::core::pressure::{self, Pressure, Readings};
@@ -146,13 +148,19 @@ impl Lock {
     /// Tells the limit of the leases that were restored.
     pub fn restored(&mut self) {
         let Some(limit) = &mut self.limit else { return };
-        let mut since: Vec<Instant> = self.scheduler.leases().iter().map(|lease| lease.since).collect();
+        let mut since: Vec<Instant> =
+            self.scheduler.leases().iter().map(|lease| lease.since).collect();
         since.sort_unstable();
         since.into_iter().for_each(|at| limit.began(at));
     }
 
     /// Handles a request. With `park_as`, a name that was never used before, its connection can wait.
-    pub fn request(&mut self, request: &LeaseRequest, park_as: Option<WaiterId>, now: Instant) -> Reply {
+    pub fn request(
+        &mut self,
+        request: &LeaseRequest,
+        park_as: Option<WaiterId>,
+        now: Instant,
+    ) -> Reply {
         let now = self.advance(now);
         let outcome = match self.immediate(request, now) {
             Some(outcome) => outcome,
@@ -188,7 +196,12 @@ impl Lock {
         Some(Outcome::LetThrough(Box::new(outcome)))
     }
 
-    fn enforce(&mut self, request: &LeaseRequest, park_as: Option<WaiterId>, now: Instant) -> Reply {
+    fn enforce(
+        &mut self,
+        request: &LeaseRequest,
+        park_as: Option<WaiterId>,
+        now: Instant,
+    ) -> Reply {
         let until = |wait: Duration| after(now, wait.min(LONGEST_WAIT));
         let park = park_as.zip(request.wait.map(until));
         let may_start = self.may_start(now);
@@ -249,7 +262,8 @@ impl Lock {
         }
         let (Cause::Pressure(reason) | Cause::Limit(reason)) = self.cause(now) else { return };
         let Some(first) = self.scheduler.queue().longest_parked() else { return };
-        let (holder, waited) = (Arc::clone(&first.holder), now.saturating_duration_since(first.since));
+        let (holder, waited) =
+            (Arc::clone(&first.holder), now.saturating_duration_since(first.since));
         self.effects.stalled = Some(Stalled { holder, waited, reason });
         self.stalled = Some(now);
     }
@@ -398,7 +412,13 @@ impl Lock {
     }
 
     /// Records the result of a probe that took `took`.
-    pub fn probed(&mut self, target: &ProbeTarget, result: ProbeResult, took: Duration, now: Instant) -> Probed {
+    pub fn probed(
+        &mut self,
+        target: &ProbeTarget,
+        result: ProbeResult,
+        took: Duration,
+        now: Instant,
+    ) -> Probed {
         let now = self.advance(now);
         let probed = self.real_mut().probed(target, result, took, now);
         if let Some(shadow) = self.shadow.as_mut().filter(|_| probed == Probed::TooEarly) {
@@ -458,7 +478,8 @@ impl Lock {
         limit.read(reading, active, now);
         let is_frozen = reading.is_some() && limit.is_blind() && !was_blind;
         self.advance(now);
-        let is_due = self.frozen.is_none_or(|last| now.saturating_duration_since(last) >= LONG_WAIT);
+        let is_due =
+            self.frozen.is_none_or(|last| now.saturating_duration_since(last) >= LONG_WAIT);
         self.frozen = if is_frozen && is_due { Some(now) } else { self.frozen };
         is_frozen && is_due
     }
@@ -479,7 +500,8 @@ impl Lock {
     pub fn poll_at(&self, now: Instant) -> Option<Instant> {
         let scheduler = self.scheduler.poll_at(now);
         let shadow = self.shadow.as_ref().and_then(|shadow| shadow.poll_at(now));
-        let waiters = if self.scheduler.queue().parked() > 0 { self.poll_gates_at(now) } else { None };
+        let waiters =
+            if self.scheduler.queue().parked() > 0 { self.poll_gates_at(now) } else { None };
         // A reading that is due is the business of the clock, which has to wake for it.
         let soon = after(now, RESOLUTION);
         let load = self.next_load(now).map(|at| at.max(soon));

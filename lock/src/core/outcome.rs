@@ -122,11 +122,19 @@ pub enum Kind {
 
 impl Kind {
     /// The results of `psl_lock_requests_total`. A closed pressure gate counts as busy.
-    pub const REQUESTS: [Kind; 7] =
-        [Kind::Granted, Kind::Again, Kind::Busy, Kind::GateClosed, Kind::Probe, Kind::Misdirected, Kind::Invalid];
+    pub const REQUESTS: [Kind; 7] = [
+        Kind::Granted,
+        Kind::Again,
+        Kind::Busy,
+        Kind::GateClosed,
+        Kind::Probe,
+        Kind::Misdirected,
+        Kind::Invalid,
+    ];
 
     /// The results of `psl_shadow_requests_total`.
-    pub const SHADOW: [Kind; 5] = [Kind::Granted, Kind::Busy, Kind::GateClosed, Kind::Pressure, Kind::Misdirected];
+    pub const SHADOW: [Kind; 5] =
+        [Kind::Granted, Kind::Busy, Kind::GateClosed, Kind::Pressure, Kind::Misdirected];
 
     /// The value of the label `result`.
     pub fn name(self) -> &'static str {

@@ -38,7 +38,8 @@ pub enum Resource {
 
 impl Resource {
     /// In the order of [`Readings`], and the names of their files.
-    pub const ALL: [(Resource, &str); 3] = [(Resource::Cpu, "cpu"), (Resource::Io, "io"), (Resource::Memory, "memory")];
+    pub const ALL: [(Resource, &str); 3] =
+        [(Resource::Cpu, "cpu"), (Resource::Io, "io"), (Resource::Memory, "memory")];
 }
 
 /// Hundredths of a percent of the last ten seconds; `None` if a resource could not be read.
@@ -148,7 +149,8 @@ impl Pressure {
         if is_held && (!was_held || self.held_since.is_none()) {
             // After a long opening the floor counts anew, because waiters have had time to start. A start may also
             // have begun by a reading that was too old to close the gate.
-            let was_open = self.opened.is_none_or(|at| now.saturating_duration_since(at) >= self.limits.floor);
+            let was_open =
+                self.opened.is_none_or(|at| now.saturating_duration_since(at) >= self.limits.floor);
             self.held_since = self.held_since.filter(|_| !was_open).or(Some(now));
         } else if was_held && !is_held {
             self.opened = Some(now);
@@ -246,7 +248,10 @@ impl Pressure {
         let Verdict::Held { until } = self.verdict(now) else { return None };
         let left = until.saturating_duration_since(now).as_millis().div_ceil(1000);
         let left = Text(Duration::from_secs(u64::try_from(left).unwrap_or(u64::MAX)));
-        Some(format!("the node is under pressure: {}; one starts in {left} at the latest", self.told()))
+        Some(format!(
+            "the node is under pressure: {}; one starts in {left} at the latest",
+            self.told()
+        ))
     }
 }
 

@@ -264,8 +264,11 @@ impl Queue {
     fn rank(&mut self, address: IpAddr) {
         let (leases, served) = self.standing(address);
         let mut next = None;
-        for (waiter, rank) in self.waiters.iter().zip(&mut self.ranks).filter(|(waiter, _)| waiter.address == address) {
-            let next = next.get_or_insert(Rank { leases, before: 0, served, ticket: waiter.ticket });
+        for (waiter, rank) in
+            self.waiters.iter().zip(&mut self.ranks).filter(|(waiter, _)| waiter.address == address)
+        {
+            let next =
+                next.get_or_insert(Rank { leases, before: 0, served, ticket: waiter.ticket });
             *rank = *next;
             next.leases += 1;
             next.before += 1;
@@ -286,7 +289,9 @@ impl Queue {
     }
 
     fn standing(&self, address: IpAddr) -> (usize, Option<u64>) {
-        self.addresses.get(&address).map_or((0, self.forgotten), |known| (known.leases, known.served))
+        self.addresses
+            .get(&address)
+            .map_or((0, self.forgotten), |known| (known.leases, known.served))
     }
 
     /// Records a request from this address.
@@ -331,7 +336,8 @@ impl Queue {
         }
         self.swept = Some(now);
         let waiting: HashSet<_> = self.waiters.iter().map(|waiter| waiter.address).collect();
-        let is_idle = |address: &IpAddr, known: &Address| known.leases == 0 && !waiting.contains(address);
+        let is_idle =
+            |address: &IpAddr, known: &Address| known.leases == 0 && !waiting.contains(address);
         // A flood of addresses costs one sweep for each half of the bound.
         let idle = self.addresses.iter().filter(|(address, known)| is_idle(address, known));
         let mut seen: Vec<Instant> = idle.map(|(_, known)| known.seen).collect();

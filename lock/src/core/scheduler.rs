@@ -139,7 +139,9 @@ impl Scheduler {
                 self.enqueue(ticket, Arc::clone(holder), address, since, presence, now);
                 Response::Parked
             }
-            _ if may_start && self.has_free_slot() => Response::Granted(self.begin(request, ticket, since, now)),
+            _ if may_start && self.has_free_slot() => {
+                Response::Granted(self.begin(request, ticket, since, now))
+            }
             (Some(holder), None) => {
                 let presence = Presence::Away { due: now };
                 self.enqueue(ticket, Arc::clone(holder), address, since, presence, now);
@@ -226,7 +228,13 @@ impl Scheduler {
         Some((parked.id, parked.request, start))
     }
 
-    fn begin(&mut self, request: &LeaseRequest, ticket: u64, since: Instant, now: Instant) -> Start {
+    fn begin(
+        &mut self,
+        request: &LeaseRequest,
+        ticket: u64,
+        since: Instant,
+        now: Instant,
+    ) -> Start {
         let lease = LeaseId(self.number());
         let asked = request.duration.unwrap_or(self.durations.default);
         let duration = asked.min(self.durations.longest);
@@ -335,7 +343,13 @@ impl Scheduler {
     }
 
     /// Records the result of a probe.
-    pub fn probed(&mut self, target: &ProbeTarget, result: ProbeResult, took: Duration, now: Instant) -> Probed {
+    pub fn probed(
+        &mut self,
+        target: &ProbeTarget,
+        result: ProbeResult,
+        took: Duration,
+        now: Instant,
+    ) -> Probed {
         let pause = self.durations.probe_pause;
         let probed = self.leases.probed(target, result, took, pause, now);
         if probed == Probed::Ready {
@@ -356,7 +370,11 @@ impl Scheduler {
     pub fn expected(&self, before: usize, slots: usize, now: Instant) -> Option<Duration> {
         let typical = self.typical?;
         let left = |lease: &Lease| {
-            let end = if lease.is_watched() { after(lease.since, typical).min(lease.deadline) } else { lease.deadline };
+            let end = if lease.is_watched() {
+                after(lease.since, typical).min(lease.deadline)
+            } else {
+                lease.deadline
+            };
             end.saturating_duration_since(now)
         };
         let mut ends: Vec<Duration> = self.leases.iter().map(left).collect();
@@ -408,7 +426,13 @@ impl Scheduler {
     }
 
     /// Restores a waiter from before a restart, after those that were restored before it.
-    pub fn restore_waiter(&mut self, holder: Arc<str>, address: IpAddr, since: Instant, now: Instant) {
+    pub fn restore_waiter(
+        &mut self,
+        holder: Arc<str>,
+        address: IpAddr,
+        since: Instant,
+        now: Instant,
+    ) {
         if self.knows(&holder) {
             return;
         }

@@ -132,7 +132,13 @@ impl Shadow {
 
     /// Adds a start to the model and returns its name there. The holder of a start that still waits
     /// keeps its place, and of one with a lease in the model that lease.
-    pub fn begin(&mut self, real: LeaseId, request: &LeaseRequest, model: &mut Scheduler, now: Instant) -> Arc<str> {
+    pub fn begin(
+        &mut self,
+        real: LeaseId,
+        request: &LeaseRequest,
+        model: &mut Scheduler,
+        now: Instant,
+    ) -> Arc<str> {
         let name = request.holder.clone().unwrap_or_else(|| {
             self.nameless += 1;
             format!("{NAMELESS}{}", self.nameless).into()

@@ -44,7 +44,12 @@ pub struct Conf {
 impl Conf {
     /// Reads the file's text. The `hostname` gives the search domain if no line does; `scope` is the
     /// number of a network interface; all servers are asked at this port.
-    pub fn parse(text: &str, hostname: impl Fn() -> String, scope: impl Fn(&str) -> u32, port: u16) -> Conf {
+    pub fn parse(
+        text: &str,
+        hostname: impl Fn() -> String,
+        scope: impl Fn(&str) -> u32,
+        port: u16,
+    ) -> Conf {
         let mut conf = Conf {
             servers: Vec::new(),
             is_default: false,
@@ -72,7 +77,8 @@ impl Conf {
             }
         }
         if conf.search.is_empty() {
-            conf.search = hostname().split_once('.').map(|(_, domain)| domain.to_owned()).unwrap_or_default();
+            conf.search =
+                hostname().split_once('.').map(|(_, domain)| domain.to_owned()).unwrap_or_default();
         }
         if conf.servers.is_empty() {
             conf.is_default = true;
@@ -83,7 +89,8 @@ impl Conf {
 
     /// One word of an `options` line; an unknown one is ignored.
     fn set(&mut self, word: &str) {
-        let number = |name: &str, most| word.strip_prefix(name).map(|text| leading_number(text).min(most));
+        let number =
+            |name: &str, most| word.strip_prefix(name).map(|text| leading_number(text).min(most));
         if let Some(ndots) = number("ndots:", MOST_NDOTS) {
             self.ndots = ndots;
         } else if let Some(seconds) = number("timeout:", MOST_TIMEOUT) {
@@ -112,7 +119,9 @@ impl Conf {
 /// As `atoi(3)`, which glibc uses here: no digits are zero.
 fn leading_number(text: &str) -> usize {
     let digits = text.bytes().take_while(u8::is_ascii_digit);
-    digits.fold(0, |sum: usize, digit| sum.saturating_mul(10).saturating_add(usize::from(digit - b'0')))
+    digits.fold(0, |sum: usize, digit| {
+        sum.saturating_mul(10).saturating_add(usize::from(digit - b'0'))
+    })
 }
 
 /// An address. A link-local IPv6 address may name its interface.
@@ -137,7 +146,9 @@ mod tests {
     }
 
     fn domains(conf: &Conf) -> Vec<&str> {
-        std::iter::successors(conf.domain(0), |(_, end)| conf.domain(*end)).map(|(domain, _)| domain).collect()
+        std::iter::successors(conf.domain(0), |(_, end)| conf.domain(*end))
+            .map(|(domain, _)| domain)
+            .collect()
     }
 
     #[test]
@@ -147,7 +158,10 @@ mod tests {
             ("nameserver\nnameserver x\nnameserver 10.0.0.256\n", &["127.0.0.1:53"]),
             ("nameserver 10.0.0.1", &["10.0.0.1:53"]),
             ("nameserver\t 10.0.0.1 \t # x\r\n", &["10.0.0.1:53"]),
-            ("# nameserver 10.0.0.1\n;nameserver 10.0.0.2\n nameserver 10.0.0.3\n", &["127.0.0.1:53"]),
+            (
+                "# nameserver 10.0.0.1\n;nameserver 10.0.0.2\n nameserver 10.0.0.3\n",
+                &["127.0.0.1:53"],
+            ),
             ("#nameserver 10.0.0.1\nNameserver 10.0.0.2\nnameserver10.0.0.3\n", &["127.0.0.1:53"]),
             (
                 "nameserver fd00::a\nnameserver fe80::1%eth0\nnameserver fe80::1%3\n",
@@ -186,7 +200,11 @@ mod tests {
             ("web-0.web.example\n", "", &["web.example"]),
             ("web-0.web.example", "search b", &["b"]),
         ] {
-            assert_eq!(domains(&Conf::parse(text, || hostname.to_owned(), |_| 0, 53)), expected, "{hostname}");
+            assert_eq!(
+                domains(&Conf::parse(text, || hostname.to_owned(), |_| 0, 53)),
+                expected,
+                "{hostname}"
+            );
         }
     }
 

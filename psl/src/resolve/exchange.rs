@@ -87,7 +87,13 @@ pub enum Kind {
 impl Exchange {
     /// Plans the queries for a name. They are spread over `patience`, so that the last server is
     /// still asked in time. `None` for a name that no query can hold.
-    pub fn new(name: &str, conf: &Conf, patience: Duration, ids: (u16, u16), now: Instant) -> Option<Exchange> {
+    pub fn new(
+        name: &str,
+        conf: &Conf,
+        patience: Duration,
+        ids: (u16, u16),
+        now: Instant,
+    ) -> Option<Exchange> {
         let families = [(Family::V4, ids.0), (Family::V6, ids.1)];
         let wanted = if conf.no_aaaa { &families[..1] } else { &families[..] };
         let question = |(family, id): &(Family, u16)| {
@@ -97,7 +103,11 @@ impl Exchange {
         let most_sent = conf.servers.len() * conf.attempts;
         Some(Exchange {
             name: name.to_owned(),
-            servers: conf.servers.iter().map(|server| Server { ip: canonical(server.ip()), trouble: None }).collect(),
+            servers: conf
+                .servers
+                .iter()
+                .map(|server| Server { ip: canonical(server.ip()), trouble: None })
+                .collect(),
             questions: wanted.iter().map(question).collect::<Option<_>>()?,
             sent: 0,
             most_sent,
@@ -142,7 +152,11 @@ impl Exchange {
     /// Takes a message of this server. Returns the family if its answer has to be asked for over TCP.
     pub fn take(&mut self, server: usize, bytes: &[u8], now: Instant) -> Option<Family> {
         let ip = self.servers[server].ip;
-        for question in self.questions.iter_mut().filter(|question| question.said.is_none() && question.owed[server]) {
+        for question in self
+            .questions
+            .iter_mut()
+            .filter(|question| question.said.is_none() && question.owed[server])
+        {
             let family = question.query.family;
             match question.query.judge(bytes) {
                 Reply::Foreign => continue,
@@ -174,7 +188,9 @@ impl Exchange {
             Some(at) => at + GRACE,
             None if !self.is_sent() => self.last_sent + self.step,
             // After the answer for one family, the wait for the other is shorter.
-            None if self.questions.iter().any(|question| question.said.is_some()) => self.last_sent + self.step,
+            None if self.questions.iter().any(|question| question.said.is_some()) => {
+                self.last_sent + self.step
+            }
             None => self.last_sent + self.timeout,
         }
     }
@@ -188,15 +204,26 @@ impl Exchange {
         if self.found_at.is_some() {
             return Some(Outcome::Found(self.found()));
         }
-        Some(Outcome::Missing(self.missing(self.step * self.sent.saturating_sub(1) as u32 + self.timeout)))
+        Some(Outcome::Missing(
+            self.missing(self.step * self.sent.saturating_sub(1) as u32 + self.timeout),
+        ))
     }
 
     fn found(&self) -> Vec<IpAddr> {
-        let of = |family| {
-            let said = self.questions.iter().filter(move |q| q.query.family == family).filter_map(|q| q.said.as_ref());
-            said.flat_map(|(said, _)| if let Said::Addresses(addresses) = said { &addresses[..] } else { &[] }).copied()
-        };
-        let (mut found, v6): (Vec<_>, Vec<_>) = (of(Family::V4).collect(), of(Family::V6).collect());
+        let of =
+            |family| {
+                let said = self
+                    .questions
+                    .iter()
+                    .filter(move |q| q.query.family == family)
+                    .filter_map(|q| q.said.as_ref());
+                said.flat_map(|(said, _)| {
+                    if let Said::Addresses(addresses) = said { &addresses[..] } else { &[] }
+                })
+                .copied()
+            };
+        let (mut found, v6): (Vec<_>, Vec<_>) =
+            (of(Family::V4).collect(), of(Family::V6).collect());
         // Some addresses of each family, if there are more than a caller tries.
         found.truncate(MOST_ADDRESSES - v6.len().min(MOST_ADDRESSES / 2));
         for ip in v6 {
@@ -212,17 +239,21 @@ impl Exchange {
         let mut words = self.said();
         let is_answered = !words.is_empty();
         let is_failure = |server: &Server| server.trouble == Some(Trouble::SERVFAIL);
-        let kind = match self.questions.iter().filter_map(|question| question.said.as_ref()).next() {
+        let kind = match self.questions.iter().filter_map(|question| question.said.as_ref()).next()
+        {
             _ if self.has_said(&Said::NoAddress) => Kind::NoAddress,
             Some(_) if self.open().next().is_some() => Kind::HalfNotThere,
             Some(_) => Kind::NotThere,
             None if self.servers.iter().any(is_failure) => Kind::ServerFailure,
-            None if self.questions.iter().any(|question| question.owed.contains(&true)) => Kind::Silence,
+            None if self.questions.iter().any(|question| question.owed.contains(&true)) => {
+                Kind::Silence
+            }
             None => Kind::Refusal,
         };
         let open: Vec<&Question> = self.open().collect();
         for (at, server) in self.servers.iter().enumerate().filter(|_| !open.is_empty()) {
-            let family = if is_answered { format!("{} ", open[0].query.family) } else { String::new() };
+            let family =
+                if is_answered { format!("{} ", open[0].query.family) } else { String::new() };
             if open.iter().any(|question| question.owed[at]) {
                 words.push(format!("no {family}answer from {} within {}", server.ip, Text(within)));
             } else if let Some(trouble) = &server.trouble {
@@ -236,7 +267,9 @@ impl Exchange {
     }
 
     fn has_said(&self, wanted: &Said) -> bool {
-        self.questions.iter().any(|question| question.said.as_ref().is_some_and(|(said, _)| said == wanted))
+        self.questions
+            .iter()
+            .any(|question| question.said.as_ref().is_some_and(|(said, _)| said == wanted))
     }
 
     /// The answers in words, each once.
@@ -277,8 +310,24 @@ mod tests {
         let mut bytes = Query::new("lock.example", family, id).unwrap().bytes().unwrap();
         (bytes[2], bytes[3], bytes[7]) = (0x81, 0x80 | code, u8::from(last.is_some()));
         if let Some(last) = last {
-            let data = if family == Family::V4 { vec![10, 0, 0, last] } else { [vec![0xfd; 15], vec![last]].concat() };
-            bytes.extend_from_slice(&[0xc0, 12, 0, if family == Family::V4 { 1 } else { 28 }, 0, 1, 0, 0, 0, 5, 0]);
+            let data = if family == Family::V4 {
+                vec![10, 0, 0, last]
+            } else {
+                [vec![0xfd; 15], vec![last]].concat()
+            };
+            bytes.extend_from_slice(&[
+                0xc0,
+                12,
+                0,
+                if family == Family::V4 { 1 } else { 28 },
+                0,
+                1,
+                0,
+                0,
+                0,
+                5,
+                0,
+            ]);
             bytes.push(data.len() as u8);
             bytes.extend_from_slice(&data);
         }
@@ -305,7 +354,9 @@ mod tests {
                 continue;
             };
             asked.push(server);
-            for (family, answer) in [(Family::V4, servers[server].0), (Family::V6, servers[server].1)] {
+            for (family, answer) in
+                [(Family::V4, servers[server].0), (Family::V6, servers[server].1)]
+            {
                 if let Some((code, last)) = answer {
                     assert_eq!(exchange.take(server, &message(family, code, last), now), None);
                 }
@@ -332,7 +383,11 @@ mod tests {
             ((None, other), &["fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fd02"], 100),
         ] {
             let (outcome, took, asked) = play(ONE, &[answers]);
-            assert_eq!((outcome, took.as_millis(), &asked[..]), (found(expected), after, &[0][..]), "{answers:?}");
+            assert_eq!(
+                (outcome, took.as_millis(), &asked[..]),
+                (found(expected), after, &[0][..]),
+                "{answers:?}"
+            );
         }
     }
 
@@ -342,7 +397,14 @@ mod tests {
         let silent = (None, None);
         for (conf, servers, kind, words, after, asked) in [
             (ONE, &[both(3)][..], Kind::NotThere, "NXDOMAIN from 10.0.0.1", 0, &[0][..]),
-            (ONE, &[both(0)], Kind::NotThere, "no A record from 10.0.0.1, no AAAA record from 10.0.0.1", 0, &[0]),
+            (
+                ONE,
+                &[both(0)],
+                Kind::NotThere,
+                "no A record from 10.0.0.1, no AAAA record from 10.0.0.1",
+                0,
+                &[0],
+            ),
             (ONE, &[both(2)], Kind::ServerFailure, "SERVFAIL from 10.0.0.1", 0, &[0, 0]),
             (ONE, &[both(5)], Kind::Refusal, "REFUSED from 10.0.0.1", 0, &[0, 0]),
             (ONE, &[both(1)], Kind::Refusal, "FORMERR from 10.0.0.1", 0, &[0, 0]),
@@ -372,7 +434,8 @@ mod tests {
             ),
         ] {
             let (outcome, took, was_asked) = play(conf, servers);
-            let expected = Missing { name: "lock.example".to_owned(), words: words.to_owned(), kind };
+            let expected =
+                Missing { name: "lock.example".to_owned(), words: words.to_owned(), kind };
             assert_eq!(outcome, Outcome::Missing(expected), "{servers:?}");
             assert_eq!((took.as_millis(), &was_asked[..]), (after, asked), "{words}");
         }
@@ -400,7 +463,11 @@ mod tests {
             exchange.fail(server % 2, None, Trouble::Unreachable("connection refused".to_owned()));
         }
         let words = "no answer from 10.0.0.1: connection refused, no answer from 10.0.0.2: connection refused";
-        let expected = Missing { name: "lock.example".to_owned(), words: words.to_owned(), kind: Kind::Refusal };
+        let expected = Missing {
+            name: "lock.example".to_owned(),
+            words: words.to_owned(),
+            kind: Kind::Refusal,
+        };
         assert_eq!(exchange.outcome(start), Some(Outcome::Missing(expected)));
     }
 
@@ -428,8 +495,7 @@ mod tests {
         let silent = "no answer from 10.0.0.1 within 1s, no answer from 10.0.0.2 within 1s";
         assert_eq!(exchange.missing(SECOND).words, silent);
         assert_eq!(exchange.take(0, &message(Family::V4, 3, None), start), None);
-        let one =
-            "NXDOMAIN from 10.0.0.1, no AAAA answer from 10.0.0.1 within 1s, no AAAA answer from 10.0.0.2 within 1s";
+        let one = "NXDOMAIN from 10.0.0.1, no AAAA answer from 10.0.0.1 within 1s, no AAAA answer from 10.0.0.2 within 1s";
         assert_eq!(exchange.missing(SECOND).words, one);
     }
 
@@ -438,7 +504,8 @@ mod tests {
         let one = || proptest::option::of((0..7u8, proptest::option::of(1..9u8)));
         (one(), one()).prop_map(|(a, b)| {
             // Records come with code 0 alone.
-            let plain = |answer: Answer| answer.map(|(code, last)| (code, last.filter(|_| code == 0)));
+            let plain =
+                |answer: Answer| answer.map(|(code, last)| (code, last.filter(|_| code == 0)));
             (plain(a), plain(b))
         })
     }

@@ -82,7 +82,11 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> Vec<String> {
-        addresses(text.as_bytes(), "lock.example").unwrap().iter().map(ToString::to_string).collect()
+        addresses(text.as_bytes(), "lock.example")
+            .unwrap()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -94,7 +98,10 @@ mod tests {
             ("10.0.0.1 other LOCK.Example # lock\n", &["10.0.0.1"]),
             ("fd00::1 lock.example\n10.0.0.1 lock.example\n", &["fd00::1", "10.0.0.1"]),
             ("10.0.0.1 lock.example lock.example\n10.0.0.1 lock.example\n", &["10.0.0.1"]),
-            ("# 10.0.0.1 lock.example\n10.0.0.1 other # lock.example\n10.0.0.1#lock.example\n", &[]),
+            (
+                "# 10.0.0.1 lock.example\n10.0.0.1 other # lock.example\n10.0.0.1#lock.example\n",
+                &[],
+            ),
             ("10.0.0.1 lock.example.com xlock.example lock\n", &[]),
             ("lock.example 10.0.0.1\n10.0.0.256 lock.example\n10.0.0.1\nlock.example\n", &[]),
             ("::ffff:10.0.0.1 lock.example\n", &["10.0.0.1"]),
@@ -108,10 +115,14 @@ mod tests {
     fn a_line_and_a_file_of_any_length() {
         let aliases: String = (0..2000).map(|n| format!(" alias-{n}.example")).collect();
         assert_eq!(found(&format!("10.0.0.1{aliases} lock.example\n")), ["10.0.0.1"]);
-        assert_eq!(found(&format!("10.0.0.1 {} lock.example\n", "x".repeat(100_000))), ["10.0.0.1"]);
+        assert_eq!(
+            found(&format!("10.0.0.1 {} lock.example\n", "x".repeat(100_000))),
+            ["10.0.0.1"]
+        );
         assert_eq!(found(&format!("10.0.0.1 {}lock.example\n", "x".repeat(255))), [] as [&str; 0]);
-        let lines: String =
-            (0..100_000).map(|n| format!("10.{}.{}.{} lock.example\n", n >> 16, (n >> 8) & 255, n & 255)).collect();
+        let lines: String = (0..100_000)
+            .map(|n| format!("10.{}.{}.{} lock.example\n", n >> 16, (n >> 8) & 255, n & 255))
+            .collect();
         assert_eq!(found(&lines).len(), MOST_ADDRESSES);
     }
 

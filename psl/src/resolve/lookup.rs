@@ -59,7 +59,14 @@ impl Lookup {
             let count = rotated.servers.len();
             rotated.servers.rotate_left((random::fraction() * count as f64) as usize);
         }
-        Lookup { search: Search::new(name, &conf), conf, rotated, current: None, worst: None, asked: 0 }
+        Lookup {
+            search: Search::new(name, &conf),
+            conf,
+            rotated,
+            current: None,
+            worst: None,
+            asked: 0,
+        }
     }
 
     /// Goes on until there is a result, or until `patience` has passed since `start`.
@@ -95,7 +102,9 @@ impl Lookup {
         let first = bits as u16;
         let ids = (first, if first == (bits >> 16) as u16 { !first } else { (bits >> 16) as u16 });
         while let Some(name) = self.search.next(&self.rotated) {
-            if let Some(exchange) = Exchange::new(&name, &self.rotated, patience, ids, Instant::now()) {
+            if let Some(exchange) =
+                Exchange::new(&name, &self.rotated, patience, ids, Instant::now())
+            {
                 let sockets = self.rotated.servers.iter().map(|_| None).collect();
                 self.current = Some(Current { exchange, sockets });
                 self.asked += 1;
@@ -132,7 +141,11 @@ impl Lookup {
             asked => format!("; {} other names tried", asked - 1),
         };
         let conf = if self.conf.is_default { "; no nameserver in /etc/resolv.conf" } else { "" };
-        let name = if self.search.is_whole(&missing.name) { String::new() } else { format!(" for {}", missing.name) };
+        let name = if self.search.is_whole(&missing.name) {
+            String::new()
+        } else {
+            format!(" for {}", missing.name)
+        };
         format!("{}{name}{others}{conf}", missing.words)
     }
 }
@@ -182,7 +195,9 @@ impl Current {
                             // The bit TC of the head.
                             buffer[2] |= 2;
                         }
-                        if let Some(family) = self.exchange.take(at, &buffer[..length], Instant::now()) {
+                        if let Some(family) =
+                            self.exchange.take(at, &buffer[..length], Instant::now())
+                        {
                             self.ask_over_tcp(conf, at, family, until);
                         }
                     }
@@ -197,7 +212,9 @@ impl Current {
     /// Blocks while it asks; the other servers' answers wait in their sockets.
     #[expect(clippy::disallowed_methods, reason = "the edge that bounds the time of one query")]
     fn ask_over_tcp(&mut self, conf: &Conf, at: usize, family: Family, until: Option<Instant>) {
-        let Some(bytes) = self.exchange.owed_by(at).find(|query| query.family == family).and_then(Query::bytes) else {
+        let Some(bytes) =
+            self.exchange.owed_by(at).find(|query| query.family == family).and_then(Query::bytes)
+        else {
             return;
         };
         let last = Instant::now() + conf.timeout;
@@ -219,8 +236,10 @@ impl Current {
     fn wait(&self, now: Instant, until: Option<Instant>) {
         let wake_at = self.exchange.wake_at();
         let left = until.map_or(wake_at, |until| until.min(wake_at)).saturating_duration_since(now);
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        let mut sockets: Vec<_> = self.sockets.iter().flatten().map(|s| PollFd::new(s, PollFlags::IN)).collect();
+        let timeout =
+            Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let mut sockets: Vec<_> =
+            self.sockets.iter().flatten().map(|s| PollFd::new(s, PollFlags::IN)).collect();
         // A wait that fails, as one that a signal ends, is followed by the next look at the clock.
         let _ = poll(&mut sockets, Some(&timeout));
     }
@@ -228,7 +247,8 @@ impl Current {
 
 /// On a port that the kernel draws; it takes messages from this server alone.
 fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
-    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr =
+        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
     socket.connect(server)?;
     socket.set_nonblocking(true)?;

@@ -138,7 +138,11 @@ impl Query {
         }
         if counts.ancount() == 0 {
             let is_referral = !header.aa() && !header.ra() && counts.arcount() == 0;
-            return if is_referral { Reply::Failed(Trouble::Referral) } else { Reply::Final(Said::NoData) };
+            return if is_referral {
+                Reply::Failed(Trouble::Referral)
+            } else {
+                Reply::Final(Said::NoData)
+            };
         }
         match self.addresses(&message) {
             None => Reply::Failed(Trouble::Malformed),
@@ -148,8 +152,11 @@ impl Query {
     }
 
     fn is_asked(&self, message: &Message<&[u8]>) -> bool {
-        let is_same = |name: bool, rtype, class| name && rtype == self.family.rtype() && class == Class::IN;
-        message.sole_question().is_ok_and(|q| is_same(q.qname().name_eq(&self.name), q.qtype(), q.qclass()))
+        let is_same =
+            |name: bool, rtype, class| name && rtype == self.family.rtype() && class == Class::IN;
+        message
+            .sole_question()
+            .is_ok_and(|q| is_same(q.qname().name_eq(&self.name), q.qtype(), q.qclass()))
     }
 
     /// The addresses of the name, or of the end of its chain of aliases. `None` for a malformed
@@ -163,8 +170,13 @@ impl Query {
                 continue;
             }
             let ip = match self.family {
-                Family::V4 => record.to_record::<A>().ok()?.map(|record| IpAddr::from(record.data().addr())),
-                Family::V6 => record.to_record::<Aaaa>().ok()?.map(|record| IpAddr::from(record.data().addr())),
+                Family::V4 => {
+                    record.to_record::<A>().ok()?.map(|record| IpAddr::from(record.data().addr()))
+                }
+                Family::V6 => record
+                    .to_record::<Aaaa>()
+                    .ok()?
+                    .map(|record| IpAddr::from(record.data().addr())),
             };
             if let Some(ip) = ip.map(canonical).filter(|ip| !found.contains(ip)) {
                 found.push(ip);
@@ -237,12 +249,18 @@ mod tests {
     fn a_query_as_bytes() {
         let expected = b"\x12\x34\x01\x00\0\x01\0\0\0\0\0\0\x04lock\x07example\0\0\x1c\0\x01";
         assert_eq!(query(Family::V6).bytes().as_deref(), Some(&expected[..]));
-        assert_eq!(Query::new("lock.example.", Family::V6, 0x1234).unwrap().bytes().as_deref(), Some(&expected[..]));
+        assert_eq!(
+            Query::new("lock.example.", Family::V6, 0x1234).unwrap().bytes().as_deref(),
+            Some(&expected[..])
+        );
         let (label, long) = ("a".repeat(64), "a.".repeat(128));
         for name in ["", ".", "a..b", &label, &long] {
             assert!(Query::new(name, Family::V4, 1).is_none(), "{name}");
         }
-        assert_eq!(Query::new(&long[..253], Family::V4, 1).unwrap().bytes().unwrap().len(), LONGEST_QUERY);
+        assert_eq!(
+            Query::new(&long[..253], Family::V4, 1).unwrap().bytes().unwrap().len(),
+            LONGEST_QUERY
+        );
     }
 
     #[test]
@@ -255,10 +273,30 @@ mod tests {
         for (name, bytes, family, expected) in [
             ("an address", answer(A, 0x8180, &[(1, V4)]), A, addresses(&["10.0.0.1"])),
             ("of IPv6", answer(AAAA, 0x8180, &[(28, V6)]), AAAA, addresses(&["fd00::1"])),
-            ("twice", answer(A, 0x8180, &[(1, V4), (1, V4), (1, &[9; 4])]), A, addresses(&["10.0.0.1", "9.9.9.9"])),
-            ("behind an alias", answer(A, 0x8180, &[(5, ALIAS), (1, V4)]), A, addresses(&["10.0.0.1"])),
-            ("behind two aliases", answer(A, 0x8180, &[(5, ALIAS), (5, OTHER), (1, V4)]), A, addresses(&["10.0.0.1"])),
-            ("aliases in a ring", answer(A, 0x8180, &[(5, ALIAS), (5, ALIAS), (1, V4)]), A, malformed()),
+            (
+                "twice",
+                answer(A, 0x8180, &[(1, V4), (1, V4), (1, &[9; 4])]),
+                A,
+                addresses(&["10.0.0.1", "9.9.9.9"]),
+            ),
+            (
+                "behind an alias",
+                answer(A, 0x8180, &[(5, ALIAS), (1, V4)]),
+                A,
+                addresses(&["10.0.0.1"]),
+            ),
+            (
+                "behind two aliases",
+                answer(A, 0x8180, &[(5, ALIAS), (5, OTHER), (1, V4)]),
+                A,
+                addresses(&["10.0.0.1"]),
+            ),
+            (
+                "aliases in a ring",
+                answer(A, 0x8180, &[(5, ALIAS), (5, ALIAS), (1, V4)]),
+                A,
+                malformed(),
+            ),
             ("of another name", of_another, A, Reply::Final(Said::NoAddress)),
             ("the other family", answer(A, 0x8180, &[(28, V6)]), A, Reply::Final(Said::NoAddress)),
             ("an alias alone", answer(A, 0x8180, &[(5, ALIAS)]), A, Reply::Final(Said::NoAddress)),
@@ -266,7 +304,12 @@ mod tests {
             ("no record, authoritative", answer(A, 0x8400, &[]), A, Reply::Final(Said::NoData)),
             ("a referral", answer(A, 0x8000, &[]), A, Reply::Failed(Trouble::Referral)),
             ("no such name", answer(A, 0x8183, &[]), A, Reply::Final(Said::NoName)),
-            ("an alias of no such name", answer(A, 0x8183, &[(5, ALIAS)]), A, Reply::Final(Said::NoName)),
+            (
+                "an alias of no such name",
+                answer(A, 0x8183, &[(5, ALIAS)]),
+                A,
+                Reply::Final(Said::NoName),
+            ),
             ("FORMERR", answer(A, 0x8181, &[]), A, failed(1)),
             ("SERVFAIL", answer(A, 0x8182, &[]), A, failed(2)),
             ("SERVFAIL with a record", answer(A, 0x8182, &[(1, V4)]), A, failed(2)),
@@ -292,15 +335,23 @@ mod tests {
             query(Family::V4).judge(&bytes)
         };
         assert_eq!(changed(13, b'L'), addresses(&["10.0.0.1"]), "letters of either case");
-        for (name, at, to) in
-            [("identifier", 0, 0), ("name", 13, b'x'), ("type", 27, 2), ("class", 29, 3), ("no question", 5, 0)]
-        {
+        for (name, at, to) in [
+            ("identifier", 0, 0),
+            ("name", 13, b'x'),
+            ("type", 27, 2),
+            ("class", 29, 3),
+            ("no question", 5, 0),
+        ] {
             assert_eq!(changed(at, to), Reply::Foreign, "{name}");
         }
         let mut refusal = answer(Family::V4, 0x8181, &[]);
         refusal.truncate(12);
         refusal[5] = 0;
-        assert_eq!(query(Family::V4).judge(&refusal), Reply::Failed(Trouble::Code(1)), "without its question");
+        assert_eq!(
+            query(Family::V4).judge(&refusal),
+            Reply::Failed(Trouble::Code(1)),
+            "without its question"
+        );
         refusal[3] = 0x80;
         assert_eq!(query(Family::V4).judge(&refusal), Reply::Foreign);
     }
@@ -309,17 +360,30 @@ mod tests {
     fn what_breaks_the_rules_is_bounded() {
         let good = answer(Family::V4, 0x8180, &[(5, ALIAS), (1, V4)]);
         for end in 0..good.len() {
-            assert!(!matches!(query(Family::V4).judge(&good[..end]), Reply::Final(_)), "cut at {end}");
+            assert!(
+                !matches!(query(Family::V4).judge(&good[..end]), Reply::Final(_)),
+                "cut at {end}"
+            );
         }
         let mut many = answer(Family::V4, 0x8180, &[]);
         many[6..8].copy_from_slice(&[255, 255]);
-        assert_eq!(query(Family::V4).judge(&many), Reply::Failed(Trouble::Malformed), "records that are not there");
+        assert_eq!(
+            query(Family::V4).judge(&many),
+            Reply::Failed(Trouble::Malformed),
+            "records that are not there"
+        );
         // Pointers to themselves and in a ring.
-        for pointers in [&[0xc0, 30][..], &[0xc0, 32, 0xc0, 30], &[1, b'a', 0xc0, 30], &[0xff, 0xff]] {
+        for pointers in
+            [&[0xc0, 30][..], &[0xc0, 32, 0xc0, 30], &[1, b'a', 0xc0, 30], &[0xff, 0xff]]
+        {
             let mut bytes = many.clone();
             bytes.extend_from_slice(pointers);
             bytes.extend_from_slice(&[0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 10, 0, 0, 1]);
-            assert_eq!(query(Family::V4).judge(&bytes), Reply::Failed(Trouble::Malformed), "{pointers:?}");
+            assert_eq!(
+                query(Family::V4).judge(&bytes),
+                Reply::Failed(Trouble::Malformed),
+                "{pointers:?}"
+            );
         }
         // As many records as a message can hold, each behind as many pointers as are followed.
         let mut bytes = many;
@@ -328,12 +392,28 @@ mod tests {
             bytes.extend_from_slice(&(0xc000 | before).to_be_bytes());
         }
         while bytes.len() < 65_535 - 12 {
-            bytes.extend_from_slice(&[0xc0 | (528u16 >> 8) as u8, 528u16 as u8, 0, 16, 0, 1, 0, 0, 0, 5, 0, 0]);
+            bytes.extend_from_slice(&[
+                0xc0 | (528u16 >> 8) as u8,
+                528u16 as u8,
+                0,
+                16,
+                0,
+                1,
+                0,
+                0,
+                0,
+                5,
+                0,
+                0,
+            ]);
         }
         let _ = query(Family::V4).judge(&bytes);
-        let records: Vec<(u16, [u8; 4])> = (0..4000u16).map(|n| (1, [10, 0, (n >> 8) as u8, n as u8])).collect();
-        let records: Vec<(u16, &[u8])> = records.iter().map(|(kind, data)| (*kind, &data[..])).collect();
-        let Reply::Final(Said::Addresses(found)) = query(Family::V4).judge(&answer(Family::V4, 0x8180, &records))
+        let records: Vec<(u16, [u8; 4])> =
+            (0..4000u16).map(|n| (1, [10, 0, (n >> 8) as u8, n as u8])).collect();
+        let records: Vec<(u16, &[u8])> =
+            records.iter().map(|(kind, data)| (*kind, &data[..])).collect();
+        let Reply::Final(Said::Addresses(found)) =
+            query(Family::V4).judge(&answer(Family::V4, 0x8180, &records))
         else {
             panic!("addresses");
         };

@@ -56,8 +56,10 @@ impl Search {
                 }
                 Next::AsIsLast => {
                     self.next = Next::Over;
-                    let is_kept_from_root = conf.no_tld_query && !self.name.contains('.') && conf.domain(0).is_some();
-                    return (!self.has_asked_as_is && !is_kept_from_root).then(|| self.name.clone());
+                    let is_kept_from_root =
+                        conf.no_tld_query && !self.name.contains('.') && conf.domain(0).is_some();
+                    return (!self.has_asked_as_is && !is_kept_from_root)
+                        .then(|| self.name.clone());
                 }
                 Next::Over => return None,
             }
@@ -85,7 +87,9 @@ impl Search {
 /// A name that a query can hold: labels of 1 to 63 visible characters, 253 in all without the final dot.
 pub fn is_name(text: &str) -> bool {
     let text = text.strip_suffix('.').unwrap_or(text);
-    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_graphic())
+    };
     text.len() <= 253 && text.split('.').all(is_label)
 }
 
@@ -117,7 +121,12 @@ mod tests {
             (
                 "lock.psl",
                 pod,
-                &["lock.psl.psl.svc.cluster.local", "lock.psl.svc.cluster.local", "lock.psl.cluster.local", "lock.psl"],
+                &[
+                    "lock.psl.psl.svc.cluster.local",
+                    "lock.psl.svc.cluster.local",
+                    "lock.psl.cluster.local",
+                    "lock.psl",
+                ],
             ),
             (
                 "a.b.c.d.e.f",
@@ -144,7 +153,11 @@ mod tests {
     fn a_domain_that_makes_no_name_is_left_out() {
         let (label, long) = ("a".repeat(64), "a.".repeat(126));
         for domain in [&label[..], &long, "a..b", "\u{fc}", "a\u{1b}[31m"] {
-            assert_eq!(names("lock", &format!("search {domain} b\n")), ["lock.b", "lock"], "{domain}");
+            assert_eq!(
+                names("lock", &format!("search {domain} b\n")),
+                ["lock.b", "lock"],
+                "{domain}"
+            );
         }
     }
 
@@ -159,6 +172,10 @@ mod tests {
         let mut search = Search::new("lock.x.y", &conf);
         assert_eq!(search.next(&conf).as_deref(), Some("lock.x.y"));
         search.leave_domains();
-        assert_eq!(search.next(&conf).as_deref(), Some("lock.x.y.a"), "the name itself was not of the domains");
+        assert_eq!(
+            search.next(&conf).as_deref(),
+            Some("lock.x.y.a"),
+            "the name itself was not of the domains"
+        );
     }
 }

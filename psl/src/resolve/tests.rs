@@ -11,7 +11,11 @@ use super::*;
 const GENEROUS: Duration = Duration::from_secs(20);
 
 /// An address that no other test of this process has; all servers of one test share a port.
-fn server(number: u8, port: u16, script: impl Fn(&Question<'_>) -> Reaction + Send + Sync + 'static) -> Dns {
+fn server(
+    number: u8,
+    port: u16,
+    script: impl Fn(&Question<'_>) -> Reaction + Send + Sync + 'static,
+) -> Dns {
     Dns::scripted_at(SocketAddr::from(([127, 0, 54, number], port)), script).unwrap()
 }
 
@@ -21,7 +25,10 @@ fn answer(question: &Question<'_>, code: u8, addresses: &[&str]) -> Reaction {
 }
 
 /// A server that knows one name, with this address.
-fn knows(name: &'static str, address: &'static str) -> impl Fn(&Question<'_>) -> Reaction + Send + Sync {
+fn knows(
+    name: &'static str,
+    address: &'static str,
+) -> impl Fn(&Question<'_>) -> Reaction + Send + Sync {
     move |question| match question.name == name {
         true => answer(question, 0, &[address]),
         false => answer(question, NXDOMAIN, &[]),
@@ -31,13 +38,19 @@ fn knows(name: &'static str, address: &'static str) -> impl Fn(&Question<'_>) ->
 /// A resolver with these files, and the folder they are in.
 fn with_files(resolv_conf: &str, hosts: &str, port: u16) -> (Resolver, Scratch) {
     let dir = Scratch::new();
-    let sources = Sources { resolv_conf: dir.file("resolv.conf", resolv_conf), hosts: dir.file("hosts", hosts), port };
+    let sources = Sources {
+        resolv_conf: dir.file("resolv.conf", resolv_conf),
+        hosts: dir.file("hosts", hosts),
+        port,
+    };
     (Resolver::of(sources), dir)
 }
 
 fn ask(resolver: &Resolver, name: &str, patience: Duration) -> Result<Vec<String>, String> {
     let found = resolver.resolve(&Host::Name(name.to_owned()), patience);
-    found.map(|ips| ips.iter().map(ToString::to_string).collect()).map_err(|error| error.to_string())
+    found
+        .map(|ips| ips.iter().map(ToString::to_string).collect())
+        .map_err(|error| error.to_string())
 }
 
 /// The result with one server's script, with these lines after the one that names the server.
@@ -69,7 +82,8 @@ fn what_is_no_name_is_said_without_a_query() {
     let (resolver, _dir) = with_files("nameserver 127.0.54.1\n", "", 9);
     let (label, long) = ("a".repeat(64), "a.".repeat(128));
     for name in ["", ".", "a..b", ".a", "\u{fc}", &label, &long] {
-        let expected = Err(format!("name does not resolve: {}: not a valid DNS name", one_line(name)));
+        let expected =
+            Err(format!("name does not resolve: {}: not a valid DNS name", one_line(name)));
         assert_eq!(ask(&resolver, name, GENEROUS), expected);
     }
 }
@@ -80,7 +94,8 @@ fn the_search_list_has_any_length() {
     let wide: Vec<String> = (0..31).map(|n| format!("d{n}.{}", "x.".repeat(1020))).collect();
     for (number, domains, queries) in [(2, long, 64), (3, wide, 2)] {
         let lines = format!("search {} right.example\n", domains.join(" "));
-        let (result, queries_seen) = asked(number, &lines, "lock", knows("lock.right.example", "10.1.2.3"));
+        let (result, queries_seen) =
+            asked(number, &lines, "lock", knows("lock.right.example", "10.1.2.3"));
         assert_eq!((result, queries_seen.len()), (found(&["10.1.2.3"]), queries));
     }
 }
@@ -116,18 +131,21 @@ fn the_families_are_judged_apart() {
 /// The name that was found but for its address says more than the names that are not there.
 #[test]
 fn the_reason_is_that_of_the_name_whose_servers_failed() {
-    let (result, _) = asked(4, "search a b c\n", "lock", |question| match (&question.name[..], question.kind) {
-        ("lock.b", A) => answer(question, SERVFAIL, &[]),
-        ("lock.b", _) => answer(question, 0, &[]),
-        _ => answer(question, NXDOMAIN, &[]),
-    });
-    let words = "no AAAA record from 127.0.54.4, SERVFAIL from 127.0.54.4 for lock.b; 3 other names tried";
+    let (result, _) =
+        asked(4, "search a b c\n", "lock", |question| match (&question.name[..], question.kind) {
+            ("lock.b", A) => answer(question, SERVFAIL, &[]),
+            ("lock.b", _) => answer(question, 0, &[]),
+            _ => answer(question, NXDOMAIN, &[]),
+        });
+    let words =
+        "no AAAA record from 127.0.54.4, SERVFAIL from 127.0.54.4 for lock.b; 3 other names tried";
     assert_eq!(result, Err(format!("name does not resolve: lock: {words}")));
 }
 
 #[test]
 fn the_search_goes_on_and_ends_as_that_of_glibc() {
-    const POD: &str = "search psl.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
+    const POD: &str =
+        "search psl.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
     let first = |reaction: fn(&Question<'_>) -> Reaction, then: &'static str| {
         move |question: &Question<'_>| match &question.name[..] {
             "lock.shop.psl.svc.cluster.local" => reaction(question),
@@ -143,22 +161,35 @@ fn the_search_goes_on_and_ends_as_that_of_glibc() {
         REFUSED => |question: &Question<'_>| answer(question, REFUSED, &[]),
         _ => |question: &Question<'_>| answer(question, 0, &[]),
     };
-    let only_alias =
-        |question: &Question<'_>| Reaction::Send(vec![question.records(0, &[(5, vec![1, b'x', 0xc0, 12])])]);
+    let only_alias = |question: &Question<'_>| {
+        Reaction::Send(vec![question.records(0, &[(5, vec![1, b'x', 0xc0, 12])])])
+    };
     for (name, reaction, then, expected) in [
         ("SERVFAIL", say(SERVFAIL), next, found(&["10.1.2.3"])),
         ("no record", say(0), next, found(&["10.1.2.3"])),
         ("REFUSED", say(REFUSED), next, Err(refused.to_owned())),
         ("REFUSED, the name itself", say(REFUSED), itself, found(&["10.1.2.3"])),
-        ("an alias without an address", only_alias as fn(&Question<'_>) -> Reaction, next, Err(alias.to_owned())),
+        (
+            "an alias without an address",
+            only_alias as fn(&Question<'_>) -> Reaction,
+            next,
+            Err(alias.to_owned()),
+        ),
     ] {
         assert_eq!(asked(5, POD, "lock.shop", first(reaction, then)).0, expected, "{name}");
     }
-    let (result, queries) =
-        asked(5, "search svc.cluster.local\noptions ndots:1\n", "lock.shop", knows(next, "10.1.2.3"));
+    let (result, queries) = asked(
+        5,
+        "search svc.cluster.local\noptions ndots:1\n",
+        "lock.shop",
+        knows(next, "10.1.2.3"),
+    );
     assert_eq!((result, queries.len(), &queries[0][..]), (found(&["10.1.2.3"]), 4, "lock.shop"));
     let (result, queries) = asked(5, POD, "lock.shop.", knows(next, "10.1.2.3"));
-    assert_eq!(result, Err("name does not resolve: lock.shop.: NXDOMAIN from 127.0.54.5".to_owned()));
+    assert_eq!(
+        result,
+        Err("name does not resolve: lock.shop.: NXDOMAIN from 127.0.54.5".to_owned())
+    );
     assert_eq!(queries, ["lock.shop"; 2]);
 }
 
@@ -171,7 +202,8 @@ fn a_server_that_does_not_answer_is_followed_by_the_next_in_time() {
     let _refusing = server(9, port, |question| answer(question, REFUSED, &[]));
     // No server listens at the last one.
     for first in [7, 8, 9, 10] {
-        let conf = format!("nameserver 127.0.54.{first}\nnameserver 127.0.54.6\noptions timeout:1\n");
+        let conf =
+            format!("nameserver 127.0.54.{first}\nnameserver 127.0.54.6\noptions timeout:1\n");
         let (resolver, _dir) = with_files(&conf, "", port);
         assert_eq!(ask(&resolver, "lock.example", GENEROUS), found(&["10.1.2.3"]), "{first}");
     }
@@ -186,7 +218,8 @@ fn a_server_that_does_not_answer_is_followed_by_the_next_in_time() {
 
 #[test]
 fn a_server_of_ipv6() {
-    let Ok(dns) = Dns::scripted_at("[::1]:0".parse().unwrap(), knows("lock.example", "10.1.2.3")) else {
+    let Ok(dns) = Dns::scripted_at("[::1]:0".parse().unwrap(), knows("lock.example", "10.1.2.3"))
+    else {
         return testkit::skip("there is no IPv6 on this machine");
     };
     let (resolver, _dir) = with_files("nameserver ::1\n", "", dns.port());
@@ -203,7 +236,8 @@ fn a_server_slower_than_its_caller_is_not_forgotten() {
     let short = Duration::from_millis(300);
     let expected = "name does not resolve: lock.example: no answer from 127.0.54.11 within 300ms";
     assert_eq!(ask(&resolver, "lock.example", short), Err(expected.to_owned()));
-    let result = testkit::eventually("the name", GENEROUS, || ask(&resolver, "lock.example", short).ok());
+    let result =
+        testkit::eventually("the name", GENEROUS, || ask(&resolver, "lock.example", short).ok());
     assert_eq!(Ok(result), found(&["10.1.2.3"]));
     assert!(resolver.lock().is_empty());
     // Another server in the file is asked at once.
@@ -215,7 +249,8 @@ fn a_server_slower_than_its_caller_is_not_forgotten() {
 
 #[test]
 fn an_answer_that_is_cut_comes_over_tcp() {
-    let many: Vec<IpAddr> = (0..2000u16).map(|n| Ipv4Addr::new(10, 1, (n >> 8) as u8, n as u8).into()).collect();
+    let many: Vec<IpAddr> =
+        (0..2000u16).map(|n| Ipv4Addr::new(10, 1, (n >> 8) as u8, n as u8).into()).collect();
     let (result, _) = asked(13, "", "lock.example", move |question| {
         let answer = question.answer(0, if question.is_over_tcp { &many } else { &many[..1] });
         Reaction::Send(vec![if question.is_over_tcp { answer } else { truncated(answer) }])
@@ -232,12 +267,14 @@ fn an_answer_that_is_cut_comes_over_tcp() {
     assert_eq!(result, Err(expected.to_owned()));
     let good = server(14, 0, knows("lock.example", "10.1.2.3"));
     let bad = server(13, good.port(), cut);
-    let (resolver, _dir) = with_files(&format!("{}{}", bad.resolv_conf(), good.resolv_conf()), "", good.port());
+    let (resolver, _dir) =
+        with_files(&format!("{}{}", bad.resolv_conf(), good.resolv_conf()), "", good.port());
     assert_eq!(ask(&resolver, "lock.example", GENEROUS), found(&["10.1.2.3"]));
-    let (result, _) = asked(15, "options use-vc\n", "lock.example", |question| match question.is_over_tcp {
-        true => answer(question, 0, &["10.1.2.3"]),
-        false => answer(question, NXDOMAIN, &[]),
-    });
+    let (result, _) =
+        asked(15, "options use-vc\n", "lock.example", |question| match question.is_over_tcp {
+            true => answer(question, 0, &["10.1.2.3"]),
+            false => answer(question, NXDOMAIN, &[]),
+        });
     assert_eq!(result, found(&["10.1.2.3"]));
 }
 
@@ -245,7 +282,8 @@ fn an_answer_that_is_cut_comes_over_tcp() {
 fn strangers_and_wrong_answers_are_not_listened_to() {
     let tampered = |change: fn(&mut Vec<u8>)| {
         move |question: &Question<'_>| {
-            let mut wrong = question.answer(0, &["10.9.9.9".parse().unwrap(), "fd00::9".parse().unwrap()]);
+            let mut wrong =
+                question.answer(0, &["10.9.9.9".parse().unwrap(), "fd00::9".parse().unwrap()]);
             change(&mut wrong);
             let right = question.answer(0, &["10.1.2.3".parse().unwrap()]);
             // Many wrong ones before the right one.
@@ -259,12 +297,33 @@ fn strangers_and_wrong_answers_are_not_listened_to() {
         ("short", |bytes| bytes.truncate(11)),
         ("empty", Vec::clear),
     ] {
-        assert_eq!(asked(16, "", "lock.example", tampered(change)).0, found(&["10.1.2.3"]), "{name}");
+        assert_eq!(
+            asked(16, "", "lock.example", tampered(change)).0,
+            found(&["10.1.2.3"]),
+            "{name}"
+        );
     }
     let loops = |question: &Question<'_>| {
         let mut bytes = question.answer(0, &[]);
         bytes[7] = 1;
-        bytes.extend_from_slice(&[0xc0, bytes.len() as u8, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 10, 0, 0, 1]);
+        bytes.extend_from_slice(&[
+            0xc0,
+            bytes.len() as u8,
+            0,
+            1,
+            0,
+            1,
+            0,
+            0,
+            0,
+            5,
+            0,
+            4,
+            10,
+            0,
+            0,
+            1,
+        ]);
         Reaction::Send(vec![bytes])
     };
     let expected = "name does not resolve: lock.example: a malformed answer from 127.0.54.16";
@@ -282,7 +341,11 @@ fn an_answer_from_another_address_is_not_heard() {
             let is_a = query[query.len() - 3] == 1;
             let mut bytes = query.to_vec();
             (bytes[2], bytes[3], bytes[7]) = (0x81, 0x80, u8::from(is_a));
-            bytes.extend_from_slice(if is_a { &[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 10, 0, 0] } else { &[] });
+            bytes.extend_from_slice(if is_a {
+                &[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 10, 0, 0]
+            } else {
+                &[]
+            });
             bytes.extend(is_a.then_some(last));
             bytes
         };
@@ -313,7 +376,8 @@ fn the_hosts_file_comes_first() {
 fn files_that_are_not_there_or_no_files_or_too_large() {
     let dir = Scratch::new();
     let reason = |resolv_conf: PathBuf| {
-        let resolver = Resolver::of(Sources { resolv_conf, hosts: dir.path().join("none"), port: 9 });
+        let resolver =
+            Resolver::of(Sources { resolv_conf, hosts: dir.path().join("none"), port: 9 });
         ask(&resolver, "lock.example", GENEROUS).unwrap_err()
     };
     let expected = "name does not resolve: lock.example: no answer from 127.0.0.1: connection refused; \
@@ -321,5 +385,8 @@ fn files_that_are_not_there_or_no_files_or_too_large() {
     assert_eq!(reason(dir.path().join("none")), expected);
     assert_eq!(reason(dir.path().to_path_buf()), expected);
     assert_eq!(reason("/dev/zero".into()), expected);
-    assert_eq!(reason(dir.file("huge", format!("#{}\nnameserver 127.0.54.1\n", "x".repeat(1024 * 1024)))), expected);
+    assert_eq!(
+        reason(dir.file("huge", format!("#{}\nnameserver 127.0.54.1\n", "x".repeat(1024 * 1024)))),
+        expected
+    );
 }

@@ -98,7 +98,10 @@ impl Answer {
     /// A refusal: its kind for machines, the words for people.
     pub fn error(status: u16, kind: &str, value: &str, json: bool) -> Answer {
         if json {
-            return Answer::json(status, serde_json::json!({ "kind": kind, "value": value }).to_string());
+            return Answer::json(
+                status,
+                serde_json::json!({ "kind": kind, "value": value }).to_string(),
+            );
         }
         Answer::text(status, format!("{value}\n"))
     }
@@ -130,7 +133,12 @@ impl Answer {
 
 impl Head {
     /// The bytes before the body, and the body.
-    pub(super) fn of<'a>(&'a mut self, answer: &'a Answer, framing: Framing, now: Instant) -> [&'a [u8]; 2] {
+    pub(super) fn of<'a>(
+        &'a mut self,
+        answer: &'a Answer,
+        framing: Framing,
+        now: Instant,
+    ) -> [&'a [u8]; 2] {
         if self.dated_until.is_none_or(|until| now >= until) {
             self.set_date(now);
         }
@@ -153,16 +161,28 @@ impl Head {
     fn set_date(&mut self, now: Instant) {
         let date = SystemTime::now();
         let http = HttpDate::from(date);
-        self.common = format!("Date: {http}\r\nServer: psl\r\nCache-Control: no-store\r\nContent-Type: ");
+        self.common =
+            format!("Date: {http}\r\nServer: psl\r\nCache-Control: no-store\r\nContent-Type: ");
         let since = date.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.dated_until = now.checked_add(Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into()));
+        self.dated_until = now.checked_add(
+            Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into()),
+        );
     }
 }
 
 /// Sends once, and leaves in `parts` what is still to be sent. Says whether nothing is. The parts are not put together
 /// before: a large answer is in memory once.
-pub(super) fn send(stream: &TcpStream, parts: &mut &mut [IoSlice], flags: SendFlags) -> Result<bool, Errno> {
-    let sent = match sendmsg(stream, parts, &mut SendAncillaryBuffer::default(), flags | SendFlags::NOSIGNAL) {
+pub(super) fn send(
+    stream: &TcpStream,
+    parts: &mut &mut [IoSlice],
+    flags: SendFlags,
+) -> Result<bool, Errno> {
+    let sent = match sendmsg(
+        stream,
+        parts,
+        &mut SendAncillaryBuffer::default(),
+        flags | SendFlags::NOSIGNAL,
+    ) {
         // When a stopped process continues, its waits are interrupted (signal(7)).
         Err(Errno::INTR) => 0,
         sent => sent?,
@@ -189,9 +209,13 @@ mod tests {
         let text = printed(&answer, false, false);
         assert!(text.starts_with("HTTP/1.1 423 Locked\r\n"), "{text}");
         assert!(text.ends_with("\r\n\r\nLocked\n"), "{text}");
-        for header in
-            ["Content-Type: text/plain; charset=utf-8", "Content-Length: 7", "Retry-After: 7", "Server: psl", "Date: "]
-        {
+        for header in [
+            "Content-Type: text/plain; charset=utf-8",
+            "Content-Length: 7",
+            "Retry-After: 7",
+            "Server: psl",
+            "Date: ",
+        ] {
             assert!(text.contains(&format!("\r\n{header}")), "{header} in {text}");
         }
         assert!(!text.contains("Connection"), "{text}");
@@ -200,7 +224,10 @@ mod tests {
     #[test]
     fn closing_and_head() {
         let text = printed(&Answer::text(405, "no\n"), true, true);
-        assert!(text.starts_with("HTTP/1.1 405 Method Not Allowed\r\nConnection: close\r\n"), "{text}");
+        assert!(
+            text.starts_with("HTTP/1.1 405 Method Not Allowed\r\nConnection: close\r\n"),
+            "{text}"
+        );
         assert!(text.contains("Content-Length: 3\r\n") && text.ends_with("\r\n\r\n"), "{text}");
     }
 
@@ -217,7 +244,8 @@ mod tests {
         let framing = Framing { close: false, without_body: false };
         let mut date = |now| {
             let text = String::from_utf8(head.of(&answer, framing, now).concat()).unwrap();
-            let date = text.lines().find_map(|line| line.strip_prefix("Date: ")).unwrap().to_owned();
+            let date =
+                text.lines().find_map(|line| line.strip_prefix("Date: ")).unwrap().to_owned();
             (httpdate::parse_http_date(&date).unwrap(), head.dated_until.unwrap())
         };
         let (before, now) = (SystemTime::now() - Duration::from_secs(1), Instant::now());
@@ -226,7 +254,9 @@ mod tests {
         assert!(now < until && until <= now + Duration::from_secs(1));
         assert_eq!(date(until - Duration::from_nanos(1)).0, first);
         // The two clocks are read one after the other.
-        std::thread::sleep(until.saturating_duration_since(Instant::now()) + Duration::from_millis(100));
+        std::thread::sleep(
+            until.saturating_duration_since(Instant::now()) + Duration::from_millis(100),
+        );
         let (next, later) = date(Instant::now());
         assert!(next > first && later > until, "{next:?} after {first:?}");
     }
@@ -234,6 +264,9 @@ mod tests {
     #[test]
     fn errors_are_text_or_json() {
         assert_eq!(Answer::error(400, "a", "b \"c\"", false).body(), "b \"c\"\n");
-        assert_eq!(Answer::error(400, "a", "b \"c\"", true).body(), r#"{"kind":"a","value":"b \"c\""}"#);
+        assert_eq!(
+            Answer::error(400, "a", "b \"c\"", true).body(),
+            r#"{"kind":"a","value":"b \"c\""}"#
+        );
     }
 }

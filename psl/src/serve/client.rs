@@ -59,7 +59,10 @@ pub(super) fn is_broken(stream: &TcpStream, acts: PollFlags, patience: Duration)
 /// poll(2) always reports a hang-up and an error. If the kernel gives no answer, the client counts as present.
 fn events(stream: &TcpStream, wanted: PollFlags, patience: Duration) -> PollFlags {
     let mut clients = [PollFd::new(stream, wanted)];
-    let patience = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
+    let patience = Timespec {
+        tv_sec: patience.as_secs().cast_signed(),
+        tv_nsec: patience.subsec_nanos().into(),
+    };
     match poll(&mut clients, Some(&patience)) {
         Ok(_) => clients[0].revents(),
         Err(_) => PollFlags::empty(),

@@ -120,7 +120,8 @@ impl<'s> Connection<'s> {
                     let has_more = self.buffers.input.len() > length;
                     let without_body = request.method == Method::Head;
                     let framing = Framing { close: !keep_alive || self.is_single, without_body };
-                    let client = Client { stream: self.stream, place: self.place, has_more, without_body };
+                    let client =
+                        Client { stream: self.stream, place: self.place, has_more, without_body };
                     let reply = handler(&request, &client);
                     // A handler that waited took a place; the client may open its next connection before the answer.
                     self.place.leave();
@@ -150,7 +151,9 @@ impl<'s> Connection<'s> {
                 return Received::Bytes;
             }
             let left = match self.begun {
-                Some(begun) => self.limits.head.saturating_sub(now().saturating_duration_since(begun)),
+                Some(begun) => {
+                    self.limits.head.saturating_sub(now().saturating_duration_since(begun))
+                }
                 None if self.is_answered => self.limits.idle,
                 None => self.limits.head,
             };
@@ -183,7 +186,9 @@ impl<'s> Connection<'s> {
                 Err(_) => return Received::Gone,
             }
         }
-        if left.is_zero() || (left != self.read_timeout && self.stream.set_read_timeout(Some(left)).is_err()) {
+        if left.is_zero()
+            || (left != self.read_timeout && self.stream.set_read_timeout(Some(left)).is_err())
+        {
             return Received::TimeUp;
         }
         self.read_timeout = left;
@@ -204,7 +209,12 @@ impl<'s> Connection<'s> {
         // An empty line is not a request that has begun (RFC 9112, 2.2).
         if self.buffers.input.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
             self.read_at = now();
-            self.refuse(&Answer::error(408, "request_timeout", "the head did not come in time", false));
+            self.refuse(&Answer::error(
+                408,
+                "request_timeout",
+                "the head did not come in time",
+                false,
+            ));
         }
     }
 
@@ -215,7 +225,12 @@ impl<'s> Connection<'s> {
     }
 
     /// Sends an answer. Says whether the connection goes on.
-    fn answer(&mut self, answer: &Answer, unsent: Option<Box<dyn FnOnce()>>, framing: Framing) -> bool {
+    fn answer(
+        &mut self,
+        answer: &Answer,
+        unsent: Option<Box<dyn FnOnce()>>,
+        framing: Framing,
+    ) -> bool {
         let acts = unsent.as_ref().map(|_| self.next_acts());
         let mut is_sent = self.send(answer, framing);
         if let Some((unsent, acts)) = unsent.zip(acts) {
@@ -257,9 +272,12 @@ impl<'s> Connection<'s> {
         if send(self.stream, &mut parts, SendFlags::DONTWAIT) == Ok(true) {
             return true;
         }
-        let until = self.place.wait(false).then(now).and_then(|now| now.checked_add(self.limits.answer));
+        let until =
+            self.place.wait(false).then(now).and_then(|now| now.checked_add(self.limits.answer));
         loop {
-            let left = until.map(|until| until.saturating_duration_since(now())).filter(|left| !left.is_zero());
+            let left = until
+                .map(|until| until.saturating_duration_since(now()))
+                .filter(|left| !left.is_zero());
             // Without time left nothing is written.
             if left.is_none() || self.stream.set_write_timeout(left).is_err() {
                 return false;

@@ -62,14 +62,20 @@ pub fn parse(bytes: &[u8], peer: IpAddr) -> Parsed<'_> {
     let mut headers = [const { MaybeUninit::uninit() }; MOST_HEADERS];
     let mut raw = httparse::Request::new(&mut []);
     match raw.parse_with_uninit_headers(seen, &mut headers) {
-        Ok(Status::Complete(length)) => whole(&raw, &seen[..length], peer).unwrap_or_else(Parsed::Refused),
+        Ok(Status::Complete(length)) => {
+            whole(&raw, &seen[..length], peer).unwrap_or_else(Parsed::Refused)
+        }
         Ok(Status::Partial) if seen.len() < LARGEST => Parsed::Partial,
         Ok(Status::Partial) => Parsed::Refused(too_large(&raw)),
         Err(error) => Parsed::Refused(unparsable(error)),
     }
 }
 
-fn whole<'b>(raw: &httparse::Request<'_, 'b>, head: &[u8], peer: IpAddr) -> Result<Parsed<'b>, Answer> {
+fn whole<'b>(
+    raw: &httparse::Request<'_, 'b>,
+    head: &[u8],
+    peer: IpAddr,
+) -> Result<Parsed<'b>, Answer> {
     let headers: &[Header] = raw.headers;
     let json = prefers_json(headers);
     let refusal = |(status, kind, why): Refusal| Answer::error(status, kind, why, json);
@@ -93,10 +99,16 @@ fn whole<'b>(raw: &httparse::Request<'_, 'b>, head: &[u8], peer: IpAddr) -> Resu
     }
     body(headers, version).map_err(refusal)?;
     if values(headers, "expect").any(|v| !v.eq_ignore_ascii_case(b"100-continue")) {
-        return Err(refusal((417, "expectation_failed", "the only expectation known is 100-continue")));
+        return Err(refusal((
+            417,
+            "expectation_failed",
+            "the only expectation known is 100-continue",
+        )));
     }
     let Some((path, query)) = path_and_query(target, &method) else {
-        return malformed("not a valid request target: send a path without a fragment, and % as %25 (RFC 9112, 3.2)");
+        return malformed(
+            "not a valid request target: send a path without a fragment, and % as %25 (RFC 9112, 3.2)",
+        );
     };
     let request = Request { method, path, query, peer, json };
     // HTTP/1.0 closes unless asked not to, and clients that ask speak 1.1 as well.
@@ -109,7 +121,8 @@ type Refusal = (u16, &'static str, &'static str);
 /// No request here has a body. One that is announced is refused unread; how long it claims to be
 /// is of no interest beyond being a number (RFC 9112, 6.3).
 fn body(headers: &[Header], version: u8) -> Result<(), Refusal> {
-    let mut lengths = values(headers, "content-length").flat_map(|v| v.split(|b| *b == b',').map(<[u8]>::trim_ascii));
+    let mut lengths = values(headers, "content-length")
+        .flat_map(|v| v.split(|b| *b == b',').map(<[u8]>::trim_ascii));
     let coded = values(headers, "transfer-encoding").count() > 0;
     let Some(first) = lengths.next() else {
         return match (coded, version) {
@@ -119,9 +132,16 @@ fn body(headers: &[Header], version: u8) -> Result<(), Refusal> {
         };
     };
     if coded {
-        return Err((400, "malformed_request", "Content-Length and Transfer-Encoding exclude each other"));
+        return Err((
+            400,
+            "malformed_request",
+            "Content-Length and Transfer-Encoding exclude each other",
+        ));
     }
-    if first.is_empty() || !first.iter().all(u8::is_ascii_digit) || lengths.any(|other| other != first) {
+    if first.is_empty()
+        || !first.iter().all(u8::is_ascii_digit)
+        || lengths.any(|other| other != first)
+    {
         return Err((400, "malformed_request", "Content-Length is one whole number"));
     }
     match first.iter().all(|digit| *digit == b'0') {
@@ -157,14 +177,20 @@ fn without_authority(target: &str) -> Option<&str> {
 /// A percent sign that is not followed by two hexadecimal digits (RFC 3986, 2.1).
 fn has_bad_escape(target: &str) -> bool {
     let is_hex = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
-    target.as_bytes().split(|byte| *byte == b'%').skip(1).any(|rest| !is_hex(rest.first()) || !is_hex(rest.get(1)))
+    target
+        .as_bytes()
+        .split(|byte| *byte == b'%')
+        .skip(1)
+        .any(|rest| !is_hex(rest.first()) || !is_hex(rest.get(1)))
 }
 
 fn prefers_json(headers: &[Header]) -> bool {
     values(headers, "accept").flat_map(|v| v.split(|b| *b == b',')).any(|range| {
         let mut parts = range.split(|b| *b == b';').map(<[u8]>::trim_ascii);
         let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(b"application/json"));
-        named && !parts.any(|parameter| matches!(parameter, b"q=0" | b"q=0.0" | b"q=0.00" | b"q=0.000"))
+        named
+            && !parts
+                .any(|parameter| matches!(parameter, b"q=0" | b"q=0.0" | b"q=0.00" | b"q=0.000"))
     })
 }
 
@@ -186,16 +212,27 @@ fn has_bare_line_end(head: &[u8]) -> bool {
 
 fn too_large(raw: &httparse::Request) -> Answer {
     match raw.version {
-        None => Answer::error(414, "target_too_long", "the request line has more than 8 KiB", false),
+        None => {
+            Answer::error(414, "target_too_long", "the request line has more than 8 KiB", false)
+        }
         Some(_) => Answer::error(431, "head_too_large", "the head has more than 8 KiB", false),
     }
 }
 
 fn unparsable(error: Error) -> Answer {
     match error {
-        Error::TooManyHeaders => Answer::error(431, "head_too_large", "the head has more than 64 lines", false),
-        Error::Version => Answer::error(505, "version_not_supported", "HTTP/1.1 and HTTP/1.0 are spoken here", false),
-        error => Answer::error(400, "malformed_request", &format!("not an HTTP request: {error}"), false),
+        Error::TooManyHeaders => {
+            Answer::error(431, "head_too_large", "the head has more than 64 lines", false)
+        }
+        Error::Version => Answer::error(
+            505,
+            "version_not_supported",
+            "HTTP/1.1 and HTTP/1.0 are spoken here",
+            false,
+        ),
+        error => {
+            Answer::error(400, "malformed_request", &format!("not an HTTP request: {error}"), false)
+        }
     }
 }
 
@@ -227,9 +264,13 @@ mod tests {
 
     #[test]
     fn requests() {
-        let (request, length, keep_alive) = complete("GET /?duration=5&x=%20 HTTP/1.1\r\nHost: h\r\n\r\nGET /next");
+        let (request, length, keep_alive) =
+            complete("GET /?duration=5&x=%20 HTTP/1.1\r\nHost: h\r\n\r\nGET /next");
         assert_eq!((request.path, request.query), ("/", "duration=5&x=%20"));
-        assert_eq!((length, keep_alive, request.json, request.method), (44, true, false, Method::Get));
+        assert_eq!(
+            (length, keep_alive, request.json, request.method),
+            (44, true, false, Method::Get)
+        );
         for (target, path, query) in [
             ("/a?b?c", "/a", "b?c"),
             ("/a?", "/a", ""),
@@ -328,7 +369,11 @@ mod tests {
             ("application/jsonx", false),
             ("*/*", false),
         ] {
-            assert_eq!(complete(&get(&format!("Accept: {accept}\r\n"))).0.json, expected, "{accept}");
+            assert_eq!(
+                complete(&get(&format!("Accept: {accept}\r\n"))).0.json,
+                expected,
+                "{accept}"
+            );
         }
     }
 
@@ -345,15 +390,27 @@ mod tests {
             ("expectation without a body", get("Expect: 100-continue\r\n"), 200),
             ("a body", get("Content-Length: 5\r\n"), 413),
             ("a huge body", get("Content-Length: 99999999999\r\n"), 413),
-            ("a body of more than 64 bits", get("Content-Length: 99999999999999999999999999\r\n"), 413),
-            ("a body after 100-continue", get("Content-Length: 5\r\nExpect: 100-continue\r\n"), 413),
+            (
+                "a body of more than 64 bits",
+                get("Content-Length: 99999999999999999999999999\r\n"),
+                413,
+            ),
+            (
+                "a body after 100-continue",
+                get("Content-Length: 5\r\nExpect: 100-continue\r\n"),
+                413,
+            ),
             ("chunks", get("Transfer-Encoding: chunked\r\n"), 413),
             ("conflicting lengths", get("Content-Length: 0\r\nContent-Length: 5\r\n"), 400),
             ("a negative length", get("Content-Length: -1\r\n"), 400),
             ("a signed length", get("Content-Length: +1\r\n"), 400),
             ("no length", get("Content-Length:\r\n"), 400),
             ("length and chunks", get("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), 400),
-            ("chunks in 1.0", "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(), 400),
+            (
+                "chunks in 1.0",
+                "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+                400,
+            ),
             ("another expectation", get("Expect: tea\r\n"), 417),
             ("no host", "GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
             ("two hosts", get("Host: i\r\n"), 400),

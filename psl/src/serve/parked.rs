@@ -98,7 +98,8 @@ impl Lot {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout.min(LONGEST)).ok());
         let mut events = Vec::with_capacity(BATCH);
         // An interrupted wait ends early.
-        let _: Result<usize, Errno> = epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref());
+        let _: Result<usize, Errno> =
+            epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref());
         let of_clients = events.iter().filter(|event| event.data.u64() != WAKE);
         acts.extend(of_clients.map(|event| {
             let flags = event.flags;

@@ -42,14 +42,24 @@ pub(super) enum Admission<C> {
 
 impl<C> Table<C> {
     pub(super) fn new(limits: &Limits) -> Table<C> {
-        Table { per_address: limits.per_address, entries: Vec::with_capacity(limits.connections), next: 0 }
+        Table {
+            per_address: limits.per_address,
+            entries: Vec::with_capacity(limits.connections),
+            next: 0,
+        }
     }
 
     /// Without room an address gives up one of its own connections, the one that was idle for longest: its client has its
     /// answer, and may have closed the connection already. A *new* address displaces the connection that has been waited for
     /// longest, so that neither one address with many connections nor many with one can shut others out: their
     /// connections grow old, and an honest request is complete in a moment. `room` is the present bound.
-    pub(super) fn admit(&mut self, address: IpAddr, now: Instant, room: usize, connection: C) -> Admission<C> {
+    pub(super) fn admit(
+        &mut self,
+        address: IpAddr,
+        now: Instant,
+        room: usize,
+        connection: C,
+    ) -> Admission<C> {
         let own = self.entries.iter().filter(|entry| entry.address == address).count();
         let is_full = own >= self.per_address || self.entries.len() >= room;
         let gives_way = |entry: &Entry<C>| own == 0 || (entry.address == address && entry.is_idle);
@@ -93,7 +103,10 @@ mod tests {
     }
 
     fn table(per_address: usize) -> (Table<u32>, Instant) {
-        #[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "any instant serves as the zero of virtual time"
+        )]
         let start = Instant::now();
         (Table::new(&Limits { per_address, ..super::super::LIMITS }), start)
     }
@@ -130,16 +143,30 @@ mod tests {
             })
             .collect();
         assert!(table.set_idle(ids[1], true) && table.set_idle(ids[2], true));
-        let Admission::Displaced(fourth, 2) = table.admit(address(1), at(4), 4, 4) else { panic!("not the older one") };
+        let Admission::Displaced(fourth, 2) = table.admit(address(1), at(4), 4, 4) else {
+            panic!("not the older one")
+        };
         assert!(!table.set_idle(ids[1], true), "it has no place");
         assert!(table.set_idle(ids[2], false));
-        assert_eq!(table.admit(address(1), at(6), 4, 5), Admission::Refused, "all have requests under way");
+        assert_eq!(
+            table.admit(address(1), at(6), 4, 5),
+            Admission::Refused,
+            "all have requests under way"
+        );
         assert!(table.set_idle(fourth, true) && table.set_idle(fourth, false));
         assert_eq!(table.admit(address(1), at(6), 4, 5), Admission::Refused, "it is idle no more");
         assert!(table.set_idle(ids[2], true));
         assert!(matches!(table.admit(address(2), at(7), 4, 6), Admission::Admitted(_)));
-        assert_eq!(table.admit(address(2), at(7), 4, 7), Admission::Refused, "those of other addresses stay");
-        assert_eq!(displaced(table.admit(address(3), at(7), 4, 7)), Some(1), "the oldest, idle or not");
+        assert_eq!(
+            table.admit(address(2), at(7), 4, 7),
+            Admission::Refused,
+            "those of other addresses stay"
+        );
+        assert_eq!(
+            displaced(table.admit(address(3), at(7), 4, 7)),
+            Some(1),
+            "the oldest, idle or not"
+        );
     }
 
     #[test]

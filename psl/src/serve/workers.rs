@@ -76,7 +76,8 @@ where
     H: Fn(&Request, &Client) -> R + Send + Sync + 'static,
     R: Into<Reply>,
 {
-    let handler = Box::new(move |request: &Request, client: &Client| handler(request, client).into());
+    let handler =
+        Box::new(move |request: &Request, client: &Client| handler(request, client).into());
     let address = match listener.local_addr() {
         Ok(address) => canonical_socket(address),
         Err(error) => return format!("cannot tell the listening address: {error}"),
@@ -129,7 +130,9 @@ impl Server {
         let mut buffers = Buffers::default();
         loop {
             match self.listener.accept() {
-                Ok((stream, peer)) => self.serve(&Arc::new(stream), canonical(peer.ip()), &mut buffers),
+                Ok((stream, peer)) => {
+                    self.serve(&Arc::new(stream), canonical(peer.ip()), &mut buffers)
+                }
                 Err(error) => {
                     self.not_accepted(&error);
                     continue;
@@ -151,7 +154,8 @@ impl Server {
         let is_alone = crew.started == 1;
         drop(crew);
         let place = Served { server: self, stream, peer, id: Cell::new(None) };
-        Connection::new((stream, peer), (&place, &self.limits), is_alone, buffers).run(&*self.handler);
+        Connection::new((stream, peer), (&place, &self.limits), is_alone, buffers)
+            .run(&*self.handler);
         place.leave();
     }
 
@@ -162,7 +166,11 @@ impl Server {
         let thread = thread::Builder::new().name("worker".to_owned()).stack_size(STACK);
         if let Err(error) = thread.spawn(move || server.serve_all(false)) {
             self.count(-1);
-            self.warn_once(&self.is_short_of_threads, "cannot start a thread: fewer connections at a time", &error);
+            self.warn_once(
+                &self.is_short_of_threads,
+                "cannot start a thread: fewer connections at a time",
+                &error,
+            );
         }
     }
 
@@ -180,7 +188,11 @@ impl Server {
         if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
             return;
         }
-        self.warn_once(&self.is_short_of_descriptors, "cannot accept a connection: trying again", error);
+        self.warn_once(
+            &self.is_short_of_descriptors,
+            "cannot accept a connection: trying again",
+            error,
+        );
         thread::sleep(PAUSE);
     }
 
@@ -197,7 +209,10 @@ impl Server {
 }
 
 impl Place for Served<'_> {
-    #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock for each connection")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the edge that reads the clock for each connection"
+    )]
     fn wait(&self, is_idle: bool) -> bool {
         let mut crew = self.server.crew();
         if let Some(id) = self.id.get() {

@@ -9,7 +9,10 @@ use super::*;
 /// The certificates of a file of `tests/data/tls`, which its `make.sh` has made.
 fn pem(names: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
-    names.split('+').flat_map(|name| fs::read(folder.join(format!("{name}.pem"))).unwrap()).collect()
+    names
+        .split('+')
+        .flat_map(|name| fs::read(folder.join(format!("{name}.pem"))).unwrap())
+        .collect()
 }
 
 fn certificates(names: &str) -> Vec<CertificateDer<'static>> {
@@ -37,8 +40,12 @@ fn judged(ca_file: &str, shown: &str, name: &'static str, at: u64) -> String {
 #[test]
 fn certificates_are_judged_in_words() {
     let supported = words::SUPPORTED;
-    let unsupported = |what: &str| format!("invalid peer certificate: {what}, which is not supported ({supported})");
-    let no_key = |key: &str| format!("no certificate in it has a supported key, the first is {key} ({supported})");
+    let unsupported = |what: &str| {
+        format!("invalid peer certificate: {what}, which is not supported ({supported})")
+    };
+    let no_key = |key: &str| {
+        format!("no certificate in it has a supported key, the first is {key} ({supported})")
+    };
     for (ca_file, shown, expected) in [
         ("ca", "of-ca", "good".to_owned()),
         ("ca-rsa2048", "of-ca-rsa2048", "good".to_owned()),
@@ -53,13 +60,21 @@ fn certificates_are_judged_in_words() {
         ("ca-rsa1024", "of-ca-rsa1024", no_key("RSA of 1024 bits")),
         ("ca-ed448", "of-ca-ed448", no_key("Ed448")),
         ("ca+ca-p521", "of-ca-p521", unsupported("its issuer's key is ECDSA on P-521")),
-        ("ca+ca-brainpool", "of-ca-brainpool", unsupported("its issuer's key is ECDSA on brainpoolP256r1")),
+        (
+            "ca+ca-brainpool",
+            "of-ca-brainpool",
+            unsupported("its issuer's key is ECDSA on brainpoolP256r1"),
+        ),
         ("ca+ca-rsa1024", "of-ca-rsa1024", unsupported("its issuer's key is RSA of 1024 bits")),
         ("ca+ca-ed448", "of-ca-ed448", unsupported("signed with Ed448")),
         ("ca", "sha512", unsupported("signed with ECDSA with SHA-512")),
         ("ca", "sha1", unsupported("signed with ECDSA with SHA-1")),
         ("ca-rsa2048", "rsa-sha1", unsupported("signed with RSA with SHA-1")),
-        ("ca", "of-ca-rsa2048", of_peer("unknown issuer: no certificate of the CA file has issued it")),
+        (
+            "ca",
+            "of-ca-rsa2048",
+            of_peer("unknown issuer: no certificate of the CA file has issued it"),
+        ),
         ("ca", "client", of_peer("not for servers (extended key usage without serverAuth)")),
         ("ca", "critical", of_peer("critical extension that is not supported")),
         ("ca", "of-no-ca+no-ca", of_peer("its issuer is not a CA (CA:FALSE)")),
@@ -67,7 +82,9 @@ fn certificates_are_judged_in_words() {
         (
             "ca",
             "nameless",
-            of_peer("certificate not valid for name localhost: no subjectAltName, and the common name is ignored"),
+            of_peer(
+                "certificate not valid for name localhost: no subjectAltName, and the common name is ignored",
+            ),
         ),
         (
             "ca",
@@ -77,7 +94,11 @@ fn certificates_are_judged_in_words() {
                  certificate to the CA file",
             ),
         ),
-        ("ca", "self-no-ca", of_peer("unknown issuer: no certificate of the CA file has issued it")),
+        (
+            "ca",
+            "self-no-ca",
+            of_peer("unknown issuer: no certificate of the CA file has issued it"),
+        ),
     ] {
         assert_eq!(judged(ca_file, shown, "localhost", NOW), expected, "{shown} against {ca_file}");
     }
@@ -109,7 +130,9 @@ fn a_certificate_that_is_in_the_ca_file_is_believed() {
         of_peer("not for servers (extended key usage without serverAuth)")
     );
     // Another one of the same name and issuer is not it.
-    assert!(judged("self", "self-sha512", "localhost", NOW).starts_with("invalid peer certificate: "));
+    assert!(
+        judged("self", "self-sha512", "localhost", NOW).starts_with("invalid peer certificate: ")
+    );
     assert_eq!(
         judged("of-ca+ca", "of-ca-rsa2048", "localhost", NOW),
         of_peer("unknown issuer: no certificate of the CA file has issued it")
@@ -139,7 +162,10 @@ fn names_are_few_and_on_one_line() {
         assert_eq!(said, of_peer(&format!("certificate not valid for name 127.0.0.1{expected}")));
     }
     let addresses = judged("ca", "of-ca", "10.1.2.3", NOW);
-    assert_eq!(addresses, of_peer("certificate not valid for name 10.1.2.3; valid for localhost, 127.0.0.1"));
+    assert_eq!(
+        addresses,
+        of_peer("certificate not valid for name 10.1.2.3; valid for localhost, 127.0.0.1")
+    );
 }
 
 #[test]
@@ -158,15 +184,27 @@ fn what_else_can_go_wrong() {
             "the server ended the handshake: protocol version; supported: TLS 1.2 and 1.3",
         ),
         (Error::AlertReceived(AlertDescription::CertificateRequired), "has no client certificate"),
-        (Error::AlertReceived(AlertDescription::DecodeError), "the server ended the handshake: alert 50"),
-        (Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13), "the server has no TLS version"),
-        (Error::PeerMisbehaved(PeerMisbehaved::InvalidMaxEarlyDataSize), "the server breaks the rules of TLS"),
+        (
+            Error::AlertReceived(AlertDescription::DecodeError),
+            "the server ended the handshake: alert 50",
+        ),
+        (
+            Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13),
+            "the server has no TLS version",
+        ),
+        (
+            Error::PeerMisbehaved(PeerMisbehaved::InvalidMaxEarlyDataSize),
+            "the server breaks the rules of TLS",
+        ),
         (
             Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType),
             "the answer is not TLS: the port may speak plain http",
         ),
         (Error::NoCertificatesPresented, "the server shows no certificate"),
-        (Error::InvalidCertificate(CertificateError::BadSignature), "invalid peer certificate: bad signature"),
+        (
+            Error::InvalidCertificate(CertificateError::BadSignature),
+            "invalid peer certificate: bad signature",
+        ),
         (Error::InvalidCertificate(CertificateError::Revoked), "invalid peer certificate: revoked"),
         (
             Error::InvalidCertificate(algorithm(b"\x06\x03\x2a\x03\x04")),
@@ -176,10 +214,19 @@ fn what_else_can_go_wrong() {
             Error::InvalidCertificate(algorithm(b"\x06\x09\x60\x86\x48\x01\x65\x03\x04\x03\x0e")),
             "signed with RSA with SHA3-256, which",
         ),
-        (Error::InvalidCertificate(algorithm(b"\x06\x04\x88\x37\x03\x01")), "signed with algorithm 2.999.3.1, which"),
-        (Error::InvalidCertificate(algorithm(b"\x06\x09\x01")), "signed with an algorithm without a name"),
+        (
+            Error::InvalidCertificate(algorithm(b"\x06\x04\x88\x37\x03\x01")),
+            "signed with algorithm 2.999.3.1, which",
+        ),
+        (
+            Error::InvalidCertificate(algorithm(b"\x06\x09\x01")),
+            "signed with an algorithm without a name",
+        ),
         (Error::InvalidCertificate(algorithm(b"")), "signed with an algorithm without a name"),
-        (Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure), "not accepted"),
+        (
+            Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure),
+            "not accepted",
+        ),
     ] {
         let said = of_tls(&error);
         assert!(said.contains(part), "{error:?}: {said}");

@@ -36,9 +36,18 @@ impl Verifier {
         // The library checks a certificate itself before it looks for an issuer: first its time, then whether it is one of
         // a CA, then its purpose. A pinned certificate needs no issuer, and may be one of a CA; the purpose of such a
         // certificate is not checked.
-        let (anchors, intermediates) = if is_pinned { (&[][..], &[][..]) } else { (&*self.anchors, intermediates) };
+        let (anchors, intermediates) =
+            if is_pinned { (&[][..], &[][..]) } else { (&*self.anchors, intermediates) };
         let usage = KeyUsage::server_auth();
-        match certificate.verify_for_usage(SIGNATURES.all, anchors, intermediates, now, usage, None, None) {
+        match certificate.verify_for_usage(
+            SIGNATURES.all,
+            anchors,
+            intermediates,
+            now,
+            usage,
+            None,
+            None,
+        ) {
             Err(webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity) if is_pinned => {}
             other => drop(other?),
         }
@@ -46,21 +55,37 @@ impl Verifier {
     }
 
     /// A key of an unsupported kind or size verifies no signature; the error then names the key.
-    fn unsupported_key(&self, der: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Option<String> {
+    fn unsupported_key(
+        &self,
+        der: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Option<String> {
         let mut issuers = Vec::new();
         for der in [der].into_iter().chain(intermediates) {
             let certificate = EndEntityCert::try_from(der).ok()?;
             issuers.push(certificate.issuer().to_vec());
         }
         let of_intermediates = intermediates.iter().filter_map(key_of);
-        let signed = |anchor: &&TrustAnchor<'_>| issuers.iter().any(|issuer| **issuer == *anchor.subject);
-        let of_anchors = self.anchors.iter().filter(signed).map(|anchor| anchor.subject_public_key_info.to_vec());
+        let signed =
+            |anchor: &&TrustAnchor<'_>| issuers.iter().any(|issuer| **issuer == *anchor.subject);
+        let of_anchors = self
+            .anchors
+            .iter()
+            .filter(signed)
+            .map(|anchor| anchor.subject_public_key_info.to_vec());
         of_intermediates.chain(of_anchors).find_map(|key| words::unsupported_key(&key))
     }
 
-    fn refused(&self, error: &webpki::Error, der: &CertificateDer<'_>, more: &[CertificateDer<'_>]) -> Error {
+    fn refused(
+        &self,
+        error: &webpki::Error,
+        der: &CertificateDer<'_>,
+        more: &[CertificateDer<'_>],
+    ) -> Error {
         let why = match error {
-            webpki::Error::InvalidSignatureForPublicKey => self.unsupported_key(der, more).map(words::of_issuer_key),
+            webpki::Error::InvalidSignatureForPublicKey => {
+                self.unsupported_key(der, more).map(words::of_issuer_key)
+            }
             _ => None,
         };
         refusal(&why.unwrap_or_else(|| words::of_certificate(error)))
@@ -78,7 +103,10 @@ fn refusal(why: &str) -> Error {
 }
 
 /// A bad signature may be of an algorithm that is not supported.
-fn with_key_named<T>(result: Result<T, Error>, certificate: &CertificateDer<'_>) -> Result<T, Error> {
+fn with_key_named<T>(
+    result: Result<T, Error>,
+    certificate: &CertificateDer<'_>,
+) -> Result<T, Error> {
     result.map_err(|error| match key_of(certificate).and_then(|key| words::unsupported_key(&key)) {
         Some(key) => refusal(&words::of_own_key(&key)),
         None => error,
@@ -106,7 +134,10 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        with_key_named(verify_tls12_signature(message, certificate, signature, &SIGNATURES), certificate)
+        with_key_named(
+            verify_tls12_signature(message, certificate, signature, &SIGNATURES),
+            certificate,
+        )
     }
 
     fn verify_tls13_signature(
@@ -115,7 +146,10 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        with_key_named(verify_tls13_signature(message, certificate, signature, &SIGNATURES), certificate)
+        with_key_named(
+            verify_tls13_signature(message, certificate, signature, &SIGNATURES),
+            certificate,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

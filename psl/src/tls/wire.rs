@@ -11,7 +11,8 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use ureq::Error;
 use ureq::unversioned::transport::time::{Duration, Instant};
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
+    TransportAdapter,
 };
 
 use super::Trust;
@@ -23,7 +24,11 @@ pub(crate) struct Tls(pub Option<Trust>);
 impl<In: Transport> Connector<In> for Tls {
     type Out = Either<In, Wire>;
 
-    fn connect(&self, details: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, Error> {
         let Some(transport) = chained else { return Ok(None) };
         match &self.0 {
             Some(trust) if details.needs_tls() => {
@@ -48,14 +53,25 @@ impl fmt::Debug for Wire {
 
 impl Wire {
     /// Does the handshake, within the time that connecting has left.
-    fn new(config: Arc<ClientConfig>, details: &ConnectionDetails, transport: impl Transport) -> Result<Wire, Error> {
+    fn new(
+        config: Arc<ClientConfig>,
+        details: &ConnectionDetails,
+        transport: impl Transport,
+    ) -> Result<Wire, Error> {
         let host = details.uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::BadUri(host.to_owned()))?;
+        let name =
+            ServerName::try_from(host.to_owned()).map_err(|_| Error::BadUri(host.to_owned()))?;
         let mut connection = ClientConnection::new(config, name).map_err(std::io::Error::other)?;
-        let mut socket = TransportAdapter::new(Box::new(transport) as Box<dyn Transport>, details.current_time.clone());
+        let mut socket = TransportAdapter::new(
+            Box::new(transport) as Box<dyn Transport>,
+            details.current_time.clone(),
+        );
         socket.set_timeout(left(details));
         connection.complete_io(&mut socket)?;
-        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        let buffers = LazyBuffers::new(
+            details.config.input_buffer_size(),
+            details.config.output_buffer_size(),
+        );
         Ok(Wire { buffers, stream: StreamOwned { conn: connection, sock: socket } })
     }
 }

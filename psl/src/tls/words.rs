@@ -9,8 +9,7 @@ use rustls::{AlertDescription, CertificateError, Error};
 use crate::text::one_line;
 
 /// The supported keys and hashes.
-pub(super) const SUPPORTED: &str =
-    "supported: ECDSA P-256, P-384; Ed25519; RSA 2048 to 8192; SHA-256, SHA-384, with RSA also SHA-512";
+pub(super) const SUPPORTED: &str = "supported: ECDSA P-256, P-384; Ed25519; RSA 2048 to 8192; SHA-256, SHA-384, with RSA also SHA-512";
 
 /// A longer list of names would hide the rest of the message.
 const MOST_NAMES: usize = 5;
@@ -82,7 +81,8 @@ fn value(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (length, rest) = match first {
         short @ ..0x80 => (usize::from(short), rest),
         long => {
-            let (length, rest) = rest.split_at_checked(usize::from(long & 0x7f)).filter(|(l, _)| l.len() <= 3)?;
+            let (length, rest) =
+                rest.split_at_checked(usize::from(long & 0x7f)).filter(|(l, _)| l.len() <= 3)?;
             (length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
         }
     };
@@ -121,7 +121,8 @@ fn algorithm(identifier: &[u8]) -> String {
     match value(identifier) {
         Some((OBJECT_IDENTIFIER, EC, parameters)) => {
             let curve = value(parameters).filter(|(tag, ..)| *tag == OBJECT_IDENTIFIER);
-            let curve = curve.map_or_else(|| "a curve of its own".to_owned(), |(_, oid, _)| name(oid, CURVES));
+            let curve = curve
+                .map_or_else(|| "a curve of its own".to_owned(), |(_, oid, _)| name(oid, CURVES));
             format!("ECDSA on {curve}")
         }
         Some((OBJECT_IDENTIFIER, oid, _)) => name(oid, ALGORITHMS),
@@ -166,8 +167,12 @@ pub(super) fn of_own_key(key: &str) -> String {
 pub(super) fn of_certificate(error: &webpki::Error) -> String {
     use webpki::Error as Cause;
     let words = match error {
-        Cause::CertNotValidForName(context) => return names(&context.expected.to_str(), &context.presented),
-        Cause::UnsupportedSignatureAlgorithmContext(context) => return signed_with(&context.signature_algorithm_id),
+        Cause::CertNotValidForName(context) => {
+            return names(&context.expected.to_str(), &context.presented);
+        }
+        Cause::UnsupportedSignatureAlgorithmContext(context) => {
+            return signed_with(&context.signature_algorithm_id);
+        }
         Cause::UnsupportedSignatureAlgorithmForPublicKeyContext(context) => {
             return of_issuer_key(algorithm(&context.public_key_algorithm_id));
         }
@@ -184,16 +189,22 @@ pub(super) fn of_certificate(error: &webpki::Error) -> String {
         Cause::InvalidSignatureForPublicKey => BAD_SIGNATURE,
         Cause::SignatureAlgorithmMismatch => "two different signature algorithms",
         Cause::RequiredEkuNotFoundContext(_) | Cause::EmptyEkuExtension => WRONG_PURPOSE,
-        Cause::NameConstraintViolation | Cause::MalformedNameConstraint | Cause::InvalidNetworkMaskConstraint => {
+        Cause::NameConstraintViolation
+        | Cause::MalformedNameConstraint
+        | Cause::InvalidNetworkMaskConstraint => {
             "its issuer may not issue for this name (name constraints)"
         }
-        Cause::PathLenConstraintViolated => "more intermediate certificates than its issuer allows (path length)",
+        Cause::PathLenConstraintViolated => {
+            "more intermediate certificates than its issuer allows (path length)"
+        }
         Cause::UnsupportedCertVersion => "X.509 version 1 or 2; supported: version 3",
         Cause::UnsupportedCriticalExtension => UNKNOWN_EXTENSION,
         Cause::MaximumPathDepthExceeded
         | Cause::MaximumPathBuildCallsExceeded
         | Cause::MaximumSignatureChecksExceeded
-        | Cause::MaximumNameConstraintComparisonsExceeded => "too many certificates to look through",
+        | Cause::MaximumNameConstraintComparisonsExceeded => {
+            "too many certificates to look through"
+        }
         Cause::BadDer
         | Cause::BadDerTime
         | Cause::TrailingData(_)
@@ -224,14 +235,19 @@ fn names(expected: &str, presented: &[String]) -> String {
         let (kind, rest) = name.split_once('(').unwrap_or(("", name));
         let inner = rest.strip_suffix(')').unwrap_or(rest).trim_matches('"');
         let is_address_as_name = kind == "DnsName" && inner.parse::<IpAddr>().is_ok();
-        let note = if is_address_as_name { " as a DNS name, which is not valid for an address (use IP:)" } else { "" };
+        let note = if is_address_as_name {
+            " as a DNS name, which is not valid for an address (use IP:)"
+        } else {
+            ""
+        };
         format!("{}{note}", one_line(inner))
     };
     let wrong = format!("certificate not valid for name {}", one_line(expected));
     if presented.is_empty() {
         return format!("{wrong}: no subjectAltName, and the common name is ignored");
     }
-    let presented: Vec<_> = presented.iter().filter(|name| !name.starts_with("Unsupported(")).collect();
+    let presented: Vec<_> =
+        presented.iter().filter(|name| !name.starts_with("Unsupported(")).collect();
     if presented.is_empty() {
         return format!("{wrong}: its subjectAltName holds no DNS name and no IP address");
     }
@@ -248,7 +264,9 @@ fn names(expected: &str, presented: &[String]) -> String {
 pub(crate) fn of_tls(error: &Error) -> String {
     let words = match error {
         Error::General(why) => return why.clone(),
-        Error::InvalidCertificate(cause) => return format!("invalid peer certificate: {}", of_cause(cause)),
+        Error::InvalidCertificate(cause) => {
+            return format!("invalid peer certificate: {}", of_cause(cause));
+        }
         Error::AlertReceived(alert) => return of_alert(*alert),
         Error::PeerIncompatible(_) => {
             "the server has no TLS version, cipher suite or key exchange in common with this program (TLS 1.2 or 1.3, \
@@ -273,10 +291,15 @@ pub(crate) fn of_tls(error: &Error) -> String {
 /// Errors of the library itself, such as a bad signature of the handshake.
 fn of_cause(cause: &CertificateError) -> String {
     let words = match cause {
-        CertificateError::UnsupportedSignatureAlgorithmContext { signature_algorithm_id, .. } => {
+        CertificateError::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id, ..
+        } => {
             return signed_with(signature_algorithm_id);
         }
-        CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { public_key_algorithm_id, .. } => {
+        CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            public_key_algorithm_id,
+            ..
+        } => {
             return of_own_key(&algorithm(public_key_algorithm_id));
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
@@ -284,11 +307,15 @@ fn of_cause(cause: &CertificateError) -> String {
         }
         CertificateError::NotValidForName => "certificate not valid for name",
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "not valid yet",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "not valid yet"
+        }
         CertificateError::UnknownIssuer => UNKNOWN_ISSUER,
         CertificateError::BadSignature => BAD_SIGNATURE,
         CertificateError::BadEncoding => MALFORMED,
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => WRONG_PURPOSE,
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            WRONG_PURPOSE
+        }
         CertificateError::UnhandledCriticalExtension => UNKNOWN_EXTENSION,
         CertificateError::Revoked => "revoked",
         _ => "not accepted",
@@ -306,8 +333,12 @@ fn of_alert(alert: AlertDescription) -> String {
         }
         AlertDescription::ProtocolVersion => "protocol version; supported: TLS 1.2 and 1.3",
         AlertDescription::InsufficientSecurity => "insufficient security",
-        AlertDescription::UnrecognisedName => "unrecognized name: the server has no certificate for this host",
-        AlertDescription::CertificateRequired => "certificate required: this program has no client certificate",
+        AlertDescription::UnrecognisedName => {
+            "unrecognized name: the server has no certificate for this host"
+        }
+        AlertDescription::CertificateRequired => {
+            "certificate required: this program has no client certificate"
+        }
         AlertDescription::BadCertificate => {
             "bad certificate: the server may ask for a client certificate, and this program has none"
         }

@@ -6,7 +6,9 @@ use serde::de::IgnoredAny;
 use super::kept::{EACH, Kept, Selector, Values};
 use super::{Annotations, InitContainers, Kind, Resource, effect_of};
 use crate::api::json::{Gather, Gathered, Name, optional};
-use crate::eligibility::{Operator, Placement, Requirement, Term, ToleratedEffect, Tolerates, Toleration};
+use crate::eligibility::{
+    Operator, Placement, Requirement, Term, ToleratedEffect, Tolerates, Toleration,
+};
 use crate::verdict;
 
 /// A DaemonSet.
@@ -63,7 +65,11 @@ struct Affinity {
 
 #[derive(Deserialize)]
 struct NodeAffinity {
-    #[serde(default, deserialize_with = "optional", rename = "requiredDuringSchedulingIgnoredDuringExecution")]
+    #[serde(
+        default,
+        deserialize_with = "optional",
+        rename = "requiredDuringSchedulingIgnoredDuringExecution"
+    )]
     required: Option<NodeSelector>,
 }
 
@@ -142,7 +148,8 @@ impl Gather for Kept<Toleration> {
             _ => Tolerates::Unknown,
         };
         let named = raw.effect.filter(|effect| !effect.is_empty());
-        let effect = named.map(|name| effect_of(&name).map_or(ToleratedEffect::Other, ToleratedEffect::Of));
+        let effect =
+            named.map(|name| effect_of(&name).map_or(ToleratedEffect::Other, ToleratedEffect::Of));
         let (key, value) = (raw.key.unwrap_or_default(), raw.value.unwrap_or_default());
         let bytes = EACH + key.len() + value.len();
         self.push(Toleration { key, operator, value, effect }, bytes);
@@ -160,7 +167,10 @@ impl DaemonSet {
         let template = self.spec.and_then(|spec| spec.template).unwrap_or_default();
         let of_template = template.metadata.and_then(|metadata| metadata.annotations);
         let spec = template.spec.unwrap_or_default();
-        let has_gate = spec.init_containers.as_ref().is_some_and(|init| init.0.gate(of_template.as_ref()).is_some());
+        let has_gate = spec
+            .init_containers
+            .as_ref()
+            .is_some_and(|init| init.0.gate(of_template.as_ref()).is_some());
         let required = spec.affinity.and_then(|affinity| affinity.node_affinity?.required);
         let affinity = required.map(|selector| selector.node_selector_terms.unwrap_or_default().0);
         let tolerations = spec.tolerations.unwrap_or_default().0;

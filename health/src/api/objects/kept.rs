@@ -189,10 +189,15 @@ impl<'de> Visitor<'de> for KeysAndValues {
 
 impl Packed {
     /// Those that are asked for.
-    pub fn labels(&self, is_asked_for: impl Fn(&str) -> bool) -> impl Iterator<Item = (String, String)> {
+    pub fn labels(
+        &self,
+        is_asked_for: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = (String, String)> {
         let mut lines = self.0.iter();
         let pairs = std::iter::from_fn(move || Some((lines.next()?, lines.next()?)));
-        pairs.filter(move |(key, _)| is_asked_for(key)).map(|(key, value)| (key.to_owned(), value.to_owned()))
+        pairs
+            .filter(move |(key, _)| is_asked_for(key))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
     }
 
     /// Whether some are missing.

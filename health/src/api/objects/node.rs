@@ -46,7 +46,8 @@ impl Gather for Taints {
     fn add(&mut self, raw: RawTaint) {
         let effect = effect_of(&raw.effect.unwrap_or_default().0);
         if let Some(effect) = effect.filter(|_| self.0.len() <= MOST_OF_NODE) {
-            let (Short(key), Short(value)) = (raw.key.unwrap_or_default(), raw.value.unwrap_or_default());
+            let (Short(key), Short(value)) =
+                (raw.key.unwrap_or_default(), raw.value.unwrap_or_default());
             self.0.push(Taint { key: key.into(), value: value.into(), effect });
         }
     }
@@ -118,7 +119,11 @@ impl Node {
         let status = self.status.unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default().0;
         Ok(verdict::Node {
-            placed: Arc::new(eligibility::Node { name: self.metadata.name.0.into(), labels, taints }),
+            placed: Arc::new(eligibility::Node {
+                name: self.metadata.name.0.into(),
+                labels,
+                taints,
+            }),
             is_ready: conditions.is_ready,
             troubles: conditions.troubles,
             boot_id: status.node_info.map(|info| info.boot_id.0.into()).unwrap_or_default(),

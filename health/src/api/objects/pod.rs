@@ -99,7 +99,8 @@ impl Gather for Containers {
     type Element = ContainerStatus;
 
     fn add(&mut self, container: ContainerStatus) {
-        let (running, terminated) = container.state.map(|state| (state.running, state.terminated)).unwrap_or_default();
+        let (running, terminated) =
+            container.state.map(|state| (state.running, state.terminated)).unwrap_or_default();
         if let Some(Moment(start)) = running.and_then(|running| running.started_at) {
             self.oldest = Some(self.oldest.map_or(start, |oldest| oldest.min(start)));
         }
@@ -112,7 +113,10 @@ impl Pod {
     /// Whether it is bound to this node. The server is asked for these alone, but what answers
     /// may be a proxy or a cache that does not know the selector.
     pub fn is_on(&self, node: &str) -> bool {
-        self.spec.as_ref().and_then(|spec| spec.node_name.as_ref()).is_some_and(|name| name.0 == node)
+        self.spec
+            .as_ref()
+            .and_then(|spec| spec.node_name.as_ref())
+            .is_some_and(|name| name.0 == node)
     }
 
     /// Which pod it is.
@@ -123,11 +127,14 @@ impl Pod {
     /// What counts of it; nothing where no DaemonSet controls it.
     pub fn of_daemonset(self) -> Option<verdict::Pod> {
         let (metadata, spec) = (self.metadata, self.spec.unwrap_or_default());
-        let (name, uid) = metadata.owner_references.and_then(|owners| owners.0.0).and_then(Owner::daemonset)?;
+        let (name, uid) =
+            metadata.owner_references.and_then(|owners| owners.0.0).and_then(Owner::daemonset)?;
         let status = self.status.unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default().0;
-        let (main, init) =
-            (status.container_statuses.unwrap_or_default().0, status.init_container_statuses.unwrap_or_default().0);
+        let (main, init) = (
+            status.container_statuses.unwrap_or_default().0,
+            status.init_container_statuses.unwrap_or_default().0,
+        );
         let containers = spec.init_containers.unwrap_or_default().0;
         let gate = match containers.gate(metadata.annotations.as_ref()) {
             None => Gate::None,

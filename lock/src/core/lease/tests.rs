@@ -44,14 +44,19 @@ fn leases_expire_in_the_order_of_their_deadlines() {
     let start = zero();
     let mut leases = Leases::default();
     for (id, seconds) in [(1, 5), (2, 3), (3, 5), (4, 9)] {
-        leases.begin(Lease { deadline: start + seconds * SECOND, watch: None, ..lease(id, ProbeResult::Open, start) });
+        leases.begin(Lease {
+            deadline: start + seconds * SECOND,
+            watch: None,
+            ..lease(id, ProbeResult::Open, start)
+        });
     }
     assert_eq!(leases.poll_at(start), Some(start + 3 * SECOND));
     assert_eq!(leases.remove(LeaseId(2)).map(|lease| lease.id), Some(LeaseId(2)));
     assert_eq!(leases.remove(LeaseId(2)), None);
     assert_eq!(leases.expire_one(start + 5 * SECOND - NANO), None);
-    let expired: Vec<_> =
-        std::iter::from_fn(|| leases.expire_one(start + 5 * SECOND)).map(|lease| lease.id.0).collect();
+    let expired: Vec<_> = std::iter::from_fn(|| leases.expire_one(start + 5 * SECOND))
+        .map(|lease| lease.id.0)
+        .collect();
     assert_eq!(expired, [1, 3]);
     assert!(leases.of("4").is_some() && leases.of("1").is_none() && leases.len() == 1);
 }
@@ -98,9 +103,15 @@ fn a_port_that_was_never_closed_ends_the_lease_only_once_an_application_can_run(
         (ProbeResult::Closed, TOO_SOON - NANO, Probed::Ready),
     ] {
         let mut leases = leases(&[ProbeResult::Silent], start);
-        for (result, at, expected) in [(second, 70 * MILLI, Probed::Nothing), (ProbeResult::Open, age, expected)] {
+        for (result, at, expected) in
+            [(second, 70 * MILLI, Probed::Nothing), (ProbeResult::Open, age, expected)]
+        {
             let target = leases.begin_probe(start + at).unwrap();
-            assert_eq!(probed(&mut leases, &target, result, start + at), expected, "{second:?} {at:?}");
+            assert_eq!(
+                probed(&mut leases, &target, result, start + at),
+                expected,
+                "{second:?} {at:?}"
+            );
         }
         assert_eq!(leases.iter().next().unwrap().is_watched(), expected == Probed::Ready);
     }
@@ -118,7 +129,8 @@ fn ports_that_hang_do_not_hold_up_the_probes_of_others() {
         leases.probed(target, ProbeResult::Silent, took, LONGEST_PAUSE, then);
     }
     let later = then + SECOND;
-    let probes: Vec<_> = std::iter::from_fn(|| leases.begin_probe(later)).map(|target| target.id).collect();
+    let probes: Vec<_> =
+        std::iter::from_fn(|| leases.begin_probe(later)).map(|target| target.id).collect();
     assert_eq!(probes.len(), SLOW_PROBES + 1, "two of the slow ports and the fast one");
     assert!(probes.contains(&targets[4].id) && !leases.has_due_probe(later));
 }
@@ -133,7 +145,11 @@ fn a_result_from_an_old_address_or_of_an_old_probe_counts_for_nothing() {
     assert_eq!(probed(&mut leases, &target, ProbeResult::Open, now), Probed::Nothing);
     let moved = ProbeTarget { address: [10, 0, 0, 2].into(), ..target };
     assert_eq!(probed(&mut leases, &moved, ProbeResult::Closed, now), Probed::Nothing);
-    assert_eq!(probed(&mut leases, &moved, ProbeResult::Open, now), Probed::Nothing, "no probe is under way");
+    assert_eq!(
+        probed(&mut leases, &moved, ProbeResult::Open, now),
+        Probed::Nothing,
+        "no probe is under way"
+    );
     leases.remove(LeaseId(1));
     assert_eq!(probed(&mut leases, &moved, ProbeResult::Open, now), Probed::Nothing);
 }

@@ -48,7 +48,13 @@ impl Cost {
     }
 
     /// CPU seconds used in these seconds, the mean load, and the ages of the active leases.
-    pub fn learn(&mut self, used: Option<(f64, f64)>, mean: Option<Mean>, ages: &[f64], cores: f64) {
+    pub fn learn(
+        &mut self,
+        used: Option<(f64, f64)>,
+        mean: Option<Mean>,
+        ages: &[f64],
+        cores: f64,
+    ) {
         let unread = std::mem::take(&mut self.unread) as f64;
         // The CPU time of starts that ended unobserved is not known.
         let Some((used, seconds)) = used else { return };

@@ -75,7 +75,9 @@ impl Load {
         while self.readings.get(1).is_some_and(|second| since(second) >= SPAN) {
             self.readings.pop_front();
         }
-        let Some(first) = self.readings.front().filter(|first| since(first) >= SPAN) else { return };
+        let Some(first) = self.readings.front().filter(|first| since(first) >= SPAN) else {
+            return;
+        };
         let seconds = since(first).as_secs_f64();
         let busy = reading.busy.saturating_sub(first.busy).as_secs_f64() / seconds;
         let idle = reading.idle.saturating_sub(first.idle).as_secs_f64() / seconds;

@@ -100,7 +100,8 @@ impl Status {
     /// The time until a waiter with `before` waiters before it is admitted above the floor, if the load
     /// stays the same.
     pub fn expected(&self, before: usize) -> Option<Duration> {
-        let pause = Duration::try_from_secs_f64(1.0 / self.pace).map_or(STALE, |pause| pause.min(STALE));
+        let pause =
+            Duration::try_from_secs_f64(1.0 / self.pace).map_or(STALE, |pause| pause.min(STALE));
         Some(self.next?.saturating_add(pause.saturating_mul(before as u32)))
     }
 }
@@ -113,7 +114,9 @@ impl fmt::Display for Status {
             Reason::Max => return write!(f, "all slots are taken"),
             Reason::Pace => write!(f, "starts are paced")?,
             Reason::Busy => write!(f, "the node is busy")?,
-            Reason::Stalled => write!(f, "the node stalls on memory or a disk: {floor} start at a time")?,
+            Reason::Stalled => {
+                write!(f, "the node stalls on memory or a disk: {floor} start at a time")?
+            }
             Reason::Blind => write!(f, "the node's load is not known: {floor} starts at a time")?,
         }
         if let (Reason::Pace | Reason::Busy, Some(idle)) = (self.reason, self.idle_cores) {
@@ -124,7 +127,11 @@ impl fmt::Display for Status {
             Some(next) => {
                 let seconds = (next.as_millis().div_ceil(1000)).max(1);
                 // A higher load slows the pace, but on a busy node the time counts from the last start.
-                let unless = if self.reason == Reason::Busy { "at the latest" } else { "if the load stays the same" };
+                let unless = if self.reason == Reason::Busy {
+                    "at the latest"
+                } else {
+                    "if the load stays the same"
+                };
                 write!(f, "; the next start is admitted in {seconds}s {unless}")
             }
             None => write!(f, "; the next start is admitted when one ends"),

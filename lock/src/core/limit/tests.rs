@@ -101,7 +101,10 @@ fn a_node_full_of_threads_starts_one_a_core_and_one_more_after_a_stale_time() {
     assert_eq!(node.run(29 * SECOND, full), 8);
     assert_eq!(node.reason(), Reason::Busy);
     let words = node.limit.status(node.active, node.now).to_string();
-    assert_eq!(words, "the node is busy: 0.0 of 8 cores idle; the next start is admitted in 1s at the latest");
+    assert_eq!(
+        words,
+        "the node is busy: 0.0 of 8 cores idle; the next start is admitted in 1s at the latest"
+    );
     assert_eq!(node.run(2 * SECOND, full), 1);
     // The floor holds under any load: each start that ends makes room for one.
     for _ in 0..40 {
@@ -114,7 +117,9 @@ fn a_node_full_of_threads_starts_one_a_core_and_one_more_after_a_stale_time() {
 
 #[test]
 fn counters_that_stand_still_are_the_floor() {
-    let zeros = |node: &Node| Some(Reading { busy: Duration::ZERO, idle: Duration::ZERO, ..node.reading(0.0, 0) });
+    let zeros = |node: &Node| {
+        Some(Reading { busy: Duration::ZERO, idle: Duration::ZERO, ..node.reading(0.0, 0) })
+    };
     let frozen = |node: &Node| Some(Reading { busy: SECOND, idle: SECOND, ..node.reading(0.0, 0) });
     let half = |node: &Node| {
         let reading = node.reading(0.4, 0);
@@ -130,7 +135,11 @@ fn counters_that_stand_still_are_the_floor() {
         assert_eq!(node.run(60 * SECOND, reading), 2, "{name}");
         assert_eq!(node.reason(), Reason::Blind, "{name}");
         let status = node.limit.status(2, node.now);
-        assert_eq!((status.limit, status.floor, status.pace, status.next), (2, 2, 0.0, None), "{name}");
+        assert_eq!(
+            (status.limit, status.floor, status.pace, status.next),
+            (2, 2, 0.0, None),
+            "{name}"
+        );
         assert_eq!(
             status.to_string(),
             "the node's load is not known: 2 starts at a time; the next start is admitted when one ends"
@@ -311,7 +320,11 @@ fn a_steady_state_does_not_swing() {
         let all = 60.0 + f64::from(tick + 1) * 0.1;
         let idle = Duration::from_secs_f64(all * cores as f64 - busy);
         let reading = node.reading(0.0, threads);
-        node.limit.read(Some(Reading { busy: Duration::from_secs_f64(busy), idle, ..reading }), node.active, now);
+        node.limit.read(
+            Some(Reading { busy: Duration::from_secs_f64(busy), idle, ..reading }),
+            node.active,
+            now,
+        );
         if tick >= 300 {
             counts.push(node.active);
         }

@@ -25,7 +25,11 @@ impl Lock {
         let retry_after = match cause {
             Cause::Checks(_) => self.until_gate(now),
             _ => {
-                let longest = if matches!(cause, Cause::SlotsInUse) { LONGEST_RETRY } else { LONGEST_GATE_RETRY };
+                let longest = if matches!(cause, Cause::SlotsInUse) {
+                    LONGEST_RETRY
+                } else {
+                    LONGEST_GATE_RETRY
+                };
                 expected.or_else(|| self.until_event(now)).map_or(longest, |left| left.min(longest))
             }
         };
@@ -47,7 +51,9 @@ impl Lock {
         }
         let active = self.scheduler.leases().len();
         match &self.limit {
-            Some(limit) if self.scheduler.has_free_slot() => Cause::Limit(limit.status(active, now).to_string()),
+            Some(limit) if self.scheduler.has_free_slot() => {
+                Cause::Limit(limit.status(active, now).to_string())
+            }
             _ => Cause::SlotsInUse,
         }
     }

@@ -21,7 +21,8 @@ fn zero() -> Instant {
 }
 
 fn settings(slots: Slots) -> Settings {
-    let durations = Durations { default: 10 * SECOND, longest: 600 * SECOND, probe_pause: 500 * MILLI };
+    let durations =
+        Durations { default: 10 * SECOND, longest: 600 * SECOND, probe_pause: 500 * MILLI };
     Settings {
         slots,
         mode: Mode::Enforce,
@@ -57,7 +58,15 @@ fn down() -> Vec<Checked> {
 fn polls(holder: &str, from: u8) -> LeaseRequest {
     let holder = Some(holder).filter(|holder| !holder.is_empty()).map(Arc::from);
     let address = [10, 0, 0, from].into();
-    LeaseRequest { address, holder, duration: None, ready: None, baseline: None, wait: None, node: None }
+    LeaseRequest {
+        address,
+        holder,
+        duration: None,
+        ready: None,
+        baseline: None,
+        wait: None,
+        node: None,
+    }
 }
 
 fn waits(holder: &str, from: u8) -> LeaseRequest {
@@ -111,7 +120,11 @@ fn counts_are_right_to_the_unit() {
     park(&mut lock, "b", 1, 1, start);
     park(&mut lock, "c", 1, 2, start);
     park(&mut lock, "d", 1, 3, start);
-    assert_eq!(lock.view(start, 9).counts.requests.of(Kind::Busy), 1, "parked requests count with their outcome");
+    assert_eq!(
+        lock.view(start, 9).counts.requests.of(Kind::Busy),
+        1,
+        "parked requests count with their outcome"
+    );
     lock.hang_up(WaiterId(3), start + SECOND);
     lock.hang_up(WaiterId(3), start + SECOND);
     assert_eq!(lock.release("a", polls("a", 1).address, start + 4 * SECOND), Released::Lease);
@@ -182,7 +195,11 @@ fn waiters_stay_parked_while_checks_fail_and_start_together() {
         lock.advance(opens - NANO);
         assert_eq!(granted(&mut lock), Vec::<String>::new());
         if max_hold.is_some() {
-            assert_eq!(lock.poll_at(start + SECOND), Some(opens), "the clock wakes for the end of the hold");
+            assert_eq!(
+                lock.poll_at(start + SECOND),
+                Some(opens),
+                "the clock wakes for the end of the hold"
+            );
             lock.advance(opens);
             let answers = lock.take_effects().answers;
             assert_eq!(answers.len(), 3);
@@ -203,14 +220,25 @@ fn a_refusal_names_no_time_that_cannot_be_known() {
     let start = zero();
     let mut lock = checked(2, Some(60 * SECOND), start);
     let told = refusal(ask(&mut lock, &polls("a", 1), start));
-    assert_eq!((told.cause, told.expected), (Cause::Checks(vec!["tcp://db:1: not checked yet".to_owned()]), None));
+    assert_eq!(
+        (told.cause, told.expected),
+        (Cause::Checks(vec!["tcp://db:1: not checked yet".to_owned()]), None)
+    );
     lock.checked(down(), start, start + 7 * SECOND + NANO);
     let told = refusal(ask(&mut lock, &polls("a", 1), start));
     assert_eq!(told.cause, Cause::Checks(vec!["tcp://db:1: refused".to_owned()]));
-    assert_eq!((told.retry_after, told.position, told.expected), (8 * SECOND, Some(1), None), "the next check");
+    assert_eq!(
+        (told.retry_after, told.position, told.expected),
+        (8 * SECOND, Some(1), None),
+        "the next check"
+    );
     lock.checked(down(), start + 58 * SECOND, start + 100 * SECOND);
     let told = refusal(ask(&mut lock, &polls("", 1), start + 58 * SECOND));
-    assert_eq!((told.retry_after, told.position, told.expected), (2 * SECOND, None, None), "the end of the hold");
+    assert_eq!(
+        (told.retry_after, told.position, told.expected),
+        (2 * SECOND, None, None),
+        "the end of the hold"
+    );
     // The round is under way.
     let told = refusal(ask(&mut lock, &polls("", 1), start + 60 * SECOND - NANO));
     assert_eq!(told.retry_after, SECOND);
@@ -218,13 +246,21 @@ fn a_refusal_names_no_time_that_cannot_be_known() {
     let now = start + 60 * SECOND;
     lock.checked(vec![Ok(())], now, now + 100 * SECOND);
     for (name, seconds) in [("b", 12), ("c", 7)] {
-        grant(ask(&mut lock, &LeaseRequest { duration: Some(SECOND * seconds), ..polls(name, 9) }, now));
+        grant(ask(
+            &mut lock,
+            &LeaseRequest { duration: Some(SECOND * seconds), ..polls(name, 9) },
+            now,
+        ));
     }
     let told = refusal(ask(&mut lock, &polls("d", 1), now));
     assert_eq!((told.cause, told.expected), (Cause::SlotsInUse, None), "no lease has ended");
     assert_eq!((told.retry_after, told.position), (7 * SECOND, Some(1)), "the next deadline");
     lock.advance(now + 7 * SECOND);
-    grant(ask(&mut lock, &LeaseRequest { duration: Some(40 * SECOND), ..polls("e", 9) }, now + 7 * SECOND));
+    grant(ask(
+        &mut lock,
+        &LeaseRequest { duration: Some(40 * SECOND), ..polls("e", 9) },
+        now + 7 * SECOND,
+    ));
     let mut told = |name, from| {
         let told = refusal(ask(&mut lock, &polls(name, from), now + 7 * SECOND));
         (told.position, told.expected, told.retry_after)
@@ -266,7 +302,11 @@ fn a_retry_after_is_whole_seconds_also_at_the_ends_of_time() {
     grant(ask(&mut lock, &forever, start + 1000 * SECOND));
     for n in 0..50 {
         for name in ["", &n.to_string()] {
-            let told = refusal(ask(&mut lock, &LeaseRequest { duration: Some(far), ..polls(name, n) }, start));
+            let told = refusal(ask(
+                &mut lock,
+                &LeaseRequest { duration: Some(far), ..polls(name, n) },
+                start,
+            ));
             assert!(told.retry_after >= SECOND && told.retry_after <= LONGEST_RETRY, "{told:?}");
             assert_eq!(told.retry_after.subsec_nanos(), 0);
         }
@@ -289,7 +329,10 @@ fn a_probe_takes_no_lease() {
 fn no_start_under_pressure_and_each_lease_is_kept() {
     let start = zero();
     let mut lock = pressed(4, start);
-    assert!(lock.is_pressure_due(true, start) && !lock.is_pressure_due(false, start), "no client waits");
+    assert!(
+        lock.is_pressure_due(true, start) && !lock.is_pressure_due(false, start),
+        "no client waits"
+    );
     lock.read_pressure(LOW, start);
     grant(ask(&mut lock, &polls("a", 1), start));
     let at = start + SECOND;
@@ -297,14 +340,24 @@ fn no_start_under_pressure_and_each_lease_is_kept() {
     assert!(matches!(ask(&mut lock, &polls("a", 1), at), Outcome::AlreadyGranted { .. }));
     let told = refusal(ask(&mut lock, &polls("b", 2), at));
     let Cause::Pressure(reason) = &told.cause else { panic!("{told:?}") };
-    assert!(reason.contains("cpu 90%") && reason.ends_with("one starts in 20s at the latest"), "{reason}");
+    assert!(
+        reason.contains("cpu 90%") && reason.ends_with("one starts in 20s at the latest"),
+        "{reason}"
+    );
     assert_eq!((told.position, told.expected), (Some(1), None), "no lease has ended");
     let probe = LeaseRequest { duration: Some(Duration::ZERO), ..polls("b", 2) };
     let told = refusal(ask(&mut lock, &probe, at));
     assert!(matches!(told, Refusal { cause: Cause::Pressure(_), is_probe: true, .. }), "{told:?}");
     park(&mut lock, "c", 3, 1, at);
-    assert!(!lock.is_pressure_due(false, at + SECOND - NANO) && lock.is_pressure_due(false, at + SECOND));
-    assert_eq!(lock.poll_at(at), Some(at + SECOND), "a waiter is parked: the pressure is read again");
+    assert!(
+        !lock.is_pressure_due(false, at + SECOND - NANO)
+            && lock.is_pressure_due(false, at + SECOND)
+    );
+    assert_eq!(
+        lock.poll_at(at),
+        Some(at + SECOND),
+        "a waiter is parked: the pressure is read again"
+    );
     assert_eq!(granted(&mut lock), Vec::<String>::new());
     assert!(matches!(lock.read_pressure(LOW, at + SECOND), Some((false, _))));
     assert_eq!(granted(&mut lock), ["c"]);
@@ -399,9 +452,17 @@ fn the_limit_admits_as_many_as_its_quota() {
     assert!(matches!(told.cause, Cause::Limit(_)), "slots are free: {told:?}");
     let Grant { lease, undo, .. } = grant(answers.remove(0).outcome);
     lock.undo(lease, undo, start);
-    assert_eq!((granted(&mut lock), quota(&lock)), (vec!["2".to_owned()], 0), "an undone start gives its room back");
+    assert_eq!(
+        (granted(&mut lock), quota(&lock)),
+        (vec!["2".to_owned()], 0),
+        "an undone start gives its room back"
+    );
     lock.release("1", polls("1", 1).address, start);
-    assert_eq!((granted(&mut lock), quota(&lock)), (vec!["3".to_owned()], 0), "an ended start makes room");
+    assert_eq!(
+        (granted(&mut lock), quota(&lock)),
+        (vec!["3".to_owned()], 0),
+        "an ended start makes room"
+    );
     for name in ["2", "3"] {
         lock.release(name, polls("", name.parse().unwrap()).address, start);
     }
@@ -470,7 +531,10 @@ fn an_old_reading_holds_no_start_back() {
     run(&mut lock, start, start, start + 5 * SECOND, 0.9);
     let told = refusal(ask(&mut lock, &polls("", 9), start + 5 * SECOND));
     let Cause::Limit(reason) = told.cause else { panic!("{told:?}") };
-    assert!(reason.starts_with("the node stalls on memory or a disk: 1 start at a time"), "{reason}");
+    assert!(
+        reason.starts_with("the node stalls on memory or a disk: 1 start at a time"),
+        "{reason}"
+    );
     for (name, from) in [("b", 2), ("c", 3)] {
         lock.release(name, polls("", from).address, start + 5 * SECOND);
     }
@@ -490,10 +554,16 @@ fn the_expected_time_beside_a_limit_is_that_of_its_pace() {
     run(&mut lock, start, start + 6 * SECOND, now, 0.0);
     let told = refusal(ask(&mut lock, &polls("late", 99), now));
     let Cause::Limit(reason) = &told.cause else { panic!("{told:?}") };
-    assert!(reason.starts_with("starts are paced: 2.0 of 2 cores idle; the next start is admitted in "), "{reason}");
+    assert!(
+        reason.starts_with("starts are paced: 2.0 of 2 cores idle; the next start is admitted in "),
+        "{reason}"
+    );
     // Leases last ten minutes, and one start a second is admitted at least.
     let (position, expected) = (told.position.unwrap() as u32, told.expected.unwrap());
-    assert!(position > 5 && expected <= 4 * SECOND + position * SECOND, "{expected:?} at {position}");
+    assert!(
+        position > 5 && expected <= 4 * SECOND + position * SECOND,
+        "{expected:?} at {position}"
+    );
     assert!(expected >= SECOND, "{expected:?}");
 }
 
@@ -525,7 +595,10 @@ fn a_waiter_beside_free_slots_is_logged_once_a_minute() {
         assert_eq!(logged.len(), expected, "{logged:?}");
         for (nth, (at, stalled)) in (1..).zip(&logged) {
             assert!((*at - SECOND).abs_diff(60 * SECOND * nth) < SECOND, "{logged:?}");
-            assert!(*stalled.holder == *"c" && stalled.reason.starts_with("the node stalls"), "{stalled:?}");
+            assert!(
+                *stalled.holder == *"c" && stalled.reason.starts_with("the node stalls"),
+                "{stalled:?}"
+            );
         }
     }
 }
@@ -576,7 +649,10 @@ fn the_load_is_read_while_a_waiter_may_be_let_in() {
     lock.hang_up(WaiterId(1), start);
     assert_eq!(lock.next_load(start), None);
     refusal(ask(&mut lock, &polls("", 3), start));
-    assert!(lock.next_load(start + STILL_WANTED - NANO).is_some(), "a polling client is a waiter, too");
+    assert!(
+        lock.next_load(start + STILL_WANTED - NANO).is_some(),
+        "a polling client is a waiter, too"
+    );
     assert_eq!(lock.next_load(start + STILL_WANTED), None);
     assert_eq!(fixed(1, start).next_load(start), None);
 }
@@ -624,14 +700,16 @@ fn holds(lock: &mut Lock, start: Instant) -> Instant {
 fn the_clock_rests_while_a_gate_holds_the_waiters_of_an_automatic_limit_back() {
     let start = zero();
     let auto = settings(Slots::Auto { cores: 1, most: 16 });
-    let mut checked = Lock::new(Settings { endpoints: vec!["tcp://db:1".to_owned()], ..auto.clone() }, start);
+    let mut checked =
+        Lock::new(Settings { endpoints: vec!["tcp://db:1".to_owned()], ..auto.clone() }, start);
     checked.checked(vec![Ok(())], start, start);
     let now = holds(&mut checked, start);
     checked.checked(down(), now, now + SECOND);
     park(&mut checked, "b", 2, 1, now);
     assert_eq!(checked.poll_at(now), Some(now + 30 * SECOND), "the end of the wait");
 
-    let pressure = pressure::Limits { thresholds: [NonZeroU8::new(80), None, None], floor: 20 * SECOND };
+    let pressure =
+        pressure::Limits { thresholds: [NonZeroU8::new(80), None, None], floor: 20 * SECOND };
     let mut pressed = Lock::new(Settings { pressure, ..auto }, start);
     let now = holds(&mut pressed, start);
     pressed.read_pressure(HIGH, now);
@@ -651,7 +729,14 @@ fn the_clock_rests_between_the_first_readings_of_an_automatic_limit() {
         wakes += 1;
         if lock.is_load_due(now) {
             // The core is busy, so that the pace admits no start.
-            let reading = Reading { at: now, busy: now - start, idle: MILLI, runnable: 9, cores: 1, stalled: 0.0 };
+            let reading = Reading {
+                at: now,
+                busy: now - start,
+                idle: MILLI,
+                runnable: 9,
+                cores: 1,
+                stalled: 0.0,
+            };
             lock.read_load(Some(reading), now);
         }
         lock.advance(now);

@@ -31,12 +31,20 @@ fn off_is_open_and_asks_for_no_reading() {
 
 #[test]
 fn closes_above_the_threshold_and_opens_ten_points_lower() {
-    for (threshold, opens) in [(80, 7000), (100, 9000), (20, 1000), (15, 750), (10, 500), (5, 250), (1, 50)] {
+    for (threshold, opens) in
+        [(80, 7000), (100, 9000), (20, 1000), (15, 750), (10, 500), (5, 250), (1, 50)]
+    {
         let start = zero();
         let mut cpu = pressure([threshold, 0, 0]);
         let above = u16::from(threshold) * 100;
-        let steps =
-            [(above, false), (above + 1, true), (above, true), (opens + 1, true), (opens, false), (above, false)];
+        let steps = [
+            (above, false),
+            (above + 1, true),
+            (above, true),
+            (opens + 1, true),
+            (opens, false),
+            (above, false),
+        ];
         for (at, (reading, holds)) in (0..).zip(steps) {
             let now = start + SECOND * at;
             cpu.read([Some(reading), Some(10_000), None], now);
@@ -57,8 +65,16 @@ fn each_resource_has_its_own_threshold() {
             "the node is under pressure: memory 5.01% (closes above 5%, opens at 2.5%); one starts in 19s at the latest"
         )
     );
-    assert_eq!(all.read([Some(8100), Some(1900), Some(0)], start + 2 * SECOND), None, "another one holds");
-    assert!(all.reason(start + 2 * SECOND).unwrap().contains("cpu 81% (closes above 80%, opens at 70%);"));
+    assert_eq!(
+        all.read([Some(8100), Some(1900), Some(0)], start + 2 * SECOND),
+        None,
+        "another one holds"
+    );
+    assert!(
+        all.reason(start + 2 * SECOND)
+            .unwrap()
+            .contains("cpu 81% (closes above 80%, opens at 70%);")
+    );
     assert_eq!(all.read([Some(7000), Some(0), Some(0)], start + 3 * SECOND), Some(false));
 }
 
@@ -87,10 +103,17 @@ fn one_starts_in_each_floor_exactly() {
         high(&mut cpu, now);
         assert_eq!(cpu.verdict(now), Verdict::One);
         cpu.started(now);
-        assert_eq!((cpu.verdict(now), cpu.let_through()), (Verdict::Held { until: now + FLOOR }, n));
+        assert_eq!(
+            (cpu.verdict(now), cpu.let_through()),
+            (Verdict::Held { until: now + FLOOR }, n)
+        );
     }
     cpu.undone(now);
-    assert_eq!((cpu.verdict(now), cpu.let_through()), (Verdict::One, 3), "what was none is let through again");
+    assert_eq!(
+        (cpu.verdict(now), cpu.let_through()),
+        (Verdict::One, 3),
+        "what was none is let through again"
+    );
     cpu.undone(now);
     assert_eq!(cpu.let_through(), 3, "once");
 }
@@ -118,7 +141,8 @@ fn a_short_opening_does_not_begin_the_floor_anew_and_a_long_one_does() {
         let closed = opened + open_for;
         cpu.read([Some(9000), None, None], closed);
         let expected = if begins { closed + FLOOR } else { start + FLOOR };
-        let expected = if expected <= closed { Verdict::One } else { Verdict::Held { until: expected } };
+        let expected =
+            if expected <= closed { Verdict::One } else { Verdict::Held { until: expected } };
         assert_eq!(cpu.verdict(closed), expected, "{open_for:?}");
     }
 }
@@ -126,7 +150,8 @@ fn a_short_opening_does_not_begin_the_floor_anew_and_a_long_one_does() {
 #[test]
 fn an_old_reading_holds_nobody_and_has_no_hysteresis() {
     let start = zero();
-    let mut cpu = Pressure::new(Limits { thresholds: [NonZeroU8::new(50), None, None], floor: 600 * SECOND });
+    let mut cpu =
+        Pressure::new(Limits { thresholds: [NonZeroU8::new(50), None, None], floor: 600 * SECOND });
     cpu.read([Some(9000), None, None], start);
     assert!(is_held(&cpu, start + MEMORY - NANO));
     assert_eq!(cpu.verdict(start + MEMORY), Verdict::Open);
@@ -156,7 +181,8 @@ fn read_once_a_second() {
 
 fn readings() -> impl Strategy<Value = Readings> {
     // What garbage a file may hold is no reading when it comes here; what numbers there are, are.
-    let one = || prop_oneof![Just(None), any::<u16>().prop_map(Some), (0u16..=10_000).prop_map(Some)];
+    let one =
+        || prop_oneof![Just(None), any::<u16>().prop_map(Some), (0u16..=10_000).prop_map(Some)];
     [one(), one(), one()]
 }
 

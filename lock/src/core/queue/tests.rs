@@ -17,10 +17,22 @@ fn address(n: u32) -> IpAddr {
 
 fn waiter(ticket: u64, from: u32, is_parked: bool, now: Instant) -> Waiter {
     let (holder, address) = (Some(Arc::from(ticket.to_string())), address(from));
-    let request = LeaseRequest { address, holder, duration: None, ready: None, baseline: None, wait: None, node: None };
+    let request = LeaseRequest {
+        address,
+        holder,
+        duration: None,
+        ready: None,
+        baseline: None,
+        wait: None,
+        node: None,
+    };
     let holder = Arc::clone(request.holder.as_ref().unwrap());
     let presence = match is_parked {
-        true => Presence::Parked(Box::new(Parked { id: WaiterId(ticket), request, until: now + 30 * SECOND })),
+        true => Presence::Parked(Box::new(Parked {
+            id: WaiterId(ticket),
+            request,
+            until: now + 30 * SECOND,
+        })),
         false => Presence::Away { due: now },
     };
     Waiter { ticket, holder, address, since: now, presence }
@@ -48,11 +60,18 @@ fn the_address_with_the_most_waiters_of_a_kind_loses_its_newest() {
 fn waits_and_graces_end_exactly() {
     let start = zero();
     let mut queue = Queue::new(9);
-    assert!(queue.insert(waiter(1, 1, true, start)).is_none() && queue.insert(waiter(2, 1, false, start)).is_none());
+    assert!(
+        queue.insert(waiter(1, 1, true, start)).is_none()
+            && queue.insert(waiter(2, 1, false, start)).is_none()
+    );
     assert_eq!(queue.poll_at(), Some(start + GRACE));
     queue.expect("2", start + 8 * SECOND);
     queue.expect("1", start + 8 * SECOND);
-    assert_eq!(queue.poll_at(), Some(start + 8 * SECOND + GRACE), "a parked waiter is expected at no time");
+    assert_eq!(
+        queue.poll_at(),
+        Some(start + 8 * SECOND + GRACE),
+        "a parked waiter is expected at no time"
+    );
     assert_eq!(queue.expire_one(start + 8 * SECOND + GRACE - NANO), None);
     assert_eq!(queue.expire_one(start + 8 * SECOND + GRACE).unwrap().ticket, 2);
     assert_eq!(queue.expire_one(start + 30 * SECOND - NANO), None);
@@ -85,6 +104,9 @@ fn a_flood_of_addresses_is_bounded_and_busy_ones_are_remembered() {
     assert!(served.is_some());
     queue.note_request(address(60), start + MEMORY + SECOND);
     let known: Vec<_> = queue.addresses.keys().copied().collect();
-    assert!(known.len() == 2 && known.contains(&address(50)) && known.contains(&address(60)), "{known:?}");
+    assert!(
+        known.len() == 2 && known.contains(&address(50)) && known.contains(&address(60)),
+        "{known:?}"
+    );
     assert!(queue.standing(address(0)).1 >= served, "an unknown address counts as served then");
 }

@@ -98,7 +98,15 @@ impl Node {
 fn polls(holder: &str, from: u32) -> LeaseRequest {
     let holder = Some(holder).filter(|holder| !holder.is_empty()).map(Into::into);
     let address = address(from);
-    LeaseRequest { address, holder, duration: None, ready: None, baseline: None, wait: None, node: None }
+    LeaseRequest {
+        address,
+        holder,
+        duration: None,
+        ready: None,
+        baseline: None,
+        wait: None,
+        node: None,
+    }
 }
 
 fn waits(holder: &str, from: u32) -> LeaseRequest {
@@ -124,7 +132,10 @@ fn one_slot_is_free_again_exactly_at_the_deadline() {
     assert_eq!(node.request(&polls("", 2), start + 10 * SECOND - NANO), Response::Refused);
     assert_eq!(node.ended, []);
     assert!(is_granted(&node.request(&polls("", 2), start + 10 * SECOND)));
-    assert_eq!((node.ended.len(), node.ended[0].end, node.ended[0].at), (1, End::Expired, start + 10 * SECOND));
+    assert_eq!(
+        (node.ended.len(), node.ended[0].end, node.ended[0].at),
+        (1, End::Expired, start + 10 * SECOND)
+    );
     assert_eq!(Node::new(0, 9).scheduler.slots(), 1, "there is always a slot");
 }
 
@@ -148,7 +159,9 @@ fn the_same_holder_gets_the_same_lease() {
 #[test]
 fn a_duration_is_cut_to_the_longest() {
     let start = zero();
-    for (asked, duration, is_cut) in [(None, 10, false), (Some(600), 600, false), (Some(601), 600, true)] {
+    for (asked, duration, is_cut) in
+        [(None, 10, false), (Some(600), 600, false), (Some(601), 600, true)]
+    {
         let request = LeaseRequest { duration: asked.map(Duration::from_secs), ..polls("a", 1) };
         let start = start_of(&Node::new(1, 9).request(&request, start));
         assert_eq!((start.duration, start.is_cut), (duration * SECOND, is_cut));
@@ -222,9 +235,19 @@ fn the_order_of_service() {
     let cases: &[Case] = &[
         ("an address each: arrival", &[("a", 1), ("b", 2), ("c", 3)], &[9], &["a", "b", "c"]),
         ("one for all: arrival", &[("a", 1), ("b", 1), ("c", 1)], &[9], &["a", "b", "c"]),
-        ("two of one: in turn", &[("a", 1), ("b", 1), ("c", 2), ("d", 2)], &[9], &["a", "c", "b", "d"]),
+        (
+            "two of one: in turn",
+            &[("a", 1), ("b", 1), ("c", 2), ("d", 2)],
+            &[9],
+            &["a", "c", "b", "d"],
+        ),
         ("fewest leases", &[("a", 1), ("b", 2)], &[1], &["b", "a"]),
-        ("fewest leases, then in turn", &[("a", 1), ("b", 2), ("c", 2), ("d", 2)], &[1], &["b", "a", "c", "d"]),
+        (
+            "fewest leases, then in turn",
+            &[("a", 1), ("b", 2), ("c", 2), ("d", 2)],
+            &[1],
+            &["b", "a", "c", "d"],
+        ),
         ("one among many", &[("a", 1), ("b", 1), ("c", 1), ("h", 2)], &[1], &["h", "a", "b", "c"]),
     ];
     for (name, arrivals, leases, expected) in cases {
@@ -283,7 +306,11 @@ fn a_holder_that_comes_back_within_the_grace_keeps_its_order() {
         let version = node.scheduler.version();
         node.advance(left + returns);
         assert_eq!(node.order().len(), if order[0] == "a" { 2 } else { 1 });
-        assert_eq!(node.scheduler.version() > version, order[0] == "b", "a restart forgets the place, too");
+        assert_eq!(
+            node.scheduler.version() > version,
+            order[0] == "b",
+            "a restart forgets the place, too"
+        );
         node.request(&waits("a", 1), left + returns);
         assert_eq!(node.order(), order, "{how} {returns:?}");
     }
@@ -331,7 +358,10 @@ fn a_grant_that_was_never_read_goes_to_the_next() {
     node.advance(start + 10 * SECOND);
     let typical = node.scheduler.typical;
     let (_, _, grant) = node.granted.remove(0);
-    assert_eq!(node.scheduler.undo(grant.lease, grant.undo, start + 10 * SECOND), Some(start + 10 * SECOND));
+    assert_eq!(
+        node.scheduler.undo(grant.lease, grant.undo, start + 10 * SECOND),
+        Some(start + 10 * SECOND)
+    );
     assert_eq!(node.scheduler.undo(grant.lease, grant.undo, start + 10 * SECOND), None, "once");
     assert_eq!(node.scheduler.typical, typical, "it tells of no start");
     node.advance(start + 10 * SECOND);

@@ -22,7 +22,8 @@ fn zero() -> Instant {
 }
 
 fn settings(slots: usize) -> Settings {
-    let durations = Durations { default: 10 * SECOND, longest: 600 * SECOND, probe_pause: 500 * MILLI };
+    let durations =
+        Durations { default: 10 * SECOND, longest: 600 * SECOND, probe_pause: 500 * MILLI };
     Settings {
         slots: Slots::Fixed(slots),
         mode: Mode::Shadow,
@@ -41,7 +42,13 @@ fn shadow(slots: usize, now: Instant) -> Lock {
 
 fn pressed(slots: usize, now: Instant) -> Lock {
     let thresholds = [NonZeroU8::new(50), None, None];
-    Lock::new(Settings { pressure: pressure::Limits { thresholds, floor: 10 * SECOND }, ..settings(slots) }, now)
+    Lock::new(
+        Settings {
+            pressure: pressure::Limits { thresholds, floor: 10 * SECOND },
+            ..settings(slots)
+        },
+        now,
+    )
 }
 
 fn by(holder: &str, from: u8) -> LeaseRequest {
@@ -107,7 +114,10 @@ fn all_start_at_once_and_would_have_started_one_after_the_other() {
         let outcome = ask(&mut lock, &by(name, n as u8), start);
         match would(&outcome) {
             Outcome::SlotFree => assert_eq!(n, 0),
-            _ => assert_eq!((refusal(&outcome).position, &refusal(&outcome).cause), (Some(n), &Cause::SlotsInUse)),
+            _ => assert_eq!(
+                (refusal(&outcome).position, &refusal(&outcome).cause),
+                (Some(n), &Cause::SlotsInUse)
+            ),
         }
     }
     let view = lock.view(start, 9);
@@ -137,7 +147,8 @@ fn a_port_that_opens_before_the_turn_tells_how_long_the_start_took() {
     ask(&mut lock, &LeaseRequest { duration: Some(20 * SECOND), ..by("first", 1) }, start);
     for (name, from) in [("quick", 2), ("last", 3)] {
         let (ready, baseline) = (Ready::parse("tcp:80").ok(), Some(ProbeResult::Closed));
-        let request = LeaseRequest { ready, baseline, duration: Some(60 * SECOND), ..by(name, from) };
+        let request =
+            LeaseRequest { ready, baseline, duration: Some(60 * SECOND), ..by(name, from) };
         assert!(matches!(ask(&mut lock, &request, start), Outcome::Granted(_)));
     }
     pass(&mut lock, start, start + 4 * SECOND);
@@ -145,7 +156,11 @@ fn a_port_that_opens_before_the_turn_tells_how_long_the_start_took() {
         lock.probed(&target, ProbeResult::Open, MILLI, start + 4 * SECOND);
     }
     let overdue = pass(&mut lock, start + 4 * SECOND, start + 60 * SECOND);
-    assert_eq!(named(&overdue), [("quick", 20), ("last", 24)], "quick has its slot for the 4 s that it took");
+    assert_eq!(
+        named(&overdue),
+        [("quick", 20), ("last", 24)],
+        "quick has its slot for the 4 s that it took"
+    );
     assert_eq!(lock.view(start + 60 * SECOND, 0).counts.ended, [2, 0, 1]);
 }
 
@@ -185,7 +200,10 @@ fn a_grant_that_was_not_read_makes_room_for_the_next() {
     ask(&mut lock, &by("b", 2), start);
     lock.undo(grant.lease, grant.undo, start + MILLI);
     assert_eq!(named(&lock.take_effects().overdue), [("b", 0)]);
-    assert!(matches!(ask(&mut lock, &by("a", 1), start + SECOND), Outcome::Granted(_)), "it asks again");
+    assert!(
+        matches!(ask(&mut lock, &by("a", 1), start + SECOND), Outcome::Granted(_)),
+        "it asks again"
+    );
 }
 
 #[test]
@@ -234,7 +252,10 @@ fn pressure_holds_starts_back_in_the_model_only() {
     let mut overdue = Vec::new();
     for second in 1..=25 {
         let at = start + SECOND * second;
-        assert!(lock.poll_at(at - SECOND).is_some_and(|next| next <= at), "the pressure is read for the waiters");
+        assert!(
+            lock.poll_at(at - SECOND).is_some_and(|next| next <= at),
+            "the pressure is read for the waiters"
+        );
         lock.read_pressure([Some(if second == 25 { 4000 } else { 9000 }), None, None], at);
         overdue.extend(lock.take_effects().overdue);
     }
@@ -246,7 +267,8 @@ fn pressure_holds_starts_back_in_the_model_only() {
 #[test]
 fn a_wait_in_the_model_has_an_end() {
     let start = zero();
-    let mut lock = Lock::new(Settings { endpoints: vec!["tcp://db:1".to_owned()], ..settings(1) }, start);
+    let mut lock =
+        Lock::new(Settings { endpoints: vec!["tcp://db:1".to_owned()], ..settings(1) }, start);
     ask(&mut lock, &by("a", 1), start);
     assert_eq!(pass(&mut lock, start, start + LONGEST - MILLI), []);
     let overdue = pass(&mut lock, start + LONGEST - MILLI, start + LONGEST);
@@ -330,7 +352,8 @@ fn arrivals_in_order(arrivals: &[Arrival]) -> Vec<(u64, usize, LeaseRequest)> {
         duration: Some(5 * SECOND),
         ..by(&format!("{n}-{took}"), from)
     };
-    let mut order: Vec<_> = named.map(|(n, &(at, from, took))| (at.into(), n, request(n, from, took))).collect();
+    let mut order: Vec<_> =
+        named.map(|(n, &(at, from, took))| (at.into(), n, request(n, from, took))).collect();
     order.sort_by_key(|(at, n, _)| (*at, *n));
     order
 }
@@ -372,7 +395,12 @@ fn enforced(slots: usize, arrivals: &[Arrival]) -> BTreeMap<String, u64> {
             }
         }
         let poll = lock.poll_at(at).map(|at| (at - start).as_millis() as u64);
-        let next = ends.iter().map(|(end, _)| *end).chain(arrivals.last().map(|(at, ..)| *at)).chain(poll).min();
+        let next = ends
+            .iter()
+            .map(|(end, _)| *end)
+            .chain(arrivals.last().map(|(at, ..)| *at))
+            .chain(poll)
+            .min();
         let Some(next) = next else { return waits };
         now = next;
     }
@@ -401,7 +429,11 @@ fn modelled(slots: usize, arrivals: &[Arrival]) -> BTreeMap<String, u64> {
         }
     }
     overdue.extend(pass(&mut lock, now, now + 1000 * SECOND));
-    waits.extend(overdue.iter().map(|o| (o.holder.as_deref().unwrap().to_owned(), o.waited.as_millis() as u64)));
+    waits.extend(
+        overdue
+            .iter()
+            .map(|o| (o.holder.as_deref().unwrap().to_owned(), o.waited.as_millis() as u64)),
+    );
     assert_eq!(lock.view(now + 1000 * SECOND, 0).waiting, 0);
     waits
 }

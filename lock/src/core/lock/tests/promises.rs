@@ -43,9 +43,16 @@ struct Run {
 
 impl Run {
     fn new(slots: usize, begin: Instant) -> Run {
-        let pressure = pressure::Limits { thresholds: [NonZeroU8::new(50), None, None], floor: 300 * MILLI };
+        let pressure =
+            pressure::Limits { thresholds: [NonZeroU8::new(50), None, None], floor: 300 * MILLI };
         let (endpoints, max_hold) = (vec!["tcp://db:1".to_owned()], Some(500 * MILLI));
-        let settings = Settings { pressure, endpoints, max_hold, most_parked: 4, ..settings(Slots::Fixed(slots)) };
+        let settings = Settings {
+            pressure,
+            endpoints,
+            max_hold,
+            most_parked: 4,
+            ..settings(Slots::Fixed(slots))
+        };
         let mut lock = Lock::new(settings, begin);
         lock.checked(vec![Ok(())], begin, begin);
         Run { lock, begin, now: begin, keys: 0, grants: Vec::new(), log: Vec::new() }
@@ -65,7 +72,13 @@ impl Run {
                 }
             }
             Event::HangUp { nth } => {
-                let parked = self.lock.scheduler.queue().waiters().iter().filter(|waiter| waiter.is_parked());
+                let parked = self
+                    .lock
+                    .scheduler
+                    .queue()
+                    .waiters()
+                    .iter()
+                    .filter(|waiter| waiter.is_parked());
                 let id = parked.map(parked_id).nth(nth);
                 if let Some(id) = id {
                     self.lock.hang_up(id, now);
@@ -86,7 +99,9 @@ impl Run {
             Event::Checked { passes } => {
                 self.lock.checked(if passes { vec![Ok(())] } else { down() }, now, now + SECOND);
             }
-            Event::Pressure { is_high } => drop(self.lock.read_pressure(if is_high { HIGH } else { LOW }, now)),
+            Event::Pressure { is_high } => {
+                drop(self.lock.read_pressure(if is_high { HIGH } else { LOW }, now))
+            }
             Event::Pass { .. } => {}
         }
         self.drain();
@@ -108,7 +123,9 @@ impl Run {
     /// No slot is free while a waiter that may start is parked, and the clock does not spin.
     fn check(&self) -> Result<(), TestCaseError> {
         let (lock, now) = (&self.lock, self.now);
-        let is_idle = lock.scheduler.has_free_slot() && lock.may_start(now) && lock.scheduler.queue().parked() > 0;
+        let is_idle = lock.scheduler.has_free_slot()
+            && lock.may_start(now)
+            && lock.scheduler.queue().parked() > 0;
         prop_assert!(!is_idle, "a slot is free while a waiter is parked");
         prop_assert!(lock.scheduler.leases().len() <= lock.scheduler.slots());
         prop_assert!(lock.scheduler.queue().parked() <= 4);
@@ -191,7 +208,15 @@ fn attacks(most: usize) -> impl Strategy<Value = Vec<Attack>> {
 }
 
 fn attack() -> impl Strategy<Value = Attack> {
-    let millis = prop_oneof![Just(1u32), Just(100), Just(1_000), Just(3_000), Just(31_000), Just(62_000), 1..9_000u32];
+    let millis = prop_oneof![
+        Just(1u32),
+        Just(100),
+        Just(1_000),
+        Just(3_000),
+        Just(31_000),
+        Just(62_000),
+        1..9_000u32
+    ];
     let seconds = prop_oneof![Just(1u32), Just(10), Just(100)];
     prop_oneof![
         6 => (0..12u8, 0..3u8, any::<bool>(), seconds)
@@ -262,11 +287,16 @@ impl Siege {
                 let wait = waits.then_some(30 * SECOND);
                 let from = from % self.hostile;
                 let duration = Some(SECOND * seconds);
-                self.request(&LeaseRequest { wait, duration, ..polls(&format!("evil-{name}"), from) });
+                self.request(&LeaseRequest {
+                    wait,
+                    duration,
+                    ..polls(&format!("evil-{name}"), from)
+                });
             }
             Attack::HangUp { nth } => {
                 let waiters = self.lock.scheduler.queue().waiters().iter();
-                let evil = waiters.filter(|waiter| waiter.is_parked() && &*waiter.holder != "honest");
+                let evil =
+                    waiters.filter(|waiter| waiter.is_parked() && &*waiter.holder != "honest");
                 if let Some(id) = evil.map(parked_id).nth(nth) {
                     self.lock.hang_up(id, now);
                 }

@@ -28,9 +28,15 @@ fn addresses_that_are_forgotten_and_return_do_not_pass_others() {
     let mut node = Node::new(1, 9);
     node.request(&polls("honest-1", 1), start);
     node.release("honest-1", 1, start);
-    let evil = |from: u32| LeaseRequest { duration: Some(600 * SECOND), ..waits(&format!("evil-{from}"), from) };
+    let evil = |from: u32| LeaseRequest {
+        duration: Some(600 * SECOND),
+        ..waits(&format!("evil-{from}"), from)
+    };
     node.request(&evil(2), start + SECOND);
-    node.request(&LeaseRequest { wait: Some(9000 * SECOND), ..waits("honest", 1) }, start + 2 * SECOND);
+    node.request(
+        &LeaseRequest { wait: Some(9000 * SECOND), ..waits("honest", 1) },
+        start + 2 * SECOND,
+    );
     // Each hostile address stays away for longer than it is remembered, while another has the slot.
     for turn in 0..4 {
         let now = start + 100 * SECOND * (turn + 1);
@@ -56,7 +62,11 @@ fn floods_are_bounded_and_the_address_with_the_most_loses_its_newest() {
     }
     node.request(&waits("late", 3), start);
     let queue = node.scheduler.queue();
-    assert_eq!((queue.parked(), queue.waiters().len()), (64, 502), "the dismissed keep their order for the grace");
+    assert_eq!(
+        (queue.parked(), queue.waiters().len()),
+        (64, 502),
+        "the dismissed keep their order for the grace"
+    );
     let is_parked = |name: &str| queue.of(name).is_some_and(Waiter::is_parked);
     assert!(is_parked("early") && is_parked("late") && is_parked("evil-61"));
     assert!(!is_parked("evil-62") && !is_parked("evil-499"));
@@ -76,7 +86,11 @@ fn floods_are_bounded_and_the_address_with_the_most_loses_its_newest() {
     node.advance(start + 40 * SECOND);
     node.advance(start + 50 * SECOND);
     let queue = node.scheduler.queue();
-    assert_eq!((queue.parked(), queue.waiters().len()), (0, 0), "no waiter is left after its grace");
+    assert_eq!(
+        (queue.parked(), queue.waiters().len()),
+        (0, 0),
+        "no waiter is left after its grace"
+    );
 }
 
 #[test]
@@ -109,7 +123,12 @@ fn a_restart_gives_each_holder_its_lease_or_its_place() {
                 new.scheduler.restore_lease(lease.clone(), now);
             }
             for waiter in old.scheduler.queue().waiters() {
-                new.scheduler.restore_waiter(Arc::clone(&waiter.holder), waiter.address, waiter.since, now);
+                new.scheduler.restore_waiter(
+                    Arc::clone(&waiter.holder),
+                    waiter.address,
+                    waiter.since,
+                    now,
+                );
             }
         }
         new
@@ -118,7 +137,11 @@ fn a_restart_gives_each_holder_its_lease_or_its_place() {
     assert_eq!(new.order(), old.order());
     assert_eq!(new.order(), ["d", "c"]);
     assert_eq!(new.scheduler.poll_at(now), Some(now + GRACE), "the waiters are away");
-    let Response::Again(Outcome::AlreadyGranted { remaining, .. }) = new.request(&polls("a", 1), now) else { panic!() };
+    let Response::Again(Outcome::AlreadyGranted { remaining, .. }) =
+        new.request(&polls("a", 1), now)
+    else {
+        panic!()
+    };
     assert_eq!(remaining, 6 * SECOND);
     new.request(&waits("c", 1), now + SECOND);
     new.advance(now + GRACE);

@@ -32,7 +32,9 @@ enum Event {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let millis = || prop_oneof![1..3u32, 1..3_000u32, Just(1_000), Just(2_000), Just(3_000), 3_000..12_000u32];
+    let millis = || {
+        prop_oneof![1..3u32, 1..3_000u32, Just(1_000), Just(2_000), Just(3_000), 3_000..12_000u32]
+    };
     let holder = || prop::option::weighted(0.9, 0..NAMES.len());
     let wait = prop::option::weighted(0.8, millis());
     prop_oneof![
@@ -100,7 +102,20 @@ impl Model {
         let (leases, waiters, served, grants) = Default::default();
         let (ended, dismissed, granted) = Default::default();
         let (tickets, numbers, parks, quota) = (0, 0, 0, usize::MAX);
-        Model { slots, quota, leases, waiters, served, grants, tickets, numbers, parks, ended, dismissed, granted }
+        Model {
+            slots,
+            quota,
+            leases,
+            waiters,
+            served,
+            grants,
+            tickets,
+            numbers,
+            parks,
+            ended,
+            dismissed,
+            granted,
+        }
     }
 
     fn leases_of(&self, from: u32) -> usize {
@@ -124,7 +139,8 @@ impl Model {
         }
         while self.may_start() {
             let parked = self.waiters.iter().filter(|waiter| waiter.parked.is_some());
-            let rank = |w: &&Waiting| (self.leases_of(w.from), self.served[w.from as usize], w.ticket);
+            let rank =
+                |w: &&Waiting| (self.leases_of(w.from), self.served[w.from as usize], w.ticket);
             let Some(first) = parked.min_by_key(rank).map(|waiter| waiter.ticket) else { break };
             let at = self.waiters.iter().position(|waiter| waiter.ticket == first).unwrap();
             let Waiting { ticket, holder, from, since, parked, .. } = self.waiters.remove(at);
@@ -148,7 +164,17 @@ impl Model {
         self.grants += 1;
         self.served[from as usize] = Some(self.grants);
         let (is_confirmed, has_moved, since) = (false, false, now);
-        self.leases.push(Active { number, holder, from, since, deadline, is_confirmed, has_moved, ticket, arrived });
+        self.leases.push(Active {
+            number,
+            holder,
+            from,
+            since,
+            deadline,
+            is_confirmed,
+            has_moved,
+            ticket,
+            arrived,
+        });
         self.granted.push((id, number, holder, now - arrived));
     }
 
@@ -161,7 +187,9 @@ impl Model {
         duration: Duration,
         now: Instant,
     ) -> Seen {
-        if let Some(lease) = self.leases.iter_mut().find(|lease| holder.is_some() && lease.holder == holder) {
+        if let Some(lease) =
+            self.leases.iter_mut().find(|lease| holder.is_some() && lease.holder == holder)
+        {
             let has_moved = lease.from != from;
             // The log does not follow a short lease.
             let is_logged = lease.deadline - lease.since >= SECOND;
@@ -182,7 +210,14 @@ impl Model {
         match (holder, wait) {
             (Some(holder), Some(wait)) => {
                 let parked = Some((WaiterId(self.parks), duration));
-                self.waiters.push(Waiting { ticket, holder, from, since, parked, ends: now + wait });
+                self.waiters.push(Waiting {
+                    ticket,
+                    holder,
+                    from,
+                    since,
+                    parked,
+                    ends: now + wait,
+                });
                 self.dismiss_excess(now);
                 Seen::Parked
             }
@@ -206,9 +241,13 @@ impl Model {
             return;
         }
         let before = |this: &Waiting| {
-            self.waiters.iter().filter(|other| other.from == this.from && other.ticket < this.ticket).count()
+            self.waiters
+                .iter()
+                .filter(|other| other.from == this.from && other.ticket < this.ticket)
+                .count()
         };
-        let last = self.waiters.iter().filter(parked).max_by_key(|waiter| (before(waiter), waiter.ticket));
+        let last =
+            self.waiters.iter().filter(parked).max_by_key(|waiter| (before(waiter), waiter.ticket));
         let ticket = last.unwrap().ticket;
         let last = self.waiters.iter_mut().find(|waiter| waiter.ticket == ticket).unwrap();
         self.dismissed.extend(last.parked.take().map(|(id, _)| id));
@@ -223,18 +262,31 @@ impl Model {
         self.ended.push((number, End::Released, now));
         self.quota = self.quota.saturating_add(1);
         if let Some(holder) = holder {
-            self.waiters.push(Waiting { ticket, holder, from, since, parked: None, ends: now + GRACE });
+            self.waiters.push(Waiting {
+                ticket,
+                holder,
+                from,
+                since,
+                parked: None,
+                ends: now + GRACE,
+            });
         }
     }
 
     fn release(&mut self, holder: usize, from: u32, now: Instant) -> Released {
         let may_release = |address: u32| address == from || from == ADDRESSES;
-        let lease = self.leases.iter().position(|lease| lease.holder == Some(holder) && may_release(lease.from));
+        let lease = self
+            .leases
+            .iter()
+            .position(|lease| lease.holder == Some(holder) && may_release(lease.from));
         if let Some(at) = lease {
             self.ended.push((self.leases.remove(at).number, End::Released, now));
             return Released::Lease;
         }
-        let waiter = self.waiters.iter().position(|waiter| waiter.holder == holder && may_release(waiter.from));
+        let waiter = self
+            .waiters
+            .iter()
+            .position(|waiter| waiter.holder == holder && may_release(waiter.from));
         let Some(at) = waiter else { return Released::Nothing };
         self.dismissed.extend(self.waiters.remove(at).parked.map(|(id, _)| id));
         Released::Waiter
@@ -290,7 +342,8 @@ impl Run {
         model.advance(now);
         match *event {
             Event::Request { holder, from, wait, millis } => {
-                let (name, wait) = (holder.map_or("", |holder| NAMES[holder]), wait.map(|wait| wait * MILLI));
+                let (name, wait) =
+                    (holder.map_or("", |holder| NAMES[holder]), wait.map(|wait| wait * MILLI));
                 let wait = wait.filter(|_| holder.is_some());
                 let duration = millis * MILLI;
                 let request = LeaseRequest { wait, duration: Some(duration), ..polls(name, from) };
@@ -316,7 +369,8 @@ impl Run {
                 prop_assert_eq!(seen, expected);
             }
             Event::HangUp { nth } => {
-                let waiter = model.waiters.iter_mut().filter(|waiter| waiter.parked.is_some()).nth(nth);
+                let waiter =
+                    model.waiters.iter_mut().filter(|waiter| waiter.parked.is_some()).nth(nth);
                 let Some(waiter) = waiter else { return Ok(()) };
                 let (id, _) = waiter.parked.take().unwrap();
                 waiter.ends = now + GRACE;
@@ -333,7 +387,8 @@ impl Run {
                 model.undo(nth, now);
             }
             Event::Release { holder, from } => {
-                let address = if from == ADDRESSES { Ipv4Addr::LOCALHOST.into() } else { address(from) };
+                let address =
+                    if from == ADDRESSES { Ipv4Addr::LOCALHOST.into() } else { address(from) };
                 let released = node.scheduler.release(NAMES[holder], address, now);
                 prop_assert_eq!(released, model.release(holder, from, now));
             }
@@ -364,17 +419,25 @@ impl Run {
             self.undos.push(start.undo);
         }
         let number = |id: LeaseId| self.leases.iter().position(|known| *known == id).unwrap();
-        let ended: Vec<_> = node.ended.drain(..).map(|ended| (number(ended.lease.id), ended.end, ended.at)).collect();
+        let ended: Vec<_> = node
+            .ended
+            .drain(..)
+            .map(|ended| (number(ended.lease.id), ended.end, ended.at))
+            .collect();
         prop_assert_eq!(ended, std::mem::take(&mut model.ended));
         node.dismissed.sort_unstable();
         model.dismissed.sort_unstable();
         prop_assert_eq!(std::mem::take(&mut node.dismissed), std::mem::take(&mut model.dismissed));
 
         let scheduler = &node.scheduler;
-        let leases: Vec<_> =
-            scheduler.leases().iter().map(|l| (number(l.id), l.address, l.since, l.deadline)).collect();
+        let leases: Vec<_> = scheduler
+            .leases()
+            .iter()
+            .map(|l| (number(l.id), l.address, l.since, l.deadline))
+            .collect();
         model.leases.sort_by_key(|lease| (lease.deadline, lease.number));
-        let expected: Vec<_> = model.leases.iter().map(|l| (l.number, address(l.from), l.since, l.deadline)).collect();
+        let expected: Vec<_> =
+            model.leases.iter().map(|l| (l.number, address(l.from), l.since, l.deadline)).collect();
         prop_assert_eq!(leases, expected);
         prop_assert!(model.leases.len() <= model.slots);
 
@@ -384,27 +447,44 @@ impl Run {
             Presence::Away { .. } => None,
         };
         let queue = scheduler.queue();
-        let waiters: Vec<_> = queue.waiters().iter().map(|w| (&*w.holder, w.address, w.since, parked(w))).collect();
-        let expected = |w: &Waiting| (NAMES[w.holder], address(w.from), w.since, w.parked.map(|(id, _)| id));
+        let waiters: Vec<_> =
+            queue.waiters().iter().map(|w| (&*w.holder, w.address, w.since, parked(w))).collect();
+        let expected =
+            |w: &Waiting| (NAMES[w.holder], address(w.from), w.since, w.parked.map(|(id, _)| id));
         let expected: Vec<_> = model.waiters.iter().map(expected).collect();
         prop_assert_eq!(waiters, expected);
-        prop_assert_eq!(queue.parked(), model.waiters.iter().filter(|waiter| waiter.parked.is_some()).count());
+        prop_assert_eq!(
+            queue.parked(),
+            model.waiters.iter().filter(|waiter| waiter.parked.is_some()).count()
+        );
         prop_assert!(queue.parked() <= MOST_PARKED);
-        prop_assert!(queue.parked() == 0 || !model.may_start(), "a slot is free while a waiter is parked");
+        prop_assert!(
+            queue.parked() == 0 || !model.may_start(),
+            "a slot is free while a waiter is parked"
+        );
         let order = node.order();
         prop_assert_eq!(&order, &model.order());
         for (at, holder) in order.iter().enumerate() {
             prop_assert_eq!(queue.before(holder), Some(at));
         }
-        let ends = model.waiters.iter().map(|waiter| waiter.ends).chain(model.leases.iter().map(|l| l.deadline));
+        let ends = model
+            .waiters
+            .iter()
+            .map(|waiter| waiter.ends)
+            .chain(model.leases.iter().map(|l| l.deadline));
         prop_assert_eq!(scheduler.poll_at(now), ends.min());
         self.compare_version()
     }
 
     /// Each change that a restart must not lose has a version of its own.
     fn compare_version(&mut self) -> Result<(), TestCaseError> {
-        let leases = self.model.leases.iter().map(|lease| (lease.holder, lease.from, lease.deadline, true));
-        let waiters = self.model.waiters.iter().map(|waiter| (Some(waiter.holder), waiter.from, waiter.since, false));
+        let leases =
+            self.model.leases.iter().map(|lease| (lease.holder, lease.from, lease.deadline, true));
+        let waiters = self
+            .model
+            .waiters
+            .iter()
+            .map(|waiter| (Some(waiter.holder), waiter.from, waiter.since, false));
         let durable: Vec<_> = leases.chain(waiters).collect();
         // A restart forgets leases and waiters that have expired.
         self.durable.retain(|(_, _, at, is_lease)| !is_lease || *at > self.now);

@@ -1,0 +1,56 @@
+//! What a part aims at, and from where on missing it is a broken promise.
+//!
+//! Since whoever measures shares the cores with what is measured, only a wide miss is one.
+
+/// A goal, what was measured, and how far off breaks the promise.
+pub struct Goal {
+    pub what: &'static str,
+    pub unit: &'static str,
+    pub measured: f64,
+    pub goal: f64,
+    pub broken: f64,
+}
+
+impl Goal {
+    /// As a table's note has it.
+    pub fn line(&self) -> String {
+        let Goal { what, unit, measured, goal, broken } = self;
+        let verdict = if self.is_met() { "met" } else { "MISSED" };
+        format!(
+            "- {what}: {measured:.2}{unit}, goal {goal}{unit}: {verdict} (the command fails from {broken}{unit})\n"
+        )
+    }
+
+    fn is_met(&self) -> bool {
+        self.measured <= self.goal
+    }
+
+    /// Also where nothing was measured, which is no number.
+    pub fn broken(&self, part: &str) -> Option<String> {
+        let is_kept = self.measured < self.broken;
+        (!is_kept).then(|| format!("{part}, {}", self.line().trim_start_matches("- ").trim_end()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goals() {
+        for (measured, verdict, is_broken) in [
+            (20.0, "20.00 ms, goal 20 ms: met", false),
+            (20.01, "20.01 ms, goal 20 ms: MISSED", false),
+            (100.0, "100.00 ms, goal 20 ms: MISSED", true),
+            (f64::NAN, "NaN ms, goal 20 ms: MISSED", true),
+        ] {
+            let goal = Goal { what: "hand-over", unit: " ms", measured, goal: 20.0, broken: 100.0 };
+            let line = goal.line();
+            assert_eq!(line, format!("- hand-over: {verdict} (the command fails from 100 ms)\n"));
+            assert_eq!(
+                goal.broken("leases"),
+                is_broken.then(|| format!("leases, {}", line[2..].trim_end()))
+            );
+        }
+    }
+}

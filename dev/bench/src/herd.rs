@@ -1,0 +1,584 @@
+//! A node's bad morning with real processes, and what each remedy does to it.
+//!
+//! `node` plays the kubelet and starts the processes, `remedy` is the table of what is tried, `timeline` what has come of
+//! a run, `picture` its drawing. Here runs are taken in turn and become tables.
+
+mod node;
+mod picture;
+mod processors;
+mod remedy;
+mod settings;
+mod timeline;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::Options;
+use crate::goal::Goal;
+use crate::machine;
+use crate::results::Section;
+use crate::table::{Table, median};
+
+use node::{LOCK_AWAY, Node, Start};
+use picture::Chart;
+use remedy::{
+    ALL, AUTO, FEW, LONG, LOST, MOST, NONE, READY, READY_ONE, READY_TWO, RESTARTED, Remedy, SHORT,
+    SOME,
+};
+use settings::Scale;
+pub use settings::Settings;
+use timeline::Morning;
+
+/// The herds with the kubelet's latency.
+const SOME_SLUGS: [&str; 3] = ["alike", "disk", "threads"];
+
+/// So many for each core are a herd: all at once, each start takes ten times as long as alone.
+const A_CORE: usize = 10;
+
+/// A start may take so many times what it takes alone, then its probe kills it.
+const DEADLINE: u32 = 4;
+
+/// A run is broken off after so many times what all starts take on all cores.
+const CUT_OFF: f64 = 4.5;
+
+/// Without the kubelet's latency a second of the node takes a quarter of one: lock looks at a port each tenth of its
+/// lease's age, but not more often than each 20 ms, and so leases of less than 200 ms would end later than on a node.
+const CLOSE: u32 = 4;
+
+/// Where the slots follow the node the time is its own: lock looks at it ten times a second, and guesses what a first
+/// start costs in real seconds.
+const FOLLOWED: u32 = 1;
+
+/// One herd, and what is tried on it.
+struct Scene {
+    title: &'static str,
+    /// What the names of its pictures begin with.
+    slug: &'static str,
+    /// What becomes of every second application's start.
+    second: fn(Start, usize) -> Start,
+    latency: Duration,
+    scale: Scale,
+    remedies: &'static [Remedy],
+}
+
+/// All runs of one remedy on one herd.
+struct Tried<'a> {
+    scene: &'a Scene,
+    remedy: Remedy,
+    /// No way to start them is quicker.
+    limit: Duration,
+    node: Node,
+    runs: Vec<Morning>,
+}
+
+pub fn run(options: &Options) -> Result<Section, String> {
+    let settings = &options.herd;
+    // First, since the load that it tells of is to be that of others.
+    let mut text = machine::described("herd", &options.lock);
+    let cores = std::thread::available_parallelism()
+        .map_err(|e| format!("the number of cores: {e}"))?
+        .get();
+    let scenes = scenes(settings.latency, settings.scale);
+    check(settings, &scenes)?;
+    let mut all = tried(&scenes, options, cores);
+    // In turn, so that whatever else the machine does meets them all.
+    for run in 1..=settings.runs {
+        eprintln!("bench: herd, run {run} of {} …", settings.runs);
+        for tried in &mut all {
+            let morning = tried.node.morning();
+            tried.runs.push(
+                morning.map_err(|e| {
+                    format!("herd, {}, {}: {e}", tried.scene.title, tried.remedy.name)
+                })?,
+            );
+        }
+    }
+    if let Some(directory) = &settings.pictures {
+        draw(&all, directory)
+            .map_err(|e| format!("the pictures in {}: {e}", directory.display()))?;
+    }
+    let goals = goals(&all);
+    text += &model(settings, &all);
+    for scene in &scenes {
+        let of_scene: Vec<_> =
+            all.iter().filter(|tried| std::ptr::eq(tried.scene, scene)).collect();
+        if of_scene.is_empty() {
+            continue;
+        }
+        text += &format!("\n### {}\n\n", scene.title);
+        text += &table(&of_scene);
+    }
+    if !goals.is_empty() {
+        text += "\n### Goals\n\n";
+    }
+    text.extend(goals.iter().map(Goal::line));
+    let broken = goals.iter().filter_map(|goal| goal.broken("herd")).collect();
+    Ok(Section { title: "Herd", text, broken, figures: Vec::new() })
+}
+
+/// Every remedy is tried on the first; what tells the other herds apart is tried on those, since all of it would take
+/// half an hour.
+fn scenes(latency: Duration, scale: Scale) -> Vec<Scene> {
+    let alike = |start: Start, _| start;
+    let scale_of = |latency: Duration| if latency.is_zero() { scale.at_most(CLOSE) } else { scale };
+    let scene = |title, slug, second, latency, remedies| Scene {
+        title,
+        slug,
+        second,
+        latency,
+        scale: scale_of(latency),
+        remedies,
+    };
+    let mut scenes = vec![
+        scene("All alike", "alike", alike, latency, ALL),
+        scene("All alike, without the kubelet's latency", "no-latency", alike, Duration::ZERO, FEW),
+        scene("Half of them wait for a disk for half of their start", "disk", disk, latency, SOME),
+        scene(
+            "Half of them have as many threads as there are cores",
+            "threads",
+            threads,
+            latency,
+            SOME,
+        ),
+    ];
+    if latency.is_zero() {
+        // The first one is the same, and more.
+        scenes.remove(1);
+    }
+    scenes
+}
+
+impl Scene {
+    fn picture(&self, remedy: &Remedy) -> String {
+        format!("{}-{}", self.slug, remedy.slug())
+    }
+}
+
+/// A name that is not among the pictures is a mistake, and not nothing to do.
+fn check(settings: &Settings, scenes: &[Scene]) -> Result<(), String> {
+    let of_scene = |scene: &Scene| {
+        scene.remedies.iter().map(|remedy| scene.picture(remedy)).collect::<Vec<_>>()
+    };
+    let known: Vec<String> = scenes.iter().flat_map(of_scene).collect();
+    match settings.only.iter().find(|name| !known.contains(name)) {
+        Some(name) => Err(format!("--only: no picture {name:?}; there are {}", known.join(", "))),
+        None => Ok(()),
+    }
+}
+
+fn disk(start: Start, _: usize) -> Start {
+    Start { cpu: start.cpu / 2, waiting: start.cpu / 2, ..start }
+}
+
+fn threads(start: Start, cores: usize) -> Start {
+    Start { threads: cores, ..start }
+}
+
+fn tried<'a>(scenes: &'a [Scene], options: &Options, cores: usize) -> Vec<Tried<'a>> {
+    let settings = &options.herd;
+    let count = settings.applications.unwrap_or(A_CORE * cores);
+    let plain = Start { cpu: settings.start, waiting: Duration::ZERO, threads: 1 };
+    let shared =
+        |starts: &[Start]| starts.iter().map(|start| start.cpu).sum::<Duration>() / cores as u32;
+    let on_scene = |scene: &'a Scene| {
+        let starts = (0..count)
+            .map(|number| if number % 2 == 0 { plain } else { (scene.second)(plain, cores) });
+        let starts: Vec<_> = starts.collect();
+        let node = Node {
+            cores,
+            gate: None,
+            start: settings.start,
+            latency: scene.latency,
+            deadline: settings.start * DEADLINE,
+            cut_off: shared(&vec![plain; count]).mul_f64(CUT_OFF),
+            scale: scene.scale,
+            lock: options.lock.clone(),
+            init: options.init.clone(),
+            starts,
+        };
+        let with = move |remedy: &Remedy| Tried {
+            scene,
+            remedy: *remedy,
+            limit: shared(&node.starts),
+            node: Node {
+                gate: remedy.gate,
+                scale: if *remedy == AUTO { node.scale.at_most(FOLLOWED) } else { node.scale },
+                ..node.clone()
+            },
+            runs: Vec::new(),
+        };
+        let is_tried = |remedy: &&Remedy| settings.takes(&scene.picture(remedy));
+        scene.remedies.iter().filter(is_tried).map(with).collect::<Vec<_>>()
+    };
+    scenes.iter().flat_map(on_scene).collect()
+}
+
+/// What was played, in the words of the settings.
+fn model(settings: &Settings, all: &[Tried]) -> String {
+    let Some(Tried { node, .. }) = all.first() else { return String::new() };
+    let (s, factor) = (seconds, settings.scale.factor());
+    let turn = settings.latency + settings.start;
+    let [short, long] = [SHORT, LONG].map(|times| turn.mul_f64(times));
+    format!(
+        "- {count} applications at once, real processes; a start takes {start} s of a processor; a second of the node took \
+         1/{factor} s here, or 1/{close} s without the kubelet's latency (else leases would end sooner than lock looks often \
+         enough), and a whole one where the slots follow the node (lock guesses in real seconds what a start costs, and looks \
+         ten times in one of them); all times below are the node's\n\
+         - the kubelet takes {latency} s from the end of init to the start (up to an eighth more or less), and before each \
+         restart; a start that is not ready {deadline} s after it began is killed and tried again: the first time at once, then \
+         after 10 s, 20 s and so on, 300 s at most; init is not run again; cut off at {cut_off} s\n\
+         - leases of {short} s (too short), {turn} s (guessed well: what the kubelet and a start alone take together) and \
+         {long} s (too long), or until ready and {most} s at most; one answer in twenty lost: cut in its middle; lock restarted: killed when half of \
+         the applications are ready, back {away} s later with its state file\n\
+         - not every remedy is tried on every herd, for all of them would take half an hour; runs of each, in turn: {runs}; medians, with least and most where they differ; how long a lock tells those to stay away whose answers it does not hold is in whole seconds, and not \
+         scaled; *wait*: from the pod's arrival until its \
+         application is ready, or the cut-off; *wasted*: processor time of killed starts; *idle*: share of the processors' time \
+         until the last was ready; *others*: share that went to what else ran on the machine, so that it was a smaller one; \
+         *over the limit*: the whole time over the sum of all processor time by cores, {limit} s where \
+         all are alike\n",
+        count = node.starts.len(),
+        start = s(settings.start),
+        latency = s(settings.latency),
+        deadline = s(node.deadline),
+        cut_off = s(node.cut_off),
+        turn = s(turn),
+        short = s(short),
+        long = s(long),
+        most = s(turn * MOST),
+        away = s(LOCK_AWAY),
+        runs = settings.runs,
+        limit = s(node.cut_off.div_f64(CUT_OFF)),
+        close = settings.scale.at_most(CLOSE).factor(),
+    )
+}
+
+fn table(all: &[&Tried]) -> String {
+    let mut table = Table::new([
+        "remedy",
+        "all ready s",
+        "over the limit",
+        "median wait s",
+        "p95 s",
+        "killed",
+        "wasted s",
+        "idle %",
+        "others %",
+    ]);
+    for Tried { remedy, limit, runs, .. } in all.iter().copied() {
+        let of = |figure: &dyn Fn(&Morning) -> f64| runs.iter().map(figure).collect::<Vec<f64>>();
+        let all_ready = runs.iter().all(|run| run.took().is_some());
+        let (took, ratio) = if all_ready {
+            let took = of(&|run| run.lasted().as_secs_f64());
+            (
+                about(&took, 1),
+                about(&took.iter().map(|took| took / limit.as_secs_f64()).collect::<Vec<_>>(), 2),
+            )
+        } else {
+            let never = runs.iter().filter(|run| run.took().is_none()).count();
+            let left = about(&of(&|run| run.left() as f64), 0);
+            (format!("not in {never} of {}: {left} left", runs.len()), "–".to_owned())
+        };
+        table.row([
+            remedy.name.to_owned(),
+            took,
+            ratio,
+            about(&of(&|run| run.wait(0.5).as_secs_f64()), 1),
+            about(&of(&|run| run.wait(0.95).as_secs_f64()), 1),
+            about(&of(&|run| run.kills() as f64), 0),
+            about(&of(&|run| run.wasted().as_secs_f64()), 1),
+            about(&of(&|run| run.idle * 100.0), 0),
+            about(&of(&|run| run.others * 100.0), 0),
+        ]);
+    }
+    table.text()
+}
+
+/// Only what was tried can be promised, and a herd that has room to start at once has no bad morning.
+fn goals(all: &[Tried]) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    for Tried { scene, remedy, limit, node, runs } in all {
+        if scene.latency.is_zero()
+            && *remedy == READY
+            && ["alike", "no-latency"].contains(&scene.slug)
+        {
+            let ratios: Vec<_> =
+                runs.iter().map(|run| run.lasted().as_secs_f64() / limit.as_secs_f64()).collect();
+            let what = "ready, one a core, no latency: over the limit, median";
+            goals.push(Goal { what, unit: "", measured: median(&ratios), goal: 1.15, broken: 1.3 });
+            let killed = runs.iter().map(Morning::kills).sum::<usize>() as f64;
+            let what = "ready, one a core, no latency: starts killed in all runs";
+            goals.push(Goal { what, unit: "", measured: killed, goal: 0.0, broken: 1.0 });
+        }
+        // Whoever burns a slot with each answer that is lost, or forgets everything, is half as slow again.
+        for (troubled, what, goal) in [
+            (LOST, "ready, one a core, answers lost: over the same without, median", 1.15),
+            (RESTARTED, "ready, one a core, lock restarted: over the same without, median", 1.25),
+        ] {
+            let calm =
+                all.iter().find(|other| std::ptr::eq(other.scene, *scene) && other.remedy == READY);
+            if let Some(calm) = calm.filter(|_| *remedy == troubled) {
+                let [with, without] = [runs, &calm.runs].map(|runs| {
+                    median(&runs.iter().map(|run| run.lasted().as_secs_f64()).collect::<Vec<_>>())
+                });
+                goals.push(Goal { what, unit: "", measured: with / without, goal, broken: 1.4 });
+            }
+        }
+        if *remedy == NONE && scene.slug == "alike" && *limit > node.deadline * 2 {
+            let finished = runs.iter().filter(|run| run.took().is_some()).count() as f64;
+            let what = "none: runs in which all were ready after all";
+            goals.push(Goal { what, unit: "", measured: finished, goal: 0.0, broken: 1.0 });
+        }
+    }
+    goals.extend(auto_over_numbers(all));
+    let killed = all
+        .iter()
+        .filter(|tried| tried.remedy == AUTO)
+        .flat_map(|tried| tried.runs.iter().map(Morning::kills));
+    if let Some(killed) = killed.reduce(|all, killed| all + killed) {
+        let what = "ready, auto: starts killed in all runs";
+        goals.push(Goal { what, unit: "", measured: killed as f64, goal: 0.0, broken: 4.0 });
+    }
+    goals
+}
+
+/// How long `auto` takes for all herds with the kubelet's latency together, over the number of slots that is best for them
+/// together; a herd that a number leaves unready counts as cut off.
+fn auto_over_numbers(all: &[Tried]) -> Option<Goal> {
+    let sum = |remedy: &Remedy| {
+        let tried = SOME_SLUGS.map(|slug| {
+            all.iter().find(|tried| tried.scene.slug == slug && tried.remedy == *remedy)
+        });
+        let medians = tried.map(|tried| {
+            let runs: Vec<_> = tried?.runs.iter().map(|run| run.lasted().as_secs_f64()).collect();
+            Some(median(&runs))
+        });
+        medians.into_iter().sum::<Option<f64>>()
+    };
+    let numbers: Vec<f64> = [READY_ONE, READY, READY_TWO].iter().filter_map(sum).collect();
+    let best = numbers.into_iter().reduce(f64::min)?;
+    let what =
+        "ready, auto: all herds with latency together, over the best number of slots for them";
+    Some(Goal { what, unit: "", measured: sum(&AUTO)? / best, goal: 1.0, broken: 1.25 })
+}
+
+/// The run in the middle of each; all of a herd to one scale.
+fn draw(all: &[Tried], directory: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(directory)?;
+    for Tried { scene, remedy, limit, runs, .. } in all {
+        let same = all.iter().filter(|other| std::ptr::eq(other.scene, *scene));
+        let end = same.flat_map(|tried| &tried.runs).map(Morning::lasted).max().unwrap_or_default();
+        let Some(morning) = middle(runs) else { continue };
+        let svg = picture::svg(&Chart { title: &remedy.title(), morning, limit: *limit, end });
+        fs::write(directory.join(scene.picture(remedy) + ".svg"), svg)?;
+    }
+    Ok(())
+}
+
+fn middle(runs: &[Morning]) -> Option<&Morning> {
+    let mut sorted: Vec<_> = runs.iter().collect();
+    sorted.sort_by_key(|run| run.lasted());
+    sorted.get(sorted.len().saturating_sub(1) / 2).copied()
+}
+
+/// A median, and where they differ in what is shown the least and the most.
+fn about(values: &[f64], digits: usize) -> String {
+    let shown = |value: f64| format!("{value:.digits$}");
+    let least = shown(values.iter().copied().fold(f64::INFINITY, f64::min));
+    let most = shown(values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+    let median = shown(median(values));
+    if least == most { median } else { format!("{median} ({least}–{most})") }
+}
+
+fn seconds(duration: Duration) -> String {
+    // Rounded first, so that no third shows in sixteen digits.
+    ((duration.as_secs_f64() * 100.0).round() / 100.0).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use timeline::{Doing, Pod};
+
+    fn options(words: &[&str]) -> Options {
+        let programs = ["--lock", "l", "--init", "i", "--health", "h", "--plain", "p"];
+        let words = programs.iter().chain(words).map(Into::into).collect();
+        crate::parse(pico_args::Arguments::from_vec(words)).unwrap().options
+    }
+
+    fn seconds(duration: Duration) -> f64 {
+        duration.as_secs_f64()
+    }
+
+    fn morning(ready: &[Option<u64>]) -> Morning {
+        let pod = |ready: &Option<u64>| {
+            let mut pod = Pod::default();
+            pod.begins(Doing::Starting, Duration::ZERO);
+            ready.iter().for_each(|at| pod.begins(Doing::Ready, Duration::from_secs(*at)));
+            pod
+        };
+        Morning {
+            pods: ready.iter().map(pod).collect(),
+            cut_off: Duration::from_secs(50),
+            idle: 0.25,
+            others: 0.03,
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(about(&[1.0, 3.0, 2.0], 1), "2.0 (1.0–3.0)");
+        assert_eq!(about(&[2.01, 2.02], 1), "2.0");
+        assert_eq!(
+            [600, 1_800, 3_000].map(|millis| super::seconds(Duration::from_millis(millis))),
+            ["0.6", "1.8", "3"]
+        );
+        assert_eq!(super::seconds(Duration::from_secs(1) / 3), "0.33");
+    }
+
+    #[test]
+    fn what_is_tried() {
+        let options = options(&[]);
+        let scenes = scenes(options.herd.latency, options.herd.scale);
+        let all = tried(&scenes, &options, 2);
+        assert_eq!(all.len(), ALL.len() + FEW.len() + 2 * SOME.len());
+        for (slug, limit, factor) in
+            [("alike", 10.0, 10), ("no-latency", 10.0, 4), ("disk", 7.5, 10), ("threads", 10.0, 10)]
+        {
+            let Tried { node, limit: measured, .. } =
+                all.iter().find(|tried| tried.scene.slug == slug).unwrap();
+            assert_eq!((seconds(*measured), node.scale.factor()), (limit, factor), "{slug}");
+            assert_eq!(
+                (node.starts.len(), seconds(node.deadline), seconds(node.cut_off)),
+                (20, 4.0, 45.0),
+                "{slug}"
+            );
+        }
+    }
+
+    #[test]
+    fn goals_are_about_what_was_tried() {
+        let goals_of = |words: &[&str], ready: &[Option<u64>]| {
+            let options = options(words);
+            let scenes = scenes(options.herd.latency, options.herd.scale);
+            let mut all = tried(&scenes, &options, 2);
+            all.iter_mut().for_each(|tried| tried.runs.push(morning(ready)));
+            goals(&all)
+                .iter()
+                .map(|goal| (goal.what, goal.measured, goal.broken("herd").is_some()))
+                .collect::<Vec<_>>()
+        };
+        let ratio = ("ready, one a core, no latency: over the limit, median", 1.2, false);
+        let kills = ("ready, one a core, no latency: starts killed in all runs", 0.0, false);
+        let lost = |measured, broken| {
+            ("ready, one a core, answers lost: over the same without, median", measured, broken)
+        };
+        let restarted =
+            ("ready, one a core, lock restarted: over the same without, median", 1.0, false);
+        let never =
+            |finished, broken| ("none: runs in which all were ready after all", finished, broken);
+        let auto = (
+            "ready, auto: all herds with latency together, over the best number of slots for them",
+            1.0,
+            false,
+        );
+        let calm = ("ready, auto: starts killed in all runs", 0.0, false);
+        let all = goals_of(&[], &[Some(12)]);
+        assert_eq!(all, [never(1.0, true), lost(1.0, false), restarted, ratio, kills, auto, calm]);
+        let without_latency = goals_of(&["--latency", "0"], &[Some(12)]);
+        assert_eq!(
+            without_latency,
+            [never(1.0, true), ratio, kills, lost(1.0, false), restarted, auto, calm]
+        );
+        assert_eq!(goals_of(&["--only", "alike-none"], &[Some(12), None]), [never(0.0, false)]);
+        assert_eq!(goals_of(&["--only", "disk-none"], &[None]), []);
+        let only =
+            options(&["--only", "alike-ready-one-a-core,alike-ready-one-a-core-5-of-answers-lost"]);
+        let scenes = super::scenes(only.herd.latency, only.herd.scale);
+        let mut two = tried(&scenes, &only, 2);
+        two[0].runs = vec![morning(&[Some(20)])];
+        two[1].runs = vec![morning(&[Some(30)])];
+        let goals: Vec<_> = super::goals(&two)
+            .iter()
+            .map(|goal| (goal.what, goal.measured, goal.broken("herd").is_some()))
+            .collect();
+        assert_eq!(goals, [lost(1.5, true)], "a slot burnt for ten turns");
+        let too_few = ["--applications", "16", "--only", "alike-none"];
+        assert_eq!(
+            goals_of(&too_few, &[Some(12)]),
+            [],
+            "sixteen starts take eight seconds, which is not more than twice four"
+        );
+        let unfinished = goals_of(&["--only", "no-latency-ready-one-a-core"], &[None]);
+        assert_eq!(unfinished, [(ratio.0, 5.0, true), kills]);
+    }
+
+    #[test]
+    fn a_remedy_that_fails_has_no_time() {
+        let options = options(&["--only", "alike-none"]);
+        let scenes = scenes(options.herd.latency, options.herd.scale);
+        let mut all = tried(&scenes, &options, 2);
+        all[0].runs = vec![morning(&[Some(12), Some(14)]), morning(&[Some(10), Some(12)])];
+        let row = |all: &[Tried]| {
+            let text = table(&all.iter().collect::<Vec<_>>());
+            let row = text
+                .lines()
+                .last()
+                .unwrap()
+                .split('|')
+                .map(str::trim)
+                .collect::<Vec<_>>()
+                .join("|");
+            row.trim_matches('|').to_owned()
+        };
+        assert_eq!(
+            row(&all),
+            "none|13.0 (12.0–14.0)|1.30 (1.20–1.40)|11.0 (10.0–12.0)|13.0 (12.0–14.0)|0|0.0|25|3"
+        );
+        all[0].runs.push(morning(&[Some(11), None]));
+        assert!(
+            row(&all).starts_with(
+                "none|not in 1 of 3: 0 (0–1) left|–|11.0 (10.0–12.0)|14.0 (12.0–50.0)|"
+            ),
+            "{}",
+            row(&all)
+        );
+    }
+
+    #[test]
+    fn the_run_in_the_middle_is_drawn() {
+        let runs = [morning(&[Some(3)]), morning(&[None]), morning(&[Some(2)])];
+        assert_eq!(middle(&runs).map(Morning::lasted), Some(Duration::from_secs(3)));
+        assert_eq!(middle(&runs[..2]).map(Morning::lasted), Some(Duration::from_secs(3)));
+        assert!(middle(&[]).is_none());
+    }
+
+    #[test]
+    fn pictures_are_chosen_by_their_names() {
+        let settings = options(&[]).herd;
+        let scenes = scenes(settings.latency, settings.scale);
+        let only = |name: &str| Settings { only: vec![name.to_owned()], ..settings.clone() };
+        assert_eq!(check(&settings, &scenes), Ok(()));
+        assert_eq!(check(&only("alike-ready-one-a-core"), &scenes), Ok(()));
+        let mistake = check(&only("alike-reddy"), &scenes).unwrap_err();
+        assert!(
+            mistake.starts_with(
+                "--only: no picture \"alike-reddy\"; there are alike-none, alike-too-"
+            ),
+            "{mistake}"
+        );
+        // A kubelet that takes no time makes two herds the same.
+        assert!(
+            check(&only("no-latency-none"), &super::scenes(Duration::ZERO, settings.scale))
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn what_a_start_is_made_of() {
+        let start = Start { cpu: Duration::from_secs(1), waiting: Duration::ZERO, threads: 1 };
+        let half = Duration::from_millis(500);
+        assert_eq!(disk(start, 2), Start { cpu: half, waiting: half, threads: 1 });
+        assert_eq!(threads(start, 2), Start { threads: 2, ..start });
+    }
+}

@@ -1,0 +1,265 @@
+//! Measures the programs as they are shipped and says where a promise is not kept.
+//!
+//! `scripts/bench.sh` builds what is measured and runs this. Each part is a file: `http` (with its
+//! generator in `load`), `attack`, `leases`, `herd`, `cluster`, `health` and `cost`. A part measures and makes a section of text;
+//! `results` keeps them in a file, `figures` their numbers in another, and `compare` two of those side by side. Knows the
+//! programs from outside only, as the tests do; `cluster` alone, which is played on paper, uses lock's own limit.
+#![allow(clippy::disallowed_methods, reason = "what is measured lives on the real clock")]
+
+mod attack;
+mod children;
+mod cluster;
+mod compare;
+mod cost;
+mod figures;
+mod goal;
+mod health;
+mod herd;
+mod http;
+mod leases;
+mod load;
+mod machine;
+mod results;
+mod table;
+mod waiters;
+
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use pico_args::Arguments;
+
+use figures::Kept;
+use results::Section;
+
+/// A part measures by these options, and says what came of it.
+type Part = fn(&Options) -> Result<Section, String>;
+
+/// In the order in which they run.
+const PARTS: &[(&str, Part)] = &[
+    ("http", http::run),
+    ("attack", attack::run),
+    ("leases", leases::run),
+    ("herd", herd::run),
+    ("cluster", cluster::run),
+    ("health", health::run),
+    ("cost", cost::run),
+];
+
+const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/RESULTS.md");
+const FIGURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/RESULTS.json");
+
+const BROKEN: u8 = 1;
+const BAD_ARGUMENTS: u8 = 2;
+
+/// What the parts are told.
+pub struct Options {
+    /// What is measured.
+    pub lock: PathBuf,
+    /// Who asks it, where that is no generator.
+    pub init: PathBuf,
+    /// Who asks the Kubernetes API.
+    pub health: PathBuf,
+    /// What lock is measured against.
+    pub plain: PathBuf,
+    /// Who is measured beside them where it is about costs.
+    pub beside: cost::Beside,
+    /// Pairs of rounds; each part has its own default.
+    pub rounds: Option<usize>,
+    /// Each part has its own default.
+    pub seconds: Option<Duration>,
+    /// What the herd is made of.
+    pub herd: herd::Settings,
+}
+
+/// The whole command line.
+struct Command {
+    parts: Vec<(&'static str, Part)>,
+    write: bool,
+    /// Where else figures are kept.
+    json: Option<PathBuf>,
+    options: Options,
+}
+
+fn main() -> ExitCode {
+    children::end_on_panic();
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if words.first().is_some_and(|word| word == "compare") {
+        return compared(&words[1..]);
+    }
+    let command = match parse(Arguments::from_vec(words)) {
+        Ok(command) => command,
+        Err(error) => return misused(error),
+    };
+    match run(&command) {
+        Ok(broken) if broken.is_empty() => ExitCode::SUCCESS,
+        Ok(broken) => failed(&broken, BROKEN),
+        Err(error) => failed(&[error], BROKEN),
+    }
+}
+
+/// Two files; whether anything has become worse is the exit code.
+fn compared(files: &[OsString]) -> ExitCode {
+    let [old, new] = files else {
+        return misused("compare: two files are accepted, OLD.json and NEW.json".to_owned());
+    };
+    match compare::run(old.as_ref(), new.as_ref()) {
+        Ok(false) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::from(BROKEN),
+        Err(error) => misused(error),
+    }
+}
+
+fn misused(error: String) -> ExitCode {
+    failed(&[error, "scripts/bench.sh --help says what is accepted".to_owned()], BAD_ARGUMENTS)
+}
+
+fn failed(lines: &[String], code: u8) -> ExitCode {
+    for line in lines {
+        eprintln!("bench: {line}");
+    }
+    ExitCode::from(code)
+}
+
+fn parse(mut arguments: Arguments) -> Result<Command, String> {
+    let options = Options {
+        lock: path(&mut arguments, "--lock")?,
+        init: path(&mut arguments, "--init")?,
+        health: path(&mut arguments, "--health")?,
+        plain: path(&mut arguments, "--plain")?,
+        beside: cost::Beside {
+            lock: peer(&mut arguments, "--peer-lock")?,
+            init: peer(&mut arguments, "--peer-init")?,
+            health: peer(&mut arguments, "--peer-health")?,
+            images: optional(&mut arguments, "--images")?,
+        },
+        rounds: number(&mut arguments, "--rounds")?.map(|rounds| rounds as usize),
+        seconds: number(&mut arguments, "--seconds")?
+            .map(|seconds| Duration::from_secs(seconds.into())),
+        herd: herd::Settings::take(&mut arguments)?,
+    };
+    let write = arguments.contains("--write");
+    let json = optional(&mut arguments, "--json")?;
+    let named = arguments.finish();
+    let named =
+        named.iter().map(|name| part(&name.to_string_lossy())).collect::<Result<Vec<_>, _>>()?;
+    let parts = if named.is_empty() { PARTS.to_vec() } else { named };
+    Ok(Command { parts, write, json, options })
+}
+
+fn path(arguments: &mut Arguments, name: &'static str) -> Result<PathBuf, String> {
+    arguments.value_from_str(name).map_err(|error| format!("{name}: {error}"))
+}
+
+fn optional(arguments: &mut Arguments, name: &'static str) -> Result<Option<PathBuf>, String> {
+    arguments.opt_value_from_str(name).map_err(|error| format!("{name}: {error}"))
+}
+
+/// A binary that is not ours; that it cannot run is better said before minutes of measuring than after.
+fn peer(arguments: &mut Arguments, name: &'static str) -> Result<Option<PathBuf>, String> {
+    let Some(file) = optional(arguments, name)? else { return Ok(None) };
+    match file.metadata() {
+        Ok(of_it) if of_it.is_file() && of_it.permissions().mode() & 0o111 != 0 => Ok(Some(file)),
+        Ok(_) => Err(format!("{name}: {} is no program", file.display())),
+        Err(error) => Err(format!("{name}: {}: {error}", file.display())),
+    }
+}
+
+fn number(arguments: &mut Arguments, name: &'static str) -> Result<Option<u32>, String> {
+    let number = arguments.opt_value_from_str(name).map_err(|error| format!("{name}: {error}"))?;
+    match number {
+        Some(0) => Err(format!("{name}: 0 is not accepted; accepted: whole numbers from 1")),
+        number => Ok(number),
+    }
+}
+
+fn part(name: &str) -> Result<(&'static str, Part), String> {
+    let known = || PARTS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    PARTS
+        .iter()
+        .find(|(part, _)| *part == name)
+        .copied()
+        .ok_or_else(|| format!("no part {name:?}; there are {}", known()))
+}
+
+/// Runs the parts and prints each as soon as it is there. What it returns are broken promises.
+fn run(command: &Command) -> Result<Vec<String>, String> {
+    let mut sections = Vec::new();
+    for (name, part) in &command.parts {
+        eprintln!("bench: {name} …");
+        let section = part(&command.options)?;
+        println!("## {}\n\n{}", section.title, section.text);
+        sections.push(section);
+    }
+    if command.write {
+        write(&sections).map_err(|e| format!("cannot write {RESULTS}: {e}"))?;
+    }
+    let kept_in =
+        command.write.then(|| PathBuf::from(FIGURES)).into_iter().chain(command.json.clone());
+    for file in kept_in {
+        Kept::write(&file, sections.iter().filter_map(Section::measured))
+            .map_err(|e| format!("cannot write {e}"))?;
+    }
+    Ok(sections.into_iter().flat_map(|section| section.broken).collect())
+}
+
+fn write(sections: &[Section]) -> std::io::Result<()> {
+    let old = match std::fs::read_to_string(RESULTS) {
+        Ok(old) => old,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error),
+    };
+    std::fs::write(RESULTS, results::merged(&old, sections))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<Command, String> {
+        let words =
+            ["--lock", "l", "--init", "i", "--health", "h", "--plain", "p"].iter().chain(words);
+        parse(Arguments::from_vec(words.map(Into::into).collect()))
+    }
+
+    #[test]
+    fn arguments() {
+        let names =
+            |command: &Command| command.parts.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        let all = parsed(&[]).unwrap();
+        assert_eq!(
+            (names(&all), all.write, all.options.rounds, all.options.seconds),
+            (
+                vec!["http", "attack", "leases", "herd", "cluster", "health", "cost"],
+                false,
+                None,
+                None
+            )
+        );
+        let one = parsed(&["attack", "--seconds", "3", "--write"]).unwrap();
+        assert_eq!(
+            (names(&one), one.write, one.options.seconds),
+            (vec!["attack"], true, Some(Duration::from_secs(3)))
+        );
+        let beside = parsed(&["cost", "--peer-lock", "/bin/sh", "--json", "x.json"]).unwrap();
+        let Options { beside: cost::Beside { lock, init, .. }, .. } = beside.options;
+        assert_eq!(
+            (lock, init, beside.json),
+            (Some("/bin/sh".into()), None, Some("x.json".into()))
+        );
+        for words in [
+            &["--rounds", "0"][..],
+            &["htp"],
+            &["--loud"],
+            &["--seconds"],
+            &["--peer-init", "/no/such"],
+            &["--peer-init", "/"],
+            &["--peer-init", "/etc/passwd"],
+        ] {
+            assert!(parsed(words).is_err(), "{words:?}");
+        }
+        assert!(parse(Arguments::from_vec(vec![])).is_err());
+    }
+}

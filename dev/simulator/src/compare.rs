@@ -1,0 +1,245 @@
+//! `--locks auto` against the best fixed number for each herd.
+
+use std::time::Instant;
+
+use lock::core::settings::Slots;
+
+use crate::best::{Best, best};
+use crate::herd::{Application, Arrival, Mix};
+use crate::node::{Node, run};
+
+/// The kubelet kills a start that is not ready this long after its container started, and starts it anew: at once, then
+/// after this.
+const DEADLINE: f64 = 6.0;
+const BACK_OFF: f64 = 10.0;
+
+/// How long leases last that end when the application is ready, if it never is.
+const LONGEST_LEASE: f64 = 120.0;
+
+/// And how long those last that end by time alone.
+const FIXED_LEASE: f64 = 10.0;
+
+/// A herd that takes longer than this many times the time of the best number counts as this late.
+const CUT_OFF: f64 = 10.0;
+
+/// As lock has it by default.
+pub const MOST_A_CORE: usize = 16;
+
+/// One herd on one node.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Case {
+    /// What it is made of.
+    pub mix: Mix,
+    /// Of the node.
+    pub cores: usize,
+    /// How many start.
+    pub pods: usize,
+    /// The kubelet's, give or take 30 %.
+    pub latency: f64,
+    /// How their inits come.
+    pub arrival: Arrival,
+    /// Leases end when the application is ready, and not by time alone.
+    pub ready: bool,
+    /// Chance.
+    pub seed: u64,
+}
+
+/// The constants of `lock::core::limit` were chosen on herds of these seeds.
+pub const CHOSEN_ON: [u64; 6] = [0, 1, 2, 3, 4, 5];
+
+/// They are judged on herds of these, which were not played before the choice was made.
+pub const JUDGED_ON: [u64; 6] = [10, 11, 12, 13, 14, 15];
+
+/// Each mix that is judged with latencies of 0, 1 and 2 s on 2, 8 and 64 cores with 20, 60 and 200 pods, drawn with
+/// this seed.
+pub fn cases(arrival: Arrival, ready: bool, seed: u64) -> Vec<Case> {
+    cases_of(&Mix::ALL[..Mix::JUDGED], arrival, ready, seed)
+}
+
+/// The same with the other mixes.
+pub fn others(arrival: Arrival, ready: bool, seed: u64) -> Vec<Case> {
+    cases_of(&Mix::ALL[Mix::JUDGED..], arrival, ready, seed)
+}
+
+fn cases_of(mixes: &[(Mix, &str)], arrival: Arrival, ready: bool, seed: u64) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &(mix, _) in mixes {
+        for cores in [2, 8, 64] {
+            for pods in [20, 60, 200] {
+                for latency in [0.0, 1.0, 2.0] {
+                    cases.push(Case { mix, cores, pods, latency, arrival, ready, seed });
+                }
+            }
+        }
+    }
+    cases
+}
+
+/// The result of a number of slots.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// Its time over that of the best fixed number.
+    pub ratio: f64,
+    /// All applications were ready before the cut-off.
+    pub is_home: bool,
+    /// Starts that were killed and would have become ready.
+    pub kills: usize,
+}
+
+/// One herd, several ways.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compared {
+    /// Which.
+    pub case: Case,
+    /// The best fixed number for it.
+    pub best: Best,
+    /// `--locks auto`.
+    pub auto: Outcome,
+    /// Fixed numbers for each core, in the order in which they were asked for.
+    pub fixed: Vec<Outcome>,
+}
+
+impl Case {
+    /// Who starts.
+    pub fn herd(&self) -> Vec<Application> {
+        let mut herd = self.mix.herd(
+            self.pods,
+            self.cores,
+            self.latency,
+            7 + self.pods as u64 + 1000 * self.seed,
+        );
+        self.arrival.set(&mut herd, self.cores);
+        herd
+    }
+
+    /// Where.
+    pub fn node(&self, slots: Slots) -> Node {
+        Node {
+            cores: self.cores,
+            background: self.mix.background(self.cores),
+            batch: self.mix.batch(self.cores),
+            frozen: self.mix == Mix::Frozen,
+            deadline: DEADLINE,
+            back_off: BACK_OFF,
+            slots,
+            duration: if self.ready { LONGEST_LEASE } else { FIXED_LEASE },
+            ready: self.ready,
+            cut_off: f64::MAX,
+        }
+    }
+
+    /// The slots of `--locks auto`.
+    pub fn auto(&self) -> Slots {
+        Slots::Auto { cores: self.cores, most: MOST_A_CORE * self.cores }
+    }
+
+    /// `None` if no fixed number gets this herd ready.
+    pub fn compared(&self, a_core: &[usize], zero: Instant) -> Option<Compared> {
+        let herd = self.herd();
+        let best = best(&self.node(Slots::Fixed(1)), &herd, zero)?;
+        let outcome = |slots| {
+            let node = Node { cut_off: CUT_OFF * best.home, ..self.node(slots) };
+            let morning = run(&node, &herd, zero);
+            let ratio = morning.home.map_or(CUT_OFF, |home| home / best.home);
+            Outcome { ratio, is_home: morning.home.is_some(), kills: morning.kills }
+        };
+        let fixed =
+            a_core.iter().map(|number| outcome(Slots::Fixed(number * self.cores))).collect();
+        Some(Compared { case: *self, best, auto: outcome(self.auto()), fixed })
+    }
+}
+
+/// The results of many herds with one way to choose the number.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Summary {
+    /// How many.
+    pub herds: usize,
+    /// Of their ratios.
+    pub mean: f64,
+    /// The same.
+    pub worst: f64,
+    /// How many were above this ratio.
+    pub above: usize,
+    /// How many were not home when they were cut off.
+    pub lost: usize,
+    /// In all of them.
+    pub kills: usize,
+    /// In the one with most.
+    pub most_kills: usize,
+}
+
+/// Half as long again is too long.
+pub const ABOVE: f64 = 1.5;
+
+/// Of these.
+pub fn summary<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Summary {
+    let mut summary = Summary::default();
+    let mut sum = 0.0;
+    for outcome in outcomes {
+        summary.herds += 1;
+        sum += outcome.ratio;
+        summary.worst = summary.worst.max(outcome.ratio);
+        summary.above += usize::from(outcome.ratio > ABOVE);
+        summary.lost += usize::from(!outcome.is_home);
+        summary.kills += outcome.kills;
+        summary.most_kills = summary.most_kills.max(outcome.kills);
+    }
+    summary.mean = sum / summary.herds as f64;
+    summary
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::tests::zero;
+
+    #[test]
+    fn cases_are_all_that_were_asked_for() {
+        let cases = cases(Arrival::AtOnce, true, 0);
+        assert_eq!(cases.len(), 8 * 3 * 3 * 3);
+        assert_eq!(others(Arrival::AtOnce, true, 0).len(), 10 * 3 * 3 * 3);
+        let distinct: Vec<_> =
+            cases.iter().enumerate().filter(|(at, case)| !cases[..*at].contains(case)).collect();
+        assert_eq!(distinct.len(), cases.len());
+    }
+
+    #[test]
+    fn a_herd_that_all_numbers_suit_is_as_good_with_each() {
+        // A core for each, and nothing to wait for.
+        let case = Case {
+            mix: Mix::Cpu,
+            cores: 64,
+            pods: 20,
+            latency: 0.0,
+            arrival: Arrival::AtOnce,
+            ready: true,
+            seed: 3,
+        };
+        let compared = case.compared(&[1, 4], zero()).unwrap();
+        for outcome in compared.fixed.iter().chain([&compared.auto]) {
+            assert_eq!(*outcome, Outcome { ratio: 1.0, is_home: true, kills: 0 });
+        }
+        let slow =
+            Case { pods: 60, cores: 2, latency: 2.0, ..case }.compared(&[1], zero()).unwrap();
+        assert!(
+            slow.fixed[0].ratio > 2.0 && slow.best.slots > 2,
+            "one a core waits for the kubelet: {slow:?}"
+        );
+    }
+
+    #[test]
+    fn summaries() {
+        let outcome = |ratio: f64, kills| Outcome { ratio, is_home: ratio < CUT_OFF, kills };
+        let of = [outcome(1.0, 0), outcome(1.5, 3), outcome(CUT_OFF, 1), outcome(1.5, 0)];
+        let expected = Summary {
+            herds: 4,
+            mean: 3.5,
+            worst: 10.0,
+            above: 1,
+            lost: 1,
+            kills: 4,
+            most_kills: 3,
+        };
+        assert_eq!(summary(&of), expected);
+    }
+}

@@ -1,0 +1,173 @@
+//! Accepts connections for the servers of this crate and gives each to a thread. Can refuse connections and take them
+//! again on the same port, and can break a connection with a reset. Does not know what is spoken.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+/// A listening server; ended, with all its connections, on drop.
+pub(crate) struct Listening {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+}
+
+struct Shared {
+    socket: Socket,
+    stop: AtomicBool,
+    refuse: AtomicBool,
+    accepted: AtomicUsize,
+    /// A second handle of each open connection, to end it from outside.
+    open: Mutex<HashMap<usize, TcpStream>>,
+}
+
+/// A connection that has been accepted.
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    /// How many were accepted before it.
+    pub(crate) number: usize,
+    shared: Arc<Shared>,
+}
+
+impl Listening {
+    pub(crate) fn start(
+        address: SocketAddr,
+        serve: impl Fn(Accepted) + Send + Sync + 'static,
+    ) -> Listening {
+        let chosen = bound(address);
+        let address = chosen.local_addr().unwrap().as_socket().unwrap();
+        // A port that the system chose is lost when a socket is shut down; one that was asked for stays.
+        let socket = bound(address);
+        drop(chosen);
+        socket.listen(1024).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let shared = Arc::new(Shared {
+            socket,
+            stop: AtomicBool::new(false),
+            refuse: AtomicBool::new(false),
+            accepted: AtomicUsize::new(0),
+            open: Mutex::default(),
+        });
+        let (of_thread, serve) = (Arc::clone(&shared), Arc::new(serve));
+        std::thread::spawn(move || accept_until_stopped(&of_thread, &serve));
+        Listening { shared, address }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many connections were accepted so far.
+    pub(crate) fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Refuses connections from now on and ends the open ones, or listens again. The port stays taken meanwhile.
+    pub(crate) fn refuse(&self, refuse: bool) {
+        if self.shared.refuse.swap(refuse, Ordering::SeqCst) == refuse {
+            return;
+        }
+        if refuse {
+            // A listening socket that is shut down is merely bound: the kernel refuses what comes.
+            self.shared.socket.shutdown(Shutdown::Both).unwrap();
+            self.shared.end_all();
+        } else {
+            self.shared.socket.listen(1024).unwrap();
+        }
+    }
+}
+
+fn bound(address: SocketAddr) -> Socket {
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.into()).unwrap_or_else(|error| panic!("cannot bind {address}: {error}"));
+    socket
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        // Fails where it was refusing already.
+        let _ = self.shared.socket.shutdown(Shutdown::Both);
+        self.shared.end_all();
+    }
+}
+
+impl Shared {
+    fn end_all(&self) {
+        for stream in self.open.lock().unwrap().values() {
+            // One that the other side has ended already needs no ending.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn accept_until_stopped(
+    shared: &Arc<Shared>,
+    serve: &Arc<impl Fn(Accepted) + Send + Sync + 'static>,
+) {
+    let pause = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    while !shared.stop.load(Ordering::SeqCst) {
+        if shared.refuse.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        }
+        let mut polled = [PollFd::new(&shared.socket, PollFlags::IN)];
+        // An interrupted wait is a short one.
+        let _ = poll(&mut polled, Some(&pause));
+        let Ok((socket, peer)) = shared.socket.accept() else { continue };
+        let stream = TcpStream::from(socket);
+        let (Ok(()), Ok(handle)) = (stream.set_nonblocking(false), stream.try_clone()) else {
+            continue;
+        };
+        let number = shared.accepted.fetch_add(1, Ordering::SeqCst);
+        shared.open.lock().unwrap().insert(number, handle);
+        let accepted = Accepted {
+            stream,
+            peer: peer.as_socket().expect("a TCP connection"),
+            number,
+            shared: Arc::clone(shared),
+        };
+        let serve = Arc::clone(serve);
+        std::thread::spawn(move || serve(accepted));
+    }
+}
+
+impl Accepted {
+    /// Breaks the connection: the other side sees a reset.
+    pub(crate) fn reset(self) {
+        // No lingering, and no second handle (see the drop), is what makes the close a reset.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Ends the connection so that the other side gets all that was sent: closed with bytes unread it would be reset.
+    pub(crate) fn finish(mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let _ = self.stream.set_read_timeout(Some(Duration::from_millis(200)));
+        let mut buffer = [0; 4096];
+        while self.stream.read(&mut buffer).is_ok_and(|read| read > 0) && Instant::now() < deadline
+        {
+        }
+    }
+
+    /// Says nothing until the other side, or the end of the server, ends the connection.
+    pub(crate) fn hold(mut self) {
+        let _ = self.stream.set_read_timeout(None);
+        let mut buffer = [0; 4096];
+        while self.stream.read(&mut buffer).is_ok_and(|read| read > 0) {}
+    }
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        self.shared.open.lock().unwrap().remove(&self.number);
+    }
+}

@@ -1,0 +1,528 @@
+//! A server that does what it is told, right or wrong, and remembers what it was asked. One request a connection. It
+//! speaks HTTP only so far as its script says, and knows none of our programs.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustls::{ServerConfig, ServerConnection, Stream};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::http::{find, find_bytes, split_target};
+use crate::listening::{Accepted, Listening};
+use crate::tls::Identity;
+
+/// What is done with a connection.
+#[derive(Clone)]
+pub enum Behaviour {
+    /// The port is taken but nobody listens on it. It holds for the whole server, so not within a sequence.
+    Refuse,
+    /// Accepts and never says a word.
+    Silent,
+    CloseAtOnce,
+    /// Breaks the connection as soon as it is there.
+    Reset,
+    CloseAfterRequest,
+    ResetAfterRequest,
+    SilentAfterRequest,
+    /// A valid `200`, one byte in each such time.
+    Trickle(Duration),
+    /// Bytes that are not HTTP.
+    Garbage,
+    /// A `200` whose head has about this many bytes, in lines of one kilobyte.
+    HugeHead(usize),
+    /// A header line that never ends.
+    EndlessHead,
+    /// A `200` whose body never ends.
+    EndlessBody,
+    /// A `200` that announces more than it sends before it closes.
+    Truncated200,
+    /// Status, body, headers.
+    Status(u16, String, Vec<(String, String)>),
+    /// Does this much later, counted from the request, what follows.
+    After(Duration, Box<Behaviour>),
+    /// Decides on the request. What otherwise acts before the request acts after it here.
+    Call(Arc<dyn Fn(&Seen) -> Behaviour + Send + Sync>),
+    /// One a connection; the last repeats.
+    Sequence(Vec<Behaviour>),
+}
+
+impl Behaviour {
+    pub fn ok(body: &str) -> Behaviour {
+        Behaviour::status(200, body)
+    }
+
+    pub fn status(status: u16, body: &str) -> Behaviour {
+        Behaviour::status_with(status, body, &[])
+    }
+
+    pub fn status_with(status: u16, body: &str, headers: &[(&str, &str)]) -> Behaviour {
+        let headers =
+            headers.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string()));
+        Behaviour::Status(status, body.to_string(), headers.collect())
+    }
+
+    pub fn call(decide: impl Fn(&Seen) -> Behaviour + Send + Sync + 'static) -> Behaviour {
+        Behaviour::Call(Arc::new(decide))
+    }
+}
+
+/// A request that was received whole.
+#[derive(Clone)]
+pub struct Seen {
+    pub at: Instant,
+    pub from: SocketAddr,
+    pub method: String,
+    pub target: String,
+    pub version: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    pub raw: Vec<u8>,
+}
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        find(&self.headers, name)
+    }
+
+    /// The target without its query.
+    pub fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
+
+    /// The query's pairs, decoded.
+    pub fn query(&self) -> Vec<(String, String)> {
+        split_target(&self.target).1
+    }
+}
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from {}", String::from_utf8_lossy(&self.raw), self.from)
+    }
+}
+
+/// A running scripted server; ends on drop.
+pub struct Server {
+    listening: Listening,
+    script: Arc<Script>,
+    scheme: &'static str,
+}
+
+struct Script {
+    /// The behaviour, and the number of the connection from which its sequence counts.
+    behaviour: Mutex<(Behaviour, usize)>,
+    seen: Mutex<Vec<Seen>>,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+impl Server {
+    /// On 127.0.0.1, port chosen by the system.
+    pub fn start(behaviour: Behaviour) -> Server {
+        Server::start_at(([127, 0, 0, 1], 0).into(), behaviour)
+    }
+
+    pub fn start_at(address: SocketAddr, behaviour: Behaviour) -> Server {
+        Server::serve(address, behaviour, None)
+    }
+
+    /// With TLS; what is done before a request ([`Behaviour::Silent`] and the like) is done before the handshake.
+    pub fn start_tls(behaviour: Behaviour, identity: &Identity) -> Server {
+        let config = Arc::clone(&identity.config);
+        Server::serve(([127, 0, 0, 1], 0).into(), behaviour, Some(config))
+    }
+
+    fn serve(address: SocketAddr, behaviour: Behaviour, tls: Option<Arc<ServerConfig>>) -> Server {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let script = Arc::new(Script {
+            behaviour: Mutex::new((Behaviour::Silent, 0)),
+            seen: Mutex::default(),
+            tls,
+        });
+        let of_thread = Arc::clone(&script);
+        let listening = Listening::start(address, move |accepted| of_thread.play(accepted));
+        let server = Server { listening, script, scheme };
+        server.set(behaviour);
+        server
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.listening.address()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.addr().port()
+    }
+
+    /// The whole URL of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}://{}{path}", self.scheme, self.addr())
+    }
+
+    /// From the next connection on. A sequence begins anew.
+    pub fn set(&self, behaviour: Behaviour) {
+        let refuse = matches!(behaviour, Behaviour::Refuse);
+        *self.script.behaviour.lock().unwrap() = (behaviour, self.listening.accepted());
+        self.listening.refuse(refuse);
+    }
+
+    /// All requests so far that came whole.
+    pub fn requests(&self) -> Vec<Seen> {
+        self.script.seen.lock().unwrap().clone()
+    }
+
+    #[track_caller]
+    pub fn wait_for_requests(&self, count: usize, ceiling: Duration) -> Vec<Seen> {
+        crate::eventually(&format!("{count} requests"), ceiling, || {
+            Some(self.requests()).filter(|requests| requests.len() >= count)
+        })
+    }
+
+    /// How many connections were accepted.
+    pub fn connections(&self) -> usize {
+        self.listening.accepted()
+    }
+}
+
+/// Both what TLS protects and what it does not.
+trait Wire: Read + Write {}
+impl<T: Read + Write> Wire for T {}
+
+impl Script {
+    fn play(&self, mut accepted: Accepted) {
+        let behaviour = self.behaviour_of(accepted.number);
+        match behaviour {
+            Behaviour::Silent => return accepted.hold(),
+            Behaviour::CloseAtOnce => return accepted.finish(),
+            Behaviour::Reset => return accepted.reset(),
+            _ => {}
+        }
+        let from = accepted.peer;
+        let end = match &self.tls {
+            None => self.speak(&mut accepted.stream, from, behaviour),
+            Some(config) => {
+                let mut tls = ServerConnection::new(Arc::clone(config)).unwrap();
+                let mut stream = Stream::new(&mut tls, &mut accepted.stream);
+                let end = self.speak(&mut stream, from, behaviour);
+                if matches!(end, Ok(End::Close)) {
+                    tls.send_close_notify();
+                    // The client may have gone.
+                    let _ = tls.write_tls(&mut accepted.stream);
+                }
+                end
+            }
+        };
+        match end {
+            Ok(End::Hold) => accepted.hold(),
+            Ok(End::Reset) => accepted.reset(),
+            // A client that went away, or failed the handshake, is none of the script's business.
+            Ok(End::Close | End::Cut) | Err(_) => accepted.finish(),
+        }
+    }
+
+    fn behaviour_of(&self, number: usize) -> Behaviour {
+        let (behaviour, first) = &*self.behaviour.lock().unwrap();
+        match behaviour {
+            Behaviour::Sequence(steps) => {
+                let last = steps.len().checked_sub(1).expect("a sequence has a step");
+                steps[number.saturating_sub(*first).min(last)].clone()
+            }
+            other => other.clone(),
+        }
+    }
+
+    fn speak(
+        &self,
+        wire: &mut dyn Wire,
+        from: SocketAddr,
+        behaviour: Behaviour,
+    ) -> io::Result<End> {
+        let seen = read_request(wire, from)?;
+        self.seen.lock().unwrap().push(seen.clone());
+        answer(wire, &seen, behaviour)
+    }
+}
+
+/// How a connection ends after the answer.
+enum End {
+    Close,
+    /// As `Close`, but without TLS's goodbye.
+    Cut,
+    Hold,
+    Reset,
+}
+
+fn answer(wire: &mut dyn Wire, seen: &Seen, behaviour: Behaviour) -> io::Result<End> {
+    match behaviour {
+        Behaviour::CloseAtOnce | Behaviour::CloseAfterRequest => Ok(End::Close),
+        Behaviour::Silent | Behaviour::SilentAfterRequest => Ok(End::Hold),
+        Behaviour::Refuse | Behaviour::Reset | Behaviour::ResetAfterRequest => Ok(End::Reset),
+        Behaviour::Trickle(pause) => {
+            for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nLock acquired" {
+                send(wire, &[*byte])?;
+                std::thread::sleep(pause);
+            }
+            Ok(End::Close)
+        }
+        Behaviour::Garbage => {
+            let noise: Vec<u8> = (0..4096_u32)
+                .map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3] | 0x80)
+                .collect();
+            send(wire, &noise)?;
+            Ok(End::Close)
+        }
+        Behaviour::HugeHead(size) => huge_head(wire, size),
+        Behaviour::EndlessHead => endless(wire, "X-Filler: "),
+        Behaviour::EndlessBody => endless(wire, "Content-Type: text/plain\r\n\r\n"),
+        Behaviour::Truncated200 => {
+            send(wire, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nLock acq")?;
+            Ok(End::Cut)
+        }
+        Behaviour::Status(status, body, headers) => {
+            send(wire, &status_answer(status, &body, &headers))?;
+            Ok(End::Close)
+        }
+        Behaviour::After(pause, then) => {
+            std::thread::sleep(pause);
+            answer(wire, seen, *then)
+        }
+        Behaviour::Call(decide) => answer(wire, seen, decide(seen)),
+        Behaviour::Sequence(_) => {
+            panic!("a sequence counts connections: it cannot stand within another behaviour")
+        }
+    }
+}
+
+fn send(wire: &mut dyn Wire, bytes: &[u8]) -> io::Result<()> {
+    wire.write_all(bytes)?;
+    wire.flush()
+}
+
+fn huge_head(wire: &mut dyn Wire, size: usize) -> io::Result<End> {
+    send(wire, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n")?;
+    for number in 0..size.div_ceil(1024) {
+        let name = format!("X-Filler-{number}: ");
+        let filler = "a".repeat(1024 - 2 - name.len());
+        send(wire, format!("{name}{filler}\r\n").as_bytes())?;
+    }
+    send(wire, b"\r\nOK")?;
+    Ok(End::Close)
+}
+
+/// Ends with the error when the client has had enough.
+fn endless(wire: &mut dyn Wire, start: &str) -> io::Result<End> {
+    send(wire, format!("HTTP/1.1 200 OK\r\n{start}").as_bytes())?;
+    let filler = [b'a'; 32 * 1024];
+    loop {
+        send(wire, &filler)?;
+        // Fast enough to fill any memory, slow enough to leave the processor to others.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn status_answer(status: u16, body: &str, headers: &[(String, String)]) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {status} {}\r\n", reason(status));
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if find(headers, "content-length").is_none() && find(headers, "transfer-encoding").is_none() {
+        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    if find(headers, "connection").is_none() {
+        head.push_str("Connection: close\r\n");
+    }
+    format!("{head}\r\n{body}").into_bytes()
+}
+
+pub(crate) fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        301 => "Moved Permanently",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        410 => "Gone",
+        412 => "Precondition Failed",
+        423 => "Locked",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        _ => "Other",
+    }
+}
+
+/// A request with its head and, if its length is announced, its body.
+pub(crate) fn read_request(wire: &mut (impl Read + ?Sized), from: SocketAddr) -> io::Result<Seen> {
+    let mut raw = Vec::new();
+    let head = read_until(wire, &mut raw, |raw| find_bytes(raw, b"\r\n\r\n").map(|at| at + 4))?;
+    let text = String::from_utf8_lossy(&raw[..head]).into_owned();
+    let mut lines = text.trim_end().split("\r\n");
+    let words: Vec<&str> = lines.next().unwrap_or_default().splitn(3, ' ').collect();
+    let headers: Vec<(String, String)> = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_string(), value.trim().to_string()))
+        .collect();
+    let length =
+        find(&headers, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let end = head.saturating_add(length);
+    read_until(wire, &mut raw, |raw| (raw.len() >= end).then_some(end))?;
+    let word = |at: usize| words.get(at).copied().unwrap_or_default().to_string();
+    Ok(Seen {
+        at: Instant::now(),
+        from,
+        method: word(0),
+        target: word(1),
+        version: word(2),
+        body: raw[head..].to_vec(),
+        headers,
+        raw,
+    })
+}
+
+fn read_until(
+    wire: &mut (impl Read + ?Sized),
+    raw: &mut Vec<u8>,
+    found: impl Fn(&[u8]) -> Option<usize>,
+) -> io::Result<usize> {
+    let mut buffer = [0; 4096];
+    loop {
+        if let Some(place) = found(raw) {
+            return Ok(place);
+        }
+        let read = wire.read(&mut buffer)?;
+        if read == 0 || raw.len() > 1024 * 1024 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        raw.extend_from_slice(&buffer[..read]);
+    }
+}
+
+/// A listener whose line of waiting connections is full and stays so.
+pub struct Blackhole {
+    _listener: TcpListener,
+    _waiting: Vec<TcpStream>,
+}
+
+/// An address at which connecting hangs, as behind a firewall that drops packets, for as long as the guard lives.
+pub fn blackhole() -> (SocketAddr, Blackhole) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(1).unwrap();
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    // On loopback a connection that is going to be taken is taken at once.
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+        waiting.push(stream);
+        assert!(waiting.len() < 100, "this system does not drop connections to a full line");
+    }
+    (address, Blackhole { _listener: listener, _waiting: waiting })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+    use crate::CEILING;
+    use crate::http::{Request, raw};
+
+    #[test]
+    fn each_behaviour_shows_as_it_should() {
+        let short = Duration::from_millis(300);
+        let decide =
+            Behaviour::call(|seen| Behaviour::ok(&format!("{} {:?}", seen.path(), seen.query())));
+        for (name, behaviour, ceiling, expected) in [
+            ("refuse", Behaviour::Refuse, CEILING, Err(ErrorKind::ConnectionRefused)),
+            ("silent", Behaviour::Silent, short, Err(ErrorKind::TimedOut)),
+            ("close", Behaviour::CloseAtOnce, CEILING, Err(ErrorKind::UnexpectedEof)),
+            ("close later", Behaviour::CloseAfterRequest, CEILING, Err(ErrorKind::UnexpectedEof)),
+            ("reset later", Behaviour::ResetAfterRequest, CEILING, Err(ErrorKind::ConnectionReset)),
+            ("silent later", Behaviour::SilentAfterRequest, short, Err(ErrorKind::TimedOut)),
+            ("slow", Behaviour::Trickle(Duration::from_secs(1)), short, Err(ErrorKind::TimedOut)),
+            ("trickle", Behaviour::Trickle(Duration::from_millis(1)), CEILING, Ok("Lock acquired")),
+            ("garbage", Behaviour::Garbage, CEILING, Err(ErrorKind::UnexpectedEof)),
+            ("huge head", Behaviour::HugeHead(100_000), CEILING, Ok("OK")),
+            ("endless head", Behaviour::EndlessHead, short, Err(ErrorKind::TimedOut)),
+            ("endless body", Behaviour::EndlessBody, short, Err(ErrorKind::TimedOut)),
+            ("truncated", Behaviour::Truncated200, CEILING, Err(ErrorKind::UnexpectedEof)),
+            ("status", Behaviour::status(200, "yes"), CEILING, Ok("yes")),
+            (
+                "later",
+                Behaviour::After(Duration::from_millis(20), Box::new(Behaviour::ok("late"))),
+                CEILING,
+                Ok("late"),
+            ),
+            ("call", decide, CEILING, Ok("/a [(\"b\", \"c d\")]")),
+        ] {
+            let server = Server::start(behaviour);
+            let reply = Request::get("/a?b=c%20d").send(server.addr(), ceiling);
+            let got = reply.as_ref().map(|reply| reply.body.as_str()).map_err(io::Error::kind);
+            assert_eq!(got, expected, "{name}: {reply:?}");
+        }
+    }
+
+    #[test]
+    fn a_reset_is_one_and_a_sequence_goes_on() {
+        let server = Server::start(Behaviour::Sequence(vec![
+            Behaviour::Reset,
+            Behaviour::status_with(423, "Locked", &[("Retry-After", "1")]),
+            Behaviour::ok("Lock acquired"),
+        ]));
+        let mut stream = TcpStream::connect(server.addr()).unwrap();
+        let reset = stream.read(&mut [0]).unwrap_err();
+        assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+        let ask = || {
+            Request::post("/?x=1")
+                .header("X-A", "b")
+                .body("text")
+                .send(server.addr(), CEILING)
+                .unwrap()
+        };
+        let locked = ask();
+        assert_eq!((locked.status, locked.header("retry-after")), (423, Some("1")));
+        assert_eq!((ask().status, ask().status), (200, 200));
+        let seen = server.wait_for_requests(3, CEILING);
+        assert_eq!(seen.len(), 3);
+        assert_eq!((seen[0].method.as_str(), seen[0].target.as_str()), ("POST", "/?x=1"));
+        assert_eq!((seen[0].header("x-a"), seen[0].body.as_slice()), (Some("b"), &b"text"[..]));
+        assert!(seen[0].at <= seen[1].at);
+        assert_eq!(server.connections(), 4);
+    }
+
+    #[test]
+    fn it_can_refuse_and_come_back_on_its_port() {
+        let server = Server::start(Behaviour::ok("one"));
+        let ask = || Request::get("/").send(server.addr(), CEILING);
+        assert_eq!(ask().unwrap().body, "one");
+        for _ in 0..3 {
+            server.set(Behaviour::Refuse);
+            assert_eq!(ask().unwrap_err().kind(), ErrorKind::ConnectionRefused);
+            server.set(Behaviour::ok("two"));
+            assert_eq!(ask().unwrap().body, "two");
+        }
+    }
+
+    #[test]
+    fn a_dropped_server_lets_go_of_its_clients() {
+        let server = Server::start(Behaviour::Silent);
+        let address = server.addr();
+        let client = std::thread::spawn(move || raw(address, None, b"x", CEILING).unwrap());
+        crate::eventually("a connection", CEILING, || (server.connections() == 1).then_some(()));
+        drop(server);
+        let start = Instant::now();
+        assert_eq!(client.join().unwrap(), b"");
+        assert!(start.elapsed() < CEILING / 2);
+        crate::eventually("the port is free", CEILING, || TcpListener::bind(address).ok());
+    }
+
+    #[test]
+    fn a_blackhole_swallows_connections() {
+        let (address, _guard) = blackhole();
+        let error = TcpStream::connect_timeout(&address, Duration::from_millis(300)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,285 @@
+//! Each way in which the API can fail is a reason, ends nothing, and passes.
+
+use testkit::CEILING;
+use testkit::api::{Fault, WatchEnd};
+
+use super::*;
+
+/// The last verdict is not believed for long here.
+const STALE: &str = "the API has failed for longer than the 1ms that its last verdict stands\n";
+
+/// Fails one path in one way, sees the reason, lets it pass, and sees the gate open again.
+fn fails(path: &str, fault: Fault, expected: &str) {
+    fails_within(path, fault, expected, CEILING);
+}
+
+fn fails_within(path: &str, fault: Fault, expected: &str, ceiling: Duration) {
+    let cluster = Cluster::new();
+    cluster.heal();
+    let mut health = cluster.health().arg("--stale-after=1ms").start();
+    wait_for_answer(&mut health, 200, "");
+    testkit::eventually("two watches", CEILING, || (cluster.api.watches() == 2).then_some(()));
+    cluster.api.fault(path, fault);
+    // So that it has to be asked for anew.
+    cluster.api.end_watches(WatchEnd::Expired);
+    let url = cluster.api.url();
+    let expected =
+        format!("HealthCheck Failed\n{}\n{STALE}", expected.replace("URL", &format!("{url}/")));
+    // A watch that has gone the same way may have been the reason before.
+    let reply = wait_for_answer_within(&mut health, 412, &expected, ceiling);
+    assert_eq!(reply.body, expected);
+    let state = state(&mut health);
+    assert_eq!(
+        (state["reasons"].as_array().map(Vec::len), &state["stale"]),
+        (Some(2), &true.into()),
+        "{state}"
+    );
+    assert!(
+        !state["daemonsets"].as_array().unwrap().is_empty(),
+        "what was known stays to be seen: {state}"
+    );
+    assert!(state["last_success_seconds_ago"].is_u64(), "{state}");
+    assert_eq!((get(&mut health, "/livez").status, get(&mut health, "/readyz").status), (200, 200));
+    let logged = expected.lines().nth(1).unwrap().split('"').next().unwrap();
+    health.wait_for(
+        |line| {
+            line.starts_with("level=warn msg=\"the API gives no verdict\" why=")
+                && line.contains(logged)
+        },
+        CEILING,
+    );
+    cluster.api.clear_faults();
+    wait_for_answer_within(&mut health, 200, "", ceiling);
+}
+
+fn status(code: u16, body: &str) -> Fault {
+    Fault::Status(code, vec![("Content-Type".into(), "application/json".into())], body.into())
+}
+
+fn recorded(name: &str) -> String {
+    let path = answers().join(format!("{name}.json"));
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn statuses_of_the_node() {
+    fails(
+        NODE,
+        status(404, &recorded("error-404-node")),
+        "node node-a: 404, there is none of that name: nodes 'no-such-node' not found",
+    );
+    fails(NODE, status(500, "{}"), "node node-a: 500, the API failed");
+    fails(NODE, status(503, "<html>no</html>"), "node node-a: 503, the API failed");
+    fails(NODE, status(301, ""), "node node-a: 301, a redirect, which is not followed");
+    fails(NODE, status(418, ""), "node node-a: 418, no answer of an API");
+    fails(NODE, status(204, ""), "node node-a: 204, no answer of an API");
+    fails(
+        NODE,
+        status(200, &recorded("node-b")),
+        "node node-a: the answer is about something else",
+    );
+    fails(
+        NODE,
+        status(410, &recorded("error-410-exact")),
+        "node node-a: 410, gone: The resourceVersion for the provided list is too old.",
+    );
+}
+
+#[test]
+fn statuses_of_the_lists() {
+    fails(
+        DAEMONSETS,
+        status(403, &recorded("error-403-daemonsets-all")),
+        "list of DaemonSets: 403, the role must allow list on daemonsets.apps in all namespaces: daemonsets.apps is forbidden: User \
+         'system:serviceaccount:psl:health-ns' cannot list resource 'daemonsets' in API group 'apps' at the cluster scope",
+    );
+    fails(
+        PODS,
+        status(403, "{}"),
+        "list of pods on node node-a: 403, the role must allow list on pods in all namespaces",
+    );
+    fails(
+        DAEMONSETS,
+        status(404, &recorded("error-404-path")),
+        "list of DaemonSets: 404, the API at URL has no /apis/apps/v1/daemonsets: the server could not find the requested resource",
+    );
+    fails(
+        PODS,
+        status(400, &recorded("error-400-field-selector")),
+        "list of pods on node node-a: 400, no answer of an API: field label not supported: spec.noSuchField",
+    );
+    fails(
+        PODS,
+        status(500, &"x".repeat(100_000)),
+        "list of pods on node node-a: 500, the API failed",
+    );
+    fails(
+        DAEMONSETS,
+        status(200, ""),
+        "list of DaemonSets: the answer ends in the middle of its JSON",
+    );
+    fails(
+        PODS,
+        status(200, "<html>"),
+        "list of pods on node node-a: the answer is not JSON: expected value at line 1 column 1",
+    );
+}
+
+#[test]
+fn in_a_namespace_the_role_is_asked_for_that_namespace() {
+    let cluster = Cluster::new();
+    for (path, expected) in [
+        (
+            "daemonsets",
+            "list of DaemonSets in namespace logging: 403, the role must allow list on daemonsets.apps in namespace logging\n",
+        ),
+        (
+            "pods",
+            "list of pods on node node-a in namespace logging: 403, the role must allow list on pods in namespace logging\n",
+        ),
+    ] {
+        let group = if path == "pods" { "/api/v1" } else { "/apis/apps/v1" };
+        cluster.api.fault(&format!("{group}/namespaces/logging/{path}"), status(403, ""));
+        let mut health = cluster.health().arg("--namespace=logging").start();
+        wait_for_answer(&mut health, 412, expected);
+        cluster.api.clear_faults();
+    }
+}
+
+#[test]
+fn answers_that_break_off() {
+    for (path, object) in [
+        (DAEMONSETS, "list of DaemonSets"),
+        (PODS, "list of pods on node node-a"),
+        (NODE, "node node-a"),
+    ] {
+        fails(
+            path,
+            Fault::HalfJson,
+            &format!("{object}: the answer ends in the middle of its JSON"),
+        );
+        fails(path, Fault::Cut, &format!("{object}: connection closed before the whole answer"));
+        fails(
+            path,
+            Fault::Close,
+            &format!(
+                "{object}: no answer of the API at URL: connection closed before the whole answer"
+            ),
+        );
+        fails(
+            path,
+            Fault::Reset,
+            &format!(
+                "{object}: no answer of the API at URL: connection closed before the whole answer"
+            ),
+        );
+    }
+}
+
+#[test]
+fn garbage() {
+    fails(
+        DAEMONSETS,
+        Fault::Garbage,
+        "list of DaemonSets: no answer of the API at URL: not an HTTP answer: protocol: http parse fail: invalid HTTP version",
+    );
+}
+
+#[test]
+fn nobody_listens() {
+    let cluster = Cluster::new();
+    cluster.heal();
+    let mut health = cluster.health().arg("--stale-after=1ms").start();
+    wait_for_answer(&mut health, 200, "");
+    cluster.api.refuse(true);
+    let refused = format!(
+        "node node-a: no answer of the API at {}/: connection refused\n",
+        cluster.api.url()
+    );
+    wait_for_answer(&mut health, 412, &refused);
+    cluster.api.refuse(false);
+    wait_for_answer(&mut health, 200, "");
+}
+
+#[test]
+fn a_name_that_does_not_resolve() {
+    let cluster = Cluster::new();
+    let mut health = cluster.health_of("node-a", "https://no-such-host.invalid:6443").start();
+    let expected = "node node-a: no answer of the API at https://no-such-host.invalid:6443/: ";
+    wait_for_answer_within(&mut health, 412, expected, 2 * CEILING);
+}
+
+#[test]
+fn a_server_that_accepts_and_stays_silent() {
+    let silent = "node node-a: no answer of the API at URL: connected, but no whole answer in time";
+    fails_within(NODE, Fault::Hang, silent, 4 * CEILING);
+}
+
+#[test]
+fn a_list_that_trickles() {
+    let late = "list of DaemonSets: connected, but no whole answer in time";
+    fails_within(DAEMONSETS, Fault::SlowBytes(Duration::from_millis(50)), late, 4 * CEILING);
+}
+
+#[test]
+fn a_connection_that_hangs() {
+    let (address, _hole) = testkit::scripted::blackhole();
+    let cluster = Cluster::new();
+    let mut health = cluster.health_of("node-a", &format!("https://{address}")).start();
+    let expected = format!(
+        "node node-a: no answer of the API at https://{address}/: connection or TLS handshake timed out, or no route to host\n"
+    );
+    wait_for_answer_within(&mut health, 412, &expected, 2 * CEILING);
+}
+
+#[test]
+fn a_server_that_asks_for_patience_gets_it() {
+    let cluster = Cluster::new();
+    let patience = vec![("Retry-After".to_owned(), "3".to_owned())];
+    let body = r#"{"kind":"Status","message":"too many requests, please try again later"}"#;
+    cluster.api.fault_times(DAEMONSETS, Fault::Status(429, patience, body.into()), 1);
+    let mut health = cluster.health().start();
+    let reply = wait_for_answer(&mut health, 412, "429");
+    assert_eq!(
+        reply.body.lines().nth(1),
+        Some(
+            "list of DaemonSets: 429, the API asks for fewer requests: too many requests, please try again later"
+        )
+    );
+    wait_for_answer(&mut health, 412, "node-exporter");
+    let asked: Vec<_> =
+        cluster.api.requests().into_iter().filter(|asked| asked.path == DAEMONSETS).collect();
+    let refused = asked.iter().position(|asked| asked.status == 429).unwrap();
+    let pause = asked[refused + 1].at.duration_since(asked[refused].at);
+    assert!(pause >= Duration::from_secs(3), "{pause:?}");
+}
+
+#[test]
+fn an_object_that_is_too_large_or_too_deep() {
+    let huge =
+        format!(r#"{{"kind":"DaemonSetList","items":[{{"x":"{}"}}]}}"#, "x".repeat(4_000_000));
+    fails(
+        DAEMONSETS,
+        status(200, &huge),
+        "list of DaemonSets: the answer is refused: a text of more than 3145728 bytes",
+    );
+    let deep = format!(r#"{{"kind":"PodList","items":[{{"x":{}"#, "[".repeat(1_000_000));
+    fails(
+        PODS,
+        status(200, &deep),
+        "list of pods on node node-a: the answer is refused: an object nested more than 100 deep",
+    );
+}
+
+#[test]
+fn the_first_failure_is_the_reason_at_start() {
+    let cluster = Cluster::new();
+    cluster.api.refuse(true);
+    let mut health = cluster.health().start();
+    wait_for_answer(&mut health, 412, "connection refused");
+    let state = state(&mut health);
+    assert_eq!(
+        (&state["daemonsets"], &state["last_success_seconds_ago"]),
+        (&serde_json::json!([]), &serde_json::Value::Null)
+    );
+}

@@ -1,0 +1,39 @@
+//! What fails or hangs at the worst moment does not keep the gate shut for longer than it is meant to.
+
+use std::fs;
+
+use serde_json::json;
+use testkit::api::Fault;
+
+use super::*;
+
+/// Seconds since this machine started.
+fn uptime() -> f64 {
+    fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_grace_of_a_boot_ends_while_daemonsets_cannot_be_asked_for() {
+    for fault in [Fault::Close, Fault::Hang] {
+        let cluster = Cluster::new();
+        cluster.heal();
+        let grace = format!("--boot-grace={}s", uptime() as u64 + 6);
+        let mut health = cluster.health().args(["--boot-check=on", &grace]).start();
+        wait_for_answer(
+            &mut health,
+            412,
+            "the API still shows this node as it was before this boot\n",
+        );
+        cluster.api.fault(DAEMONSETS, fault);
+        // A pod of a DaemonSet that is not known makes it ask at once.
+        cluster.api.edit(&pods_of("node-a"), |list| {
+            let mut pod = list["items"][0].clone();
+            pod["metadata"]["name"] = json!("new");
+            pod["metadata"]["uid"] = json!("new");
+            pod["metadata"]["ownerReferences"] =
+                json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "new", "uid": "new", "controller": true}]);
+            list["items"].as_array_mut().unwrap().push(pod);
+        });
+        wait_for_answer(&mut health, 200, "");
+    }
+}

@@ -1,0 +1,175 @@
+//! Lists in pages: followed to their end, begun anew where they expire, within bounds.
+
+use testkit::CEILING;
+use testkit::api::Fault;
+
+use super::*;
+
+/// The first page for those who ask from the cache, as a server without one would answer.
+fn paged(cluster: &Cluster) {
+    let first = cluster.api.recorded("daemonsets-limit1-page1");
+    cluster.api.set(&format!("{DAEMONSETS}?resourceVersion=0"), first);
+}
+
+/// Of each page of DaemonSets asked for: whether it was a first one, and the answer's status.
+fn pages(cluster: &Cluster) -> Vec<(bool, u16)> {
+    let asked = cluster.api.requests().into_iter().filter(|asked| asked.path == DAEMONSETS);
+    let is_first = |query: &[(String, String)]| {
+        query.iter().any(|(key, value)| key == "resourceVersion" && value == "0")
+    };
+    asked.map(|asked| (is_first(&asked.query), asked.status)).collect()
+}
+
+#[test]
+fn all_pages_are_read() {
+    let cluster = Cluster::new();
+    paged(&cluster);
+    let mut health = cluster.health().start();
+    wait_for_answer(&mut health, 412, "node-exporter");
+    assert_eq!(state(&mut health)["counts"]["ready"], 2);
+    assert_eq!(pages(&cluster)[..4], [(true, 200), (false, 200), (false, 200), (false, 200)]);
+    let asked = cluster.api.requests();
+    let continued =
+        asked.iter().find(|asked| asked.query.iter().any(|(key, _)| key == "continue")).unwrap();
+    let keys: Vec<_> = continued.query.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["limit", "continue"], "a continued list must not name a version");
+}
+
+#[test]
+fn pods_come_in_pages_too() {
+    let cluster = Cluster::new();
+    let mut pages: Vec<_> = Vec::new();
+    for pod in cluster.api.recorded("pods-node-a")["items"].as_array().unwrap() {
+        pages.push(serde_json::json!({"kind": "PodList", "metadata": {}, "items": [pod]}));
+    }
+    let count = pages.len();
+    for (at, mut page) in pages.into_iter().enumerate() {
+        if at + 1 < count {
+            page["metadata"]["continue"] = format!("page {}/+=", at + 1).into();
+        }
+        let which = if at == 0 {
+            "resourceVersion=0".to_owned()
+        } else {
+            format!("continue=page%20{at}%2F%2B%3D")
+        };
+        cluster.api.set(&format!("{}&{which}", pods_of("node-a")), page);
+    }
+    let mut health = cluster.health().start();
+    let reply = wait_for_answer(&mut health, 412, "node-exporter");
+    assert_eq!(
+        reply.body.lines().nth(1),
+        Some("monitoring/node-exporter: pod node-exporter-szjrd is Running, but not ready")
+    );
+    assert_eq!(reply.body.lines().count(), 2, "{}", reply.body);
+}
+
+#[test]
+fn a_list_whose_pages_expire_is_begun_anew() {
+    let cluster = Cluster::new();
+    paged(&cluster);
+    cluster.api.expire_continue_once();
+    let mut health = cluster.health().start();
+    wait_for_answer(&mut health, 412, "node-exporter");
+    assert_eq!(
+        state(&mut health)["counts"],
+        serde_json::json!({"waiting": 1, "ready": 2, "not-here": 1, "excluded": 0})
+    );
+    assert_eq!(
+        pages(&cluster)[..6],
+        [(true, 200), (false, 410), (true, 200), (false, 200), (false, 200), (false, 200)]
+    );
+}
+
+#[test]
+fn a_list_that_always_expires_is_given_up_for_this_time() {
+    let cluster = Cluster::new();
+    let expired = cluster.api.recorded("error-410-continue").to_string();
+    cluster.api.fault(DAEMONSETS, Fault::Status(410, vec![], expired));
+    let mut health = cluster.health().start();
+    let reply = wait_for_answer(&mut health, 412, "410");
+    assert_eq!(
+        reply.body,
+        "HealthCheck Failed\nlist of DaemonSets: 410, its pages expired before they were read, 4 times\n"
+    );
+    assert_eq!(pages(&cluster)[..4], [(true, 410); 4]);
+    cluster.api.clear_faults();
+    wait_for_answer(&mut health, 412, "node-exporter");
+}
+
+#[test]
+fn pages_that_lead_in_a_circle_are_given_up() {
+    let cluster = Cluster::new();
+    let mut page = cluster.api.recorded("daemonsets-empty-namespace");
+    page["metadata"]["continue"] = "again".into();
+    cluster.api.set(DAEMONSETS, page);
+    let mut health = cluster.health().start();
+    wait_for_answer_within(
+        &mut health,
+        412,
+        "list of DaemonSets: more than 1000 pages\n",
+        4 * CEILING,
+    );
+}
+
+#[test]
+fn a_list_without_items_is_none() {
+    let cluster = Cluster::new();
+    cluster.heal();
+    let mut health = cluster.health().arg("--stale-after=1ms").start();
+    wait_for_answer(&mut health, 200, "");
+    let pods = cluster.api.recorded("pods-node-a").to_string();
+    let expired = cluster.api.recorded("error-410-exact").to_string();
+    for (body, words) in [
+        ("{}", "no DaemonSetList at line 1 column 2"),
+        ("[]", "invalid type: sequence, expected DaemonSetList at line 1 column 1"),
+        (&expired, "no DaemonSetList at line 1 column "),
+        (&pods, "no DaemonSetList at line 1 column "),
+        (r#"{"kind":"PodList","items":[]}"#, "no DaemonSetList at line 1 column 29"),
+    ] {
+        cluster.api.fault(DAEMONSETS, Fault::Status(200, vec![], body.to_owned()));
+        wait_for_answer(
+            &mut health,
+            412,
+            &format!("list of DaemonSets: the answer is JSON of another form: {words}"),
+        );
+        cluster.api.clear_faults();
+        wait_for_answer(&mut health, 200, "");
+    }
+}
+
+#[test]
+fn no_daemonsets_at_all_are_healthy() {
+    let cluster = Cluster::new();
+    cluster.api.set(DAEMONSETS, cluster.api.recorded("daemonsets-empty-namespace"));
+    let mut health = cluster.health().start();
+    wait_for_answer(&mut health, 200, "");
+    cluster.api.set(
+        DAEMONSETS,
+        serde_json::json!({"kind": "DaemonSetList", "items": null, "metadata": null}),
+    );
+    wait_for_more(&cluster.api, DAEMONSETS, 2);
+    assert_eq!(get(&mut health, "/").status, 200);
+}
+
+#[test]
+fn pods_of_other_nodes_do_not_count() {
+    let cluster = Cluster::new();
+    cluster.heal();
+    let mut health = cluster.health().start();
+    wait_for_answer(&mut health, 200, "");
+    // As from a proxy that knows no field selectors.
+    let mut list = cluster.api.recorded("pods-node-a");
+    for pod in list["items"].as_array_mut().unwrap() {
+        pod["spec"]["nodeName"] = "node-b".into();
+    }
+    testkit::api::pods_ready(&mut list, "node-exporter", true);
+    let whole = list.to_string();
+    cluster.api.end_watches(testkit::api::WatchEnd::Expired);
+    cluster.api.fault(
+        PODS,
+        Fault::Status(200, vec![("Content-Type".into(), "application/json".into())], whole),
+    );
+    let reply = wait_for_answer(&mut health, 412, "no pod on this node yet");
+    assert_eq!(reply.body.lines().count(), 4, "{}", reply.body);
+    health.wait_for_text("waiting=3 ready=0", CEILING);
+}

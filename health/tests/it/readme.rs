@@ -1,0 +1,74 @@
+//! What the README says of health: its tables row by row, and its examples against the real binary.
+
+use health::config::PROGRAM;
+use psl::args::Setting;
+use serde_json::Value;
+use testkit::api::Api;
+use testkit::http::{Reply, Request};
+use testkit::program::{Program, Running};
+use testkit::readme::{described, same_rows, section};
+use testkit::{CEILING, eventually};
+
+#[test]
+fn settings() {
+    let expected: Vec<_> = PROGRAM.listed().map(Setting::markdown).collect();
+    same_rows("### Settings of health", "|", &expected);
+}
+
+#[test]
+fn exit_codes() {
+    let row = |(code, meaning): &(u8, &str)| format!("| health | {code} | {meaning} |");
+    let expected: Vec<_> = PROGRAM.exit_codes.iter().map(row).collect();
+    same_rows("## Exit codes", "| health |", &expected);
+}
+
+/// health for node-a of the recorded cluster, as the README's examples have it, once it has judged.
+fn judged() -> (Running, Api) {
+    let api = Api::start(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/answers"));
+    api.open(true);
+    let program = Program::new(env!("CARGO_BIN_EXE_health")).args([
+        "--host=127.0.0.1",
+        "--port=0",
+        "--node-name=node-a",
+    ]);
+    let mut health = program.args(["--ex=app:gpu-plugin", "--baseUrl", &api.url()]).start();
+    eventually("a verdict", CEILING, || {
+        (get(&mut health, "/state").json()["counts"] != Value::Null).then_some(())
+    });
+    (health, api)
+}
+
+fn get(health: &mut Running, path: &str) -> Reply {
+    Request::get(path)
+        .send(health.addr(), CEILING)
+        .unwrap_or_else(|e| panic!("{path}: {e}\n{health}"))
+}
+
+#[test]
+fn metrics() {
+    let (mut health, _api) = judged();
+    let metrics = get(&mut health, "/metrics");
+    same_rows("## Metrics", "| health |", &described("health", &metrics.body));
+}
+
+/// A JSON value without its numbers and texts.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), shape(value))).collect(),
+        Value::Array(values) => values.iter().take(1).map(shape).collect(),
+        _ => Value::Null,
+    }
+}
+
+#[test]
+fn examples() {
+    let (mut health, _api) = judged();
+    let mut blocks = section("### Asking health by hand").split("\n```").skip(1).step_by(2);
+    let mut example =
+        || blocks.next().and_then(|block| block.split_once('\n')).expect("an example").1;
+    let (_, answer) = example().split_once('\n').expect("an answer");
+    assert_eq!(answer, get(&mut health, "/").body.trim_end());
+    let state = get(&mut health, "/state").json();
+    let shown: Value = serde_json::from_str(example()).unwrap();
+    assert_eq!(shape(&shown), shape(&state), "{state}");
+}

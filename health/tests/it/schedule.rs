@@ -1,0 +1,158 @@
+//! One API server that fails in one way after the other, under one health, which is right at each moment and lives.
+
+use testkit::CEILING;
+use testkit::api::{Fault, Role, WatchEnd};
+
+use super::*;
+
+const EVERYWHERE: &str = "/";
+const NOT_READY: &str =
+    "monitoring/node-exporter: pod node-exporter-szjrd is Running, but not ready\n";
+const STALE: &str = "the API has failed for longer than the 1ms that its last verdict stands\n";
+
+/// Every request fails from now on, and what is open has to be asked for anew.
+fn fail(cluster: &Cluster, fault: Fault) {
+    cluster.api.fault(EVERYWHERE, fault);
+    cluster.api.end_watches(WatchEnd::Expired);
+}
+
+fn status(code: u16, headers: &[(&str, &str)]) -> Fault {
+    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Fault::Status(code, headers.collect(), "{}".to_owned())
+}
+
+/// The gate is shut for this reason, and because what was known is too old.
+#[track_caller]
+fn shut(health: &mut Running, reason: &str) {
+    let reply = wait_for_answer(health, 412, reason);
+    assert!(
+        reply.body.contains(STALE) && !reply.body.contains(NOT_READY),
+        "{}\n{health}",
+        reply.body
+    );
+}
+
+/// All is well again; what has changed meanwhile is known, and what changes now is.
+#[track_caller]
+fn recovers(cluster: &Cluster, health: &mut Running, is_ready: bool) {
+    cluster.api.clear_faults();
+    let (status, reason) = if is_ready { (200, "") } else { (412, NOT_READY) };
+    wait_for_answer(health, status, reason);
+    watched(cluster);
+    for ready in [!is_ready, true] {
+        cluster.node_exporter(ready);
+        wait_for_answer(health, if ready { 200 } else { 412 }, "");
+    }
+}
+
+#[track_caller]
+fn watched(cluster: &Cluster) {
+    // A watch whose client has gone learns of it when it has something to say.
+    cluster.api.bookmark();
+    testkit::eventually("two watches", CEILING, || (cluster.api.watches() == 2).then_some(()));
+}
+
+#[test]
+fn one_failure_after_the_other() {
+    let cluster = Cluster::new();
+    cluster.heal();
+    let arguments = ["--failHc=100ms", "--passHc=1h", "--stale-after=1ms", "--node-name=node-a"];
+    let mut health = cluster.point(bare_health().args(arguments), &cluster.api.url()).start();
+    wait_for_answer(&mut health, 200, "");
+    watched(&cluster);
+
+    // Refuses, comes back but hangs, comes back but resets: nothing is learnt in all that time.
+    cluster.api.refuse(true);
+    shut(&mut health, "connection refused\n");
+    cluster.node_exporter(false);
+    cluster.api.fault(EVERYWHERE, Fault::Hang);
+    cluster.api.refuse(false);
+    let hung = cluster.api.requests().len();
+    testkit::eventually("two that hang", CEILING, || {
+        (cluster.api.requests().len() >= hung + 2).then_some(())
+    });
+    shut(&mut health, "connection refused\n");
+    cluster.api.refuse(true);
+    cluster.api.clear_faults();
+    cluster.api.fault(EVERYWHERE, Fault::Reset);
+    cluster.api.refuse(false);
+    shut(&mut health, "connection closed before the whole answer\n");
+    recovers(&cluster, &mut health, false);
+
+    // 401, until the file has the next token.
+    cluster.api.forget(testkit::api::TOKEN);
+    cluster.api.accept("the-next-token", Role::Wide);
+    cluster.api.end_watches(WatchEnd::Expired);
+    shut(&mut health, "401, the token in ");
+    cluster.node_exporter(false);
+    cluster.files.file("token", "the-next-token");
+    recovers(&cluster, &mut health, false);
+
+    // 429: nobody asks for the same before the time is over.
+    let before = cluster.api.requests().len();
+    fail(&cluster, status(429, &[("Retry-After", "2")]));
+    shut(&mut health, "429, the API asks for fewer requests\n");
+    cluster.api.wait_for_request(|asked| asked.status == 429 && asked.path == PODS, CEILING);
+    cluster.node_exporter(false);
+    recovers(&cluster, &mut health, false);
+    let since = cluster.api.requests().split_off(before);
+    let refused = since.iter().position(|asked| asked.status == 429 && asked.path == PODS).unwrap();
+    let again = since[refused + 1..].iter().find(|asked| asked.path == PODS).unwrap();
+    let pause = again.at.duration_since(since[refused].at);
+    assert!(pause >= Duration::from_secs(2), "{pause:?}");
+
+    fail(&cluster, status(500, &[]));
+    shut(&mut health, "500, the API failed\n");
+    recovers(&cluster, &mut health, true);
+
+    cluster.node_exporter(false);
+    wait_for_answer(&mut health, 412, NOT_READY);
+    fail(&cluster, Fault::HalfJson);
+    shut(&mut health, "the answer ends in the middle of its JSON\n");
+    cluster.node_exporter(true);
+    recovers(&cluster, &mut health, true);
+
+    // Nothing but bookmarks: the verdict stands, and nothing has to be asked for again.
+    let (asked, reconnects) =
+        (cluster.api.requests().len(), state(&mut health)["reconnects"].clone());
+    for _ in 0..20 {
+        cluster.api.bookmark();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(get(&mut health, "/").status, 200, "{health}");
+    }
+    assert_eq!(
+        (cluster.api.requests().len(), &state(&mut health)["reconnects"]),
+        (asked, &reconnects),
+        "{health}"
+    );
+    assert!(health.try_wait().is_none(), "it lives\n{health}");
+}
+
+#[test]
+fn what_a_hanging_server_kept_back_is_known_once_it_is_back() {
+    let cluster = Cluster::new();
+    cluster.heal();
+    let mut health = cluster
+        .point(
+            bare_health().args(["--failHc=100ms", "--passHc=1h", "--node-name=node-a"]),
+            &cluster.api.url(),
+        )
+        .start();
+    wait_for_answer(&mut health, 200, "");
+    watched(&cluster);
+    for (ready, status) in [(false, 412), (true, 200)] {
+        cluster.node_exporter(ready);
+        wait_for_answer(&mut health, status, "");
+    }
+    cluster.api.end_watches(WatchEnd::Silent);
+    cluster.node_exporter(false);
+    for _ in 0..20 {
+        assert_eq!(get(&mut health, "/").status, 200, "what is known stands\n{health}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    cluster.api.refuse(true);
+    cluster.api.refuse(false);
+    wait_for_answer(&mut health, 412, NOT_READY);
+    cluster.node_exporter(true);
+    wait_for_answer(&mut health, 200, "");
+}
