@@ -108,6 +108,11 @@ else
 fi
 case ${epoch:=0} in *[!0-9]*) fail "SOURCE_DATE_EPOCH is '$epoch'; accepted are whole seconds since 1970" 2 ;; esac
 
+# `--version` and `psl_build_info` say it.
+PSL_COMMIT=$(printf '%.12s' "$commit")
+case $commit in *-changed) PSL_COMMIT=$PSL_COMMIT-changed ;; esac
+export PSL_COMMIT
+
 out=dist/$arch
 mkdir -p "$out"
 for program in ${programs:=lock init health}; do

@@ -43,6 +43,9 @@ trap 'exit 143' TERM
 scripts/vendor.sh
 mkdir "$elsewhere/another directory"
 git ls-files --cached --others --exclude-standard -z | tar --create --null --files-from=- --ignore-failed-read | tar --extract --directory "$elsewhere/another directory"
+# The copy is no checkout: as in the sources of a release, this file says which commit it is.
+first=dist/$arch/${programs##* }.built
+echo "$(sed -n 's/^commit=//p' "$first") $(sed -n 's/^epoch=//p' "$first")" >"$elsewhere/another directory/scripts/commit.txt"
 tar --extract --gzip --file dist/crates.tar.gz --directory "$elsewhere/another directory"
 
 alone=

@@ -14,7 +14,7 @@ mod seen;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use psl::call::{Caller, Failure, Patience, Reply};
+use psl::client::{HttpClient, HttpError, HttpResponse, Timeouts};
 
 pub use json::{Event, Item, Page, read_events, read_list, read_one};
 pub use problem::Problem;
@@ -66,7 +66,7 @@ pub type Count = Box<dyn Fn(Option<u16>) + Send + Sync>;
 /// Whom to ask.
 pub struct Api {
     server: Server,
-    caller: Caller,
+    caller: HttpClient,
     node: String,
     namespace: Option<String>,
     count: Count,
@@ -98,7 +98,14 @@ enum Turn {
 impl Api {
     /// Nothing is asked yet. Of a namespace's objects alone, where one is given.
     pub fn new(server: Server, node: String, namespace: Option<String>, count: Count) -> Api {
-        Api { server, caller: Caller::new(PROGRAM.name), node, namespace, count, silence: SILENCE }
+        Api {
+            server,
+            caller: HttpClient::new(PROGRAM.name),
+            node,
+            namespace,
+            count,
+            silence: SILENCE,
+        }
     }
 
     /// The same with another bound on a watch's silence.
@@ -206,7 +213,7 @@ impl Api {
     fn read<T: serde::de::DeserializeOwned>(
         &self,
         question: &Question,
-        reply: Reply,
+        reply: HttpResponse,
     ) -> Result<T, Problem> {
         if reply.status != 200 {
             return Err(self.refused(question, reply));
@@ -282,8 +289,8 @@ impl Api {
         Ended::Well
     }
 
-    fn refused(&self, question: &Question, reply: Reply) -> Problem {
-        let Reply { status, retry_after, .. } = reply;
+    fn refused(&self, question: &Question, reply: HttpResponse) -> Problem {
+        let HttpResponse { status, retry_after, .. } = reply;
         // Without words the status still tells enough.
         let text = reply.text(LARGEST_ERROR).unwrap_or_default();
         self.refusal(question, status, retry_after, &text)
@@ -338,7 +345,7 @@ impl<'a> Call<'a> {
     fn page<T: Item>(
         &self,
         question: &Question,
-        reply: Reply,
+        reply: HttpResponse,
         each: &mut Each<T>,
     ) -> Result<Turn, Problem> {
         match reply.status {
@@ -358,12 +365,12 @@ impl<'a> Call<'a> {
     }
 
     /// The answer of a server whose cache has reached the last known version. If it has not, the store answers.
-    fn ask_from(&self, question: &Question, seen: &Seen) -> Result<Reply, Problem> {
+    fn ask_from(&self, question: &Question, seen: &Seen) -> Result<HttpResponse, Problem> {
         let reply = self.ask(question, &question.first_from(seen.from()))?;
         match (seen.from(), reply.status) {
             (From::NotOlderThan(_), 410) => {}
             (From::NotOlderThan(_), 504) => {
-                let Reply { status, retry_after, .. } = reply;
+                let HttpResponse { status, retry_after, .. } = reply;
                 let text = reply.text(LARGEST_ERROR).unwrap_or_default();
                 // Servers before 1.19 send the message without a reason.
                 if !text.contains("ResourceVersionTooLarge")
@@ -378,29 +385,29 @@ impl<'a> Call<'a> {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the edge that bounds a list's time")]
-    fn ask(&self, question: &Question, target: &str) -> Result<Reply, Problem> {
+    fn ask(&self, question: &Question, target: &str) -> Result<HttpResponse, Problem> {
         let left = self.end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            let bound = psl::duration::Text(LIST);
+            let bound = psl::duration::Compact(LIST);
             return Err(Problem::new(format!(
                 "{}: the list took longer than {bound}",
                 question.object
             )));
         }
         let patience =
-            Patience { reach: REACH.min(left), answer: ANSWER.min(left), whole: WHOLE.min(left) };
+            Timeouts { reach: REACH.min(left), answer: ANSWER.min(left), whole: WHOLE.min(left) };
         let mut headers = self.headers();
         headers.push(("accept-encoding", "gzip"));
         self.told(question, self.credentials.caller.get(&self.url(target), &headers, patience))
     }
 
-    fn stream(&self, question: &Question, time: Duration) -> Result<Reply, Problem> {
-        let patience = Patience { reach: REACH, answer: ANSWER, whole: time + OVERTIME };
+    fn stream(&self, question: &Question, time: Duration) -> Result<HttpResponse, Problem> {
+        let patience = Timeouts { reach: REACH, answer: ANSWER, whole: time + OVERTIME };
         let caller = self.credentials.caller.clone().for_streams(self.api.silence);
         self.told(question, caller.get(&self.url(&question.first()), &self.headers(), patience))
     }
 
-    fn url(&self, target: &str) -> psl::url::Url {
+    fn url(&self, target: &str) -> psl::client::url::Url {
         self.api.server.url.join(target)
     }
 
@@ -412,7 +419,11 @@ impl<'a> Call<'a> {
         headers
     }
 
-    fn told(&self, question: &Question, reply: Result<Reply, Failure>) -> Result<Reply, Problem> {
+    fn told(
+        &self,
+        question: &Question,
+        reply: Result<HttpResponse, HttpError>,
+    ) -> Result<HttpResponse, Problem> {
         (self.api.count)(reply.as_ref().ok().map(|reply| reply.status));
         reply.map_err(|failure| question.unanswered(&self.api.server, &failure))
     }

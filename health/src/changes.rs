@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use psl::pace::Pace;
+use psl::rate::RateLimiter;
 
 /// So many in a minute are the worst that DaemonSets do when a node comes up.
 const MOST_TOLD: usize = 20;
@@ -17,7 +17,7 @@ pub struct Changes {
     last: Option<Vec<String>>,
     /// How many there were since one was told.
     untold: usize,
-    pace: Pace,
+    pace: RateLimiter,
 }
 
 /// What is to be done about the present state.
@@ -34,7 +34,7 @@ pub enum Line {
 impl Changes {
     /// Nothing was told.
     pub fn new(now: Instant) -> Changes {
-        Changes { last: None, untold: 0, pace: Pace::new(MOST_TOLD, PERIOD, now) }
+        Changes { last: None, untold: 0, pace: RateLimiter::new(MOST_TOLD, PERIOD, now) }
     }
 
     /// The gate is open, or shut for these reasons.

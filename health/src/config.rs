@@ -8,223 +8,98 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use psl::address::{self, Host};
-use psl::args::{Given, Program, Setting, Takes};
-use psl::end::{BAD_CONFIGURATION, DONE, FAILED};
-use psl::url::{HTTP, HTTPS, Url};
+use psl::address::{self, Host, is_dns_label, is_framed, is_subdomain};
+use psl::client::url::{HTTP, HTTPS, Url};
+use psl::process::{BAD_CONFIGURATION, DONE, FAILED};
+use psl::protocol::node::NodeName;
+use psl::settings::{Input, Program, Setting};
 use psl::{duration, logging};
 
 use crate::boot::Check;
 use crate::load;
 use crate::verdict::{Filter, Label};
 
-const HOST: Setting = Setting {
-    flag: Some("--host"),
-    variables: &["PSL_BIND_HOST"],
-    value: "HOST",
-    takes: Takes::Value,
-    default: "all addresses, both families",
-    meaning: "address to bind",
-};
+const HOST: Setting = Setting::flag("--host", "HOST")
+    .env(&["PSL_BIND_HOST"])
+    .default("all addresses, both families")
+    .help("address to bind");
 
-const PORT: Setting = Setting {
-    flag: Some("--port"),
-    variables: &["PSL_BIND_PORT"],
-    value: "PORT",
-    takes: Takes::Value,
-    default: "9999",
-    meaning: "port to bind (0 = any free one; the chosen one is in the `listening` log line)",
-};
+const PORT: Setting = Setting::flag("--port", "PORT")
+    .env(&["PSL_BIND_PORT"])
+    .default("9999")
+    .help("port to bind (0 = any free one; the chosen one is in the `listening` log line)");
 
-const NODE_NAME: Setting = Setting {
-    flag: Some("--node-name"),
-    variables: &["PSL_NODE_NAME", "NODE_NAME"],
-    value: "NAME",
-    takes: Takes::Value,
-    default: "required",
-    meaning: "the node that this instance speaks for",
-};
+const NODE_NAME: Setting = Setting::flag("--node-name", "NAME")
+    .env(&["PSL_NODE_NAME", "NODE_NAME"])
+    .default("required")
+    .help("the node that this instance speaks for");
 
-const BASE_URL: Setting = Setting {
-    flag: Some("--baseUrl"),
-    variables: &["PSL_K8S_API_URL"],
-    value: "URL",
-    takes: Takes::Value,
-    default: "in-cluster",
-    meaning: "the API server as seen from outside a cluster, e.g. a `kubectl proxy` at `http://127.0.0.1:8001`",
-};
+const BASE_URL: Setting = Setting::flag("--baseUrl", "URL").env(&["PSL_K8S_API_URL"]).default("in-cluster").help("the API server as seen from outside a cluster, e.g. a `kubectl proxy` at `http://127.0.0.1:8001`");
 
-const CA_FILE: Setting = Setting {
-    flag: Some("--ca-file"),
-    variables: &["PSL_K8S_CA_FILE"],
-    value: "FILE",
-    takes: Takes::Value,
-    default: "the service account's",
-    meaning: "CA certificates (PEM) that an `https://` API server is verified against; read anew for each request",
-};
+const CA_FILE: Setting = Setting::flag("--ca-file", "FILE").env(&["PSL_K8S_CA_FILE"]).default("the service account's").help("CA certificates (PEM) that an `https://` API server is verified against; read anew for each request");
 
-const TOKEN_FILE: Setting = Setting {
-    flag: Some("--token-file"),
-    variables: &["PSL_K8S_TOKEN_FILE"],
-    value: "FILE",
-    takes: Takes::Value,
-    default: "the service account's; none with an `http://` API server",
-    meaning: "token sent to the API server; read anew for each request",
-};
+const TOKEN_FILE: Setting = Setting::flag("--token-file", "FILE")
+    .env(&["PSL_K8S_TOKEN_FILE"])
+    .default("the service account's; none with an `http://` API server")
+    .help("token sent to the API server; read anew for each request");
 
-const ENABLED: Setting = Setting {
-    flag: None,
-    variables: &["PSL_HC_DAEMONSET_ENABLED"],
-    value: "BOOL",
-    takes: Takes::Value,
-    default: "true",
-    meaning: "whether DaemonSets count. If false, health needs an API server only for `--conditions` or node load, and without an API server it always answers 200",
-};
+const ENABLED: Setting = Setting::variable(&["PSL_HC_DAEMONSET_ENABLED"], "BOOL").default("true").help("whether DaemonSets count. If false, health needs an API server only for `--conditions` or node load, and without an API server it always answers 200");
 
-const NAMESPACE: Setting = Setting {
-    flag: Some("--namespace"),
-    variables: &["PSL_HC_DAEMONSET_NAMESPACE"],
-    value: "NAME",
-    takes: Takes::Value,
-    default: "all",
-    meaning: "only DaemonSets of this namespace",
-};
+const NAMESPACE: Setting = Setting::flag("--namespace", "NAME")
+    .env(&["PSL_HC_DAEMONSET_NAMESPACE"])
+    .default("all")
+    .help("only DaemonSets of this namespace");
 
-const HOST_NETWORK: Setting = Setting {
-    flag: Some("--hostNet"),
-    variables: &["PSL_HC_DAEMONSET_HOST_NETWORK"],
-    value: "BOOL",
-    takes: Takes::Switch,
-    default: "false",
-    meaning: "only DaemonSets with `spec.template.spec.hostNetwork: true`",
-};
+const HOST_NETWORK: Setting = Setting::flag("--hostNet", "BOOL")
+    .env(&["PSL_HC_DAEMONSET_HOST_NETWORK"])
+    .switch()
+    .default("false")
+    .help("only DaemonSets with `spec.template.spec.hostNetwork: true`");
 
-const INCLUDE: Setting = Setting {
-    flag: Some("--in"),
-    variables: &["PSL_HC_DAEMONSET_INCLUDE_LABELS"],
-    value: "KEY:VALUE",
-    takes: Takes::List,
-    default: "none",
-    meaning: "only DaemonSets that have all of these labels",
-};
+const INCLUDE: Setting = Setting::flag("--in", "KEY:VALUE")
+    .env(&["PSL_HC_DAEMONSET_INCLUDE_LABELS"])
+    .list()
+    .help("only DaemonSets that have all of these labels");
 
-const EXCLUDE: Setting = Setting {
-    flag: Some("--ex"),
-    variables: &["PSL_HC_DAEMONSET_EXCLUDE_LABELS"],
-    value: "KEY:VALUE",
-    takes: Takes::List,
-    default: "none",
-    meaning: "not the DaemonSets that have any of these labels; both lists at once is a mistake",
-};
+const EXCLUDE: Setting = Setting::flag("--ex", "KEY:VALUE")
+    .env(&["PSL_HC_DAEMONSET_EXCLUDE_LABELS"])
+    .list()
+    .help("not the DaemonSets that have any of these labels; both lists at once is a mistake");
 
-const FAIL_PERIOD: Setting = Setting {
-    flag: Some("--failHc"),
-    variables: &["PSL_HC_DAEMONSET_PERIOD_FAIL"],
-    value: "DURATION",
-    takes: Takes::Value,
-    default: "10s",
-    meaning: "at least 100ms: pause after the API failed, drawn from up to three times this; where polling is used, pause while the node is not healthy, up to 20 % longer at random; health reads each DaemonSet that it waits for again after 2 to 5 times this",
-};
+const FAIL_PERIOD: Setting = Setting::flag("--failHc", "DURATION").env(&["PSL_HC_DAEMONSET_PERIOD_FAIL"]).default("10s").help("at least 100ms: pause after the API failed, drawn from up to three times this; where polling is used, pause while the node is not healthy, up to 20 % longer at random; health reads each DaemonSet that it waits for again after 2 to 5 times this");
 
-const PASS_PERIOD: Setting = Setting {
-    flag: Some("--passHc"),
-    variables: &["PSL_HC_DAEMONSET_PERIOD_PASS"],
-    value: "DURATION",
-    takes: Takes::Value,
-    default: "60s",
-    meaning: "at least 100ms: where polling is used, pause while the node is healthy, up to 20 % longer at random; all DaemonSets are listed anew after 30 to 90 times this",
-};
+const PASS_PERIOD: Setting = Setting::flag("--passHc", "DURATION").env(&["PSL_HC_DAEMONSET_PERIOD_PASS"]).default("60s").help("at least 100ms: where polling is used, pause while the node is healthy, up to 20 % longer at random; all DaemonSets are listed anew after 30 to 90 times this");
 
-const LATCH: Setting = Setting {
-    flag: Some("--latch"),
-    variables: &["PSL_LATCH"],
-    value: "WHEN",
-    takes: Takes::Value,
-    default: "off",
-    meaning: "`boot`: once healthy in this boot, DaemonSets no longer close the gate (rolling updates); a restart of health forgets it",
-};
+const LATCH: Setting = Setting::flag("--latch", "WHEN").env(&["PSL_LATCH"]).default("off").help("`boot`: once healthy in this boot, DaemonSets no longer close the gate (rolling updates); a restart of health forgets it");
 
-const CONDITIONS: Setting = Setting {
-    flag: Some("--conditions"),
-    variables: &["PSL_HC_NODE_CONDITIONS"],
-    value: "BOOL",
-    takes: Takes::Switch,
-    default: "true",
-    meaning: "node conditions count, also without DaemonSets: Ready, no MemoryPressure, DiskPressure, PIDPressure, NetworkUnavailable",
-};
+const CONDITIONS: Setting = Setting::flag("--conditions", "BOOL").env(&["PSL_HC_NODE_CONDITIONS"]).switch().default("true").help("node conditions count, also without DaemonSets: Ready, no MemoryPressure, DiskPressure, PIDPressure, NetworkUnavailable");
 
-const BOOT_CHECK: Setting = Setting {
-    flag: Some("--boot-check"),
-    variables: &["PSL_BOOT_CHECK"],
-    value: "WHEN",
-    takes: Takes::Value,
-    default: "auto",
-    meaning: "whether readiness must be of this boot: `on`, `off`; `auto`: on where the API's boot ID of this node has ever equalled this machine's, off with `--baseUrl`",
-};
+const BOOT_CHECK: Setting = Setting::flag("--boot-check", "WHEN").env(&["PSL_BOOT_CHECK"]).default("auto").help("whether readiness must be of this boot: `on`, `off`; `auto`: on where the API's boot ID of this node has ever equalled this machine's, off with `--baseUrl`");
 
-const BOOT_GRACE: Setting = Setting {
-    flag: Some("--boot-grace"),
-    variables: &["PSL_BOOT_GRACE"],
-    value: "DURATION",
-    takes: Takes::Value,
-    default: "5m",
-    meaning: "after this much uptime old readiness is believed after all",
-};
+const BOOT_GRACE: Setting = Setting::flag("--boot-grace", "DURATION")
+    .env(&["PSL_BOOT_GRACE"])
+    .default("5m")
+    .help("after this much uptime old readiness is believed after all");
 
-const STALE_AFTER: Setting = Setting {
-    flag: Some("--stale-after"),
-    variables: &["PSL_STALE_AFTER"],
-    value: "DURATION",
-    takes: Takes::Value,
-    default: "5m",
-    meaning: "how long the last verdict stands while the API fails",
-};
+const STALE_AFTER: Setting = Setting::flag("--stale-after", "DURATION")
+    .env(&["PSL_STALE_AFTER"])
+    .default("5m")
+    .help("how long the last verdict stands while the API fails");
 
-const LOAD_ENABLED: Setting = Setting {
-    flag: None,
-    variables: &["PSL_HC_NODELOAD_ENABLED"],
-    value: "BOOL",
-    takes: Takes::Value,
-    default: "false",
-    meaning: "whether the node's CPU counts, as `metrics.k8s.io` tells it; the role must then allow `get` on `nodes.metrics.k8s.io`",
-};
+const LOAD_ENABLED: Setting = Setting::variable(&["PSL_HC_NODELOAD_ENABLED"], "BOOL").default("false").help("whether the node's CPU counts, as `metrics.k8s.io` tells it; the role must then allow `get` on `nodes.metrics.k8s.io`");
 
-const LOAD_THRESHOLD: Setting = Setting {
-    flag: None,
-    variables: &["PSL_HC_NODELOAD_CPU_THRESHOLD"],
-    value: "PERCENT",
-    takes: Takes::Value,
-    default: "80",
-    meaning: "percent of the node's capacity, 0 to 100; at or above it is unhealthy, until ten points below",
-};
+const LOAD_THRESHOLD: Setting = Setting::variable(&["PSL_HC_NODELOAD_CPU_THRESHOLD"], "PERCENT").default("80").help("percent of the node's capacity, 0 to 100; at or above it is unhealthy, until ten points below");
 
-const LOAD_PERIOD: Setting = Setting {
-    flag: None,
-    variables: &["PSL_HC_NODELOAD_PERIOD"],
-    value: "DURATION",
-    takes: Takes::Value,
-    default: "10s",
-    meaning: "pause between two looks at it, at least 100ms; a metrics server that is missing closes the gate for the first such period only",
-};
+const LOAD_PERIOD: Setting = Setting::variable(&["PSL_HC_NODELOAD_PERIOD"], "DURATION").default("10s").help("pause between two looks at it, at least 100ms; a metrics server that is missing closes the gate for the first such period only");
 
 /// Kubernetes sets these two in every container; they are no settings of this program's table.
-const SERVICE_HOST: Setting = Setting {
-    flag: None,
-    variables: &["KUBERNETES_SERVICE_HOST"],
-    value: "HOST",
-    takes: Takes::Value,
-    default: "set by Kubernetes",
-    meaning: "where the API server is, seen from a pod",
-};
+const SERVICE_HOST: Setting = Setting::variable(&["KUBERNETES_SERVICE_HOST"], "HOST")
+    .default("set by Kubernetes")
+    .help("where the API server is, seen from a pod");
 
-const SERVICE_PORT: Setting = Setting {
-    flag: None,
-    variables: &["KUBERNETES_SERVICE_PORT"],
-    value: "PORT",
-    takes: Takes::Value,
-    default: "set by Kubernetes",
-    meaning: "its port",
-};
+const SERVICE_PORT: Setting = Setting::variable(&["KUBERNETES_SERVICE_PORT"], "PORT")
+    .default("set by Kubernetes")
+    .help("its port");
 
 /// `health`, its settings in the order of the README.
 pub const PROGRAM: Program = Program {
@@ -285,14 +160,14 @@ pub struct Config {
     /// Nothing where nothing of it counts.
     pub cluster: Option<Cluster>,
     /// How to log.
-    pub logging: logging::Settings,
+    pub logging: logging::LogConfig,
 }
 
 /// What counts, whom to ask for it, and how often.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cluster {
     /// The node that this instance speaks for.
-    pub node: String,
+    pub node: NodeName,
     /// Whom to ask.
     pub server: Server,
     /// Which DaemonSets count; nothing where none do.
@@ -327,31 +202,31 @@ pub struct Server {
 }
 
 /// Takes every setting. `Err` holds all mistakes, one line each.
-pub fn read(mut given: Given) -> Result<Config, Vec<String>> {
-    let host = given.value(&HOST, Host::parse);
-    let port = given.value(&PORT, address::parse_port).unwrap_or(DEFAULT_PORT);
-    let node = required(&mut given, &NODE_NAME, node_name);
-    let enabled = given.switch(&ENABLED).unwrap_or(true);
-    let conditions = given.switch(&CONDITIONS);
+pub fn read(mut input: Input) -> Result<Config, Vec<String>> {
+    let host = input.value(&HOST, Host::parse);
+    let port = input.value(&PORT, address::parse_port).unwrap_or(DEFAULT_PORT);
+    let node = required(&mut input, &NODE_NAME, NodeName::parse);
+    let enabled = input.switch(&ENABLED).unwrap_or(true);
+    let conditions = input.switch(&CONDITIONS);
     let stale_after =
-        given.value(&STALE_AFTER, duration::parse_nonzero).unwrap_or(DEFAULT_STALE_AFTER);
-    let load = load(&mut given, stale_after);
+        input.value(&STALE_AFTER, duration::parse_nonzero).unwrap_or(DEFAULT_STALE_AFTER);
+    let load = load(&mut input, stale_after);
     let is_asked = enabled || conditions == Some(true) || load.is_some();
-    let (is_in_cluster, server) = server(&mut given, is_asked);
+    let (is_in_cluster, server) = server(&mut input, is_asked);
     // Conditions count if an API server is configured.
     let conditions = conditions.unwrap_or(is_asked || server.is_some());
     let is_needed = is_asked || conditions;
-    let filter = filter(&mut given);
+    let filter = filter(&mut input);
     let fail_period =
-        given.value(&FAIL_PERIOD, duration::parse_period).unwrap_or(DEFAULT_FAIL_PERIOD);
+        input.value(&FAIL_PERIOD, duration::parse_period).unwrap_or(DEFAULT_FAIL_PERIOD);
     let pass_period =
-        given.value(&PASS_PERIOD, duration::parse_period).unwrap_or(DEFAULT_PASS_PERIOD);
-    let latch = given.value(&LATCH, latch).unwrap_or(false);
-    let boot_check = given.value(&BOOT_CHECK, boot_check).unwrap_or(Check::Auto);
+        input.value(&PASS_PERIOD, duration::parse_period).unwrap_or(DEFAULT_PASS_PERIOD);
+    let latch = input.value(&LATCH, latch).unwrap_or(false);
+    let boot_check = input.value(&BOOT_CHECK, boot_check).unwrap_or(Check::Auto);
     let boot_grace =
-        given.value(&BOOT_GRACE, duration::parse_nonzero).unwrap_or(DEFAULT_BOOT_GRACE);
-    let logging = logging::Settings::take(&mut given);
-    given.finish()?;
+        input.value(&BOOT_GRACE, duration::parse_nonzero).unwrap_or(DEFAULT_BOOT_GRACE);
+    let logging = logging::LogConfig::take(&mut input);
+    input.finish()?;
     let cluster = match (node, server) {
         _ if !is_needed => None,
         (Some(node), Some(server)) => Some(Cluster {
@@ -374,16 +249,20 @@ pub fn read(mut given: Given) -> Result<Config, Vec<String>> {
         }),
         // Whatever is missing has been complained of above; an open gate must never come of a gap in that.
         _ => {
-            return Err(vec![format!("{}, {}: both are needed", NODE_NAME.name(), BASE_URL.name())]);
+            return Err(vec![format!(
+                "{}, {}: both are needed",
+                NODE_NAME.name(),
+                BASE_URL.name()
+            )]);
         }
     };
     Ok(Config { host, port, cluster, logging })
 }
 
-fn load(given: &mut Given, stale_after: Duration) -> Option<load::Settings> {
-    let enabled = given.switch(&LOAD_ENABLED).unwrap_or(false);
-    let threshold = given.value(&LOAD_THRESHOLD, percent).unwrap_or(DEFAULT_LOAD_THRESHOLD);
-    let period = given.value(&LOAD_PERIOD, duration::parse_period).unwrap_or(DEFAULT_LOAD_PERIOD);
+fn load(input: &mut Input, stale_after: Duration) -> Option<load::Settings> {
+    let enabled = input.switch(&LOAD_ENABLED).unwrap_or(false);
+    let threshold = input.value(&LOAD_THRESHOLD, percent).unwrap_or(DEFAULT_LOAD_THRESHOLD);
+    let period = input.value(&LOAD_PERIOD, duration::parse_period).unwrap_or(DEFAULT_LOAD_PERIOD);
     enabled.then_some(load::Settings { threshold, period, stale_after })
 }
 
@@ -411,25 +290,25 @@ fn boot_check(text: &str) -> Result<Check, &'static str> {
 }
 
 fn required<T>(
-    given: &mut Given,
+    input: &mut Input,
     setting: &Setting,
     parse: fn(&str) -> Result<T, &'static str>,
 ) -> Option<T> {
-    let (is_given, value) = whether_given(given, setting, parse);
+    let (is_given, value) = whether_given(input, setting, parse);
     if !is_given {
-        given.mistake(format!("{}: required; {}", setting.name(), setting.meaning));
+        input.reject(format!("{}: required; {}", setting.name(), setting.purpose()));
     }
     value
 }
 
 /// A value that is a mistake is given all the same: one complaint about it is enough.
 fn whether_given<T, E: ToString>(
-    given: &mut Given,
+    input: &mut Input,
     setting: &Setting,
     parse: impl Fn(&str) -> Result<T, E>,
 ) -> (bool, Option<T>) {
     let is_given = Cell::new(false);
-    let value = given.value(setting, |text| {
+    let value = input.value(setting, |text| {
         is_given.set(true);
         parse(text)
     });
@@ -437,16 +316,16 @@ fn whether_given<T, E: ToString>(
 }
 
 /// Also says whether it is the cluster's own, as seen from a pod.
-fn server(given: &mut Given, is_needed: bool) -> (bool, Option<Server>) {
-    let (has_base, base) = whether_given(given, &BASE_URL, base_url);
-    let ca_file = given.value(&CA_FILE, file).unwrap_or_else(|| SERVICE_ACCOUNT_CA.into());
-    let token_file = given.value(&TOKEN_FILE, file);
-    let Some(url) = (if has_base { base } else { in_cluster(given, is_needed) }) else {
+fn server(input: &mut Input, is_needed: bool) -> (bool, Option<Server>) {
+    let (has_base, base) = whether_given(input, &BASE_URL, base_url);
+    let ca_file = input.value(&CA_FILE, file).unwrap_or_else(|| SERVICE_ACCOUNT_CA.into());
+    let token_file = input.value(&TOKEN_FILE, file);
+    let Some(url) = (if has_base { base } else { in_cluster(input, is_needed) }) else {
         return (!has_base, None);
     };
     let is_plain = url.scheme == HTTP.0;
     if is_plain && token_file.is_some() && !url.host.is_loopback() {
-        given.mistake(format!(
+        input.reject(format!(
             "{}: not with {url}, where the token would travel in the clear; accepted with https://, or with http:// to this \
              machine's loopback",
             TOKEN_FILE.name()
@@ -457,11 +336,11 @@ fn server(given: &mut Given, is_needed: bool) -> (bool, Option<Server>) {
     (!has_base, Some(Server { url, ca_file, token_file }))
 }
 
-fn in_cluster(given: &mut Given, is_needed: bool) -> Option<Url> {
-    let (has_host, host) = whether_given(given, &SERVICE_HOST, Host::parse);
-    let (has_port, port) = whether_given(given, &SERVICE_PORT, nonzero_port);
+fn in_cluster(input: &mut Input, is_needed: bool) -> Option<Url> {
+    let (has_host, host) = whether_given(input, &SERVICE_HOST, Host::parse);
+    let (has_port, port) = whether_given(input, &SERVICE_PORT, nonzero_port);
     if is_needed && (!has_host || !has_port) {
-        given.mistake(format!(
+        input.reject(format!(
             "{}: no API server; set it, or run in a pod, where Kubernetes sets {} and {}, or set {}=false",
             BASE_URL.name(),
             SERVICE_HOST.name(),
@@ -471,17 +350,17 @@ fn in_cluster(given: &mut Given, is_needed: bool) -> Option<Url> {
     }
     let text = format!("https://{}:{}", host?, port?);
     Url::parse(&text, &[HTTPS])
-        .map_err(|accepted| given.mistake(format!("{}: {accepted}", SERVICE_HOST.name())))
+        .map_err(|accepted| input.reject(format!("{}: {accepted}", SERVICE_HOST.name())))
         .ok()
 }
 
-fn filter(given: &mut Given) -> Filter {
-    let namespace = given.value(&NAMESPACE, namespace);
-    let host_network = given.switch(&HOST_NETWORK).unwrap_or(false);
-    let include = given.list(&INCLUDE, label);
-    let exclude = given.list(&EXCLUDE, label);
+fn filter(input: &mut Input) -> Filter {
+    let namespace = input.value(&NAMESPACE, namespace);
+    let host_network = input.switch(&HOST_NETWORK).unwrap_or(false);
+    let include = input.list(&INCLUDE, label);
+    let exclude = input.list(&EXCLUDE, label);
     if !include.is_empty() && !exclude.is_empty() {
-        given.mistake(format!(
+        input.reject(format!(
             "{} and {}: one or the other, not both",
             INCLUDE.name(),
             EXCLUDE.name()
@@ -490,7 +369,7 @@ fn filter(given: &mut Given) -> Filter {
     // A label has one value, so no DaemonSet would count and the gate would stand open for ever.
     let differs = |a: &Label| include.iter().find(|b| a.key == b.key && a.value != b.value);
     if let Some((a, b)) = include.iter().find_map(|a| Some((a, differs(a)?))) {
-        given.mistake(format!("{}: {a} and {b} together; no DaemonSet has both", INCLUDE.name()));
+        input.reject(format!("{}: {a} and {b} together; no DaemonSet has both", INCLUDE.name()));
     }
     Filter { namespace, host_network, include, exclude }
 }
@@ -508,12 +387,6 @@ fn nonzero_port(text: &str) -> Result<u16, &'static str> {
 
 fn file(text: &str) -> Result<PathBuf, Infallible> {
     Ok(PathBuf::from(text))
-}
-
-/// Names of nodes become part of a path and of a field selector; these characters need no escape there.
-fn node_name(text: &str) -> Result<String, &'static str> {
-    let accepted = "a node's name: at most 253 lower-case letters, digits, - and ., beginning and ending with a letter or digit";
-    if is_subdomain(text) { Ok(text.to_owned()) } else { Err(accepted) }
 }
 
 fn namespace(text: &str) -> Result<String, &'static str> {
@@ -540,34 +413,6 @@ pub fn label(text: &str) -> Result<Label, &'static str> {
 
 fn is_label_name(text: &str) -> bool {
     is_framed(text, 63, |b| b.is_ascii_alphanumeric(), |b| matches!(b, b'-' | b'_' | b'.'))
-}
-
-fn is_dns_label(text: &str) -> bool {
-    is_framed(text, 63, is_lower_alphanumeric, |b| b == b'-')
-}
-
-fn is_subdomain(text: &str) -> bool {
-    text.len() <= 253
-        && text.split('.').all(|part| is_framed(part, 253, is_lower_alphanumeric, |b| b == b'-'))
-}
-
-fn is_lower_alphanumeric(b: u8) -> bool {
-    b.is_ascii_lowercase() || b.is_ascii_digit()
-}
-
-/// The rule that all names in Kubernetes share: some characters may stand anywhere, some only inside.
-fn is_framed(
-    text: &str,
-    most: usize,
-    anywhere: impl Fn(u8) -> bool,
-    inside: impl Fn(u8) -> bool,
-) -> bool {
-    let ends_well = |b: Option<&u8>| b.is_some_and(|b| anywhere(*b));
-    let bytes = text.as_bytes();
-    bytes.len() <= most
-        && ends_well(bytes.first())
-        && ends_well(bytes.last())
-        && bytes.iter().all(|b| anywhere(*b) || inside(*b))
 }
 
 #[cfg(test)]

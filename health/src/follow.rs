@@ -7,13 +7,14 @@
 mod sources;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use psl::random;
 use psl::text::one_line;
+use psl::{process, sync};
 
 use crate::agenda::{Agenda, Periods, Task};
 use crate::api::{Api, Ended, Item as _, Problem, Seen, objects};
@@ -63,9 +64,7 @@ pub fn start(settings: Cluster, board: Arc<Board>) -> Result<(), String> {
 
 fn spawn(name: &str, follower: &Arc<Follower>, run: fn(&Follower)) -> Result<(), String> {
     let follower = Arc::clone(follower);
-    let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK);
-    let spawned = thread.spawn(move || run(&follower));
-    spawned.map(drop).map_err(|e| format!("cannot start the thread that asks the API: {e}"))
+    process::spawn(name, STACK, move || run(&follower))
 }
 
 /// What the threads share.
@@ -133,7 +132,7 @@ impl Follower {
         let namespace = settings.filter.as_ref().and_then(|filter| filter.namespace.clone());
         let counted = Arc::clone(&board);
         let count = Box::new(move |status| counted.count(status));
-        let api = Api::new(settings.server.clone(), settings.node.clone(), namespace, count);
+        let api = Api::new(settings.server.clone(), settings.node.to_string(), namespace, count);
         let known = Known {
             view: View::new(rules, boot),
             agenda: Agenda::new(periods, now()),
@@ -154,7 +153,7 @@ impl Follower {
 
     /// No code that holds this lock can panic half-way through a change.
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.known)
     }
 
     /// Changes what is known, and judges it.
@@ -299,8 +298,7 @@ impl Follower {
                 self.judge(&mut known);
                 self.changed.notify_all();
             } else {
-                (known, _) =
-                    self.changed.wait_timeout(known, wait).unwrap_or_else(PoisonError::into_inner);
+                known = sync::wait_timeout(&self.changed, known, wait);
             }
         }
     }
@@ -332,9 +330,7 @@ impl Follower {
                 (Some(_), Task::Wait(until)) => until.saturating_duration_since(now),
                 (Some(_), task) => return task,
             };
-            let (locked, _) =
-                self.changed.wait_timeout(known, until).unwrap_or_else(PoisonError::into_inner);
-            known = locked;
+            known = sync::wait_timeout(&self.changed, known, until);
         }
     }
 

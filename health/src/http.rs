@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use psl::metrics::{CONTENT_TYPE, Exposition};
-use psl::serve::{self, Answer, Method, Request, Route};
+use psl::server::{self, Method, Request, Response, Route};
 use serde::Serialize;
 
 use crate::load::Load;
@@ -28,7 +28,7 @@ const GET: &[Method] = &[Method::Get];
     clippy::disallowed_methods,
     reason = "the edge that reads the clock once for each request"
 )]
-pub fn answer(board: &Board, request: &Request) -> Answer {
+pub fn answer(board: &Board, request: &Request) -> Response {
     let known = board.known();
     let now = Instant::now();
     let routes = [
@@ -36,20 +36,20 @@ pub fn answer(board: &Board, request: &Request) -> Answer {
         Route { path: "/state", methods: GET, answer: &|request| state(&known, request.peer, now) },
         Route { path: "/metrics", methods: GET, answer: &|_| metrics(&known, now) },
     ];
-    serve::dispatch(request, &routes)
+    server::dispatch(request, &routes)
 }
 
 /// The one place where the verdict becomes a status and a body.
-fn gate(known: &Known, peer: IpAddr, now: Instant) -> Answer {
+fn gate(known: &Known, peer: IpAddr, now: Instant) -> Response {
     if known.is_healthy(now) {
-        return Answer::text(200, format!("{OK}\n"));
+        return Response::text(200, format!("{OK}\n"));
     }
     let mut body = format!("{FAILED}\n");
     for reason in known.reasons(peer.is_loopback(), MOST_CAUSES, now) {
         body.push_str(&reason);
         body.push('\n');
     }
-    Answer::text(412, body)
+    Response::text(412, body)
 }
 
 #[derive(Serialize)]
@@ -94,7 +94,7 @@ struct StateLoad {
     problem: Option<String>,
 }
 
-fn state(known: &Known, peer: IpAddr, now: Instant) -> Answer {
+fn state(known: &Known, peer: IpAddr, now: Instant) -> Response {
     let insider = peer.is_loopback();
     let told = known.told.as_ref();
     let verdict = told.and_then(|told| told.verdict.as_deref());
@@ -114,7 +114,7 @@ fn state(known: &Known, peer: IpAddr, now: Instant) -> Answer {
         reconnects: known.reconnects,
     };
     // Nothing in it can fail to be written: its keys are strings and its numbers whole.
-    Answer::json(200, serde_json::to_string(&state).unwrap_or_default())
+    Response::json(200, serde_json::to_string(&state).unwrap_or_default())
 }
 
 fn listed(verdict: &Verdict) -> Vec<StateDaemonSet<'_>> {
@@ -150,7 +150,7 @@ impl From<Counts> for StateCounts {
     }
 }
 
-fn metrics(known: &Known, now: Instant) -> Answer {
+fn metrics(known: &Known, now: Instant) -> Response {
     let mut out = Exposition::new("health");
     out.counter(
         "psl_k8s_requests_total",
@@ -204,7 +204,7 @@ fn metrics(known: &Known, now: Instant) -> Answer {
     ] {
         out.sample("psl_gate_open", &[("gate", gate)], u8::from(open));
     }
-    Answer::of(200, CONTENT_TYPE, out.finish())
+    Response::of(200, CONTENT_TYPE, out.finish())
 }
 
 #[cfg(test)]

@@ -24,8 +24,10 @@ pub mod view;
 use std::sync::Arc;
 use std::time::Instant;
 
-use psl::end::{self, End};
-use psl::{listen, logging, serve, signals};
+use psl::logging;
+use psl::process::signals;
+use psl::process::{self, DONE, End};
+use psl::server::{self, listen};
 
 use load::Load;
 use status::{Board, Known};
@@ -33,8 +35,8 @@ use status::{Board, Known};
 /// Runs until a signal ends the process; what comes back says why it could not.
 pub fn run() -> Result<u8, End> {
     // First of all, because a container may be told to stop at any moment.
-    signals::on_stop(|_| 0).map_err(|e| End::Failed(format!("cannot handle signals: {e}")))?;
-    let config = config::read(end::given(&config::PROGRAM)?).map_err(End::Mistakes)?;
+    signals::on_stop(|_| i32::from(DONE)).map_err(End::Failed)?;
+    let config = config::read(process::read_input(&config::PROGRAM)?).map_err(End::ConfigErrors)?;
     logging::start(&config.logging);
     let listener = listen::bind(config.host.as_ref(), config.port).map_err(End::Failed)?;
     let board = Arc::new(Board::new(at_start(config.cluster.as_ref())));
@@ -42,7 +44,7 @@ pub fn run() -> Result<u8, End> {
         Some(cluster) => follow::start(cluster, Arc::clone(&board)).map_err(End::Failed)?,
         None => log::info!("nothing of the cluster counts, so the answer is always 200"),
     }
-    Err(End::Failed(serve::run(listener, move |request, _| http::answer(&board, request))))
+    Err(End::Failed(server::run(listener, move |request, _| http::answer(&board, request))))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock")]

@@ -1,10 +1,11 @@
 //! What is known at present: written by those who ask the API, read by those who answer for it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use psl::duration;
+use psl::sync;
 
 use crate::api::Problem;
 use crate::load::Load;
@@ -71,7 +72,7 @@ impl Told {
         }
         let mut reasons: Vec<String> = self.problems(insiders).collect();
         if self.verdict.is_some() {
-            let limit = duration::Text(self.stale_after);
+            let limit = duration::Compact(self.stale_after);
             reasons.push(format!(
                 "the API has failed for longer than the {limit} that its last verdict stands"
             ));
@@ -227,6 +228,6 @@ impl Board {
 
     /// No code that holds this lock can panic half-way through a change.
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.known)
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use log::debug;
-use psl::call::{Caller, Failure, Patience, Reply};
+use psl::client::{HttpClient, HttpError, HttpResponse, Timeouts};
 use psl::text::one_line;
 
 use crate::config::Question;
@@ -25,7 +25,7 @@ const FAREWELL: Duration = Duration::from_millis(40);
 
 /// Asks one lock.
 pub struct Client {
-    caller: Caller,
+    caller: HttpClient,
     question: Question,
     /// Whether the last answer of a lock came from one that knows holders.
     knows_holders: AtomicBool,
@@ -34,12 +34,12 @@ pub struct Client {
 impl Client {
     /// Asks this question.
     pub fn new(question: Question) -> Client {
-        Client { caller: Caller::new("init"), question, knows_holders: AtomicBool::new(false) }
+        Client { caller: HttpClient::new("init"), question, knows_holders: AtomicBool::new(false) }
     }
 
     /// One attempt, which ends in its time whatever the lock does.
     pub fn ask(&self, attempt: &Attempt) -> Answer {
-        let patience = Patience {
+        let patience = Timeouts {
             reach: attempt.timeout,
             answer: attempt.answer_timeout(),
             whole: attempt.whole_timeout(),
@@ -64,7 +64,7 @@ impl Client {
         if !self.knows_holders.load(Ordering::Relaxed) {
             return;
         }
-        let patience = Patience { reach: FAREWELL / 2, answer: FAREWELL, whole: FAREWELL };
+        let patience = Timeouts { reach: FAREWELL / 2, answer: FAREWELL, whole: FAREWELL };
         match self.caller.delete(&self.question.of_place(), &[], patience) {
             Ok(reply) => debug!(status = reply.status; "gave up the place in the queue"),
             Err(error) => debug!(error:% = error; "could not give up the place in the queue"),
@@ -72,7 +72,7 @@ impl Client {
     }
 
     /// What stands in a lock's place for a moment, such as a proxy, says nothing about the lock.
-    fn learn(&self, reply: &Reply) {
+    fn learn(&self, reply: &HttpResponse) {
         if reply.status == 200 || kind(reply.status).is_of_a_lock() {
             self.knows_holders.store(reply.is_ours, Ordering::Relaxed);
         }
@@ -80,11 +80,11 @@ impl Client {
 }
 
 /// A 200 counts only when all of it has come: half of one may be anybody's.
-fn granted(reply: Reply) -> Answer {
+fn granted(reply: HttpResponse) -> Answer {
     let why_not = match io::copy(&mut reply.body.take(LARGEST_GRANT + 1), &mut io::sink()) {
         Ok(length) if length <= LARGEST_GRANT => return Answer::Acquired,
         Ok(_) => format!("its body is longer than {LARGEST_GRANT} bytes"),
-        Err(error) => Failure::from(error).to_string(),
+        Err(error) => HttpError::from(error).to_string(),
     };
     refusal(
         Kind::NotALock,
@@ -93,7 +93,7 @@ fn granted(reply: Reply) -> Answer {
     )
 }
 
-fn refused(reply: Reply) -> Answer {
+fn refused(reply: HttpResponse) -> Answer {
     let mut text = Vec::new();
     // The status says what matters; of its words, those that came are shown.
     let _ = reply.body.take(MOST_WORDS).read_to_end(&mut text);
@@ -104,15 +104,15 @@ fn refused(reply: Reply) -> Answer {
     )
 }
 
-fn unanswered(failure: &Failure) -> Answer {
+fn unanswered(failure: &HttpError) -> Answer {
     let (kind, words) = match failure {
-        Failure::Refused => (Kind::Refused, failure.to_string()),
+        HttpError::Refused => (Kind::Refused, failure.to_string()),
         // A Service with `internalTrafficPolicy: Local` and no endpoint on this node drops packets.
-        Failure::NoRoute => {
+        HttpError::NoRoute => {
             (Kind::Unreachable, format!("no lock is ready on this node yet ({failure})"))
         }
-        Failure::Garbage(_) => (Kind::NotALock, failure.to_string()),
-        Failure::Cut => (Kind::Cut, format!("{failure}: the lock may have restarted")),
+        HttpError::Garbage(_) => (Kind::NotALock, failure.to_string()),
+        HttpError::Cut => (Kind::Cut, format!("{failure}: the lock may have restarted")),
         _ => (Kind::Unreachable, failure.to_string()),
     };
     refusal(kind, words, None)
@@ -144,7 +144,7 @@ fn words(status: u16, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use psl::resolve::Unresolved;
+    use psl::resolve::ResolveError;
 
     #[test]
     fn kinds_of_statuses() {
@@ -182,18 +182,22 @@ mod tests {
 
     #[test]
     fn failures() {
-        let unresolved =
-            || Failure::Unresolved(Unresolved::new("lock", "NXDOMAIN from 10.96.0.10".to_owned()));
+        let unresolved = || {
+            HttpError::ResolveError(ResolveError::new(
+                "lock",
+                "NXDOMAIN from 10.96.0.10".to_owned(),
+            ))
+        };
         for (failure, kind, part) in [
-            (Failure::Refused, Kind::Refused, "refused"),
-            (Failure::NoRoute, Kind::Unreachable, "no lock is ready on this node yet"),
-            (Failure::Silent, Kind::Unreachable, "in time"),
+            (HttpError::Refused, Kind::Refused, "refused"),
+            (HttpError::NoRoute, Kind::Unreachable, "no lock is ready on this node yet"),
+            (HttpError::Silent, Kind::Unreachable, "in time"),
             (
-                Failure::Cut,
+                HttpError::Cut,
                 Kind::Cut,
                 "connection closed before the whole answer: the lock may have restarted",
             ),
-            (Failure::Garbage("x".to_owned()), Kind::NotALock, "not an HTTP answer"),
+            (HttpError::Garbage("x".to_owned()), Kind::NotALock, "not an HTTP answer"),
             (
                 unresolved(),
                 Kind::Unreachable,

@@ -7,133 +7,51 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use psl::address::{Host, whole_number};
-use psl::args::{Given, Program, Setting, Takes};
+use psl::client::url::{HTTP, Url};
 use psl::duration;
-use psl::end::{BAD_CONFIGURATION, DONE, FAILED};
-use psl::ready::Ready;
-use psl::url::{HTTP, Url};
-use psl::{holder, logging};
+use psl::logging;
+use psl::process::{BAD_CONFIGURATION, DONE, FAILED};
+use psl::protocol::holder;
+use psl::protocol::node::NodeName;
+use psl::protocol::ready::Ready;
+use psl::settings::{Input, Program, Setting};
 
 use crate::wait::{AtBound, Rules};
 
-const HOST: Setting = Setting {
-    flag: Some("--host"),
-    variables: &["PSL_LOCK_HOST"],
-    value: "HOST",
-    takes: Takes::Value,
-    default: "localhost",
-    meaning: "where the lock listens: a Service's name, the node's address, or localhost on the host network",
-};
+const HOST: Setting = Setting::flag("--host", "HOST").env(&["PSL_LOCK_HOST"]).default("localhost").help("where the lock listens: a Service's name, the node's address, or localhost on the host network");
 
-const PORT: Setting = Setting {
-    flag: Some("--port"),
-    variables: &["PSL_LOCK_PORT"],
-    value: "PORT",
-    takes: Takes::Value,
-    default: "8888",
-    meaning: "the lock's port. In the variable a URL, such as `tcp://…` or `udp://…`, counts as unset: Kubernetes sets it for a Service named `psl-lock`",
-};
+const PORT: Setting = Setting::flag("--port", "PORT").env(&["PSL_LOCK_PORT"]).default("8888").help("the lock's port. In the variable a URL, such as `tcp://…` or `udp://…`, counts as unset: Kubernetes sets it for a Service named `psl-lock`");
 
-const DURATION: Setting = Setting {
-    flag: Some("--duration"),
-    variables: &["PSL_LOCK_DURATION"],
-    value: "DURATION",
-    takes: Takes::Value,
-    default: "none",
-    meaning: "how long a lease to ask for; none, or 0, leaves it to the lock",
-};
+const DURATION: Setting = Setting::flag("--duration", "DURATION")
+    .env(&["PSL_LOCK_DURATION"])
+    .help("how long a lease to ask for; none, or 0, leaves it to the lock");
 
-const PAUSE: Setting = Setting {
-    flag: Some("--pause"),
-    variables: &["PSL_LOCK_CHECK_PERIOD"],
-    value: "DURATION",
-    takes: Takes::Value,
-    default: "1s",
-    meaning: "pause between two attempts, at least 100ms. A `Retry-After` lengthens it, to 30 s at most; then up to 20 % are added at random",
-};
+const PAUSE: Setting = Setting::flag("--pause", "DURATION").env(&["PSL_LOCK_CHECK_PERIOD"]).default("1s").help("pause between two attempts, at least 100ms. A `Retry-After` lengthens it, to 30 s at most; then up to 20 % are added at random");
 
-const ATTEMPT_TIMEOUT: Setting = Setting {
-    flag: Some("--attempt-timeout"),
-    variables: &["PSL_LOCK_CHECK_TIMEOUT"],
-    value: "DURATION",
-    takes: Takes::Value,
-    default: "1s",
-    meaning: "bound of one attempt, more than zero: for looking up the name, connecting and sending together, and once more for the answer",
-};
+const ATTEMPT_TIMEOUT: Setting = Setting::flag("--attempt-timeout", "DURATION").env(&["PSL_LOCK_CHECK_TIMEOUT"]).default("1s").help("bound of one attempt, more than zero: for looking up the name, connecting and sending together, and once more for the answer");
 
 /// In 1.0 it was what `--duration` is now, elsewhere it would be a bound: a guess would be wrong
 /// for half of its users.
-const TIMEOUT: Setting = Setting {
-    flag: Some("--timeout"),
-    variables: &[],
-    value: "",
-    takes: Takes::Gone,
-    default: "",
-    meaning: "no such flag here: 1.0's --timeout is --duration (PSL_LOCK_DURATION), and the bound of one attempt is --attempt-timeout (PSL_LOCK_CHECK_TIMEOUT)",
-};
+const TIMEOUT: Setting = Setting::removed(
+    "--timeout",
+    "no such flag here: 1.0's --timeout is --duration (PSL_LOCK_DURATION), and the bound of one attempt is --attempt-timeout (PSL_LOCK_CHECK_TIMEOUT)",
+);
 
-const HOLDER: Setting = Setting {
-    flag: Some("--holder"),
-    variables: &["PSL_HOLDER"],
-    value: "ID",
-    takes: Takes::Value,
-    default: "host name, a dot, 64 random bits",
-    meaning: "name of the requester, 1 to 512 visible ASCII characters without `$`. A later request with the same name keeps the lease, or the place in the queue. The manifests pass `$(POD_NAMESPACE)/$(POD_NAME)/$(POD_UID)`, which outlives a restart of this container",
-};
+const HOLDER: Setting = Setting::flag("--holder", "ID").env(&["PSL_HOLDER"]).default("host name, a dot, 64 random bits").help("name of the requester, 1 to 512 visible ASCII characters without `$`. A later request with the same name keeps the lease, or the place in the queue. The manifests pass `$(POD_NAMESPACE)/$(POD_NAME)/$(POD_UID)`, which outlives a restart of this container");
 
-const READY: Setting = Setting {
-    flag: Some("--ready"),
-    variables: &["PSL_READY"],
-    value: "PORT",
-    takes: Takes::Value,
-    default: "none",
-    meaning: "`tcp:PORT` or `http:PORT/PATH` of this pod: as soon as it accepts, or answers 2xx, the lock ends the lease; the duration is then only the upper bound",
-};
+const READY: Setting = Setting::flag("--ready", "PORT").env(&["PSL_READY"]).help("`tcp:PORT` or `http:PORT/PATH` of this pod: as soon as it accepts, or answers 2xx, the lock ends the lease; the duration is then only the upper bound");
 
-const WAIT: Setting = Setting {
-    flag: Some("--wait"),
-    variables: &["PSL_WAIT"],
-    value: "DURATION",
-    takes: Takes::Value,
-    default: "30s",
-    meaning: "how long the lock may hold the request until a slot is free; 0 asks for an answer at once. An attempt may take this much longer, 30 s at most",
-};
+const WAIT: Setting = Setting::flag("--wait", "DURATION").env(&["PSL_WAIT"]).default("30s").help("how long the lock may hold the request until a slot is free; 0 asks for an answer at once. An attempt may take this much longer, 30 s at most");
 
-const NODE: Setting = Setting {
-    flag: Some("--node"),
-    variables: &["PSL_NODE_NAME"],
-    value: "NAME",
-    takes: Takes::Value,
-    default: "none",
-    meaning: "the node that this pod runs on; a lock that serves another one says so (421)",
-};
+const NODE: Setting = Setting::flag("--node", "NAME")
+    .env(&["PSL_NODE_NAME"])
+    .help("the node that this pod runs on; a lock that serves another one says so (421)");
 
-const MAX_WAIT: Setting = Setting {
-    flag: Some("--max-wait"),
-    variables: &["PSL_MAX_WAIT"],
-    value: "DURATION",
-    takes: Takes::Value,
-    default: "0 (for ever; the manifests ship 8m)",
-    meaning: "how long to wait in all. The bound cuts an attempt short; near the bound init asks the lock for an earlier answer",
-};
+const MAX_WAIT: Setting = Setting::flag("--max-wait", "DURATION").env(&["PSL_MAX_WAIT"]).default("0 (for ever; the manifests ship 8m)").help("how long to wait in all. The bound cuts an attempt short; near the bound init asks the lock for an earlier answer");
 
-const UNREACHABLE_WAIT: Setting = Setting {
-    flag: Some("--unreachable-wait"),
-    variables: &["PSL_UNREACHABLE_WAIT"],
-    value: "DURATION",
-    takes: Takes::Value,
-    default: "0 (for ever; the manifests ship 2m)",
-    meaning: "how long to wait while no lock answers, from the first request without an answer. Each answer of a lock resets this time, and the pause after an answer does not count. A request under way gets its whole time-out, `--wait` included",
-};
+const UNREACHABLE_WAIT: Setting = Setting::flag("--unreachable-wait", "DURATION").env(&["PSL_UNREACHABLE_WAIT"]).default("0 (for ever; the manifests ship 2m)").help("how long to wait while no lock answers, from the first request without an answer. Each answer of a lock resets this time, and the pause after an answer does not count. A request under way gets its whole time-out, `--wait` included");
 
-const ON_TIMEOUT: Setting = Setting {
-    flag: Some("--on-timeout"),
-    variables: &["PSL_ON_TIMEOUT"],
-    value: "WHAT",
-    takes: Takes::Value,
-    default: "start",
-    meaning: "what to do at either bound: `start` (exit code 0, and the log says so) or `fail` (exit code 1). Both bounds are lengthened by up to 25 % at random, so that pods which came together do not all start together",
-};
+const ON_TIMEOUT: Setting = Setting::flag("--on-timeout", "WHAT").env(&["PSL_ON_TIMEOUT"]).default("start").help("what to do at either bound: `start` (exit code 0, and the log says so) or `fail` (exit code 1). Both bounds are lengthened by up to 25 % at random, so that pods which came together do not all start together");
 
 /// What `--help` lists.
 pub const PROGRAM: Program = Program {
@@ -179,7 +97,7 @@ pub struct Question {
     duration: Option<String>,
     holder: Box<str>,
     ready: Option<Ready>,
-    node: Option<String>,
+    node: Option<NodeName>,
 }
 
 impl Question {
@@ -190,13 +108,16 @@ impl Question {
             ("holder", Some(self.holder.to_string())),
             ("ready", self.ready.as_ref().map(Ready::to_request)),
             ("wait", Some(wait).filter(|wait| !wait.is_zero()).map(sent)),
-            ("node", self.node.clone()),
+            ("node", self.node.as_ref().map(NodeName::to_string)),
         ])
     }
 
     /// The place in the queue, or the lease, that is to be given up.
     pub fn of_place(&self) -> Url {
-        self.with(&[("holder", Some(self.holder.to_string())), ("node", self.node.clone())])
+        self.with(&[
+            ("holder", Some(self.holder.to_string())),
+            ("node", self.node.as_ref().map(NodeName::to_string)),
+        ])
     }
 
     fn with(&self, parameters: &[(&str, Option<String>)]) -> Url {
@@ -221,24 +142,24 @@ pub struct Config {
 
 impl Config {
     /// Takes the settings out of what was given; where one is a mistake its default stands in, and
-    /// `given` remembers the mistake. `drawn` is who asks where nobody says it.
-    pub fn take(given: &mut Given, drawn: impl FnOnce() -> Box<str>) -> Config {
+    /// `input` remembers the mistake. `drawn` is who asks where nobody says it.
+    pub fn take(input: &mut Input, drawn: impl FnOnce() -> Box<str>) -> Config {
         let host =
-            given.value(&HOST, Host::parse).unwrap_or_else(|| Host::Name("localhost".to_owned()));
-        let port = given.value(&PORT, parse_port).unwrap_or(8888);
-        let duration = given.value(&DURATION, duration::parse).filter(|d| !d.is_zero());
-        let pause = given.value(&PAUSE, duration::parse_period).unwrap_or(Duration::from_secs(1));
-        let attempt_timeout = given
+            input.value(&HOST, Host::parse).unwrap_or_else(|| Host::Name("localhost".to_owned()));
+        let port = input.value(&PORT, parse_port).unwrap_or(8888);
+        let duration = input.value(&DURATION, duration::parse).filter(|d| !d.is_zero());
+        let pause = input.value(&PAUSE, duration::parse_period).unwrap_or(Duration::from_secs(1));
+        let attempt_timeout = input
             .value(&ATTEMPT_TIMEOUT, duration::parse_nonzero)
             .unwrap_or(Duration::from_secs(1));
-        let holder = given.value(&HOLDER, parse_holder).unwrap_or_else(drawn);
-        let ready = given.value(&READY, parse_ready);
-        let wait = given.value(&WAIT, duration::parse).unwrap_or(Duration::from_secs(30));
-        let node = given.value(&NODE, parse_node);
-        let max_wait = given.value(&MAX_WAIT, duration::parse).filter(|d| !d.is_zero());
+        let holder = input.value(&HOLDER, parse_holder).unwrap_or_else(drawn);
+        let ready = input.value(&READY, parse_ready);
+        let wait = input.value(&WAIT, duration::parse).unwrap_or(Duration::from_secs(30));
+        let node = input.value(&NODE, NodeName::parse);
+        let max_wait = input.value(&MAX_WAIT, duration::parse).filter(|d| !d.is_zero());
         let unreachable_wait =
-            given.value(&UNREACHABLE_WAIT, duration::parse).filter(|d| !d.is_zero());
-        let at_bound = given.value(&ON_TIMEOUT, parse_at_bound).unwrap_or(AtBound::Start);
+            input.value(&UNREACHABLE_WAIT, duration::parse).filter(|d| !d.is_zero());
+        let at_bound = input.value(&ON_TIMEOUT, parse_at_bound).unwrap_or(AtBound::Start);
         let loopback = host.is_loopback();
         let lock = Url::root(HTTP, host, port);
         let duration = duration.map(sent);
@@ -295,16 +216,6 @@ fn parse_port(text: &str) -> Result<u16, &'static str> {
     whole_number(text).filter(|port| *port > 0).ok_or("a port from 1 to 65535")
 }
 
-fn parse_node(text: &str) -> Result<String, &'static str> {
-    let fits = text.len() <= LONGEST_NODE
-        && !text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '$');
-    if fits {
-        Ok(text.to_owned())
-    } else {
-        Err("a node's name, at most 253 bytes, without spaces, control characters and $")
-    }
-}
-
 fn parse_at_bound(text: &str) -> Result<AtBound, &'static str> {
     match text {
         "start" => Ok(AtBound::Start),
@@ -326,7 +237,7 @@ fn path_and_query(parameters: &[(&str, Option<String>)]) -> String {
 fn sent(duration: Duration) -> String {
     match duration.subsec_nanos() {
         0 => duration.as_secs().to_string(),
-        _ => duration::Text(duration).to_string(),
+        _ => duration::Compact(duration).to_string(),
     }
 }
 
@@ -341,11 +252,11 @@ mod tests {
         let lookup = move |name: &str| {
             variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v))
         };
-        let mut given =
-            Given::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), lookup)
+        let mut input =
+            Input::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), lookup)
                 .expect("not asked for help");
-        let config = Config::take(&mut given, || drawn_holder("web-0", 1));
-        given.finish().map(|()| config)
+        let config = Config::take(&mut input, || drawn_holder("web-0", 1));
+        input.finish().map(|()| config)
     }
 
     fn asked(config: &Config) -> String {
@@ -595,7 +506,7 @@ mod tests {
     fn help_lists_every_setting_but_those_that_are_gone() {
         let help = PROGRAM.help();
         assert_eq!(PROGRAM.listed().count(), 14);
-        assert!(PROGRAM.listed().all(|s| s.variables.iter().all(|v| help.contains(v))));
+        assert!(PROGRAM.listed().all(|s| s.names().all(|name| help.contains(name))));
         assert!(!help.contains("--timeout"), "{help}");
     }
 }

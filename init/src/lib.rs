@@ -11,12 +11,13 @@ pub mod wait;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use std::{fs, io, thread};
+use std::{fs, thread};
 
 use log::{debug, info, warn};
-use psl::duration::Text;
-use psl::end::End;
-use psl::{logging, random, signals};
+use psl::duration::Compact;
+use psl::process::End;
+use psl::process::signals;
+use psl::{logging, random};
 
 use client::Client;
 use config::{Config, PROGRAM};
@@ -52,7 +53,7 @@ pub fn run() -> Result<u8, End> {
 
 /// Before *anything else*: as process 1 of a container it would not end at all without this.
 /// The client comes later, and a signal that comes before it has no place to give up.
-fn handle_signals(last_words: &LastWords, client: &Arc<OnceLock<Client>>) -> io::Result<()> {
+fn handle_signals(last_words: &LastWords, client: &Arc<OnceLock<Client>>) -> Result<(), String> {
     let (last_words, client) = (last_words.clone(), Arc::clone(client));
     let on_stop = move |stop| {
         let outcome = Outcome::Stopped(stop);
@@ -66,11 +67,11 @@ fn handle_signals(last_words: &LastWords, client: &Arc<OnceLock<Client>>) -> io:
     signals::on_stop(on_stop)
 }
 
-fn settings() -> Result<(Config, logging::Settings), End> {
-    let mut given = psl::end::given(&PROGRAM)?;
-    let config = Config::take(&mut given, drawn_holder);
-    let log_settings = logging::Settings::take(&mut given);
-    given.finish().map_err(End::Mistakes)?;
+fn settings() -> Result<(Config, logging::LogConfig), End> {
+    let mut input = psl::process::read_input(&PROGRAM)?;
+    let config = Config::take(&mut input, drawn_holder);
+    let log_settings = logging::LogConfig::take(&mut input);
+    input.finish().map_err(End::ConfigErrors)?;
     Ok((config, log_settings))
 }
 
@@ -81,8 +82,9 @@ fn drawn_holder() -> Box<str> {
 }
 
 fn announce(config: &Config) {
-    let bound =
-        |bound: Option<Duration>| bound.map_or_else(|| "none".to_owned(), |b| Text(b).to_string());
+    let bound = |bound: Option<Duration>| {
+        bound.map_or_else(|| "none".to_owned(), |b| Compact(b).to_string())
+    };
     let (max_wait, unreachable_wait) =
         (bound(config.rules.max_wait), bound(config.rules.unreachable_wait));
     let holder = &*config.holder;
@@ -130,9 +132,9 @@ fn ask(client: &Client, waiting: &mut Waiting, attempt: &Attempt, last_words: &L
 
 fn report(refusal: &Refusal, waited: Duration, next: Next, say: Option<Say>) {
     let reason = refusal.words.as_str();
-    let waited = Text::in_millis(waited);
+    let waited = Compact::in_millis(waited);
     let pause = match next {
-        Next::Pause(length) => Text::in_millis(length).to_string(),
+        Next::Pause(length) => Compact::in_millis(length).to_string(),
         _ => "none".to_owned(),
     };
     match say {

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    psl::end::exit_code("init", init::run())
+    psl::process::exit_code("init", init::run())
 }

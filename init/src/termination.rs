@@ -8,13 +8,14 @@ use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
-use psl::duration::Text;
-use psl::end::{DONE, FAILED};
-use psl::signals::Stop;
+use psl::duration::Compact;
+use psl::process::signals::Stop;
+use psl::process::{DONE, FAILED};
+use psl::sync;
 
 use crate::wait::Bound;
 
@@ -118,7 +119,7 @@ impl LastWords {
 
     /// Nothing that holds this lock can panic half-way through a change.
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.known)
     }
 }
 
@@ -140,7 +141,7 @@ fn name(stop: Stop) -> &'static str {
 
 /// One line, without its end: `kubectl` puts one there.
 fn message(outcome: Outcome, waited: Duration, reason: Option<&str>) -> String {
-    let waited = Text::in_millis(waited);
+    let waited = Compact::in_millis(waited);
     let how = match outcome {
         Outcome::Acquired => format!("lock acquired after {waited}"),
         Outcome::StartedWithout(bound) => {
@@ -170,7 +171,7 @@ fn write_message(path: &Path, message: &str) -> io::Result<()> {
 }
 
 fn log_end(outcome: Outcome, waited: Duration, reason: Option<&str>) {
-    let waited = Text::in_millis(waited);
+    let waited = Compact::in_millis(waited);
     let reason = reason.unwrap_or("none yet");
     match outcome {
         Outcome::Acquired => info!(waited:% = waited; "lock acquired"),

@@ -64,7 +64,7 @@ fn gist(words: &str) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use psl::duration::Text;
+    use psl::duration::Compact;
 
     fn seconds(s: u64) -> Duration {
         Duration::from_secs(s)
@@ -120,7 +120,7 @@ mod tests {
             format!(
                 "423 Locked; position {} in line, a slot is expected in {}",
                 200 - n,
-                Text(seconds(5 * (200 - n)))
+                Compact(seconds(5 * (200 - n)))
             )
         };
         let busy = |n: u64| {
@@ -171,7 +171,7 @@ mod tests {
             counts in [any::<u32>(), any::<u32>()],
             expected in [any::<u64>(), any::<u64>()],
         ) {
-            let text = |n: usize| Text(Duration::from_millis(expected[n]));
+            let text = |n: usize| Compact(Duration::from_millis(expected[n]));
             let words = |n: usize| format!("position {} in line, expected in {}, later", counts[n], text(n));
             prop_assert_eq!(gist(&words(0)), gist(&words(1)));
         }

@@ -9,7 +9,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use psl::listen::is_local;
+use psl::server::listen::is_local;
 
 use crate::record::read;
 

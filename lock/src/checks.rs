@@ -11,10 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
-use psl::call::{Caller, Failure, Patience};
+use psl::client::tls::Trust;
+use psl::client::url::Url;
+use psl::client::{HttpClient, HttpError, Timeouts};
+use psl::process;
 use psl::text::masked_line;
-use psl::tls::Trust;
-use psl::url::Url;
 
 use crate::config::Checks;
 use crate::core::gate::{Checked, Verdict};
@@ -46,16 +47,12 @@ pub fn start(checks: Checks, shared: Arc<Shared>) -> Result<(), String> {
         failed: checks.pause_failed,
         passed: checks.pause_passed,
     };
-    let rounds = Rounds { caller: Caller::new("lock"), checks, shared, pauses, last: None };
-    let thread = thread::Builder::new()
-        .name("checks".to_owned())
-        .stack_size(STACK)
-        .spawn(move || rounds.run());
-    thread.map(drop).map_err(|e| format!("cannot start the thread of the checks: {e}"))
+    let rounds = Rounds { caller: HttpClient::new("lock"), checks, shared, pauses, last: None };
+    process::spawn("checks", STACK, move || rounds.run())
 }
 
 struct Rounds {
-    caller: Caller,
+    caller: HttpClient,
     checks: Checks,
     shared: Arc<Shared>,
     pauses: Pauses,
@@ -185,8 +182,8 @@ fn is_alike(one: &Checked, other: &Checked) -> bool {
 const ANSWERED: &str = "answered ";
 
 fn check(
-    plain: &Caller,
-    secure: Result<&Caller, &String>,
+    plain: &HttpClient,
+    secure: Result<&HttpClient, &String>,
     endpoint: &Url,
     timeout: Duration,
 ) -> Checked {
@@ -199,11 +196,11 @@ fn check(
 }
 
 /// 2xx to the last byte; redirects are not followed, whoever is moved is not up here.
-fn get(caller: &Caller, endpoint: &Url, timeout: Duration) -> Result<(), Failure> {
-    let reply = caller.get(endpoint, &[], Patience::of(timeout))?;
+fn get(caller: &HttpClient, endpoint: &Url, timeout: Duration) -> Result<(), HttpError> {
+    let reply = caller.get(endpoint, &[], Timeouts::of(timeout))?;
     if !(200..300).contains(&reply.status) {
         let reason = reason(reply.body).map(|reason| format!(": {reason}")).unwrap_or_default();
-        return Err(Failure::Other(format!("{ANSWERED}{}{reason}", reply.status)));
+        return Err(HttpError::Other(format!("{ANSWERED}{}{reason}", reply.status)));
     }
     std::io::copy(&mut reply.body.take(LARGEST_BODY), &mut std::io::sink())?;
     Ok(())
@@ -224,11 +221,11 @@ fn reason(body: impl Read) -> Option<String> {
     clippy::disallowed_methods,
     reason = "the edge that shares one check's time between look-up and addresses"
 )]
-fn connect(caller: &Caller, endpoint: &Url, timeout: Duration) -> Result<(), Failure> {
+fn connect(caller: &HttpClient, endpoint: &Url, timeout: Duration) -> Result<(), HttpError> {
     let start = Instant::now();
     let addresses =
-        caller.resolver().resolve(&endpoint.host, timeout).map_err(Failure::Unresolved)?;
-    let mut failure = Failure::NoRoute;
+        caller.resolver().resolve(&endpoint.host, timeout).map_err(HttpError::ResolveError)?;
+    let mut failure = HttpError::NoRoute;
     // Each address has its share of the time that is left: one that is silent leaves some for the next.
     for (address, untried) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
         let share = timeout.saturating_sub(start.elapsed()) / untried;
@@ -238,8 +235,8 @@ fn connect(caller: &Caller, endpoint: &Url, timeout: Duration) -> Result<(), Fai
         match TcpStream::connect_timeout(&SocketAddr::new(*address, endpoint.port), share) {
             Ok(_) => return Ok(()),
             // While connecting, silence means that nothing came back at all; a refusal tells more.
-            Err(error) if error.kind() == ErrorKind::TimedOut || failure == Failure::Refused => {}
-            Err(error) => failure = Failure::from(error),
+            Err(error) if error.kind() == ErrorKind::TimedOut || failure == HttpError::Refused => {}
+            Err(error) => failure = HttpError::from(error),
         }
     }
     Err(failure)

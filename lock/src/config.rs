@@ -9,11 +9,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use psl::address::{Host, parse_port, whole_number};
-use psl::args::{Given, Program, Setting, Takes};
-use psl::duration::{self, Text, parse_nonzero, parse_period};
+use psl::client::tls::{self, Trust};
+use psl::client::url::{HTTP, HTTPS, TCP, Url};
+use psl::duration::{self, Compact, parse_nonzero, parse_period};
 use psl::logging::{self, LOG, LOG_FORMAT};
-use psl::tls::{self, Trust};
-use psl::url::{HTTP, HTTPS, TCP, Url};
+use psl::process::{BAD_CONFIGURATION, DONE, FAILED};
+use psl::protocol::node::NodeName;
+use psl::settings::{Input, Program, Setting};
 
 use crate::core::lease::SHORTEST_PAUSE;
 use crate::core::lock::{Mode, Settings, Slots};
@@ -30,196 +32,64 @@ const MOST_A_CORE: usize = 16;
 /// length of a round.
 const MOST_CHECKS: usize = 32;
 
-macro_rules! setting {
-    ($flag:expr, $variables:expr, $value:expr, $takes:ident, $default:expr, $meaning:expr) => {
-        Setting {
-            flag: $flag,
-            variables: $variables,
-            value: $value,
-            takes: Takes::$takes,
-            default: $default,
-            meaning: $meaning,
-        }
-    };
-}
-
-const HOST: Setting = setting!(
-    Some("--host"),
-    &["PSL_BIND_HOST"],
-    "HOST",
-    Value,
-    "all addresses, both families",
-    "address to bind"
-);
-const PORT: Setting = setting!(
-    Some("--port"),
-    &["PSL_BIND_PORT"],
-    "PORT",
-    Value,
-    "8888",
-    "port to bind (0 = any free one; the chosen one is in the `listening` log line)"
-);
-const LOCKS: Setting = setting!(
-    Some("--locks"),
-    &["PSL_PARALLEL_LOCKS"],
-    "N",
-    Value,
-    "1",
-    "leases that may be active at the same time: 1 to 4096; a share of the node's online cores (`50%`, `200%`; rounded down, at least 1); or a limit that follows the node (`auto`: at most 16 for each core that is online at start, and 4096; `auto:MAX`: at most MAX)"
-);
-const TIMEOUT: Setting = setting!(
-    Some("--timeout"),
-    &["PSL_LOCK_DURATION"],
-    "DURATION",
-    Value,
-    "10s",
-    "duration of a lease when the request names none"
-);
-const MAX_DURATION: Setting = setting!(
-    Some("--max-duration"),
-    &["PSL_MAX_LOCK_DURATION"],
-    "DURATION",
-    Value,
-    "10m",
-    "the longest lease; a request for more gets this much, and the answer says so"
-);
-const CHECK: Setting = setting!(
-    Some("--check"),
-    &["PSL_HC_ENDPOINTS"],
-    "URL",
-    List,
-    "none",
-    "`http://`, `https://`, `tcp://host:port` endpoints that must all be up before any start; 32 at most"
-);
-const HC_ENABLED: Setting = setting!(
-    None,
-    &["PSL_HC_ENABLED"],
-    "BOOL",
-    Value,
-    "true where endpoints are given",
-    "`false` ignores the endpoints; `true` without any is a mistake"
-);
-const FAIL_HC: Setting = setting!(
-    Some("--failHc"),
-    &["PSL_HC_PERIOD_FAIL"],
-    "DURATION",
-    Value,
-    "10s",
-    "pause after a failed round of checks, at least 100ms; until a first round has passed, the pause begins with half a second and doubles up to this"
-);
-const PASS_HC: Setting = setting!(
-    Some("--passHc"),
-    &["PSL_HC_PERIOD_PASS"],
-    "DURATION",
-    Value,
-    "60s",
-    "pause after a passed round of checks, at least 100ms"
-);
-const HC_TIMEOUT: Setting = setting!(
-    Some("--hc-timeout"),
-    &["PSL_HC_TIMEOUT"],
-    "DURATION",
-    Value,
-    "5s",
-    "one check's time, from name look-up to the last byte"
-);
-const MAX_HOLD: Setting = setting!(
-    Some("--max-hold"),
-    &["PSL_HC_MAX_HOLD"],
-    "DURATION",
-    Value,
-    "0 (never)",
-    "after checks have failed this long without a break, starts go on, still one slot each, until a round passes; with 0 starts wait for ever"
-);
-const CA_FILE: Setting = setting!(
-    Some("--ca-file"),
-    &["PSL_CA_FILE"],
-    "FILE",
-    Value,
-    "`SSL_CERT_FILE`, else the system's bundle",
-    "CA certificates (PEM) for `https://` checks"
-);
-const NODE: Setting = setting!(
-    Some("--node"),
-    &["PSL_NODE_NAME"],
-    "NAME",
-    Value,
-    "none",
-    "the node that this lock serves; a request with another `?node=` gets 421"
-);
-const NODE_IP: Setting = setting!(
-    Some("--node-ip"),
-    &["PSL_NODE_IP"],
-    "ADDRESS",
-    List,
-    "none",
-    "addresses of the node; lock probes no `ready` port there. lock finds the addresses of its own network namespace and of gateways itself"
-);
-const STATE_FILE: Setting = setting!(
-    Some("--state-file"),
-    &["PSL_STATE_FILE"],
-    "FILE",
-    Value,
-    "none",
-    "keeps leases and queue over a restart of the container; best in a memory-backed volume. A file of another boot is not used"
-);
-const READY_PERIOD: Setting = setting!(
-    Some("--ready-period"),
-    &["PSL_READY_PERIOD"],
-    "DURATION",
-    Value,
-    "500ms",
-    "the longest pause between two probes of a lease's `ready` port, at least 20ms; the first ones come sooner"
-);
-const MODE: Setting = setting!(
-    Some("--mode"),
-    &["PSL_MODE"],
-    "MODE",
-    Value,
-    "enforce",
-    "`enforce`; `shadow`: every request is granted at once, and metrics, `/state` and the log say which starts would have waited, and for how long"
-);
-const CPU_PRESSURE: Setting = setting!(
-    Some("--cpu-pressure"),
-    &["PSL_CPU_PRESSURE"],
-    "PERCENT",
-    Value,
-    "0 (off)",
-    "no start begins above this percentage of `some avg10` in `/proc/pressure/cpu`, until it is ten points lower, or half of it if that is more; up to 100"
-);
-const IO_PRESSURE: Setting = setting!(
-    Some("--io-pressure"),
-    &["PSL_IO_PRESSURE"],
-    "PERCENT",
-    Value,
-    "0 (off)",
-    "the same of `/proc/pressure/io`"
-);
-const MEMORY_PRESSURE: Setting = setting!(
-    Some("--memory-pressure"),
-    &["PSL_MEMORY_PRESSURE"],
-    "PERCENT",
-    Value,
-    "0 (off)",
-    "the same of `/proc/pressure/memory`"
-);
-const GATE_FLOOR: Setting = setting!(
-    Some("--gate-floor"),
-    &["PSL_GATE_FLOOR"],
-    "DURATION",
-    Value,
-    "60s",
-    "however high the pressure, one start in this time, at least 100ms"
-);
+const HOST: Setting = Setting::flag("--host", "HOST")
+    .env(&["PSL_BIND_HOST"])
+    .default("all addresses, both families")
+    .help("address to bind");
+const PORT: Setting = Setting::flag("--port", "PORT")
+    .env(&["PSL_BIND_PORT"])
+    .default("8888")
+    .help("port to bind (0 = any free one; the chosen one is in the `listening` log line)");
+const LOCKS: Setting = Setting::flag("--locks", "N").env(&["PSL_PARALLEL_LOCKS"]).default("1").help("leases that may be active at the same time: 1 to 4096; a share of the node's online cores (`50%`, `200%`; rounded down, at least 1); or a limit that follows the node (`auto`: at most 16 for each core that is online at start, and 4096; `auto:MAX`: at most MAX)");
+const TIMEOUT: Setting = Setting::flag("--timeout", "DURATION")
+    .env(&["PSL_LOCK_DURATION"])
+    .default("10s")
+    .help("duration of a lease when the request names none");
+const MAX_DURATION: Setting = Setting::flag("--max-duration", "DURATION")
+    .env(&["PSL_MAX_LOCK_DURATION"])
+    .default("10m")
+    .help("the longest lease; a request for more gets this much, and the answer says so");
+const CHECK: Setting = Setting::flag("--check", "URL").env(&["PSL_HC_ENDPOINTS"]).list().help("`http://`, `https://`, `tcp://host:port` endpoints that must all be up before any start; 32 at most");
+const HC_ENABLED: Setting = Setting::variable(&["PSL_HC_ENABLED"], "BOOL")
+    .default("true where endpoints are given")
+    .help("`false` ignores the endpoints; `true` without any is a mistake");
+const FAIL_HC: Setting = Setting::flag("--failHc", "DURATION").env(&["PSL_HC_PERIOD_FAIL"]).default("10s").help("pause after a failed round of checks, at least 100ms; until a first round has passed, the pause begins with half a second and doubles up to this");
+const PASS_HC: Setting = Setting::flag("--passHc", "DURATION")
+    .env(&["PSL_HC_PERIOD_PASS"])
+    .default("60s")
+    .help("pause after a passed round of checks, at least 100ms");
+const HC_TIMEOUT: Setting = Setting::flag("--hc-timeout", "DURATION")
+    .env(&["PSL_HC_TIMEOUT"])
+    .default("5s")
+    .help("one check's time, from name look-up to the last byte");
+const MAX_HOLD: Setting = Setting::flag("--max-hold", "DURATION").env(&["PSL_HC_MAX_HOLD"]).default("0 (never)").help("after checks have failed this long without a break, starts go on, still one slot each, until a round passes; with 0 starts wait for ever");
+const CA_FILE: Setting = Setting::flag("--ca-file", "FILE")
+    .env(&["PSL_CA_FILE"])
+    .default("`SSL_CERT_FILE`, else the system's bundle")
+    .help("CA certificates (PEM) for `https://` checks");
+const NODE: Setting = Setting::flag("--node", "NAME")
+    .env(&["PSL_NODE_NAME"])
+    .help("the node that this lock serves; a request with another `?node=` gets 421");
+const NODE_IP: Setting = Setting::flag("--node-ip", "ADDRESS").env(&["PSL_NODE_IP"]).list().help("addresses of the node; lock probes no `ready` port there. lock finds the addresses of its own network namespace and of gateways itself");
+const STATE_FILE: Setting = Setting::flag("--state-file", "FILE").env(&["PSL_STATE_FILE"]).help("keeps leases and queue over a restart of the container; best in a memory-backed volume. A file of another boot is not used");
+const READY_PERIOD: Setting = Setting::flag("--ready-period", "DURATION").env(&["PSL_READY_PERIOD"]).default("500ms").help("the longest pause between two probes of a lease's `ready` port, at least 20ms; the first ones come sooner");
+const MODE: Setting = Setting::flag("--mode", "MODE").env(&["PSL_MODE"]).default("enforce").help("`enforce`; `shadow`: every request is granted at once, and metrics, `/state` and the log say which starts would have waited, and for how long");
+const CPU_PRESSURE: Setting = Setting::flag("--cpu-pressure", "PERCENT").env(&["PSL_CPU_PRESSURE"]).default("0 (off)").help("no start begins above this percentage of `some avg10` in `/proc/pressure/cpu`, until it is ten points lower, or half of it if that is more; up to 100");
+const IO_PRESSURE: Setting = Setting::flag("--io-pressure", "PERCENT")
+    .env(&["PSL_IO_PRESSURE"])
+    .default("0 (off)")
+    .help("the same of `/proc/pressure/io`");
+const MEMORY_PRESSURE: Setting = Setting::flag("--memory-pressure", "PERCENT")
+    .env(&["PSL_MEMORY_PRESSURE"])
+    .default("0 (off)")
+    .help("the same of `/proc/pressure/memory`");
+const GATE_FLOOR: Setting = Setting::flag("--gate-floor", "DURATION")
+    .env(&["PSL_GATE_FLOOR"])
+    .default("60s")
+    .help("however high the pressure, one start in this time, at least 100ms");
 /// Not a setting of ours, but every TLS client's; read where `--ca-file` is not given.
-const SSL_CERT_FILE: Setting = setting!(
-    None,
-    &["SSL_CERT_FILE"],
-    "FILE",
-    Value,
-    "none",
-    "CA certificates (PEM) where `--ca-file` is not given"
-);
+const SSL_CERT_FILE: Setting = Setting::variable(&["SSL_CERT_FILE"], "FILE")
+    .help("CA certificates (PEM) where `--ca-file` is not given");
 
 /// What `--help` says.
 pub const PROGRAM: Program = Program {
@@ -252,9 +122,9 @@ pub const PROGRAM: Program = Program {
         LOG,
     ],
     exit_codes: &[
-        (0, "ended by SIGTERM or SIGINT"),
-        (1, "failed at run time, such as a port that is taken"),
-        (2, "bad configuration"),
+        (DONE, "ended by SIGTERM or SIGINT"),
+        (FAILED, "failed at run time, such as a port that is taken"),
+        (BAD_CONFIGURATION, "bad configuration"),
     ],
     notes: "Requests: GET or POST / takes a lease (?holder=, ?duration=, ?ready=, ?wait=, ?node=); DELETE /?holder= gives it\n\
         or the place in the queue back; GET /livez, /readyz, /metrics, /state.\n\
@@ -283,7 +153,7 @@ pub struct Config {
     /// How much pressure is too much.
     pub pressure: Limits,
     /// How to log.
-    pub logging: logging::Settings,
+    pub logging: logging::LogConfig,
 }
 
 /// The rules for a single request.
@@ -294,7 +164,7 @@ pub struct Rules {
     /// The longest lease.
     pub longest: Duration,
     /// The node that this lock serves.
-    pub node: Option<String>,
+    pub node: Option<NodeName>,
     /// Known addresses of that node.
     pub node_addresses: Vec<IpAddr>,
 }
@@ -381,7 +251,7 @@ impl Config {
                 probe_pause: self.ready_period,
             },
             pressure: self.pressure,
-            node: self.rules.node.clone(),
+            node: self.rules.node.as_ref().map(NodeName::to_string),
             endpoints: self.checks.endpoints.iter().map(ToString::to_string).collect(),
             max_hold: self.checks.max_hold,
             most_parked,
@@ -389,22 +259,22 @@ impl Config {
     }
 
     /// Checks everything and reports all mistakes together.
-    pub fn from(mut given: Given) -> Result<Config, Vec<String>> {
+    pub fn from(mut input: Input) -> Result<Config, Vec<String>> {
         let config = Config {
-            host: given.value(&HOST, Host::parse).filter(|host| !is_unspecified_v6(host)),
-            port: given.value(&PORT, parse_port).unwrap_or(8888),
-            locks: given.value(&LOCKS, Locks::parse).unwrap_or(Locks::Count(1)),
-            rules: rules(&mut given),
-            checks: checks(&mut given),
-            state_file: given.value(&STATE_FILE, |text| Ok::<_, fmt::Error>(PathBuf::from(text))),
-            ready_period: given
+            host: input.value(&HOST, Host::parse).filter(|host| !is_unspecified_v6(host)),
+            port: input.value(&PORT, parse_port).unwrap_or(8888),
+            locks: input.value(&LOCKS, Locks::parse).unwrap_or(Locks::Count(1)),
+            rules: rules(&mut input),
+            checks: checks(&mut input),
+            state_file: input.value(&STATE_FILE, |text| Ok::<_, fmt::Error>(PathBuf::from(text))),
+            ready_period: input
                 .value(&READY_PERIOD, parse_ready_period)
                 .unwrap_or(Duration::from_millis(500)),
-            mode: given.value(&MODE, parse_mode).unwrap_or(Mode::Enforce),
-            pressure: pressure(&mut given),
-            logging: logging::Settings::take(&mut given),
+            mode: input.value(&MODE, parse_mode).unwrap_or(Mode::Enforce),
+            pressure: pressure(&mut input),
+            logging: logging::LogConfig::take(&mut input),
         };
-        given.finish().map(|()| config)
+        input.finish().map(|()| config)
     }
 }
 
@@ -421,12 +291,12 @@ fn parse_mode(text: &str) -> Result<Mode, &'static str> {
     }
 }
 
-fn rules(given: &mut Given) -> Rules {
-    let default = given.value(&TIMEOUT, parse_nonzero);
-    let longest = given.value(&MAX_DURATION, parse_nonzero).unwrap_or(Duration::from_secs(600));
+fn rules(input: &mut Input) -> Rules {
+    let default = input.value(&TIMEOUT, parse_nonzero);
+    let longest = input.value(&MAX_DURATION, parse_nonzero).unwrap_or(Duration::from_secs(600));
     if let Some(default) = default.filter(|default| *default > longest) {
-        let (default, longest) = (Text(default), Text(longest));
-        given.mistake(format!(
+        let (default, longest) = (Compact(default), Compact(longest));
+        input.reject(format!(
             "{}: {default} is not accepted; accepted: up to {}, which is {longest}",
             TIMEOUT.name(),
             MAX_DURATION.name()
@@ -434,32 +304,32 @@ fn rules(given: &mut Given) -> Rules {
     }
     // The ten seconds are no setting, so a shorter bound is no mistake.
     let default = default.unwrap_or(Duration::from_secs(10).min(longest));
-    let node = given.value(&NODE, parse_node);
-    Rules { default, longest, node, node_addresses: given.list(&NODE_IP, parse_ip) }
+    let node = input.value(&NODE, NodeName::parse);
+    Rules { default, longest, node, node_addresses: input.list(&NODE_IP, parse_ip) }
 }
 
-fn pressure(given: &mut Given) -> Limits {
+fn pressure(input: &mut Input) -> Limits {
     // In the order of the resources.
     let thresholds = [&CPU_PRESSURE, &IO_PRESSURE, &MEMORY_PRESSURE]
-        .map(|setting| given.value(setting, parse_percent).and_then(NonZeroU8::new));
-    let floor = given.value(&GATE_FLOOR, parse_period).unwrap_or(Duration::from_secs(60));
+        .map(|setting| input.value(setting, parse_percent).and_then(NonZeroU8::new));
+    let floor = input.value(&GATE_FLOOR, parse_period).unwrap_or(Duration::from_secs(60));
     Limits { thresholds, floor }
 }
 
-fn checks(given: &mut Given) -> Checks {
-    let endpoints = given.list(&CHECK, |text| Url::parse(text, &[HTTP, HTTPS, TCP]));
-    let enabled = given.switch(&HC_ENABLED);
-    let ca_file = given.value(&CA_FILE, |text| Ok::<_, fmt::Error>(PathBuf::from(text)));
-    let bundle = given.value(&SSL_CERT_FILE, |text| Ok::<_, fmt::Error>(PathBuf::from(text)));
+fn checks(input: &mut Input) -> Checks {
+    let endpoints = input.list(&CHECK, |text| Url::parse(text, &[HTTP, HTTPS, TCP]));
+    let enabled = input.switch(&HC_ENABLED);
+    let ca_file = input.value(&CA_FILE, |text| Ok::<_, fmt::Error>(PathBuf::from(text)));
+    let bundle = input.value(&SSL_CERT_FILE, |text| Ok::<_, fmt::Error>(PathBuf::from(text)));
     if enabled == Some(true) && endpoints.is_empty() {
-        given.mistake(format!(
+        input.reject(format!(
             "{}: true is not accepted without an endpoint in {}",
             HC_ENABLED.name(),
             CHECK.name()
         ));
     }
     if endpoints.len() > MOST_CHECKS {
-        given.mistake(format!(
+        input.reject(format!(
             "{}: {} endpoints are not accepted; accepted: up to {MOST_CHECKS}",
             CHECK.name(),
             endpoints.len()
@@ -469,28 +339,28 @@ fn checks(given: &mut Given) -> Checks {
     let mut shown: Vec<String> = endpoints.iter().map(Url::to_string).collect();
     shown.sort_unstable();
     for pair in shown.windows(2).filter(|pair| pair[0] == pair[1]) {
-        given.mistake(format!("{}: {} is given twice, accepted once", CHECK.name(), pair[0]));
+        input.reject(format!("{}: {} is given twice, accepted once", CHECK.name(), pair[0]));
     }
     let endpoints = if enabled == Some(false) { Vec::new() } else { endpoints };
     let needs_ca = endpoints.iter().any(|url| url.scheme == HTTPS.0);
     Checks {
         endpoints,
-        pause_failed: given.value(&FAIL_HC, parse_period).unwrap_or(Duration::from_secs(10)),
-        pause_passed: given.value(&PASS_HC, parse_period).unwrap_or(Duration::from_secs(60)),
-        timeout: given.value(&HC_TIMEOUT, parse_nonzero).unwrap_or(Duration::from_secs(5)),
-        max_hold: given.value(&MAX_HOLD, duration::parse).filter(|hold| !hold.is_zero()),
-        ca_file: if needs_ca { trusted(given, ca_file, bundle) } else { None },
+        pause_failed: input.value(&FAIL_HC, parse_period).unwrap_or(Duration::from_secs(10)),
+        pause_passed: input.value(&PASS_HC, parse_period).unwrap_or(Duration::from_secs(60)),
+        timeout: input.value(&HC_TIMEOUT, parse_nonzero).unwrap_or(Duration::from_secs(5)),
+        max_hold: input.value(&MAX_HOLD, duration::parse).filter(|hold| !hold.is_zero()),
+        ca_file: if needs_ca { trusted(input, ca_file, bundle) } else { None },
     }
 }
 
 /// The file is read once here, so that a wrong one shows at start and not as a check that fails.
 fn trusted(
-    given: &mut Given,
+    input: &mut Input,
     ca_file: Option<PathBuf>,
     bundle: Option<PathBuf>,
 ) -> Option<PathBuf> {
     let Some(file) = ca_file.or_else(|| tls::default_file(bundle)) else {
-        given.mistake(format!(
+        input.reject(format!(
             "{}: needed for https:// checks; set it, or SSL_CERT_FILE: there is no system bundle here",
             CA_FILE.name()
         ));
@@ -499,7 +369,7 @@ fn trusted(
     match Trust::read(&file) {
         Ok(_) => Some(file),
         Err(error) => {
-            given.mistake(format!("{}: {error}", CA_FILE.name()));
+            input.reject(format!("{}: {error}", CA_FILE.name()));
             None
         }
     }
@@ -521,17 +391,6 @@ fn parse_ip(text: &str) -> Result<IpAddr, &'static str> {
     }
 }
 
-/// A node's name is a DNS subdomain (Kubernetes, "Object Names and IDs").
-fn parse_node(text: &str) -> Result<String, &'static str> {
-    let is_name = text.len() <= 253
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
-    if is_name {
-        Ok(text.to_owned())
-    } else {
-        Err("a node's name: letters, digits, '-' and '.', up to 253 of them")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -543,7 +402,7 @@ mod tests {
         let lookup = move |name: &str| {
             variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v))
         };
-        Config::from(Given::read(&PROGRAM, Vec::new(), lookup).map_err(|text| vec![text])?)
+        Config::from(Input::read(&PROGRAM, Vec::new(), lookup).map_err(|text| vec![text])?)
     }
 
     #[test]

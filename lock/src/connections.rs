@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use psl::serve::Parked;
+use psl::server::ParkedConnection;
 
 use crate::core::lease::{LeaseId, after};
 use crate::core::lock::Answer;
@@ -23,7 +23,7 @@ const ECHO: Duration = Duration::from_millis(100);
 /// A parked connection.
 #[derive(Debug)]
 struct Connection {
-    parked: Arc<Parked>,
+    parked: Arc<ParkedConnection>,
     json: bool,
     stage: Stage,
 }
@@ -44,7 +44,7 @@ enum Stage {
 #[derive(Debug)]
 pub struct Delivery {
     key: WaiterId,
-    parked: Arc<Parked>,
+    parked: Arc<ParkedConnection>,
     json: bool,
     request: LeaseRequest,
     outcome: Outcome,
@@ -85,7 +85,7 @@ impl Connections {
         WaiterId(self.last_key)
     }
 
-    pub fn insert(&mut self, key: WaiterId, parked: Arc<Parked>, json: bool) {
+    pub fn insert(&mut self, key: WaiterId, parked: Arc<ParkedConnection>, json: bool) {
         self.by_key.insert(key, Connection { parked, json, stage: Stage::Waiting });
         // Mostly the client has read its grant: a descriptor for the next one is worth more.
         while self.is_full()

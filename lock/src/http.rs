@@ -1,16 +1,17 @@
 //! The routes of lock: parses requests and hands them to the lock. Decides nothing.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use log::debug;
 use percent_encoding::percent_decode_str;
 use psl::duration;
-use psl::holder;
-use psl::ready::Ready;
-use psl::serve::{Answer, Client, Method, Reply, Request, Route, dispatch};
-use psl::text::shown;
+use psl::protocol::holder;
+use psl::protocol::ready::Ready;
+use psl::server::{Client, HandlerResult, Method, Request, Response, Route, dispatch};
+use psl::sync;
+use psl::text::quoted;
 
 use crate::config::Rules;
 use crate::core::lock::Mode;
@@ -49,7 +50,7 @@ impl Service {
     }
 
     /// The answer to a request that came now.
-    pub fn answer(&self, request: &Request, client: &Client, now: Instant) -> Reply {
+    pub fn answer(&self, request: &Request, client: &Client, now: Instant) -> HandlerResult {
         let get = &[Method::Get];
         let root = &[Method::Get, Method::Post, Method::Delete];
         dispatch(
@@ -70,18 +71,18 @@ impl Service {
         )
     }
 
-    fn metrics(&self, now: Instant) -> Answer {
+    fn metrics(&self, now: Instant) -> Response {
         let view = self.shared.with(now, |lock| lock.view(now, 0));
         view::metrics(&view, now)
     }
 
-    fn state(&self, request: &Request, now: Instant) -> Answer {
-        let _one_at_a_time = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
+    fn state(&self, request: &Request, now: Instant) -> Response {
+        let _one_at_a_time = sync::lock(&self.rendering);
         let view = self.shared.with(now, |lock| lock.view(now, view::LISTED));
         view::state(&view, &self.rules, request.peer.is_loopback(), now)
     }
 
-    fn root(&self, request: &Request, client: &Client, now: Instant) -> Reply {
+    fn root(&self, request: &Request, client: &Client, now: Instant) -> HandlerResult {
         let is_question = request.method != Method::Delete;
         match ask(request) {
             Ok(ask) if is_question => self.lease(ask, request, client, now),
@@ -90,19 +91,25 @@ impl Service {
                 if is_question {
                     self.shared.with(now, |lock| lock.count(Kind::Invalid));
                 }
-                Answer::error(400, "invalid_parameter", &why, request.json).into()
+                Response::error(400, "invalid_parameter", &why, request.json).into()
             }
         }
     }
 
-    fn lease(&self, ask: LeaseRequest, request: &Request, client: &Client, now: Instant) -> Reply {
+    fn lease(
+        &self,
+        ask: LeaseRequest,
+        request: &Request,
+        client: &Client,
+        now: Instant,
+    ) -> HandlerResult {
         let needs_baseline = || self.shared.with(now, |lock| lock.needs_baseline(&ask, now));
         let baseline = self.prober.baseline(&ask, || needs_baseline() && client.may_wait());
         let ask = LeaseRequest { baseline, ..ask };
         let waits = ask.wait.is_some() && !self.is_shadow;
         if let Some(parked) = waits.then(|| client.park()).flatten() {
             self.shared.park(ask, parked, request.json, now);
-            return Reply::parked();
+            return HandlerResult::parked();
         }
         let outcome = self.shared.request(&ask, now);
         if matches!(outcome.kind(), Kind::Granted | Kind::Again) && client.may_wait() {
@@ -113,7 +120,7 @@ impl Service {
         if self.is_shadow {
             answer = answer.with_header("PSL-Mode", "shadow");
         }
-        let reply = Reply::from(answer);
+        let reply = HandlerResult::from(answer);
         let Outcome::Granted(grant) = outcome else { return reply };
         let shared = Arc::clone(&self.shared);
         reply.or_else(move || undo(&shared, &grant))
@@ -125,10 +132,10 @@ impl Service {
         request: &Request,
         client: &Client,
         now: Instant,
-    ) -> Answer {
+    ) -> Response {
         let Some(holder) = ask.holder.as_deref() else {
             let why = "holder: missing; DELETE takes ?holder=ID";
-            return Answer::error(400, "invalid_parameter", why, request.json);
+            return Response::error(400, "invalid_parameter", why, request.json);
         };
         let released = self.shared.with(now, |lock| lock.release(holder, ask.address, now));
         if released != Released::Nothing && client.may_wait() {
@@ -195,7 +202,7 @@ fn once<T>(
     }
     let text: Cow<str> = percent_decode_str(value).decode_utf8_lossy();
     let refused = |accepted| {
-        Invalid(format!("{name}: {} is not accepted; accepted: {accepted}", shown(&text)))
+        Invalid(format!("{name}: {} is not accepted; accepted: {accepted}", quoted(&text)))
     };
     *into = Some(parse(&text).map_err(refused)?);
     Ok(())

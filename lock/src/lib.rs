@@ -1,6 +1,6 @@
 //! Lets a bounded number of applications on a node start at the same time.
 //!
-//! A request: `psl::serve` → `http` (parses it) → `shared` (the mutex, and the threads that it wakes)
+//! A request: `psl::server` → `http` (parses it) → `shared` (the mutex, and the threads that it wakes)
 //! → `core::lock` (gates, limit, counts) → `core::scheduler` (leases and queue) → `responses`. A
 //! client that waits is parked: `connections` has its connection until there is an outcome. Beside
 //! it, `checks` asks the endpoints that must be up, `prober` probes the ports of applications,
@@ -29,9 +29,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use log::info;
-use psl::end::{DONE, End, given};
-use psl::serve::{Client, Request};
-use psl::{listen, logging, serve, signals};
+use psl::logging;
+use psl::process::signals;
+use psl::process::{DONE, End, read_input};
+use psl::server::{self, listen};
+use psl::server::{Client, Request};
+use psl::settings::VERSION;
 
 use config::Config;
 pub use config::PROGRAM;
@@ -48,11 +51,10 @@ use shared::Shared;
     reason = "the edge that reads the clock once for each request"
 )]
 pub fn run() -> Result<u8, End> {
-    signals::on_stop(|_| i32::from(DONE))
-        .map_err(|e| End::Failed(format!("cannot handle signals: {e}")))?;
-    let config = Config::from(given(&PROGRAM)?).map_err(End::Mistakes)?;
+    signals::on_stop(|_| i32::from(DONE)).map_err(End::Failed)?;
+    let config = Config::from(read_input(&PROGRAM)?).map_err(End::ConfigErrors)?;
     logging::start(&config.logging);
-    let settings = config.settings(cores::online(), serve::most_parked());
+    let settings = config.settings(cores::online(), server::most_parked());
     let slots = settings.slots;
     let listener = listen::bind(config.host.as_ref(), config.port).map_err(End::Failed)?;
     let mut lock = Lock::new(settings, Instant::now());
@@ -73,10 +75,10 @@ pub fn run() -> Result<u8, End> {
         record.start(Arc::clone(&shared)).map_err(End::Failed)?;
     }
     checks::start(config.checks.clone(), Arc::clone(&shared)).map_err(End::Failed)?;
-    let default = psl::duration::Text(config.rules.default);
-    info!(version = env!("CARGO_PKG_VERSION"), slots:% = config.locks, duration:% = default, checks = config.checks.endpoints.len(); "lock started");
+    let default = psl::duration::Compact(config.rules.default);
+    info!(version = VERSION, slots:% = config.locks, duration:% = default, checks = config.checks.endpoints.len(); "lock started");
     let service = Service::new(config.rules, config.mode, shared);
     let handler =
         move |request: &Request, client: &Client| service.answer(request, client, Instant::now());
-    Err(End::Failed(serve::run(listener, handler)))
+    Err(End::Failed(server::run(listener, handler)))
 }

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    psl::end::exit_code(lock::PROGRAM.name, lock::run())
+    psl::process::exit_code(lock::PROGRAM.name, lock::run())
 }

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use psl::address::Host;
-use psl::call::{Caller, Failure, Patience};
-use psl::ready::Ready;
-use psl::url::{HTTP, Url};
+use psl::client::url::{HTTP, Url};
+use psl::client::{HttpClient, HttpError, Timeouts};
+use psl::process;
+use psl::protocol::ready::Ready;
 
 use crate::barred::barred;
 use crate::core::lease::{ProbeResult, Probed};
@@ -40,7 +41,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 
 /// Probes ports.
 pub struct Prober {
-    caller: Caller,
+    caller: HttpClient,
     shared: Arc<Shared>,
     /// Known addresses of the node.
     node: Vec<IpAddr>,
@@ -51,7 +52,7 @@ impl Prober {
     /// Its threads start with the first port to probe, which may be from before a restart.
     #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock")]
     pub fn new(shared: Arc<Shared>, node: Vec<IpAddr>) -> Prober {
-        let prober = Prober { caller: Caller::new("lock"), shared, node, started: Once::new() };
+        let prober = Prober { caller: HttpClient::new("lock"), shared, node, started: Once::new() };
         if prober.shared.with(Instant::now(), |lock| lock.is_watching()) {
             prober.started.call_once(|| prober.start());
         }
@@ -76,7 +77,7 @@ impl Prober {
         if !may_probe() {
             return None;
         }
-        let patience = Patience { reach: BASELINE_CONNECT, answer: BASELINE, whole: BASELINE };
+        let patience = Timeouts { reach: BASELINE_CONNECT, answer: BASELINE, whole: BASELINE };
         Some(probe_aside(&self.caller, request.address, ready, patience))
     }
 
@@ -84,8 +85,7 @@ impl Prober {
     fn start(&self) {
         for _ in 0..THREADS {
             let (caller, shared) = (self.caller.clone(), Arc::clone(&self.shared));
-            let thread = thread::Builder::new().name("prober".to_owned()).stack_size(STACK);
-            if let Err(error) = thread.spawn(move || run(&caller, &shared)) {
+            if let Err(error) = process::spawn("prober", STACK, move || run(&caller, &shared)) {
                 warn!(error:%; "cannot start a thread that probes ports; this is said once for each of {THREADS}");
             }
         }
@@ -96,11 +96,11 @@ impl Prober {
     clippy::disallowed_methods,
     reason = "the edge that reads the clock before and after a probe"
 )]
-fn run(caller: &Caller, shared: &Shared) -> ! {
+fn run(caller: &HttpClient, shared: &Shared) -> ! {
     loop {
         let target = shared.next_probe();
         let begin = Instant::now();
-        let patience = Patience { reach: REACH, answer: ANSWER, whole: ANSWER };
+        let patience = Timeouts { reach: REACH, answer: ANSWER, whole: ANSWER };
         let result = probe(caller, target.address, &target.ready, patience);
         let now = Instant::now();
         let probed = shared.with(now, |lock| lock.probed(&target, result, now - begin, now));
@@ -112,7 +112,12 @@ fn run(caller: &Caller, shared: &Shared) -> ! {
 }
 
 /// The client library needs a larger stack than a worker's: it gets a thread for this probe.
-fn probe_aside(caller: &Caller, address: IpAddr, ready: &Ready, patience: Patience) -> ProbeResult {
+fn probe_aside(
+    caller: &HttpClient,
+    address: IpAddr,
+    ready: &Ready,
+    patience: Timeouts,
+) -> ProbeResult {
     if ready.path().is_none() {
         return probe(caller, address, ready, patience);
     }
@@ -126,7 +131,7 @@ fn probe_aside(caller: &Caller, address: IpAddr, ready: &Ready, patience: Patien
 }
 
 /// With a path a port is open if it answers 2xx, and redirects are not followed; without, if it accepts.
-fn probe(caller: &Caller, address: IpAddr, ready: &Ready, patience: Patience) -> ProbeResult {
+fn probe(caller: &HttpClient, address: IpAddr, ready: &Ready, patience: Timeouts) -> ProbeResult {
     let port = ready.port();
     let Some(path) = ready.path() else {
         let address = SocketAddr::new(address, port);
@@ -139,7 +144,7 @@ fn probe(caller: &Caller, address: IpAddr, ready: &Ready, patience: Patience) ->
     let url = Url::root(HTTP, Host::Ip(address), port).join(path);
     match caller.get(&url, &[], patience) {
         Ok(reply) if (200..300).contains(&reply.status) => ProbeResult::Open,
-        Err(Failure::NoRoute | Failure::Silent) => ProbeResult::Silent,
+        Err(HttpError::NoRoute | HttpError::Silent) => ProbeResult::Silent,
         _ => ProbeResult::Closed,
     }
 }

@@ -15,7 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
-use psl::ready::Ready;
+use psl::process;
+use psl::protocol::ready::Ready;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -161,11 +162,7 @@ impl Record {
 
     /// Starts the thread that writes each change.
     pub fn start(self, shared: Arc<Shared>) -> Result<(), String> {
-        let thread = thread::Builder::new()
-            .name("record".to_owned())
-            .stack_size(STACK)
-            .spawn(move || self.run(&shared));
-        thread.map(drop).map_err(|e| format!("cannot start the thread of the state file: {e}"))
+        process::spawn("record", STACK, move || self.run(&shared))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the edge that rests between two writes")]
@@ -298,7 +295,8 @@ fn restore(written: &Written, clocks: Clocks, scheduler: &mut Scheduler, rules: 
         let Some(deadline) = clocks.to_instant(lease.deadline) else { continue };
         let since = clocks.to_instant(lease.since).unwrap_or(now).min(now);
         let deadline = deadline.min(after(since, rules.longest));
-        let Ok(holder) = lease.holder.as_deref().map(psl::holder::parse).transpose() else {
+        let Ok(holder) = lease.holder.as_deref().map(psl::protocol::holder::parse).transpose()
+        else {
             continue;
         };
         let holder = holder.map(Arc::from);
@@ -328,7 +326,7 @@ fn restore(written: &Written, clocks: Clocks, scheduler: &mut Scheduler, rules: 
     }
     for place in &written.queue {
         let since = clocks.to_instant(place.since).unwrap_or(now).min(now);
-        if let Ok(holder) = psl::holder::parse(&place.holder) {
+        if let Ok(holder) = psl::protocol::holder::parse(&place.holder) {
             scheduler.restore_waiter(holder.into(), place.address, since, now);
         }
     }

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use log::{Level, debug, info, log};
-use psl::duration::Text;
-use psl::ready::Ready;
-use psl::serve::Answer;
+use psl::duration::Compact;
+use psl::protocol::ready::Ready;
+use psl::server::Response;
 use psl::text::one_line;
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ use crate::core::shadow::Overdue;
 use crate::json;
 
 /// The HTTP answer for an outcome.
-pub fn answer(outcome: &Outcome, baseline: Option<ProbeResult>, json: bool) -> Answer {
+pub fn answer(outcome: &Outcome, baseline: Option<ProbeResult>, json: bool) -> Response {
     let barred = match baseline {
         Some(ProbeResult::Barred(why)) => {
             format!("; ready is not probed at {why}: the lease lasts its duration")
@@ -32,14 +32,14 @@ pub fn answer(outcome: &Outcome, baseline: Option<ProbeResult>, json: bool) -> A
             granted(&grant_reason(grant, &barred), Some(grant.duration), json)
         }
         Outcome::AlreadyGranted { remaining, .. } => {
-            let remaining_text = Text::in_millis(*remaining);
+            let remaining_text = Compact::in_millis(*remaining);
             let reason = format!("lease already held, {remaining_text} left{barred}");
             granted(&reason, Some(*remaining), json)
         }
         Outcome::LetThrough(would) => granted(&shadow(would), None, json),
         Outcome::SlotFree => granted("a slot is free; a duration of 0 takes none", None, json),
         Outcome::Locked(refusal) => refused(&cause(&refusal.cause), refusal, json),
-        Outcome::Misdirected { .. } => Answer::error(421, "misdirected", &reason(outcome), json),
+        Outcome::Misdirected { .. } => Response::error(421, "misdirected", &reason(outcome), json),
     }
 }
 
@@ -52,7 +52,7 @@ fn grant_reason(grant: &Grant, barred: &str) -> String {
     };
     let would = grant.would.as_ref().map(|would| format!("\n{}", shadow(would)));
     let shadow = would.unwrap_or_default();
-    format!("for {}{cut}{overridden}{barred}{shadow}", Text(grant.duration))
+    format!("for {}{cut}{overridden}{barred}{shadow}", Compact(grant.duration))
 }
 
 /// The reason why a request is not granted; empty if it is.
@@ -89,18 +89,18 @@ fn shadow(would: &Outcome) -> String {
 }
 
 /// The HTTP answer to a DELETE.
-pub fn released(released: Released, json: bool) -> Answer {
+pub fn released(released: Released, json: bool) -> Response {
     let what = match released {
         Released::Lease => "lease",
         Released::Waiter => "place",
         Released::Nothing => {
             let why = "this holder has neither a lease nor a place in line, or asked from another address last";
-            return Answer::error(404, "no_such_holder", why, json);
+            return Response::error(404, "no_such_holder", why, json);
         }
     };
     match json {
-        true => Answer::json(200, serde_json::json!({ "released": what }).to_string()),
-        false => Answer::text(200, format!("Released\nthe {what} of this holder\n")),
+        true => Response::json(200, serde_json::json!({ "released": what }).to_string()),
+        false => Response::text(200, format!("Released\nthe {what} of this holder\n")),
     }
 }
 
@@ -114,17 +114,17 @@ struct Body<'a> {
     expires_in_seconds: Option<f64>,
 }
 
-fn granted(reason: &str, expires_in: Option<Duration>, json: bool) -> Answer {
+fn granted(reason: &str, expires_in: Option<Duration>, json: bool) -> Response {
     if !json {
-        return Answer::text(200, format!("Lock acquired\n{reason}\n"));
+        return Response::text(200, format!("Lock acquired\n{reason}\n"));
     }
     let expires_in_seconds = expires_in.map(json::seconds);
     let (retry_after_seconds, position) = (None, None);
     let body = Body { granted: true, reason, retry_after_seconds, position, expires_in_seconds };
-    Answer::json(200, json::text(&body))
+    Response::json(200, json::text(&body))
 }
 
-fn refused(reason: &str, refusal: &Refusal, json: bool) -> Answer {
+fn refused(reason: &str, refusal: &Refusal, json: bool) -> Response {
     let Refusal { retry_after, position, expected, .. } = refusal;
     let seconds = retry_after.as_secs();
     let answer = if json {
@@ -132,13 +132,14 @@ fn refused(reason: &str, refusal: &Refusal, json: bool) -> Answer {
         let (position, expires_in_seconds) = (*position, None);
         let body =
             Body { granted: false, reason, retry_after_seconds, position, expires_in_seconds };
-        Answer::json(423, json::text(&body))
+        Response::json(423, json::text(&body))
     } else {
-        let expected = expected.map(|left| format!(", a slot is expected in {}", Text(up(left))));
+        let expected =
+            expected.map(|left| format!(", a slot is expected in {}", Compact(up(left))));
         let expected = expected.unwrap_or_default();
         let place = position.map(|position| format!("position {position} in line{expected}\n"));
         let place = place.unwrap_or_default();
-        Answer::text(423, format!("Locked\n{reason}\n{place}"))
+        Response::text(423, format!("Locked\n{reason}\n{place}"))
     };
     answer.with_header("Retry-After", seconds.to_string())
 }
@@ -179,14 +180,14 @@ pub fn log(outcome: &Outcome, request: &LeaseRequest) {
 fn log_grant(grant: &Grant, request: &LeaseRequest) {
     let (holder, peer) = (named(request.holder.as_deref()), request.address);
     let (level, ready) = (level_of(grant.is_quiet), watched(request));
-    let duration = Text(grant.duration);
+    let duration = Compact(grant.duration);
     if let Some(would) = &grant.would {
         let would_wait = reason(would);
         let would_wait = if would_wait.is_empty() { "no" } else { &would_wait };
         log!(level, holder, peer:%, duration:%, ready = ready.as_ref(), would_wait; "shadow: lock acquired");
         return;
     }
-    let waited = Text::in_millis(grant.waited);
+    let waited = Compact::in_millis(grant.waited);
     let overridden = grant.is_overridden;
     log!(level, holder, peer:%, duration:%, waited:%, ready = ready.as_ref(), overridden; "lock acquired");
 }
@@ -199,14 +200,14 @@ pub fn log_end(ended: &Ended) {
     if ended.is_unread {
         log!(level, holder, peer:%; "the answer could not be sent: the lease is given back");
     }
-    log!(level, holder, peer:%, how, held:% = Text::in_millis(ended.age()); "lease ended");
+    log!(level, holder, peer:%, how, held:% = Compact::in_millis(ended.age()); "lease ended");
 }
 
 /// Logs a start that would have waited.
 pub fn log_overdue(overdue: &Overdue) {
     let (level, peer) = (level_of(overdue.is_quiet), overdue.address);
     let holder = named(overdue.holder.as_deref());
-    let waited = Text::in_millis(overdue.waited);
+    let waited = Compact::in_millis(overdue.waited);
     let what =
         if overdue.is_cut { "it would wait still, and is left out" } else { "its turn comes now" };
     log!(level, holder, peer:%, would_have_waited:% = waited; "shadow: {what}");
@@ -215,7 +216,7 @@ pub fn log_overdue(overdue: &Overdue) {
 /// Logs a long wait beside free slots.
 pub fn log_stalled(stalled: &Stalled) {
     let Stalled { holder, waited, reason } = stalled;
-    let waited = Text::in_millis(*waited);
+    let waited = Compact::in_millis(*waited);
     info!(holder = holder.as_ref(), waited:%, reason = reason.as_str(); "the first waiter waits beside free slots");
 }
 

@@ -4,13 +4,13 @@
 //! an act of a parked client, a grant for the state file. Decides nothing.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
-use psl::duration::Text;
-use psl::serve::{Act, Lot, Parked};
+use psl::duration::Compact;
+use psl::server::{ClientEvent, ParkedConnection, Poller};
+use psl::{process, sync};
 
 use crate::connections::{Connections, Consequence, Delivered, Delivery};
 use crate::core::lease::{ProbeTarget, after};
@@ -31,7 +31,7 @@ const STACK: usize = 64 * 1024;
 pub struct Shared {
     inner: Mutex<Inner>,
     /// The watch over parked connections; the clock waits on it.
-    lot: Lot,
+    lot: Poller,
     /// The files of the node's pressure. Its owner does not own the other mutex.
     psi: Option<Mutex<Psi>>,
     /// A port is due to be probed.
@@ -74,7 +74,7 @@ struct Work {
 impl Shared {
     /// With a state file, grants wait until it has them.
     pub fn new(lock: Lock, has_file: bool, psi: Option<Psi>) -> Result<Arc<Shared>, String> {
-        let lot = Lot::new().map_err(|e| format!("cannot watch connections: {e}"))?;
+        let lot = Poller::new().map_err(|e| format!("cannot watch connections: {e}"))?;
         let file = has_file.then(FileState::default);
         let connections = Connections::new(lock.scheduler().queue().most_parked());
         let inner = Inner { lock, connections, ready: Vec::new(), alarm: None, file };
@@ -104,7 +104,7 @@ impl Shared {
     }
 
     /// Handles a request whose connection waits for the outcome.
-    pub fn park(&self, request: LeaseRequest, parked: Parked, json: bool, now: Instant) {
+    pub fn park(&self, request: LeaseRequest, parked: ParkedConnection, json: bool, now: Instant) {
         self.read_pressure(true, now);
         let parked = Arc::new(parked);
         self.change(now, |inner| {
@@ -135,8 +135,7 @@ impl Shared {
                 file.give_up();
                 return;
             }
-            let waited = self.written.wait_timeout(inner, left);
-            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+            inner = sync::wait_timeout(&self.written, inner, left);
         }
     }
 
@@ -148,7 +147,7 @@ impl Shared {
             if inner.file.as_ref().is_some_and(|file| file.version != Some(version)) {
                 return (take(&inner.lock), version);
             }
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner = sync::wait(&self.changed, inner);
         }
     }
 
@@ -175,7 +174,7 @@ impl Shared {
                 }
                 return target;
             }
-            inner = self.due.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner = sync::wait(&self.due, inner);
         }
     }
 
@@ -183,9 +182,7 @@ impl Shared {
     /// node.
     pub fn start_clock(self: &Arc<Self>, stat: Option<Stat>) -> Result<(), String> {
         let shared = Arc::clone(self);
-        let thread = thread::Builder::new().name("clock".to_owned()).stack_size(STACK);
-        let started = thread.spawn(move || shared.run_clock(stat));
-        started.map(drop).map_err(|e| format!("cannot start the clock's thread: {e}"))
+        process::spawn("clock", STACK, move || shared.run_clock(stat))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the edge that waits for the next deadline")]
@@ -214,7 +211,7 @@ impl Shared {
         if !is_due() {
             return;
         }
-        let mut psi = psi.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut psi = sync::lock(&psi);
         if !is_due() {
             return;
         }
@@ -275,13 +272,13 @@ impl Shared {
 
     /// No owner of this mutex can panic in the middle of a change.
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.inner)
     }
 }
 
 impl Inner {
     /// Does what the time and the clients bring. Returns whether a port is due to be probed.
-    fn tick(&mut self, acts: &mut Vec<Act>, now: Instant) -> bool {
+    fn tick(&mut self, acts: &mut Vec<ClientEvent>, now: Instant) -> bool {
         // An undone lease frees its slot, which no waiter must get that has gone as well.
         let mut undone = Vec::new();
         for act in acts.drain(..) {
@@ -342,7 +339,7 @@ impl FileState {
     fn give_up(&mut self) {
         if !self.is_late {
             self.is_late = true;
-            let patience = Text(PATIENCE);
+            let patience = Compact(PATIENCE);
             warn!(
                 "the state file takes longer than {patience}: answers do not wait for it any more"
             );

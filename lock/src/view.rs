@@ -5,7 +5,8 @@
 use std::time::Instant;
 
 use psl::metrics::{self, Exposition};
-use psl::serve::Answer;
+use psl::protocol::node::NodeName;
+use psl::server::Response;
 use serde::Serialize;
 
 use crate::config::Rules;
@@ -31,7 +32,7 @@ const LARGEST_LIST: usize = 24 * 1024;
 const ENTRY: usize = 120;
 
 /// The answer to `/metrics`.
-pub fn metrics(view: &View, now: Instant) -> Answer {
+pub fn metrics(view: &View, now: Instant) -> Response {
     let mut out = Exposition::new("lock");
     out.counter("psl_lock_requests_total", "Requests for a lease by result");
     for kind in Kind::REQUESTS {
@@ -115,7 +116,7 @@ pub fn metrics(view: &View, now: Instant) -> Answer {
             &shadow.waited,
         );
     }
-    Answer::of(200, metrics::CONTENT_TYPE, out.finish())
+    Response::of(200, metrics::CONTENT_TYPE, out.finish())
 }
 
 fn automatic_limit(out: &mut Exposition, limit: &limit::Status) {
@@ -168,8 +169,8 @@ fn automatic_limit(out: &mut Exposition, limit: &limit::Status) {
 }
 
 /// The answer to `/state`. Holders are shown to this machine alone.
-pub fn state(view: &View, rules: &Rules, names: bool, now: Instant) -> Answer {
-    Answer::json(200, json::text(&State::new(view, rules, names, now)) + "\n")
+pub fn state(view: &View, rules: &Rules, names: bool, now: Instant) -> Response {
+    Response::json(200, json::text(&State::new(view, rules, names, now)) + "\n")
 }
 
 /// The JSON of `/state`. Within a version fields are added; none changes its meaning.
@@ -333,7 +334,7 @@ impl<'v> State<'v> {
         State {
             version: 1,
             mode: if is_shadow { "shadow" } else { "enforce" },
-            node: rules.node.as_deref(),
+            node: rules.node.as_ref().map(NodeName::as_str),
             slots: view.slots,
             window: view.limit.as_ref().map(Window::from),
             slots_in_use: view.active,

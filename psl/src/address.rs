@@ -74,6 +74,36 @@ fn is_name(text: &str) -> bool {
     labels.len() <= LONGEST_NAME && labels.split('.').all(is_label) && !ends_in_digits
 }
 
+/// A label of letters and digits, with dashes inside: the name of a namespace (RFC 1123).
+pub fn is_dns_label(text: &str) -> bool {
+    is_framed(text, 63, is_lower_alphanumeric, |b| b == b'-')
+}
+
+/// The names of most objects in Kubernetes ("Object Names and IDs").
+pub fn is_subdomain(text: &str) -> bool {
+    let is_part = |part| is_framed(part, 253, is_lower_alphanumeric, |b| b == b'-');
+    text.len() <= 253 && text.split('.').all(is_part)
+}
+
+fn is_lower_alphanumeric(b: u8) -> bool {
+    b.is_ascii_lowercase() || b.is_ascii_digit()
+}
+
+/// The rule of all names in Kubernetes: some characters may stand anywhere, some only inside.
+pub fn is_framed(
+    text: &str,
+    most: usize,
+    anywhere: impl Fn(u8) -> bool,
+    inside: impl Fn(u8) -> bool,
+) -> bool {
+    let ends_well = |b: Option<&u8>| b.is_some_and(|b| anywhere(*b));
+    let bytes = text.as_bytes();
+    bytes.len() <= most
+        && ends_well(bytes.first())
+        && ends_well(bytes.last())
+        && bytes.iter().all(|b| anywhere(*b) || inside(*b))
+}
+
 /// `::ffff:a.b.c.d` is a.b.c.d: a dual-stack socket shows IPv4 clients in that form.
 pub fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()

@@ -21,24 +21,24 @@ const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
 /// The text is not a duration, or it is one that no clock can hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotADuration;
+pub struct InvalidDuration;
 
-impl fmt::Display for NotADuration {
+impl fmt::Display for InvalidDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(ACCEPTED)
     }
 }
 
 /// Reads `10`, `500ms`, `1.5s`, `1m30s`; no sign, no spaces, at most `u64::MAX` seconds.
-pub fn parse(text: &str) -> Result<Duration, NotADuration> {
+pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return text.parse().map(Duration::from_secs).map_err(|_| NotADuration);
+        return text.parse().map(Duration::from_secs).map_err(|_| InvalidDuration);
     }
     let mut rest = text;
     let mut nanos: u128 = 0;
     loop {
-        let (part, after) = leading_part(rest).ok_or(NotADuration)?;
-        nanos = nanos.checked_add(part).ok_or(NotADuration)?;
+        let (part, after) = leading_part(rest).ok_or(InvalidDuration)?;
+        nanos = nanos.checked_add(part).ok_or(InvalidDuration)?;
         rest = after;
         if rest.is_empty() {
             return from_nanos(nanos);
@@ -107,24 +107,24 @@ fn fraction_of(digits: &str, unit: u128) -> u128 {
     value
 }
 
-fn from_nanos(nanos: u128) -> Result<Duration, NotADuration> {
-    let seconds = u64::try_from(nanos / NANOS_PER_SECOND).map_err(|_| NotADuration)?;
-    let rest = u32::try_from(nanos % NANOS_PER_SECOND).map_err(|_| NotADuration)?;
+fn from_nanos(nanos: u128) -> Result<Duration, InvalidDuration> {
+    let seconds = u64::try_from(nanos / NANOS_PER_SECOND).map_err(|_| InvalidDuration)?;
+    let rest = u32::try_from(nanos % NANOS_PER_SECOND).map_err(|_| InvalidDuration)?;
     Ok(Duration::new(seconds, rest))
 }
 
 /// A duration in the form that [`parse`] reads back: `1m30s`, `1.5s`, `500ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Text(pub Duration);
+pub struct Compact(pub Duration);
 
-impl Text {
+impl Compact {
     /// Without what is below a millisecond: nobody reads nanoseconds.
-    pub fn in_millis(duration: Duration) -> Text {
-        Text(Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000))
+    pub fn in_millis(duration: Duration) -> Compact {
+        Compact(Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000))
     }
 }
 
-impl fmt::Display for Text {
+impl fmt::Display for Compact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, nanos) = (self.0.as_secs(), self.0.subsec_nanos());
         if seconds == 0 && nanos > 0 {
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn bad_texts() {
         for text in BAD {
-            assert_eq!(parse(text), Err(NotADuration), "{text}");
+            assert_eq!(parse(text), Err(InvalidDuration), "{text}");
         }
     }
 
@@ -256,7 +256,7 @@ mod tests {
             (Duration::from_micros(1500), "1.5ms"),
             (Duration::from_nanos(3), "3ns"),
         ] {
-            assert_eq!(Text(duration).to_string(), expected);
+            assert_eq!(Compact(duration).to_string(), expected);
         }
     }
 
@@ -264,7 +264,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(seconds in any::<u64>(), nanos in 0..1_000_000_000u32) {
             let duration = Duration::new(seconds, nanos);
-            prop_assert_eq!(parse(&Text(duration).to_string()), Ok(duration));
+            prop_assert_eq!(parse(&Compact(duration).to_string()), Ok(duration));
         }
 
         #[test]

@@ -1,37 +1,31 @@
-//! What the three programs share, as a closed list: settings, durations, addresses, what
-//! init and lock say to each other (`holder`, `ready`), logging and its `pace`, signals, a little chance; and, where a program asks for the feature, serving HTTP (`serve`),
-//! calling HTTP (`call`) and HTTPS (`tls`).
+//! The parts that lock, init and health share. The list is closed:
 //!
-//! Nothing here knows of leases, gates or DaemonSets.
+//! - `settings`, `duration`, `address`: flags and variables, and their values
+//! - `process`, `sync`: start and end of a program, signals, threads, mutexes
+//! - `logging`, `rate`, `text`: log lines and the text in them
+//! - `protocol`: the parameters of a request from init to lock
+//! - `server` (feature), `metrics`: HTTP for clients of which any may be hostile
+//! - `client` (feature), `resolve`: HTTP requests and name look-ups
+//! - `random`
+//!
+//! No module here knows leases, gates or DaemonSets.
 
 pub mod address;
-pub mod args;
 pub mod duration;
-pub mod end;
-pub mod holder;
 pub mod logging;
-pub mod pace;
+pub mod process;
+pub mod protocol;
 pub mod random;
-pub mod ready;
-pub mod signals;
-pub mod stderr;
+pub mod rate;
+pub mod settings;
+pub mod sync;
 pub mod text;
 
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "server")]
+pub mod metrics;
 #[cfg(feature = "resolve")]
 pub mod resolve;
-
-#[cfg(feature = "call")]
-pub mod call;
-#[cfg(feature = "gzip")]
-pub mod gunzip;
-#[cfg(feature = "tls")]
-pub mod tls;
-#[cfg(feature = "call")]
-pub mod url;
-
-#[cfg(feature = "serve")]
-pub mod listen;
-#[cfg(feature = "serve")]
-pub mod metrics;
-#[cfg(feature = "serve")]
-pub mod serve;
+#[cfg(feature = "server")]
+pub mod server;

@@ -3,6 +3,8 @@
 //! Only this project's own records are written: what the libraries log at debug may hold a header
 //! or a query. Does not know what is worth logging.
 
+pub mod stderr;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -10,27 +12,16 @@ use env_logger::{Target, WriteStyle};
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Record, RecordBuilder};
 
-use crate::args::{Given, Setting, Takes};
+use crate::settings::{Input, Setting};
 
 /// `--log-format`, the same for every program.
-pub const LOG_FORMAT: Setting = Setting {
-    flag: Some("--log-format"),
-    variables: &["PSL_LOG_FORMAT"],
-    value: "FORMAT",
-    takes: Takes::Value,
-    default: "logfmt",
-    meaning: "form of the log lines on stderr: `logfmt` or `json`",
-};
+pub const LOG_FORMAT: Setting = Setting::flag("--log-format", "FORMAT")
+    .env(&["PSL_LOG_FORMAT"])
+    .default("logfmt")
+    .help("form of the log lines on stderr: `logfmt` or `json`");
 
 /// `PSL_LOG`, the same for every program.
-pub const LOG: Setting = Setting {
-    flag: None,
-    variables: &["PSL_LOG"],
-    value: "FILTER",
-    takes: Takes::Value,
-    default: "info",
-    meaning: "log level (`off`, `error`, `warn`, `info`, `debug`, `trace`), or a filter in env_logger's syntax",
-};
+pub const LOG: Setting = Setting::variable(&["PSL_LOG"], "FILTER").default("info").help("log level (`off`, `error`, `warn`, `info`, `debug`, `trace`), or a filter in env_logger's syntax");
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,24 +35,24 @@ pub enum Format {
 
 /// What to write and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct LogConfig {
     format: Format,
     filter: String,
 }
 
-impl Settings {
+impl LogConfig {
     /// Takes both settings out of what was given.
-    pub fn take(given: &mut Given) -> Settings {
-        let format = given.value(&LOG_FORMAT, |text| match text {
+    pub fn take(input: &mut Input) -> LogConfig {
+        let format = input.value(&LOG_FORMAT, |text| match text {
             "logfmt" => Ok(Format::Logfmt),
             "json" => Ok(Format::Json),
             _ => Err("logfmt or json"),
         });
-        let filter = given.value(&LOG, |text| match is_filter(text) {
+        let filter = input.value(&LOG, |text| match is_filter(text) {
             true => Ok(text.to_owned()),
             false => Err("off, error, warn, info, debug, trace, or a list of module=level with modules of psl, lock, init, health"),
         });
-        Settings {
+        LogConfig {
             format: format.unwrap_or_default(),
             filter: filter.unwrap_or_else(|| "info".to_owned()),
         }
@@ -69,12 +60,12 @@ impl Settings {
 }
 
 /// Begins to log; before this nothing is written.
-pub fn start(settings: &Settings) {
+pub fn start(settings: &LogConfig) {
     let format = settings.format;
     let started = env_logger::Builder::new()
         .parse_filters(&settings.filter)
         .write_style(WriteStyle::Never)
-        .target(Target::Pipe(crate::stderr::writer(match format {
+        .target(Target::Pipe(crate::logging::stderr::writer(match format {
             Format::Logfmt => |lines| dropped(Format::Logfmt, lines),
             Format::Json => |lines| dropped(Format::Json, lines),
         })))
@@ -249,7 +240,7 @@ mod tests {
     fn only_our_own_records() {
         for (target, ours) in [
             ("lock", true),
-            ("psl::serve", true),
+            ("psl::server", true),
             ("ureq::run", false),
             ("rustls", false),
             ("", false),

@@ -2,6 +2,7 @@
 //!
 //! Does not know what is counted; the caller holds the numbers.
 
+use crate::settings::{COMMIT, VERSION};
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ impl Exposition {
         out.gauge("psl_build_info", "The program and its version; always 1");
         out.sample(
             "psl_build_info",
-            &[("program", program), ("version", env!("CARGO_PKG_VERSION"))],
+            &[("program", program), ("version", VERSION), ("commit", COMMIT)],
             1,
         );
         out

@@ -20,10 +20,11 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::address::Host;
+use crate::sync;
 use crate::text::one_line;
 use conf::Conf;
 use lookup::{Lookup, Progress};
@@ -42,19 +43,19 @@ const KEPT: Duration = Duration::from_secs(60);
 
 /// Why there is no address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unresolved {
+pub struct ResolveError {
     name: String,
     reason: String,
 }
 
-impl Unresolved {
+impl ResolveError {
     /// An error about this name, with this reason.
-    pub fn new(name: &str, reason: String) -> Unresolved {
-        Unresolved { name: one_line(name), reason }
+    pub fn new(name: &str, reason: String) -> ResolveError {
+        ResolveError { name: one_line(name), reason }
     }
 }
 
-impl fmt::Display for Unresolved {
+impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "name does not resolve: {}: {}", self.name, self.reason)
     }
@@ -93,7 +94,7 @@ impl Resolver {
 
     /// The host's addresses, 1 to [`MOST_ADDRESSES`], after `patience` at the latest.
     #[expect(clippy::disallowed_methods, reason = "the edge that waits for the name server")]
-    pub fn resolve(&self, host: &Host, patience: Duration) -> Result<Vec<IpAddr>, Unresolved> {
+    pub fn resolve(&self, host: &Host, patience: Duration) -> Result<Vec<IpAddr>, ResolveError> {
         let name = match host {
             Host::Ip(ip) => return Ok(vec![*ip]),
             // RFC 6761, 6.3: this name is the loopback's, also in an image without /etc/hosts.
@@ -104,7 +105,7 @@ impl Resolver {
         };
         let start = Instant::now();
         if !search::is_name(name) {
-            return Err(Unresolved::new(name, "not a valid DNS name".to_owned()));
+            return Err(ResolveError::new(name, "not a valid DNS name".to_owned()));
         }
         if let Some(found) = self.sources.in_hosts(name) {
             return Ok(found);
@@ -118,10 +119,10 @@ impl Resolver {
         }
         match progress {
             Progress::Found(found) => Ok(found),
-            Progress::Missing(reason, _) => Err(Unresolved::new(name, reason)),
+            Progress::Missing(reason, _) => Err(ResolveError::new(name, reason)),
             Progress::Unfinished(reason) => {
                 self.lock().insert(name.clone(), (lookup, start));
-                Err(Unresolved::new(name, reason))
+                Err(ResolveError::new(name, reason))
             }
         }
     }
@@ -139,7 +140,7 @@ impl Resolver {
 
     /// No code that holds this lock can panic half-way through a change.
     fn lock(&self) -> MutexGuard<'_, HashMap<String, (Lookup, Instant)>> {
-        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.unfinished)
     }
 }
 

@@ -7,7 +7,7 @@
 const LONGEST: usize = 200;
 
 /// The text in quotes, on one line, long texts cut, secrets of URLs masked.
-pub fn shown(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let line = one_line(&without_secrets(text));
     format!("\"{}\"", line.replace('\\', "\\\\").replace('"', "\\\""))
 }
@@ -96,7 +96,7 @@ mod tests {
             ("a\nb\u{1b}[31m\u{202e}c", "\"a\u{fffd}b\u{fffd}[31m\u{fffd}c\""),
             ("say \"x\"\\", "\"say \\\"x\\\"\\\\\""),
         ] {
-            assert_eq!(shown(text), expected);
+            assert_eq!(quoted(text), expected);
         }
     }
 

@@ -1,8 +1,8 @@
 //! How descriptors are shared, in a process of its own: a lower limit stays.
 
-#![cfg(feature = "serve")]
+#![cfg(feature = "server")]
 
-use psl::serve::{LIMITS, most_parked};
+use psl::server::{LIMITS, most_parked};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn set(current: u64, maximum: Option<u64>) {

@@ -1,6 +1,6 @@
-//! Parked connections, against a server on the loopback.
+//! ParkedConnection connections, against a server on the loopback.
 
-#![cfg(feature = "serve")]
+#![cfg(feature = "server")]
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -17,8 +17,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use psl::address::Host;
-use psl::listen;
-use psl::serve::{self, Act, Answer, Client, Lot, Parked, Reply, Request};
+use psl::server::listen;
+use psl::server::{
+    self, Client, ClientEvent, HandlerResult, ParkedConnection, Poller, Request, Response,
+};
 use testkit::http::{self, Connection};
 use testkit::{CEILING, eventually};
 
@@ -28,7 +30,7 @@ const SILENCE: Duration = Duration::from_millis(150);
 struct Server {
     address: SocketAddr,
     /// `None` for each request that could not be parked.
-    parked: Receiver<Option<Parked>>,
+    parked: Receiver<Option<ParkedConnection>>,
 }
 
 impl Server {
@@ -37,14 +39,14 @@ impl Server {
         let listener = listen::bind(Some(&Host::Ip(Ipv4Addr::LOCALHOST.into())), 0).unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, parked) = channel();
-        let handler = move |request: &Request, client: &Client| -> Reply {
+        let handler = move |request: &Request, client: &Client| -> HandlerResult {
             if request.path != "/park" {
-                return Answer::text(200, "at once\n").into();
+                return Response::text(200, "at once\n").into();
             }
             let parked = client.park();
             let is_parked = parked.is_some();
             sender.send(parked).unwrap();
-            if is_parked { Reply::parked() } else { Answer::text(423, "Locked\n").into() }
+            if is_parked { HandlerResult::parked() } else { Response::text(423, "Locked\n").into() }
         };
         run(listener, handler);
         Server { address, parked }
@@ -55,7 +57,7 @@ impl Server {
     }
 
     /// A request that is parked.
-    fn park(&self) -> (Connection, Parked) {
+    fn park(&self) -> (Connection, ParkedConnection) {
         let mut client = self.connect();
         client.write(&http::Request::get("/park").keep_alive().bytes("h")).unwrap();
         let parked = self.parked.recv_timeout(CEILING).unwrap();
@@ -63,15 +65,18 @@ impl Server {
     }
 }
 
-fn run(listener: TcpListener, handler: impl Fn(&Request, &Client) -> Reply + Send + 'static) {
+fn run(
+    listener: TcpListener,
+    handler: impl Fn(&Request, &Client) -> HandlerResult + Send + 'static,
+) {
     let handler = Mutex::new(handler);
     thread::spawn(move || {
-        serve::run(listener, move |request, client| (handler.lock().unwrap())(request, client))
+        server::run(listener, move |request, client| (handler.lock().unwrap())(request, client))
     });
 }
 
 /// The acts of one wait that brings any.
-fn next_acts(lot: &Lot) -> Vec<Act> {
+fn next_acts(lot: &Poller) -> Vec<ClientEvent> {
     let mut acts = Vec::new();
     eventually("an act", CEILING, || {
         lot.wait(Some(SILENCE), &mut acts);
@@ -80,20 +85,20 @@ fn next_acts(lot: &Lot) -> Vec<Act> {
     acts
 }
 
-fn is_silent(lot: &Lot) -> bool {
+fn is_silent(lot: &Poller) -> bool {
     let mut acts = Vec::new();
     lot.wait(Some(SILENCE), &mut acts);
     acts.is_empty()
 }
 
-const CLOSED: [Act; 1] = [Act { key: 7, is_broken: false }];
-const BROKEN: [Act; 1] = [Act { key: 7, is_broken: true }];
+const CLOSED: [ClientEvent; 1] = [ClientEvent { key: 7, is_broken: false }];
+const BROKEN: [ClientEvent; 1] = [ClientEvent { key: 7, is_broken: true }];
 
 #[test]
 fn the_answer_is_written_later_and_ends_the_connection() {
     let server = Server::start();
     let (mut client, parked) = server.park();
-    assert!(parked.answer(Answer::text(200, "Lock acquired\n").with_header("Retry-After", "1")));
+    assert!(parked.answer(Response::text(200, "Lock acquired\n").with_header("Retry-After", "1")));
     let reply = client.reply().unwrap();
     assert_eq!((reply.status, reply.body.as_str()), (200, "Lock acquired\n"));
     assert_eq!(
@@ -109,7 +114,7 @@ fn the_answer_to_head_has_no_body() {
     let mut client = server.connect();
     client.write(b"HEAD /park HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
     let parked = server.parked.recv_timeout(CEILING).unwrap().unwrap();
-    assert!(parked.answer(Answer::text(200, "Lock acquired\n")));
+    assert!(parked.answer(Response::text(200, "Lock acquired\n")));
     drop(parked);
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut client.stream(), &mut answer).unwrap();
@@ -143,7 +148,7 @@ fn a_client_that_has_sent_more_or_has_hung_up_is_not_parked() {
     match server.parked.recv_timeout(CEILING).unwrap() {
         None => assert_eq!(half_closed.reply().unwrap().status, 423),
         Some(parked) => {
-            let lot = Lot::new().unwrap();
+            let lot = Poller::new().unwrap();
             lot.watch(&parked, 7).unwrap();
             assert_eq!(next_acts(&lot), CLOSED);
         }
@@ -158,7 +163,7 @@ fn hang_ups_bytes_and_resets_are_acts_and_each_is_told_once() {
         ("reset", Connection::reset, BROKEN),
     ] {
         for is_before in [false, true] {
-            let lot = Lot::new().unwrap();
+            let lot = Poller::new().unwrap();
             let (client, parked) = server.park();
             if is_before {
                 act(client);
@@ -173,7 +178,7 @@ fn hang_ups_bytes_and_resets_are_acts_and_each_is_told_once() {
             assert!(is_silent(&lot), "{name}: told once");
         }
     }
-    let lot = Lot::new().unwrap();
+    let lot = Poller::new().unwrap();
     let (mut client, parked) = server.park();
     lot.watch(&parked, 7).unwrap();
     client.write(b"x").unwrap();
@@ -188,8 +193,8 @@ fn hang_ups_bytes_and_resets_are_acts_and_each_is_told_once() {
 #[test]
 fn an_answer_that_is_not_read_breaks_the_connection() {
     let server = Server::start();
-    let lot = Lot::new().unwrap();
-    let granted = || Answer::text(200, "Lock acquired\n");
+    let lot = Poller::new().unwrap();
+    let granted = || Response::text(200, "Lock acquired\n");
 
     let (client, parked) = server.park();
     lot.watch(&parked, 7).unwrap();
@@ -225,13 +230,13 @@ fn an_answer_that_does_not_fit_is_not_waited_for() {
     let server = Server::start();
     let (_client, parked) = server.park();
     let begin = Instant::now();
-    assert!(!parked.answer(Answer::text(200, "x".repeat(16 << 20))));
+    assert!(!parked.answer(Response::text(200, "x".repeat(16 << 20))));
     assert!(begin.elapsed() < CEILING);
 }
 
 #[test]
 fn a_wake_up_ends_the_wait() {
-    let lot = Arc::new(Lot::new().unwrap());
+    let lot = Arc::new(Poller::new().unwrap());
     let mut acts = Vec::new();
     lot.wake();
     lot.wake();
@@ -254,7 +259,7 @@ fn a_wake_up_ends_the_wait() {
 fn parked_connections_do_not_count_and_all_are_heard() {
     const MANY: usize = 200;
     let server = Server::start();
-    let lot = Lot::new().unwrap();
+    let lot = Poller::new().unwrap();
     // More than one address may have, and than the server has in all.
     let (mut clients, parked): (Vec<_>, Vec<_>) = (0..MANY).map(|_| server.park()).unzip();
     for (key, parked) in parked.iter().enumerate() {
@@ -262,7 +267,7 @@ fn parked_connections_do_not_count_and_all_are_heard() {
     }
     let reply = http::get(server.address, "/");
     assert_eq!((reply.status, reply.body.as_str()), (200, "at once\n"));
-    assert!(parked[5].answer(Answer::text(200, "Lock acquired\n")));
+    assert!(parked[5].answer(Response::text(200, "Lock acquired\n")));
     assert_eq!(clients[5].reply().unwrap().status, 200);
     clients.clear();
     let mut keys = Vec::new();

@@ -8,9 +8,9 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use psl::call::Caller;
-use psl::tls::Trust;
-use psl::url::HTTPS;
+use psl::client::HttpClient;
+use psl::client::tls::Trust;
+use psl::client::url::HTTPS;
 
 use super::problem::Problem;
 use crate::config::Server;
@@ -21,14 +21,14 @@ const LONGEST_TOKEN: u64 = 8 * 1024;
 /// What a round needs besides its questions.
 pub struct Credentials {
     /// Believes the server's certificate.
-    pub caller: Caller,
+    pub caller: HttpClient,
     /// The header `Authorization`; nothing where no token is to be sent.
     pub authorization: Option<String>,
 }
 
 impl Credentials {
     /// Reads both files.
-    pub fn read(caller: &Caller, server: &Server) -> Result<Credentials, Problem> {
+    pub fn read(caller: &HttpClient, server: &Server) -> Result<Credentials, Problem> {
         let token =
             server.token_file.as_deref().map(read_token).transpose().map_err(Problem::new)?;
         let caller = caller.clone();

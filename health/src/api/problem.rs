@@ -6,7 +6,7 @@
 use std::io;
 use std::time::Duration;
 
-use psl::call::Failure;
+use psl::client::HttpError;
 use psl::text::one_line;
 use serde_json::error::Category;
 
@@ -68,6 +68,6 @@ pub fn unreadable(object: &str, after: Option<&str>, error: serde_json::Error) -
 fn broken_off(error: io::Error, after: Option<String>) -> (String, Option<String>) {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Beyond>()) {
         Some(beyond) => (format!("the answer is refused: {beyond}"), after),
-        None => (Failure::from(error).to_string(), None),
+        None => (HttpError::from(error).to_string(), None),
     }
 }

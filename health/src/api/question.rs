@@ -1,7 +1,7 @@
 //! What is asked of the API server: paths, queries, and how each question is called in a reason.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use psl::call::Failure;
+use psl::client::HttpError;
 
 use super::problem::Problem;
 use super::seen::From;
@@ -161,9 +161,11 @@ impl Question {
     }
 
     /// Why no answer came.
-    pub fn unanswered(&self, server: &Server, failure: &Failure) -> Problem {
+    pub fn unanswered(&self, server: &Server, failure: &HttpError) -> Problem {
         let file = match failure {
-            Failure::Tls(_) => format!(" (verified against CA file {})", server.ca_file.display()),
+            HttpError::Tls(_) => {
+                format!(" (verified against CA file {})", server.ca_file.display())
+            }
             _ => String::new(),
         };
         Problem::new(format!(

@@ -692,7 +692,7 @@ const NO_LISTS: &[(&str, &str)] = &[
     (r#"{"kind":"DaemonSetList"}"#, OTHER),
     (r#"{"kind":"PodList","items":[]}"#, OTHER),
     (r#"{"kind":null,"items":[]}"#, OTHER),
-    (r#"{"kind":"Status","status":"Failure"}"#, OTHER),
+    (r#"{"kind":"Status","status":"HttpError"}"#, OTHER),
     (r#"{"kind":"DaemonSetList","items":{}}"#, OTHER),
     (r#"{"kind":"DaemonSetList","items":[null]}"#, OTHER),
     (r#"{"kind":"DaemonSetList","items":[{}]}"#, OTHER),
@@ -1304,7 +1304,7 @@ fn what_is_no_watch() {
         (format!(r#"{{"x":[{{}}],"type":"NEWS","object":{pod}}}"#), Ok(vec!["other"])),
         (format!(r#"{{"object":{pod},"type":"ADDED"}}"#), Ok(vec!["is pod p 7"])),
         (
-            r#"{"object":{"code":410,"message":"m","status":"Failure"},"type":"ERROR"}"#.to_owned(),
+            r#"{"object":{"code":410,"message":"m","status":"HttpError"},"type":"ERROR"}"#.to_owned(),
             Ok(vec!["error 410 m"]),
         ),
         (

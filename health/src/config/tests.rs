@@ -7,7 +7,7 @@ fn read_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Config, V
         variables.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
     let lookup =
         move |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v));
-    let given = Given::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), lookup);
+    let given = Input::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), lookup);
     read(given.expect("not asked for help"))
 }
 
@@ -166,7 +166,7 @@ fn nodes_and_servers() {
         let Cluster { node, server: Server { url, token_file, ca_file }, .. } =
             asked.expect("it counts");
         let file = |path: PathBuf| path.display().to_string();
-        (node, url.to_string(), token_file.map(file), file(ca_file))
+        (node.to_string(), url.to_string(), token_file.map(file), file(ca_file))
     };
     let account = |file: &str| format!("/var/run/secrets/kubernetes.io/serviceaccount/{file}");
     let in_cluster =
@@ -272,7 +272,7 @@ fn names() {
         (&format!("{long}x"), false, false),
     ] {
         assert_eq!(
-            (node_name(text).is_ok(), namespace(text).is_ok()),
+            (NodeName::parse(text).is_ok(), namespace(text).is_ok()),
             (is_node, is_namespace),
             "{text}"
         );

@@ -1,6 +1,7 @@
 use std::path::Path;
 
-use psl::url::{HTTP, Url};
+use psl::protocol::node::NodeName;
+use psl::client::url::{HTTP, Url};
 use serde_json::json;
 use testkit::CEILING;
 use testkit::api::{self, Fault, WatchEnd, pods_ready};
@@ -23,7 +24,7 @@ fn following(server: &api::Api) -> Arc<Board> {
 
 fn follower(server: &api::Api, stale_after: Duration) -> (Arc<Follower>, Arc<Board>) {
     let settings = Cluster {
-        node: "node-a".to_owned(),
+        node: NodeName::parse("node-a").unwrap(),
         server: Server {
             url: Url::parse(&server.url(), &[HTTP]).unwrap(),
             ca_file: "/nowhere".into(),

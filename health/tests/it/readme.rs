@@ -1,7 +1,7 @@
 //! What the README says of health: its tables row by row, and its examples against the real binary.
 
 use health::config::PROGRAM;
-use psl::args::Setting;
+use psl::settings::Setting;
 use serde_json::Value;
 use testkit::api::Api;
 use testkit::http::{Reply, Request};

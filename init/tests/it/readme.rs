@@ -1,7 +1,7 @@
 //! What the README says of init: its tables row by row, and the snippet for manifests.
 
 use init::config::PROGRAM;
-use psl::args::Setting;
+use psl::settings::Setting;
 use testkit::readme::{same_rows, section};
 
 const EXAMPLE: &str = include_str!("../../../deploy/example/deployment.yaml");

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use psl::ready::Ready;
+use psl::protocol::ready::Ready;
 
 /// Replaces a deadline that the clock cannot represent. No process lives that long.
 const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

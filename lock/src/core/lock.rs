@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use psl::metrics::Histogram;
-use psl::pace::Pace;
+use psl::rate::RateLimiter;
 
 use crate::core::gate::{Checked, Gate, Verdict};
 use crate::core::lease::{
@@ -102,7 +102,7 @@ pub struct Lock {
     wanted: Option<Instant>,
     /// The latest time so far: threads read the clock before they get the mutex.
     latest: Instant,
-    log_pace: Pace,
+    log_pace: RateLimiter,
     /// The last [`Stalled`].
     stalled: Option<Instant>,
     /// The last time at which counters that stand still were logged.
@@ -139,7 +139,7 @@ impl Lock {
             effects: Effects::default(),
             wanted: None,
             latest: now,
-            log_pace: Pace::new(MOST_LOGGED, LOG_PERIOD, now),
+            log_pace: RateLimiter::new(MOST_LOGGED, LOG_PERIOD, now),
             stalled: None,
             frozen: None,
         }

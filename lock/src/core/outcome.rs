@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use psl::ready::Ready;
+use psl::protocol::ready::Ready;
 
 use crate::core::lease::{LeaseId, ProbeResult};
 

@@ -12,7 +12,7 @@
 use std::num::NonZeroU8;
 use std::time::{Duration, Instant};
 
-use psl::duration::Text;
+use psl::duration::Compact;
 
 use crate::core::lease::after;
 
@@ -247,7 +247,7 @@ impl Pressure {
     pub fn reason(&self, now: Instant) -> Option<String> {
         let Verdict::Held { until } = self.verdict(now) else { return None };
         let left = until.saturating_duration_since(now).as_millis().div_ceil(1000);
-        let left = Text(Duration::from_secs(u64::try_from(left).unwrap_or(u64::MAX)));
+        let left = Compact(Duration::from_secs(u64::try_from(left).unwrap_or(u64::MAX)));
         Some(format!(
             "the node is under pressure: {}; one starts in {left} at the latest",
             self.told()

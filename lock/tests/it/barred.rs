@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 
-use psl::serve::LIMITS;
+use psl::server::LIMITS;
 use testkit::http::{Connection, Reply, Request, get};
 use testkit::program::{Program, Running, field};
 use testkit::scratch::Scratch;

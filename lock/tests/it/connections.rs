@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use psl::serve::LIMITS;
+use psl::server::LIMITS;
 use testkit::CEILING;
 use testkit::http::{Connection, Request};
 use testkit::program::{Program, Running};

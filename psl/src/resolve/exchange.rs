@@ -10,7 +10,7 @@ use super::MOST_ADDRESSES;
 use super::conf::Conf;
 use super::message::{Family, Query, Reply, Said, Trouble};
 use crate::address::canonical;
-use crate::duration::Text;
+use crate::duration::Compact;
 
 /// How long the exchange waits for the other family after the first addresses: the 50 ms of RFC 8305,
 /// section 3, doubled for a name server on a busy node.
@@ -255,7 +255,11 @@ impl Exchange {
             let family =
                 if is_answered { format!("{} ", open[0].query.family) } else { String::new() };
             if open.iter().any(|question| question.owed[at]) {
-                words.push(format!("no {family}answer from {} within {}", server.ip, Text(within)));
+                words.push(format!(
+                    "no {family}answer from {} within {}",
+                    server.ip,
+                    Compact(within)
+                ));
             } else if let Some(trouble) = &server.trouble {
                 words.push(trouble.of(server.ip));
             }

@@ -24,7 +24,7 @@ pub struct Gate {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Slots {
     /// As `--locks` takes it.
-    Given(&'static str),
+    Input(&'static str),
     ACore(usize),
 }
 
@@ -45,7 +45,7 @@ pub enum Trouble {
     Restart,
 }
 
-const ONE: Slots = Slots::Given("1");
+const ONE: Slots = Slots::Input("1");
 
 pub const NONE: Remedy = Remedy { name: "none", gate: None };
 /// What the goal is about.
@@ -58,7 +58,7 @@ pub const RESTARTED: Remedy =
 const GUESSED: Remedy = gate("guessed well, one a core", Slots::ACore(1), Fixed(WELL), Calm);
 pub const READY_ONE: Remedy = gate("ready, one slot", ONE, UntilReady, Calm);
 /// Nobody has to guess anything.
-pub const AUTO: Remedy = gate("ready, auto", Slots::Given("auto"), UntilReady, Calm);
+pub const AUTO: Remedy = gate("ready, auto", Slots::Input("auto"), UntilReady, Calm);
 pub const READY_TWO: Remedy = gate("ready, two a core", Slots::ACore(2), UntilReady, Calm);
 
 /// Every remedy, for the herd that is looked at closely.
@@ -114,7 +114,7 @@ impl Slots {
     /// What `--locks` is given. Not a share of the cores, for this program may be tied to a few of the machine's.
     pub fn argument(self, cores: usize) -> String {
         match self {
-            Slots::Given(slots) => slots.to_owned(),
+            Slots::Input(slots) => slots.to_owned(),
             Slots::ACore(slots) => (slots * cores).to_string(),
         }
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::shell;
 use crate::shell::{Checkout, run};
 
 /// The names of all scripts that people run.

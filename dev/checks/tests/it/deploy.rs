@@ -1052,7 +1052,7 @@ fn status_lists_nodes_without_lock_or_image() {
     let expected = "node-b: no image psl-init\nnode-c: a lock that is not ready (ImagePullBackOff), no image psl-lock, no image psl-init\nnode-d: a lock that is not ready (CrashLoopBackOff)\nnode.b: no lock, no image psl-lock, no image psl-init\n";
     assert_eq!(bad.stdout, expected, "{}", bad.stderr);
     assert!(bad.stderr.contains(
-        "deploy.sh: node-c: the image localhost/psl-lock:0.1.0 is not there (ImagePullBackOff)"
+        "deploy.sh: node-c: the image localhost/psl-lock:0.2.0 is not there (ImagePullBackOff)"
     ));
     let crashed = r#"node-d: lock-node-d: CrashLoopBackOff: "one line\nanother line""#;
     assert!(bad.stderr.contains(crashed), "{}", bad.stderr);
@@ -1098,7 +1098,7 @@ fn status_knows_what_a_node_does_not_tell() {
             'node-a lock-a true - {image} -' 'node-b lock-b true - {image} -' ;;"
         )
     };
-    let local = "localhost/psl-lock:0.1.0";
+    let local = "localhost/psl-lock:0.2.0";
     let cases = [
         (
             "right after load",
@@ -1107,11 +1107,11 @@ fn status_knows_what_a_node_does_not_tell() {
             0,
             "node-a: psl-init unknown: the node's list of images is older than its lock",
         ),
-        ("told of init alone", local, "registry.example/pause:3 localhost/psl-init:0.1.0", 0, ""),
+        ("told of init alone", local, "registry.example/pause:3 localhost/psl-init:0.2.0", 0, ""),
         (
             "told of lock alone",
             local,
-            "registry.example/pause:3 localhost/psl-lock:0.1.0",
+            "registry.example/pause:3 localhost/psl-lock:0.2.0",
             1,
             "1 of 2 nodes lack",
         ),
@@ -1135,7 +1135,7 @@ fn status_knows_what_a_node_does_not_tell() {
         );
     }
     // Without a running lock only the list counts.
-    let waits = "*'get nodes'*) echo node-a 1 a:1 ;; *'get pods'*) echo node-a lock-a false ErrImageNeverPull localhost/psl-lock:0.1.0 - ;;";
+    let waits = "*'get nodes'*) echo node-a 1 a:1 ;; *'get pods'*) echo node-a lock-a false ErrImageNeverPull localhost/psl-lock:0.2.0 - ;;";
     let Some(stand) = Stand::with_kubectl(waits) else { return };
     let ended = stand.deploy("status").with(1);
     let expected = "node-a: a lock that is not ready (ErrImageNeverPull), no image psl-lock, no image psl-init\n";
@@ -1189,7 +1189,7 @@ fn cluster() -> Api {
                 "name": format!("lock-{node}"), "namespace": "pod-startup-lock",
                 "labels": {"app.kubernetes.io/name": "lock", "app.kubernetes.io/part-of": "pod-startup-lock"},
             },
-            "spec": {"nodeName": node, "containers": [{"image": "localhost/psl-lock:0.1.0"}]}, "status": {"containerStatuses": [container]},
+            "spec": {"nodeName": node, "containers": [{"image": "localhost/psl-lock:0.2.0"}]}, "status": {"containerStatuses": [container]},
         })
     });
     api.set("/api/v1/pods", list("PodList", json!(pods)));
@@ -1202,7 +1202,7 @@ fn list(kind: &str, items: Value) -> Value {
 
 fn node(name: &str, programs: &[&str]) -> Value {
     let images =
-        programs.iter().map(|program| json!({"names": [format!("localhost/psl-{program}:0.1.0")]}));
+        programs.iter().map(|program| json!({"names": [format!("localhost/psl-{program}:0.2.0")]}));
     let images: Vec<Value> =
         images.chain([json!({"names": ["registry.example/pause:3"]})]).collect();
     json!({"metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"}}, "status": {"images": images}})
@@ -1219,7 +1219,7 @@ fn full_node(name: &str) -> Value {
 // ---- load and push ----
 
 /// What minikube has when it has taken everything.
-const MINIKUBE_LISTS: &str = "*'image ls') printf 'localhost/psl-%s:0.1.0\\n' lock init health ;;";
+const MINIKUBE_LISTS: &str = "*'image ls') printf 'localhost/psl-%s:0.2.0\\n' lock init health ;;";
 
 #[test]
 fn load_brings_and_pins_the_archives_with_what_is_there() {
@@ -1275,7 +1275,7 @@ fn load_brings_and_pins_the_archives_with_what_is_there() {
             .flat_map(|program| {
                 expected.iter().map(move |line| {
                     line.replace("ARCHIVE", &format!("dist/images/psl-{program}-amd64.tar"))
-                        .replace("NAME", &format!("localhost/psl-{program}:0.1.0"))
+                        .replace("NAME", &format!("localhost/psl-{program}:0.2.0"))
                 })
             })
             .collect();
@@ -1304,7 +1304,7 @@ fn load_fails_where_a_step_fails() {
         // It says that all is well, and two of the three are there.
         (
             "minikube",
-            "*'image ls') printf '%s\\n' localhost/psl-lock:0.1.0 localhost/psl-health:0.1.0 ;;",
+            "*'image ls') printf '%s\\n' localhost/psl-lock:0.2.0 localhost/psl-health:0.2.0 ;;",
             "minikube did not take dist/images/psl-init-amd64.tar",
         ),
         ("ctr", "*import*psl-lock*) exit 1 ;;", "ctr did not take dist/images/psl-lock-amd64.tar"),
@@ -1391,7 +1391,7 @@ fn load_over_ssh_asks_each_node_before_it_gives_any_of_them_anything() {
     let mut expected = Vec::new();
     for program in PROGRAMS {
         expected.push(format!(
-            "ssh -l admin node-a sudo ctr --namespace k8s.io images import - && sudo ctr --namespace k8s.io images label localhost/psl-{program}:0.1.0 io.cri-containerd.pinned=pinned"
+            "ssh -l admin node-a sudo ctr --namespace k8s.io images import - && sudo ctr --namespace k8s.io images label localhost/psl-{program}:0.2.0 io.cri-containerd.pinned=pinned"
         ));
     }
     expected.extend(["ssh -l admin node-b sudo docker load"; 3].map(str::to_string));
@@ -1426,13 +1426,13 @@ fn archives_that_are_missing_or_carry_another_tag_are_a_mistake() {
 fn push_takes_the_tool_that_is_there_and_never_a_password() {
     let lines = |program: &str, tool: &str| {
         let from = format!("dist/images/psl-{program}-amd64.tar");
-        let to = format!("registry.example:5000/tools/psl-{program}:0.1.0");
+        let to = format!("registry.example:5000/tools/psl-{program}:0.2.0");
         match tool {
             "skopeo" => vec![format!("skopeo copy oci-archive:{from} docker://{to}")],
             "crane" => vec![format!("crane push {from} {to}")],
             _ => vec![
                 format!("{tool} load --input {from}"),
-                format!("{tool} tag localhost/psl-{program}:0.1.0 {to}"),
+                format!("{tool} tag localhost/psl-{program}:0.2.0 {to}"),
                 format!("{tool} push {to}"),
             ],
         }
@@ -1467,7 +1467,7 @@ fn both_architectures_go_under_one_name_where_the_index_was_made() {
     stand.deploy("push --registry registry.example").with(0);
     assert_eq!(
         stand.asked()[0],
-        "skopeo copy --all oci-archive:dist/images/psl-lock.tar docker://registry.example/psl-lock:0.1.0"
+        "skopeo copy --all oci-archive:dist/images/psl-lock.tar docker://registry.example/psl-lock:0.2.0"
     );
 
     stand.forget();
@@ -1475,7 +1475,7 @@ fn both_architectures_go_under_one_name_where_the_index_was_made() {
     stand.deploy("push --registry registry.example --arch arm64").with(0);
     assert_eq!(
         stand.asked()[0],
-        "skopeo copy oci-archive:dist/images/psl-lock-arm64.tar docker://registry.example/psl-lock:0.1.0",
+        "skopeo copy oci-archive:dist/images/psl-lock-arm64.tar docker://registry.example/psl-lock:0.2.0",
         "the one that was asked for"
     );
 
@@ -1531,7 +1531,7 @@ fn a_node_imports_and_pins_its_archives_at_boot() {
     for name in names.split(' ') {
         fs::write(archives.join(format!("{name}.tar")), "").unwrap();
     }
-    let list = "case $* in *list*) printf '%s\\n' registry.example/pause:3 localhost/psl-lock:0.1.0 ;; esac";
+    let list = "case $* in *list*) printf '%s\\n' registry.example/pause:3 localhost/psl-lock:0.2.0 ;; esac";
     stand.tool("ctr", list);
     let unit =
         fs::read_to_string(shell::root().join("deploy/air-gapped/pod-startup-lock-images.service"))
@@ -1544,7 +1544,7 @@ fn a_node_imports_and_pins_its_archives_at_boot() {
     };
     let pinned = [
         "ctr --namespace k8s.io images list --quiet".to_string(),
-        "ctr --namespace k8s.io images label localhost/psl-lock:0.1.0 io.cri-containerd.pinned=pinned".to_string(),
+        "ctr --namespace k8s.io images label localhost/psl-lock:0.2.0 io.cri-containerd.pinned=pinned".to_string(),
     ];
     // Both architectures carry one name: a node takes its own archives, and those that are of both.
     for (machine, arch) in [("x86_64", "amd64"), ("aarch64", "arm64"), ("riscv64", "")] {

@@ -14,16 +14,16 @@ use lock::config::Rules;
 use lock::core::queue::MOST_WAITERS;
 use lock::core::scheduler::{Durations, Scheduler};
 use lock::record::Record;
-use psl::args::Given;
-use psl::duration::{self, Text};
-use psl::ready::Ready;
+use psl::client::url::{HTTP, HTTPS, Scheme, TCP, Url};
+use psl::duration::{self, Compact};
+use psl::protocol::ready::Ready;
 use psl::resolve::MOST_ADDRESSES;
 use psl::resolve::conf::Conf;
 use psl::resolve::hosts;
 use psl::resolve::message::{Family, Query, Reply, Said};
 use psl::resolve::search::{Search, is_name};
-use psl::serve::{Parsed, Request, parse};
-use psl::url::{HTTP, HTTPS, Scheme, TCP, Url};
+use psl::server::{Parsed, Request, parse};
+use psl::settings::Input;
 
 /// A property of some input.
 pub type Property = fn(&[u8]);
@@ -70,7 +70,7 @@ pub fn durations(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(duration) = duration::parse(&text) {
         assert!(!text.contains(['-', '+', ' ']), "no sign and no spaces");
-        assert_eq!(duration::parse(&Text(duration).to_string()), Ok(duration), "read back");
+        assert_eq!(duration::parse(&Compact(duration).to_string()), Ok(duration), "read back");
     }
 }
 
@@ -84,7 +84,7 @@ pub fn endpoints(bytes: &[u8]) {
         }
         Err(accepted) => assert!(!accepted.is_empty(), "an error says what is accepted"),
     }
-    let shown = psl::text::shown(&text);
+    let shown = psl::text::quoted(&text);
     assert!(!shown.chars().any(char::is_control), "one line, without terminal escapes");
 }
 
@@ -100,7 +100,7 @@ pub fn labels(bytes: &[u8]) {
         "PSL_K8S_API_URL" => Some(OsString::from("http://127.0.0.1:1")),
         _ => None,
     };
-    if let Ok(given) = Given::read(&health::config::PROGRAM, Vec::new(), lookup) {
+    if let Ok(given) = Input::read(&health::config::PROGRAM, Vec::new(), lookup) {
         let _ = health::config::read(given);
     }
 }
@@ -108,7 +108,7 @@ pub fn labels(bytes: &[u8]) {
 /// Who asks and what ends his lease: what is accepted reads back, and has its bounds.
 pub fn claims(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    if let Ok(holder) = psl::holder::parse(&text) {
+    if let Ok(holder) = psl::protocol::holder::parse(&text) {
         assert_eq!(*holder, *text, "nothing is lost");
         assert!(
             holder.len() <= 512 && holder.bytes().all(|byte| byte.is_ascii_graphic()),

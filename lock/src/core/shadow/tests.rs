@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU8;
 
 use proptest::prelude::*;
-use psl::ready::Ready;
+use psl::protocol::ready::Ready;
 
 use super::*;
 use crate::core::lease::ProbeResult;

@@ -5,9 +5,10 @@
 //! blocked waits in a short queue, and what does not fit there is counted and dropped.
 //! Does not know what a line says.
 
+use crate::sync;
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -91,8 +92,7 @@ impl Queue {
             lines.is_writing = false;
             self.changed.notify_all();
             let empty = |lines: &mut Lines| lines.waiting.is_empty();
-            let mut lines =
-                self.changed.wait_while(lines, empty).unwrap_or_else(PoisonError::into_inner);
+            let mut lines = sync::wait_while(&self.changed, lines, empty);
             let batch = std::mem::take(&mut lines.waiting);
             let dropped = std::mem::take(&mut lines.dropped);
             lines.is_writing = true;
@@ -115,7 +115,7 @@ impl Queue {
 
     /// No code that holds this lock can panic half-way through a change.
     fn lines(&self) -> MutexGuard<'_, Lines> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.lines)
     }
 }
 

@@ -9,7 +9,10 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
-use crate::text::shown;
+use crate::text::quoted;
+
+/// The width of the first column of `--help`, in characters.
+const HELP_COLUMN: usize = 27;
 
 /// How often a setting may be given and what it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,28 +24,81 @@ pub enum Takes {
     /// The flag any number of times, the variable as a comma-separated list.
     List,
     /// A flag of an earlier generation that is always a mistake, whose text is the meaning. Not listed.
-    Gone,
+    Removed,
 }
 
-/// One row of a program's table of settings.
+/// One setting: its names, its default and its purpose. `--help`, the documentation's tables and
+/// the parser all read it.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// The flag with its two dashes, or nothing for what is set by a variable alone.
-    pub flag: Option<&'static str>,
-    /// The variables. The first one that is set and not empty counts; a service link counts as unset.
-    pub variables: &'static [&'static str],
-    /// The value's name in `--help`.
-    pub value: &'static str,
-    /// How often, and whether with a value.
-    pub takes: Takes,
-    /// What holds when nothing is given, for people.
-    pub default: &'static str,
-    /// One sentence or two, for people.
-    pub meaning: &'static str,
+    /// The flag with its two dashes; `None` if the setting has a variable alone.
+    flag: Option<&'static str>,
+    /// The first variable that is set and not empty counts; a service link counts as unset.
+    variables: &'static [&'static str],
+    /// The name of the value in `--help`.
+    value: &'static str,
+    takes: Takes,
+    default: &'static str,
+    help: &'static str,
 }
 
 impl Setting {
-    /// `--port (PSL_BIND_PORT)`: how mistakes name a setting.
+    /// A setting with a flag and a name for the flag's value.
+    pub const fn flag(flag: &'static str, value: &'static str) -> Setting {
+        Setting { flag: Some(flag), ..Setting::variable(&[], value) }
+    }
+
+    /// A setting without a flag.
+    pub const fn variable(names: &'static [&'static str], value: &'static str) -> Setting {
+        let takes = Takes::Value;
+        Setting { flag: None, variables: names, value, takes, default: "none", help: "" }
+    }
+
+    /// A flag of an earlier generation. It is always an error, with this text.
+    pub const fn removed(flag: &'static str, help: &'static str) -> Setting {
+        Setting { takes: Takes::Removed, ..Setting::flag(flag, "").help(help) }
+    }
+
+    /// The variables, the one that counts first.
+    #[must_use]
+    pub const fn env(self, variables: &'static [&'static str]) -> Setting {
+        Setting { variables, ..self }
+    }
+
+    /// The flag without a value means `true`.
+    #[must_use]
+    pub const fn switch(self) -> Setting {
+        Setting { takes: Takes::Switch, ..self }
+    }
+
+    /// The flag may be repeated; the variable is a comma-separated list.
+    #[must_use]
+    pub const fn list(self) -> Setting {
+        Setting { takes: Takes::List, ..self }
+    }
+
+    /// The default, as text. Without it: none.
+    #[must_use]
+    pub const fn default(self, default: &'static str) -> Setting {
+        Setting { default, ..self }
+    }
+
+    /// The purpose, in one line of `--help`.
+    #[must_use]
+    pub const fn help(self, help: &'static str) -> Setting {
+        Setting { help, ..self }
+    }
+
+    /// The flag, if there is one, and the variables: all names of the setting.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.flag.into_iter().chain(self.variables.iter().copied())
+    }
+
+    pub const fn purpose(&self) -> &'static str {
+        self.help
+    }
+
+    /// `--port (PSL_BIND_PORT)`: how errors name a setting.
     pub fn name(&self) -> String {
         let variables = self.variables.join(", ");
         match self.flag {
@@ -52,12 +108,40 @@ impl Setting {
         }
     }
 
-    /// The row of the README's table.
+    const fn is_listed(&self) -> bool {
+        !matches!(self.takes, Takes::Removed)
+    }
+
+    /// `--port PORT`, `--check URL...`, `PSL_HC_ENABLED=BOOL`: the first column of `--help`.
+    fn usage(&self) -> String {
+        match (self.flag, self.takes) {
+            (Some(flag), Takes::Switch) => flag.to_owned(),
+            (Some(flag), Takes::List) => format!("{flag} {}...", self.value),
+            (Some(flag), _) => format!("{flag} {}", self.value),
+            (None, _) => format!("{}={}", self.variables.join(", "), self.value),
+        }
+    }
+
+    /// `port to bind [PSL_BIND_PORT; default 8888]`: the second column of `--help`.
+    fn help_text(&self) -> String {
+        let variables = self.flag.map(|_| self.variables.join(", ")).unwrap_or_default();
+        let default = match self.default {
+            "none" => String::new(),
+            default => format!("default {default}"),
+        };
+        let details: Vec<_> = [variables, default].into_iter().filter(|d| !d.is_empty()).collect();
+        match details.is_empty() {
+            true => self.help.to_owned(),
+            false => format!("{} [{}]", self.help, details.join("; ")),
+        }
+    }
+
+    /// The row of the documentation's table.
     pub fn markdown(&self) -> String {
         let code = |text: &str| format!("`{text}`");
         let flag = self.flag.map(code).unwrap_or_default();
         let variables: Vec<_> = self.variables.iter().map(|v| code(v)).collect();
-        format!("| {flag} | {} | {} | {} |", variables.join(", "), self.default, self.meaning)
+        format!("| {flag} | {} | {} | {} |", variables.join(", "), self.default, self.help)
     }
 }
 
@@ -79,72 +163,68 @@ pub struct Program {
 impl Program {
     /// The settings that there are: the rows of `--help` and of the README's table.
     pub fn listed(&self) -> impl Iterator<Item = &'static Setting> {
-        self.settings.iter().filter(|setting| setting.takes != Takes::Gone)
+        self.settings.iter().filter(|setting| setting.is_listed())
     }
 
-    /// The text of `--help`.
+    /// The text of `--help`: at most 100 columns, one line for each setting.
     pub fn help(&self) -> String {
+        let Program { name, purpose, settings, exit_codes, notes } = self;
         let mut out = format!(
-            "{}\n{}\n\nUsage: {} [--name value | --name=value]...\n\nSettings (a flag wins over its variable; an empty variable counts as unset):\n",
-            version(self.name),
-            self.purpose,
-            self.name
+            "{}\n{purpose}\n\nUsage: {name} [--flag value | --flag=value]...\n\n\
+             Settings. A flag wins over its variable; an empty variable counts as unset.\n",
+            version(name)
         );
-        for setting in self.listed() {
-            let value = if setting.takes == Takes::Switch { "" } else { setting.value };
-            let flag = setting.flag.map(|f| format!("{f} {value}")).unwrap_or_default();
-            let names: Vec<_> = [flag.trim_end()]
-                .into_iter()
-                .filter(|f| !f.is_empty())
-                .chain(setting.variables.iter().copied())
-                .collect();
-            let repeat = if setting.takes == Takes::List {
-                " (repeatable; the variable is a comma-separated list)"
-            } else {
-                ""
-            };
-            let _ = writeln!(
-                out,
-                "  {}\n      {}{repeat}. Default: {}",
-                names.join(", "),
-                setting.meaning,
-                setting.default
-            );
+        let mut row = |name: &str, text: &str| {
+            // Writing to memory does not fail.
+            let _ = writeln!(out, "  {name:<HELP_COLUMN$} {text}");
+        };
+        for setting in settings.iter().filter(|setting| setting.is_listed()) {
+            row(&setting.usage(), &setting.help_text());
         }
-        out.push_str("  --help\n      this text\n  --version\n      the version\n\nExit codes:\n");
-        for (code, meaning) in self.exit_codes {
+        row("--help", "print this text");
+        row("--version", "print version and commit");
+        out.push_str("\nExit codes:\n");
+        for (code, meaning) in *exit_codes {
             let _ = writeln!(out, "  {code:<3} {meaning}");
         }
-        if !self.notes.is_empty() {
-            let _ = write!(out, "\n{}", self.notes);
+        if !notes.is_empty() {
+            let _ = write!(out, "\n{notes}");
         }
         out
     }
 }
 
+/// The version of all programs, and the commit that `scripts/build.sh` has built.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// `unknown` without `scripts/build.sh`.
+pub const COMMIT: &str = match option_env!("PSL_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 /// The text of `--version`.
 pub fn version(name: &str) -> String {
-    format!("{name} {}", env!("CARGO_PKG_VERSION"))
+    format!("{name} {VERSION} ({COMMIT})")
 }
 
 /// Reads a variable.
 type Lookup = Box<dyn Fn(&str) -> Option<OsString>>;
 
 /// What was given, and what was wrong with it so far.
-pub struct Given {
+pub struct Input {
     arguments: pico_args::Arguments,
     lookup: Lookup,
-    mistakes: Vec<String>,
+    errors: Vec<String>,
 }
 
-impl Given {
+impl Input {
     /// Takes the arguments without the program's name, and a way to read a variable.
     /// `Err` is the text that `--help` or `--version` asks for, whatever else is given.
     pub fn read(
         program: &Program,
         arguments: Vec<OsString>,
         lookup: impl Fn(&str) -> Option<OsString> + 'static,
-    ) -> Result<Given, String> {
+    ) -> Result<Input, String> {
         let asks = |names: &[&str]| arguments.iter().any(|a| names.iter().any(|name| a == name));
         if asks(&["--help", "-help", "-h"]) {
             return Err(program.help());
@@ -152,12 +232,12 @@ impl Given {
         if asks(&["--version", "-version"]) {
             return Err(format!("{}\n", version(program.name)));
         }
-        let mut mistakes = Vec::new();
-        let pairs = pairs(program.settings, arguments, &mut mistakes);
-        Ok(Given {
+        let mut errors = Vec::new();
+        let pairs = pairs(program.settings, arguments, &mut errors);
+        Ok(Input {
             arguments: pico_args::Arguments::from_vec(pairs),
             lookup: Box::new(lookup),
-            mistakes,
+            errors,
         })
     }
 
@@ -169,7 +249,7 @@ impl Given {
     ) -> Option<T> {
         let value = self.flag(setting).or_else(|| self.variable(setting))?;
         if self.flag(setting).is_some() {
-            self.mistakes.push(format!("{}: given twice, accepted once", setting.name()));
+            self.errors.push(format!("{}: given twice, accepted once", setting.name()));
         }
         let text = self.utf8(setting, value)?;
         self.parsed(setting, &text, parse)
@@ -206,13 +286,13 @@ impl Given {
     }
 
     /// Adds a mistake that only shows where several settings are seen together.
-    pub fn mistake(&mut self, text: impl Into<String>) {
-        self.mistakes.push(text.into());
+    pub fn reject(&mut self, text: impl Into<String>) {
+        self.errors.push(text.into());
     }
 
-    /// All mistakes, one line each.
+    /// All errors, one line each.
     pub fn finish(self) -> Result<(), Vec<String>> {
-        if self.mistakes.is_empty() { Ok(()) } else { Err(self.mistakes) }
+        if self.errors.is_empty() { Ok(()) } else { Err(self.errors) }
     }
 
     fn parsed<T, E: ToString>(
@@ -223,10 +303,10 @@ impl Given {
     ) -> Option<T> {
         parse(text)
             .map_err(|accepted| {
-                self.mistakes.push(format!(
+                self.errors.push(format!(
                     "{}: {} is not accepted; accepted: {}",
                     setting.name(),
-                    shown(text),
+                    quoted(text),
                     accepted.to_string()
                 ));
             })
@@ -254,10 +334,10 @@ impl Given {
         value
             .into_string()
             .map_err(|value| {
-                self.mistakes.push(format!(
+                self.errors.push(format!(
                     "{}: {} is not UTF-8",
                     setting.name(),
-                    shown(&value.to_string_lossy())
+                    quoted(&value.to_string_lossy())
                 ));
             })
             .ok()
@@ -269,30 +349,30 @@ impl Given {
 fn pairs(
     settings: &[Setting],
     arguments: Vec<OsString>,
-    mistakes: &mut Vec<String>,
+    errors: &mut Vec<String>,
 ) -> Vec<OsString> {
     let mut pairs = Vec::new();
     let mut arguments = arguments.into_iter().peekable();
     while let Some(argument) = arguments.next() {
         let (name, joined) = split_at_equals(&argument);
         let Some((setting, flag)) = named(settings, &name) else {
-            mistakes.push(match name.starts_with('-') {
+            errors.push(match name.starts_with('-') {
                 true => {
-                    format!("{}: unknown flag; --help lists those that there are", shown(&name))
+                    format!("{}: unknown flag; --help lists those that there are", quoted(&name))
                 }
                 false => {
                     format!(
                         "{}: unexpected argument; every value follows its flag",
-                        shown(&argument.to_string_lossy())
+                        quoted(&argument.to_string_lossy())
                     )
                 }
             });
             continue;
         };
-        if setting.takes == Takes::Gone {
+        if setting.takes == Takes::Removed {
             // Its value belongs to the same mistake.
             let _ = joined.or_else(|| arguments.next_if(|next| !is_like_a_flag(next)));
-            mistakes.push(format!("{flag}: {}", setting.meaning));
+            errors.push(format!("{flag}: {}", setting.help));
             continue;
         }
         let value = match joined {
@@ -301,14 +381,14 @@ fn pairs(
             joined => joined.filter(|value| !value.is_empty()),
         };
         match value {
-            Some(value) if begins_with_dash(&value) => mistakes.push(format!(
+            Some(value) if begins_with_dash(&value) => errors.push(format!(
                 "{}: {} is not accepted; no value begins with a dash",
                 setting.name(),
-                shown(&value.to_string_lossy())
+                quoted(&value.to_string_lossy())
             )),
             Some(value) => pairs.extend([OsString::from(flag), value]),
             None => {
-                mistakes.push(format!("{}: a value is missing ({})", setting.name(), setting.value))
+                errors.push(format!("{}: a value is missing ({})", setting.name(), setting.value))
             }
         }
     }
@@ -367,54 +447,18 @@ fn parse_bool(text: &str) -> Result<bool, &'static str> {
 mod tests {
     use super::*;
 
-    const HOST: Setting = Setting {
-        flag: Some("--host"),
-        variables: &["T_HOST"],
-        value: "HOST",
-        takes: Takes::Value,
-        default: "localhost",
-        meaning: "a host",
-    };
-    const PORT: Setting = Setting {
-        flag: Some("--port"),
-        variables: &["T_PORT", "OLD_PORT"],
-        value: "PORT",
-        takes: Takes::Value,
-        default: "1",
-        meaning: "a port",
-    };
-    const NET: Setting = Setting {
-        flag: Some("--hostNet"),
-        variables: &["T_NET"],
-        value: "BOOL",
-        takes: Takes::Switch,
-        default: "false",
-        meaning: "a switch",
-    };
-    const IN: Setting = Setting {
-        flag: Some("--in"),
-        variables: &["T_IN"],
-        value: "K:V",
-        takes: Takes::List,
-        default: "none",
-        meaning: "a list",
-    };
-    const LONE: Setting = Setting {
-        flag: None,
-        variables: &["T_LONE"],
-        value: "BOOL",
-        takes: Takes::Value,
-        default: "true",
-        meaning: "no flag",
-    };
-    const OLD: Setting = Setting {
-        flag: Some("--old"),
-        variables: &[],
-        value: "",
-        takes: Takes::Gone,
-        default: "",
-        meaning: "is --host now",
-    };
+    const HOST: Setting =
+        Setting::flag("--host", "HOST").env(&["T_HOST"]).default("localhost").help("a host");
+    const PORT: Setting =
+        Setting::flag("--port", "PORT").env(&["T_PORT", "OLD_PORT"]).default("1").help("a port");
+    const NET: Setting = Setting::flag("--hostNet", "BOOL")
+        .env(&["T_NET"])
+        .switch()
+        .default("false")
+        .help("a switch");
+    const IN: Setting = Setting::flag("--in", "K:V").env(&["T_IN"]).list().help("a list");
+    const LONE: Setting = Setting::variable(&["T_LONE"], "BOOL").default("true").help("no flag");
+    const OLD: Setting = Setting::removed("--old", "is --host now");
     const PROGRAM: Program = Program {
         name: "t",
         purpose: "Tests.",
@@ -431,17 +475,17 @@ mod tests {
         let lookup = move |name: &str| {
             variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v))
         };
-        let mut given =
-            Given::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), lookup)
+        let mut input =
+            Input::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), lookup)
                 .expect("not asked for help");
         let values = (
-            given.value(&HOST, |t| Ok::<_, String>(t.to_owned())),
-            given.value(&PORT, |t| t.parse().map_err(|_| "a port from 0 to 65535")),
-            given.switch(&NET),
-            given.list(&IN, |t| if t.contains(':') { Ok(t.to_owned()) } else { Err("key:value") }),
-            given.switch(&LONE),
+            input.value(&HOST, |t| Ok::<_, String>(t.to_owned())),
+            input.value(&PORT, |t| t.parse().map_err(|_| "a port from 0 to 65535")),
+            input.switch(&NET),
+            input.list(&IN, |t| if t.contains(':') { Ok(t.to_owned()) } else { Err("key:value") }),
+            input.switch(&LONE),
         );
-        given.finish().map(|()| values)
+        input.finish().map(|()| values)
     }
 
     fn some(text: &str) -> Option<String> {
@@ -488,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes() {
+    fn errors() {
         let cases: &[(&[&str], &[(&str, &str)], &[&str])] = &[
             (
                 &["--old", "x", "-old=y", "--old", "--port=x"],
@@ -571,8 +615,8 @@ mod tests {
             ),
         ];
         for (arguments, variables, expected) in cases {
-            let mistakes = read(arguments, variables).expect_err(&format!("{arguments:?}"));
-            assert_eq!(mistakes, *expected, "{arguments:?} {variables:?}");
+            let errors = read(arguments, variables).expect_err(&format!("{arguments:?}"));
+            assert_eq!(errors, *expected, "{arguments:?} {variables:?}");
         }
     }
 
@@ -605,11 +649,11 @@ mod tests {
     #[test]
     fn what_is_not_utf8_is_a_mistake() {
         let bytes = OsStr::from_bytes(b"--host=\xff").to_owned();
-        let mut given =
-            Given::read(&PROGRAM, vec![bytes], |_| None).map_err(drop).expect("not asked for help");
-        assert_eq!(given.value(&HOST, |t| Ok::<_, String>(t.to_owned())), None);
+        let mut input =
+            Input::read(&PROGRAM, vec![bytes], |_| None).map_err(drop).expect("not asked for help");
+        assert_eq!(input.value(&HOST, |t| Ok::<_, String>(t.to_owned())), None);
         assert_eq!(
-            given.finish(),
+            input.finish(),
             Err(vec!["--host (T_HOST): \"\u{fffd}\" is not UTF-8".to_owned()])
         );
     }
@@ -620,7 +664,7 @@ mod tests {
             [(&["--nonsense", "--help"][..], "t "), (&["-h"], "t "), (&["--version", "x"], "t ")]
         {
             let text =
-                Given::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), |_| None)
+                Input::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), |_| None)
                     .err()
                     .expect("a text");
             assert!(text.starts_with(start), "{text}");

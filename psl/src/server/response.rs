@@ -17,7 +17,7 @@ const JSON: &str = "application/json";
 
 /// A status, headers and a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     status: u16,
     content_type: &'static str,
     /// Lines beside those that each answer has.
@@ -26,11 +26,11 @@ pub struct Answer {
 }
 
 /// The result of a handler.
-pub enum Reply {
+pub enum HandlerResult {
     /// It is sent at once.
     Now {
         /// The answer.
-        answer: Answer,
+        answer: Response,
         /// Runs if the answer cannot be sent, or is not read.
         unsent: Option<Box<dyn FnOnce()>>,
     },
@@ -38,25 +38,27 @@ pub enum Reply {
     Parked,
 }
 
-impl From<Answer> for Reply {
-    fn from(answer: Answer) -> Reply {
-        Reply::Now { answer, unsent: None }
+impl From<Response> for HandlerResult {
+    fn from(answer: Response) -> HandlerResult {
+        HandlerResult::Now { answer, unsent: None }
     }
 }
 
-impl Reply {
+impl HandlerResult {
     /// Runs this if the client has gone before it could have the answer.
     #[must_use]
-    pub fn or_else(self, unsent: impl FnOnce() + 'static) -> Reply {
+    pub fn or_else(self, unsent: impl FnOnce() + 'static) -> HandlerResult {
         match self {
-            Reply::Now { answer, .. } => Reply::Now { answer, unsent: Some(Box::new(unsent)) },
-            Reply::Parked => Reply::Parked,
+            HandlerResult::Now { answer, .. } => {
+                HandlerResult::Now { answer, unsent: Some(Box::new(unsent)) }
+            }
+            HandlerResult::Parked => HandlerResult::Parked,
         }
     }
 
     /// Neither answers nor closes: [`super::Client::park`] has taken the connection.
-    pub fn parked() -> Reply {
-        Reply::Parked
+    pub fn parked() -> HandlerResult {
+        HandlerResult::Parked
     }
 }
 
@@ -79,36 +81,36 @@ pub(super) struct Head {
     dated_until: Option<Instant>,
 }
 
-impl Answer {
+impl Response {
     /// A text for people.
-    pub fn text(status: u16, body: impl Into<String>) -> Answer {
-        Answer::of(status, TEXT, body)
+    pub fn text(status: u16, body: impl Into<String>) -> Response {
+        Response::of(status, TEXT, body)
     }
 
     /// JSON, already written.
-    pub fn json(status: u16, body: impl Into<String>) -> Answer {
-        Answer::of(status, JSON, body)
+    pub fn json(status: u16, body: impl Into<String>) -> Response {
+        Response::of(status, JSON, body)
     }
 
     /// Any other type.
-    pub fn of(status: u16, content_type: &'static str, body: impl Into<String>) -> Answer {
-        Answer { status, content_type, headers: String::new(), body: body.into() }
+    pub fn of(status: u16, content_type: &'static str, body: impl Into<String>) -> Response {
+        Response { status, content_type, headers: String::new(), body: body.into() }
     }
 
     /// A refusal: its kind for machines, the words for people.
-    pub fn error(status: u16, kind: &str, value: &str, json: bool) -> Answer {
+    pub fn error(status: u16, kind: &str, value: &str, json: bool) -> Response {
         if json {
-            return Answer::json(
+            return Response::json(
                 status,
                 serde_json::json!({ "kind": kind, "value": value }).to_string(),
             );
         }
-        Answer::text(status, format!("{value}\n"))
+        Response::text(status, format!("{value}\n"))
     }
 
     /// One more header.
     #[must_use]
-    pub fn with_header(mut self, name: &'static str, value: impl Display) -> Answer {
+    pub fn with_header(mut self, name: &'static str, value: impl Display) -> Response {
         // Writing to memory does not fail.
         let _ = write!(self.headers, "{name}: {value}\r\n");
         self
@@ -135,7 +137,7 @@ impl Head {
     /// The bytes before the body, and the body.
     pub(super) fn of<'a>(
         &'a mut self,
-        answer: &'a Answer,
+        answer: &'a Response,
         framing: Framing,
         now: Instant,
     ) -> [&'a [u8]; 2] {
@@ -143,7 +145,7 @@ impl Head {
             self.set_date(now);
         }
         let Head { text, common, .. } = self;
-        let Answer { status, content_type, headers, body } = answer;
+        let Response { status, content_type, headers, body } = answer;
         text.clear();
         // Writing to memory does not fail.
         let _ = write!(text, "HTTP/1.1 {status} ");
@@ -195,7 +197,7 @@ pub(super) fn send(
 mod tests {
     use super::*;
 
-    fn printed(answer: &Answer, close: bool, without_body: bool) -> String {
+    fn printed(answer: &Response, close: bool, without_body: bool) -> String {
         #[expect(clippy::disallowed_methods, reason = "any instant serves")]
         let now = Instant::now();
         let parts = Head::default().of(answer, Framing { close, without_body }, now).concat();
@@ -204,7 +206,7 @@ mod tests {
 
     #[test]
     fn bytes() {
-        let answer = Answer::text(423, "Locked\n").with_header("Retry-After", "7");
+        let answer = Response::text(423, "Locked\n").with_header("Retry-After", "7");
         assert_eq!((answer.header("Retry-After"), answer.header("Allow")), (Some("7"), None));
         let text = printed(&answer, false, false);
         assert!(text.starts_with("HTTP/1.1 423 Locked\r\n"), "{text}");
@@ -223,7 +225,7 @@ mod tests {
 
     #[test]
     fn closing_and_head() {
-        let text = printed(&Answer::text(405, "no\n"), true, true);
+        let text = printed(&Response::text(405, "no\n"), true, true);
         assert!(
             text.starts_with("HTTP/1.1 405 Method Not Allowed\r\nConnection: close\r\n"),
             "{text}"
@@ -233,14 +235,14 @@ mod tests {
 
     #[test]
     fn a_large_answer_is_not_chunked() {
-        let text = printed(&Answer::text(200, "x".repeat(100_000)), false, false);
+        let text = printed(&Response::text(200, "x".repeat(100_000)), false, false);
         assert!(text.contains("Content-Length: 100000\r\n") && !text.contains("chunked"));
     }
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "the date is that of the clock")]
     fn the_date_is_that_of_the_second() {
-        let (mut head, answer) = (Head::default(), Answer::text(200, ""));
+        let (mut head, answer) = (Head::default(), Response::text(200, ""));
         let framing = Framing { close: false, without_body: false };
         let mut date = |now| {
             let text = String::from_utf8(head.of(&answer, framing, now).concat()).unwrap();
@@ -263,9 +265,9 @@ mod tests {
 
     #[test]
     fn errors_are_text_or_json() {
-        assert_eq!(Answer::error(400, "a", "b \"c\"", false).body(), "b \"c\"\n");
+        assert_eq!(Response::error(400, "a", "b \"c\"", false).body(), "b \"c\"\n");
         assert_eq!(
-            Answer::error(400, "a", "b \"c\"", true).body(),
+            Response::error(400, "a", "b \"c\"", true).body(),
             r#"{"kind":"a","value":"b \"c\""}"#
         );
     }

@@ -16,9 +16,9 @@ use rustix::net::{RecvFlags, SendFlags, recv};
 use tiny_http::Method;
 
 use super::Limits;
-use super::answer::{Answer, Framing, Head, Reply, send};
 use super::client::{Client, is_broken, next_acts};
 use super::head::{self, Parsed, Request};
+use super::response::{Framing, HandlerResult, Head, Response, send};
 
 /// Read at a time: nearly every head fits.
 const CHUNK: usize = 1024;
@@ -104,7 +104,7 @@ impl<'s> Connection<'s> {
     }
 
     /// Answers requests until either side has had enough.
-    pub(super) fn run(mut self, handler: &dyn Fn(&Request, &Client) -> Reply) {
+    pub(super) fn run(mut self, handler: &dyn Fn(&Request, &Client) -> HandlerResult) {
         loop {
             match self.receive_head() {
                 Received::Bytes => {}
@@ -128,7 +128,7 @@ impl<'s> Connection<'s> {
                     self.buffers.input.drain(..length);
                     self.is_unparsed = has_more;
                     self.begun = has_more.then(now);
-                    let Reply::Now { answer, unsent } = reply else { return };
+                    let HandlerResult::Now { answer, unsent } = reply else { return };
                     if !self.answer(&answer, unsent, framing) {
                         return;
                     }
@@ -209,7 +209,7 @@ impl<'s> Connection<'s> {
         // An empty line is not a request that has begun (RFC 9112, 2.2).
         if self.buffers.input.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
             self.read_at = now();
-            self.refuse(&Answer::error(
+            self.refuse(&Response::error(
                 408,
                 "request_timeout",
                 "the head did not come in time",
@@ -218,7 +218,7 @@ impl<'s> Connection<'s> {
         }
     }
 
-    fn refuse(&mut self, answer: &Answer) {
+    fn refuse(&mut self, answer: &Response) {
         self.place.leave();
         let is_sent = self.send(answer, Framing { close: true, without_body: false });
         self.close(is_sent);
@@ -227,7 +227,7 @@ impl<'s> Connection<'s> {
     /// Sends an answer. Says whether the connection goes on.
     fn answer(
         &mut self,
-        answer: &Answer,
+        answer: &Response,
         unsent: Option<Box<dyn FnOnce()>>,
         framing: Framing,
     ) -> bool {
@@ -265,7 +265,7 @@ impl<'s> Connection<'s> {
     }
 
     /// Whether all of the answer went out before the client's time for reading it was up.
-    fn send(&mut self, answer: &Answer, framing: Framing) -> bool {
+    fn send(&mut self, answer: &Response, framing: Framing) -> bool {
         self.is_answered = true;
         let mut parts = self.buffers.head.of(answer, framing, self.read_at).map(IoSlice::new);
         let mut parts = &mut parts[..];

@@ -5,23 +5,25 @@
 //! a new connection or to let it displace another. Does not know HTTP.
 
 use std::cell::Cell;
+use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::answer::Reply;
 use super::client::Client;
 use super::connection::{Buffers, Connection, Place};
 use super::head::Request;
+use super::response::HandlerResult;
 use super::table::{Admission, Id, Table};
 use super::{LIMITS, Limits};
 use crate::address::{canonical, canonical_socket};
+use crate::{process, sync};
 
 /// A request was measured to touch 12 KiB of it; the rest is address space, not memory.
 const STACK: usize = 64 * 1024;
@@ -39,7 +41,7 @@ const RESERVED: usize = 16;
 /// The soft limit that Linux and systemd set, which is enough for 64 connections, 512 parked ones and all checks.
 const ENOUGH: u64 = 1024;
 
-type Handler = dyn Fn(&Request, &Client) -> Reply + Send + Sync;
+type Handler = dyn Fn(&Request, &Client) -> HandlerResult + Send + Sync;
 
 struct Server {
     listener: TcpListener,
@@ -74,7 +76,7 @@ struct Served<'s> {
 pub fn run<H, R>(listener: TcpListener, handler: H) -> String
 where
     H: Fn(&Request, &Client) -> R + Send + Sync + 'static,
-    R: Into<Reply>,
+    R: Into<HandlerResult>,
 {
     let handler =
         Box::new(move |request: &Request, client: &Client| handler(request, client).into());
@@ -163,8 +165,7 @@ impl Server {
     fn start_thread(self: &Arc<Self>) {
         self.count(1);
         let server = Arc::clone(self);
-        let thread = thread::Builder::new().name("worker".to_owned()).stack_size(STACK);
-        if let Err(error) = thread.spawn(move || server.serve_all(false)) {
+        if let Err(error) = process::spawn("worker", STACK, move || server.serve_all(false)) {
             self.count(-1);
             self.warn_once(
                 &self.is_short_of_threads,
@@ -196,7 +197,7 @@ impl Server {
         thread::sleep(PAUSE);
     }
 
-    fn warn_once(&self, told: &AtomicBool, what: &str, error: &io::Error) {
+    fn warn_once(&self, told: &AtomicBool, what: &str, error: &dyn Display) {
         if !told.swap(true, Ordering::Relaxed) {
             warn!(error:%; "{what}; this is said once");
         }
@@ -204,7 +205,7 @@ impl Server {
 
     /// No code that holds this lock can panic half-way through a change.
     fn crew(&self) -> MutexGuard<'_, Crew> {
-        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.crew)
     }
 }
 

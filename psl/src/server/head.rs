@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use httparse::{Error, Header, Status};
 use tiny_http::Method;
 
-use super::answer::Answer;
+use super::response::Response;
 
 /// Bytes of a head, request line included; a longer one gets 431, or 414 where the line is to blame.
 pub(super) const LARGEST: usize = 8 * 1024;
@@ -53,7 +53,7 @@ pub enum Parsed<'b> {
         keep_alive: bool,
     },
     /// Answered and closed.
-    Refused(Answer),
+    Refused(Response),
 }
 
 /// Parses the bytes that have come from a peer; at most 8 KiB of them are looked at.
@@ -75,10 +75,10 @@ fn whole<'b>(
     raw: &httparse::Request<'_, 'b>,
     head: &[u8],
     peer: IpAddr,
-) -> Result<Parsed<'b>, Answer> {
+) -> Result<Parsed<'b>, Response> {
     let headers: &[Header] = raw.headers;
     let json = prefers_json(headers);
-    let refusal = |(status, kind, why): Refusal| Answer::error(status, kind, why, json);
+    let refusal = |(status, kind, why): Refusal| Response::error(status, kind, why, json);
     let malformed = |why| Err(refusal((400, "malformed_request", why)));
     // A lone line feed or carriage return is how one request is made to look like two.
     if has_bare_line_end(head) {
@@ -210,29 +210,32 @@ fn has_bare_line_end(head: &[u8]) -> bool {
     head.iter().any(|byte| (*byte == b'\n') != (std::mem::replace(&mut last, *byte) == b'\r'))
 }
 
-fn too_large(raw: &httparse::Request) -> Answer {
+fn too_large(raw: &httparse::Request) -> Response {
     match raw.version {
         None => {
-            Answer::error(414, "target_too_long", "the request line has more than 8 KiB", false)
+            Response::error(414, "target_too_long", "the request line has more than 8 KiB", false)
         }
-        Some(_) => Answer::error(431, "head_too_large", "the head has more than 8 KiB", false),
+        Some(_) => Response::error(431, "head_too_large", "the head has more than 8 KiB", false),
     }
 }
 
-fn unparsable(error: Error) -> Answer {
+fn unparsable(error: Error) -> Response {
     match error {
         Error::TooManyHeaders => {
-            Answer::error(431, "head_too_large", "the head has more than 64 lines", false)
+            Response::error(431, "head_too_large", "the head has more than 64 lines", false)
         }
-        Error::Version => Answer::error(
+        Error::Version => Response::error(
             505,
             "version_not_supported",
             "HTTP/1.1 and HTTP/1.0 are spoken here",
             false,
         ),
-        error => {
-            Answer::error(400, "malformed_request", &format!("not an HTTP request: {error}"), false)
-        }
+        error => Response::error(
+            400,
+            "malformed_request",
+            &format!("not an HTTP request: {error}"),
+            false,
+        ),
     }
 }
 

@@ -4,13 +4,11 @@
 //! PID 1 has no handler for, and Kubernetes waits out the whole grace period.
 //! Does not know what there is to do before the end.
 
-use std::io;
-use std::thread;
-
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::stderr::{self, LAST_PATIENCE};
+use super::spawn;
+use crate::logging::stderr::{self, LAST_PATIENCE};
 
 /// Which of the two signals came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +36,10 @@ const STACK: usize = 128 * 1024;
 
 /// From now on the first signal runs `last`, and the process ends with the code that it returns.
 #[expect(clippy::disallowed_methods, reason = "this is where a signal ends the process")]
-pub fn on_stop(last: impl FnOnce(Stop) -> i32 + Send + 'static) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    thread::Builder::new().name("signals".to_owned()).stack_size(STACK).spawn(move || {
+pub fn on_stop(last: impl FnOnce(Stop) -> i32 + Send + 'static) -> Result<(), String> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| format!("cannot handle signals: {error}"))?;
+    let spawned = spawn("signals", STACK, move || {
         let stop = match signals.forever().next() {
             Some(SIGINT) => Stop::Interrupt,
             _ => Stop::Terminate,
@@ -48,6 +47,6 @@ pub fn on_stop(last: impl FnOnce(Stop) -> i32 + Send + 'static) -> io::Result<()
         let code = last(stop);
         stderr::flush(LAST_PATIENCE);
         std::process::exit(code)
-    })?;
-    Ok(())
+    });
+    spawned
 }

@@ -14,9 +14,9 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, sockopt::set_socket_recv_buffer_size};
 
-use super::answer::{Answer, Framing, Head, send};
+use super::response::{Framing, Head, Response, send};
 
-/// Acts in one call of [`Lot::wait`]; the kernel keeps the others for the next one.
+/// Acts in one call of [`Poller::wait`]; the kernel keeps the others for the next one.
 const BATCH: usize = 64;
 
 /// One wait is not longer: the kernel counts milliseconds in 31 bits before Linux 5.11.
@@ -27,17 +27,17 @@ const WAKE: u64 = u64::MAX;
 
 /// A connection whose request waits for its answer. Dropping it closes the connection.
 #[derive(Debug)]
-pub struct Parked {
+pub struct ParkedConnection {
     stream: Arc<TcpStream>,
     /// The answer to HEAD has no body (RFC 9110, 9.3.2).
     without_body: bool,
 }
 
-impl Parked {
-    pub(super) fn new(stream: Arc<TcpStream>, without_body: bool) -> Parked {
+impl ParkedConnection {
+    pub(super) fn new(stream: Arc<TcpStream>, without_body: bool) -> ParkedConnection {
         // The kernel raises this to its minimum of some 2 KiB. A client has no reason to send anything while it waits.
         let _ = set_socket_recv_buffer_size(&*stream, 0);
-        Parked { stream, without_body }
+        ParkedConnection { stream, without_body }
     }
 
     /// The client has sent bytes, closed its half or broken the connection.
@@ -50,7 +50,7 @@ impl Parked {
     /// Writes the whole answer without waiting, and closes this half of the connection. `false` if the client has gone, or
     /// does not take the answer at once.
     #[expect(clippy::disallowed_methods, reason = "the edge that dates answers")]
-    pub fn answer(&self, answer: Answer) -> bool {
+    pub fn answer(&self, answer: Response) -> bool {
         let mut head = Head::default();
         let framing = Framing { close: true, without_body: self.without_body };
         let mut parts = head.of(&answer, framing, Instant::now()).map(IoSlice::new);
@@ -61,7 +61,7 @@ impl Parked {
 
 /// An act of the client of a parked connection. Each act is reported once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Act {
+pub struct ClientEvent {
     /// The key that the connection was watched with.
     pub key: u64,
     /// The client has broken the connection: it closed before it had read all bytes. If not, the client has sent bytes or
@@ -71,30 +71,30 @@ pub struct Act {
 
 /// Watches parked connections for acts of their clients. A connection that is closed is watched no more.
 #[derive(Debug)]
-pub struct Lot {
+pub struct Poller {
     epoll: OwnedFd,
     waker: OwnedFd,
 }
 
-impl Lot {
+impl Poller {
     /// Fails without a free descriptor.
-    pub fn new() -> io::Result<Lot> {
+    pub fn new() -> io::Result<Poller> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &waker, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?;
-        Ok(Lot { epoll, waker })
+        Ok(Poller { epoll, waker })
     }
 
     /// Reports the acts of this client from now on by this key, also those before this call. `u64::MAX` is not a key.
-    pub fn watch(&self, parked: &Parked, key: u64) -> io::Result<()> {
+    pub fn watch(&self, parked: &ParkedConnection, key: u64) -> io::Result<()> {
         // By edges: a connection that is kept after an act would otherwise be reported without end.
         let acts = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
         Ok(epoll::add(&self.epoll, &*parked.stream, EventData::new_u64(key), acts)?)
     }
 
-    /// Waits for an act, [`Lot::wake`] or the end of the time, a day at most, and appends the acts, at most 64 of them. The
+    /// Waits for an act, [`Poller::wake`] or the end of the time, a day at most, and appends the acts, at most 64 of them. The
     /// kernel counts in milliseconds: the wait ends less than one of them late.
-    pub fn wait(&self, timeout: Option<Duration>, acts: &mut Vec<Act>) {
+    pub fn wait(&self, timeout: Option<Duration>, acts: &mut Vec<ClientEvent>) {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout.min(LONGEST)).ok());
         let mut events = Vec::with_capacity(BATCH);
         // An interrupted wait ends early.
@@ -103,7 +103,7 @@ impl Lot {
         let of_clients = events.iter().filter(|event| event.data.u64() != WAKE);
         acts.extend(of_clients.map(|event| {
             let flags = event.flags;
-            Act { key: event.data.u64(), is_broken: flags.contains(EventFlags::ERR) }
+            ClientEvent { key: event.data.u64(), is_broken: flags.contains(EventFlags::ERR) }
         }));
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::connection::Place;
-use super::parked::Parked;
+use super::parked::ParkedConnection;
 
 /// The client of a request.
 pub struct Client<'s> {
@@ -31,16 +31,16 @@ impl Client<'_> {
         self.place.wait(false)
     }
 
-    /// Takes the connection out of the server. If this succeeds, the handler returns [`super::Reply::parked`]. `None` if
+    /// Takes the connection out of the server. If this succeeds, the handler returns [`super::HandlerResult::parked`]. `None` if
     /// the client has sent more than this request, or has closed its half.
-    pub fn park(&self) -> Option<Parked> {
+    pub fn park(&self) -> Option<ParkedConnection> {
         let has_acted = self.has_more || !events(self.stream, ACTS, Duration::ZERO).is_empty();
         if has_acted {
             return None;
         }
         // A newcomer that displaced this connection now would close it.
         self.place.leave();
-        Some(Parked::new(Arc::clone(self.stream), self.without_body))
+        Some(ParkedConnection::new(Arc::clone(self.stream), self.without_body))
     }
 }
 

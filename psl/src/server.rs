@@ -7,20 +7,21 @@
 //!
 //! Knows HTTP, not the requests' meaning: the programs bring their routes.
 
-mod answer;
 mod client;
 mod connection;
 mod head;
+pub mod listen;
 mod parked;
+mod response;
 mod table;
 mod workers;
 
 use std::time::Duration;
 
-pub use answer::{Answer, Reply};
 pub use client::Client;
 pub use head::{Parsed, Request, parse};
-pub use parked::{Act, Lot, Parked};
+pub use parked::{ClientEvent, ParkedConnection, Poller};
+pub use response::{HandlerResult, Response};
 pub use tiny_http::Method;
 pub use workers::{most_parked, run};
 
@@ -68,8 +69,8 @@ const GET: &[Method] = &[Method::Get];
 
 /// Finds the route; adds `/livez` and `/readyz`, which say that the process serves, and the
 /// answers for what there is not.
-pub fn dispatch<R: From<Answer>>(request: &Request, routes: &[Route<R>]) -> R {
-    let well = Route { path: "", methods: GET, answer: &|_| Answer::text(200, "ok\n").into() };
+pub fn dispatch<R: From<Response>>(request: &Request, routes: &[Route<R>]) -> R {
+    let well = Route { path: "", methods: GET, answer: &|_| Response::text(200, "ok\n").into() };
     let route = match request.path {
         "/livez" | "/readyz" => Some(&well),
         path => routes.iter().find(|route| route.path == path),
@@ -80,14 +81,14 @@ pub fn dispatch<R: From<Answer>>(request: &Request, routes: &[Route<R>]) -> R {
             let allowed: Vec<_> = route.methods.iter().map(Method::as_str).collect();
             let allowed = allowed.join(", ");
             let why = format!("this path takes {allowed}");
-            Answer::error(405, "method_not_allowed", &why, request.json)
+            Response::error(405, "method_not_allowed", &why, request.json)
                 .with_header("Allow", allowed)
                 .into()
         }
         None => {
             let known: Vec<_> =
                 routes.iter().map(|route| route.path).chain(["/livez", "/readyz"]).collect();
-            Answer::error(
+            Response::error(
                 404,
                 "not_found",
                 &format!("there are {}", known.join(", ")),
@@ -107,7 +108,7 @@ mod tests {
         let routes = [Route {
             path: "/",
             methods: &[Method::Get, Method::Post],
-            answer: &|_| Answer::text(200, "taken"),
+            answer: &|_| Response::text(200, "taken"),
         }];
         let answer = dispatch(&request, &routes);
         (answer.status(), answer.header("Allow").map(str::to_owned))

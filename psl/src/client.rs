@@ -3,6 +3,12 @@
 //! No proxy, no redirects, no connection kept for later. Says in a small closed set of words why
 //! there is no answer. Does not know what an answer means.
 
+#[cfg(feature = "gzip")]
+mod gunzip;
+#[cfg(feature = "tls")]
+pub mod tls;
+pub mod url;
+
 use std::fmt;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
@@ -16,12 +22,13 @@ use ureq::unversioned::transport::{Connector, NextTimeout, TcpConnector};
 use ureq::{Agent, Error, RequestBuilder, Timeout};
 
 #[cfg(feature = "gzip")]
-use crate::gunzip::Gunzip;
-use crate::resolve::{Resolver, Unresolved};
-use crate::text::one_line;
+use crate::client::gunzip::Gunzip;
 #[cfg(feature = "tls")]
-use crate::tls::{Tls, Trust};
-use crate::url::Url;
+use crate::client::tls::{Tls, Trust};
+use crate::client::url::Url;
+use crate::resolve::{ResolveError, Resolver};
+use crate::settings::VERSION;
+use crate::text::one_line;
 
 /// An answer's head may have this many bytes; what these programs talk to sends a few hundred.
 const LARGEST_HEAD: usize = 16 * 1024;
@@ -39,7 +46,7 @@ const HAIR: Duration = Duration::from_millis(20);
 
 /// How long each part of a call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     /// Name look-up, connecting (TLS as well) and sending, together.
     pub reach: Duration,
     /// From there to the end of the answer's head, and once more to its last byte.
@@ -48,16 +55,16 @@ pub struct Patience {
     pub whole: Duration,
 }
 
-impl Patience {
+impl Timeouts {
     /// One bound for everything.
-    pub fn of(whole: Duration) -> Patience {
-        Patience { reach: whole, answer: whole, whole }
+    pub fn of(whole: Duration) -> Timeouts {
+        Timeouts { reach: whole, answer: whole, whole }
     }
 
     /// The same, but each part cut to this.
     #[must_use]
-    pub fn at_most(self, most: Duration) -> Patience {
-        Patience {
+    pub fn at_most(self, most: Duration) -> Timeouts {
+        Timeouts {
             reach: self.reach.min(most),
             answer: self.answer.min(most),
             whole: self.whole.min(most),
@@ -70,7 +77,7 @@ type Method = fn(&Agent, String) -> RequestBuilder<WithoutBody>;
 
 /// What all calls of one caller have in common.
 #[derive(Clone)]
-pub struct Caller {
+pub struct HttpClient {
     user_agent: String,
     resolver: Resolver,
     silence: Option<Duration>,
@@ -79,22 +86,22 @@ pub struct Caller {
 }
 
 /// What came back: the head is read, the body is not.
-pub struct Reply {
+pub struct HttpResponse {
     /// 100 to 999.
     pub status: u16,
     /// A server of this project answered (`Server: psl`). Not proof of anything: whoever answers may say so.
     pub is_ours: bool,
     /// `Retry-After` in whole seconds; its other form, a date, is not taken.
     pub retry_after: Option<Duration>,
-    /// The body, unpacked where it came compressed (feature `gzip`; who may be sent such a one says so in a header); its errors are explained by [`Failure::from`].
+    /// The body, unpacked where it came compressed (feature `gzip`; who may be sent such a one says so in a header); its errors are explained by [`HttpError::from`].
     pub body: Box<dyn Read>,
 }
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum HttpError {
     /// The host's name gives no address.
-    Unresolved(Unresolved),
+    ResolveError(ResolveError),
     /// The host says that nobody listens there.
     Refused,
     /// Nothing came back while connecting, or no route leads there.
@@ -114,30 +121,30 @@ pub enum Failure {
     Other(String),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Unresolved(why) => why.fmt(f),
-            Failure::Refused => f.write_str("connection refused"),
-            Failure::NoRoute => f.write_str("connection timed out, or no route to host"),
+            HttpError::ResolveError(why) => why.fmt(f),
+            HttpError::Refused => f.write_str("connection refused"),
+            HttpError::NoRoute => f.write_str("connection timed out, or no route to host"),
             #[cfg(feature = "tls")]
-            Failure::NoHandshake => {
+            HttpError::NoHandshake => {
                 f.write_str("connection or TLS handshake timed out, or no route to host")
             }
-            Failure::Silent => f.write_str("connected, but no whole answer in time"),
-            Failure::Cut => f.write_str("connection closed before the whole answer"),
-            Failure::Tls(why) => write!(f, "TLS: {why}"),
-            Failure::Garbage(why) => write!(f, "not an HTTP answer: {why}"),
-            Failure::Other(why) => f.write_str(why),
+            HttpError::Silent => f.write_str("connected, but no whole answer in time"),
+            HttpError::Cut => f.write_str("connection closed before the whole answer"),
+            HttpError::Tls(why) => write!(f, "TLS: {why}"),
+            HttpError::Garbage(why) => write!(f, "not an HTTP answer: {why}"),
+            HttpError::Other(why) => f.write_str(why),
         }
     }
 }
 
-impl Caller {
+impl HttpClient {
     /// A caller for `http://` alone.
-    pub fn new(program: &str) -> Caller {
-        Caller {
-            user_agent: format!("psl-{program}/{}", env!("CARGO_PKG_VERSION")),
+    pub fn new(program: &str) -> HttpClient {
+        HttpClient {
+            user_agent: format!("psl-{program}/{}", VERSION),
             resolver: Resolver::default(),
             silence: None,
             #[cfg(feature = "tls")]
@@ -148,15 +155,15 @@ impl Caller {
     /// The same caller with `https://` verified against these certificates.
     #[cfg(feature = "tls")]
     #[must_use]
-    pub fn with_trust(self, trust: Trust) -> Caller {
-        Caller { trust: Some(trust), ..self }
+    pub fn with_trust(self, trust: Trust) -> HttpClient {
+        HttpClient { trust: Some(trust), ..self }
     }
 
     /// The same caller for a body that comes bit by bit for as long as the whole call may take, with
     /// pauses of no more than this.
     #[must_use]
-    pub fn for_streams(self, silence: Duration) -> Caller {
-        Caller { silence: Some(silence), ..self }
+    pub fn for_streams(self, silence: Duration) -> HttpClient {
+        HttpClient { silence: Some(silence), ..self }
     }
 
     /// The look-ups that this caller shares with its copies.
@@ -169,8 +176,8 @@ impl Caller {
         &self,
         url: &Url,
         headers: &[(&str, &str)],
-        patience: Patience,
-    ) -> Result<Reply, Failure> {
+        patience: Timeouts,
+    ) -> Result<HttpResponse, HttpError> {
         self.call(Agent::get, url, headers, patience)
     }
 
@@ -179,8 +186,8 @@ impl Caller {
         &self,
         url: &Url,
         headers: &[(&str, &str)],
-        patience: Patience,
-    ) -> Result<Reply, Failure> {
+        patience: Timeouts,
+    ) -> Result<HttpResponse, HttpError> {
         self.call(Agent::delete, url, headers, patience)
     }
 
@@ -193,27 +200,27 @@ impl Caller {
         method: Method,
         url: &Url,
         headers: &[(&str, &str)],
-        patience: Patience,
-    ) -> Result<Reply, Failure> {
+        patience: Timeouts,
+    ) -> Result<HttpResponse, HttpError> {
         let start = Instant::now();
         let addresses =
-            self.resolver.resolve(&url.host, patience.reach).map_err(Failure::Unresolved)?;
+            self.resolver.resolve(&url.host, patience.reach).map_err(HttpError::ResolveError)?;
         let mut refused = false;
         for (ip, untried) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
             let left = |of: Duration| of.saturating_sub(start.elapsed());
-            let patience = Patience {
+            let patience = Timeouts {
                 reach: left(patience.reach) / untried,
                 whole: left(patience.whole),
                 ..patience
             };
             match self.call_at(*ip, method, url, headers, patience) {
-                Err(Failure::Refused) => refused = true,
-                Err(Failure::NoRoute) => {}
+                Err(HttpError::Refused) => refused = true,
+                Err(HttpError::NoRoute) => {}
                 reached => return reached,
             }
         }
         // A host that says no tells more than an address family that this machine does not have.
-        Err(if refused { Failure::Refused } else { unreached(url) })
+        Err(if refused { HttpError::Refused } else { unreached(url) })
     }
 
     fn call_at(
@@ -222,8 +229,8 @@ impl Caller {
         method: Method,
         url: &Url,
         headers: &[(&str, &str)],
-        patience: Patience,
-    ) -> Result<Reply, Failure> {
+        patience: Timeouts,
+    ) -> Result<HttpResponse, HttpError> {
         // Zero would mean "no bound" to some of the library's time-outs.
         let bound = |of: Duration| of.clamp(Duration::from_millis(1), LONGEST);
         let reach = bound(patience.reach);
@@ -244,7 +251,7 @@ impl Caller {
         for (name, value) in headers.iter().chain(&[("connection", "close")]) {
             request = request.header(*name, *value);
         }
-        let response = request.call().map_err(Failure::from)?;
+        let response = request.call().map_err(HttpError::from)?;
         let header = |name| response.headers().get(name).map(HeaderValue::as_bytes);
         let (status, retry_after) =
             (response.status().as_u16(), header("retry-after").and_then(seconds));
@@ -255,9 +262,14 @@ impl Caller {
         let body = response.into_body().into_reader();
         #[cfg(feature = "gzip")]
         if is_packed {
-            return Ok(Reply { status, is_ours, retry_after, body: Box::new(Gunzip::new(body)) });
+            return Ok(HttpResponse {
+                status,
+                is_ours,
+                retry_after,
+                body: Box::new(Gunzip::new(body)),
+            });
         }
-        Ok(Reply { status, is_ours, retry_after, body: Box::new(body) })
+        Ok(HttpResponse { status, is_ours, retry_after, body: Box::new(body) })
     }
 
     #[cfg(feature = "tls")]
@@ -283,26 +295,26 @@ impl Caller {
     }
 }
 
-impl Reply {
+impl HttpResponse {
     /// The body up to `most` bytes; what is longer, cut or late is an error.
-    pub fn text(self, most: u64) -> Result<String, Failure> {
+    pub fn text(self, most: u64) -> Result<String, HttpError> {
         let mut text = Vec::new();
         self.body.take(most + 1).read_to_end(&mut text)?;
         if text.len() as u64 > most {
-            return Err(Failure::Garbage(format!("a body of more than {most} bytes")));
+            return Err(HttpError::Garbage(format!("a body of more than {most} bytes")));
         }
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 }
 
 #[cfg(feature = "tls")]
-fn unreached(url: &Url) -> Failure {
-    if url.scheme == "https" { Failure::NoHandshake } else { Failure::NoRoute }
+fn unreached(url: &Url) -> HttpError {
+    if url.scheme == "https" { HttpError::NoHandshake } else { HttpError::NoRoute }
 }
 
 #[cfg(not(feature = "tls"))]
-fn unreached(_url: &Url) -> Failure {
-    Failure::NoRoute
+fn unreached(_url: &Url) -> HttpError {
+    HttpError::NoRoute
 }
 
 /// The name is looked up before, by [`Resolver`]: the library's own resolver would start a thread.
@@ -330,53 +342,53 @@ fn seconds(digits: &[u8]) -> Option<Duration> {
     is_number.then(|| Duration::from_secs(digits.iter().fold(0, value)))
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
+impl From<Error> for HttpError {
+    fn from(error: Error) -> HttpError {
         match error {
-            Error::Timeout(Timeout::Connect) => Failure::NoRoute,
-            Error::Timeout(_) => Failure::Silent,
+            Error::Timeout(Timeout::Connect) => HttpError::NoRoute,
+            Error::Timeout(_) => HttpError::Silent,
             Error::Io(error) => of_io(&error),
-            Error::Tls(why) => Failure::Tls(why.to_owned()),
+            Error::Tls(why) => HttpError::Tls(why.to_owned()),
             Error::Protocol(_) | Error::Http(_) | Error::LargeResponseHeader(..) => {
-                Failure::Garbage(one_line(&error.to_string()))
+                HttpError::Garbage(one_line(&error.to_string()))
             }
-            error => Failure::Other(one_line(&error.to_string())),
+            error => HttpError::Other(one_line(&error.to_string())),
         }
     }
 }
 
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Failure {
-        Failure::from(Error::from(error))
+impl From<io::Error> for HttpError {
+    fn from(error: io::Error) -> HttpError {
+        HttpError::from(Error::from(error))
     }
 }
 
 const ETIMEDOUT: i32 = 110;
 
-fn of_io(error: &io::Error) -> Failure {
+fn of_io(error: &io::Error) -> HttpError {
     use io::ErrorKind as Kind;
     #[cfg(feature = "tls")]
     if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return Failure::Tls(crate::tls::of_tls(error));
+        return HttpError::Tls(crate::client::tls::of_tls(error));
     }
     // The library's own time-outs are no errors of the system: this one is the kernel's, which has
     // given up connecting.
     if error.raw_os_error() == Some(ETIMEDOUT) {
-        return Failure::NoRoute;
+        return HttpError::NoRoute;
     }
     match error.kind() {
-        Kind::ConnectionRefused => Failure::Refused,
+        Kind::ConnectionRefused => HttpError::Refused,
         // The last is what connecting to `::1` gives on a machine without IPv6.
         Kind::HostUnreachable
         | Kind::NetworkUnreachable
         | Kind::NetworkDown
-        | Kind::AddrNotAvailable => Failure::NoRoute,
-        Kind::TimedOut | Kind::WouldBlock => Failure::Silent,
+        | Kind::AddrNotAvailable => HttpError::NoRoute,
+        Kind::TimedOut | Kind::WouldBlock => HttpError::Silent,
         Kind::UnexpectedEof
         | Kind::ConnectionReset
         | Kind::ConnectionAborted
-        | Kind::BrokenPipe => Failure::Cut,
-        _ => Failure::Other(one_line(&error.to_string())),
+        | Kind::BrokenPipe => HttpError::Cut,
+        _ => HttpError::Other(one_line(&error.to_string())),
     }
 }
 
@@ -399,7 +411,7 @@ mod tests {
         }
     }
 
-    use crate::url::HTTP;
+    use crate::client::url::HTTP;
     use std::io::Write as _;
     use std::net::TcpListener;
     use std::thread;
@@ -416,18 +428,18 @@ mod tests {
     #[test]
     fn refused_is_said_whatever_the_other_address_family_says() {
         for host in ["localhost", "127.0.0.1"] {
-            let failure = Caller::new("test")
-                .get(&url(host, free_port()), &[], Patience::of(Duration::from_secs(20)))
+            let failure = HttpClient::new("test")
+                .get(&url(host, free_port()), &[], Timeouts::of(Duration::from_secs(20)))
                 .err();
-            assert_eq!(failure, Some(Failure::Refused), "{host}");
+            assert_eq!(failure, Some(HttpError::Refused), "{host}");
         }
     }
 
     /// The reply to one request, and what the server read of it.
     fn answered(
         answer: impl AsRef<[u8]> + Send + 'static,
-        call: impl Fn(&Caller, &Url) -> Result<Reply, Failure>,
-    ) -> (Reply, String) {
+        call: impl Fn(&HttpClient, &Url) -> Result<HttpResponse, HttpError>,
+    ) -> (HttpResponse, String) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = thread::spawn(move || {
@@ -437,7 +449,7 @@ mod tests {
             stream.write_all(answer.as_ref()).unwrap();
             String::from_utf8_lossy(&buffer[..length]).into_owned()
         });
-        let reply = call(&Caller::new("test"), &url("localhost", port)).unwrap();
+        let reply = call(&HttpClient::new("test"), &url("localhost", port)).unwrap();
         (reply, server.join().unwrap())
     }
 
@@ -445,7 +457,7 @@ mod tests {
     fn the_longest_patience_is_no_panic() {
         let answer = "HTTP/1.1 423 Locked\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\nno";
         let (reply, seen) =
-            answered(answer, |caller, url| caller.get(url, &[], Patience::of(Duration::MAX)));
+            answered(answer, |caller, url| caller.get(url, &[], Timeouts::of(Duration::MAX)));
         assert_eq!((reply.status, reply.retry_after), (423, Some(Duration::from_secs(7))));
         assert_eq!(reply.text(2), Ok("no".to_owned()));
         assert!(seen.starts_with("GET / HTTP/1.1\r\n"), "{seen}");
@@ -461,16 +473,18 @@ mod tests {
             ("content-encoding: GZip", packed, Ok("hello".to_owned())),
             ("Content-Encoding: identity", b"hello", Ok("hello".to_owned())),
             // All bytes that were announced have come.
-            ("Content-Encoding: gzip", cut, Err(Failure::Cut)),
+            ("Content-Encoding: gzip", cut, Err(HttpError::Cut)),
             (
                 "Content-Encoding: gzip",
                 b"hello",
-                Err(Failure::Other("what came compressed does not begin as gzip does".to_owned())),
+                Err(HttpError::Other(
+                    "what came compressed does not begin as gzip does".to_owned(),
+                )),
             ),
         ] {
             let head =
                 format!("HTTP/1.1 200 OK\r\n{coding}\r\nContent-Length: {}\r\n\r\n", body.len());
-            let patience = Patience::of(Duration::from_secs(20));
+            let patience = Timeouts::of(Duration::from_secs(20));
             let (reply, _) = answered([head.as_bytes(), body].concat(), |caller, url| {
                 caller.get(url, &[], patience)
             });
@@ -481,7 +495,7 @@ mod tests {
     #[test]
     fn a_delete_has_no_body() {
         let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-        let patience = Patience::of(Duration::from_secs(20));
+        let patience = Timeouts::of(Duration::from_secs(20));
         let (reply, seen) =
             answered(answer, |caller, url| caller.delete(url, &[("x-y", "z")], patience));
         assert_eq!(reply.status, 200);
@@ -506,7 +520,7 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nServer: pslx\r\nContent-Length: 0\r\n\r\n", false),
             ("HTTP/1.1 200 OK\r\nVia: psl\r\nContent-Length: 0\r\n\r\n", false),
         ] {
-            let patience = Patience::of(Duration::from_secs(20));
+            let patience = Timeouts::of(Duration::from_secs(20));
             let (reply, _) = answered(answer, |caller, url| caller.get(url, &[], patience));
             assert_eq!(reply.is_ours, expected, "{answer}");
         }

@@ -1,11 +1,14 @@
-//! How a program ends: what it prints, where, and with which exit code.
+//! Start and end of a program: its input, its threads, its output and its exit code.
+
+pub mod signals;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::thread;
 
-use crate::args::{Given, Program};
-use crate::stderr::{self, END_PATIENCE};
+use crate::logging::stderr::{self, END_PATIENCE};
+use crate::settings::{Input, Program};
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -20,16 +23,23 @@ pub enum End {
     /// It was asked for `--help` or `--version`.
     Text(String),
     /// What was wrong with the settings, one line each.
-    Mistakes(Vec<String>),
+    ConfigErrors(Vec<String>),
     /// It failed at run time.
     Failed(String),
 }
 
 /// Reads the process's own arguments and variables for a program.
 #[expect(clippy::disallowed_methods, reason = "the edge that reads the environment")]
-pub fn given(program: &Program) -> Result<Given, End> {
+pub fn read_input(program: &Program) -> Result<Input, End> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    Given::read(program, arguments, |name| std::env::var_os(name)).map_err(End::Text)
+    Input::read(program, arguments, |name| std::env::var_os(name)).map_err(End::Text)
+}
+
+/// Starts a thread with this name and this many bytes of stack.
+pub fn spawn(name: &str, stack: usize, body: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let thread = thread::Builder::new().name(name.to_owned()).stack_size(stack);
+    let started = thread.spawn(body);
+    started.map(drop).map_err(|error| format!("cannot start a thread ({name}): {error}"))
 }
 
 /// Prints what there is to print and says the exit code. A reader that has gone away, or does not
@@ -41,7 +51,7 @@ pub fn exit_code(program: &str, result: Result<u8, End>) -> ExitCode {
             let _ = io::stdout().write_all(text.as_bytes());
             DONE
         }
-        Err(End::Mistakes(lines)) => {
+        Err(End::ConfigErrors(lines)) => {
             say(&lines.iter().map(|line| format!("{program}: {line}\n")).collect::<String>());
             BAD_CONFIGURATION
         }

@@ -16,7 +16,7 @@ pub struct Url {
     pub scheme: &'static str,
     /// An address or a name.
     pub host: Host,
-    /// Given, or the scheme's.
+    /// Input, or the scheme's.
     pub port: u16,
     path: String,
     query: Option<String>,

@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 
 /// How many were written since this period began.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct RateLimiter {
     most: usize,
     period: Duration,
     began: Instant,
     written: usize,
 }
 
-impl Pace {
+impl RateLimiter {
     /// So many in each such period, of which the first begins now.
-    pub fn new(most: usize, period: Duration, now: Instant) -> Pace {
-        Pace { most, period, began: now, written: 0 }
+    pub fn new(most: usize, period: Duration, now: Instant) -> RateLimiter {
+        RateLimiter { most, period, began: now, written: 0 }
     }
 
     /// Whether there is room for one more.
@@ -45,7 +45,7 @@ mod tests {
     fn so_many_in_each_period() {
         #[expect(clippy::disallowed_methods, reason = "only differences to it count")]
         let start = Instant::now();
-        let mut pace = Pace::new(2, Duration::from_secs(10), start);
+        let mut pace = RateLimiter::new(2, Duration::from_secs(10), start);
         for (after, expected) in
             [(0, true), (9, true), (9, false), (10, true), (10, true), (19, false), (50, true)]
         {
