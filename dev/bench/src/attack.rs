@@ -53,7 +53,7 @@ pub fn run(options: &Options) -> Result<Section, String> {
         .into_iter()
         .chain(goals.iter().filter_map(|goal| goal.broken("attack")))
         .collect();
-    Ok(Section { title: "Under attack", text, broken, figures: Vec::new() })
+    Ok(Section { title: "Under attack", text, broken })
 }
 
 /// All of them from one address, those that need many connections also from eight; first none, to

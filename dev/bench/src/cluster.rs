@@ -84,7 +84,7 @@ pub fn run(options: &Options) -> Result<Section, String> {
     text.extend(goals.iter().map(Goal::line));
     let _ = writeln!(text, "\nAll of this took {:.0} s.", began.elapsed().as_secs_f64());
     let broken = goals.iter().filter_map(|goal| goal.broken("cluster")).collect();
-    Ok(Section { title: "Cluster", text, broken, figures: Vec::new() })
+    Ok(Section { title: "Cluster", text, broken })
 }
 
 /// Adds the table of these herds to the text.

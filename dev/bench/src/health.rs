@@ -70,7 +70,7 @@ pub fn run(options: &Options) -> Result<Section, String> {
     let goals = measured.goals();
     text.extend(goals.iter().map(Goal::line));
     let broken = goals.iter().filter_map(|goal| goal.broken("health")).collect();
-    Ok(Section { title: "Health", text, broken, figures: Vec::new() })
+    Ok(Section { title: "Health", text, broken })
 }
 
 /// Where the objects are that clusters are made of.

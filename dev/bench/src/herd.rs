@@ -5,7 +5,6 @@
 
 mod node;
 mod picture;
-mod processors;
 mod remedy;
 mod settings;
 mod timeline;
@@ -114,7 +113,7 @@ pub fn run(options: &Options) -> Result<Section, String> {
     }
     text.extend(goals.iter().map(Goal::line));
     let broken = goals.iter().filter_map(|goal| goal.broken("herd")).collect();
-    Ok(Section { title: "Herd", text, broken, figures: Vec::new() })
+    Ok(Section { title: "Herd", text, broken })
 }
 
 /// Every remedy is tried on the first; what tells the other herds apart is tried on those, since all of it would take
@@ -233,8 +232,7 @@ fn model(settings: &Settings, all: &[Tried]) -> String {
          the applications are ready, back {away} s later with its state file\n\
          - not every remedy is tried on every herd, for all of them would take half an hour; runs of each, in turn: {runs}; medians, with least and most where they differ; how long a lock tells those to stay away whose answers it does not hold is in whole seconds, and not \
          scaled; *wait*: from the pod's arrival until its \
-         application is ready, or the cut-off; *wasted*: processor time of killed starts; *idle*: share of the processors' time \
-         until the last was ready; *others*: share that went to what else ran on the machine, so that it was a smaller one; \
+         application is ready, or the cut-off; *wasted*: processor time of killed starts; \
          *over the limit*: the whole time over the sum of all processor time by cores, {limit} s where \
          all are alike\n",
         count = node.starts.len(),
@@ -262,8 +260,6 @@ fn table(all: &[&Tried]) -> String {
         "p95 s",
         "killed",
         "wasted s",
-        "idle %",
-        "others %",
     ]);
     for Tried { remedy, limit, runs, .. } in all.iter().copied() {
         let of = |figure: &dyn Fn(&Morning) -> f64| runs.iter().map(figure).collect::<Vec<f64>>();
@@ -287,8 +283,6 @@ fn table(all: &[&Tried]) -> String {
             about(&of(&|run| run.wait(0.95).as_secs_f64()), 1),
             about(&of(&|run| run.kills() as f64), 0),
             about(&of(&|run| run.wasted().as_secs_f64()), 1),
-            about(&of(&|run| run.idle * 100.0), 0),
-            about(&of(&|run| run.others * 100.0), 0),
         ]);
     }
     table.text()
@@ -417,12 +411,7 @@ mod tests {
             ready.iter().for_each(|at| pod.begins(Doing::Ready, Duration::from_secs(*at)));
             pod
         };
-        Morning {
-            pods: ready.iter().map(pod).collect(),
-            cut_off: Duration::from_secs(50),
-            idle: 0.25,
-            others: 0.03,
-        }
+        Morning { pods: ready.iter().map(pod).collect(), cut_off: Duration::from_secs(50) }
     }
 
     #[test]
@@ -533,7 +522,7 @@ mod tests {
         };
         assert_eq!(
             row(&all),
-            "none|13.0 (12.0–14.0)|1.30 (1.20–1.40)|11.0 (10.0–12.0)|13.0 (12.0–14.0)|0|0.0|25|3"
+            "none|13.0 (12.0–14.0)|1.30 (1.20–1.40)|11.0 (10.0–12.0)|13.0 (12.0–14.0)|0|0.0"
         );
         all[0].runs.push(morning(&[Some(11), None]));
         assert!(

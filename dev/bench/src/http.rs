@@ -10,7 +10,6 @@ use std::time::Duration;
 use testkit::program::{Program, Running};
 
 use crate::Options;
-use crate::figures::{Better, Figure, rounded};
 use crate::load::{CONNECTIONS, Load, Outcome, Style, wait_for_room};
 use crate::machine;
 use crate::results::Section;
@@ -59,7 +58,7 @@ pub fn run(options: &Options) -> Result<Section, String> {
         "failed",
         "peak KiB",
     ]);
-    let (mut notes, mut broken, mut figures) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut notes, mut broken) = (Vec::new(), Vec::new());
     for (style, name, callers) in [
         (Style::KeepAlive, "keep-alive", CONNECTIONS),
         (Style::NewConnection, "a new connection each", CONNECTIONS),
@@ -82,7 +81,6 @@ pub fn run(options: &Options) -> Result<Section, String> {
             table.row(measured.row(&name, server.running.memory_peak_kib()));
         }
         let [lock, plain] = &measured;
-        figures.extend(lock.figures(name, plain));
         let throughput = ratios(&lock.per_second, &plain.per_second);
         let cost = ratios(&lock.cost, &plain.cost);
         let none = String::new;
@@ -97,7 +95,7 @@ pub fn run(options: &Options) -> Result<Section, String> {
         ]);
         broken.extend(verdict(name, lock, &cost));
     }
-    Ok(Section { title: "HTTP", text: text + &table.text() + &notes.concat(), broken, figures })
+    Ok(Section { title: "HTTP", text: text + &table.text() + &notes.concat(), broken })
 }
 
 /// Who comes first in a pair changes, so that neither always has the warmer machine.
@@ -134,20 +132,6 @@ impl Measured {
         self.latencies.extend(outcome.latencies);
         self.failures += outcome.failures;
         self.first_failure = self.first_failure.take().or(outcome.first_failure);
-    }
-
-    fn figures(&self, name: &str, plain: &Measured) -> [Figure; 2] {
-        let figure = |what, unit: &str, better, of: fn(&Measured) -> &[f64]| Figure {
-            name: format!("{name}: {what}"),
-            unit: unit.to_owned(),
-            better,
-            runs: rounded(of(self)),
-            peer: Some(rounded(of(plain))),
-        };
-        [
-            figure("answers", "requests/s", Better::More, |measured| &measured.per_second),
-            figure("CPU a request", "µs", Better::Less, |measured| &measured.cost),
-        ]
     }
 
     fn row(&self, name: &str, peak: u64) -> Vec<String> {
@@ -220,14 +204,5 @@ mod tests {
         measured.add(outcome, Duration::from_micros(10) * answered as u32);
         assert!((measured.cost[0] - 10.0).abs() < 0.1, "{:?}", measured.cost);
         assert_eq!(measured.row("x", 7)[6], "7");
-        let [answers, cost] = measured.figures("x", &Measured::default());
-        assert_eq!(
-            (answers.name.as_str(), answers.better, answers.runs.len()),
-            ("x: answers", Better::More, 1)
-        );
-        assert_eq!(
-            (cost.name.as_str(), cost.better, cost.peer),
-            ("x: CPU a request", Better::Less, Some(vec![]))
-        );
     }
 }

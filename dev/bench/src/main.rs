@@ -9,9 +9,7 @@
 mod attack;
 mod children;
 mod cluster;
-mod compare;
 mod cost;
-mod figures;
 mod goal;
 mod health;
 mod herd;
@@ -31,7 +29,6 @@ use std::time::Duration;
 
 use pico_args::Arguments;
 
-use figures::Kept;
 use results::Section;
 
 /// A part measures by these options, and says what came of it.
@@ -49,7 +46,6 @@ const PARTS: &[(&str, Part)] = &[
 ];
 
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/RESULTS.md");
-const FIGURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/RESULTS.json");
 
 const BROKEN: u8 = 1;
 const BAD_ARGUMENTS: u8 = 2;
@@ -65,7 +61,7 @@ pub struct Options {
     /// What lock is measured against.
     pub plain: PathBuf,
     /// Who is measured beside them where it is about costs.
-    pub beside: cost::Beside,
+    pub peers: cost::Peers,
     /// Pairs of rounds; each part has its own default.
     pub rounds: Option<usize>,
     /// Each part has its own default.
@@ -78,17 +74,12 @@ pub struct Options {
 struct Command {
     parts: Vec<(&'static str, Part)>,
     write: bool,
-    /// Where else figures are kept.
-    json: Option<PathBuf>,
     options: Options,
 }
 
 fn main() -> ExitCode {
     children::end_on_panic();
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if words.first().is_some_and(|word| word == "compare") {
-        return compared(&words[1..]);
-    }
     let command = match parse(Arguments::from_vec(words)) {
         Ok(command) => command,
         Err(error) => return misused(error),
@@ -97,18 +88,6 @@ fn main() -> ExitCode {
         Ok(broken) if broken.is_empty() => ExitCode::SUCCESS,
         Ok(broken) => failed(&broken, BROKEN),
         Err(error) => failed(&[error], BROKEN),
-    }
-}
-
-/// Two files; whether anything has become worse is the exit code.
-fn compared(files: &[OsString]) -> ExitCode {
-    let [old, new] = files else {
-        return misused("compare: two files are accepted, OLD.json and NEW.json".to_owned());
-    };
-    match compare::run(old.as_ref(), new.as_ref()) {
-        Ok(false) => ExitCode::SUCCESS,
-        Ok(true) => ExitCode::from(BROKEN),
-        Err(error) => misused(error),
     }
 }
 
@@ -129,7 +108,7 @@ fn parse(mut arguments: Arguments) -> Result<Command, String> {
         init: path(&mut arguments, "--init")?,
         health: path(&mut arguments, "--health")?,
         plain: path(&mut arguments, "--plain")?,
-        beside: cost::Beside {
+        peers: cost::Peers {
             lock: peer(&mut arguments, "--peer-lock")?,
             init: peer(&mut arguments, "--peer-init")?,
             health: peer(&mut arguments, "--peer-health")?,
@@ -141,12 +120,11 @@ fn parse(mut arguments: Arguments) -> Result<Command, String> {
         herd: herd::Settings::take(&mut arguments)?,
     };
     let write = arguments.contains("--write");
-    let json = optional(&mut arguments, "--json")?;
     let named = arguments.finish();
     let named =
         named.iter().map(|name| part(&name.to_string_lossy())).collect::<Result<Vec<_>, _>>()?;
     let parts = if named.is_empty() { PARTS.to_vec() } else { named };
-    Ok(Command { parts, write, json, options })
+    Ok(Command { parts, write, options })
 }
 
 fn path(arguments: &mut Arguments, name: &'static str) -> Result<PathBuf, String> {
@@ -196,12 +174,6 @@ fn run(command: &Command) -> Result<Vec<String>, String> {
     if command.write {
         write(&sections).map_err(|e| format!("cannot write {RESULTS}: {e}"))?;
     }
-    let kept_in =
-        command.write.then(|| PathBuf::from(FIGURES)).into_iter().chain(command.json.clone());
-    for file in kept_in {
-        Kept::write(&file, sections.iter().filter_map(Section::measured))
-            .map_err(|e| format!("cannot write {e}"))?;
-    }
     Ok(sections.into_iter().flat_map(|section| section.broken).collect())
 }
 
@@ -243,12 +215,9 @@ mod tests {
             (names(&one), one.write, one.options.seconds),
             (vec!["attack"], true, Some(Duration::from_secs(3)))
         );
-        let beside = parsed(&["cost", "--peer-lock", "/bin/sh", "--json", "x.json"]).unwrap();
-        let Options { beside: cost::Beside { lock, init, .. }, .. } = beside.options;
-        assert_eq!(
-            (lock, init, beside.json),
-            (Some("/bin/sh".into()), None, Some("x.json".into()))
-        );
+        let cost = parsed(&["cost", "--peer-lock", "/bin/sh"]).unwrap();
+        let cost::Peers { lock, init, .. } = cost.options.peers;
+        assert_eq!((lock, init), (Some("/bin/sh".into()), None));
         for words in [
             &["--rounds", "0"][..],
             &["htp"],

@@ -19,7 +19,6 @@ use testkit::program::{Program, Running, threads_time};
 use testkit::relay::Relay;
 use testkit::scratch::Scratch;
 
-use super::processors::{self, Ticks};
 use super::remedy::{Gate, Lease, Trouble};
 use super::settings::Scale;
 use super::timeline::{Doing, Morning, Pod};
@@ -100,8 +99,7 @@ impl Node {
             application: application.with_file_name("application"),
             begin: Instant::now(),
         };
-        let (ticks, own) = (Ticks::now()?, processors::own()?);
-        let morning = thread::scope(|scope| {
+        thread::scope(|scope| {
             let (ready, news) = channel();
             let mut pods = Vec::new();
             for (number, application) in applications.iter().enumerate() {
@@ -112,7 +110,6 @@ impl Node {
             }
             drop(ready);
             let end = run.watch(&news, guard.as_mut());
-            let idle = Ticks::now()?.idle_since(ticks);
             let pods = pods
                 .into_iter()
                 .map(|pod| pod.join().map_err(|_| "a thread of a pod has failed".to_owned())?);
@@ -120,13 +117,8 @@ impl Node {
             let (pods, _processes): (Vec<_>, Vec<_>) =
                 pods.collect::<Result<Vec<_>, String>>()?.into_iter().unzip();
             end?;
-            Ok::<_, String>(Morning { pods, cut_off: self.cut_off, idle, others: 0.0 })
-        });
-        // What a child has used is told when it has ended.
-        drop(guard);
-        let own = processors::own()?.saturating_sub(own);
-        let others = Ticks::now()?.others_since(ticks, own);
-        morning.map(|morning| Morning { others, ..morning })
+            Ok(Morning { pods, cut_off: self.cut_off })
+        })
     }
 
     /// Up to an eighth more or less, the same for a pod in each run: a kubelet takes care of one after the other.

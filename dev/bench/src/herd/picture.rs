@@ -224,7 +224,7 @@ mod tests {
     }
 
     fn drawn(pods: Vec<Pod>) -> String {
-        let morning = Morning { pods, cut_off: s(50), idle: 0.0, others: 0.0 };
+        let morning = Morning { pods, cut_off: s(50) };
         svg(&Chart { title: "5 % < 6 %", morning: &morning, limit: s(10), end: s(50) })
     }
 

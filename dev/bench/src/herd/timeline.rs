@@ -62,10 +62,6 @@ pub struct Morning {
     pub pods: Vec<Pod>,
     /// When it was broken off at the latest.
     pub cut_off: Duration,
-    /// The share of the processors' time that nobody used, until the last was ready.
-    pub idle: f64,
-    /// The share of it that went to whatever else ran on the machine.
-    pub others: f64,
 }
 
 impl Morning {
@@ -150,8 +146,7 @@ mod tests {
     #[test]
     fn figures() {
         let ready = |at| Pod::of(&[(Starting, 0), (Ready, at)]);
-        let mut morning =
-            Morning { pods: (1..=20).map(ready).collect(), cut_off: s(50), idle: 0.0, others: 0.0 };
+        let mut morning = Morning { pods: (1..=20).map(ready).collect(), cut_off: s(50) };
         assert_eq!((morning.took(), morning.left(), morning.lasted()), (Some(s(20)), 0, s(20)));
         assert_eq!((morning.wait(0.5), morning.wait(0.95)), (s(10), s(19)));
         assert_eq!((morning.kills(), morning.wasted()), (0, s(0)));
