@@ -1,7 +1,10 @@
-//! The cost of the programs on a node: bytes, starts, memory, and the CPU time and latency of a request.
+//! The cost of the programs on a node: bytes, starts, memory, and the CPU time and latency of a
+//! request.
 //!
-//! A scene runs one program and returns its figures. If there is a peer, such as an older build, each run measures both
-//! binaries, one after the other. Flags and variables are those that all generations of the programs understand.
+//! A scene runs one program and returns its figures. If there is a peer, such as an older build,
+//! each run measures both
+//! binaries, one after the other. Flags and variables are those that all generations of the
+//! programs understand.
 
 mod server;
 
@@ -131,7 +134,8 @@ pub fn run(options: &Options) -> Result<Section, String> {
     Ok(Section { title: "Costs", text, broken })
 }
 
-/// Copies both binaries: the resident share of a file depends on how the kernel caches it, and one binary differed by 7 %
+/// Copies both binaries: the resident share of a file depends on how the kernel caches it, and one
+/// binary differed by 7 %
 /// between a fresh build and a copy.
 fn pair(files: &Scratch, name: &str, ours: &Path, peer: Option<&Path>) -> Result<Pair, String> {
     let copied = |owner: &str, file: &Path| {
@@ -153,7 +157,8 @@ fn scene<'a>(
     Scene { name: name.into(), pair, measure: Box::new(measure) }
 }
 
-/// The first binary changes from run to run, so that neither always has the warmer machine. A peer that fails once is
+/// The first binary changes from run to run, so that neither always has the warmer machine. A peer
+/// that fails once is
 /// not measured again.
 fn measure(scenes: &mut [Scene], runs: usize) -> Measured {
     let mut measured = Measured::default();
@@ -314,8 +319,8 @@ fn lock_waiters(file: &Path, count: usize) -> Result<Figures, String> {
     let failed = |e: std::io::Error| format!("the waiters: {e}");
     let mut waiters = Waiters::new(server.address(), count, arrival, false).map_err(failed)?;
     waiters.play(Instant::now() + arrival + SETTLED).map_err(failed)?;
-    let seen = &waiters.seen;
-    check_failures(seen.asked, seen.failures, seen.first_failure.as_deref())?;
+    let counts = &waiters.counts;
+    check_failures(counts.asked, counts.failures, counts.first_failure.as_deref())?;
     let mut figures = server.memory()?;
     figures.extend(server.requests(423, REFUSED, 16)?);
     Ok(figures)

@@ -1,9 +1,9 @@
-//! lock's HTTP beside a plain `tiny_http::Server`: requests a second, and the processor time that
-//! one costs the server.
+//! lock's HTTP server beside a plain `tiny_http::Server`: requests a second, and CPU time a
+//! request.
 //!
-//! The two take turns, round by round, so that whatever else the machine does falls on both; the
-//! ratio of each pair is what counts. Generator and server share the cores: requests a second say
-//! how both together fare, processor time is the server's own.
+//! The servers take turns, round by round, so that other load on the machine affects both.
+//! Generator and server share the
+//! cores: requests a second belong to both, CPU time to the server alone.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::machine;
 use crate::results::Section;
 use crate::table::{Table, median, millis, quantile, spread};
 
-/// A round of which nothing is kept: threads start, pages are touched.
+/// A round without figures: threads start, pages are touched.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 const ROUNDS: usize = 8;
 
-/// As many connections as lock serves at a time, from four addresses.
+/// The most connections that lock serves at a time, from four addresses.
 const MOST: usize = 64;
 
 const PATH: &str = "/?duration=0";
@@ -30,11 +30,10 @@ struct Server {
     running: Running,
 }
 
-/// One server's rounds in one style.
 #[derive(Default)]
 struct Measured {
     per_second: Vec<f64>,
-    /// Microseconds of processor time for each request.
+    /// CPU microseconds a request.
     cost: Vec<f64>,
     latencies: Vec<Duration>,
     failures: usize,
@@ -98,7 +97,8 @@ pub fn run(options: &Options) -> Result<Section, String> {
     Ok(Section { title: "HTTP", text: text + &table.text() + &notes.concat(), broken })
 }
 
-/// Who comes first in a pair changes, so that neither always has the warmer machine.
+/// The first server of a pair changes from round to round, so that neither always has the warmer
+/// machine.
 fn compare(
     servers: &mut [Server; 2],
     style: Style,
@@ -149,12 +149,11 @@ impl Measured {
     }
 }
 
-/// Of the rounds of a pair.
 fn ratios(ours: &[f64], theirs: &[f64]) -> Vec<f64> {
     ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect()
 }
 
-/// What lock promises: each request is answered, and for less than the plain server takes.
+/// lock answers each request, with less CPU than the plain server.
 fn verdict(name: &str, lock: &Measured, cost: &[f64]) -> Vec<String> {
     let mut broken = Vec::new();
     if let Some(first) = &lock.first_failure {
@@ -165,7 +164,7 @@ fn verdict(name: &str, lock: &Measured, cost: &[f64]) -> Vec<String> {
         ));
     }
     let ratio = median(cost);
-    // Also where there is no ratio, because nothing was answered.
+    // Without an answer the ratio is NaN.
     if ratio.is_nan() || ratio >= 1.0 {
         broken.push(format!(
             "http, {name}: lock is not ahead of tiny_http::Server in CPU a request: {} of its",

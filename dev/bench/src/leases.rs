@@ -1,6 +1,8 @@
-//! The cost of waiting: 200 real inits at one lock, 1,000 waiting holders, and the hand-over from one holder to the next.
+//! The cost of waiting: 200 real inits at one lock, 1,000 waiting holders, and the hand-over from
+//! one holder to the next.
 //!
-//! Generator and lock share the cores, so a goal is compared with the median, and only a wide miss breaks it.
+//! Generator and lock share the cores, so a goal is comparisons with the median, and only a wide miss
+//! breaks it.
 
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -19,7 +21,7 @@ use crate::goal::Goal;
 use crate::machine;
 use crate::results::Section;
 use crate::table::{Table, median, millis, quantile};
-use crate::waiters::{JITTER, Seen, WAIT, Waiters};
+use crate::waiters::{Counts, JITTER, WAIT, Waiters};
 
 const SLOTS: usize = 4;
 
@@ -48,11 +50,13 @@ const ANONYMOUS_PAUSE: Duration = Duration::from_millis(100);
 /// All hand-overs end within one `wait` of the crowd.
 const HANDOVERS: usize = 100;
 
-/// Requests that are parked behind the next holder. Their address has a lease, so the next holder comes first.
+/// Requests that are parked behind the next holder. Their address has a lease, so the next holder
+/// comes first.
 const CROWD: usize = 500;
 const CROWD_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 6, 1));
 
-/// The age of a lease at its end, and up to this many milliseconds more: lock probes each 20 ms, and a port must not
+/// The age of a lease at its end, and up to this many milliseconds more: lock probes each 20 ms,
+/// and a port must not
 /// always open just before a probe.
 const LEASE: Duration = Duration::from_millis(100);
 const MORE: usize = 20;
@@ -194,10 +198,10 @@ fn waiting_holders(options: &Options) -> Result<(String, Vec<Goal>), String> {
         ("leases of one second", true, "CPU of one core, leases of one second", 1.5, 3.0),
     ] {
         let line = measure(options, moves, length).map_err(|e| format!("waiting holders: {e}"))?;
-        for first in line.seen.first_failure.iter().chain(line.anonymous.failures.first()) {
+        for first in line.counts.first_failure.iter().chain(line.anonymous.failures.first()) {
             text += &format!("{name}: first failure: {first}\n\n");
         }
-        let failures = line.seen.failures + line.anonymous.failures.len();
+        let failures = line.counts.failures + line.anonymous.failures.len();
         failed += failures as f64;
         peak = peak.max(line.peak_kib as f64);
         slow = slow.max(line.anonymous.p99().as_secs_f64() * 1000.0);
@@ -205,7 +209,7 @@ fn waiting_holders(options: &Options) -> Result<(String, Vec<Goal>), String> {
         table.row([
             name.to_owned(),
             format!("{:.0}", line.per_second),
-            line.seen.granted.to_string(),
+            line.counts.granted.to_string(),
             failures.to_string(),
             format!("{:.2} %", line.cpu * 100.0),
             millis(line.anonymous.median()),
@@ -224,7 +228,7 @@ fn waiting_holders(options: &Options) -> Result<(String, Vec<Goal>), String> {
 }
 
 struct Line {
-    seen: Seen,
+    counts: Counts,
     anonymous: Latencies,
     per_second: f64,
     cpu: f64,
@@ -241,7 +245,7 @@ fn measure(options: &Options, moves: bool, length: Duration) -> io::Result<Line>
     let begin = Instant::now();
     let mut holders = Waiters::new(address, HOLDERS, ARRIVAL, moves)?;
     holders.play(begin + SETTLED)?;
-    holders.seen = Seen::default();
+    holders.counts = Counts::default();
     let (from, before) = (Instant::now(), lock.cpu_time());
     let anonymous = thread::spawn(move || {
         honest(address, Some(ANONYMOUS_ADDRESS), ANONYMOUS, ANONYMOUS_PAUSE, from + length)
@@ -250,8 +254,8 @@ fn measure(options: &Options, moves: bool, length: Duration) -> io::Result<Line>
     let (cpu, took) = ((lock.cpu_time() - before).as_secs_f64(), from.elapsed().as_secs_f64());
     let anonymous = anonymous.join().map_err(|_| io::Error::other("the client panicked"))?;
     Ok(Line {
-        per_second: (holders.seen.answers + anonymous.n()) as f64 / took,
-        seen: holders.seen,
+        per_second: (holders.counts.answers + anonymous.n()) as f64 / took,
+        counts: holders.counts,
         anonymous,
         cpu: cpu / took,
         peak_kib: lock.memory_peak_kib(),

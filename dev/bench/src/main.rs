@@ -1,9 +1,11 @@
-//! Measures the programs as they are shipped and says where a promise is not kept.
+//! Measures the static programs and compares the figures with their goals.
 //!
-//! `scripts/bench.sh` builds what is measured and runs this. Each part is a file: `http` (with its
-//! generator in `load`), `attack`, `leases`, `herd`, `cluster`, `health` and `cost`. A part measures and makes a section of text;
-//! `results` keeps them in a file, `figures` their numbers in another, and `compare` two of those side by side. Knows the
-//! programs from outside only, as the tests do; `cluster` alone, which is played on paper, uses lock's own limit.
+//! `scripts/bench.sh` builds the programs and runs this. Each part is a file: `http` (with its
+//! generator in `load`),
+//! `attack`, `leases`, `herd`, `cluster`, `health` and `cost`. A part returns a section of text,
+//! and `results` writes the
+//! sections to a file. All parts but `cluster`, which runs lock's limit in virtual time, use the
+//! programs from outside.
 #![allow(clippy::disallowed_methods, reason = "what is measured lives on the real clock")]
 
 mod attack;
@@ -31,7 +33,6 @@ use pico_args::Arguments;
 
 use results::Section;
 
-/// A part measures by these options, and says what came of it.
 type Part = fn(&Options) -> Result<Section, String>;
 
 /// In the order in which they run.
@@ -50,27 +51,20 @@ const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/RESULTS.md");
 const BROKEN: u8 = 1;
 const BAD_ARGUMENTS: u8 = 2;
 
-/// What the parts are told.
 pub struct Options {
-    /// What is measured.
     pub lock: PathBuf,
-    /// Who asks it, where that is no generator.
     pub init: PathBuf,
-    /// Who asks the Kubernetes API.
     pub health: PathBuf,
-    /// What lock is measured against.
+    /// The plain `tiny_http::Server`.
     pub plain: PathBuf,
-    /// Who is measured beside them where it is about costs.
     pub peers: cost::Peers,
-    /// Pairs of rounds; each part has its own default.
+    /// The default depends on the part.
     pub rounds: Option<usize>,
-    /// Each part has its own default.
+    /// The default depends on the part.
     pub seconds: Option<Duration>,
-    /// What the herd is made of.
     pub herd: herd::Settings,
 }
 
-/// The whole command line.
 struct Command {
     parts: Vec<(&'static str, Part)>,
     write: bool,
@@ -135,7 +129,7 @@ fn optional(arguments: &mut Arguments, name: &'static str) -> Result<Option<Path
     arguments.opt_value_from_str(name).map_err(|error| format!("{name}: {error}"))
 }
 
-/// A binary that is not ours; that it cannot run is better said before minutes of measuring than after.
+/// A peer that cannot run is an error before minutes of measuring.
 fn peer(arguments: &mut Arguments, name: &'static str) -> Result<Option<PathBuf>, String> {
     let Some(file) = optional(arguments, name)? else { return Ok(None) };
     match file.metadata() {
@@ -162,7 +156,7 @@ fn part(name: &str) -> Result<(&'static str, Part), String> {
         .ok_or_else(|| format!("no part {name:?}; there are {}", known()))
 }
 
-/// Runs the parts and prints each as soon as it is there. What it returns are broken promises.
+/// Runs the parts and prints each section. Returns the goals that fail.
 fn run(command: &Command) -> Result<Vec<String>, String> {
     let mut sections = Vec::new();
     for (name, part) in &command.parts {

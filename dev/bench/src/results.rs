@@ -1,11 +1,12 @@
-//! The file of the last results: one section for each part. A new measurement replaces the section of its part alone.
+//! The file of the last results: one section for each part. A new measurement replaces the section
+//! of its part alone.
 
-/// What a part has to say.
+/// The section of one part.
 pub struct Section {
-    /// Its heading, by which it is found again.
+    /// The heading, which finds the old section in the file.
     pub title: &'static str,
     pub text: String,
-    /// Promises that were not kept, one line each.
+    /// Goals that fail the command, one line each.
     pub broken: Vec<String>,
 }
 

@@ -1,4 +1,5 @@
-//! A server that is started as all generations of it are: its port by flag and by variable. Does not know which program
+//! A server that is started as all generations of it are: its port by flag and by variable. Does
+//! not know which program
 //! it is.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -14,7 +15,8 @@ use super::{Figures, PEAK};
 use crate::load::{Load, Style, wait_for_room};
 use crate::table::quantile;
 
-/// The pause between two requests to a server that does not listen yet. A refusal takes some microseconds.
+/// The pause between two requests to a server that does not listen yet. A refusal takes some
+/// microseconds.
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// The length of a round of requests. CPU time is counted in ticks of 10 ms.
@@ -169,7 +171,8 @@ impl Server {
     }
 }
 
-/// One failure in a hundred does not change the cost of the others. Other parts hold that each request is answered.
+/// One failure in a hundred does not change the cost of the others. Other parts hold that each
+/// request is answered.
 pub fn check_failures(asked: usize, failures: usize, first: Option<&str>) -> Result<(), String> {
     match asked > 0 && failures * 100 <= asked {
         true => Ok(()),
@@ -188,7 +191,8 @@ pub fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// A port that is free now. The program gets its number, since a peer may not tell a port that the kernel chose.
+/// A port that is free now. The program gets its number, since a peer may not tell a port that the
+/// kernel chose.
 fn free_port() -> Result<u16, String> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0));
     let address = listener.and_then(|listener| listener.local_addr());
