@@ -1,26 +1,28 @@
-//! What the README says of init: its tables row by row, and the snippet for manifests.
+//! The documents about init: tables row by row, and the snippet for manifests.
 
 use init::config::PROGRAM;
 use psl::settings::Setting;
-use testkit::readme::{same_rows, section};
+use testkit::document::{code_from, same_rows};
+
+const CONFIGURATION: &str = "docs/configuration.md";
 
 const EXAMPLE: &str = include_str!("../../../deploy/example/deployment.yaml");
 
 #[test]
 fn settings() {
     let expected: Vec<_> = PROGRAM.listed().map(Setting::markdown).collect();
-    same_rows("### Settings of init", "|", &expected);
+    same_rows(CONFIGURATION, "## Settings of init", "|", &expected);
 }
 
 #[test]
 fn exit_codes() {
     let row = |(code, meaning): &(u8, &str)| format!("| init | {code} | {meaning} |");
     let expected: Vec<_> = PROGRAM.exit_codes.iter().map(row).collect();
-    same_rows("## Exit codes", "| init |", &expected);
+    same_rows(CONFIGURATION, "## Exit codes", "| init |", &expected);
 }
 
-/// The lines that count, without the indent that they share.
-fn bare(lines: impl Iterator<Item = &'static str>) -> Vec<String> {
+/// The lines without comments, blank lines and the indent that they share.
+fn bare<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let lines: Vec<_> =
         lines.filter(|line| !line.trim().is_empty() && !line.trim().starts_with('#')).collect();
     let indent =
@@ -30,9 +32,8 @@ fn bare(lines: impl Iterator<Item = &'static str>) -> Vec<String> {
 
 #[test]
 fn the_snippet_is_that_of_the_example() {
-    let (_, snippet) =
-        section("### The init container").split_once("\n```yaml\n").expect("a snippet");
-    let snippet = bare(snippet.split("\n```").next().unwrap().lines());
+    let snippet = code_from("README.md", "initContainers:");
+    let snippet = bare(snippet.lines());
     let gate = EXAMPLE.lines().skip_while(|line| !line.trim().starts_with("initContainers:"));
     let gate = bare(gate.take_while(|line| !line.trim().starts_with("containers:")));
     // The example gets its tag from deploy/images.
