@@ -30,14 +30,27 @@ fn bare<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     lines.iter().map(|line| line[indent..].to_owned()).collect()
 }
 
-#[test]
-fn the_snippet_is_that_of_the_example() {
-    let snippet = code_from("README.md", "initContainers:");
-    let snippet = bare(snippet.lines());
+/// The init container of the example, which gets its tag from `deploy/images`.
+fn example() -> Vec<String> {
     let gate = EXAMPLE.lines().skip_while(|line| !line.trim().starts_with("initContainers:"));
     let gate = bare(gate.take_while(|line| !line.trim().starts_with("containers:")));
-    // The example gets its tag from deploy/images.
     let tag = format!("image: localhost/psl-init:{}", env!("CARGO_PKG_VERSION"));
-    let gate: Vec<_> = gate.iter().map(|line| line.replace("image: psl-init", &tag)).collect();
-    assert_eq!(snippet, gate);
+    gate.iter().map(|line| line.replace("image: psl-init", &tag)).collect()
+}
+
+#[test]
+fn the_snippet_is_that_of_the_example() {
+    let snippet = code_from("docs/install.md", "initContainers:");
+    assert_eq!(bare(snippet.lines()), example());
+}
+
+/// The short form has lines of the example, in the same order, and no others.
+#[test]
+fn the_short_snippet_is_a_part_of_the_example() {
+    let snippet = code_from("README.md", "initContainers:");
+    let example = example();
+    let mut rest = example.iter();
+    for line in bare(snippet.lines()) {
+        assert!(rest.any(|other| *other == line), "{line:?} is not in the rest of the example");
+    }
 }
