@@ -150,7 +150,8 @@ pub fn metrics(program: &str, metrics: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const SECTION: &str = "\nText.\n\n| a | b |\n| - | - |\n| x | 1 |\n| y | 2 |\n| y | 3 |\n\nMore.";
+    const SECTION: &str =
+        "\nText.\n\n| a | b |\n| - | - |\n| x | 1 |\n| y | 2 |\n| y | 3 |\n\nMore.";
 
     fn rewritten(start: &str, rows: &[&str]) -> String {
         let rows: Vec<_> = rows.iter().map(|row| (*row).to_owned()).collect();

@@ -10,7 +10,7 @@ use psl::server::LIMITS;
 use psl::settings::Setting;
 use serde_json::Value;
 use testkit::CEILING;
-use testkit::document::{self, code, rows, same_rows, section};
+use testkit::document::{self, code, codes, rows, same_rows, section};
 use testkit::http::Request;
 use testkit::program::{Program, Running};
 
@@ -85,7 +85,7 @@ fn the_values_of_the_label_why() {
 
 #[test]
 fn the_figures_of_auto() {
-    let text = section(SIZING, "## What `auto` does").replace('\n', " ");
+    let text = section(SIZING, "## Rules of `auto`").replace('\n', " ");
     for part in [
         format!("{} CPU seconds", limit::FIRST_COST),
         format!("{} threads for each core", limit::CROWDED),
@@ -101,7 +101,7 @@ fn the_figures_of_auto() {
 /// The last column of the rules names each reason of the limit and no other.
 #[test]
 fn the_rules_of_auto_name_every_reason() {
-    let rules = rows(SIZING, "## What `auto` does", "|");
+    let rules = rows(SIZING, "## Rules of `auto`", "|");
     let cells = rules.iter().filter_map(|row| row.trim_end_matches([' ', '|']).rsplit('|').next());
     let named: BTreeSet<String> =
         cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect();
@@ -119,7 +119,7 @@ fn the_values_of_the_label_how() {
 
 #[test]
 fn bounds_of_the_queue() {
-    let text = section(PROTOCOL, "## Who is next").replace('\n', " ");
+    let text = section(PROTOCOL, "## The queue").replace('\n', " ");
     for part in [
         format!("Up to {} connections are parked", LIMITS.parked),
         format!("comes back within {} s", GRACE.as_secs()),
@@ -283,8 +283,8 @@ fn the_example_of_state_has_its_form() {
 
 #[test]
 fn the_example_of_a_window_has_its_form() {
-    let text = section(PROTOCOL, "## State of lock");
-    let example = text.split('`').find(|part| part.starts_with("{\"limit\"")).unwrap();
+    let examples = codes(PROTOCOL, "## State of lock");
+    let example = examples.iter().find(|example| example.starts_with("{\"limit\"")).unwrap();
     let mut lock = lock(&["--locks=auto"]);
     let state = Request::get("/state").send(lock.addr(), CEILING).unwrap().json();
     assert_eq!(shape(&serde_json::from_str(example).unwrap()), shape(&state["window"]), "{state}");
