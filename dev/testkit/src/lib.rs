@@ -28,6 +28,7 @@ pub mod relay;
 pub mod scratch;
 pub mod scripted;
 pub mod tls;
+pub mod transcript;
 
 use std::io::Write as _;
 use std::net::{IpAddr, UdpSocket};

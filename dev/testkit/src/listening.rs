@@ -1,14 +1,16 @@
-//! Accepts connections for the servers of this crate and gives each to a thread. Can refuse connections and take them
-//! again on the same port, and can break a connection with a reset. Does not know what is spoken.
+//! Accepts connections for the servers of this crate and gives each to a thread. Can refuse
+//! connections and take them again on the same port, and can end a connection in each of the ways
+//! that TCP and TLS have. Does not know the protocol above.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustls::{ServerConfig, ServerConnection, Stream};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// A listening server; ended, with all its connections, on drop.
@@ -26,11 +28,25 @@ struct Shared {
     open: Mutex<HashMap<usize, TcpStream>>,
 }
 
-/// A connection that has been accepted.
+/// A TCP stream, or TLS over one.
+pub(crate) trait Wire: Read + Write {}
+impl<T: Read + Write> Wire for T {}
+
+/// How a connection ends.
+pub(crate) enum End {
+    Close,
+    /// As `Close`, but without TLS's close_notify.
+    Cut,
+    /// Silently, when the other side or the server ends.
+    Hold,
+    Reset,
+}
+
+/// An accepted connection.
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
-    pub(crate) peer: SocketAddr,
-    /// How many were accepted before it.
+    peer: SocketAddr,
+    /// The number of connections that were accepted before.
     pub(crate) number: usize,
     shared: Arc<Shared>,
 }
@@ -141,6 +157,33 @@ fn accept_until_stopped(
 }
 
 impl Accepted {
+    /// Speaks to the peer, over TLS if configured, and ends the connection as `speak` says.
+    pub(crate) fn serve(
+        mut self,
+        tls: Option<Arc<ServerConfig>>,
+        speak: impl FnOnce(&mut dyn Wire, SocketAddr) -> io::Result<End>,
+    ) {
+        let end = match tls {
+            None => speak(&mut self.stream, self.peer),
+            Some(config) => {
+                let mut tls = ServerConnection::new(config).unwrap();
+                let end = speak(&mut Stream::new(&mut tls, &mut self.stream), self.peer);
+                if matches!(end, Ok(End::Close)) {
+                    tls.send_close_notify();
+                    // Fails if the client has closed the connection.
+                    let _ = tls.write_tls(&mut self.stream);
+                }
+                end
+            }
+        };
+        match end {
+            Ok(End::Hold) => self.hold(),
+            Ok(End::Reset) => self.reset(),
+            // A client that closes the connection, or fails the handshake, is the usual end.
+            Ok(End::Close | End::Cut) | Err(_) => self.finish(),
+        }
+    }
+
     /// Breaks the connection: the other side sees a reset.
     pub(crate) fn reset(self) {
         // No lingering, and no second handle (see the drop), is what makes the close a reset.

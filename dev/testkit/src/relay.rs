@@ -45,7 +45,7 @@ impl Relay {
         let way = Arc::new(way);
         let of_server = Arc::clone(&way);
         let listening = Listening::start((Ipv4Addr::LOCALHOST, 0).into(), move |accepted| {
-            of_server.pass(accepted)
+            of_server.pass(accepted);
         });
         Relay { listening, way }
     }

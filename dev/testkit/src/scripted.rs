@@ -2,16 +2,16 @@
 //! speaks HTTP only so far as its script says, and knows none of our programs.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustls::{ServerConfig, ServerConnection, Stream};
+use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::http::{find, find_bytes, split_target};
-use crate::listening::{Accepted, Listening};
+use crate::listening::{Accepted, End, Listening, Wire};
 use crate::tls::Identity;
 
 /// What is done with a connection.
@@ -186,39 +186,18 @@ impl Server {
     }
 }
 
-/// Both what TLS protects and what it does not.
-trait Wire: Read + Write {}
-impl<T: Read + Write> Wire for T {}
-
 impl Script {
-    fn play(&self, mut accepted: Accepted) {
+    fn play(&self, accepted: Accepted) {
         let behaviour = self.behaviour_of(accepted.number);
         match behaviour {
-            Behaviour::Silent => return accepted.hold(),
-            Behaviour::CloseAtOnce => return accepted.finish(),
-            Behaviour::Reset => return accepted.reset(),
-            _ => {}
-        }
-        let from = accepted.peer;
-        let end = match &self.tls {
-            None => self.speak(&mut accepted.stream, from, behaviour),
-            Some(config) => {
-                let mut tls = ServerConnection::new(Arc::clone(config)).unwrap();
-                let mut stream = Stream::new(&mut tls, &mut accepted.stream);
-                let end = self.speak(&mut stream, from, behaviour);
-                if matches!(end, Ok(End::Close)) {
-                    tls.send_close_notify();
-                    // The client may have gone.
-                    let _ = tls.write_tls(&mut accepted.stream);
-                }
-                end
-            }
-        };
-        match end {
-            Ok(End::Hold) => accepted.hold(),
-            Ok(End::Reset) => accepted.reset(),
-            // A client that went away, or failed the handshake, is none of the script's business.
-            Ok(End::Close | End::Cut) | Err(_) => accepted.finish(),
+            Behaviour::Silent => accepted.hold(),
+            Behaviour::CloseAtOnce => accepted.finish(),
+            Behaviour::Reset => accepted.reset(),
+            _ => accepted.serve(self.tls.clone(), |wire, from| {
+                let seen = read_request(wire, from)?;
+                self.seen.lock().unwrap().push(seen.clone());
+                answer(wire, &seen, behaviour)
+            }),
         }
     }
 
@@ -232,26 +211,6 @@ impl Script {
             other => other.clone(),
         }
     }
-
-    fn speak(
-        &self,
-        wire: &mut dyn Wire,
-        from: SocketAddr,
-        behaviour: Behaviour,
-    ) -> io::Result<End> {
-        let seen = read_request(wire, from)?;
-        self.seen.lock().unwrap().push(seen.clone());
-        answer(wire, &seen, behaviour)
-    }
-}
-
-/// How a connection ends after the answer.
-enum End {
-    Close,
-    /// As `Close`, but without TLS's goodbye.
-    Cut,
-    Hold,
-    Reset,
 }
 
 fn answer(wire: &mut dyn Wire, seen: &Seen, behaviour: Behaviour) -> io::Result<End> {

@@ -168,7 +168,7 @@ pub(crate) mod tests {
             let answer = ask(ca, server.addr(), name, b"GET / HTTP/1.1\r\n\r\n");
             match (answer, error) {
                 (Ok(answer), None) => {
-                    assert!(answer.ends_with("\r\n\r\nhello"), "{case}: {answer}")
+                    assert!(answer.ends_with("\r\n\r\nhello"), "{case}: {answer}");
                 }
                 (Err(got), Some(part)) => {
                     let got = format!("{got} {got:?}");
