@@ -172,7 +172,8 @@ fn a_build_names_what_is_missing() {
     machine.tool("bin/cargo", linker);
     build(&[], &["cannot be linked", "apt-get install gcc libc6-dev", "cannot open Scrt1.o"]);
     let fetches = |some: &str| {
-        machine.tool("bin/cargo", &format!("case $1 in --version | {some}) ;; *) exit 101 ;; esac"))
+        machine
+            .tool("bin/cargo", &format!("case $1 in --version | {some}) ;; *) exit 101 ;; esac"));
     };
     fetches("check");
     machine.tool("bin/cc", "echo 'fatal error: stdint.h: No such file' >&2 && exit 1");

@@ -733,7 +733,7 @@ fn the_roles_cover_what_health_asks_for_and_nothing_more() {
         // A pod of a DaemonSet that is not known has that one asked for by its name.
         let pods = "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-a";
         api.edit(pods, |list| {
-            list["items"][0]["metadata"]["ownerReferences"][0]["uid"] = json!("unknown")
+            list["items"][0]["metadata"]["ownerReferences"][0]["uid"] = json!("unknown");
         });
         let by_name = |asked: &Asked| {
             asked.query.iter().any(|(_, value)| value.starts_with("metadata.name=kube-proxy"))
@@ -762,7 +762,7 @@ fn the_image_recipe_has_a_target_for_each_program_with_the_numeric_user() {
     assert_eq!(stages.len(), 3);
     for (stage, program) in stages.iter().zip(["lock", "init", "health"]) {
         let has = |line: &str| {
-            assert!(stage.lines().any(|other| other == line), "{program}: no line {line:?}")
+            assert!(stage.lines().any(|other| other == line), "{program}: no line {line:?}");
         };
         assert!(stage.starts_with(&format!("scratch AS {program}\n")), "{program}");
         has(&format!("COPY dist/${{ARCH}}/{program} /{program}"));
