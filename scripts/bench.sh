@@ -1,10 +1,9 @@
 #!/bin/sh
 # Measures the static programs and prints tables.
 #
-#   scripts/bench.sh [PART...] [--write] [--json FILE] [--rounds N] [--seconds N] [--peer-… FILE]
+#   scripts/bench.sh [PART...] [--write] [--rounds N] [--seconds N] [--peer-… FILE]
 #   scripts/bench.sh herd [--applications N] [--cpu MS] [--latency MS] [--factor N] [--runs N]
 #                         [--only NAME,...] [--pictures DIR]
-#   scripts/bench.sh compare OLD.json NEW.json
 #   scripts/bench.sh --help           this text
 #
 # Parts; all of them where none is named:
@@ -20,9 +19,7 @@
 #   cost           bytes, starts, memory, and CPU and latency of a request, as waiters, callers and
 #                  DaemonSets grow
 #
-#   --write        also keeps the tables in dev/bench/RESULTS.md, and the figures of http and cost, run by
-#                  run, in dev/bench/RESULTS.json
-#   --json FILE    keeps those figures in this file too
+#   --write        writes the tables to dev/bench/RESULTS.md
 #   --rounds N     pairs of rounds in http (default 8), runs of cost (default 5)
 #   --seconds N    length of a round in http (default 1), of an attack (default 6), of one beside
 #                  hostile waiters (default 12; the goals are meant for 120, half an hour in all), or
@@ -41,11 +38,6 @@
 #   --only NAME,...    these alone, by the names of their pictures: alike-none, disk-none, ...
 #   --pictures DIR     draws the run in the middle of each remedy as DIR/HERD-REMEDY.svg
 #
-# compare says which medians have moved: where no run of one file reaches into the runs of the other,
-# and the medians are further apart than the runs of either, and by 1 % of the old one at least.
-# Fewer than three runs are not judged. Exit codes: 0 nothing is worse, 1 something is, 2 bad
-# arguments, or a file that cannot be read.
-#
 # Takes about twenty minutes after the build, of which attack has four and a half, herd six and a half and cluster two, and twice that with
 # peers. Other work on the machine spoils the figures.
 # All traffic stays on the loopback. Needs what scripts/build.sh needs.
@@ -56,17 +48,16 @@ CDPATH='' cd -- "$(dirname -- "$0")/.."
 root=$PWD
 
 # The names are judged before the build, which takes minutes; the values by the benchmark.
-value='' is_compared=''
+value=''
 for word; do
-    if [ -n "$value$is_compared" ]; then
+    if [ -n "$value" ]; then
         value=''
         continue
     fi
     case ${word%%=*} in
     --help) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/bench.sh && exit 0 ;;
-    compare) is_compared=yes ;;
     http | attack | leases | herd | cluster | health | cost | --write) ;;
-    --json | --rounds | --seconds | --peer-lock | --peer-init | --peer-health | --applications | --cpu | --latency | --factor | --runs | --only | --pictures)
+    --rounds | --seconds | --peer-lock | --peer-init | --peer-health | --applications | --cpu | --latency | --factor | --runs | --only | --pictures)
         case $word in *=*) ;; *) value=yes ;; esac
         ;;
     *) echo "bench.sh: no option or part '$word': see scripts/bench.sh --help" >&2 && exit 2 ;;
@@ -74,13 +65,6 @@ for word; do
 done
 
 target=x86_64-unknown-linux-musl
-
-if [ "${1:-}" = compare ]; then
-    # Nothing is measured, so nothing is built but what compares.
-    # From where the files are named.
-    cd "$from"
-    exec cargo run --quiet --locked --manifest-path "$root/Cargo.toml" --package bench --bin bench -- "$@"
-fi
 
 # First, because it also brings the target.
 scripts/build.sh lock init health >&2
