@@ -86,8 +86,7 @@ impl Machine {
     }
 
     fn tool(&self, name: &str, body: &str) {
-        fs::write(self.file(name), format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(self.file(name), fs::Permissions::from_mode(0o755)).unwrap();
+        self.checkout.script(name, body);
     }
 
     fn command(&self, script: &str) -> Command {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -1669,15 +1669,9 @@ impl Stand {
         self.checkout.join(name)
     }
 
-    /// A command of this name that writes down how it was called and then does this.
+    /// A command of this name that records its call and then does this.
     fn tool(&self, name: &str, body: &str) {
-        let file = self.path("bin").join(name);
-        fs::write(
-            &file,
-            format!("#!/bin/sh\nprintf '%s\\n' \"${{0##*/}} $*\" >>\"$RECORD\"\n{body}\n"),
-        )
-        .unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        self.checkout.recorder(&format!("bin/{name}"), body);
     }
 
     fn command(&self) -> Command {

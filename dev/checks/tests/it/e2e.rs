@@ -2,7 +2,6 @@
 //! of the scenarios on a real cluster.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -356,16 +355,9 @@ impl Stand {
         self.checkout.join(name)
     }
 
-    /// A command that writes down how it was called and then does this.
+    /// A command that records its call and then does this.
     fn tool(&self, name: &str, body: &str) {
-        let file = self.path(name);
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(
-            &file,
-            format!("#!/bin/sh\nprintf '%s\\n' \"${{0##*/}} $*\" >>\"$RECORD\"\n{body}\n"),
-        )
-        .unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        self.checkout.recorder(name, body);
     }
 
     fn command(&self) -> Command {

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use crate::shell;
@@ -102,20 +101,14 @@ impl Release {
         let checkout = Checkout::with_programs()?;
         run(checkout.command("cp").args(["-R", "dist/amd64", "dist/arm64"])).ok();
         let step = |name: &str, body: &str| {
-            let file = checkout.join(&format!("scripts/{name}"));
-            fs::write(
-                &file,
-                format!("#!/bin/sh\necho \"{name}${{1:+ }}$*\" >>dist/steps\n{body}\n"),
-            )
-            .unwrap();
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+            let record = format!("echo \"{name}${{1:+ }}$*\" >>dist/steps");
+            checkout.script(&format!("scripts/{name}"), &format!("{record}\n{body}"));
         };
         step("test.sh", "");
         step("build.sh", "");
         step("reproduce.sh", "");
         step("vendor.sh", "echo crates >dist/crates.tar.gz");
-        let sbom = "#!/bin/sh\necho \"$@\"\n";
-        fs::write(checkout.join("scripts/sbom.sh"), sbom).unwrap();
+        checkout.script("scripts/sbom.sh", "echo \"$@\"");
         // The test must not change with the version of the workspace.
         for (name, from) in [
             ("Cargo.toml", "version = \"0.1.0\""),
@@ -199,13 +192,9 @@ fn settings_of_other_builds_do_not_count() {
 fn a_build_says_of_which_commit_it_is() {
     let checkout = Checkout::new();
     let bin = checkout.join("target/bin");
-    fs::create_dir_all(&bin).unwrap();
     let sysroot = "x86_64-unknown-linux-musl";
     fs::create_dir_all(checkout.join("target/lib/rustlib").join(sysroot)).unwrap();
-    let tool = |name: &str, body: &str| {
-        fs::write(bin.join(name), format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
-    };
+    let tool = |name: &str, body: &str| checkout.script(&format!("target/bin/{name}"), body);
     let release = format!("target/{sysroot}/release");
     let build =
         format!("for last; do :; done; mkdir -p {release}; echo \"$last\" >{release}/\"$last\"");
