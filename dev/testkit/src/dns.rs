@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::program::{Program, root_tool};
+use crate::program::Program;
 use crate::scratch::Scratch;
 
-/// The program with this as its `/etc/resolv.conf`; nobody else sees it. Its process number stays its own.
+/// The program with this `/etc/resolv.conf`, which other programs do not see. Its process number
+/// stays its own.
 pub fn with_resolv_conf(contents: &str, program: Program) -> Result<Program, String> {
     with_file("/etc/resolv.conf", contents, program)
 }
@@ -23,26 +24,9 @@ pub fn with_hosts(contents: &str, program: Program) -> Result<Program, String> {
 }
 
 fn with_file(target: &str, contents: &str, program: Program) -> Result<Program, String> {
-    let (unshare, mount) = (root_tool("unshare")?, root_tool("mount")?);
     let dir = Scratch::new();
     let file = dir.file("mounted", contents);
-    let script = "\"$0\" --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"";
-    let prefix = [
-        unshare.as_os_str(),
-        "--mount".as_ref(),
-        "--".as_ref(),
-        "/bin/sh".as_ref(),
-        "-c".as_ref(),
-        script.as_ref(),
-        mount.as_os_str(),
-        file.as_os_str(),
-        target.as_ref(),
-    ];
-    let probe = Program::at("/bin/true").under(prefix).run(crate::CEILING);
-    match probe.code {
-        Some(0) => Ok(program.under(prefix).keeping(dir)),
-        _ => Err(format!("cannot mount over {target}: {}", probe.stderr.trim())),
-    }
+    Ok(program.seeing(&file, target)?.keeping(dir))
 }
 
 /// A name server on an address of its own on loopback, over UDP and TCP; ends on drop.

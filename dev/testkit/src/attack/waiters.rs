@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{Attack, AttackReport, Pattern, Then, addresses, allow_descriptors, begin_connection};
-use super::{pour, swarm};
+use super::{Attack, AttackReport, Pattern, Then, addresses, allow_descriptors, attacks};
+use super::{begin_connection, pour, swarm};
 use crate::application::Application;
 use crate::http::{Connection, Request};
 use crate::program::{Program, Running};
@@ -280,55 +280,44 @@ pub fn ask_and_stay_away(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant
     report
 }
 
-pub fn park_and_stay(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant) -> AttackReport {
-    let pattern = Pattern { connections: ALL_PARKED, ..Pattern::new("park and stay", parking) };
-    swarm(&pattern, target, &from, until)
-}
+attacks! {
+    park_and_stay: Pattern { connections: ALL_PARKED, ..Pattern::new("park and stay", parking) };
 
-/// Fills each buffer between the client and the lock.
-pub fn park_and_flood(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant) -> AttackReport {
-    let pattern = Pattern {
+    /// Fills each buffer between the client and the lock.
+    park_and_flood: Pattern {
         connections: ALL_PARKED,
         then: pour(b"a"),
         reads: false,
         ..Pattern::new("park and flood", parking)
     };
-    swarm(&pattern, target, &from, until)
-}
 
-pub fn park_and_hang_up(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant) -> AttackReport {
-    let then = Then::HangUp(PARKED);
-    let pattern = Pattern { connections: MANY, then, ..Pattern::new("park and hang up", parking) };
-    swarm(&pattern, target, &from, until)
-}
-
-pub fn park_and_reset(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant) -> AttackReport {
-    let pattern =
-        Pattern { connections: MANY, then: Then::Reset, ..Pattern::new("park and reset", parking) };
-    swarm(&pattern, target, &from, until)
-}
-
-/// Ends its sending direction while it is parked, and reads on.
-pub fn half_closed(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant) -> AttackReport {
-    let then = Then::HalfClose(PARKED);
-    let pattern = Pattern { connections: MANY, then, ..Pattern::new("half-closed", parking) };
-    swarm(&pattern, target, &from, until)
-}
-
-/// The answers to earlier requests fill the client's buffer, and the grant waits behind them.
-pub fn grants_never_read(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant) -> AttackReport {
-    let opening = |number| {
-        let mut requests = Request::get("/livez").keep_alive().bytes("lock").repeat(UNREAD);
-        requests.extend(parking(number));
-        requests
+    park_and_hang_up: Pattern {
+        connections: MANY,
+        then: Then::HangUp(PARKED),
+        ..Pattern::new("park and hang up", parking)
     };
-    let pattern = Pattern {
+
+    park_and_reset:
+        Pattern { connections: MANY, then: Then::Reset, ..Pattern::new("park and reset", parking) };
+
+    /// Ends its sending direction while it is parked, and reads on.
+    half_closed: Pattern {
+        connections: MANY,
+        then: Then::HalfClose(PARKED),
+        ..Pattern::new("half-closed", parking)
+    };
+
+    /// The answers to earlier requests fill the client's buffer, and the grant waits behind them.
+    grants_never_read: Pattern {
         connections: ALL_PARKED,
         reads: false,
         receive_buffer: Some(TINY_BUFFER),
-        ..Pattern::new("grants never read", opening)
+        ..Pattern::new("grants never read", |number| {
+            let mut requests = Request::get("/livez").keep_alive().bytes("lock").repeat(UNREAD);
+            requests.extend(parking(number));
+            requests
+        })
     };
-    swarm(&pattern, target, &from, until)
 }
 
 /// Two holders at each address take a lease, give it back and ask again.
