@@ -192,9 +192,9 @@ impl Api {
         self.shared.recordings.get(name).json()
     }
 
-    /// Answers GETs of this path with this body. `?key=value` behind the path narrows it to requests
-    /// that have these pairs. A list is filtered by namespace and selectors as by a real server, and
-    /// also answers for the same resource in each namespace.
+    /// Answers GETs of this path with this body. `?key=value` behind the path narrows it to
+    /// requests that have these pairs. A list is filtered by namespace and selectors as by a real
+    /// server, and also answers for the same resource in each namespace.
     pub fn set(&self, path: &str, body: Value) {
         self.shared.set(path, Source::Value(Arc::new(body)));
     }
@@ -240,8 +240,8 @@ impl Api {
     }
 
     /// Answers this path with a list of `count` items that are made while they are sent. Each is a
-    /// copy of the recorded first item (of the DaemonSets, or of the pods of node-a) with a name and
-    /// UID of its own, which `edit` may change. The list ignores selectors.
+    /// copy of the recorded first item (of the DaemonSets, or of the pods of node-a) with a name
+    /// and UID of its own, which `edit` may change. The list ignores selectors.
     #[track_caller]
     pub fn big_list(
         &self,
@@ -314,8 +314,8 @@ impl Api {
         self.shared.state().watches
     }
 
-    /// The time at which the last answer for this path, or the last event of a watch of it, was sent
-    /// whole.
+    /// The time at which the last answer for this path, or the last event of a watch of it, was
+    /// sent whole.
     pub fn last_sent(&self, path: &str) -> Option<Instant> {
         self.shared.state().last_sent.get(path).copied()
     }

@@ -1,6 +1,6 @@
 //! Hostile clients, and an honest one beside them, only for servers on loopback. An attack runs in
-//! the calling thread, on non-blocking sockets, in a hundred ticks a second: on two cores, the server
-//! sets the pace and not the attack. It does not know the server.
+//! the calling thread, on non-blocking sockets, in a hundred ticks a second: on two cores, the
+//! server sets the pace and not the attack. It does not know the server.
 
 mod swarm;
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A node of a large cluster, made of recorded objects that are as large as real ones. Does not know
-//! which server shows them.
+//! A node of a large cluster, made of recorded objects that are as large as real ones. Does not
+//! know which server shows them.
 
 use std::path::Path;
 

@@ -24,7 +24,7 @@ struct Shared {
     stop: AtomicBool,
     refuse: AtomicBool,
     accepted: AtomicUsize,
-    /// A second handle of each open connection, to end it from outside.
+    /// A second handle of each open connection, by which the server ends it.
     open: Mutex<HashMap<usize, TcpStream>>,
 }
 
@@ -35,7 +35,7 @@ impl<T: Read + Write> Wire for T {}
 /// How a connection ends.
 pub(crate) enum End {
     Close,
-    /// As `Close`, but without TLS's close_notify.
+    /// As `Close`, but without TLS's `close_notify`.
     Cut,
     /// Silently, when the other side or the server ends.
     Hold,
@@ -45,7 +45,7 @@ pub(crate) enum End {
 /// An accepted connection.
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
-    peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// The number of connections that were accepted before.
     pub(crate) number: usize,
     shared: Arc<Shared>,
@@ -58,7 +58,8 @@ impl Listening {
     ) -> Listening {
         let chosen = bound(address);
         let address = chosen.local_addr().unwrap().as_socket().unwrap();
-        // A port that the system chose is lost when a socket is shut down; one that was asked for stays.
+        // A socket that is shut down loses a port that the system chose, and keeps a port that was
+        // asked for.
         let socket = bound(address);
         drop(chosen);
         socket.listen(1024).unwrap();
@@ -79,18 +80,19 @@ impl Listening {
         self.address
     }
 
-    /// How many connections were accepted so far.
+    /// The number of accepted connections.
     pub(crate) fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
-    /// Refuses connections from now on and ends the open ones, or listens again. The port stays taken meanwhile.
+    /// Refuses connections and ends the open ones, or listens again. The port stays bound
+    /// meanwhile.
     pub(crate) fn refuse(&self, refuse: bool) {
         if self.shared.refuse.swap(refuse, Ordering::SeqCst) == refuse {
             return;
         }
         if refuse {
-            // A listening socket that is shut down is merely bound: the kernel refuses what comes.
+            // A listening socket that is shut down is only bound: the kernel refuses connections.
             self.shared.socket.shutdown(Shutdown::Both).unwrap();
             self.shared.end_all();
         } else {
@@ -110,7 +112,7 @@ fn bound(address: SocketAddr) -> Socket {
 impl Drop for Listening {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        // Fails where it was refusing already.
+        // Fails if the socket refuses connections already.
         let _ = self.shared.socket.shutdown(Shutdown::Both);
         self.shared.end_all();
     }
@@ -119,7 +121,7 @@ impl Drop for Listening {
 impl Shared {
     fn end_all(&self) {
         for stream in self.open.lock().unwrap().values() {
-            // One that the other side has ended already needs no ending.
+            // Fails if the other side has ended the connection.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -136,7 +138,7 @@ fn accept_until_stopped(
             continue;
         }
         let mut polled = [PollFd::new(&shared.socket, PollFlags::IN)];
-        // An interrupted wait is a short one.
+        // An interrupted poll is a short one.
         let _ = poll(&mut polled, Some(&pause));
         let Ok((socket, peer)) = shared.socket.accept() else { continue };
         let stream = TcpStream::from(socket);
@@ -184,13 +186,14 @@ impl Accepted {
         }
     }
 
-    /// Breaks the connection: the other side sees a reset.
+    /// Ends the connection by a reset.
     pub(crate) fn reset(self) {
-        // No lingering, and no second handle (see the drop), is what makes the close a reset.
+        // Without lingering, and without the second handle (see the drop), the close is a reset.
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
-    /// Ends the connection so that the other side gets all that was sent: closed with bytes unread it would be reset.
+    /// Ends the connection and lets the other side receive all bytes. With bytes unread, the close
+    /// would be a reset.
     pub(crate) fn finish(mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
         let deadline = Instant::now() + Duration::from_secs(1);
@@ -201,7 +204,7 @@ impl Accepted {
         }
     }
 
-    /// Says nothing until the other side, or the end of the server, ends the connection.
+    /// Sends no byte until the other side, or the end of the server, ends the connection.
     pub(crate) fn hold(mut self) {
         let _ = self.stream.set_read_timeout(None);
         let mut buffer = [0; 4096];

@@ -1,5 +1,6 @@
-//! Runs a real binary in a cleared environment. Does not know what any of the programs is for.
+//! Runs a real binary in a cleared environment. Does not know the programs.
 
+mod finished;
 mod logfmt;
 mod running;
 #[cfg(test)]
@@ -12,8 +13,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use finished::Finished;
 pub use logfmt::field;
-pub use running::{Finished, Running, threads_time};
+pub use running::{Running, threads_time};
 
 use crate::CEILING;
 
@@ -108,8 +110,8 @@ impl Program {
         Ok(self)
     }
 
-    /// Mounts this file or directory over another one, such as one of the kernel's, for this program
-    /// only. The error says why this machine cannot do so.
+    /// Mounts this file or directory over another one, such as one of the kernel's, for this
+    /// program only. The error says why this machine cannot do so.
     pub fn seeing(self, source: &Path, place: &str) -> Result<Program, String> {
         let (unshare, mount) = (root_tool("unshare")?, root_tool("mount")?);
         let script = r#""$0" --bind "$1" "$2" && shift 2 && exec "$@""#;

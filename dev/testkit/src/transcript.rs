@@ -1,5 +1,5 @@
-//! Text files of named blocks, as `health/tests/data` and the fuzz seeds have them. Does not know
-//! what a block is about.
+//! Text files of named blocks, such as those of `health/tests/data`. Does not know the meaning of a
+//! block.
 //!
 //! A block begins with a line `=== NAME` and ends before the next one or at the end of the file.
 //! Lines before the first block are a comment on the file, and the empty lines that end a block do

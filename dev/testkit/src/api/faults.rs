@@ -10,11 +10,9 @@ use crate::listening::{End, Wire};
 /// A way to fail a request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// Status, headers, body.
     Status(u16, Vec<(String, String)>, String),
     /// Ends the connection instead of an answer.
     Close,
-    /// Never answers.
     Hang,
     Reset,
     /// A whole HTTP answer with the first half of its JSON.
@@ -31,6 +29,14 @@ impl Fault {
     /// Whether the client gets no status.
     pub(super) fn is_without_status(&self) -> bool {
         matches!(self, Fault::Close | Fault::Hang | Fault::Reset | Fault::Garbage)
+    }
+
+    /// The pause after each byte.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        match self {
+            Fault::SlowBytes(pause) => Some(*pause),
+            _ => None,
+        }
     }
 
     /// How the connection ends if this fault takes the place of an answer.

@@ -88,7 +88,7 @@ impl BigList {
     }
 }
 
-/// The text of a string, or nothing.
+/// The text of a string; empty for any other value.
 pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }

@@ -31,7 +31,7 @@ const TOO_OLD: &[u8] = concat!(
 )
 .as_bytes();
 
-/// What each watch looks at, again and again.
+/// The requests of tests to all watches, which poll them.
 #[derive(Clone, Copy)]
 pub(super) struct Signals {
     /// Goes up with each change of an object; is then the version of that object.
@@ -93,7 +93,7 @@ impl Shared {
             out.piece(TOO_OLD)?;
             return out.finish();
         };
-        // Version 0 is none that exists: the first look sends the differences that there are.
+        // No object has version 0, so that the first round sends the differences.
         let signals = Signals { version: 0, ..self.state().signals };
         Watch { shared: self, out, role, path, query, items, reached, signals }.run(deadline)
     }

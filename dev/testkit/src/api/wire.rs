@@ -1,5 +1,5 @@
-//! Puts an answer on the wire, framed as by a real server, or spoilt by a fault. Does not know where
-//! the answer comes from.
+//! Puts an answer on the wire, framed as by a real server, or spoilt by a fault. Does not know
+//! where the answer comes from.
 
 use std::io::{self, Write as _};
 use std::ops::Range;
@@ -50,6 +50,11 @@ impl Response {
             body: Body::Bytes(recording.body.clone().into_bytes()),
         }
     }
+
+    fn is_chunked_for(&self, request: &Seen) -> bool {
+        let is_chunked = self.chunked || matches!(self.body, Body::Big(..));
+        is_chunked && request.version != "HTTP/1.0"
+    }
 }
 
 /// Puts an answer with its fault on the wire. `None` if the connection goes on.
@@ -64,16 +69,11 @@ pub(super) fn put(
     {
         return Ok(Some(end));
     }
-    let is_last = request.version == "HTTP/1.0"
-        || request.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+    let is_last = is_last(request);
     let is_cut = matches!(fault, Some(Fault::Cut));
     let is_half = is_cut || matches!(fault, Some(Fault::HalfJson));
-    let can_chunk = request.version != "HTTP/1.0";
-    let chunked = can_chunk && (response.chunked || matches!(response.body, Body::Big(..)));
-    let pause = match fault {
-        Some(Fault::SlowBytes(pause)) => Some(pause),
-        _ => None,
-    };
+    let chunked = response.is_chunked_for(request);
+    let pause = fault.as_ref().and_then(Fault::pause);
     let mut head = head(&response, is_last);
     let mut out = Out { wire, pause, chunked };
     match response.body {
@@ -97,6 +97,12 @@ pub(super) fn put(
     }
     let end = out.finish()?;
     Ok(is_last.then_some(end))
+}
+
+/// Whether the client wants no further answer on the connection.
+fn is_last(request: &Seen) -> bool {
+    request.version == "HTTP/1.0"
+        || request.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
 }
 
 /// The body as this client gets it; adds its encoding to the head.

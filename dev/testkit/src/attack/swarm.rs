@@ -101,7 +101,7 @@ impl Client {
         self.end(pause);
     }
 
-    /// Does what is due after all bytes are sent.
+    /// Takes the next step after all bytes are sent.
     fn proceed(&mut self, pattern: &Pattern, now: Instant) {
         let Some(stream) = &self.stream else { return };
         match &pattern.then {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::*;
 use crate::scripted::{Behaviour, Server};
 
-/// Takes every connection, reads all that comes in one thread, answers nothing; counts bytes.
+/// Accepts every connection, reads and counts all bytes in one thread, and sends none.
 struct Sink {
     address: SocketAddr,
     read: Arc<AtomicU64>,

@@ -1,8 +1,8 @@
 //! Hostile clients that wait for a lease, and ten honest ones beside them.
 //!
-//! The hostile clients want the slots of a lock to stay empty, or want all of them. An honest client
-//! behaves as init does: it asks with a holder and `wait`, asks again after a 423 or a broken
-//! connection, and ends its lease by `DELETE` or by its `ready` port.
+//! The hostile clients want the slots of a lock to stay empty, or want all of them. An honest
+//! client behaves as init does: it asks with a holder and `wait`, asks again after a 423 or a
+//! broken connection, and ends its lease by `DELETE` or by its `ready` port.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -19,7 +19,7 @@ use crate::http::{Connection, Request};
 use crate::program::{Program, Running};
 use crate::scratch::Scratch;
 
-/// All of them, by name.
+/// The attacks of this module by name.
 pub const ATTACKS: &[(&str, Attack)] = &[
     ("ask and stay away", ask_and_stay_away),
     ("park and stay", park_and_stay),
@@ -38,7 +38,7 @@ pub const HONEST: usize = 10;
 const ALL_PARKED: usize = 512;
 const MANY: usize = 64;
 
-/// For all attacks that run side by side in one process: honest clients need some, too.
+/// Enough for all attacks that run side by side in one process, and for the honest clients.
 const DESCRIPTORS: u64 = 8 * ALL_PARKED as u64;
 
 /// Holders of one address that ask and stay away, and the time between two of their requests. At
@@ -95,12 +95,12 @@ pub const SETTINGS: &[Setting] = &[
     },
 ];
 
-/// What the honest clients met.
+/// The results of the honest clients.
 #[derive(Clone, Debug)]
 pub struct Met {
     /// From its first request to its grant, for each that was served, in rising order.
     pub served: Vec<Duration>,
-    /// Readings of `/state`, and those that showed a free slot while a client waited.
+    /// Readings of `/state`, and the number that showed a free slot while a client waited.
     pub samples: usize,
     pub idle: usize,
     pub attack: AttackReport,
@@ -272,7 +272,7 @@ pub fn ask_and_stay_away(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant
                 Err(_) => report.failed += 1,
             }
         }
-        // The places are there at once; then comes the steady state.
+        // The first round takes all places at once; then comes the steady state.
         let pause = if number < ABSENT { Duration::from_millis(5) } else { ABSENT_PAUSE };
         thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
     }

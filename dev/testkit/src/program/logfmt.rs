@@ -18,7 +18,7 @@ pub fn field(line: &str, key: &str) -> Option<String> {
     None
 }
 
-/// The value at the start of `text`, and what follows it.
+/// The value at the start of `text`, and the rest.
 fn take_value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find(' ').unwrap_or(text.len());

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::field;
+use super::finished::{Finished, report};
 use crate::http::{self, Reply};
 use crate::{CEILING, eventually};
 
@@ -382,49 +383,4 @@ pub fn threads_time(pid: i32) -> std::io::Result<Duration> {
     let texts = of_threads(pid, "schedstat")?;
     let times = texts.iter().filter_map(|text| text.split(' ').next()?.parse::<u64>().ok());
     Ok(Duration::from_nanos(times.sum()))
-}
-
-/// A program that has ended by itself or by a signal.
-#[derive(Clone, Debug)]
-pub struct Finished {
-    pub command: String,
-    pub code: Option<i32>,
-    pub signal: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
-    pub took: Duration,
-}
-
-impl Finished {
-    /// Panics with the whole output unless it ended with this code.
-    #[track_caller]
-    pub fn expect_code(self, code: i32) -> Finished {
-        assert_eq!(self.code, Some(code), "exit code\n{self}");
-        self
-    }
-
-    /// The lines of stderr.
-    pub fn lines(&self) -> Vec<String> {
-        self.stderr.lines().map(str::to_string).collect()
-    }
-}
-
-impl fmt::Display for Finished {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match (self.code, self.signal) {
-            (Some(code), _) => format!("exit code {code} after {:?}", self.took),
-            (None, signal) => format!("ended by signal {signal:?} after {:?}", self.took),
-        };
-        report(f, &self.command, &state, &self.stdout, &self.stderr)
-    }
-}
-
-fn report(
-    f: &mut fmt::Formatter<'_>,
-    command: &str,
-    state: &str,
-    stdout: &str,
-    stderr: &str,
-) -> fmt::Result {
-    write!(f, "command: {command}\nstatus: {state}\n--- stdout\n{stdout}--- stderr\n{stderr}---")
 }
