@@ -66,6 +66,15 @@ pub fn run(command: &mut Command) -> Ended {
     }
 }
 
+/// A static binary; `None`, and a line about it, if none were built.
+pub fn program(name: &str) -> Option<Program> {
+    let Some(built) = Program::static_dir() else {
+        skip("PSL_TEST_BIN_DIR does not say where the static binaries are");
+        return None;
+    };
+    Some(Program::at(built.join(name)))
+}
+
 /// Whether a command is installed and succeeds with these arguments.
 pub fn answers(command: &str, arguments: &[&str]) -> bool {
     run(Command::new(command).args(arguments)).code == Some(0)
