@@ -1,5 +1,6 @@
-//! The repository's habits as tests, after xshell's `tidy.rs`: documents name files that exist, pure
-//! code stays pure, sources stay short. Each failure names the places and tells how to repair them.
+//! The repository's habits as tests, after xshell's `tidy.rs`: documents name files that exist,
+//! pure code stays pure, sources stay short. Each failure names the places and tells how to repair
+//! them.
 
 mod rust;
 
@@ -376,8 +377,9 @@ fn a_doc_comment_says_more_than_the_name() {
     none(empty, "doc comments of three words say no more than the name: delete them");
 }
 
+/// rustfmt wraps code but no comments; long strings and expressions cannot be wrapped.
 #[test]
-fn lines_fit_a_hundred_columns() {
+fn comments_fit_a_hundred_columns() {
     let mut find = Command::new("git");
     find.current_dir(root()).args(["ls-files", "*.rs", "*.sh", "deploy/*.yaml"]);
     let listed = shell::run(&mut find);
@@ -385,15 +387,15 @@ fn lines_fit_a_hundred_columns() {
         return skip("there is no git to list the files with");
     }
     let mut long = Vec::new();
-    for path in listed.stdout.lines() {
+    // The marks of deploy/upgrade quote whole lines of older manifests.
+    for path in listed.stdout.lines().filter(|path| !path.starts_with("deploy/upgrade/")) {
         let Ok(text) = fs::read_to_string(root().join(path)) else { continue };
+        let mark = if path.ends_with(".rs") { "//" } else { "#" };
         for (at, line) in text.lines().enumerate() {
-            // rustfmt leaves lines alone whose strings are too long.
-            let has_string = path.ends_with(".rs") && line.contains('"');
-            if line.chars().count() > MOST_COLUMNS && !has_string {
+            if line.chars().count() > MOST_COLUMNS && line.trim_start().starts_with(mark) {
                 long.push(format!("{path}:{}", at + 1));
             }
         }
     }
-    none(long, "lines are longer than 100 columns: wrap them");
+    none(long, "comments are longer than 100 columns: wrap them");
 }

@@ -1,5 +1,6 @@
 //! Reads Rust sources as far as the checks need it: which code is a product's and which a test's,
-//! and which paths it names. It is no parser: macros and `cfg` other than `test` are plain code to it.
+//! and which paths it names. It is no parser: macros and `cfg` other than `test` are plain code to
+//! it.
 
 use std::collections::BTreeSet;
 use std::fs;
