@@ -28,7 +28,7 @@ pub use faults::Fault;
 pub use wire::compressed;
 
 use crate::http::split_target;
-use crate::listening::{Accepted, End, Listening, Wire};
+use crate::listening::{Accepted, End, Listener, Wire};
 use crate::scripted::read_request;
 use crate::tls::Identity;
 use lists::{BigList, Source};
@@ -95,7 +95,7 @@ pub struct Asked {
 
 /// A running API server; ends on drop.
 pub struct Api {
-    listening: Listening,
+    listening: Listener,
     shared: Arc<Shared>,
     scheme: &'static str,
 }
@@ -145,9 +145,9 @@ impl Api {
             state: Mutex::new(State { tokens, ..State::default() }),
             tls: tls.map(Mutex::new),
         });
-        let of_thread = Arc::clone(&shared);
-        let listening = Listening::start(([127, 0, 0, 1], 0).into(), move |accepted| {
-            of_thread.connection(accepted);
+        let handler = Arc::clone(&shared);
+        let listening = Listener::start(([127, 0, 0, 1], 0).into(), move |accepted| {
+            handler.connection(accepted);
         });
         Api { listening, shared, scheme }
     }
@@ -207,13 +207,6 @@ impl Api {
         let mut state = self.shared.state();
         state.lagging.retain(|(of, ..)| of != path);
         state.lagging.push((path.to_string(), version, body));
-    }
-
-    /// Goes back to the recordings.
-    pub fn unset(&self, path: &str) {
-        let mut state = self.shared.state();
-        state.signals.version += 1;
-        state.overrides.retain(|(of, _)| of != path);
     }
 
     /// Changes the current answer to a GET of this path.

@@ -53,7 +53,7 @@ mod tests {
     use std::net::{Ipv4Addr, TcpStream};
 
     #[test]
-    fn refuses_until_it_is_open() {
+    fn an_application_refuses_until_it_opens() {
         let application = Application::starting(Ipv4Addr::new(127, 0, 3, 1));
         let address = application.address;
         assert_eq!(address.ip(), Ipv4Addr::new(127, 0, 3, 1));

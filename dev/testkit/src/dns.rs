@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_answered_in_a_world_of_its_own() {
+    fn names_resolve_with_a_private_resolv_conf() {
         let names = [("one.test", "10.1.2.3"), ("one.test", "fd00::7"), ("two.test", "10.9.9.9")];
         let dns = match answering_dns(&names, Duration::from_millis(20)) {
             Ok(dns) => dns,
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_heard_but_not_answered() {
+    fn a_silent_server_receives_the_question() {
         let dns = match silent_dns() {
             Ok(dns) => dns,
             Err(why) => return skip(&why),
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_process_number_stays_the_program_s() {
+    fn mounting_keeps_the_process_number() {
         let program = Program::at("/bin/sh").args(["-c", "echo $$; cat /etc/resolv.conf"]);
         let program = match with_resolv_conf("# only mine\n", program) {
             Ok(program) => program,

@@ -14,7 +14,7 @@ use rustls::{ServerConfig, ServerConnection, Stream};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// A listening server; ended, with all its connections, on drop.
-pub(crate) struct Listening {
+pub(crate) struct Listener {
     shared: Arc<Shared>,
     address: SocketAddr,
 }
@@ -51,11 +51,11 @@ pub(crate) struct Accepted {
     shared: Arc<Shared>,
 }
 
-impl Listening {
+impl Listener {
     pub(crate) fn start(
         address: SocketAddr,
         serve: impl Fn(Accepted) + Send + Sync + 'static,
-    ) -> Listening {
+    ) -> Listener {
         let chosen = bound(address);
         let address = chosen.local_addr().unwrap().as_socket().unwrap();
         // A socket that is shut down loses a port that the system chose, and keeps a port that was
@@ -71,9 +71,9 @@ impl Listening {
             accepted: AtomicUsize::new(0),
             open: Mutex::default(),
         });
-        let (of_thread, serve) = (Arc::clone(&shared), Arc::new(serve));
-        std::thread::spawn(move || accept_until_stopped(&of_thread, &serve));
-        Listening { shared, address }
+        let (handler, serve) = (Arc::clone(&shared), Arc::new(serve));
+        std::thread::spawn(move || accept_until_stopped(&handler, &serve));
+        Listener { shared, address }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -109,7 +109,7 @@ fn bound(address: SocketAddr) -> Socket {
     socket
 }
 
-impl Drop for Listening {
+impl Drop for Listener {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         // Fails if the socket refuses connections already.

@@ -8,19 +8,19 @@ use std::sync::{Arc, Mutex};
 
 use crate::CEILING;
 use crate::http::connect_from;
-use crate::listening::{Accepted, Listening};
+use crate::listening::{Accepted, Listener};
 use crate::scripted::read_request;
 
 /// A running relay; ends on drop.
 pub struct Relay {
-    listening: Listening,
-    way: Arc<Way>,
+    listening: Listener,
+    route: Arc<Route>,
 }
 
 /// Chooses the address for the decoded pairs of a query.
 type From = dyn Fn(&[(String, String)]) -> IpAddr + Send + Sync;
 
-struct Way {
+struct Route {
     server: SocketAddr,
     from: Box<From>,
     cut_each: usize,
@@ -36,19 +36,19 @@ impl Relay {
         cut_each: usize,
         from: impl Fn(&[(String, String)]) -> IpAddr + Send + Sync + 'static,
     ) -> Relay {
-        let way = Way {
+        let route = Route {
             server,
             from: Box::new(from),
             cut_each,
             answers: AtomicUsize::new(0),
             cut: Mutex::default(),
         };
-        let way = Arc::new(way);
-        let of_server = Arc::clone(&way);
-        let listening = Listening::start((Ipv4Addr::LOCALHOST, 0).into(), move |accepted| {
-            of_server.pass(accepted);
+        let route = Arc::new(route);
+        let handler = Arc::clone(&route);
+        let listening = Listener::start((Ipv4Addr::LOCALHOST, 0).into(), move |accepted| {
+            handler.pass(accepted);
         });
-        Relay { listening, way }
+        Relay { listening, route }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -57,11 +57,11 @@ impl Relay {
 
     /// The statuses of the answers that were cut.
     pub fn cut(&self) -> Vec<u16> {
-        self.way.cut.lock().unwrap().clone()
+        self.route.cut.lock().unwrap().clone()
     }
 }
 
-impl Way {
+impl Route {
     /// A client or a server that closes its connection ends only that connection.
     fn pass(&self, mut accepted: Accepted) {
         let Ok(request) = read_request(&mut accepted.stream, accepted.peer) else { return };
@@ -106,7 +106,7 @@ mod tests {
     use crate::scripted::{Behaviour, Server};
 
     #[test]
-    fn passes_on_from_an_address_of_choice_and_cuts_each_third_answer() {
+    fn each_third_answer_is_cut_and_the_source_address_is_chosen() {
         let server = Server::start(Behaviour::status(423, "Locked"));
         let relay = Relay::start(server.addr(), 3, |query| {
             assert_eq!(query, [("holder".to_owned(), "a/b".to_owned())]);

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directories_differ_and_vanish() {
+    fn directories_are_unique_and_removed() {
         let (first, second) = (Scratch::new(), Scratch::new());
         assert_ne!(first.path(), second.path());
         let file = first.file("a", "text");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_has_an_end() {
+    fn a_volume_runs_full() {
         let volume = match Volume::new(64 * 1024) {
             Ok(volume) => volume,
             Err(why) => return crate::skip(&format!("a volume of its own: {why}")),

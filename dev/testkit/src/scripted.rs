@@ -11,7 +11,7 @@ use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::http::{find, head_end, headers, read_until, split_target};
-use crate::listening::{Accepted, End, Listening, Wire};
+use crate::listening::{Accepted, End, Listener, Wire};
 use crate::tls::Identity;
 
 /// The server's behaviour on a connection.
@@ -106,7 +106,7 @@ impl fmt::Debug for Seen {
 
 /// A running scripted server; ends on drop.
 pub struct Server {
-    listening: Listening,
+    listening: Listener,
     script: Arc<Script>,
     scheme: &'static str,
 }
@@ -142,8 +142,8 @@ impl Server {
             seen: Mutex::default(),
             tls,
         });
-        let of_thread = Arc::clone(&script);
-        let listening = Listening::start(address, move |accepted| of_thread.play(accepted));
+        let handler = Arc::clone(&script);
+        let listening = Listener::start(address, move |accepted| handler.play(accepted));
         let server = Server { listening, script, scheme };
         server.set(behaviour);
         server
@@ -368,7 +368,7 @@ mod tests {
     use crate::http::{Request, raw};
 
     #[test]
-    fn each_behaviour_shows_as_it_should() {
+    fn each_behaviour_has_its_effect_on_a_client() {
         let short = Duration::from_millis(300);
         let decide =
             Behaviour::call(|seen| Behaviour::ok(&format!("{} {:?}", seen.path(), seen.query())));
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_is_one_and_a_sequence_goes_on() {
+    fn a_sequence_has_one_behaviour_for_each_connection() {
         let server = Server::start(Behaviour::Sequence(vec![
             Behaviour::Reset,
             Behaviour::status_with(423, "Locked", &[("Retry-After", "1")]),
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn it_can_refuse_and_come_back_on_its_port() {
+    fn a_server_refuses_and_listens_again_on_its_port() {
         let server = Server::start(Behaviour::ok("one"));
         let ask = || Request::get("/").send(server.addr(), CEILING);
         assert_eq!(ask().unwrap().body, "one");
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_server_lets_go_of_its_clients() {
+    fn a_dropped_server_ends_its_connections() {
         let server = Server::start(Behaviour::Silent);
         let address = server.addr();
         let client = std::thread::spawn(move || raw(address, None, b"x", CEILING).unwrap());
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blackhole_swallows_connections() {
+    fn connecting_to_a_blackhole_times_out() {
         let (address, _guard) = blackhole();
         let error = TcpStream::connect_timeout(&address, Duration::from_millis(300)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);

@@ -151,7 +151,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn certificates_are_judged_as_they_should_be() {
+    fn only_valid_certificates_are_accepted() {
         let (ca, other) = (Authority::new(), Authority::new());
         let good = Server::start_tls(
             Behaviour::ok("hello"),

@@ -69,7 +69,7 @@ fn each_attack_reaches_its_target_and_ends_in_time() {
 }
 
 #[test]
-fn the_slow_ones_go_on_and_the_idle_ones_are_many() {
+fn slow_and_idle_connections_stay_open() {
     let sink = sink();
     let until = Instant::now() + Duration::from_millis(2500);
     let report = idle_connections(sink.address, addresses(8), until);
@@ -81,7 +81,7 @@ fn the_slow_ones_go_on_and_the_idle_ones_are_many() {
 }
 
 #[test]
-fn those_that_are_cut_off_or_refused_come_again() {
+fn closed_and_refused_connections_are_opened_again() {
     let server = Server::start(Behaviour::CloseAtOnce);
     let until = Instant::now() + Duration::from_secs(1);
     let report = endless_header_line(server.addr(), addresses(1), until);
@@ -101,7 +101,7 @@ fn pipelined_answers_stay_unread() {
 }
 
 #[test]
-fn the_honest_client_counts_what_it_meets() {
+fn the_honest_client_counts_answers_and_failures() {
     let pause = Duration::from_millis(20);
     let server = Server::start(Behaviour::Sequence(vec![
         Behaviour::ok("a"),

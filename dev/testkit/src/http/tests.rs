@@ -75,7 +75,7 @@ fn broken_answers_are_errors() {
 }
 
 #[test]
-fn pipelined_answers_are_told_apart() {
+fn pipelined_answers_are_separated() {
     let (address, _thread) =
         answering(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naHTTP/1.1 404 No\r\nContent-Length: 1\r\n\r\nb");
     let mut connection = Connection::open(address, None, CEILING).unwrap();
@@ -97,7 +97,7 @@ fn a_reset_is_seen_by_the_other_side() {
 }
 
 #[test]
-fn samples_are_found_by_their_whole_name() {
+fn samples_are_found_by_their_full_name() {
     let (address, _thread) =
         answering(b"HTTP/1.0 200 OK\r\n\r\n# TYPE a counter\na_b 1\na{c=\"d\"} 2.5\na 3\n");
     let reply = Request::get("/").send(address, CEILING).unwrap();
@@ -108,7 +108,7 @@ fn samples_are_found_by_their_whole_name() {
 }
 
 #[test]
-fn a_silent_server_runs_into_the_ceiling() {
+fn a_silent_server_times_out_at_the_ceiling() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let error = Request::get("/").send(address, Duration::from_millis(100)).unwrap_err();

@@ -9,7 +9,7 @@ fn shell(script: &str) -> Program {
 }
 
 #[test]
-fn everything_of_a_finished_program_is_there() {
+fn a_finished_program_has_its_output_and_command() {
     let script = "echo out $A; echo err >&2; printf half; exit 3";
     let finished = shell(script).env("A", "b c").run(CEILING).expect_code(3);
     assert_eq!(finished.stdout, "out b c\nhalf\n");
@@ -29,7 +29,7 @@ fn the_environment_is_empty() {
 }
 
 #[test]
-fn lines_are_seen_as_they_come_and_marks_hide_older_ones() {
+fn lines_arrive_at_once_and_marks_skip_older_lines() {
     let mut running = shell("echo one >&2; echo one; exec sleep 60").start();
     running.wait_for_text("one", CEILING);
     crate::eventually("both lines", CEILING, || {
@@ -53,7 +53,7 @@ fn ports_are_read_from_the_log() {
 }
 
 #[test]
-fn signals_end_it_and_are_reported() {
+fn a_signal_ends_a_program_and_is_reported() {
     let mut running = shell("echo up; exec sleep 60").start();
     running.wait_for_text("up", CEILING);
     running.signal("TERM");
@@ -62,7 +62,7 @@ fn signals_end_it_and_are_reported() {
 }
 
 #[test]
-fn the_kernel_tells_about_a_running_one() {
+fn a_running_program_has_its_measurements() {
     let mut running =
         shell("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo up; exec sleep 60").start();
     running.wait_for_text("up", CEILING);
@@ -74,7 +74,7 @@ fn the_kernel_tells_about_a_running_one() {
 }
 
 #[test]
-fn a_dropped_one_is_gone() {
+fn a_dropped_program_is_killed() {
     let running = shell("exec sleep 60").start();
     let pid = running.pid();
     drop(running);
@@ -83,7 +83,7 @@ fn a_dropped_one_is_gone() {
 
 #[test]
 #[should_panic(expected = "no such line within")]
-fn an_end_without_the_line_is_noticed_at_once() {
+fn waiting_for_a_line_stops_when_the_program_ends() {
     shell("echo other").start().wait_for(|line| line == "this", Duration::from_secs(3600));
 }
 
@@ -94,7 +94,7 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
-fn the_static_binary_of_the_same_name_is_taken() {
+fn the_static_binary_of_the_same_name_is_run() {
     let dir = crate::scratch::Scratch::new();
     let file = dir.file("lock", "");
     let taken = |static_dir| Program::of(file.to_str().unwrap(), static_dir).file().to_path_buf();
@@ -105,7 +105,7 @@ fn the_static_binary_of_the_same_name_is_taken() {
 }
 
 #[test]
-fn process_1_is_the_program_itself() {
+fn as_pid_1_makes_the_program_process_1() {
     let program =
         match shell("trap 'exit 7' TERM; echo pid $$; while :; do sleep 0.05; done").as_pid_1() {
             Ok(program) => program,
@@ -118,7 +118,7 @@ fn process_1_is_the_program_itself() {
 }
 
 #[test]
-fn a_directory_in_the_place_of_another_one() {
+fn seeing_mounts_a_directory_over_another() {
     let directory = crate::scratch::Scratch::new();
     directory.file("cpu", "of the test");
     let program = match Program::at("/bin/cat")
