@@ -42,7 +42,6 @@ pub(crate) enum End {
     Reset,
 }
 
-/// An accepted connection.
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,

@@ -12,7 +12,6 @@ use testkit::skip;
 
 pub const PROGRAMS: [&str; 3] = ["lock", "init", "health"];
 
-/// The repository's root.
 pub fn root() -> PathBuf {
     testkit::root()
 }

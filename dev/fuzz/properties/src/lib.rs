@@ -1,7 +1,7 @@
 //! The properties that hold for any input of the parsers that read bytes from outside.
 //!
-//! The fuzzer calls these functions with its inputs, and the tests with the seeds. A broken property
-//! panics.
+//! The fuzzer calls these functions with its inputs, and the tests with the seeds. A broken
+//! property panics.
 //!
 //! The seeds of a target are the lines of `dev/fuzz/seeds/TARGET.txt`: `NAME "ESCAPED"` with the
 //! escapes `\n`, `\r`, `\t`, `\\` and `\0NNN` (octal), as `printf %b` reads them. If the fuzzer

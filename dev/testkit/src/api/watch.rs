@@ -58,7 +58,6 @@ impl Default for Signals {
     }
 }
 
-/// An open watch.
 struct Watch<'a> {
     shared: &'a Shared,
     out: Out<'a>,

@@ -230,7 +230,6 @@ impl Running {
         self.status_number("VmHWM")
     }
 
-    /// Its resident memory.
     #[track_caller]
     pub fn memory_kib(&self) -> u64 {
         self.status_number("VmRSS")
