@@ -361,20 +361,22 @@ fn a_doc_comment_says_more_than_the_name() {
     let mut empty = Vec::new();
     for source in sources(&root(), &["psl", "lock", "init", "health", "dev/testkit", "dev/checks"])
     {
-        let mut words = 0;
+        let mut comment = String::new();
         for (at, line) in source.text.lines().enumerate() {
             match line.trim_start().strip_prefix("///") {
-                Some(text) => words += text.split_whitespace().count(),
+                Some(text) => comment += text,
                 None => {
-                    if (1..=3).contains(&words) {
-                        empty.push(format!("{}:{at}", source.path));
+                    // A number, or a field or flag in backticks, is more than the name.
+                    let is_plain = !comment.contains(|c: char| c == '`' || c.is_ascii_digit());
+                    if is_plain && (1..=3).contains(&comment.split_whitespace().count()) {
+                        empty.push(format!("{}:{at}:{comment}", source.path));
                     }
-                    words = 0;
+                    comment.clear();
                 }
             }
         }
     }
-    none(empty, "doc comments of three words say no more than the name: delete them");
+    none(empty, "doc comments of three words say no more than the name: delete them, or say more");
 }
 
 /// rustfmt wraps code but no comments; long strings and expressions cannot be wrapped.
