@@ -67,7 +67,7 @@ pub fn head(bytes: &[u8]) {
             let _ = lock::http::ask(request);
         }
         Parsed::Refused(answer) => {
-            assert!((400..=505).contains(&answer.status()), "a refusal is an error")
+            assert!((400..=505).contains(&answer.status()), "a refusal is an error");
         }
         Parsed::Partial => assert!(bytes.len() < 8192, "a head that is too large is refused"),
     }
