@@ -1,7 +1,7 @@
-//! A recorded Kubernetes API server whose last DaemonSet turns ready after a while.
+//! A recorded Kubernetes API server whose last DaemonSet becomes ready after a while.
 //!
-//! `cluster ANSWERS SECONDS` prints its base URL and serves the recorded answers of that folder,
-//! without asking for a token, until its standard input ends.
+//! `cluster ANSWERS SECONDS` prints its base URL and serves the recorded answers of that file,
+//! without a token, until its standard input ends.
 
 #![allow(clippy::expect_used, clippy::disallowed_methods, reason = "a tool of the demonstration")]
 

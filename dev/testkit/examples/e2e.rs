@@ -2,9 +2,9 @@
 //!
 //! `e2e [--after=SECONDS] [--cpu=SECONDS] [--port=PORT | --port=0] [--watch=HOST:PORT/PATH]...`
 //!
-//! Sleeps, burns that much time of a processor, then answers every request with 200; with port 0 it ends instead. It
-//! asks each watched address once a second and prints the status of an answer whenever it is another one than before.
-//! It makes no assertions: `scripts/e2e.sh` reads the cluster's objects.
+//! Sleeps, burns that much processor time, then answers every request with 200; with port 0 it ends
+//! instead. It sends a request to each watched address once a second and prints the status if it
+//! has changed. It makes no assertions: `scripts/e2e.sh` reads the cluster's objects.
 
 #![allow(
     clippy::expect_used,
@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Of a request and its answer, each step of it.
+/// The timeout of each step of a request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() {
@@ -45,14 +45,14 @@ fn main() {
     }
 }
 
-/// Keeps one core busy until this process has used that much of it.
+/// Keeps one core busy until this process has used that much processor time.
 fn burn(cpu: Duration) {
     while Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).is_ok_and(|used| used < cpu) {
         std::hint::black_box((0..100_000u32).fold(0u32, u32::wrapping_add));
     }
 }
 
-/// One connection after the other is enough for the kubelet and for a lock.
+/// One connection at a time is enough for the kubelet and for a lock.
 fn serve(port: u16) {
     let listener = TcpListener::bind(("::", port))
         .or_else(|_| TcpListener::bind(("0.0.0.0", port)))

@@ -1,7 +1,7 @@
-//! Applications that are ready when they are told to be.
+//! Applications that become ready on demand.
 //!
-//! `ports COUNT` prints as many ports of 127.0.0.1, which refuse connections, on one line; each line
-//! of its standard input is a port that is open from then on, until standard input ends.
+//! `ports COUNT` prints that many ports of 127.0.0.1, which refuse connections, on one line. A line
+//! on standard input names a port to open. Ends with its standard input.
 
 #![allow(clippy::expect_used, clippy::disallowed_methods, reason = "a tool of the demonstration")]
 

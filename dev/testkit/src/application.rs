@@ -1,12 +1,13 @@
-//! An application as a lock sees it: a port that refuses connections until the application is ready. Does not know what
-//! the port is for, nor who looks at it.
+//! An application for a lock: a port that refuses connections until the application is ready. Does
+//! not know the protocol or the clients of the port.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Not ready yet. The port is its own from the start, so that nobody else can answer there.
+/// An application that is not ready. It has bound its port, so that no other program can answer
+/// there.
 pub struct Application {
     socket: Socket,
     address: SocketAddr,
@@ -29,17 +30,17 @@ impl Application {
         self.address.port()
     }
 
-    /// What `--ready` and `?ready=` take.
+    /// The value for `--ready` and `?ready=`.
     pub fn ready(&self) -> String {
         format!("tcp:{}", self.port())
     }
 
-    /// Another handle, for a process of its own that is to open the port.
+    /// Another handle, for another process that opens the port.
     pub fn socket(&self) -> OwnedFd {
         self.socket.try_clone().unwrap().into()
     }
 
-    /// From now on the kernel accepts connections, whether anybody asks the listener for them or not.
+    /// Lets the kernel accept connections, even if no one calls accept on the listener.
     pub fn open(self) -> TcpListener {
         self.socket.listen(16).unwrap();
         self.socket.into()
@@ -52,7 +53,7 @@ mod tests {
     use std::net::{Ipv4Addr, TcpStream};
 
     #[test]
-    fn refuses_until_it_is_open() {
+    fn an_application_refuses_until_it_opens() {
         let application = Application::starting(Ipv4Addr::new(127, 0, 3, 1));
         let address = application.address;
         assert_eq!(address.ip(), Ipv4Addr::new(127, 0, 3, 1));

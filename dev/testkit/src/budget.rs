@@ -1,5 +1,4 @@
-//! What the static binaries may cost at most, for the tests that hold them to it and for the benchmark. It does not know
-//! what they cost.
+//! The limits of the static binaries, for the tests that enforce them and for the benchmark.
 
 /// Bytes that a program may have.
 pub const BYTES: &[(&str, usize)] =

@@ -1,5 +1,5 @@
-//! Name servers for tests, and a program that sees a `resolv.conf` of its own. Port 53 and the mount need root; without
-//! them the error gives the reason, so that a test can name what it skips.
+//! Name servers for tests, and programs with their own `resolv.conf`. Port 53 and the mount need
+//! root; the error of a machine without them is the reason to skip a test.
 
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::program::{Program, root_tool};
+use crate::program::Program;
 use crate::scratch::Scratch;
 
-/// The program with this as its `/etc/resolv.conf`; nobody else sees it. Its process number stays its own.
+/// The program with this `/etc/resolv.conf`, which other programs do not see. Its process number
+/// stays its own.
 pub fn with_resolv_conf(contents: &str, program: Program) -> Result<Program, String> {
     with_file("/etc/resolv.conf", contents, program)
 }
@@ -23,29 +24,12 @@ pub fn with_hosts(contents: &str, program: Program) -> Result<Program, String> {
 }
 
 fn with_file(target: &str, contents: &str, program: Program) -> Result<Program, String> {
-    let (unshare, mount) = (root_tool("unshare")?, root_tool("mount")?);
     let dir = Scratch::new();
     let file = dir.file("mounted", contents);
-    let script = "\"$0\" --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"";
-    let prefix = [
-        unshare.as_os_str(),
-        "--mount".as_ref(),
-        "--".as_ref(),
-        "/bin/sh".as_ref(),
-        "-c".as_ref(),
-        script.as_ref(),
-        mount.as_os_str(),
-        file.as_os_str(),
-        target.as_ref(),
-    ];
-    let probe = Program::at("/bin/true").under(prefix).run(crate::CEILING);
-    match probe.code {
-        Some(0) => Ok(program.under(prefix).keeping(dir)),
-        _ => Err(format!("cannot mount over {target}: {}", probe.stderr.trim())),
-    }
+    Ok(program.seeing(&file, target)?.keeping(dir))
 }
 
-/// A name server on an address of its own on loopback, over UDP and TCP; ends on drop.
+/// A name server on its own loopback address, over UDP and TCP; ends on drop.
 pub struct Dns {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -67,13 +51,13 @@ pub enum Reaction {
 
 type Script = dyn Fn(&Question<'_>) -> Reaction + Send + Sync;
 
-/// Hears every question and never answers.
+/// Receives every question and never answers.
 pub fn silent_dns() -> Result<Dns, String> {
     Dns::scripted(|_| Reaction::Silence)
 }
 
-/// Answers with these names' addresses (of either family, a name may have several) this much later, with "no such
-/// name" for all others.
+/// Answers with the addresses of these names, after this delay, and with NXDOMAIN for all other
+/// names. A name may have several addresses, of either family.
 pub fn answering_dns(names: &[(&str, &str)], delay: Duration) -> Result<Dns, String> {
     let mut known: HashMap<String, Vec<IpAddr>> = HashMap::new();
     for (name, address) in names {
@@ -90,14 +74,14 @@ pub fn answering_dns(names: &[(&str, &str)], delay: Duration) -> Result<Dns, Str
 }
 
 impl Dns {
-    /// A server that does what the script says, on port 53; each question has a thread of its own, so that
-    /// one question's delay is not added to the next one's.
+    /// A server on port 53 that follows this script. Each question has its own thread, so that
+    /// delays do not add up.
     pub fn scripted(
         script: impl Fn(&Question<'_>) -> Reaction + Send + Sync + 'static,
     ) -> Result<Dns, String> {
         let script: Arc<Script> = Arc::new(script);
         let mut last = String::new();
-        // Several tests, and processes of tests, may each want an address at the same time.
+        // Several tests, and processes of tests, take addresses at the same time.
         for number in 1..=200 {
             let address = SocketAddr::from(([127, 0, 53, number], 53));
             match Dns::start(address, &script) {
@@ -108,7 +92,7 @@ impl Dns {
         Err(last)
     }
 
-    /// The same at this address; port 0 is any free one.
+    /// The same at this address; port 0 is any free port.
     pub fn scripted_at(
         address: SocketAddr,
         script: impl Fn(&Question<'_>) -> Reaction + Send + Sync + 'static,
@@ -121,7 +105,7 @@ impl Dns {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let socket = UdpSocket::bind(address)?;
-        // How long the threads may outlive their server.
+        // The time by which the threads may outlive their server.
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
         listener.set_nonblocking(true)?;
         let shared = Arc::new(Shared::default());
@@ -162,7 +146,7 @@ fn serve_udp(socket: &UdpSocket, shared: &Shared, script: &Arc<Script>) {
     while !shared.stop.load(Ordering::SeqCst) {
         let Ok((length, from)) = socket.recv_from(&mut packet) else { continue };
         let packet = packet[..length].to_vec();
-        // A server that has ended answers no more.
+        // A stopped server does not answer.
         let Some(question) =
             Question::parse(&packet, false).filter(|_| !shared.stop.load(Ordering::SeqCst))
         else {
@@ -173,7 +157,7 @@ fn serve_udp(socket: &UdpSocket, shared: &Shared, script: &Arc<Script>) {
         thread::spawn(move || {
             let Some(question) = Question::parse(&packet, false) else { return };
             if let Reaction::Send(messages) = script(&question) {
-                // The client may have given up.
+                // It fails if the client has closed its socket.
                 messages.iter().for_each(|message| drop(socket.send_to(message, from)));
             }
         });
@@ -185,7 +169,7 @@ fn serve_tcp(listener: &TcpListener, shared: &Arc<Shared>, script: &Arc<Script>)
         match listener.accept() {
             Ok((stream, _)) => {
                 let (shared, script) = (Arc::clone(shared), Arc::clone(script));
-                // A client may leave at any time.
+                // A client may close its connection at any time.
                 thread::spawn(move || drop(serve_connection(stream, &shared, &*script)));
             }
             Err(_) => thread::sleep(Duration::from_millis(5)),
@@ -210,7 +194,7 @@ fn serve_connection(mut stream: TcpStream, shared: &Shared, script: &Script) -> 
     }
 }
 
-/// A question as RFC 1035 writes it, with the packet up to its end.
+/// A question of RFC 1035, with the packet up to its end.
 pub struct Question<'a> {
     /// In lower case, without the final dot.
     pub name: String,
@@ -223,11 +207,8 @@ pub struct Question<'a> {
 const HEAD: usize = 12;
 pub const A: u16 = 1;
 pub const AAAA: u16 = 28;
-/// A code of answers.
 pub const SERVFAIL: u8 = 2;
-/// A code of answers.
 pub const NXDOMAIN: u8 = 3;
-/// A code of answers.
 pub const REFUSED: u8 = 5;
 
 impl Question<'_> {
@@ -246,7 +227,7 @@ impl Question<'_> {
         Some(Question { name: labels.join("."), kind, is_over_tcp, packet: packet.get(..at + 4)? })
     }
 
-    /// An answer with this code, and those of the addresses that are of the kind asked for.
+    /// An answer with this code and with the addresses of the question's kind.
     pub fn answer(&self, code: u8, addresses: &[IpAddr]) -> Vec<u8> {
         let records: Vec<(u16, Vec<u8>)> = addresses
             .iter()
@@ -259,7 +240,7 @@ impl Question<'_> {
         self.records(code, &records)
     }
 
-    /// An answer with this code and these records of the name asked for: kind and data.
+    /// An answer with this code and these records of the question's name: kind and data.
     pub fn records(&self, code: u8, records: &[(u16, Vec<u8>)]) -> Vec<u8> {
         // An answer, recursion desired and available.
         let flags: u16 = 0x8180 | u16::from(code);
@@ -269,7 +250,7 @@ impl Question<'_> {
         }
         bytes.extend_from_slice(&self.packet[HEAD..]);
         for (kind, data) in records {
-            // The name is that of the question, one byte after the head; class IN, one second to live.
+            // A pointer to the question's name behind the head; class IN, one second to live.
             bytes.extend_from_slice(&[0xc0, HEAD as u8]);
             bytes.extend_from_slice(&kind.to_be_bytes());
             bytes.extend_from_slice(&[0, 1, 0, 0, 0, 1, 0, data.len() as u8]);
@@ -279,7 +260,7 @@ impl Question<'_> {
     }
 }
 
-/// An answer that says it is not whole.
+/// The answer with the truncation bit.
 pub fn truncated(mut answer: Vec<u8>) -> Vec<u8> {
     answer[2] |= 2;
     answer
@@ -290,14 +271,14 @@ mod tests {
     use super::*;
     use crate::{CEILING, skip};
 
-    /// Asks the C library through a program that is always there.
+    /// Asks the C library, through a program that each system has.
     fn look_up(dns: &Dns, name: &str, family: &str) -> Result<Program, String> {
         let program = Program::at("/usr/bin/getent").args([family, name]);
         with_resolv_conf(&format!("{}options timeout:1 attempts:1\n", dns.resolv_conf()), program)
     }
 
     #[test]
-    fn names_are_answered_in_a_world_of_its_own() {
+    fn names_resolve_with_a_private_resolv_conf() {
         let names = [("one.test", "10.1.2.3"), ("one.test", "fd00::7"), ("two.test", "10.9.9.9")];
         let dns = match answering_dns(&names, Duration::from_millis(20)) {
             Ok(dns) => dns,
@@ -321,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_heard_but_not_answered() {
+    fn a_silent_server_receives_the_question() {
         let dns = match silent_dns() {
             Ok(dns) => dns,
             Err(why) => return skip(&why),
@@ -339,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_process_number_stays_the_program_s() {
+    fn mounting_keeps_the_process_number() {
         let program = Program::at("/bin/sh").args(["-c", "echo $$; cat /etc/resolv.conf"]);
         let program = match with_resolv_conf("# only mine\n", program) {
             Ok(program) => program,

@@ -1,5 +1,5 @@
-//! Clusters that take much memory: many DaemonSets or pods, each with a large placement. Does not know the program under
-//! test.
+//! Clusters that take much memory: many DaemonSets or pods, each with a large placement. Does not
+//! know the program under test.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ pub struct Heavy {
     sets: usize,
     /// The template of the DaemonSet with this number.
     template: fn(usize) -> Value,
-    /// How long its name is.
+    /// The length of its name.
     length: usize,
     pods: usize,
     on_node: usize,
@@ -30,7 +30,7 @@ const LIGHT: Heavy = Heavy {
     on_node: 0,
 };
 
-/// All of them. The first one has 1.9 MB of DaemonSets.
+/// The first has 1.9 MB of DaemonSets.
 pub const ALL: [Heavy; 7] = [
     Heavy {
         name: "9,000 DaemonSets of ten selector entries",
@@ -103,7 +103,7 @@ fn pod(number: usize, pod: &mut Value) {
 }
 
 impl Heavy {
-    /// Makes this cluster the one that is answered for. A DaemonSet of the recorded cluster is the last of all.
+    /// Makes the API server show this cluster. The last DaemonSet is one of the recorded cluster.
     pub fn put(&self, api: &Api) {
         let last = api.recorded("daemonsets-all")["items"][3].clone();
         let Heavy { sets, template, length, .. } = *self;
@@ -127,7 +127,7 @@ impl Heavy {
         }
     }
 
-    /// How many DaemonSets there are.
+    /// The number of DaemonSets.
     pub fn sets(&self) -> usize {
         self.sets
     }

@@ -1,15 +1,18 @@
-//! A node of a large cluster, made of recorded objects that are as large as real ones are. Does not know who serves it.
+//! A node of a large cluster, made of recorded objects that are as large as real ones. Does not
+//! know which server shows them.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-/// How many DaemonSets there are.
+use crate::transcript::block;
+
+/// The number of DaemonSets.
 pub const SETS: usize = 1_000;
-/// How many of them have a ready pod on the node.
+/// The number of DaemonSets with a ready pod on the node.
 pub const ON_NODE: usize = 250;
 
-/// What an API server has to tell to its node.
+/// The objects that an API server shows to its node.
 pub struct Large {
     pub daemonsets: Value,
     pub pods: Value,
@@ -17,54 +20,40 @@ pub struct Large {
 }
 
 impl Large {
-    /// Made of the recordings in this folder.
-    pub fn of(folder: &Path) -> Large {
-        Large::sized(folder, SETS, ON_NODE)
+    /// Made of the recorded objects of this transcript.
+    pub fn of(scale: &Path) -> Large {
+        Large::sized(scale, SETS, ON_NODE)
     }
 
-    /// With so many DaemonSets, of which so many have a ready pod on the node.
-    pub fn sized(folder: &Path, count: usize, on_node: usize) -> Large {
-        let recorded = |name: &str| -> Value {
-            let path = folder.join(name);
-            let text = std::fs::read_to_string(&path)
-                .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-            serde_json::from_str(&text).unwrap()
-        };
-        let (recorded_sets, recorded_pods) = (recorded("daemonsets.json"), recorded("pods.json"));
-        let is_of_daemonset =
-            |pod: &&Value| pod["metadata"]["ownerReferences"][0]["kind"] == "DaemonSet";
-        let templates: Vec<&Value> =
-            recorded_pods["items"].as_array().unwrap().iter().filter(is_of_daemonset).collect();
+    /// With `count` DaemonSets, of which `on_node` have a ready pod on the node.
+    pub fn sized(scale: &Path, count: usize, on_node: usize) -> Large {
+        let transcript = std::fs::read_to_string(scale)
+            .unwrap_or_else(|error| panic!("cannot read {}: {error}", scale.display()));
+        let recorded =
+            |name: &str| -> Value { serde_json::from_str(block(&transcript, name)).unwrap() };
+        let items = |name: &str| recorded(name)["items"].as_array().unwrap().clone();
+        let (recorded_sets, mut templates) = (items("daemonsets"), items("pods"));
+        templates.retain(|pod| pod["metadata"]["ownerReferences"][0]["kind"] == "DaemonSet");
         let (mut sets, mut pods) = (Vec::new(), Vec::new());
         for number in 0..count {
-            let mut set = recorded_sets["items"][number % 100].clone();
+            let mut set = recorded_sets[number % recorded_sets.len()].clone();
             let name = format!("{}-{number}", set["metadata"]["name"].as_str().unwrap());
             let uid = format!("00000000-0000-4000-8000-{number:012}");
             (set["metadata"]["name"], set["metadata"]["uid"]) = (json!(name), json!(uid));
             if number % (count / on_node) == 0 {
-                // So that it is wanted here, whatever else the recorded one asks for.
-                set["spec"]["template"]["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
-                set["spec"]["template"]["spec"]["affinity"] = Value::Null;
-                set["spec"]["template"]["spec"]["nodeSelector"] =
-                    json!({"kubernetes.io/os": "linux"});
-                let mut pod = templates[number % templates.len()].clone();
-                pod["metadata"]["namespace"] = set["metadata"]["namespace"].clone();
-                (pod["metadata"]["name"], pod["metadata"]["uid"]) =
-                    (json!(format!("{name}-x")), json!(format!("pod-{number}")));
-                let owner = &mut pod["metadata"]["ownerReferences"][0];
-                (owner["name"], owner["uid"]) = (json!(name), json!(uid));
-                pods.push(pod);
+                place_on_any_linux(&mut set);
+                pods.push(pod_of(&set, &templates[number % templates.len()], number));
             }
             sets.push(set);
         }
         Large {
             daemonsets: list("DaemonSetList", "apps/v1", sets),
             pods: list("PodList", "v1", pods),
-            node: recorded("node.json"),
+            node: recorded("node"),
         }
     }
 
-    /// Leaves nobody to wait for: what has no pod on the node belongs elsewhere.
+    /// Places the DaemonSets without a pod on the node on other nodes, so that all are ready.
     pub fn all_ready(mut self) -> Large {
         let pods = self.pods["items"].as_array().unwrap();
         let here: Vec<Value> =
@@ -77,7 +66,7 @@ impl Large {
         self
     }
 
-    /// Says whether one of the pods is ready.
+    /// Sets the Ready condition of the pod of this number.
     pub fn pod_ready(&mut self, number: usize, ready: bool) {
         for condition in self.pods["items"][number]["status"]["conditions"].as_array_mut().unwrap()
         {
@@ -86,6 +75,26 @@ impl Large {
             }
         }
     }
+}
+
+fn place_on_any_linux(set: &mut Value) {
+    let template = &mut set["spec"]["template"]["spec"];
+    template["tolerations"] = json!([{"operator": "Exists"}]);
+    template["affinity"] = Value::Null;
+    template["nodeSelector"] = json!({"kubernetes.io/os": "linux"});
+}
+
+/// A pod of this DaemonSet, made of a recorded pod.
+fn pod_of(set: &Value, template: &Value, number: usize) -> Value {
+    let mut pod = template.clone();
+    let (name, uid) = (&set["metadata"]["name"], &set["metadata"]["uid"]);
+    let metadata = &mut pod["metadata"];
+    metadata["namespace"] = set["metadata"]["namespace"].clone();
+    metadata["name"] = json!(format!("{}-x", name.as_str().unwrap()));
+    metadata["uid"] = json!(format!("pod-{number}"));
+    let owner = &mut metadata["ownerReferences"][0];
+    (owner["name"], owner["uid"]) = (name.clone(), uid.clone());
+    pod
 }
 
 fn list(kind: &str, version: &str, items: Vec<Value>) -> Value {
@@ -97,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_any_size_and_without_anybody_to_wait_for() {
+    fn a_cluster_of_any_size_can_be_all_ready() {
         let recorded = crate::root().join("health/tests/data/scale");
         let large = Large::sized(&recorded, 10, 2).all_ready();
         let items = |list: &Value| list["items"].as_array().unwrap().clone();

@@ -1,9 +1,9 @@
-//! What the tests and the benchmark of the three programs share: real binaries, raw HTTP, servers that misbehave on
-//! purpose, a replayed Kubernetes API, hostile clients. It knows the programs only from outside, by their files, ports
-//! and output, so that a test proves what a user would see.
+//! Tools of the tests and benchmarks of the three programs: real binaries, raw HTTP, servers that
+//! misbehave on purpose, a replayed Kubernetes API, hostile clients. They know the programs only
+//! from outside, by files, ports and output, so that a test proves the behaviour that users see.
 //!
-//! Everything here waits on the real clock, with a ceiling, and panics with all that it knows when the ceiling is
-//! reached: a failed test must be readable from its output alone.
+//! All of them wait on the real clock with a ceiling, and panic at the ceiling with all that they
+//! know: the output of a failed test must explain the failure.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -28,16 +28,17 @@ pub mod relay;
 pub mod scratch;
 pub mod scripted;
 pub mod tls;
+pub mod transcript;
 
 use std::io::Write as _;
 use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// The time within which anything that works has happened, also on a busy machine with two cores.
+/// The bound for waits: even a busy machine with two cores needs less.
 pub const CEILING: Duration = Duration::from_secs(20);
 
-/// Asks `attempt` again and again until it has a value; panics, naming `what`, when it has none by the ceiling.
+/// Repeats `attempt` until it returns a value; panics with `what` at the ceiling.
 #[track_caller]
 pub fn eventually<T>(what: &str, ceiling: Duration, mut attempt: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + ceiling;
@@ -50,29 +51,28 @@ pub fn eventually<T>(what: &str, ceiling: Duration, mut attempt: impl FnMut() ->
     }
 }
 
-/// The repository's root.
 pub fn root() -> PathBuf {
     concat!(env!("CARGO_MANIFEST_DIR"), "/../..").into()
 }
 
-/// Prints a line of its own with the reason why a check is skipped; `scripts/test.sh` counts these lines.
+/// Prints a line with the reason why a check is skipped; `scripts/test.sh` counts these lines.
 pub fn skip(why: &str) {
-    // Not by `eprintln!`, which the test runner swallows where the test passes; in one write, so that no other output of
-    // the runner comes in between.
+    // The test runner hides `eprintln!` of tests that pass. In one write, so that no other output
+    // of the runner comes in between.
     let line = format!("\nskipped: {}\n", why.lines().collect::<Vec<_>>().join(" "));
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// An address of this machine that is not a loopback's, from which it reaches itself; nothing where it has none.
+/// An address of this machine that is not loopback, or `None`.
 pub fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    // Nothing is sent: this only asks by which address somebody far away would be reached.
+    // Connecting a UDP socket sends no packet; it only chooses the source address.
     socket.connect("203.0.113.1:9").ok()?;
     let address = socket.local_addr().ok()?.ip();
     (!address.is_loopback() && !address.is_unspecified()).then_some(address)
 }
 
-/// The middle one, which a few that a busy machine has delayed do not move.
+/// The median, which a few delays of a busy machine do not move.
 #[track_caller]
 pub fn median(mut values: Vec<Duration>) -> Duration {
     values.sort_unstable();

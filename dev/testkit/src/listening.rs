@@ -1,18 +1,20 @@
-//! Accepts connections for the servers of this crate and gives each to a thread. Can refuse connections and take them
-//! again on the same port, and can break a connection with a reset. Does not know what is spoken.
+//! Accepts connections for the servers of this crate and gives each to a thread. Can refuse
+//! connections and take them again on the same port, and can end a connection in each of the ways
+//! that TCP and TLS have. Does not know the protocol above.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustls::{ServerConfig, ServerConnection, Stream};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// A listening server; ended, with all its connections, on drop.
-pub(crate) struct Listening {
+pub(crate) struct Listener {
     shared: Arc<Shared>,
     address: SocketAddr,
 }
@@ -22,27 +24,41 @@ struct Shared {
     stop: AtomicBool,
     refuse: AtomicBool,
     accepted: AtomicUsize,
-    /// A second handle of each open connection, to end it from outside.
+    /// A second handle of each open connection, by which the server ends it.
     open: Mutex<HashMap<usize, TcpStream>>,
 }
 
-/// A connection that has been accepted.
+/// A TCP stream, or TLS over one.
+pub(crate) trait Wire: Read + Write {}
+impl<T: Read + Write> Wire for T {}
+
+/// How a connection ends.
+pub(crate) enum End {
+    Close,
+    /// As `Close`, but without TLS's `close_notify`.
+    Cut,
+    /// Silently, when the other side or the server ends.
+    Hold,
+    Reset,
+}
+
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
-    /// How many were accepted before it.
+    /// The number of connections that were accepted before.
     pub(crate) number: usize,
     shared: Arc<Shared>,
 }
 
-impl Listening {
+impl Listener {
     pub(crate) fn start(
         address: SocketAddr,
         serve: impl Fn(Accepted) + Send + Sync + 'static,
-    ) -> Listening {
+    ) -> Listener {
         let chosen = bound(address);
         let address = chosen.local_addr().unwrap().as_socket().unwrap();
-        // A port that the system chose is lost when a socket is shut down; one that was asked for stays.
+        // A socket that is shut down loses a port that the system chose, and keeps a port that was
+        // asked for.
         let socket = bound(address);
         drop(chosen);
         socket.listen(1024).unwrap();
@@ -54,27 +70,28 @@ impl Listening {
             accepted: AtomicUsize::new(0),
             open: Mutex::default(),
         });
-        let (of_thread, serve) = (Arc::clone(&shared), Arc::new(serve));
-        std::thread::spawn(move || accept_until_stopped(&of_thread, &serve));
-        Listening { shared, address }
+        let (handler, serve) = (Arc::clone(&shared), Arc::new(serve));
+        std::thread::spawn(move || accept_until_stopped(&handler, &serve));
+        Listener { shared, address }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many connections were accepted so far.
+    /// The number of accepted connections.
     pub(crate) fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
-    /// Refuses connections from now on and ends the open ones, or listens again. The port stays taken meanwhile.
+    /// Refuses connections and ends the open ones, or listens again. The port stays bound
+    /// meanwhile.
     pub(crate) fn refuse(&self, refuse: bool) {
         if self.shared.refuse.swap(refuse, Ordering::SeqCst) == refuse {
             return;
         }
         if refuse {
-            // A listening socket that is shut down is merely bound: the kernel refuses what comes.
+            // A listening socket that is shut down is only bound: the kernel refuses connections.
             self.shared.socket.shutdown(Shutdown::Both).unwrap();
             self.shared.end_all();
         } else {
@@ -91,10 +108,10 @@ fn bound(address: SocketAddr) -> Socket {
     socket
 }
 
-impl Drop for Listening {
+impl Drop for Listener {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        // Fails where it was refusing already.
+        // Fails if the socket refuses connections already.
         let _ = self.shared.socket.shutdown(Shutdown::Both);
         self.shared.end_all();
     }
@@ -103,7 +120,7 @@ impl Drop for Listening {
 impl Shared {
     fn end_all(&self) {
         for stream in self.open.lock().unwrap().values() {
-            // One that the other side has ended already needs no ending.
+            // Fails if the other side has ended the connection.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -120,7 +137,7 @@ fn accept_until_stopped(
             continue;
         }
         let mut polled = [PollFd::new(&shared.socket, PollFlags::IN)];
-        // An interrupted wait is a short one.
+        // An interrupted poll is a short one.
         let _ = poll(&mut polled, Some(&pause));
         let Ok((socket, peer)) = shared.socket.accept() else { continue };
         let stream = TcpStream::from(socket);
@@ -141,13 +158,41 @@ fn accept_until_stopped(
 }
 
 impl Accepted {
-    /// Breaks the connection: the other side sees a reset.
+    /// Speaks to the peer, over TLS if configured, and ends the connection as `speak` says.
+    pub(crate) fn serve(
+        mut self,
+        tls: Option<Arc<ServerConfig>>,
+        speak: impl FnOnce(&mut dyn Wire, SocketAddr) -> io::Result<End>,
+    ) {
+        let end = match tls {
+            None => speak(&mut self.stream, self.peer),
+            Some(config) => {
+                let mut tls = ServerConnection::new(config).unwrap();
+                let end = speak(&mut Stream::new(&mut tls, &mut self.stream), self.peer);
+                if matches!(end, Ok(End::Close)) {
+                    tls.send_close_notify();
+                    // Fails if the client has closed the connection.
+                    let _ = tls.write_tls(&mut self.stream);
+                }
+                end
+            }
+        };
+        match end {
+            Ok(End::Hold) => self.hold(),
+            Ok(End::Reset) => self.reset(),
+            // A client that closes the connection, or fails the handshake, is the usual end.
+            Ok(End::Close | End::Cut) | Err(_) => self.finish(),
+        }
+    }
+
+    /// Ends the connection by a reset.
     pub(crate) fn reset(self) {
-        // No lingering, and no second handle (see the drop), is what makes the close a reset.
+        // Without lingering, and without the second handle (see the drop), the close is a reset.
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
-    /// Ends the connection so that the other side gets all that was sent: closed with bytes unread it would be reset.
+    /// Ends the connection and lets the other side receive all bytes. With bytes unread, the close
+    /// would be a reset.
     pub(crate) fn finish(mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
         let deadline = Instant::now() + Duration::from_secs(1);
@@ -158,7 +203,7 @@ impl Accepted {
         }
     }
 
-    /// Says nothing until the other side, or the end of the server, ends the connection.
+    /// Sends no byte until the other side, or the end of the server, ends the connection.
     pub(crate) fn hold(mut self) {
         let _ = self.stream.set_read_timeout(None);
         let mut buffer = [0; 4096];

@@ -1,25 +1,26 @@
-//! Stands between a client and a server: passes each request on, from an address of choice, and cuts some of the
-//! answers. One request a connection. Knows HTTP so far as to find a request's target and an answer's status.
+//! A relay between a client and a server: forwards each request from another address, and cuts some
+//! of the answers. One request a connection. Of HTTP it knows only the target and the status.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::CEILING;
-use crate::http::{connect_from, find_bytes, split_target};
-use crate::listening::{Accepted, Listening};
+use crate::http::connect_from;
+use crate::listening::{Accepted, Listener};
+use crate::scripted::read_request;
 
 /// A running relay; ends on drop.
 pub struct Relay {
-    listening: Listening,
-    way: Arc<Way>,
+    listening: Listener,
+    route: Arc<Route>,
 }
 
-/// Finds the address for a query's pairs, which are decoded.
+/// Chooses the address for the decoded pairs of a query.
 type From = dyn Fn(&[(String, String)]) -> IpAddr + Send + Sync;
 
-struct Way {
+struct Route {
     server: SocketAddr,
     from: Box<From>,
     cut_each: usize,
@@ -28,26 +29,26 @@ struct Way {
 }
 
 impl Relay {
-    /// To this server, from the address that `from` finds for a request's query. Of each so many answers the last is
-    /// cut in its middle.
+    /// Forwards to this server, from the address that `from` chooses for a request's query. It cuts
+    /// each `cut_each`th answer in its middle.
     pub fn start(
         server: SocketAddr,
         cut_each: usize,
         from: impl Fn(&[(String, String)]) -> IpAddr + Send + Sync + 'static,
     ) -> Relay {
-        let way = Way {
+        let route = Route {
             server,
             from: Box::new(from),
             cut_each,
             answers: AtomicUsize::new(0),
             cut: Mutex::default(),
         };
-        let way = Arc::new(way);
-        let of_server = Arc::clone(&way);
-        let listening = Listening::start((Ipv4Addr::LOCALHOST, 0).into(), move |accepted| {
-            of_server.pass(accepted)
+        let route = Arc::new(route);
+        let handler = Arc::clone(&route);
+        let listening = Listener::start((Ipv4Addr::LOCALHOST, 0).into(), move |accepted| {
+            handler.pass(accepted);
         });
-        Relay { listening, way }
+        Relay { listening, route }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -56,15 +57,15 @@ impl Relay {
 
     /// The statuses of the answers that were cut.
     pub fn cut(&self) -> Vec<u16> {
-        self.way.cut.lock().unwrap().clone()
+        self.route.cut.lock().unwrap().clone()
     }
 }
 
-impl Way {
-    /// A client or a server that breaks off ends the connection, and nothing else.
+impl Route {
+    /// A client or a server that closes its connection ends only that connection.
     fn pass(&self, mut accepted: Accepted) {
-        let Some(request) = head(&mut accepted.stream) else { return };
-        let from = (self.from)(&split_target(&target(&request)).1);
+        let Ok(request) = read_request(&mut accepted.stream, accepted.peer) else { return };
+        let from = (self.from)(&request.query());
         let Ok(mut server) = connect_from(Some(from), self.server, CEILING) else { return };
         let (Ok(mut client), Ok(of_server)) = (accepted.stream.try_clone(), server.try_clone())
         else {
@@ -76,7 +77,7 @@ impl Way {
             let _ = of_server.shutdown(Shutdown::Write);
         });
         let mut answer = Vec::new();
-        if server.write_all(&request).is_err()
+        if server.write_all(&request.raw).is_err()
             || server.read_to_end(&mut answer).is_err()
             || answer.is_empty()
         {
@@ -87,27 +88,10 @@ impl Way {
             self.cut.lock().unwrap().push(status(&answer));
             answer.truncate(answer.len() / 2);
         }
-        // Who has hung up in the meantime gets nothing.
+        // Both fail if the client has closed its connection meanwhile.
         let _ = accepted.stream.write_all(&answer);
         let _ = accepted.stream.shutdown(Shutdown::Both);
     }
-}
-
-/// All that comes up to the empty line; nothing where the client ends before.
-fn head(stream: &mut TcpStream) -> Option<Vec<u8>> {
-    let mut head = Vec::new();
-    let mut buffer = [0; 4096];
-    while find_bytes(&head, b"\r\n\r\n").is_none() {
-        match stream.read(&mut buffer) {
-            Ok(read) if read > 0 => head.extend_from_slice(&buffer[..read]),
-            _ => return None,
-        }
-    }
-    Some(head)
-}
-
-fn target(request: &[u8]) -> String {
-    String::from_utf8_lossy(request).split(' ').nth(1).unwrap_or_default().to_owned()
 }
 
 fn status(answer: &[u8]) -> u16 {
@@ -122,7 +106,7 @@ mod tests {
     use crate::scripted::{Behaviour, Server};
 
     #[test]
-    fn passes_on_from_an_address_of_choice_and_cuts_each_third_answer() {
+    fn each_third_answer_is_cut_and_the_source_address_is_chosen() {
         let server = Server::start(Behaviour::status(423, "Locked"));
         let relay = Relay::start(server.addr(), 3, |query| {
             assert_eq!(query, [("holder".to_owned(), "a/b".to_owned())]);

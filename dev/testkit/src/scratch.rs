@@ -1,4 +1,4 @@
-//! Directories that last as long as a test. Does not know what is put into them.
+//! Directories that last as long as a test. Does not know their files.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use crate::program::root_tool;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A directory of its own, removed with all that is in it on drop.
+/// A new directory, removed with its files on drop.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -26,7 +26,7 @@ impl Scratch {
             let path = std::env::temp_dir().join(name);
             match std::fs::create_dir(&path) {
                 Ok(()) => return Scratch { path },
-                // A killed process with the same number left one behind.
+                // A killed process with the same number has left it.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => panic!("cannot create {}: {error}", path.display()),
             }
@@ -41,7 +41,7 @@ impl Scratch {
         self.path.join(name)
     }
 
-    /// Writes a file and says where it is.
+    /// Writes a file and returns its path.
     pub fn file(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.join(name);
         std::fs::write(&path, contents)
@@ -52,12 +52,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Nothing depends on the removal, and a drop must not panic.
+        // No test depends on the removal, and a drop must not panic.
         let _ = std::fs::remove_dir_all(&self.path);
     }
 }
 
-/// A directory in memory with room for so much and no more, gone on drop.
+/// A directory in memory of a fixed size, removed on drop.
 #[derive(Debug)]
 pub struct Volume {
     directory: Scratch,
@@ -65,7 +65,7 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// The error says why that cannot be done here.
+    /// The error says why this machine cannot mount it.
     pub fn new(bytes: usize) -> Result<Volume, String> {
         let (mount, umount) = (root_tool("mount")?, root_tool("umount")?);
         let directory = Scratch::new();
@@ -91,7 +91,7 @@ impl Volume {
 
 impl Drop for Volume {
     fn drop(&mut self) {
-        // Lazily, for a program may still have a file open there; a drop must not panic.
+        // Lazily, because a program may still have a file open; a drop must not panic.
         let _ = Command::new(&self.umount).arg("-l").arg(self.directory.path()).output();
     }
 }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directories_differ_and_vanish() {
+    fn directories_are_unique_and_removed() {
         let (first, second) = (Scratch::new(), Scratch::new());
         assert_ne!(first.path(), second.path());
         let file = first.file("a", "text");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_has_an_end() {
+    fn a_volume_runs_full() {
         let volume = match Volume::new(64 * 1024) {
             Ok(volume) => volume,
             Err(why) => return crate::skip(&format!("a volume of its own: {why}")),

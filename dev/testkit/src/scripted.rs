@@ -1,33 +1,34 @@
-//! A server that does what it is told, right or wrong, and remembers what it was asked. One request a connection. It
-//! speaks HTTP only so far as its script says, and knows none of our programs.
+//! A server that follows a script, right or wrong, and keeps the requests. One request a
+//! connection. It speaks only the HTTP of its script, and does not know the programs.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustls::{ServerConfig, ServerConnection, Stream};
+use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::http::{find, find_bytes, split_target};
-use crate::listening::{Accepted, Listening};
+use crate::http::{find, head_end, headers, read_until, split_target};
+use crate::listening::{Accepted, End, Listener, Wire};
 use crate::tls::Identity;
 
-/// What is done with a connection.
+/// The server's behaviour on a connection.
 #[derive(Clone)]
 pub enum Behaviour {
-    /// The port is taken but nobody listens on it. It holds for the whole server, so not within a sequence.
+    /// The port is bound and not listened on. It holds for the whole server, so not within a
+    /// sequence.
     Refuse,
-    /// Accepts and never says a word.
+    /// Accepts, and sends no byte.
     Silent,
     CloseAtOnce,
-    /// Breaks the connection as soon as it is there.
+    /// Resets the connection as soon as it is open.
     Reset,
     CloseAfterRequest,
     ResetAfterRequest,
     SilentAfterRequest,
-    /// A valid `200`, one byte in each such time.
+    /// A valid `200`, with this pause after each byte.
     Trickle(Duration),
     /// Bytes that are not HTTP.
     Garbage,
@@ -39,13 +40,12 @@ pub enum Behaviour {
     EndlessBody,
     /// A `200` that announces more than it sends before it closes.
     Truncated200,
-    /// Status, body, headers.
     Status(u16, String, Vec<(String, String)>),
-    /// Does this much later, counted from the request, what follows.
+    /// The other behaviour, this much later than the request.
     After(Duration, Box<Behaviour>),
-    /// Decides on the request. What otherwise acts before the request acts after it here.
+    /// Decides on the request, and so acts after it, whatever the behaviour.
     Call(Arc<dyn Fn(&Seen) -> Behaviour + Send + Sync>),
-    /// One a connection; the last repeats.
+    /// One for each connection; the last repeats.
     Sequence(Vec<Behaviour>),
 }
 
@@ -106,7 +106,7 @@ impl fmt::Debug for Seen {
 
 /// A running scripted server; ends on drop.
 pub struct Server {
-    listening: Listening,
+    listening: Listener,
     script: Arc<Script>,
     scheme: &'static str,
 }
@@ -128,7 +128,8 @@ impl Server {
         Server::serve(address, behaviour, None)
     }
 
-    /// With TLS; what is done before a request ([`Behaviour::Silent`] and the like) is done before the handshake.
+    /// With TLS. Behaviours that act before the request, such as [`Behaviour::Silent`], act before
+    /// the handshake.
     pub fn start_tls(behaviour: Behaviour, identity: &Identity) -> Server {
         let config = Arc::clone(&identity.config);
         Server::serve(([127, 0, 0, 1], 0).into(), behaviour, Some(config))
@@ -141,8 +142,8 @@ impl Server {
             seen: Mutex::default(),
             tls,
         });
-        let of_thread = Arc::clone(&script);
-        let listening = Listening::start(address, move |accepted| of_thread.play(accepted));
+        let handler = Arc::clone(&script);
+        let listening = Listener::start(address, move |accepted| handler.play(accepted));
         let server = Server { listening, script, scheme };
         server.set(behaviour);
         server
@@ -168,7 +169,7 @@ impl Server {
         self.listening.refuse(refuse);
     }
 
-    /// All requests so far that came whole.
+    /// The requests so far that came whole.
     pub fn requests(&self) -> Vec<Seen> {
         self.script.seen.lock().unwrap().clone()
     }
@@ -180,45 +181,24 @@ impl Server {
         })
     }
 
-    /// How many connections were accepted.
+    /// The number of accepted connections.
     pub fn connections(&self) -> usize {
         self.listening.accepted()
     }
 }
 
-/// Both what TLS protects and what it does not.
-trait Wire: Read + Write {}
-impl<T: Read + Write> Wire for T {}
-
 impl Script {
-    fn play(&self, mut accepted: Accepted) {
+    fn play(&self, accepted: Accepted) {
         let behaviour = self.behaviour_of(accepted.number);
         match behaviour {
-            Behaviour::Silent => return accepted.hold(),
-            Behaviour::CloseAtOnce => return accepted.finish(),
-            Behaviour::Reset => return accepted.reset(),
-            _ => {}
-        }
-        let from = accepted.peer;
-        let end = match &self.tls {
-            None => self.speak(&mut accepted.stream, from, behaviour),
-            Some(config) => {
-                let mut tls = ServerConnection::new(Arc::clone(config)).unwrap();
-                let mut stream = Stream::new(&mut tls, &mut accepted.stream);
-                let end = self.speak(&mut stream, from, behaviour);
-                if matches!(end, Ok(End::Close)) {
-                    tls.send_close_notify();
-                    // The client may have gone.
-                    let _ = tls.write_tls(&mut accepted.stream);
-                }
-                end
-            }
-        };
-        match end {
-            Ok(End::Hold) => accepted.hold(),
-            Ok(End::Reset) => accepted.reset(),
-            // A client that went away, or failed the handshake, is none of the script's business.
-            Ok(End::Close | End::Cut) | Err(_) => accepted.finish(),
+            Behaviour::Silent => accepted.hold(),
+            Behaviour::CloseAtOnce => accepted.finish(),
+            Behaviour::Reset => accepted.reset(),
+            _ => accepted.serve(self.tls.clone(), |wire, from| {
+                let seen = read_request(wire, from)?;
+                self.seen.lock().unwrap().push(seen.clone());
+                answer(wire, &seen, behaviour)
+            }),
         }
     }
 
@@ -232,26 +212,6 @@ impl Script {
             other => other.clone(),
         }
     }
-
-    fn speak(
-        &self,
-        wire: &mut dyn Wire,
-        from: SocketAddr,
-        behaviour: Behaviour,
-    ) -> io::Result<End> {
-        let seen = read_request(wire, from)?;
-        self.seen.lock().unwrap().push(seen.clone());
-        answer(wire, &seen, behaviour)
-    }
-}
-
-/// How a connection ends after the answer.
-enum End {
-    Close,
-    /// As `Close`, but without TLS's goodbye.
-    Cut,
-    Hold,
-    Reset,
 }
 
 fn answer(wire: &mut dyn Wire, seen: &Seen, behaviour: Behaviour) -> io::Result<End> {
@@ -311,7 +271,7 @@ fn huge_head(wire: &mut dyn Wire, size: usize) -> io::Result<End> {
     Ok(End::Close)
 }
 
-/// Ends with the error when the client has had enough.
+/// Ends with an error when the client closes the connection.
 fn endless(wire: &mut dyn Wire, start: &str) -> io::Result<End> {
     send(wire, format!("HTTP/1.1 200 OK\r\n{start}").as_bytes())?;
     let filler = [b'a'; 32 * 1024];
@@ -357,56 +317,33 @@ pub(crate) fn reason(status: u16) -> &'static str {
 /// A request with its head and, if its length is announced, its body.
 pub(crate) fn read_request(wire: &mut (impl Read + ?Sized), from: SocketAddr) -> io::Result<Seen> {
     let mut raw = Vec::new();
-    let head = read_until(wire, &mut raw, |raw| find_bytes(raw, b"\r\n\r\n").map(|at| at + 4))?;
+    let mut read = || {
+        let mut buffer = vec![0; 4096];
+        let read = wire.read(&mut buffer)?;
+        buffer.truncate(read);
+        Ok(buffer)
+    };
+    let head = read_until(&mut raw, &mut read, head_end)?;
     let text = String::from_utf8_lossy(&raw[..head]).into_owned();
     let mut lines = text.trim_end().split("\r\n");
     let words: Vec<&str> = lines.next().unwrap_or_default().splitn(3, ' ').collect();
-    let headers: Vec<(String, String)> = lines
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.to_string(), value.trim().to_string()))
-        .collect();
-    let length =
-        find(&headers, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    let end = head.saturating_add(length);
-    read_until(wire, &mut raw, |raw| (raw.len() >= end).then_some(end))?;
+    let headers = headers(lines)?;
+    let length = find(&headers, "content-length").and_then(|length| length.parse().ok());
+    let end = head.saturating_add(length.unwrap_or(0));
+    read_until(&mut raw, &mut read, |raw| (raw.len() >= end).then_some(end))?;
     let word = |at: usize| words.get(at).copied().unwrap_or_default().to_string();
-    Ok(Seen {
-        at: Instant::now(),
-        from,
-        method: word(0),
-        target: word(1),
-        version: word(2),
-        body: raw[head..].to_vec(),
-        headers,
-        raw,
-    })
+    let (method, target, version, body) = (word(0), word(1), word(2), raw[head..].to_vec());
+    Ok(Seen { at: Instant::now(), from, method, target, version, headers, body, raw })
 }
 
-fn read_until(
-    wire: &mut (impl Read + ?Sized),
-    raw: &mut Vec<u8>,
-    found: impl Fn(&[u8]) -> Option<usize>,
-) -> io::Result<usize> {
-    let mut buffer = [0; 4096];
-    loop {
-        if let Some(place) = found(raw) {
-            return Ok(place);
-        }
-        let read = wire.read(&mut buffer)?;
-        if read == 0 || raw.len() > 1024 * 1024 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        raw.extend_from_slice(&buffer[..read]);
-    }
-}
-
-/// A listener whose line of waiting connections is full and stays so.
+/// A listener whose backlog is full and stays full.
 pub struct Blackhole {
     _listener: TcpListener,
     _waiting: Vec<TcpStream>,
 }
 
-/// An address at which connecting hangs, as behind a firewall that drops packets, for as long as the guard lives.
+/// An address at which connecting hangs while the guard lives, as behind a firewall that drops
+/// packets.
 pub fn blackhole() -> (SocketAddr, Blackhole) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -414,7 +351,7 @@ pub fn blackhole() -> (SocketAddr, Blackhole) {
     let listener = TcpListener::from(socket);
     let address = listener.local_addr().unwrap();
     let mut waiting = Vec::new();
-    // On loopback a connection that is going to be taken is taken at once.
+    // On loopback the kernel accepts a connection at once or never.
     while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
         waiting.push(stream);
         assert!(waiting.len() < 100, "this system does not drop connections to a full line");
@@ -431,7 +368,7 @@ mod tests {
     use crate::http::{Request, raw};
 
     #[test]
-    fn each_behaviour_shows_as_it_should() {
+    fn each_behaviour_has_its_effect_on_a_client() {
         let short = Duration::from_millis(300);
         let decide =
             Behaviour::call(|seen| Behaviour::ok(&format!("{} {:?}", seen.path(), seen.query())));
@@ -466,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_is_one_and_a_sequence_goes_on() {
+    fn a_sequence_has_one_behaviour_for_each_connection() {
         let server = Server::start(Behaviour::Sequence(vec![
             Behaviour::Reset,
             Behaviour::status_with(423, "Locked", &[("Retry-After", "1")]),
@@ -494,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn it_can_refuse_and_come_back_on_its_port() {
+    fn a_server_refuses_and_listens_again_on_its_port() {
         let server = Server::start(Behaviour::ok("one"));
         let ask = || Request::get("/").send(server.addr(), CEILING);
         assert_eq!(ask().unwrap().body, "one");
@@ -507,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_server_lets_go_of_its_clients() {
+    fn a_dropped_server_ends_its_connections() {
         let server = Server::start(Behaviour::Silent);
         let address = server.addr();
         let client = std::thread::spawn(move || raw(address, None, b"x", CEILING).unwrap());
@@ -520,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blackhole_swallows_connections() {
+    fn connecting_to_a_blackhole_times_out() {
         let (address, _guard) = blackhole();
         let error = TcpStream::connect_timeout(&address, Duration::from_millis(300)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);

@@ -1,4 +1,4 @@
-//! Certificates for the tests' TLS servers, made anew for each test. Knows nothing of what is served.
+//! Certificates for the tests' TLS servers, made anew for each test. Does not know the servers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::scratch::Scratch;
 
-/// A certificate authority. Each is another one, so that a second is "a CA that does not fit".
+/// A certificate authority. Each has its own key, so that a second one does not fit.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -45,7 +45,7 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), pem, file, _dir: dir }
     }
 
-    /// The authority's certificate as a PEM file, there for as long as the authority.
+    /// The authority's certificate as a PEM file, which exists as long as the authority.
     pub fn file(&self) -> &Path {
         &self.file
     }
@@ -59,7 +59,7 @@ impl Authority {
         self.sign(params_for(names))
     }
 
-    /// One that was valid until some years ago.
+    /// A certificate that was valid until 2020.
     pub fn issue_expired(&self, names: &[&str]) -> Identity {
         let mut params = params_for(names);
         params.not_before = date_time_ymd(2019, 1, 1);
@@ -73,7 +73,7 @@ impl Authority {
     }
 }
 
-/// A certificate that has signed itself and says CA:TRUE, as plain `openssl req -x509` makes them.
+/// A self-signed certificate with CA:TRUE, as plain `openssl req -x509` makes it.
 pub fn self_signed(names: &[&str]) -> Identity {
     let mut params =
         CertificateParams::new(names.iter().map(|name| (*name).to_string()).collect::<Vec<_>>())
@@ -151,7 +151,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn certificates_are_judged_as_they_should_be() {
+    fn only_valid_certificates_are_accepted() {
         let (ca, other) = (Authority::new(), Authority::new());
         let good = Server::start_tls(
             Behaviour::ok("hello"),
@@ -168,7 +168,7 @@ pub(crate) mod tests {
             let answer = ask(ca, server.addr(), name, b"GET / HTTP/1.1\r\n\r\n");
             match (answer, error) {
                 (Ok(answer), None) => {
-                    assert!(answer.ends_with("\r\n\r\nhello"), "{case}: {answer}")
+                    assert!(answer.ends_with("\r\n\r\nhello"), "{case}: {answer}");
                 }
                 (Err(got), Some(part)) => {
                     let got = format!("{got} {got:?}");

@@ -1,4 +1,5 @@
-//! The static binaries keep within their budget of bytes, and are what they are said to be.
+//! The static binaries keep within their budget of bytes and are static, position-independent and
+//! stripped.
 
 use std::fs;
 

@@ -1,5 +1,6 @@
-//! The commands of the README on a machine that lacks a tool: each script names the missing tool in one line, and no script
-//! begins its work with unknown arguments. Each test removes or replaces tools in a checkout of its own.
+//! The commands of the README on a machine that lacks a tool: each script names the missing tool in
+//! one line, and no script begins its work with unknown arguments. Each test removes or replaces
+//! tools in its own checkout.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +10,7 @@ use std::process::Command;
 use crate::shell;
 use crate::shell::{Checkout, run};
 
-/// The names of all scripts that people run.
+/// The names of the scripts that users run.
 fn scripts() -> Vec<String> {
     let directory = fs::read_dir(shell::root().join("scripts")).unwrap().map(Result::unwrap);
     let runs = |file: &fs::DirEntry| {
@@ -32,7 +33,7 @@ fn help_is_printed_and_nothing_is_done() {
         let help = ended.stdout.as_str();
         assert!(ended.stderr.is_empty(), "{name}: {}", ended.stderr);
         assert!(help.contains(&format!("  scripts/{name}")), "{name}: {help}");
-        // The last sentence; a comment on the code would stand behind it.
+        // The last sentence: a comment on the code must not follow it.
         let codes = help
             .rsplit_once("Exit codes: 0 ")
             .unwrap_or_else(|| panic!("{name} has no exit codes: {help}"))
@@ -59,7 +60,7 @@ fn unknown_arguments_are_refused_before_anything_is_done() {
     }
 }
 
-/// A checkout in which commands are stood in for.
+/// A checkout with stand-ins for commands.
 struct Machine {
     checkout: Checkout,
     path: String,
@@ -86,8 +87,7 @@ impl Machine {
     }
 
     fn tool(&self, name: &str, body: &str) {
-        fs::write(self.file(name), format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(self.file(name), fs::Permissions::from_mode(0o755)).unwrap();
+        self.checkout.script(name, body);
     }
 
     fn command(&self, script: &str) -> Command {
@@ -101,7 +101,7 @@ impl Machine {
         command
     }
 
-    /// That this script fails, with these words in its last line.
+    /// The script must fail with these words in its last line.
     #[track_caller]
     fn fails(&self, script: &str, arguments: &[&str], words: &[&str]) {
         let ended = run(self.command(script).args(arguments)).with(1);
@@ -116,7 +116,7 @@ impl Machine {
     }
 }
 
-/// The first step of CI is to install tools, on a machine that has only some of them.
+/// The first step of CI installs tools on a machine that has only some of them.
 #[test]
 fn ci_installs_what_is_missing_and_nothing_for_help() {
     let machine = Machine::new();
@@ -128,7 +128,7 @@ fn ci_installs_what_is_missing_and_nothing_for_help() {
     assert!(ended.stderr.contains("'--fast' is not accepted"), "{}", ended.stderr);
     assert!(!machine.file("installed").exists());
 
-    // On a machine without the development files of the C library; the packages cannot be had.
+    // Without the development files of the C library, and without packages.
     machine.tool("bin/cc", "exit 1");
     machine.tool("bin/kubectl", "exit 0");
     machine.tool("bin/id", "echo 0");
@@ -172,7 +172,8 @@ fn a_build_names_what_is_missing() {
     machine.tool("bin/cargo", linker);
     build(&[], &["cannot be linked", "apt-get install gcc libc6-dev", "cannot open Scrt1.o"]);
     let fetches = |some: &str| {
-        machine.tool("bin/cargo", &format!("case $1 in --version | {some}) ;; *) exit 101 ;; esac"))
+        machine
+            .tool("bin/cargo", &format!("case $1 in --version | {some}) ;; *) exit 101 ;; esac"));
     };
     fetches("check");
     machine.tool("bin/cc", "echo 'fatal error: stdint.h: No such file' >&2 && exit 1");
@@ -253,7 +254,8 @@ fn all_steps_run_and_the_end_counts_them() {
     // Nine steps and seven tests.
     assert_eq!(summary[6..], ["16 passed, 0 failed, 6 skipped"]);
 
-    // A cluster is given. A scenario that it does not allow is a skip; a cluster that does not answer is a failure.
+    // With a cluster: a scenario that it does not allow is a skip; a cluster that does not answer
+    // is a failure.
     let (before, summary) = run_all(Some("/tmp/admin.conf"), 0);
     assert!(before.contains("\nherd: ok (/tmp/admin.conf --only herd)\n"), "{before}");
     holds(&summary, "1 reboot: needs --nodes-tool");

@@ -1,9 +1,9 @@
-//! `scripts/deploy.sh` against commands that write down what they were asked, and, where it only reads, against the real
-//! kubectl with a replayed API server. It does not know a cluster.
+//! `scripts/deploy.sh` against commands that record their calls and, if it only reads, against the
+//! real kubectl with a replayed API server. It does not know a cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -85,7 +85,7 @@ fn another_kubectl_another_namespace_and_another_wait_reach_every_call() {
     assert!(!asked.iter().any(|line| line.contains("pod-startup-lock")), "{asked:?} {ended:?}");
 }
 
-/// An API server that takes a request and does not answer it keeps no command for ever.
+/// An API server that never answers a request does not stop a command for ever.
 #[test]
 fn every_question_to_the_cluster_has_a_bound() {
     let Some(stand) =
@@ -123,7 +123,7 @@ fn every_question_to_the_cluster_has_a_bound() {
     }
 }
 
-/// As `KUBECONFIG=cluster.yaml ../pod-startup-lock/scripts/deploy.sh apply` means it.
+/// As in `KUBECONFIG=cluster.yaml ../pod-startup-lock/scripts/deploy.sh apply`.
 #[test]
 fn kubectl_runs_where_the_script_is_called() {
     let Some(stand) = Stand::with_kubectl(LOCKS_READY) else { return };
@@ -142,8 +142,8 @@ fn kubectl_runs_where_the_script_is_called() {
     );
 }
 
-/// Each command runs in the caller's directory, so that relative paths mean the same in all of them: in an option, in the
-/// environment (`DOCKER_CONFIG`), and in `PATH`.
+/// Each command runs in the caller's directory, so that all of them resolve relative paths alike:
+/// in an option, in the environment (`DOCKER_CONFIG`), and in `PATH`.
 #[test]
 fn each_command_runs_where_the_script_is_called() {
     let Some(stand) = Stand::with_archives() else { return };
@@ -210,7 +210,7 @@ fn a_missing_tool_is_named() {
     assert!(ended.stderr.contains("tar is missing"), "{}", ended.stderr);
 }
 
-/// Each ends with one line and a 2, and nobody was asked anything.
+/// Each ends with one line and exit code 2, and calls no command.
 #[test]
 fn a_mistake_in_the_words_changes_nothing() {
     let stand = Stand::new();
@@ -290,7 +290,7 @@ fn a_mistake_in_the_words_changes_nothing() {
         ("load --nodes *", "--nodes: '*' is no name of a node"),
         ("load --arch mips", "--arch: 'mips' is not accepted"),
     ];
-    // What no division into words gives.
+    // Words that the shell's word splitting cannot produce.
     let whole = [
         (vec!["load", "--nodes", " "], "--nodes: ' ' names no node"),
         (vec!["load", "--nodes", "a -b"], "--nodes: '-b' is no name of a node"),
@@ -448,7 +448,8 @@ fn pods_that_do_not_come_up_are_explained() {
     assert!(!said.contains("node-a"), "{said}");
 }
 
-/// After a good rollout `apply` only warns if this user may not ask a lock, or if the API server does not reach the pods.
+/// After a successful rollout `apply` only warns if this user may not read a lock's state, or if
+/// the API server does not reach the pods.
 #[test]
 fn a_lock_that_cannot_be_asked_is_a_warning() {
     let cases = [
@@ -519,7 +520,7 @@ fn a_dry_run_only_renders() {
     }
 }
 
-// ---- what is taken away again ----
+// ---- removal ----
 
 /// The entry points and the overlays, each as the objects of a cluster.
 #[test]
@@ -561,7 +562,7 @@ fn apply_removes_what_other_overlays_have_brought() {
         let cluster = Cluster::with(&[&before, &after]);
         let ended = cluster.deploy(&format!("apply {words}")).with(0);
         let (before, after) = (names_in(&before), names_in(&after));
-        // Of settings see the next test.
+        // The next test has the settings.
         let of_settings = |name: &str| {
             name.contains(" ConfigMap/lock-")
                 || (name.contains(" ConfigMap/health-")
@@ -573,7 +574,8 @@ fn apply_removes_what_other_overlays_have_brought() {
     }
 }
 
-/// `kubectl rollout undo` needs the ConfigMap of the settings before; without its program it is of no use.
+/// `kubectl rollout undo` needs the ConfigMap of the earlier settings, which is useless without its
+/// program.
 #[test]
 fn settings_of_earlier_days_stay_as_long_as_their_program() {
     let Some(stand) = Stand::with_kubectl("") else { return };
@@ -586,15 +588,16 @@ fn settings_of_earlier_days_stay_as_long_as_their_program() {
     assert!(maps.len() == 1 && maps[0].contains(" ConfigMap/health-"), "{deleted:?}");
 }
 
-/// What the cluster has once is of one lock: a name that was mistyped, or a second lock, takes nothing away from it.
+/// Cluster-wide objects belong to one lock: a mistyped name, or a second lock, removes none of
+/// them.
 #[test]
 fn delete_leaves_what_is_of_a_lock_in_another_namespace() {
     let Some(stand) = Stand::with_kubectl("") else { return };
     let render = |words: &str| stand.deploy(&format!("render {words}")).ok();
     let here = render("--namespace 123");
-    // 1.23e2 is the same number and another name.
+    // 1.23e2 is the same number, but another name.
     let other = render("--with-health --overlay injection --namespace start");
-    // A role with the label, which no binding names.
+    // A role with the label, without a binding.
     let unknown = "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, \
         metadata: {name: reader, labels: {app.kubernetes.io/part-of: pod-startup-lock}}}";
     let cluster = Cluster::with(&[&here, &other, unknown]);
@@ -612,8 +615,8 @@ fn delete_leaves_what_is_of_a_lock_in_another_namespace() {
     assert_eq!(cluster.deleted(), names_in(&other));
 }
 
-/// The manifests mark the namespace that they make. apply takes the mark off one that was there, and delete leaves such a
-/// one, and one in which something else lives.
+/// The manifests mark a namespace that they make. apply removes the mark from a namespace that
+/// existed before, and delete leaves such a namespace, and any with other objects.
 #[test]
 fn a_namespace_that_was_there_before_stays() {
     let mark = "pod-startup-lock/made-by";
@@ -701,7 +704,7 @@ fn a_delete_that_comes_to_its_bound_says_so() {
     }
 }
 
-/// Names that YAML would read as something else.
+/// Names that YAML does not read as text.
 #[test]
 fn a_namespace_is_a_name_whatever_it_looks_like() {
     let Some(stand) = Stand::with_kubectl("") else { return };
@@ -807,7 +810,7 @@ fn busybox_does_as_well() {
         fs::remove_file(&link).unwrap();
         symlink(&busybox, &link).unwrap();
     }
-    // The system reads `#!/bin/sh` and not the way to the tools.
+    // The kernel runs `#!/bin/sh`, whatever PATH says.
     let script = stand.path("scripts/deploy.sh");
     let text = stand.read("scripts/deploy.sh");
     fs::write(&script, text.replacen("#!/bin/sh", &format!("#!{} sh", busybox.display()), 1))
@@ -815,7 +818,7 @@ fn busybox_does_as_well() {
     assert_eq!(all(&stand), first);
 }
 
-/// Debian 12 has such a one.
+/// Debian 12 has such a kubectl.
 #[test]
 fn a_kubectl_that_knows_no_components_is_told_apart() {
     let stand = Stand::new();
@@ -825,7 +828,7 @@ fn a_kubectl_that_knows_no_components_is_told_apart() {
     assert_eq!((ended.stderr.as_str(), ended.stdout.as_str()), (expected, ""));
 }
 
-/// What it reads lies beside it, and not beside a link to it.
+/// The script finds its files beside itself, and not beside a link to it.
 #[test]
 fn a_link_to_it_is_told_what_is_wrong() {
     let stand = Stand::new();
@@ -839,7 +842,8 @@ fn a_link_to_it_is_told_what_is_wrong() {
 
 // ---- against the real kubectl ----
 
-/// The real kubectl, for which an API server only has to say which kinds it knows, reads every object of every overlay.
+/// The real kubectl accepts every object of every overlay; it needs an API server only for the list
+/// of kinds.
 #[test]
 fn the_real_kubectl_takes_what_is_rendered() {
     let Some(stand) = Stand::with_kubectl("") else { return };
@@ -905,7 +909,7 @@ fn is_namespaced(kind: &str) -> bool {
     !(kind == "Namespace" || kind.starts_with("Cluster") || kind.starts_with("Mutating"))
 }
 
-/// Says which kinds the API server knows.
+/// Makes the API server list its kinds.
 fn discovery(api: &Api) {
     let mut listed = Vec::new();
     for (version, _) in KINDS {
@@ -931,8 +935,8 @@ fn discovery(api: &Api) {
     api.set("/apis", json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}));
 }
 
-/// An API server that holds these objects, and the script with a kubectl that reads from it; what it would change is
-/// written down.
+/// An API server with these objects, and the script with a kubectl that reads them and records
+/// changes.
 struct Cluster {
     stand: Stand,
     objects: BTreeSet<String>,
@@ -994,7 +998,7 @@ impl Cluster {
         self.objects.clone()
     }
 
-    /// What was deleted, by namespace, kind and name.
+    /// The deleted objects by namespace, kind and name.
     fn deleted(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         for line in self.stand.asked().iter().filter(|line| line.contains(" delete ")) {
@@ -1065,7 +1069,7 @@ fn status_lists_nodes_without_lock_or_image() {
         "all 2 nodes have a ready lock, and the images as far as they tell\n"
     );
 
-    // Nodes on which no DaemonSet runs.
+    // Nodes without DaemonSets.
     let virtual_nodes = [
         ("eks.amazonaws.com/compute-type", "fargate"),
         ("type", "virtual-kubelet"),
@@ -1088,8 +1092,8 @@ fn status_lists_nodes_without_lock_or_image() {
     assert!(status().with(1).stderr.contains("the cluster has no node with Linux"));
 }
 
-/// A node tells of its images up to a minute late, and fetches those of a registry when it needs them. Neither is a lack of
-/// anything while its lock runs.
+/// A node reports its images up to a minute late, and pulls images of a registry on demand. While
+/// its lock runs, neither means a missing image.
 #[test]
 fn status_knows_what_a_node_does_not_tell() {
     let answers = |image: &str, images: &str| {
@@ -1162,7 +1166,7 @@ fn cluster() -> Api {
         node("node-c", &[]),
         node("node-d", &["lock", "init", "health"]),
         full_node("node-e"),
-        // A name that would fit another's where it were a pattern, of a node that tells of no images.
+        // A name that would match another as a pattern, of a node that reports no images.
         json!({"metadata": {"name": "node.b", "labels": {"kubernetes.io/os": "linux"}}, "status": {}}),
         windows,
     ]);
@@ -1208,7 +1212,7 @@ fn node(name: &str, programs: &[&str]) -> Value {
     json!({"metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"}}, "status": {"images": images}})
 }
 
-/// One that has more images than it tells of.
+/// A node with more images than it reports.
 fn full_node(name: &str) -> Value {
     let mut node = node(name, &[]);
     let images = (0..50).map(|number| json!({"names": [format!("registry.example/{number}:1")]}));
@@ -1218,7 +1222,7 @@ fn full_node(name: &str) -> Value {
 
 // ---- load and push ----
 
-/// What minikube has when it has taken everything.
+/// The images of a minikube that has loaded all archives.
 const MINIKUBE_LISTS: &str = "*'image ls') printf 'localhost/psl-%s:0.2.0\\n' lock init health ;;";
 
 #[test]
@@ -1289,7 +1293,7 @@ fn load_brings_and_pins_the_archives_with_what_is_there() {
     }
 }
 
-/// Whichever step fails, and whichever of the archives it is.
+/// For each step that fails, and for each archive.
 #[test]
 fn load_fails_where_a_step_fails() {
     let Some(stand) = Stand::with_archives() else { return };
@@ -1301,7 +1305,7 @@ fn load_fails_where_a_step_fails() {
             "*psl-init*) exit 1 ;;",
             "minikube did not take dist/images/psl-init-amd64.tar",
         ),
-        // It says that all is well, and two of the three are there.
+        // It reports success, and has two of the three images.
         (
             "minikube",
             "*'image ls') printf '%s\\n' localhost/psl-lock:0.2.0 localhost/psl-health:0.2.0 ;;",
@@ -1479,7 +1483,7 @@ fn both_architectures_go_under_one_name_where_the_index_was_made() {
         "the one that was asked for"
     );
 
-    // Archives that are younger than the index: of another tag, and of another program.
+    // Archives that are newer than the index: of another tag, and of another program.
     stand.forget();
     stand.tool("skopeo", "exit 0");
     run(stand.checkout.command("scripts/image.sh").args(["--tag", "7"])).ok();
@@ -1521,7 +1525,8 @@ fn help_lists_every_option_and_no_comment_of_the_source() {
     }
 }
 
-/// The unit for nodes without a network, run as systemd would: one shell after the other, with `$$` for `$`.
+/// The unit for nodes without a network, run as by systemd: one shell after the other, with `$$`
+/// for `$`.
 #[test]
 fn a_node_imports_and_pins_its_archives_at_boot() {
     let stand = Stand::new();
@@ -1546,7 +1551,7 @@ fn a_node_imports_and_pins_its_archives_at_boot() {
         "ctr --namespace k8s.io images list --quiet".to_string(),
         "ctr --namespace k8s.io images label localhost/psl-lock:0.2.0 io.cri-containerd.pinned=pinned".to_string(),
     ];
-    // Both architectures carry one name: a node takes its own archives, and those that are of both.
+    // Both architectures have one name: a node loads its own archives, and those of both.
     for (machine, arch) in [("x86_64", "amd64"), ("aarch64", "arm64"), ("riscv64", "")] {
         stand.forget();
         stand.tool("ctr", list);
@@ -1577,9 +1582,9 @@ fn a_node_imports_and_pins_its_archives_at_boot() {
     );
 }
 
-// ---- commands that write down what they were asked ----
+// ---- commands that record their calls ----
 
-/// What is said of a namespace that apply has made: its labels, the mark, and that it is there.
+/// kubectl's answers about a namespace that apply has made: its labels, the mark, its existence.
 const MADE_BY_APPLY: &str = "*'get namespace'*) \
     printf '%s\\n' app.kubernetes.io/part-of=pod-startup-lock pod-startup-lock/made-by there ;;";
 
@@ -1591,7 +1596,7 @@ const OBJECTS_OF_HEALTH: &str = "*'get clusterrolebindings'*) echo '- rbac.autho
 const LOCKS_READY: &str = "*'get pods'*) for node in a b c d; do echo \"node-$node lock-$node true - IMAGE -\"; done; \
     echo 'node-x lock-x false - IMAGE -' ;; */proxy/state) echo '{\"version\":1}' ;;";
 
-/// What the script needs beside the commands that are stood in for.
+/// The tools that the script needs beside the stand-ins.
 const TOOLS: &[&str] = &[
     "sh",
     "sed",
@@ -1619,7 +1624,7 @@ const TOOLS: &[&str] = &[
     "basename",
 ];
 
-/// A checkout whose scripts see these commands and no others.
+/// A checkout whose scripts find only these commands.
 struct Stand {
     checkout: Checkout,
 }
@@ -1639,8 +1644,8 @@ impl Stand {
         stand
     }
 
-    /// With a kubectl that renders as the real one does, writes down everything, keeps what is applied or patched, and answers with
-    /// these cases of `case`.
+    /// With a kubectl that renders as the real one, records its calls, keeps applied and patched
+    /// objects, and answers with these cases of `case`.
     fn with_kubectl(cases: &str) -> Option<Stand> {
         let Some(kubectl) = real("kubectl") else {
             skip("there is no kubectl to render the manifests");
@@ -1657,7 +1662,8 @@ impl Stand {
         Some(stand)
     }
 
-    /// With archives of both architectures; the programs for arm64 are those for amd64, which nobody runs.
+    /// With archives of both architectures; the programs for arm64 are copies of those for amd64,
+    /// which do not run.
     fn with_archives() -> Option<Stand> {
         let stand = Stand::of(Checkout::with_programs()?);
         run(stand.checkout.command("cp").args(["-R", "dist/amd64", "dist/arm64"])).ok();
@@ -1669,15 +1675,9 @@ impl Stand {
         self.checkout.join(name)
     }
 
-    /// A command of this name that writes down how it was called and then does this.
+    /// A command of this name that records its call and then does this.
     fn tool(&self, name: &str, body: &str) {
-        let file = self.path("bin").join(name);
-        fs::write(
-            &file,
-            format!("#!/bin/sh\nprintf '%s\\n' \"${{0##*/}} $*\" >>\"$RECORD\"\n{body}\n"),
-        )
-        .unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        self.checkout.recorder(&format!("bin/{name}"), body);
     }
 
     fn command(&self) -> Command {
@@ -1686,7 +1686,7 @@ impl Stand {
         command
     }
 
-    /// The command with this environment and no other.
+    /// The command with only this environment.
     fn within<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         let path = format!("{}:{}", self.path("bin").display(), self.path("tools").display());
         command
@@ -1722,7 +1722,7 @@ impl Stand {
                 });
                 let words = words.filter(|word| !word.starts_with("--request-timeout="));
                 let line = words.collect::<Vec<_>>().join(" ");
-                // The selector and the template are kubectl's own test's.
+                // The tests with the real kubectl cover selectors and templates.
                 line.split(" --selector")
                     .next()
                     .unwrap()
@@ -1734,7 +1734,7 @@ impl Stand {
             .collect()
     }
 
-    /// Forgets what was asked, and every command that was stood in for but kubectl.
+    /// Removes the record, and every stand-in but kubectl.
     fn forget(&self) {
         // Without a call the file does not exist.
         let _ = fs::remove_file(self.path("record"));
@@ -1750,7 +1750,7 @@ impl Stand {
     }
 }
 
-/// Where the real command of this name is.
+/// The path of the real command of this name.
 fn real(name: &str) -> Option<PathBuf> {
     let found = run(Command::new("sh").args(["-c", &format!("command -v {name}")]));
     (found.code == Some(0) && (name != "kubectl" || answers("kubectl", &["version", "--client"])))

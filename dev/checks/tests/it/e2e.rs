@@ -1,8 +1,7 @@
-//! `scripts/e2e.sh` without a cluster: against a kubectl and a nodes' tool that record their calls. Does not know the results
-//! of the scenarios on a real cluster.
+//! `scripts/e2e.sh` without a cluster: against a kubectl and a nodes' tool that record their calls.
+//! Does not know the results of the scenarios on a real cluster.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -140,7 +139,7 @@ fn a_cluster_with_a_lock_is_refused() {
         );
         assert_eq!(stand.changed(), Vec::<String>::new(), "{case}");
     }
-    // An application that only asks for a lock is none.
+    // An application that only uses a lock is no lock.
     let stand = Stand::new(
         "'get daemonsets'*) echo 'shop/web  registry.example/psl-init:1' ;; *'get nodes'*) echo node-a ;;",
     );
@@ -178,7 +177,7 @@ fn a_failure_is_told_in_one_line_and_everything_is_removed() {
 
 #[test]
 fn what_cannot_be_removed_is_a_failure() {
-    // There only after the first scenario has begun.
+    // It exists only after the first scenario has begun.
     let stand = Stand::new(
         "*'get namespaces,'*) [ ! -f \"$RECORD.later\" ] || echo 'Secret shop psl-e2e-token' ;; *'get nodes'*) : >\"$RECORD.later\"; echo node-a ;;",
     );
@@ -232,7 +231,7 @@ fn a_signal_ends_what_runs_and_everything_is_removed() {
     }
 }
 
-/// The API server comes back before any other request to it.
+/// The API server is back before any other request.
 #[test]
 fn a_signal_gives_the_api_server_back() {
     let stand = Stand::new(STANDING);
@@ -270,7 +269,7 @@ fn a_tool_that_cannot_do_this_skips_the_scenario() {
     }
 }
 
-/// A command that README gains is noticed without a cluster.
+/// A new command of the README fails here, without a cluster.
 #[test]
 fn every_command_of_readme_has_its_check() {
     let stand = Stand::new("");
@@ -285,7 +284,7 @@ fn every_command_of_readme_has_its_check() {
     assert_eq!(said, "README has a command without a check here: kubectl drain NODE\n");
 }
 
-/// The application's image goes to the nodes the same way, without those of the lock.
+/// The application's image goes to the nodes in the same way, without the images of the lock.
 #[test]
 fn deploy_brings_one_image_alone() {
     let stand = Stand::new("");
@@ -314,9 +313,10 @@ fn deploy_brings_one_image_alone() {
     );
 }
 
-// ---- what the scripts are run with ----
+// ---- the stand-ins ----
 
-/// A cluster with the lock that scenarios share, its gates open, and watching pods that see only 200.
+/// A cluster with the lock that scenarios share, its gates open, and watching pods that see only
+/// 200.
 const STANDING: &str = "*'daemonsets --ignore-not-found'*) echo 'standing standing' ;; \
     *proxy/state) echo '\"gate\":{\"open\":true,\"overridden\":false' ;; \
     *logs*) printf 'p 1 a 200\\np 1 b 200\\n' ;;";
@@ -326,7 +326,7 @@ struct Stand {
 }
 
 impl Stand {
-    /// With a kubectl that answers with these cases of `case`, then as an empty cluster does.
+    /// With a kubectl that answers with these cases of `case`, and else as an empty cluster.
     fn new(cases: &str) -> Stand {
         let stand = Stand { checkout: Checkout::new() };
         run(Command::new("cp").arg(shell::root().join("README.md")).arg(stand.checkout.path()))
@@ -342,7 +342,7 @@ impl Stand {
         stand
     }
 
-    /// A docker that takes every image, and the archives that it is given.
+    /// With a docker that loads every image, and a deploy.sh that records its call.
     fn loaded(&self) {
         self.tool("bin/docker", "");
         fs::write(
@@ -356,16 +356,9 @@ impl Stand {
         self.checkout.join(name)
     }
 
-    /// A command that writes down how it was called and then does this.
+    /// A command that records its call and then does this.
     fn tool(&self, name: &str, body: &str) {
-        let file = self.path(name);
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(
-            &file,
-            format!("#!/bin/sh\nprintf '%s\\n' \"${{0##*/}} $*\" >>\"$RECORD\"\n{body}\n"),
-        )
-        .unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        self.checkout.recorder(name, body);
     }
 
     fn command(&self) -> Command {

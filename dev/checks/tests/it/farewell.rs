@@ -1,26 +1,21 @@
-//! A real init that ends while a real lock has it parked: the lock forgets its place.
+//! A real init that ends while a real lock has parked its request: the lock removes the waiter.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use testkit::http::Request;
-use testkit::program::{Program, Running};
-use testkit::{CEILING, eventually, skip};
+use testkit::program::Running;
+use testkit::{CEILING, eventually};
 
-/// The lock notices a hang-up at once and keeps the place for two seconds; the rest is for a machine with other work.
+use crate::shell;
+
+/// The lock notices a hang-up at once and keeps the waiter for two seconds; the rest is for a busy
+/// machine.
 const SHORT: Duration = Duration::from_secs(6);
-
-fn binary(name: &str) -> Option<Program> {
-    let Some(directory) = Program::static_dir() else {
-        skip("init beside lock needs the static binaries: PSL_TEST_BIN_DIR is not set");
-        return None;
-    };
-    Some(Program::at(directory.join(name)))
-}
 
 /// A lock whose only slot is taken for longer than any test.
 fn taken() -> Option<Running> {
-    let mut lock = binary("lock")?
+    let mut lock = shell::program("lock")?
         .args(["--host=127.0.0.1", "--port=0", "--locks=1", "--max-duration=1h"])
         .start();
     let taken = Request::get("/?duration=1h&holder=first").send(lock.addr(), CEILING).unwrap();
@@ -40,10 +35,10 @@ fn queue(lock: SocketAddr) -> Vec<String> {
     holders
 }
 
-/// An init whose first request is parked: it has no answer of the lock yet.
+/// An init whose first request is parked and has no answer yet.
 fn parked(lock: SocketAddr, holder: &str) -> Option<Running> {
     let port = lock.port().to_string();
-    let init = binary("init")?
+    let init = shell::program("init")?
         .args(["--host=127.0.0.1", "--wait=30s", "--port", &port, "--holder", holder])
         .start();
     eventually("a place in the queue", CEILING, || {
@@ -72,11 +67,12 @@ fn a_pod_that_is_deleted_before_its_first_answer_leaves_no_place_behind() {
     }
 }
 
-/// The reason at `--max-wait` is the lock's own, also for an init that the lock would have parked for longer.
+/// The reason at `--max-wait` is the lock's, even if the lock would have parked the request for
+/// longer.
 #[test]
-fn at_its_bound_init_knows_what_the_lock_said() {
+fn at_max_wait_init_reports_the_reason_of_the_lock() {
     let Some(mut lock) = taken() else { return };
-    let Some(init) = binary("init") else { return };
+    let Some(init) = shell::program("init") else { return };
     let port = lock.addr().port().to_string();
     let finished = init
         .args(["--host=127.0.0.1", "--max-wait=3s", "--port", &port])
@@ -87,15 +83,15 @@ fn at_its_bound_init_knows_what_the_lock_said() {
         last.contains("reason=\"423 Locked; all slots are taken; position 1 in line"),
         "{finished}"
     );
-    // It has given its place up.
+    // Its waiter is gone.
     assert_eq!(queue(lock.addr()), [""; 0]);
 }
 
-/// The lock held its answers back for longer than the bound, and was there all the time.
+/// The lock delayed its answers for longer than the bound, and never ended.
 #[test]
-fn a_lock_that_holds_answers_back_is_not_unreachable() {
+fn a_lock_that_delays_answers_is_not_unreachable() {
     let Some(mut lock) = taken() else { return };
-    let Some(init) = binary("init") else { return };
+    let Some(init) = shell::program("init") else { return };
     let port = lock.addr().port().to_string();
     let bounds = ["--unreachable-wait=300ms", "--max-wait=5s", "--on-timeout=fail", "--wait=2s"];
     let finished =

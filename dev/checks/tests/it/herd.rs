@@ -1,5 +1,5 @@
-//! A herd of real inits at a real lock: everyone gets through, in the order of arrival, nobody twice, and never more at
-//! a time than there are slots, also where answers are lost on the way and where the lock is killed in between.
+//! A herd of real inits at a real lock: each gets one lease, in the order of arrival, and never
+//! more at a time than slots, even if answers are lost or the lock is killed meanwhile.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,27 +12,21 @@ use testkit::http::Request;
 use testkit::program::{Program, Running, field};
 use testkit::relay::Relay;
 use testkit::scratch::Scratch;
-use testkit::{CEILING, eventually, skip};
+use testkit::{CEILING, eventually};
+
+use crate::shell;
 
 const PODS: usize = 20;
 const SLOTS: usize = 2;
 
-/// Until the whole herd is through; without trouble it takes four seconds.
+/// The bound for the whole herd, which takes four seconds without faults.
 const THROUGH: Duration = Duration::from_secs(50);
 
-/// Between two looks at the lock's state.
+/// The time between two readings of the lock's state.
 const EVERY: Duration = Duration::from_millis(20);
 
-/// Where the test asks from, so that it takes none of the herd's connections.
+/// The test's own address, so that it uses no connection of the herd's quota.
 const WATCHER: Ipv4Addr = Ipv4Addr::new(127, 0, 4, 1);
-
-fn binary(name: &str) -> Option<Program> {
-    let Some(directory) = Program::static_dir() else {
-        skip("the herd needs the static binaries: PSL_TEST_BIN_DIR is not set");
-        return None;
-    };
-    Some(Program::at(directory.join(name)))
-}
 
 fn holder(pod: usize) -> String {
     format!("herd/pod-{pod:02}/uid")
@@ -45,7 +39,8 @@ fn pod(holder: &str) -> usize {
         .unwrap_or_else(|| panic!("nobody of the herd: {holder:?}"))
 }
 
-/// How long each application takes from the end of its init, 100 to 600 ms: the same in each run.
+/// The time from the end of init to the application's open port, 100 to 600 ms, the same in each
+/// run.
 fn start_times() -> impl Iterator<Item = Duration> {
     let step = |x: &u64| {
         Some(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407))
@@ -55,7 +50,7 @@ fn start_times() -> impl Iterator<Item = Duration> {
         .map(|x| Duration::from_millis(100 + (x >> 33) % 501))
 }
 
-/// Who has a lease and who waits, as the lock tells; nothing while it is away.
+/// The holders and the waiters in the lock's state; `None` while the lock is down.
 fn look(lock: SocketAddr) -> Option<(Vec<usize>, Vec<usize>)> {
     let state = Request::get("/state").from(WATCHER).send(lock, CEILING).ok()?.json();
     let pods = |list: &str| {
@@ -67,7 +62,8 @@ fn look(lock: SocketAddr) -> Option<(Vec<usize>, Vec<usize>)> {
     Some((leases, queue))
 }
 
-/// What the applications themselves saw: an init ends after its lease has begun, and a port opens before it ends.
+/// The times of the applications: an init ends after its lease has begun, and a port opens before
+/// the lease ends.
 #[derive(Default)]
 struct Starts {
     under_way: usize,
@@ -75,16 +71,17 @@ struct Starts {
     is_open: [bool; PODS],
 }
 
-/// The state of the lock may show this, given the earlier states.
+/// Whether this state of the lock is allowed after the earlier ones.
 #[derive(Default)]
 struct Watch {
     last_served: Option<usize>,
-    /// Waiters lose their connections, and a waiter that is present gets the free slot.
+    /// Waiters may lose their connections; a connected waiter gets the free slot.
     is_absence_expected: bool,
 }
 
 impl Watch {
-    /// Waiters came after all pods that were served, except those that are away while a slot is free.
+    /// Waiters came after all served pods, except waiters without a connection while a slot is
+    /// free.
     fn look(&mut self, lock: SocketAddr) {
         let Some((leases, queue)) = look(lock) else { return };
         self.last_served = self.last_served.max(leases.iter().max().copied());
@@ -105,7 +102,8 @@ struct Herd {
 }
 
 impl Herd {
-    /// One pod after the other, each when the one before is in the queue. `ask` is where they ask, `lock` the lock itself.
+    /// Starts one pod after the other, each when the one before is in the queue. `ask` is the
+    /// address for their requests, `lock` the lock itself.
     #[track_caller]
     fn start(
         init: &Program,
@@ -155,7 +153,7 @@ impl Herd {
         Herd { starts, pods, watcher, is_over }
     }
 
-    /// Waits until everybody is through and nobody has a lease any more.
+    /// Waits until each pod has started and no lease is active.
     #[track_caller]
     fn finish(self, lock: SocketAddr) {
         let open: Vec<_> =
@@ -171,7 +169,7 @@ impl Herd {
     }
 }
 
-/// From the end of init to the application's port, which it hands out.
+/// Waits from the end of init to the start of the application, and returns its open port.
 fn go_through(
     number: usize,
     init: Running,
@@ -204,7 +202,7 @@ fn granted(lines: &[String]) -> Vec<usize> {
     holders(lines, |msg| msg == "lock acquired")
 }
 
-/// Lines of those that were granted in the same moment may be written in either order.
+/// Lines of leases of the same moment may come in either order.
 #[track_caller]
 fn in_order_of_arrival(granted: &[usize], same_moment: usize) {
     let is_in_place =
@@ -212,7 +210,7 @@ fn in_order_of_arrival(granted: &[usize], same_moment: usize) {
     assert!(is_in_place, "granted in this order: {granted:?}");
 }
 
-fn everybody() -> Vec<usize> {
+fn all_pods() -> Vec<usize> {
     (0..PODS).collect()
 }
 
@@ -221,17 +219,17 @@ fn sorted(mut pods: Vec<usize>) -> Vec<usize> {
     pods
 }
 
-/// One life of a lock, after which all is over: everybody was granted once, and ended by its port.
+/// One run of a lock to the end of the herd: each pod has one lease, which its port has ended.
 #[track_caller]
 fn check_the_whole(lock: &Running, address: SocketAddr, again: usize) {
     let lines = lock.lines();
     let order = granted(&lines);
-    // A waiter whose answer was cut is away for half a second, in which some others get a slot.
+    // A waiter whose answer was cut returns after half a second, in which other waiters get a slot.
     in_order_of_arrival(&order, if again == 0 { SLOTS } else { 3 * SLOTS });
-    assert_eq!(sorted(order), everybody(), "{lock}");
+    assert_eq!(sorted(order), all_pods(), "{lock}");
     let by_port = |line: &&String| field(line, "how").is_some_and(|how| how == "ready");
     let ended: Vec<_> = lines.iter().filter(by_port).cloned().collect();
-    assert_eq!(sorted(holders(&ended, |msg| msg == "lease ended")), everybody(), "{lock}");
+    assert_eq!(sorted(holders(&ended, |msg| msg == "lease ended")), all_pods(), "{lock}");
     assert_eq!(holders(&lines, |msg| msg == "lease ended").len(), PODS, "{lock}");
     let metrics = Request::get("/metrics").send(address, CEILING).unwrap().body;
     for (sample, expected) in [
@@ -264,8 +262,8 @@ fn lock_at(lock: &Program, port: u16) -> Program {
 }
 
 #[test]
-fn everybody_gets_through_in_order_and_nobody_twice() {
-    let (Some(lock), Some(init)) = (binary("lock"), binary("init")) else { return };
+fn each_pod_gets_one_lease_in_order_of_arrival() {
+    let (Some(lock), Some(init)) = (shell::program("lock"), shell::program("init")) else { return };
     let mut lock = lock_at(&lock, 0).start();
     let address = lock.addr();
     Herd::start(&init, address, address, |_| Ipv4Addr::LOCALHOST.into(), Watch::default())
@@ -274,8 +272,8 @@ fn everybody_gets_through_in_order_and_nobody_twice() {
 }
 
 #[test]
-fn a_grant_that_is_lost_on_the_way_is_told_again() {
-    let (Some(lock), Some(init)) = (binary("lock"), binary("init")) else { return };
+fn a_lost_grant_is_repeated() {
+    let (Some(lock), Some(init)) = (shell::program("lock"), shell::program("init")) else { return };
     let mut lock = lock_at(&lock, 0).start();
     let address = lock.addr();
     let own_address = |pod: usize| Ipv4Addr::new(127, 0, 5, 1 + u8::try_from(pod).unwrap()).into();
@@ -291,8 +289,8 @@ fn a_grant_that_is_lost_on_the_way_is_told_again() {
 }
 
 #[test]
-fn a_lock_that_is_killed_goes_on_where_it_was() {
-    let (Some(lock), Some(init)) = (binary("lock"), binary("init")) else { return };
+fn a_killed_lock_resumes_from_its_state_file() {
+    let (Some(lock), Some(init)) = (shell::program("lock"), shell::program("init")) else { return };
     let scratch = Scratch::new();
     let lock = lock
         .env("PSL_LOG", "debug")
@@ -322,7 +320,8 @@ fn a_lock_that_is_killed_goes_on_where_it_was() {
     herd.finish(address);
     lines.extend(running.lines());
     let order = granted(&lines);
-    // A slot that is free after a restart goes to the first waiter that is back, and the others keep their order.
+    // A slot that is free after a restart goes to the first waiter that returns, and the others
+    // keep their order.
     let overtakes = |(at, pod): (usize, &usize)| {
         order[at..].iter().filter(|later| *later < pod).count() >= SLOTS
     };
@@ -331,8 +330,9 @@ fn a_lock_that_is_killed_goes_on_where_it_was() {
     let known = |msg: &str| matches!(msg, "lock acquired" | "lock acquired already");
     let mut all = sorted(holders(&lines, known));
     all.dedup();
-    // Killed between the file and the line of its log, a lock has granted what it never said.
-    assert_eq!(all, everybody(), "{running}");
+    // A lock that is killed between its state file and its log line has granted a lease that it did
+    // not log.
+    assert_eq!(all, all_pods(), "{running}");
     let mut once = sorted(order);
     once.dedup();
     assert_eq!(once.len(), granted(&lines).len(), "somebody was granted twice: {lines:#?}");
@@ -344,7 +344,7 @@ fn a_lock_that_is_killed_goes_on_where_it_was() {
     );
 }
 
-/// Who was granted a lease before the lock was killed, and is not ready yet, has it.
+/// A holder that is not ready keeps its lease when the lock is killed.
 #[track_caller]
 fn keeps_what_was_granted(lines: &[String], lock: SocketAddr, herd: &Herd) {
     let (leases, queue) = look(lock).expect("the state of a lock that listens");

@@ -1,6 +1,6 @@
-//! The image archives of `scripts/image.sh`: what is in them, that they are small and the same bytes each time, and who
-//! loads them. Where a Docker engine is at hand the three programs run from them as the manifests run them. It does not
-//! know a cluster.
+//! The image archives of `scripts/image.sh`: their files, their size, that they have the same bytes
+//! each time, and the tools that load them. With a Docker engine, the three programs run from them
+//! as the manifests run them. It does not know a cluster.
 
 use std::fs;
 use std::path::Path;
@@ -16,10 +16,10 @@ use testkit::http::Request;
 use testkit::scratch::Scratch;
 use testkit::{CEILING, eventually, skip};
 
-/// Bytes that an image may have, compressed as a registry keeps it.
+/// The limit of an image in bytes, compressed as in a registry.
 const COMPRESSED: usize = 1_000_000;
 
-// ---- what is in the archives ----
+// ---- the files of the archives ----
 
 #[test]
 fn an_archive_leads_from_both_entry_points_to_the_same_blobs() {
@@ -94,8 +94,8 @@ fn the_same_programs_give_the_same_bytes_and_few_of_them() {
     };
     let first = PROGRAMS.map(read);
     for program in PROGRAMS {
-        // What differs between two machines: the files' times and rights, the language, and a group's own directory, whose
-        // bit those that are made in it inherit.
+        // The differences of two machines: times and modes of files, the language, and a
+        // directory's setgid bit, which new files inherit.
         let file = checkout.join(&format!("dist/amd64/{program}"));
         run(Command::new("touch").arg("-d").arg("2001-01-01").arg(&file)).ok();
         run(Command::new("chmod").arg("700").arg(&file)).ok();
@@ -119,7 +119,8 @@ fn the_same_programs_give_the_same_bytes_and_few_of_them() {
     }
 }
 
-/// Both architectures in one archive. The second one's programs are the first's here: image.sh does not look inside.
+/// Both architectures in one archive. The second has the programs of the first here: image.sh does
+/// not read them.
 #[test]
 fn an_index_names_both_architectures() {
     let Some(checkout) = Checkout::with_programs() else { return };
@@ -171,7 +172,7 @@ fn a_mistake_ends_with_one_line_and_makes_nothing() {
     }
 }
 
-// ---- who loads them ----
+// ---- tools that load them ----
 
 #[test]
 fn containerd_and_skopeo_load_the_archives() {
@@ -198,7 +199,7 @@ fn containerd_and_skopeo_load_the_archives() {
     assert_eq!(names.lines().collect::<Vec<_>>(), expected);
 }
 
-/// A containerd of its own, that runs nothing; ended on drop.
+/// A containerd that runs no container; ended on drop.
 struct Containerd {
     scratch: Scratch,
     process: Child,
@@ -246,7 +247,7 @@ impl Containerd {
 
 impl Drop for Containerd {
     fn drop(&mut self) {
-        // It may have ended by itself, and a drop must not panic.
+        // It fails if containerd has ended, and a drop must not panic.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -324,7 +325,7 @@ fn health_keeps_within_its_container_whatever_the_cluster() {
     });
 }
 
-/// The recipe for the builder gives what image.sh gives, but for the times.
+/// The Dockerfile gives the images of image.sh, but for the times.
 #[test]
 fn the_dockerfile_gives_the_same_content() {
     let Some(engine) = Engine::with_images("recipe") else { return };
@@ -346,7 +347,7 @@ fn the_dockerfile_gives_the_same_content() {
         })
     };
     let shown = PROGRAMS.map(|program| (show(&recipe(program)), show(&engine.image(program))));
-    // Not before all are built: each build begins with the stages of the one before.
+    // After all builds: each build begins with the stages of the one before.
     let _ = engine.docker(
         &[
             &["image", "rm", "--force"],
@@ -359,7 +360,8 @@ fn the_dockerfile_gives_the_same_content() {
     }
 }
 
-/// A Docker engine with the images under a tag of this test; containers, network and images go on drop.
+/// A Docker engine with the images under a tag of this test; removes containers, network and images
+/// on drop.
 struct Engine {
     checkout: Checkout,
     tag: String,
@@ -393,7 +395,7 @@ impl Engine {
         self.docker(&["network", "create", &self.tag]).ok();
     }
 
-    /// Starts a container as a hardened manifest would, and says its name.
+    /// Starts a container as a hardened manifest does, and returns its name.
     fn start(
         &self,
         name: &str,
@@ -425,7 +427,7 @@ impl Engine {
         name
     }
 
-    /// lock or health, once it listens.
+    /// Starts lock or health, and waits until it listens.
     fn server(&self, program: &str, docker: &[&str], arguments: &[&str]) -> String {
         let name = self.start(program, program, "16m", docker, arguments);
         eventually("a server to listen", CEILING, || {
@@ -437,7 +439,7 @@ impl Engine {
     }
 
     fn init(&self, name: &str, arguments: &[&str]) -> String {
-        // The lock is found by its name, as in a cluster.
+        // init finds the lock by its name, as in a cluster.
         let mut words = vec!["--host=lock", "--pause=200ms"];
         words.extend(arguments);
         self.start(name, "init", "6m", &[], &words)
@@ -457,8 +459,8 @@ impl Engine {
         }
     }
 
-    /// Without a handler for SIGTERM it would take ten. By the engine's own clock, from the signal to the end: how long its
-    /// client takes to start says something of this machine only.
+    /// Without a handler for SIGTERM the end takes ten seconds. The engine's clock measures from
+    /// the signal to the end; the start of its client would measure this machine.
     fn stops_within_a_second(&self, name: &str) {
         let now = || UNIX_EPOCH.elapsed().unwrap().as_secs();
         let since = now();
@@ -487,13 +489,13 @@ impl Engine {
         assert_eq!(killed.trim(), "false 0", "{name}");
     }
 
-    /// health in a container of 16 MiB, which has listed this cluster twice.
+    /// health lists this cluster twice in a container of 16 MiB.
     fn keeps_health_within(&self, name: &str, heavy: &Heavy) {
         let api = Api::start(shell::root().join("health/tests/data/answers"));
         api.open(true);
         heavy.put(&api);
         let url = api.url();
-        // All are listed again after 3 to 9 s.
+        // health lists all again after 3 to 9 s.
         let arguments = [
             "--host=127.0.0.1",
             "--port=0",
@@ -508,7 +510,7 @@ impl Engine {
             || api.requests().iter().filter(|asked| asked.path.ends_with("/daemonsets")).count();
         eventually("two lists and the next", 6 * CEILING, || {
             self.still_runs(&health);
-            // Each look is two processes, and several wait at once.
+            // Each attempt starts two processes, and several tests wait at the same time.
             std::thread::sleep(Duration::from_millis(200));
             (asked() >= 3).then_some(())
         });
@@ -529,7 +531,7 @@ impl Engine {
         self.docker(&["rm", "--force", &health]).ok();
     }
 
-    /// A server that has ended for another reason says why in its log.
+    /// The log of a server that has ended early has the reason.
     fn still_runs(&self, name: &str) {
         self.never_out_of_memory(name);
         let running = self.docker(&["inspect", "--format", "{{.State.Running}}", name]).ok();
@@ -539,7 +541,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // What is left of a failed test must not keep the next one from running; a drop must not panic.
+        // The rest of a failed test must not stop the next one; a drop must not panic.
         let filter = format!("label={}", self.tag);
         let names = self.docker(&["ps", "--all", "--quiet", "--filter", &filter]).stdout;
         let names: Vec<&str> = names.split_whitespace().collect();
@@ -593,7 +595,7 @@ impl Archive {
         Bytes { file: self.unpacked.path(), name: name.to_owned() }
     }
 
-    /// What a descriptor points at, after its digest and length have been held against it.
+    /// The content of a descriptor, after a check of its digest and length.
     fn blob(&self, descriptor: &Value) -> Value {
         let file = self.unpacked.join(&Archive::file(&descriptor["digest"]));
         let sum = run(Command::new("sha256sum").arg(&file)).ok();

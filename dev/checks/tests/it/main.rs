@@ -19,4 +19,5 @@ mod manifests;
 mod release;
 mod service_links;
 mod shell;
+mod tidy;
 mod upgrade;

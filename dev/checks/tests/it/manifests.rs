@@ -1,7 +1,7 @@
-//! Holds everything in deploy/ to what it promises: the Pod Security level, the resources, the bounds on waiting, the
-//! role, and that each setting is one its program has. Looks at the files as they are and, where kubectl is at hand, at
-//! what an administrator would apply. It does not know a cluster: that the API server takes the objects is for its own
-//! schemas to say.
+//! Checks the promises of deploy/: the Pod Security level, the resources, the bounds on waiting,
+//! the role, and that each setting exists in its program. Reads the files as they are and, if
+//! kubectl is installed, as an administrator would apply them. It does not know a cluster; the API
+//! server's own schemas check the objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,9 +18,11 @@ use testkit::scratch::Scratch;
 use testkit::tls::Authority;
 use testkit::{CEILING, skip};
 
+use crate::shell;
+
 const NAMESPACE: &str = "pod-startup-lock";
 
-/// What `kubectl apply -k` is given, and the objects that have to come of it.
+/// The arguments of `kubectl apply -k`, and the objects that it must apply.
 const ENTRY_POINTS: &[(&str, &[&str])] = &[
     (
         "deploy",
@@ -85,7 +87,7 @@ const ENTRY_POINTS: &[(&str, &[&str])] = &[
     ("deploy/example", &["Deployment startup-example"]),
 ];
 
-/// What each overlay has in addition to `deploy`, by `scripts/deploy.sh render --overlay NAME`.
+/// The objects that each overlay adds to `deploy`, by `scripts/deploy.sh render --overlay NAME`.
 const OVERLAYS: &[(&str, &[&str])] = &[
     ("service", &[]),
     ("host-port", &[]),
@@ -120,7 +122,7 @@ const OVERLAYS: &[(&str, &[&str])] = &[
     ("network-policies", &["NetworkPolicy health", "NetworkPolicy lock"]),
 ];
 
-/// Applied by hand, where it is needed.
+/// Applied by hand if needed.
 const SNIPPETS: &[&str] = &["NetworkPolicy pod-startup-lock"];
 /// Labels of nodes that run no DaemonSet.
 const VIRTUAL_NODES: [(&str, &str); 3] = [
@@ -128,10 +130,10 @@ const VIRTUAL_NODES: [(&str, &str); 3] = [
     ("type", "virtual-kubelet"),
     ("node.kubernetes.io/instance-type", "eklet"),
 ];
-/// The namespace whose DaemonSets are all that matters in `deploy/one-namespace`.
+/// The only namespace whose DaemonSets count in `deploy/one-namespace`.
 const ONE_NAMESPACE: &str = "kube-system";
 
-// ---- the tests ----
+// ---- tests ----
 
 #[test]
 fn the_files_keep_the_policies() {
@@ -147,7 +149,7 @@ fn the_files_keep_the_policies() {
 #[test]
 fn the_images_are_tagged_in_one_place_with_the_version_of_the_workspace() {
     let images = read_yaml(&root().join("deploy/images/kustomization.yaml"));
-    // The name that scripts/image.sh gives the archives.
+    // scripts/image.sh names the archives so.
     let tagged = json!([
         {"name": "psl-lock", "newName": "localhost/psl-lock", "newTag": version()},
         {"name": "psl-init", "newName": "localhost/psl-init", "newTag": version()},
@@ -171,7 +173,7 @@ fn the_images_are_tagged_in_one_place_with_the_version_of_the_workspace() {
 }
 
 #[test]
-fn what_kubectl_renders_keeps_the_policies_too() {
+fn rendered_objects_keep_the_policies() {
     for (entry, expected) in ENTRY_POINTS {
         let Some(rendered) = rendered(entry) else { return };
         let objects: Vec<Value> = rendered.into_iter().map(without_hash).collect();
@@ -205,7 +207,7 @@ fn each_overlay_adds_its_objects_and_nothing_else() {
         if overlay.starts_with("host-") {
             expected.remove("Service lock");
         } else {
-            // The ways that need a privilege are the next test's.
+            // The next test has the ways that need a privilege.
             assert_none(&complaints(&objects));
         }
         assert_eq!(kinds_and_names(&objects), expected, "{overlay}");
@@ -213,7 +215,7 @@ fn each_overlay_adds_its_objects_and_nothing_else() {
 }
 
 #[test]
-fn the_ways_to_the_lock_differ_in_what_they_say_and_no_more() {
+fn the_ways_to_the_lock_differ_only_in_port_and_network() {
     let lock = |objects: &[Value]| {
         objects.iter().find(|one| kind_and_name(one) == "DaemonSet lock").cloned().unwrap()
     };
@@ -235,7 +237,8 @@ fn the_ways_to_the_lock_differ_in_what_they_say_and_no_more() {
     let mut expected = lock(&service);
     put(&mut expected, "/spec/template/spec/hostNetwork", json!(true));
     put(&mut expected, "/spec/template/spec/dnsPolicy", json!("ClusterFirstWithHostNet"));
-    // The API server would add it, and kubectl removes only fields that it has applied, so it would outlive the overlay.
+    // The API server would add it, and kubectl removes only fields that it has applied, so it would
+    // outlive the overlay.
     put(&mut expected, "/spec/template/spec/containers/0/ports/0/hostPort", json!(8888));
     assert_eq!(lock(&network), expected);
 
@@ -250,7 +253,7 @@ fn the_ways_to_the_lock_differ_in_what_they_say_and_no_more() {
 }
 
 #[test]
-fn options_reach_every_place_that_they_are_about() {
+fn options_reach_all_their_places() {
     let options = "--namespace start --registry registry.example:5000/x --tag v7 --locks 50% --timeout 7s --never-pull \
         --with-health --overlay injection --overlay monitoring --overlay network-policies --overlay air-gapped";
     let Some(objects) = deployed(&options.split_whitespace().collect::<Vec<_>>()) else { return };
@@ -292,9 +295,9 @@ fn options_reach_every_place_that_they_are_about() {
     assert_eq!(settings["PSL_LOCK_DURATION"], "7s");
 }
 
-/// Each metric that a rule or the dashboard asks for is in the README's table.
+/// Each metric of a rule or of the dashboard is in the documented table.
 #[test]
-fn rules_and_dashboard_ask_for_metrics_that_are_there() {
+fn rules_and_dashboard_use_documented_metrics() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let table: BTreeSet<&str> = readme
         .lines()
@@ -334,8 +337,9 @@ fn the_dashboard_is_one() {
     }
 }
 
-/// In shadow mode these say what would be, and nobody waits: whoever asks for one says which of the two he means. What the
-/// lock tells of pressure, shadow mode and its automatic limit is on the dashboard.
+/// In shadow mode these metrics count decisions that the lock does not enforce, so each query names
+/// the mode it means. The dashboard shows the metrics of pressure, shadow mode and the automatic
+/// limit.
 #[test]
 fn the_rules_and_the_dashboard_tell_locks_in_shadow_mode_apart() {
     let model = [
@@ -375,7 +379,7 @@ fn the_rules_and_the_dashboard_tell_locks_in_shadow_mode_apart() {
     }
 }
 
-/// The manifests, the policy and the script mean the same nodes.
+/// The manifests, the policy and the script select the same nodes.
 #[test]
 fn virtual_nodes_are_left_out_everywhere() {
     let policy = fs::read_to_string(root().join("deploy/injection/policy.yaml")).unwrap();
@@ -387,7 +391,8 @@ fn virtual_nodes_are_left_out_everywhere() {
     }
 }
 
-/// Each wait that has no bound by itself gets one from the manifests: in the overlays, the example and the unit.
+/// Each wait that has no bound by itself gets one from the manifests: in the overlays, the example
+/// and the unit.
 #[test]
 fn every_wait_has_a_bound() {
     for run in runs() {
@@ -425,8 +430,8 @@ fn every_wait_has_a_bound() {
 
 /// The variables of the injected container, by the names that the policy's expressions write.
 #[test]
-fn the_injected_variables_are_ones_that_init_has() {
-    let Some(init) = program("init") else { return };
+fn the_injected_variables_exist_in_init() {
+    let Some(init) = shell::program("init") else { return };
     let help = init.arg("--help").run(CEILING).expect_code(0).stdout;
     let policy = fs::read_to_string(root().join("deploy/injection/policy.yaml")).unwrap();
     let names: BTreeSet<&str> =
@@ -437,9 +442,9 @@ fn the_injected_variables_are_ones_that_init_has() {
     }
 }
 
-/// A policy that nothing can break is no policy.
+/// Each policy finds a fault that was made on purpose.
 #[test]
-fn each_policy_notices_when_it_is_broken() {
+fn each_policy_finds_its_violations() {
     let none = Value::Null;
     let token = "POD/volumes/0/projected/sources/0/serviceAccountToken/expirationSeconds";
     let values = "/spec/scopeSelector/matchExpressions/0/values/0";
@@ -633,10 +638,10 @@ fn each_policy_notices_when_it_is_broken() {
 }
 
 #[test]
-fn every_setting_is_one_that_its_program_has() {
+fn every_setting_exists_in_its_program() {
     let mut help = BTreeMap::new();
     for run in runs() {
-        let Some(program) = program(&run.program) else { return };
+        let Some(program) = shell::program(&run.program) else { return };
         let help = help
             .entry(run.program.clone())
             .or_insert_with(|| program.arg("--help").run(CEILING).expect_code(0).stdout);
@@ -666,7 +671,7 @@ fn every_setting_is_one_that_its_program_has() {
 #[test]
 fn the_servers_start_with_the_settings_of_the_manifests_and_pass_their_probes() {
     for run in runs().into_iter().filter(|run| run.program == "lock") {
-        let Some(program) = program("lock") else { return };
+        let Some(program) = shell::program("lock") else { return };
         let mut lock = run.on_any_port(program).start();
         for path in &run.probed {
             let reply = Request::get(path).send(lock.addr(), CEILING).unwrap();
@@ -675,10 +680,10 @@ fn the_servers_start_with_the_settings_of_the_manifests_and_pass_their_probes() 
     }
 }
 
-/// The lock and the init container find each other's settings acceptable, the node's name among them.
+/// The lock and the init container accept each other's settings, such as the node's name.
 #[test]
 fn the_examples_init_container_gets_a_lease_from_the_shipped_lock() {
-    let (Some(lock), Some(init)) = (program("lock"), program("init")) else { return };
+    let (Some(lock), Some(init)) = (shell::program("lock"), shell::program("init")) else { return };
     let mut lock = run_named("lock alone").on_any_port(lock).start();
     let gate = run_named("init container");
     let port = lock.addr().port().to_string();
@@ -695,16 +700,18 @@ fn the_examples_init_container_gets_a_lease_from_the_shipped_lock() {
     );
 }
 
-/// health runs as in each of the manifests, against a recorded API server: each of its requests is allowed, and no
-/// rule is without a request.
+/// health runs with each manifest's settings against a recorded API server: the rules allow each of
+/// its requests, and each rule has a request.
 #[test]
-fn the_roles_cover_what_health_asks_for_and_nothing_more() {
+fn the_roles_allow_exactly_the_requests_of_health() {
     for (run, entry) in [
         ("health", "deploy/with-health"),
         ("health and node load", "deploy/with-node-load"),
         ("health of one namespace", "deploy/one-namespace"),
     ] {
-        let (Some(program), Some(objects)) = (program("health"), rendered(entry)) else { return };
+        let (Some(program), Some(objects)) = (shell::program("health"), rendered(entry)) else {
+            return;
+        };
         let run = run_named(run);
         let roles = objects
             .iter()
@@ -730,10 +737,10 @@ fn the_roles_cover_what_health_asks_for_and_nothing_more() {
             let reply = Request::get(path).send(health.addr(), CEILING).unwrap();
             assert_eq!(reply.status, 200, "{}: GET {path}: {reply:?}", run.name);
         }
-        // A pod of a DaemonSet that is not known has that one asked for by its name.
+        // A pod of an unknown DaemonSet makes health read that DaemonSet by its name.
         let pods = "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-a";
         api.edit(pods, |list| {
-            list["items"][0]["metadata"]["ownerReferences"][0]["uid"] = json!("unknown")
+            list["items"][0]["metadata"]["ownerReferences"][0]["uid"] = json!("unknown");
         });
         let by_name = |asked: &Asked| {
             asked.query.iter().any(|(_, value)| value.starts_with("metadata.name=kube-proxy"))
@@ -762,7 +769,7 @@ fn the_image_recipe_has_a_target_for_each_program_with_the_numeric_user() {
     assert_eq!(stages.len(), 3);
     for (stage, program) in stages.iter().zip(["lock", "init", "health"]) {
         let has = |line: &str| {
-            assert!(stage.lines().any(|other| other == line), "{program}: no line {line:?}")
+            assert!(stage.lines().any(|other| other == line), "{program}: no line {line:?}");
         };
         assert!(stage.starts_with(&format!("scratch AS {program}\n")), "{program}");
         has(&format!("COPY dist/${{ARCH}}/{program} /{program}"));
@@ -771,7 +778,7 @@ fn the_image_recipe_has_a_target_for_each_program_with_the_numeric_user() {
     }
 }
 
-// ---- the policies: each says what is wrong with an object, all of it ----
+// ---- policies: each returns all complaints about an object ----
 
 fn complaints(objects: &[Value]) -> Vec<String> {
     let mut found = Vec::new();
@@ -803,7 +810,7 @@ fn complaints(objects: &[Value]) -> Vec<String> {
     found
 }
 
-/// The complaint that the value at a place is not this one; `null` stands for "nothing there".
+/// The complaint that the value at a place is not this one; `null` stands for no value.
 fn unless(object: &Value, place: &str, wanted: &Value) -> Vec<String> {
     let found = object.pointer(place).unwrap_or(&Value::Null);
     if found == wanted { vec![] } else { vec![format!("{place} is {found}, not {wanted}")] }
@@ -823,7 +830,7 @@ fn in_our_namespace(object: &Value) -> Vec<String> {
 fn namespace(object: &Value) -> Vec<String> {
     let labels = "/metadata/labels/pod-security.kubernetes.io";
     let [enforce, warn] = [format!("{labels}~1enforce"), format!("{labels}~1warn")];
-    // The second is the mark of a namespace that goes with the lock.
+    // The second is the label of a namespace that is deleted with the lock.
     let annotations =
         json!({"openshift.io/node-selector": "", "pod-startup-lock/made-by": "manifests"});
     all_unless(
@@ -862,7 +869,7 @@ fn watch_pods() -> Value {
     json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]})
 }
 
-/// As it is written, as node load adds to it, or what a Role for one namespace leaves of it.
+/// The rules as they are written, with node load, or as a Role for one namespace.
 fn cluster_role(object: &Value) -> Vec<String> {
     let node = json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "watch"]});
     let load = json!({"apiGroups": ["metrics.k8s.io"], "resources": ["nodes"], "verbs": ["get"]});
@@ -889,7 +896,8 @@ fn pods_of(name: &str) -> Value {
     json!({"matchLabels": {"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": NAMESPACE}})
 }
 
-/// Anyone may ask lock, lock alone may ask health; both directions are said, so that neither is open by default.
+/// Every pod may send requests to lock, and only lock to health. The policies name both directions,
+/// so that neither is open by default.
 fn network_policy(object: &Value) -> Vec<String> {
     let name = text(object, "/metadata/name");
     // The ports of the pods behind the DNS Service: everywhere, on OpenShift, on Gardener.
@@ -919,7 +927,7 @@ fn network_policy(object: &Value) -> Vec<String> {
                 own.into_iter().chain([("/spec/ingress", lock), ("/spec/egress", egress)]),
             )
         }
-        // For the namespaces of applications.
+        // For namespaces of applications.
         _ => {
             let lock = json!([{
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}},
@@ -942,7 +950,8 @@ fn network_policy(object: &Value) -> Vec<String> {
     }
 }
 
-/// What scripts/manifests.py cannot see by evaluating it: for whom it is, and that it fails open.
+/// The parts that scripts/manifests.py does not evaluate: the policy's subjects, and that it fails
+/// open.
 fn injection(object: &Value) -> Vec<String> {
     all_unless(
         object,
@@ -1002,8 +1011,8 @@ fn service(object: &Value, objects: &[Value]) -> Vec<String> {
     [in_our_namespace(object), all_unless(object, spec)].concat()
 }
 
-/// What every pod here keeps to: the level "restricted", no user number, no token and no variables that it does not
-/// need, a quick end.
+/// The rules for every pod: the level "restricted", no user number, no token and no variables
+/// without need, a quick end.
 fn pod(object: &Value) -> Vec<String> {
     let spec = &object["spec"]["template"]["spec"];
     let mut found = all_unless(
@@ -1089,7 +1098,8 @@ fn daemon_set(object: &Value) -> Vec<String> {
     found
 }
 
-/// Virtual nodes run no DaemonSet. All of it is one term, because several are alternatives.
+/// Virtual nodes run no DaemonSet. One term excludes them all, because several terms would be
+/// alternatives.
 fn no_virtual_node() -> Value {
     let expressions = VIRTUAL_NODES
         .map(|(key, value)| json!({"key": key, "operator": "NotIn", "values": [value]}));
@@ -1097,7 +1107,7 @@ fn no_virtual_node() -> Value {
     json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}})
 }
 
-/// The lock also has to know an address of its node, which it must not probe.
+/// The lock needs an address of its node, which it must not probe.
 fn node_of(program: &str) -> Value {
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     let name = field("PSL_NODE_NAME", "spec.nodeName");
@@ -1112,7 +1122,7 @@ fn no_token(object: &Value) -> Vec<String> {
     no_account_but(object, Value::Null, Value::Null)
 }
 
-/// The one volume is where the settings put the state file.
+/// The settings put the state file into the only volume.
 fn state_alone(object: &Value) -> Vec<String> {
     let state = json!([{"name": "state", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]);
     no_account_but(object, state, json!([{"name": "state", "mountPath": "/state"}]))
@@ -1148,11 +1158,12 @@ fn short_token(object: &Value) -> Vec<String> {
     )
 }
 
-/// The gate comes last among the init containers, is bounded, and leaves a Guaranteed pod Guaranteed.
+/// The gate comes last among the init containers, is bounded, and leaves a Guaranteed pod
+/// Guaranteed.
 fn example(object: &Value) -> Vec<String> {
     let spec = &object["spec"]["template"]["spec"];
     let gate = list(spec, "/initContainers").last().unwrap_or(&Value::Null);
-    // Only what comes before it can be part of the holder, and each pod has to be another one.
+    // The holder can use only variables before it, and must differ for each pod.
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     let pod = [
         field("POD_NAMESPACE", "metadata.namespace"),
@@ -1188,9 +1199,9 @@ fn example(object: &Value) -> Vec<String> {
     found
 }
 
-// ---- what the containers run with ----
+// ---- the containers' environment ----
 
-/// One container of the manifests: which program, and what Kubernetes would give it.
+/// One container of the manifests: its program, and its environment and arguments from Kubernetes.
 struct Run {
     name: String,
     program: String,
@@ -1257,7 +1268,7 @@ impl Run {
         }
     }
 
-    /// The program with this environment and these arguments, but with other values for some of the flags.
+    /// The program with this environment and these arguments, and other values for some flags.
     fn with_flags(&self, program: Program, other: &[(&str, &str)]) -> Program {
         let mut program = program.args(self.args.iter().map(|arg| {
             let flag = arg.split('=').next().unwrap();
@@ -1270,29 +1281,22 @@ impl Run {
         program
     }
 
-    /// For servers. A port among the arguments is replaced; one that the environment gave would be overruled by it.
+    /// For servers, on a free port: the flag replaces a port among the arguments and overrules one
+    /// in the environment.
     fn on_any_port(&self, program: Program) -> Program {
         let program = self.with_flags(program, &[("--port", "0")]);
         program.env("PSL_BIND_HOST", "127.0.0.1").env("PSL_BIND_PORT", "0")
     }
 }
 
-/// The text with each `$(NAME)` replaced by a variable that is there already; what is not stays, as in Kubernetes.
+/// The text with each `$(NAME)` replaced by the variable, if it is set already, as in Kubernetes.
 fn replaced(text: &str, env: &BTreeMap<String, String>) -> String {
     env.iter()
         .fold(text.to_string(), |text, (name, value)| text.replace(&format!("$({name})"), value))
 }
 
-/// A static binary, or nothing where none was built.
-fn program(name: &str) -> Option<Program> {
-    if Program::static_dir().is_none() {
-        skip("PSL_TEST_BIN_DIR does not say where the static binaries are");
-        return None;
-    }
-    Some(Program::new(name))
-}
-
-/// What the generator of deploy/NAME puts into the ConfigMap, and what health's component and the entry point add.
+/// The ConfigMap's values from the generator of deploy/NAME, from health's component and from the
+/// entry point.
 fn settings(name: &str, entry: &str) -> BTreeMap<String, String> {
     let file = fs::read_to_string(root().join(format!("deploy/{name}/{name}.env"))).unwrap();
     let mut lines: Vec<String> = file.lines().map(str::to_string).collect();
@@ -1315,8 +1319,8 @@ fn settings(name: &str, entry: &str) -> BTreeMap<String, String> {
 
 // ---- the API's verbs ----
 
-/// The verb and resource that RBAC asks for when a request is made, and where: "list daemonsets.apps", in a namespace
-/// or everywhere.
+/// The verb, resource and place that RBAC needs for a request: "list daemonsets.apps", in a
+/// namespace or everywhere.
 fn needs(asked: &Asked) -> (String, Option<String>) {
     let parts: Vec<&str> = asked.path.trim_matches('/').split('/').collect();
     let (group, rest) = match parts.as_slice() {
@@ -1342,7 +1346,7 @@ fn scoped(verb: &str, resource: &str, group: &str) -> String {
     format!("{verb} {resource}{dot}{group}")
 }
 
-/// What a ClusterRole allows everywhere, or a Role in its namespace.
+/// The rights of a ClusterRole everywhere, or of a Role in its namespace.
 fn granted(role: &Value) -> BTreeSet<(String, Option<String>)> {
     let namespace = role.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_string);
     let mut granted = BTreeSet::new();
@@ -1366,7 +1370,7 @@ fn root() -> PathBuf {
     testkit::root()
 }
 
-/// The workspace's, read from its file because this crate may have a version of its own.
+/// The workspace's version, read from its file because this crate may have another one.
 fn version() -> String {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let section = manifest.split("[workspace.package]").nth(1).expect("a [workspace.package]");
@@ -1374,7 +1378,7 @@ fn version() -> String {
     line.split('"').nth(1).unwrap().to_string()
 }
 
-/// Every object in the files, without kustomize's own.
+/// Every object in the files but kustomize's own.
 fn written_objects() -> Vec<Value> {
     let mut files = Vec::new();
     collect_yaml(&root().join("deploy"), &mut files);
@@ -1389,11 +1393,11 @@ fn collect_yaml(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.ends_with("deploy/upgrade") {
-            // Other people's files: upgrade.rs looks at them.
+            // Files of the Go generations, which upgrade.rs checks.
         } else if path.is_dir() {
             collect_yaml(&path, files);
         } else if path.to_string_lossy().ends_with(".patch.yaml") {
-            // A part of an object, and seen where it is rendered.
+            // A patch: the rendered objects contain it.
         } else if path.extension().is_some_and(|end| end == "yaml" || end == "yml") {
             files.push(path);
         }
@@ -1406,7 +1410,7 @@ fn read_yaml(file: &Path) -> Vec<Value> {
 
 fn parse(documents: &str, source: &str) -> Vec<Value> {
     let read = |document| {
-        // By way of YAML's own value, because that one refuses a key that is written twice.
+        // Through YAML's own value, which refuses a repeated key.
         let value = yaml_serde::Value::deserialize(document)
             .unwrap_or_else(|error| panic!("{source}: {error}"));
         serde_json::to_value(value).unwrap()
@@ -1414,14 +1418,14 @@ fn parse(documents: &str, source: &str) -> Vec<Value> {
     yaml_serde::Deserializer::from_str(documents).map(read).collect()
 }
 
-/// What `kubectl apply -k` would send; nothing where there is no kubectl.
+/// The objects that `kubectl apply -k` sends; `None` without kubectl.
 fn rendered(entry: &str) -> Option<Vec<Value>> {
     printed(Command::new("kubectl").arg("kustomize").arg(root().join(entry)), entry)
 }
 
-/// What `scripts/deploy.sh render` prints with these options.
+/// The objects of `scripts/deploy.sh render` with these options.
 fn deployed(options: &[&str]) -> Option<Vec<Value>> {
-    // Asked first, because the script would say it in its own words.
+    // First, because without kubectl the script fails with its own message.
     rendered("deploy")?;
     printed(
         Command::new(root().join("scripts/deploy.sh")).arg("render").args(options),
@@ -1441,8 +1445,8 @@ fn printed(command: &mut Command, entry: &str) -> Option<Vec<Value>> {
     Some(parse(&String::from_utf8(output.stdout).unwrap(), entry))
 }
 
-/// The object with the hash taken off the generated ConfigMap's name and off the reference to it, so that the same
-/// policies fit; both must have been there, or a changed setting would roll no pod.
+/// The object without the hash in the generated ConfigMap's name and in the reference to it, so
+/// that the same policies fit. Both must have a hash, or a changed setting would roll no pod.
 fn without_hash(mut object: Value) -> Value {
     if kind_and_name(&object) == "ConfigMap pod-startup-lock-dashboard" {
         // No pod refers to it.
@@ -1493,7 +1497,7 @@ fn kinds_and_names(objects: &[Value]) -> BTreeSet<String> {
     names
 }
 
-/// What all entry points and overlays have together, without the kinds that only rendering makes.
+/// The objects of all entry points and overlays, without the kinds that only rendering makes.
 fn all_expected(generated: &str) -> BTreeSet<String> {
     let all = ENTRY_POINTS
         .iter()
@@ -1503,7 +1507,7 @@ fn all_expected(generated: &str) -> BTreeSet<String> {
     all.filter(|name| !name.starts_with(generated)).map(ToString::to_string).collect()
 }
 
-/// Sets a value at a place, or takes it away (`null`); the place's parent must be there, its last step need not.
+/// Sets a value at a place, or removes it (`null`). The place's parent must exist.
 fn put(object: &mut Value, place: &str, value: Value) {
     let (parent, key) = place.rsplit_once('/').unwrap();
     match object.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent}")) {

@@ -1,9 +1,8 @@
-//! `scripts/release.sh` and `scripts/sbom.sh`: what a release needs before it is made, what is in it, and what the
-//! programs are said to be made of. The long steps (tests, builds, crates) are stood in for.
+//! `scripts/release.sh` and `scripts/sbom.sh`: the conditions of a release, its files, and the
+//! components of the programs. Stand-ins replace the long steps (tests, builds, crates).
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use crate::shell;
@@ -50,7 +49,7 @@ fn a_release_holds_everything_with_checksums_and_twice_the_same() {
     release.make("0.1.0").with(0);
     assert_eq!(listing(), first);
 
-    // What somebody has set for other archives.
+    // Settings that a user has made for other archives.
     run(release.checkout.command("git").args(["config", "tar.umask", "0077"])).ok();
     let mut elsewhere = release.command("0.1.0");
     run(elsewhere.env("TAR_OPTIONS", "--mode=700 --exclude=*").env("GZIP", "--rsyncable")).ok();
@@ -92,7 +91,7 @@ fn nothing_is_made_of_what_is_not_ready() {
     release.make("0.1.0").with(0);
 }
 
-/// A repository of its own at version 0.1.0 with built programs, whose long steps only say that they were taken.
+/// A new repository at version 0.1.0 with built programs, whose long steps only record their call.
 struct Release {
     checkout: Checkout,
 }
@@ -102,21 +101,15 @@ impl Release {
         let checkout = Checkout::with_programs()?;
         run(checkout.command("cp").args(["-R", "dist/amd64", "dist/arm64"])).ok();
         let step = |name: &str, body: &str| {
-            let file = checkout.join(&format!("scripts/{name}"));
-            fs::write(
-                &file,
-                format!("#!/bin/sh\necho \"{name}${{1:+ }}$*\" >>dist/steps\n{body}\n"),
-            )
-            .unwrap();
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+            let record = format!("echo \"{name}${{1:+ }}$*\" >>dist/steps");
+            checkout.script(&format!("scripts/{name}"), &format!("{record}\n{body}"));
         };
         step("test.sh", "");
         step("build.sh", "");
         step("reproduce.sh", "");
         step("vendor.sh", "echo crates >dist/crates.tar.gz");
-        let sbom = "#!/bin/sh\necho \"$@\"\n";
-        fs::write(checkout.join("scripts/sbom.sh"), sbom).unwrap();
-        // The test must not change with the version of the workspace.
+        checkout.script("scripts/sbom.sh", "echo \"$@\"");
+        // The test must not depend on the version of the workspace.
         for (name, from) in [
             ("Cargo.toml", "version = \"0.1.0\""),
             ("deploy/images/kustomization.yaml", "newTag: 0.1.0"),
@@ -166,7 +159,7 @@ impl Release {
 
 // ---- the same bytes ----
 
-/// What somebody has set for other builds does not reach these; where Cargo writes stays.
+/// Settings for other builds have no effect on these; Cargo's target directory stays.
 #[test]
 fn settings_of_other_builds_do_not_count() {
     let checkout = Checkout::new();
@@ -193,19 +186,16 @@ fn settings_of_other_builds_do_not_count() {
     }
 }
 
-/// The commit that images are labelled with, by a compiler that is stood in for: of what is no checkout, of a release's sources,
-/// of one's own checkout, with a new file too, and of another user's, as root has it in a container.
+/// The commit in the images' label, with a stand-in compiler: without a repository, in a release's
+/// sources, in a checkout, with an untracked file, and in another user's checkout, as for root in a
+/// container.
 #[test]
 fn a_build_says_of_which_commit_it_is() {
     let checkout = Checkout::new();
     let bin = checkout.join("target/bin");
-    fs::create_dir_all(&bin).unwrap();
     let sysroot = "x86_64-unknown-linux-musl";
     fs::create_dir_all(checkout.join("target/lib/rustlib").join(sysroot)).unwrap();
-    let tool = |name: &str, body: &str| {
-        fs::write(bin.join(name), format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
-    };
+    let tool = |name: &str, body: &str| checkout.script(&format!("target/bin/{name}"), body);
     let release = format!("target/{sysroot}/release");
     let build =
         format!("for last; do :; done; mkdir -p {release}; echo \"$last\" >{release}/\"$last\"");
@@ -272,7 +262,7 @@ fn without_git_the_second_build_is_skipped() {
     );
 }
 
-// ---- what the programs are made of ----
+// ---- components ----
 
 #[test]
 fn the_list_of_components_is_cargos() {
@@ -332,7 +322,7 @@ fn the_list_of_components_is_cargos() {
     }
 }
 
-/// Cargo unifies features over one build; the list has to be that of each program's own.
+/// Cargo unifies features over one build, so the list must come from a build of each program alone.
 #[test]
 fn init_carries_no_tls_and_no_program_its_tests() {
     let Some(init) = sbom("init") else { return };
@@ -354,7 +344,7 @@ fn init_carries_no_tls_and_no_program_its_tests() {
     }
 }
 
-/// Of the program that scripts/build.sh has left in this checkout.
+/// The components of the program that scripts/build.sh has made in this checkout.
 fn sbom(program: &str) -> Option<Value> {
     if !shell::root().join(format!("dist/amd64/{program}.built")).exists() {
         skip(

@@ -1,11 +1,14 @@
-//! The variables that Kubernetes sets in each pod for the Services of its namespace must not configure our programs.
+//! Kubernetes sets variables in each pod for the Services of its namespace. They must not configure
+//! the programs.
 
 use std::collections::BTreeSet;
 
+use testkit::CEILING;
 use testkit::program::Program;
-use testkit::{CEILING, skip};
 
-/// Names that a Service beside our pods may well have.
+use crate::shell;
+
+/// Likely names of Services in the namespace of the pods.
 const PLAUSIBLE: [&str; 16] = [
     "psl",
     "psl-lock",
@@ -27,14 +30,6 @@ const PLAUSIBLE: [&str; 16] = [
 
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 
-fn binary(name: &str) -> Option<Program> {
-    let Some(directory) = Program::static_dir() else {
-        skip("the service links need the static binaries: PSL_TEST_BIN_DIR is not set");
-        return None;
-    };
-    Some(Program::at(directory.join(name)))
-}
-
 /// The variables that the kubelet sets for a Service of one port with this name.
 fn links(service: &str, port_name: &str, port: u16, protocol: &str) -> Vec<(String, String)> {
     let name = service.to_uppercase().replace('-', "_");
@@ -53,14 +48,14 @@ fn links(service: &str, port_name: &str, port: u16, protocol: &str) -> Vec<(Stri
     variables.into_iter().map(|(suffix, value)| (format!("{name}_{suffix}"), value)).collect()
 }
 
-/// All variables that a program reads, as its `--help` lists them.
+/// The variables in a program's `--help`.
 fn variables(program: &Program) -> BTreeSet<String> {
     let help = program.clone().arg("--help").run(CEILING).expect_code(0).stdout;
     let words = help.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
     words.filter(|word| word.contains('_') && !word.starts_with('_')).map(str::to_owned).collect()
 }
 
-/// The Services that would set this variable, whatever their port is called.
+/// The Services that would set this variable, whatever the name of their port.
 fn services_that_set(variable: &str) -> Vec<String> {
     let splits = variable.match_indices('_').map(|(at, _)| variable.split_at(at));
     let sets = |(name, rest): (&str, &str)| {
@@ -74,7 +69,7 @@ fn services_that_set(variable: &str) -> Vec<String> {
 }
 
 #[test]
-fn which_service_sets_what() {
+fn services_set_these_variables() {
     for (variable, expected) in [
         ("PSL_LOCK_PORT", &["psl-lock"][..]),
         ("PSL_SERVICE_HOST", &["psl"]),
@@ -90,13 +85,13 @@ fn which_service_sets_what() {
     }
 }
 
-/// A variable that a Service can set has a name that ends in `_PORT`, and a link in it counts as unset.
+/// Each variable that a Service can set ends in `_PORT`, and a Service link in it counts as unset.
 #[test]
 fn no_service_configures_a_program() {
     for (name, may_be_set) in
         [("init", "PSL_LOCK_PORT"), ("lock", "PSL_BIND_PORT"), ("health", "PSL_BIND_PORT")]
     {
-        let Some(program) = binary(name) else { return };
+        let Some(program) = shell::program(name) else { return };
         let variables = variables(&program);
         assert!(variables.len() > 5 && variables.contains(may_be_set), "{variables:?}");
         let is_set = |variable: &&String| {
@@ -129,7 +124,7 @@ fn beside(program: Program, protocol: &str) -> Program {
 fn the_programs_start_beside_such_services() {
     for protocol in PROTOCOLS {
         let (Some(init), Some(lock), Some(health)) =
-            (binary("init"), binary("lock"), binary("health"))
+            (shell::program("init"), shell::program("lock"), shell::program("health"))
         else {
             return;
         };

@@ -1,8 +1,8 @@
-//! What the tests of scripts and images share: a checkout of their own to run scripts in, and commands whose failure
-//! shows all that they said. Does not know what any script does.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+//! A checkout in which tests run the repository's scripts, with tools that only record their calls,
+//! and commands whose failure shows all of their output. Does not know the scripts.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -12,12 +12,10 @@ use testkit::skip;
 
 pub const PROGRAMS: [&str; 3] = ["lock", "init", "health"];
 
-/// The repository's root.
 pub fn root() -> PathBuf {
     testkit::root()
 }
 
-/// How a command ended.
 #[derive(Debug)]
 pub struct Ended {
     pub command: String,
@@ -27,7 +25,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// What it printed, if it succeeded.
+    /// Its output, if it succeeded.
     #[track_caller]
     pub fn ok(self) -> String {
         self.with(0).stdout
@@ -47,7 +45,7 @@ impl Ended {
     }
 }
 
-/// Runs a command to its end; one that cannot be started has the code 127, as in a shell.
+/// Runs a command to its end. If it cannot be started its code is 127, as in a shell.
 pub fn run(command: &mut Command) -> Ended {
     let words = format!("{command:?}");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -67,13 +65,22 @@ pub fn run(command: &mut Command) -> Ended {
     }
 }
 
-/// Whether a command is there and answers to these arguments.
+/// A static binary; `None`, and a line about it, if none were built.
+pub fn program(name: &str) -> Option<Program> {
+    let Some(built) = Program::static_dir() else {
+        skip("PSL_TEST_BIN_DIR does not say where the static binaries are");
+        return None;
+    };
+    Some(Program::at(built.join(name)))
+}
+
+/// Whether a command is installed and succeeds with these arguments.
 pub fn answers(command: &str, arguments: &[&str]) -> bool {
     run(Command::new(command).args(arguments)).code == Some(0)
 }
 
-/// The files of the repository that scripts read, in a directory of their own, so that tests neither disturb each other
-/// nor leave anything behind.
+/// A copy of the files that scripts read. Tests do not disturb each other in it, and its removal
+/// leaves nothing behind.
 pub struct Checkout {
     scratch: Scratch,
 }
@@ -96,7 +103,7 @@ impl Checkout {
         Checkout { scratch }
     }
 
-    /// With the static programs in dist/amd64; nothing where none were built.
+    /// With the static programs in dist/amd64; `None`, and a line about it, if none were built.
     pub fn with_programs() -> Option<Checkout> {
         let Some(built) = Program::static_dir() else {
             skip("PSL_TEST_BIN_DIR does not say where the static binaries are");
@@ -117,6 +124,20 @@ impl Checkout {
 
     pub fn join(&self, name: &str) -> PathBuf {
         self.scratch.join(name)
+    }
+
+    /// Makes a shell script, such as a tool that takes the place of a real one.
+    pub fn script(&self, name: &str, body: &str) {
+        let file = self.join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// As [`Checkout::script`], but it appends its name and arguments to the file `$RECORD` first.
+    pub fn recorder(&self, name: &str, body: &str) {
+        let record = r#"printf '%s\n' "${0##*/} $*" >>"$RECORD""#;
+        self.script(name, &format!("{record}\n{body}"));
     }
 
     /// A command in its root.

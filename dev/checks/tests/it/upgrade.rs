@@ -1,5 +1,5 @@
-//! deploy/upgrade: manifests of the Go generations before and after, whose marks have to account for every line that
-//! differs, and with which the programs have to run. It does not know the Go programs.
+//! deploy/upgrade: manifests of the Go generations before and after. Their marks must account for
+//! every changed line, and the programs must run with them. It does not know the Go programs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +28,7 @@ fn the_marks_account_for_every_line() {
     }
 }
 
-/// The line of the old file that this one of the new file stands for.
+/// The line of the old file for this line of the new file.
 fn undone(line: &str) -> Option<String> {
     let indent = &line[..line.len() - line.trim_start().len()];
     if let Some(gone) = line.trim_start().strip_prefix("# gone: ") {
@@ -44,8 +44,8 @@ fn undone(line: &str) -> Option<String> {
     }
 }
 
-/// The whole way of a start: health answers, lock hears it, init gets through. Both with the old lines and
-/// with the new ones.
+/// A whole start: health answers, lock sees it, init gets a lease, with the old lines and with the
+/// new.
 #[test]
 fn the_programs_run_with_the_files_of_both_generations() {
     if Program::static_dir().is_none() {
@@ -62,7 +62,7 @@ fn the_programs_run_with_the_files_of_both_generations() {
 
         let api = Api::start(shell::root().join("health/tests/data/answers"));
         api.open(true);
-        // The one DaemonSet on the host network that is not ready there.
+        // The only DaemonSet on the host network that is not ready.
         api.edit("/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-a", |pods| {
             assert_eq!(pods_ready(pods, "node-exporter", true), 1);
         });
@@ -104,7 +104,7 @@ fn the_programs_run_with_the_files_of_both_generations() {
     }
 }
 
-/// A container of ours: which program, and what Kubernetes would give it.
+/// A container of the manifests: its program, and its environment and arguments from Kubernetes.
 struct Container {
     program: &'static str,
     args: Vec<String>,
@@ -112,7 +112,7 @@ struct Container {
 }
 
 impl Container {
-    /// With other values for some of its flags, which are in a word of their own in these files.
+    /// With other values for some flags, which these files write as separate words.
     fn with(&self, other: &[(&str, &str)]) -> Program {
         let mut args = self.args.clone();
         for at in 1..args.len() {
@@ -121,7 +121,7 @@ impl Container {
             }
         }
         self.env.iter().fold(Program::new(self.program).args(args), |program, (name, value)| {
-            // What the test sets in its place would be there twice.
+            // The test's own value takes its place.
             if ["PSL_BIND_PORT", "PSL_HC_ENDPOINTS", "PSL_LOCK_HOST", "PSL_LOCK_PORT"]
                 .contains(&name.as_str())
             {
@@ -162,7 +162,8 @@ fn containers(generation: &str, when: &str) -> Vec<Container> {
                 env.extend(map(source["configMapRef"]["name"].as_str().unwrap()));
             }
             for one in list(&container["env"]) {
-                // The only field of the pod in these files is its node, and the recorded cluster has this one.
+                // These files use only one field of the pod, its node; the recorded cluster has
+                // node-a.
                 let value = one["value"].as_str().unwrap_or("node-a");
                 env.insert(one["name"].as_str().unwrap().to_string(), value.to_string());
             }

@@ -1,6 +1,16 @@
-//! What must hold for any input of the parsers that read foreign bytes.
+//! The properties that hold for any input of the parsers that read bytes from outside.
 //!
-//! The fuzzer calls these with what it finds, the tests with the seeds. A broken property panics.
+//! The fuzzer calls these functions with its inputs, and the tests with the seeds. A broken
+//! property panics.
+//!
+//! The seeds of a target are the lines of `dev/fuzz/seeds/TARGET.txt`: `NAME "ESCAPED"` with the
+//! escapes `\n`, `\r`, `\t`, `\\` and `\0NNN` (octal), as `printf %b` reads them. If the fuzzer
+//! finds an input, repair the parser, and add the input under the next number, here as line 40:
+//!
+//! ```sh
+//! printf '40-found-by-the-fuzzer "%s"\n' "$(od -An -v -to1 dev/fuzz/artifacts/TARGET/crash-… |
+//!     sed 's/ /\\0/g' | tr -d '\n')" >>dev/fuzz/seeds/TARGET.txt
+//! ```
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
@@ -28,7 +38,7 @@ use psl::settings::Input;
 /// A property of some input.
 pub type Property = fn(&[u8]);
 
-/// The fuzz targets and the folders of their seeds, by name.
+/// The fuzz targets by name.
 pub const ALL: &[(&str, Property)] = &[
     ("head", head),
     ("durations", durations),
@@ -43,7 +53,7 @@ pub const ALL: &[(&str, Property)] = &[
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const SCHEMES: &[Scheme] = &[HTTP, HTTPS, TCP];
 
-/// A request's head and query: read or refused, whatever follows it.
+/// A request's head and query: read or refused, and the bytes after the head change nothing.
 pub fn head(bytes: &[u8]) {
     let parsed = parse(bytes, PEER);
     match &parsed {
@@ -57,7 +67,7 @@ pub fn head(bytes: &[u8]) {
             let _ = lock::http::ask(request);
         }
         Parsed::Refused(answer) => {
-            assert!((400..=505).contains(&answer.status()), "a refusal is an error")
+            assert!((400..=505).contains(&answer.status()), "a refusal is an error");
         }
         Parsed::Partial => assert!(bytes.len() < 8192, "a head that is too large is refused"),
     }
@@ -65,7 +75,7 @@ pub fn head(bytes: &[u8]) {
         lock::http::ask(&Request { query: &String::from_utf8_lossy(bytes), ..Request::default() });
 }
 
-/// A duration: what is accepted is written and read back as the same.
+/// A duration: an accepted text is written and reads back as the same.
 pub fn durations(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(duration) = duration::parse(&text) {
@@ -105,7 +115,7 @@ pub fn labels(bytes: &[u8]) {
     }
 }
 
-/// Who asks and what ends his lease: what is accepted reads back, and has its bounds.
+/// A holder and a `ready` port: each accepted text is within its bounds and reads back as the same.
 pub fn claims(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(holder) = psl::protocol::holder::parse(&text) {
@@ -125,7 +135,7 @@ pub fn claims(bytes: &[u8]) {
     }
 }
 
-/// The state file: restored or refused, within the bounds of the scheduler, and written again as restored.
+/// The state file: restored within the bounds of the scheduler and written again, or refused.
 pub fn record(bytes: &[u8]) {
     let record = Record::of_boot(PathBuf::new(), "boot");
     let (default, longest) = (Duration::from_secs(10), Duration::from_secs(600));
@@ -148,7 +158,7 @@ pub fn record(bytes: &[u8]) {
     assert!(again.leases().len() <= scheduler.leases().len(), "no holder gets more than it had");
 }
 
-/// JSON as the API server sends it: read or refused.
+/// JSON of the API server: read or refused.
 pub fn api(bytes: &[u8]) {
     let mut count = 0;
     let _ = read_list::<DaemonSet>(bytes, &mut |_| count += 1);
@@ -171,9 +181,10 @@ pub fn api(bytes: &[u8]) {
     }
 }
 
-/// A message of a name server, `resolv.conf`, and `hosts`: judged or read, within bounds.
+/// A message of a name server, `resolv.conf` and `hosts`: read within bounds.
 pub fn names(bytes: &[u8]) {
-    // The answer to a query of its own identifier, so that the fuzzer need not guess it, and as it is.
+    // The bytes as an answer to this query, so that the fuzzer need not guess the identifier, and
+    // the bytes as they are.
     for family in [Family::V4, Family::V6] {
         let Some(query) = Query::new("lock.example", family, 0x1234) else { continue };
         let mut ours = query.bytes().unwrap_or_default();

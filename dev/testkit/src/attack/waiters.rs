@@ -1,8 +1,8 @@
 //! Hostile clients that wait for a lease, and ten honest ones beside them.
 //!
-//! The hostile clients want the slots of a lock to stay empty, or want all of them. An honest client
-//! behaves as init does: it asks with a holder and `wait`, asks again after a 423 or a broken
-//! connection, and ends its lease by `DELETE` or by its `ready` port.
+//! The hostile clients want the slots of a lock to stay empty, or want all of them. An honest
+//! client behaves as init does: it asks with a holder and `wait`, asks again after a 423 or a
+//! broken connection, and ends its lease by `DELETE` or by its `ready` port.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{Attack, AttackReport, Pattern, Then, addresses, allow_descriptors, begin_connection};
-use super::{pour, swarm};
+use super::{Attack, AttackReport, Pattern, Then, addresses, allow_descriptors, attacks};
+use super::{begin_connection, pour, swarm};
 use crate::application::Application;
 use crate::http::{Connection, Request};
 use crate::program::{Program, Running};
 use crate::scratch::Scratch;
 
-/// All of them, by name.
+/// The attacks of this module by name.
 pub const ATTACKS: &[(&str, Attack)] = &[
     ("ask and stay away", ask_and_stay_away),
     ("park and stay", park_and_stay),
@@ -38,7 +38,7 @@ pub const HONEST: usize = 10;
 const ALL_PARKED: usize = 512;
 const MANY: usize = 64;
 
-/// For all attacks that run side by side in one process: honest clients need some, too.
+/// Enough for all attacks that run side by side in one process, and for the honest clients.
 const DESCRIPTORS: u64 = 8 * ALL_PARKED as u64;
 
 /// Holders of one address that ask and stay away, and the time between two of their requests. At
@@ -95,12 +95,12 @@ pub const SETTINGS: &[Setting] = &[
     },
 ];
 
-/// What the honest clients met.
+/// The results of the honest clients.
 #[derive(Clone, Debug)]
 pub struct Met {
     /// From its first request to its grant, for each that was served, in rising order.
     pub served: Vec<Duration>,
-    /// Readings of `/state`, and those that showed a free slot while a client waited.
+    /// Readings of `/state`, and the number that showed a free slot while a client waited.
     pub samples: usize,
     pub idle: usize,
     pub attack: AttackReport,
@@ -272,7 +272,7 @@ pub fn ask_and_stay_away(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant
                 Err(_) => report.failed += 1,
             }
         }
-        // The places are there at once; then comes the steady state.
+        // The first round takes all places at once; then comes the steady state.
         let pause = if number < ABSENT { Duration::from_millis(5) } else { ABSENT_PAUSE };
         thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
     }
@@ -280,55 +280,44 @@ pub fn ask_and_stay_away(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant
     report
 }
 
-pub fn park_and_stay(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant) -> AttackReport {
-    let pattern = Pattern { connections: ALL_PARKED, ..Pattern::new("park and stay", parking) };
-    swarm(&pattern, target, &from, until)
-}
+attacks! {
+    park_and_stay: Pattern { connections: ALL_PARKED, ..Pattern::new("park and stay", parking) };
 
-/// Fills each buffer between the client and the lock.
-pub fn park_and_flood(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant) -> AttackReport {
-    let pattern = Pattern {
+    /// Fills each buffer between the client and the lock.
+    park_and_flood: Pattern {
         connections: ALL_PARKED,
         then: pour(b"a"),
         reads: false,
         ..Pattern::new("park and flood", parking)
     };
-    swarm(&pattern, target, &from, until)
-}
 
-pub fn park_and_hang_up(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant) -> AttackReport {
-    let then = Then::HangUp(PARKED);
-    let pattern = Pattern { connections: MANY, then, ..Pattern::new("park and hang up", parking) };
-    swarm(&pattern, target, &from, until)
-}
-
-pub fn park_and_reset(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant) -> AttackReport {
-    let pattern =
-        Pattern { connections: MANY, then: Then::Reset, ..Pattern::new("park and reset", parking) };
-    swarm(&pattern, target, &from, until)
-}
-
-/// Ends its sending direction while it is parked, and reads on.
-pub fn half_closed(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant) -> AttackReport {
-    let then = Then::HalfClose(PARKED);
-    let pattern = Pattern { connections: MANY, then, ..Pattern::new("half-closed", parking) };
-    swarm(&pattern, target, &from, until)
-}
-
-/// The answers to earlier requests fill the client's buffer, and the grant waits behind them.
-pub fn grants_never_read(target: SocketAddr, from: Vec<Ipv4Addr>, until: Instant) -> AttackReport {
-    let opening = |number| {
-        let mut requests = Request::get("/livez").keep_alive().bytes("lock").repeat(UNREAD);
-        requests.extend(parking(number));
-        requests
+    park_and_hang_up: Pattern {
+        connections: MANY,
+        then: Then::HangUp(PARKED),
+        ..Pattern::new("park and hang up", parking)
     };
-    let pattern = Pattern {
+
+    park_and_reset:
+        Pattern { connections: MANY, then: Then::Reset, ..Pattern::new("park and reset", parking) };
+
+    /// Ends its sending direction while it is parked, and reads on.
+    half_closed: Pattern {
+        connections: MANY,
+        then: Then::HalfClose(PARKED),
+        ..Pattern::new("half-closed", parking)
+    };
+
+    /// The answers to earlier requests fill the client's buffer, and the grant waits behind them.
+    grants_never_read: Pattern {
         connections: ALL_PARKED,
         reads: false,
         receive_buffer: Some(TINY_BUFFER),
-        ..Pattern::new("grants never read", opening)
+        ..Pattern::new("grants never read", |number| {
+            let mut requests = Request::get("/livez").keep_alive().bytes("lock").repeat(UNREAD);
+            requests.extend(parking(number));
+            requests
+        })
     };
-    swarm(&pattern, target, &from, until)
 }
 
 /// Two holders at each address take a lease, give it back and ask again.
