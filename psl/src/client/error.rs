@@ -41,12 +41,12 @@ impl fmt::Display for HttpError {
             HttpError::Unreachable => f.write_str("connection timed out, or no route to host"),
             #[cfg(feature = "tls")]
             HttpError::UnreachableTls => {
-                f.write_str("connection timed out, also the TLS handshake, or no route to host")
+                f.write_str("connection timed out (connect or TLS handshake), or no route to host")
             }
             HttpError::Timeout => {
-                f.write_str("response timed out: connected, but no whole answer in time")
+                f.write_str("response timed out: no complete response in time")
             }
-            HttpError::Closed => f.write_str("connection closed before the whole answer"),
+            HttpError::Closed => f.write_str("connection closed before the complete response"),
             HttpError::Malformed(reason) => write!(f, "malformed HTTP response: {reason}"),
             HttpError::Tls(reason) | HttpError::Other(reason) => f.write_str(reason),
         }

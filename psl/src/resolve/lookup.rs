@@ -259,7 +259,7 @@ fn describe(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         ErrorKind::TimedOut | ErrorKind::WouldBlock => "timed out".to_owned(),
-        ErrorKind::UnexpectedEof => "connection closed before the whole answer".to_owned(),
+        ErrorKind::UnexpectedEof => "connection closed before the complete answer".to_owned(),
         _ => error.to_string(),
     }
 }

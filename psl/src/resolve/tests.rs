@@ -266,7 +266,7 @@ fn truncated_answers_are_requested_over_tcp() {
     };
     let (result, _) = lookup(13, "", "lock.example", cut);
     let expected = "name does not resolve: lock.example: no answer from 127.0.54.13: over TCP: connection closed \
-                    before the whole answer";
+                    before the complete answer";
     assert_eq!(result, Err(expected.to_owned()));
     let good = server(14, 0, knows("lock.example", "10.1.2.3"));
     let bad = server(13, good.port(), cut);
