@@ -3,7 +3,7 @@
 //! Does not resolve names.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The accepted form of a host, for error messages.
 pub const HOST_ACCEPTED: &str =
@@ -28,10 +28,12 @@ impl Host {
     pub fn parse(text: &str) -> Result<Host, &'static str> {
         if let Some(inner) = text.strip_prefix('[') {
             let address = inner.strip_suffix(']').and_then(|inner| inner.parse::<Ipv6Addr>().ok());
-            return address.map(|ip| Host::Ip(canonical(ip.into()))).ok_or(HOST_ACCEPTED);
+            return address
+                .map(|ip| Host::Ip(IpAddr::from(ip).to_canonical()))
+                .ok_or(HOST_ACCEPTED);
         }
         match text.parse::<IpAddr>() {
-            Ok(ip) => Ok(Host::Ip(canonical(ip))),
+            Ok(ip) => Ok(Host::Ip(ip.to_canonical())),
             Err(_) if is_name(text) => Ok(Host::Name(text.to_owned())),
             Err(_) => Err(HOST_ACCEPTED),
         }
@@ -106,16 +108,6 @@ pub fn has_name_syntax(
         && anywhere(*first)
         && anywhere(*last)
         && text.bytes().all(|b| anywhere(b) || inside(b))
-}
-
-/// `::ffff:a.b.c.d` becomes `a.b.c.d`: a dual-stack socket reports IPv4 clients in the first form.
-pub fn canonical(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
-}
-
-/// A socket's address with [`canonical`] applied.
-pub fn canonical_socket(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(canonical(address.ip()), address.port())
 }
 
 /// The port of a server; 0 means any free port.

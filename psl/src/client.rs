@@ -82,11 +82,11 @@ pub struct HttpClient {
     trust: Option<tls::Trust>,
 }
 
-/// A response whose head has been read, and whose body has not.
+/// A response: its head has been read, its body has not.
 pub struct HttpResponse {
     /// 100 to 999.
     pub status: u16,
-    /// The response has `Server: psl`. Any server can send that header, so this proves nothing.
+    /// The response has `Server: psl`. Any server can send this header, so it is no proof.
     pub is_ours: bool,
     /// `Retry-After` in whole seconds; the other form, a date, is ignored.
     pub retry_after: Option<Duration>,

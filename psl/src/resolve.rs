@@ -3,7 +3,7 @@
 //! A static program has musl's resolver, which has four faults. It ignores a search line of 256 bytes
 //! or more. It takes NXDOMAIN for AAAA for the whole result, and also SERVFAIL in one search domain.
 //! A lookup cannot be stopped. So this module queries the name servers itself, on the thread of the
-//! caller. It reads the files for each lookup, because they may change while a container runs.
+//! caller. The files are read for each lookup, because they may change while a container runs.
 
 pub mod conf;
 mod exchange;

@@ -56,7 +56,7 @@ pub const LIMITS: ServerLimits = ServerLimits {
 
 /// A path, its methods and its handler.
 pub struct Route<'h, R> {
-    /// Compared byte by byte: nothing is decoded, no slash is folded.
+    /// Compared byte by byte, without decoding and without folding of slashes.
     pub path: &'static str,
     /// The methods in `Allow`; any other gets 405.
     pub methods: &'static [Method],

@@ -46,7 +46,7 @@ impl Server {
             let parked = client.park();
             let is_parked = parked.is_some();
             sender.send(parked).unwrap();
-            if is_parked { HandlerResult::parked() } else { Response::text(423, "Locked\n").into() }
+            if is_parked { HandlerResult::Parked } else { Response::text(423, "Locked\n").into() }
         };
         run(listener, handler);
         Server { address, parked }

@@ -43,9 +43,7 @@ impl fmt::Display for HttpError {
             HttpError::UnreachableTls => {
                 f.write_str("connection timed out (connect or TLS handshake), or no route to host")
             }
-            HttpError::Timeout => {
-                f.write_str("response timed out: no complete response in time")
-            }
+            HttpError::Timeout => f.write_str("response timed out: no complete response in time"),
             HttpError::Closed => f.write_str("connection closed before the complete response"),
             HttpError::Malformed(reason) => write!(f, "malformed HTTP response: {reason}"),
             HttpError::Tls(reason) | HttpError::Other(reason) => f.write_str(reason),

@@ -38,7 +38,7 @@ struct PendingLines {
     is_writing: bool,
 }
 
-/// A writer whose every call gets one line, or several whole ones. `notice` makes the line that
+/// A writer; each call passes one line, or several complete ones. `notice` formats the line that
 /// reports the number of dropped lines.
 pub fn writer(notice: fn(usize) -> String) -> Box<dyn Write + Send> {
     let queue = QUEUE.get_or_init(Arc::default);

@@ -6,8 +6,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
-use crate::address::canonical;
-
 /// glibc's MAXNS; further `nameserver` lines are ignored.
 const MOST_SERVERS: usize = 3;
 
@@ -22,7 +20,7 @@ pub struct ResolvConf {
     pub servers: Vec<SocketAddr>,
     /// No line names a server; `servers` holds glibc's default, this machine.
     pub is_default: bool,
-    /// The search domains, separated by white space. One text, because they may be very many.
+    /// The search domains, separated by white space. One text, because the list may be very long.
     search: String,
     /// A name with this many dots is queried before its combinations with the search domains.
     pub ndots: usize,
@@ -134,7 +132,7 @@ fn server(word: &str, interface_index: impl Fn(&str) -> u32, port: u16) -> Optio
         let index = interface.parse().unwrap_or_else(|_| interface_index(interface));
         return Some(SocketAddrV6::new(address.parse::<Ipv6Addr>().ok()?, port, 0, index).into());
     }
-    word.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(canonical(ip), port))
+    word.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip.to_canonical(), port))
 }
 
 #[cfg(test)]

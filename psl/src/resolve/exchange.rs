@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use super::MOST_ADDRESSES;
 use super::conf::ResolvConf;
 use super::message::{DnsAnswer, Family, MessageVerdict, Query, ServerError};
-use crate::address::canonical;
 use crate::duration::Compact;
 
 /// The wait for the other family after the first addresses: the 50 ms of RFC 8305, section 3,
@@ -101,7 +100,7 @@ impl Exchange {
                 queries.push(FamilyQuery { query, answer: None, is_pending });
             }
         }
-        let server = |ip| NameServer { ip: canonical(ip), last_error: None };
+        let server = |ip: IpAddr| NameServer { ip: ip.to_canonical(), last_error: None };
         let most_sent = conf.servers.len() * conf.attempts;
         Some(Exchange {
             name: name.to_owned(),

@@ -4,7 +4,6 @@ use std::io::{self, Read};
 use std::net::IpAddr;
 
 use super::MOST_ADDRESSES;
-use crate::address::canonical;
 
 /// A name has at most 254 bytes, and an address fewer. A longer word is neither.
 const LONGEST_WORD: usize = 255;
@@ -64,7 +63,7 @@ impl HostsScan<'_> {
             LineState::Start => {
                 let address = str::from_utf8(&self.word).ok().and_then(|word| word.parse().ok());
                 self.line = match address {
-                    Some(ip) => LineState::Names(canonical(ip)),
+                    Some(ip) => LineState::Names(IpAddr::to_canonical(&ip)),
                     None => LineState::Ignored,
                 };
             }

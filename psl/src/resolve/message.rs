@@ -14,7 +14,6 @@ use domain::rdata::{A, Aaaa};
 
 use super::MOST_ADDRESSES;
 use super::search::is_name;
-use crate::address::canonical;
 
 /// A header of 12 bytes, a name of 255, type and class.
 const LONGEST_QUERY: usize = 12 + 255 + 4;
@@ -167,7 +166,7 @@ impl Query {
                 Family::V4 => record.to_record::<A>().ok()?.map(|a| a.data().addr().into()),
                 Family::V6 => record.to_record::<Aaaa>().ok()?.map(|a| a.data().addr().into()),
             };
-            if let Some(ip) = ip.map(canonical).filter(|ip| !found.contains(ip)) {
+            if let Some(ip) = ip.map(|ip| ip.to_canonical()).filter(|ip| !found.contains(ip)) {
                 found.push(ip);
             }
             if found.len() == MOST_ADDRESSES {

@@ -55,8 +55,8 @@ pub(super) struct HttpConnection<'s> {
     /// The arrival of the first byte of the current head.
     head_since: Option<Instant>,
     read_at: Instant,
-    /// The timeout of the socket. It is mostly right already; setting it again would be a third
-    /// system call of a request.
+    /// The present timeout of the socket, which is mostly right already. Setting it again would be a
+    /// third system call of a request.
     read_timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Parked connections, whose requests wait for their response without a thread, and their poller.
+//! Parked connections: their requests wait for a response without a thread. And their poller.
 //!
 //! Knows neither the reason of a wait nor the number of clients that may wait.
 
@@ -25,7 +25,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// The key of the wake-up.
 const WAKE: u64 = u64::MAX;
 
-/// A connection whose request waits for its response. Dropping it closes the connection.
+/// A connection with a request that waits for its response. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct ParkedConnection {
     stream: Arc<TcpStream>,
@@ -69,7 +69,7 @@ pub struct ClientEvent {
     pub is_broken: bool,
 }
 
-/// Watches parked connections for actions of their clients, until they are closed.
+/// Watches parked connections for actions of their clients, until the connections are closed.
 #[derive(Debug)]
 pub struct Poller {
     epoll: OwnedFd,

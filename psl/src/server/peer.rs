@@ -40,13 +40,13 @@ impl RequestPeer<'_> {
     }
 
     /// Takes the connection out of the server; the handler then returns
-    /// [`super::HandlerResult::parked`]. `None` if the client has sent more than this request, or
+    /// [`super::HandlerResult::Parked`]. `None` if the client has sent more than this request, or
     /// has closed its half of the connection.
     pub fn park(&self) -> Option<ParkedConnection> {
         if self.has_more || !events(self.stream, CLIENT_EVENTS, Duration::ZERO).is_empty() {
             return None;
         }
-        // While it is registered, a new connection could displace and close this one.
+        // A registered connection could be displaced and closed by a new one.
         self.registration.deregister();
         Some(ParkedConnection::new(Arc::clone(self.stream), self.without_body))
     }

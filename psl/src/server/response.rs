@@ -30,7 +30,7 @@ pub enum HandlerResult {
         /// Runs if the response cannot be sent, or is not read.
         unsent: Option<Box<dyn FnOnce()>>,
     },
-    /// The connection is parked; its response comes later.
+    /// [`super::RequestPeer::park`] has taken the connection; its response comes later.
     Parked,
 }
 
@@ -50,11 +50,6 @@ impl HandlerResult {
             }
             HandlerResult::Parked => HandlerResult::Parked,
         }
-    }
-
-    /// Neither responds nor closes: [`super::RequestPeer::park`] has taken the connection.
-    pub fn parked() -> HandlerResult {
-        HandlerResult::Parked
     }
 }
 

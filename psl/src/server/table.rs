@@ -77,7 +77,7 @@ impl<C> ConnectionTable<C> {
         entry.map(|entry| entry.is_idle = is_idle).is_some()
     }
 
-    /// Removes the entry if it is present: a displaced connection is not.
+    /// Removes the entry; a displaced connection has none.
     pub(super) fn remove(&mut self, id: EntryId) {
         self.entries.retain(|entry| entry.id != id);
     }

@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::fmt::Display;
 use std::io;
-use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -23,7 +23,6 @@ use super::peer::{Registration, RequestPeer};
 use super::response::HandlerResult;
 use super::table::{Admission, ConnectionTable, EntryId};
 use super::{LIMITS, ServerLimits};
-use crate::address::{canonical, canonical_socket};
 use crate::{process, sync};
 
 /// A request touches 12 KiB of the stack (measured); untouched pages cost no memory.
@@ -56,7 +55,7 @@ struct HttpServer {
     is_short_of_descriptors: AtomicBool,
 }
 
-/// The threads, and the connections that they wait for.
+/// The threads, and the connections that occupy them.
 /// Invariant: the table has room for one connection fewer than there are threads. So one thread is
 /// free to accept, or becomes free as soon as a displaced connection has ended.
 struct WorkerPool {
@@ -81,7 +80,8 @@ where
     R: Into<HandlerResult>,
 {
     let address = match listener.local_addr() {
-        Ok(address) => canonical_socket(address),
+        // A dual-stack socket reports IPv4 addresses in IPv6 form.
+        Ok(address) => SocketAddr::new(address.ip().to_canonical(), address.port()),
         Err(error) => return format!("cannot read the listening address: {error}"),
     };
     let server = Arc::new(HttpServer {
@@ -145,7 +145,7 @@ impl HttpServer {
                     continue;
                 }
             };
-            self.serve(&Arc::new(stream), canonical(address.ip()), &mut buffers);
+            self.serve(&Arc::new(stream), address.ip().to_canonical(), &mut buffers);
             let mut pool = self.pool();
             if pool.accepting >= FEW && !stays {
                 pool.started -= 1;

@@ -34,20 +34,28 @@ impl Input {
         if has_any(&["--version", "-version"]) {
             return Err(format!("{}\n", program.version()));
         }
-        let mut errors = Vec::new();
-        let pairs = pairs(program.settings, arguments, &mut errors);
+        let (mut pairs, mut errors) = (Vec::new(), Vec::new());
+        let mut arguments = arguments.into_iter().peekable();
+        while let Some(argument) = arguments.next() {
+            match flag_and_value(program.settings, &argument, &mut arguments) {
+                Ok((flag, value)) => pairs.extend([OsString::from(flag), value]),
+                Err(error) => errors.push(error),
+            }
+        }
+        // The library gets only `--name value`: it reads `--host --port` as the host `--port`.
         let arguments = pico_args::Arguments::from_vec(pairs);
         Ok(Input { arguments, variables: Box::new(variables), errors })
     }
 
-    /// The value of a setting that takes one; `None` if it is not set or not accepted.
+    /// The value of a setting that takes one; `None` if the setting is unset or not accepted.
     pub fn value<T, E: ToString>(
         &mut self,
         setting: &Setting,
         parse: impl Fn(&str) -> Result<T, E>,
     ) -> Option<T> {
-        let value = self.flag(setting).or_else(|| self.variable(setting))?;
-        if self.flag(setting).is_some() {
+        let mut values = self.take_flag(setting);
+        let value = values.next().or_else(|| self.variable(setting))?;
+        if values.next().is_some() {
             self.errors.push(format!("{}: given twice, accepted once", setting.name()));
         }
         let text = self.utf8(setting, value)?;
@@ -69,10 +77,8 @@ impl Input {
         setting: &Setting,
         parse: impl Fn(&str) -> Result<T, E>,
     ) -> Vec<T> {
-        let mut texts = Vec::new();
-        while let Some(value) = self.flag(setting) {
-            texts.extend(self.utf8(setting, value));
-        }
+        let values = self.take_flag(setting);
+        let mut texts: Vec<_> = values.filter_map(|value| self.utf8(setting, value)).collect();
         if texts.is_empty()
             && let Some(value) = self.variable(setting)
         {
@@ -109,10 +115,12 @@ impl Input {
         }
     }
 
-    fn flag(&mut self, setting: &Setting) -> Option<OsString> {
+    /// The values of the setting's flag.
+    fn take_flag(&mut self, setting: &Setting) -> IntoIter<OsString> {
         let value = |value: &OsStr| Ok::<_, Infallible>(value.to_owned());
-        // `pairs` leaves no flag without its value, so this does not fail.
-        self.arguments.opt_value_from_os_str(setting.flag?, value).ok().flatten()
+        let values = setting.flag.map(|flag| self.arguments.values_from_os_str(flag, value));
+        // No flag is without its value here, so this does not fail.
+        values.and_then(Result::ok).unwrap_or_default().into_iter()
     }
 
     fn variable(&self, setting: &Setting) -> Option<OsString> {
@@ -134,27 +142,8 @@ impl Input {
     }
 }
 
-/// Rewrites `-name value`, `--name=value` and a switch without a value to `--name value`, the only
-/// form in which the library cannot take a flag for a value: it reads `--host --port` as the host
-/// `--port`.
-fn pairs(
-    settings: &[Setting],
-    arguments: Vec<OsString>,
-    errors: &mut Vec<String>,
-) -> Vec<OsString> {
-    let mut pairs = Vec::new();
-    let mut arguments = arguments.into_iter().peekable();
-    while let Some(argument) = arguments.next() {
-        match pair(settings, &argument, &mut arguments) {
-            Ok((flag, value)) => pairs.extend([OsString::from(flag), value]),
-            Err(error) => errors.push(error),
-        }
-    }
-    pairs
-}
-
-/// One flag with its value, which may be the next argument.
-fn pair(
+/// Reads `-name value`, `--name value` or `--name=value`; a switch needs no value.
+fn flag_and_value(
     settings: &[Setting],
     argument: &OsStr,
     rest: &mut Peekable<IntoIter<OsString>>,

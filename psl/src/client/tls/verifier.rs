@@ -12,7 +12,7 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use super::{errors, keys};
 
-/// The certificates of a CA file, as they are and as trust anchors.
+/// The certificates of a CA file, in full and as trust anchors.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub certificates: Vec<CertificateDer<'static>>,
@@ -40,8 +40,8 @@ impl Verifier {
             if is_pinned { (&[][..], &[][..]) } else { (&*self.anchors, intermediates) };
         let (usage, all) = (KeyUsage::server_auth(), SIGNATURES.all);
         // The library checks the certificate before it searches an issuer: first its validity, then
-        // whether it is a CA's, then its purpose. A pinned certificate needs no issuer and may be a
-        // CA's, whose purpose is not checked.
+        // whether it belongs to a CA, then its purpose. A pinned certificate needs no issuer, and may
+        // belong to a CA; the purpose of such a certificate is not checked.
         match certificate.verify_for_usage(all, anchors, intermediates, now, usage, None, None) {
             Err(webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity) if is_pinned => {}
             result => drop(result?),
