@@ -118,7 +118,8 @@ impl Query {
         let rcode = header.rcode();
         let is_failure = !matches!(rcode, Rcode::NOERROR | Rcode::NXDOMAIN);
         // A server that could not read the question may leave it out.
-        if !self.is_question_of(&message) && !(is_failure && counts.qdcount() == 0) {
+        let may_omit_question = is_failure && counts.qdcount() == 0;
+        if !may_omit_question && !self.is_question_of(&message) {
             return MessageVerdict::Foreign;
         }
         if is_failure {

@@ -12,10 +12,12 @@ use std::vec::IntoIter;
 use super::{Program, Setting, ValueForm};
 use crate::text::quoted;
 
+type ReadVariable = Box<dyn Fn(&str) -> Option<OsString>>;
+
 /// The arguments and variables of a program, and the errors in them so far.
 pub struct Input {
     arguments: pico_args::Arguments,
-    variables: Box<dyn Fn(&str) -> Option<OsString>>,
+    variables: ReadVariable,
     errors: Vec<String>,
 }
 

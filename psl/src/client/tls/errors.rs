@@ -77,7 +77,7 @@ fn plain(error: &webpki::Error) -> &'static str {
             "its issuer may not issue for this name (name constraints)"
         }
         Cause::PathLenConstraintViolated => {
-            "more intermediate certificates than its issuer allows (path length)"
+            "more intermediates than its issuer allows (path length)"
         }
         Cause::UnsupportedCertVersion => "X.509 version 1 or 2; supported: version 3",
         Cause::UnsupportedCriticalExtension => UNKNOWN_EXTENSION,
