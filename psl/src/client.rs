@@ -69,8 +69,11 @@ impl Timeouts {
     }
 }
 
+type Result<T> = std::result::Result<T, HttpError>;
+type Headers<'h> = &'h [(&'h str, &'h str)];
+
 /// The library's function that begins a request of one method.
-type Method = fn(&Agent, String) -> RequestBuilder<WithoutBody>;
+type BeginRequest = fn(&Agent, String) -> RequestBuilder<WithoutBody>;
 
 /// The configuration that requests of one program share.
 #[derive(Clone)]
@@ -119,28 +122,17 @@ impl HttpClient {
         HttpClient { silence: Some(silence), ..self }
     }
 
-    /// The resolver that this client shares with its clones.
     pub fn resolver(&self) -> &Resolver {
         &self.resolver
     }
 
     /// Sends a GET with these headers and reads the head of the response.
-    pub fn get(
-        &self,
-        url: &Url,
-        headers: &[(&str, &str)],
-        timeouts: Timeouts,
-    ) -> Result<HttpResponse, HttpError> {
+    pub fn get(&self, url: &Url, headers: Headers, timeouts: Timeouts) -> Result<HttpResponse> {
         self.send(Agent::get, url, headers, timeouts)
     }
 
     /// Sends a DELETE with these headers and reads the head of the response.
-    pub fn delete(
-        &self,
-        url: &Url,
-        headers: &[(&str, &str)],
-        timeouts: Timeouts,
-    ) -> Result<HttpResponse, HttpError> {
+    pub fn delete(&self, url: &Url, headers: Headers, timeouts: Timeouts) -> Result<HttpResponse> {
         self.send(Agent::delete, url, headers, timeouts)
     }
 
@@ -149,11 +141,11 @@ impl HttpClient {
     #[expect(clippy::disallowed_methods, reason = "the edge that waits for the network")]
     fn send(
         &self,
-        method: Method,
+        method: BeginRequest,
         url: &Url,
-        headers: &[(&str, &str)],
+        headers: Headers,
         timeouts: Timeouts,
-    ) -> Result<HttpResponse, HttpError> {
+    ) -> Result<HttpResponse> {
         let start = Instant::now();
         let addresses = self.resolver.resolve(&url.host, timeouts.reach)?;
         let mut error = HttpError::unreachable(url);
@@ -177,11 +169,11 @@ impl HttpClient {
     fn send_to(
         &self,
         ip: IpAddr,
-        method: Method,
+        method: BeginRequest,
         url: &Url,
-        headers: &[(&str, &str)],
+        headers: Headers,
         timeouts: Timeouts,
-    ) -> Result<HttpResponse, HttpError> {
+    ) -> Result<HttpResponse> {
         let resolver = FixedAddress(SocketAddr::new(ip, url.port));
         let agent = Agent::with_parts(self.config(timeouts), self.connector(), resolver);
         let mut request = method(&agent, url.to_request());
@@ -246,7 +238,7 @@ impl From<http::Response<Body>> for HttpResponse {
 
 impl HttpResponse {
     /// The body; an error if it has more than `most` bytes, is incomplete or late.
-    pub fn text(self, most: u64) -> Result<String, HttpError> {
+    pub fn text(self, most: u64) -> Result<String> {
         let mut text = Vec::new();
         self.body.take(most + 1).read_to_end(&mut text)?;
         if text.len() as u64 > most {
@@ -266,7 +258,7 @@ impl UreqResolver for FixedAddress {
         _uri: &Uri,
         _config: &Config,
         _timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, Error> {
+    ) -> std::result::Result<ResolvedSocketAddrs, Error> {
         let mut found = self.empty();
         found.push(self.0);
         Ok(found)
@@ -329,7 +321,7 @@ mod tests {
     /// The response to one request, and the request that the server read.
     fn exchange(
         response: impl AsRef<[u8]> + Send + 'static,
-        call: impl Fn(&HttpClient, &Url) -> Result<HttpResponse, HttpError>,
+        call: impl Fn(&HttpClient, &Url) -> Result<HttpResponse>,
     ) -> (HttpResponse, String) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -374,8 +366,8 @@ mod tests {
             let head =
                 format!("HTTP/1.1 200 OK\r\n{coding}\r\nContent-Length: {}\r\n\r\n", body.len());
             let timeouts = Timeouts::of(Duration::from_secs(20));
-            let (reply, _) = exchange([head.as_bytes(), body].concat(), |caller, url| {
-                caller.get(url, &[], timeouts)
+            let (reply, _) = exchange([head.as_bytes(), body].concat(), |client, url| {
+                client.get(url, &[], timeouts)
             });
             assert_eq!(reply.text(100), expected, "{coding}, {} bytes", body.len());
         }

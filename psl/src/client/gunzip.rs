@@ -239,9 +239,9 @@ mod tests {
     #[test]
     fn errors_name_the_damage() {
         let whole = gzip(0, b"", b"content");
-        let with = |place: usize, byte: u8| {
+        let with = |at: usize, byte: u8| {
             let mut bytes = whole.clone();
-            bytes[place] = byte;
+            bytes[at] = byte;
             bytes
         };
         for (expected, bytes) in [

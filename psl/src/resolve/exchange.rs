@@ -335,16 +335,16 @@ mod tests {
     /// Runs an exchange with scripted servers. Returns the result, its time and the queried servers.
     fn play(conf: &str, servers: &[ServerScript]) -> (LookupResult, Duration, Vec<usize>) {
         let start = Instant::now();
-        let (mut exchange, mut now, mut asked) = (exchange(conf, start), start, Vec::new());
+        let (mut exchange, mut now, mut queried) = (exchange(conf, start), start, Vec::new());
         loop {
             if let Some(outcome) = exchange.result(now) {
-                return (outcome, now - start, asked);
+                return (outcome, now - start, queried);
             }
             let Some(server) = exchange.next_server(now) else {
                 now = exchange.poll_at();
                 continue;
             };
-            asked.push(server);
+            queried.push(server);
             for (family, answer) in
                 [(Family::V4, servers[server].0), (Family::V6, servers[server].1)]
             {
@@ -373,9 +373,9 @@ mod tests {
             ((Some((2, None)), other), &["fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fd02"], 0),
             ((None, other), &["fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fd02"], 100),
         ] {
-            let (outcome, took, asked) = play(ONE, &[answers]);
+            let (outcome, took, queried) = play(ONE, &[answers]);
             assert_eq!(
-                (outcome, took.as_millis(), &asked[..]),
+                (outcome, took.as_millis(), &queried[..]),
                 (found(expected), after, &[0][..]),
                 "{answers:?}"
             );
@@ -386,7 +386,7 @@ mod tests {
     fn failures_quote_the_servers() {
         let both = |code| (Some((code, None)), Some((code, None)));
         let silent = (None, None);
-        for (conf, servers, kind, reason, after, expected_servers) in [
+        for (conf, servers, kind, reason, after, expected_queries) in [
             (ONE, &[both(3)][..], FailureKind::NotFound, "NXDOMAIN from 10.0.0.1", 0, &[0][..]),
             (
                 ONE,
@@ -444,7 +444,7 @@ mod tests {
             assert_eq!(outcome, LookupResult::Failed(expected), "{servers:?}");
             assert_eq!(
                 (took.as_millis(), &servers_queried[..]),
-                (after, expected_servers),
+                (after, expected_queries),
                 "{reason}"
             );
         }
@@ -534,22 +534,22 @@ mod tests {
         #[test]
         fn every_exchange_ends(servers in proptest::collection::vec(answers(), 1..=3), attempts in 1..=5usize) {
             let lines: String = (1..=servers.len()).map(|n| format!("nameserver 10.0.0.{n}\n")).collect();
-            let (outcome, took, asked) = play(&format!("{lines}options attempts:{attempts}\n"), &servers);
-            assert!(asked.len() <= servers.len() * attempts, "{asked:?}");
+            let (outcome, took, queried) = play(&format!("{lines}options attempts:{attempts}\n"), &servers);
+            assert!(queried.len() <= servers.len() * attempts, "{queried:?}");
             assert!(took <= Duration::from_millis(100) * 14 + Duration::from_secs(6), "{took:?}");
             // For each family, the first answer without an error counts.
             let first = |of: &dyn Fn(&ServerScript) -> ScriptedAnswer| {
-                asked.iter().filter_map(|server| of(&servers[*server])).find(|(code, _)| matches!(code, 0 | 3))
+                queried.iter().filter_map(|server| of(&servers[*server])).find(|(code, _)| matches!(code, 0 | 3))
             };
             let answers = [first(&|answers| answers.0), first(&|answers| answers.1)];
             let is_found = answers.iter().any(|answer| matches!(answer, Some((0, Some(_)))));
             match outcome {
                 LookupResult::Found(addresses) => assert!(!addresses.is_empty() && is_found),
-                LookupResult::Failed(missing) => assert!(!missing.reason.is_empty() && !is_found, "{missing:?}"),
+                LookupResult::Failed(failure) => assert!(!failure.reason.is_empty() && !is_found, "{failure:?}"),
             }
             // Without an answer for a family, every server was queried.
             let is_answered = answers.iter().all(Option::is_some);
-            assert!(is_found || is_answered || asked.len() == servers.len() * attempts, "{asked:?}");
+            assert!(is_found || is_answered || queried.len() == servers.len() * attempts, "{queried:?}");
         }
     }
 }

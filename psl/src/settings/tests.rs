@@ -27,10 +27,10 @@ type TestValues = (Option<String>, Option<u16>, Option<bool>, Vec<String>, Optio
 fn read(arguments: &[&str], variables: &[(&str, &str)]) -> Result<TestValues, Vec<String>> {
     let variables: Vec<(String, String)> =
         variables.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
-    let lookup =
+    let variable =
         move |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v));
-    let mut input = Input::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), lookup)
-        .expect("not asked for help");
+    let mut input = Input::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), variable)
+        .expect("no request for help");
     let values = (
         input.value(&HOST, |t| Ok::<_, String>(t.to_owned())),
         input.value(&PORT, |t| t.parse().map_err(|_| "a port from 0 to 65535")),
@@ -197,7 +197,7 @@ fn service_links_count_as_unset() {
 fn a_value_that_is_not_utf8_is_an_error() {
     let bytes = OsStr::from_bytes(b"--host=\xff").to_owned();
     let mut input =
-        Input::read(&PROGRAM, vec![bytes], |_| None).map_err(drop).expect("not asked for help");
+        Input::read(&PROGRAM, vec![bytes], |_| None).map_err(drop).expect("no request for help");
     assert_eq!(input.value(&HOST, |t| Ok::<_, String>(t.to_owned())), None);
     assert_eq!(input.finish(), Err(vec!["--host (T_HOST): \"\u{fffd}\" is not UTF-8".to_owned()]));
 }
