@@ -41,14 +41,12 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 /// together, the error then names the connect.
 const MARGIN: Duration = Duration::from_millis(20);
 
-/// The timeouts of the parts of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For name lookup, connect, TLS handshake and sending, together.
     pub reach: Duration,
     /// From there to the end of the response's head, and again to the last byte of its body.
     pub answer: Duration,
-    /// From the first to the last byte.
     pub whole: Duration,
 }
 
@@ -58,7 +56,6 @@ impl Timeouts {
         Timeouts { reach: whole, answer: whole, whole }
     }
 
-    /// Cuts each part to `most`.
     #[must_use]
     pub fn at_most(self, most: Duration) -> Timeouts {
         Timeouts {
@@ -75,7 +72,6 @@ type Headers<'h> = &'h [(&'h str, &'h str)];
 /// The library's function that begins a request of one method.
 type BeginRequest = fn(&Agent, String) -> RequestBuilder<WithoutBody>;
 
-/// The configuration that requests of one program share.
 #[derive(Clone)]
 pub struct HttpClient {
     user_agent: String,

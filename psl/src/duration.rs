@@ -107,7 +107,6 @@ fn fraction_of(digits: &str, unit: u128) -> u128 {
 pub struct Compact(pub Duration);
 
 impl Compact {
-    /// Drops the part below a millisecond.
     pub fn in_millis(duration: Duration) -> Compact {
         Compact(Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000))
     }

@@ -41,7 +41,6 @@ pub struct LogConfig {
 }
 
 impl LogConfig {
-    /// Reads both settings.
     pub fn take(input: &mut Input) -> LogConfig {
         let format = input.value(&LOG_FORMAT, |text| match text {
             "logfmt" => Ok(Format::Logfmt),
@@ -115,7 +114,6 @@ fn line(format: Format, record: &Record) -> String {
     }
 }
 
-/// A line that is being written.
 struct LogLine {
     format: Format,
     text: String,

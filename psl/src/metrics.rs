@@ -6,10 +6,8 @@ use crate::settings::{COMMIT, VERSION};
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
-/// The content type of the response.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// An exposition that is being written.
 #[derive(Debug, Default)]
 pub struct Exposition {
     text: String,
@@ -51,7 +49,6 @@ impl Exposition {
         }
     }
 
-    /// A histogram with all its samples.
     pub fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
         self.head(name, "histogram", help);
         let mut below = 0;

@@ -12,7 +12,6 @@ use crate::settings::{Input, Program};
 pub use thread::spawn;
 
 pub const DONE: u8 = 0;
-/// Failed at run time.
 pub const FAILED: u8 = 1;
 pub const BAD_CONFIGURATION: u8 = 2;
 
@@ -21,13 +20,10 @@ pub const BAD_CONFIGURATION: u8 = 2;
 pub enum EarlyExit {
     /// The text of `--help` or `--version`.
     Text(String),
-    /// The errors in the settings, one line each.
     ConfigErrors(Vec<String>),
-    /// An error at run time.
     Failed(String),
 }
 
-/// Reads the arguments and variables of this process.
 #[expect(clippy::disallowed_methods, reason = "the edge that reads the environment")]
 pub fn read_input(program: &Program) -> Result<Input, EarlyExit> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();

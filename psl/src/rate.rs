@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-/// Counts the lines that were written in the current period.
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimiter {
     most: usize,

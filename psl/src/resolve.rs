@@ -40,7 +40,6 @@ const LARGEST_HOSTS: u64 = 16 * 1024 * 1024;
 /// An unfinished lookup is stored for longer than init pauses between two attempts: 30 s and a fifth.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// A name without an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolveError {
     name: String,

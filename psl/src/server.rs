@@ -37,9 +37,7 @@ pub struct ServerLimits {
     pub head: Duration,
     /// Until the client, or the kernel, has the whole response.
     pub answer: Duration,
-    /// Between two requests on one connection.
     pub idle: Duration,
-    /// Parked connections, in addition to the others.
     pub parked: usize,
 }
 
@@ -54,7 +52,6 @@ pub const LIMITS: ServerLimits = ServerLimits {
     parked: 512,
 };
 
-/// A path, its methods and its handler.
 pub struct Route<'h, R> {
     /// Compared byte by byte, without decoding and without folding of slashes.
     pub path: &'static str,

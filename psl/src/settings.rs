@@ -19,7 +19,6 @@ mod input;
 
 pub use input::Input;
 
-/// The version of all programs.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The commit that `scripts/build.sh` has built; `unknown` without it.
 pub const COMMIT: &str = match option_env!("PSL_COMMIT") {
@@ -27,7 +26,6 @@ pub const COMMIT: &str = match option_env!("PSL_COMMIT") {
     None => "unknown",
 };
 
-/// The form of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ValueForm {
     Once,
@@ -39,10 +37,8 @@ enum ValueForm {
     Removed,
 }
 
-/// One setting: its names, its default and its purpose.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// The flag with its two dashes.
     flag: Option<&'static str>,
     /// The first variable that is set and not empty counts; a service link counts as unset.
     variables: &'static [&'static str],
@@ -59,7 +55,6 @@ impl Setting {
         Setting { flag: Some(flag), ..Setting::variable(&[], value) }
     }
 
-    /// A setting without a flag.
     pub const fn variable(names: &'static [&'static str], value: &'static str) -> Setting {
         let form = ValueForm::Once;
         Setting { flag: None, variables: names, value, form, default: "none", help: "" }
@@ -100,7 +95,6 @@ impl Setting {
         Setting { help, ..self }
     }
 
-    /// The flag and the variables.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.flag.into_iter().chain(self.variables.iter().copied())
     }
@@ -123,14 +117,10 @@ impl Setting {
 /// A program's settings, and the other text of its `--help`.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
-    /// The name of the binary.
     pub name: &'static str,
-    /// One sentence.
     pub purpose: &'static str,
     pub settings: &'static [Setting],
-    /// Codes and their meanings.
     pub exit_codes: &'static [(u8, &'static str)],
-    /// The text below the exit codes.
     pub notes: &'static str,
 }
 

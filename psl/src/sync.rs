@@ -9,12 +9,10 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for a notification.
 pub fn wait<'m, T>(changed: &Condvar, guard: MutexGuard<'m, T>) -> MutexGuard<'m, T> {
     changed.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits until the condition is false.
 pub fn wait_while<'m, T>(
     changed: &Condvar,
     guard: MutexGuard<'m, T>,

@@ -2,7 +2,6 @@
 //!
 //! Does not know the origin of the text.
 
-/// The most characters of a text that are shown.
 const LONGEST: usize = 200;
 
 /// The text in quotes, on one line, long texts cut, secrets of URLs masked.

@@ -12,9 +12,7 @@ use crate::text::one_line;
 /// A request without a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpError {
-    /// The host's name does not resolve.
     Resolve(ResolveError),
-    /// The host refused the connection.
     Refused,
     /// The connect timed out, or no route leads to the host.
     Unreachable,

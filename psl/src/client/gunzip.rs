@@ -13,7 +13,6 @@ use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 /// The farthest distance of a back reference (RFC 1951).
 const WINDOW: usize = 32 * 1024;
 
-/// The bytes of one read.
 const BUFFER: usize = 8 * 1024;
 
 // The flags of the header (RFC 1952, 2.3.1): the fields between it and the compressed bytes.
@@ -23,7 +22,6 @@ const NAME: u32 = 1 << 3;
 const COMMENT: u32 = 1 << 4;
 const RESERVED: u32 = 0b1110_0000;
 
-/// A reader of the decompressed bytes.
 pub struct Gunzip<R> {
     input: CompressedInput<R>,
     inflater: Box<DecompressorOxide>,

@@ -14,7 +14,6 @@ pub struct Url {
     /// Lower case: `http`, `https`, `tcp`.
     pub scheme: &'static str,
     pub host: Host,
-    /// The port of the URL, or the scheme's default.
     pub port: u16,
     path: String,
     query: Option<String>,

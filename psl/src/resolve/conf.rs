@@ -16,7 +16,6 @@ const MOST_ATTEMPTS: usize = 5;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvConf {
-    /// One to three.
     pub servers: Vec<SocketAddr>,
     /// No line names a server; `servers` holds glibc's default, this machine.
     pub is_default: bool,
@@ -24,9 +23,7 @@ pub struct ResolvConf {
     search: String,
     /// A name with this many dots is queried before its combinations with the search domains.
     pub ndots: usize,
-    /// For one query.
     pub timeout: Duration,
-    /// Queries to each server.
     pub attempts: usize,
     /// Begin with a random server.
     pub rotate: bool,

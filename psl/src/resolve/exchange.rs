@@ -40,11 +40,9 @@ struct NameServer {
     last_error: Option<ServerError>,
 }
 
-/// The query for the addresses of one family.
 #[derive(Debug)]
 struct FamilyQuery {
     query: Query,
-    /// The answer and its server.
     answer: Option<(DnsAnswer, IpAddr)>,
     /// For each server: it was queried and has not answered.
     is_pending: Vec<bool>,
@@ -65,7 +63,7 @@ pub struct LookupFailure {
     pub kind: FailureKind,
 }
 
-/// In the order of their importance: the report on several names shows the last one.
+/// In ascending importance: the report on several names shows the most important one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FailureKind {
     /// The name, or its address, does not exist: the next search domain may have one.
@@ -132,7 +130,6 @@ impl Exchange {
         Some(server)
     }
 
-    /// The queries without an answer.
     fn open(&self) -> impl Iterator<Item = &FamilyQuery> {
         self.queries.iter().filter(|query| query.answer.is_none())
     }

@@ -29,7 +29,6 @@ pub struct NameLookup {
     search: Search,
     current: Option<CurrentName>,
     worst: Option<LookupFailure>,
-    /// The names that were queried.
     queried: usize,
 }
 
@@ -148,7 +147,7 @@ impl NameLookup {
 }
 
 impl CurrentName {
-    /// Sends the queries that are due; `false` if none is.
+    /// `false` if no query is due.
     fn send(&mut self, conf: &ResolvConf, now: Instant, until: Option<Instant>) -> bool {
         let Some(at) = self.exchange.next_server(now) else { return false };
         if conf.use_tcp {

@@ -47,7 +47,6 @@ pub struct Query {
     id: u16,
 }
 
-/// The meaning of a message for a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageVerdict {
     /// Not an answer to this query: another identifier or question, or no answer at all.
@@ -56,7 +55,6 @@ pub enum MessageVerdict {
     Truncated,
     /// The answer, which every server would give.
     Final(DnsAnswer),
-    /// This server cannot answer.
     Failed(ServerError),
 }
 
@@ -68,14 +66,12 @@ pub enum DnsAnswer {
     NoAddress,
     /// The name exists without a record of this type.
     NoData,
-    /// The name does not exist.
     NoName,
 }
 
 /// The reason for which a server has not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerError {
-    /// The response code of its message.
     Code(u8),
     /// It refers to other servers, and does not query them itself.
     Referral,
@@ -108,7 +104,6 @@ impl Query {
         Some(question.finish().as_ref().to_vec())
     }
 
-    /// Judges a message of the server.
     pub fn judge(&self, bytes: &[u8]) -> MessageVerdict {
         let Ok(message) = Message::from_octets(bytes) else { return MessageVerdict::Foreign };
         let (header, counts) = (message.header(), message.header_counts());

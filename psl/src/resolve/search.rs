@@ -71,7 +71,6 @@ impl Search {
         self.name == name
     }
 
-    /// Ends the whole search.
     pub fn end(&mut self) {
         self.step = SearchStep::End;
     }

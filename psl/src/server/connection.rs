@@ -44,12 +44,10 @@ pub(super) struct HttpConnection<'s> {
     peer: IpAddr,
     registration: &'s dyn Registration,
     limits: &'s ServerLimits,
-    /// The connection ends with its first response.
     is_single: bool,
     buffers: &'s mut Buffers,
     /// The input has not been parsed since it arrived.
     is_unparsed: bool,
-    /// No byte has been read yet.
     is_new: bool,
     has_responded: bool,
     /// The arrival of the first byte of the current head.

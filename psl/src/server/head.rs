@@ -37,10 +37,8 @@ impl Default for Request<'_> {
     }
 }
 
-/// The meaning of the bytes so far.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ParsedHead<'b> {
-    /// The head is not complete.
     Partial,
     Complete {
         request: Request<'b>,
@@ -186,7 +184,6 @@ fn prefers_json(headers: &[Header]) -> bool {
     })
 }
 
-/// The values of all headers of this name.
 fn values<'h>(headers: &'h [Header<'h>], name: &'h str) -> impl Iterator<Item = &'h [u8]> {
     headers.iter().filter(move |h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value.trim_ascii())
 }

@@ -22,7 +22,6 @@ const BATCH: usize = 64;
 /// The longest single wait: before Linux 5.11 the kernel counts milliseconds in 31 bits.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// The key of the wake-up.
 const WAKE: u64 = u64::MAX;
 
 /// A connection with a request that waits for its response. Dropping it closes the connection.
@@ -62,7 +61,6 @@ impl ParkedConnection {
 /// An action of the client of a parked connection. Each one is reported once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientEvent {
-    /// The key of [`Poller::watch`].
     pub key: u64,
     /// The client has reset the connection: it closed before it had read all bytes. If `false`, the
     /// client has sent bytes or closed its half.
@@ -77,7 +75,6 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// Fails if no descriptor is free.
     pub fn new() -> io::Result<Poller> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;

@@ -19,7 +19,6 @@ pub(super) trait Registration {
     fn deregister(&self);
 }
 
-/// The client of a request.
 pub struct RequestPeer<'s> {
     pub(super) stream: &'s Arc<TcpStream>,
     pub(super) registration: &'s dyn Registration,

@@ -12,7 +12,6 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tiny_http::StatusCode;
 
-/// A status, headers and a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     status: u16,
@@ -22,9 +21,7 @@ pub struct Response {
     body: String,
 }
 
-/// The result of a handler.
 pub enum HandlerResult {
-    /// Sent at once.
     Now {
         response: Response,
         /// Runs if the response cannot be sent, or is not read.
@@ -56,7 +53,6 @@ impl HandlerResult {
 /// The properties of a response that depend on its connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Framing {
-    /// The connection ends with this response.
     pub close: bool,
     /// The response to HEAD has no body (RFC 9110, 9.3.2).
     pub without_body: bool,
@@ -68,7 +64,6 @@ pub(super) struct HeadWriter {
     text: String,
     /// The lines that all responses of a second share.
     common: String,
-    /// The end of that second.
     common_until: Option<Instant>,
 }
 

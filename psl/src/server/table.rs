@@ -34,7 +34,6 @@ pub(super) enum Admission<C> {
     Admitted(EntryId),
     /// Admitted in place of this connection, which the caller closes.
     Displaced(EntryId, C),
-    /// The caller closes the new connection.
     Refused,
 }
 

@@ -126,7 +126,6 @@ fn most_connections() -> usize {
     descriptors().div_ceil(2).min(LIMITS.connections)
 }
 
-/// The descriptors for connections.
 fn descriptors() -> usize {
     let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
     limit.map_or(usize::MAX, |limit| limit.saturating_sub(RESERVED).max(1))

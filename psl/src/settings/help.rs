@@ -72,7 +72,6 @@ impl Setting {
         }
     }
 
-    /// The row of the documentation's table.
     pub fn markdown(&self) -> String {
         let code = |text: &str| format!("`{text}`");
         let flag = self.flag.map(code).unwrap_or_default();

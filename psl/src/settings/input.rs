@@ -96,7 +96,6 @@ impl Input {
         self.errors.push(text.into());
     }
 
-    /// All errors, one line each.
     pub fn finish(self) -> Result<(), Vec<String>> {
         if self.errors.is_empty() { Ok(()) } else { Err(self.errors) }
     }
@@ -117,7 +116,6 @@ impl Input {
         }
     }
 
-    /// The values of the setting's flag.
     fn take_flag(&mut self, setting: &Setting) -> IntoIter<OsString> {
         let value = |value: &OsStr| Ok::<_, Infallible>(value.to_owned());
         let values = setting.flag.map(|flag| self.arguments.values_from_os_str(flag, value));

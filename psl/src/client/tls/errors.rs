@@ -37,7 +37,6 @@ fn of_signature(identifier: &[u8]) -> String {
     format!("signed with {}, which is not supported ({SUPPORTED})", algorithm(identifier))
 }
 
-/// An error of the verifier.
 pub(super) fn of_certificate(error: &webpki::Error) -> String {
     use webpki::Error as Cause;
     match error {
@@ -54,7 +53,6 @@ pub(super) fn of_certificate(error: &webpki::Error) -> String {
     }
 }
 
-/// The errors without details.
 fn plain(error: &webpki::Error) -> &'static str {
     use webpki::Error as Cause;
     match error {
@@ -184,24 +182,23 @@ fn of_cause(cause: &CertificateError) -> String {
 }
 
 fn of_alert(alert: AlertDescription) -> String {
+    use AlertDescription as Alert;
     let reason = match alert {
-        AlertDescription::HandshakeFailure => &format!(
+        Alert::HandshakeFailure => &format!(
             "handshake failure, nothing in common; its key may be of a kind that is not supported ({SUPPORTED})"
         ),
-        AlertDescription::ProtocolVersion => "protocol version; supported: TLS 1.2 and 1.3",
-        AlertDescription::InsufficientSecurity => "insufficient security",
-        AlertDescription::UnrecognisedName => {
-            "unrecognized name: the server has no certificate for this host"
-        }
-        AlertDescription::CertificateRequired => {
+        Alert::ProtocolVersion => "protocol version; supported: TLS 1.2 and 1.3",
+        Alert::InsufficientSecurity => "insufficient security",
+        Alert::UnrecognisedName => "unrecognized name: the server has no certificate for this host",
+        Alert::CertificateRequired => {
             "certificate required: this program has no client certificate"
         }
-        AlertDescription::BadCertificate => {
+        Alert::BadCertificate => {
             "bad certificate: the server may ask for a client certificate, and this program has none"
         }
-        AlertDescription::AccessDenied => "access denied",
-        AlertDescription::InternalError => "internal error",
-        AlertDescription::CloseNotify => "closed",
+        Alert::AccessDenied => "access denied",
+        Alert::InternalError => "internal error",
+        Alert::CloseNotify => "closed",
         other => &format!("alert {}", u8::from(other)),
     };
     format!("TLS handshake failed: the server ended it: {reason}")

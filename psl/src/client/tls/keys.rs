@@ -2,7 +2,6 @@
 //!
 //! The library reports them as object identifiers only.
 
-/// The supported keys and hashes, for errors.
 pub(super) const SUPPORTED: &str = "supported: ECDSA P-256, P-384; Ed25519; RSA 2048 to 8192; SHA-256, SHA-384, with RSA also SHA-512";
 
 /// The names of signature algorithms and kinds of keys, by object identifier.
@@ -42,7 +41,6 @@ const ALGORITHMS: &[(&[u8], &str)] = &[
     (EC, "ECDSA"),
 ];
 
-/// The names of elliptic curves, by object identifier.
 const CURVES: &[(&[u8], &str)] = &[
     (P256, "P-256"),
     (P384, "P-384"),
@@ -82,7 +80,6 @@ fn value(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, content, rest))
 }
 
-/// The content of the first value.
 pub(super) fn content(der: &[u8]) -> Option<&[u8]> {
     value(der).map(|(_, content, _)| content)
 }
