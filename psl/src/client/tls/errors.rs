@@ -19,6 +19,8 @@ const BAD_SIGNATURE: &str = "bad signature";
 const WRONG_PURPOSE: &str = "not for servers (extended key usage without serverAuth)";
 const UNKNOWN_EXTENSION: &str = "critical extension that is not supported";
 const MALFORMED: &str = "malformed";
+const CA_AS_SERVER: &str = "the server shows a CA certificate (CA:TRUE, as openssl req -x509 makes them); \
+     to accept it, add this certificate to the CA file";
 
 /// The error with which the verifier rejects a certificate. The library shows it unchanged.
 pub(super) fn rejection(reason: &str) -> Error {
@@ -61,10 +63,7 @@ fn plain(error: &webpki::Error) -> &'static str {
         Cause::CertNotValidYet { .. } => NOT_YET_VALID,
         Cause::InvalidCertValidity => "validity ends before it begins",
         Cause::UnknownIssuer => UNKNOWN_ISSUER,
-        Cause::CaUsedAsEndEntity => {
-            "the server shows a CA certificate (CA:TRUE, as openssl req -x509 makes them); to accept it, add this \
-             certificate to the CA file"
-        }
+        Cause::CaUsedAsEndEntity => CA_AS_SERVER,
         Cause::EndEntityUsedAsCa => "its issuer is not a CA (CA:FALSE)",
         Cause::InvalidSignatureForPublicKey => BAD_SIGNATURE,
         Cause::SignatureAlgorithmMismatch => "two different signature algorithms",
