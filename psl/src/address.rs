@@ -1,26 +1,25 @@
-//! Hosts and addresses as users write them and as logs show them.
+//! Hosts, ports and Kubernetes names in settings, requests and logs.
 //!
 //! Does not resolve names.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 
-/// What is accepted as a host, for error messages.
+/// The accepted form of a host, for error messages.
 pub const HOST_ACCEPTED: &str =
     "a host name, an IPv4 address, or an IPv6 address with or without brackets";
 
-/// What is accepted as a port of a server, where 0 asks for any free one.
+/// The accepted form of a server's port, for error messages.
 pub const PORT_ACCEPTED: &str = "a port, 0 to 65535";
 
-/// The longest name that DNS can hold (RFC 1035, 2.3.4), without its final dot.
+/// The longest DNS name (RFC 1035, 2.3.4), without its final dot.
 const LONGEST_NAME: usize = 253;
 
-/// An address, or a name that is still to be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
-    /// An address; never an IPv4 address in IPv6 form.
+    /// Never an IPv4 address in IPv6 form.
     Ip(IpAddr),
-    /// A name of letters, digits, `.`, `-`, `_`.
+    /// A name that is not resolved yet: letters, digits, `.`, `-`, `_`.
     Name(String),
 }
 
@@ -29,22 +28,27 @@ impl Host {
     pub fn parse(text: &str) -> Result<Host, &'static str> {
         if let Some(inner) = text.strip_prefix('[') {
             let address = inner.strip_suffix(']').and_then(|inner| inner.parse::<Ipv6Addr>().ok());
-            return address.map(|ip| Host::Ip(canonical(ip.into()))).ok_or(HOST_ACCEPTED);
+            return address
+                .map(|ip| Host::Ip(IpAddr::from(ip).to_canonical()))
+                .ok_or(HOST_ACCEPTED);
         }
-        if let Ok(ip) = text.parse::<IpAddr>() {
-            return Ok(Host::Ip(canonical(ip)));
+        match text.parse::<IpAddr>() {
+            Ok(ip) => Ok(Host::Ip(ip.to_canonical())),
+            Err(_) if is_name(text) => Ok(Host::Name(text.to_owned())),
+            Err(_) => Err(HOST_ACCEPTED),
         }
-        if is_name(text) { Ok(Host::Name(text.to_owned())) } else { Err(HOST_ACCEPTED) }
     }
-}
 
-impl Host {
-    /// The name that is the loopback's by itself (RFC 6761, 6.3).
+    /// `localhost` is the loopback address without a lookup (RFC 6761, 6.3).
     pub fn is_localhost(&self) -> bool {
-        matches!(self, Host::Name(name) if name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case("localhost"))
+        match self {
+            Host::Ip(_) => false,
+            Host::Name(name) => {
+                name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case("localhost")
+            }
+        }
     }
 
-    /// This machine, or this pod, alone.
     pub fn is_loopback(&self) -> bool {
         self.is_localhost() || matches!(self, Host::Ip(ip) if ip.is_loopback())
     }
@@ -60,8 +64,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// Labels of 1 to 63 characters, and not all digits at the end: `256.1.1.1` is a broken address,
-/// not a name.
+/// The last label has a character that is no digit: `256.1.1.1` is a malformed address, not a name.
 fn is_name(text: &str) -> bool {
     let labels = text.strip_suffix('.').unwrap_or(text);
     let is_label = |label: &str| {
@@ -69,59 +72,52 @@ fn is_name(text: &str) -> bool {
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
             && !label.starts_with('-')
     };
-    let ends_in_digits =
-        labels.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
-    labels.len() <= LONGEST_NAME && labels.split('.').all(is_label) && !ends_in_digits
+    let last = labels.rsplit('.').next().unwrap_or_default();
+    labels.len() <= LONGEST_NAME
+        && labels.split('.').all(is_label)
+        && !last.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// A label of letters and digits, with dashes inside: the name of a namespace (RFC 1123).
+/// The name of a namespace (RFC 1123).
 pub fn is_dns_label(text: &str) -> bool {
-    is_framed(text, 63, is_lower_alphanumeric, |b| b == b'-')
+    has_name_syntax(text, 63, is_lower_alphanumeric, |b| b == b'-')
 }
 
 /// The names of most objects in Kubernetes ("Object Names and IDs").
 pub fn is_subdomain(text: &str) -> bool {
-    let is_part = |part| is_framed(part, 253, is_lower_alphanumeric, |b| b == b'-');
-    text.len() <= 253 && text.split('.').all(is_part)
+    let is_label = |label| has_name_syntax(label, 253, is_lower_alphanumeric, |b| b == b'-');
+    text.len() <= 253 && text.split('.').all(is_label)
 }
 
 fn is_lower_alphanumeric(b: u8) -> bool {
     b.is_ascii_lowercase() || b.is_ascii_digit()
 }
 
-/// The rule of all names in Kubernetes: some characters may stand anywhere, some only inside.
-pub fn is_framed(
+/// The syntax of all names in Kubernetes: `anywhere` selects the characters that may also be the
+/// first and the last one, `inside` the additional characters between them.
+pub fn has_name_syntax(
     text: &str,
     most: usize,
     anywhere: impl Fn(u8) -> bool,
     inside: impl Fn(u8) -> bool,
 ) -> bool {
-    let ends_well = |b: Option<&u8>| b.is_some_and(|b| anywhere(*b));
-    let bytes = text.as_bytes();
-    bytes.len() <= most
-        && ends_well(bytes.first())
-        && ends_well(bytes.last())
-        && bytes.iter().all(|b| anywhere(*b) || inside(*b))
+    let [first, .., last] = text.as_bytes() else {
+        return text.len() == 1 && text.bytes().all(anywhere);
+    };
+    text.len() <= most
+        && anywhere(*first)
+        && anywhere(*last)
+        && text.bytes().all(|b| anywhere(b) || inside(b))
 }
 
-/// `::ffff:a.b.c.d` is a.b.c.d: a dual-stack socket shows IPv4 clients in that form.
-pub fn canonical(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
-}
-
-/// A socket's address with [`canonical`] applied.
-pub fn canonical_socket(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(canonical(address.ip()), address.port())
-}
-
-/// A port of a server; 0 asks for any free one.
+/// The port of a server; 0 means any free port.
 pub fn parse_port(text: &str) -> Result<u16, &'static str> {
     whole_number(text).ok_or(PORT_ACCEPTED)
 }
 
-/// Digits alone: Rust's own parser would take a plus sign too.
+/// Reads digits only: `str::parse` also accepts a plus sign.
 pub fn whole_number<N: std::str::FromStr>(text: &str) -> Option<N> {
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+    if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 #[cfg(test)]
@@ -129,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts() {
+    fn hosts_are_parsed() {
         for (text, expected) in [
             ("localhost", "localhost"),
             ("lock.psl.svc.", "lock.psl.svc."),
@@ -145,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn not_hosts() {
+    fn invalid_hosts_are_refused() {
         let (long, longer) =
             (format!("{}.example", "a".repeat(64)), format!("{}bc", "a.".repeat(126)));
         assert_eq!((longer.len(), Host::parse(&longer[1..]).is_err()), (254, true));
@@ -176,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn ports() {
+    fn ports_are_digits_up_to_65535() {
         for (text, expected) in [
             ("0", Some(0)),
             ("8888", Some(8888)),

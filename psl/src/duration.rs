@@ -1,65 +1,62 @@
-//! Durations as users of the Go generations wrote them.
+//! Durations in the forms of the earlier Go versions.
 //!
-//! A bare whole number is seconds (1.x); everything else is a Go duration such as `1m30s`
-//! (the grammar of Go's `time.ParseDuration`, without its sign). Knows no defaults and no bounds:
-//! what zero or a very long time means is the caller's business.
+//! A whole number is seconds (1.x). Everything else is a Go duration such as `1m30s`, in the grammar
+//! of `time.ParseDuration` without its sign. Does not know defaults, nor the meaning of zero.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What is accepted, for error messages and `--help`.
+/// The accepted form, for error messages and `--help`.
 pub const ACCEPTED: &str = "whole seconds or a duration such as 500ms, 1.5s, 1m30s, 2h";
 
-/// The shortest period of a loop: a shorter one would keep a core and the peer busy.
+/// A loop with a shorter period would keep a core and its peer busy.
 pub const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
-
-/// The accepted form of a period, for error messages.
-pub const PERIOD_ACCEPTED: &str =
-    "whole seconds or a duration such as 500ms, 1.5s, 1m30s, 2h, at least 100ms";
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
-/// The text is not a duration, or it is one that no clock can hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidDuration;
-
-impl fmt::Display for InvalidDuration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(ACCEPTED)
-    }
-}
-
 /// Reads `10`, `500ms`, `1.5s`, `1m30s`; no sign, no spaces, at most `u64::MAX` seconds.
-pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return text.parse().map(Duration::from_secs).map_err(|_| InvalidDuration);
-    }
-    let mut rest = text;
-    let mut nanos: u128 = 0;
-    loop {
-        let (part, after) = leading_part(rest).ok_or(InvalidDuration)?;
-        nanos = nanos.checked_add(part).ok_or(InvalidDuration)?;
-        rest = after;
-        if rest.is_empty() {
-            return from_nanos(nanos);
-        }
-    }
+pub fn parse(text: &str) -> Result<Duration, &'static str> {
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let parsed = match is_number {
+        true => text.parse().map(Duration::from_secs).ok(),
+        false => parse_units(text),
+    };
+    parsed.ok_or(ACCEPTED)
 }
 
-/// Like [`parse`], but zero is refused, for what would otherwise spin or never wait.
+/// Like [`parse`], without zero.
 pub fn parse_nonzero(text: &str) -> Result<Duration, &'static str> {
     match parse(text) {
-        Ok(d) if !d.is_zero() => Ok(d),
+        Ok(duration) if !duration.is_zero() => Ok(duration),
         _ => Err("whole seconds or a duration such as 500ms, 1.5s, 1m30s, 2h, more than zero"),
     }
 }
 
-/// Like [`parse`], for the pause of a loop: at least [`SHORTEST_PERIOD`].
+/// Like [`parse`], at least [`SHORTEST_PERIOD`].
 pub fn parse_period(text: &str) -> Result<Duration, &'static str> {
-    parse(text).ok().filter(|period| *period >= SHORTEST_PERIOD).ok_or(PERIOD_ACCEPTED)
+    match parse(text) {
+        Ok(period) if period >= SHORTEST_PERIOD => Ok(period),
+        _ => Err("whole seconds or a duration such as 500ms, 1.5s, 1m30s, 2h, at least 100ms"),
+    }
 }
 
-/// One number with its unit, in nanoseconds, and what follows it.
+fn parse_units(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut nanos: u128 = 0;
+    loop {
+        let (part, after) = leading_part(rest)?;
+        nanos = nanos.checked_add(part)?;
+        rest = after;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    let seconds = u64::try_from(nanos / NANOS_PER_SECOND).ok()?;
+    let subsecond = u32::try_from(nanos % NANOS_PER_SECOND).ok()?;
+    Some(Duration::new(seconds, subsecond))
+}
+
+/// One number with its unit, in nanoseconds, and the text after it.
 fn leading_part(text: &str) -> Option<(u128, &str)> {
     let (whole, rest) = digits(text);
     let (fraction, rest) = match rest.strip_prefix('.') {
@@ -69,7 +66,9 @@ fn leading_part(text: &str) -> Option<(u128, &str)> {
     if whole.is_empty() && fraction.is_empty() {
         return None;
     }
-    let (unit, rest) = unit(rest)?;
+    let (unit, rest) = UNITS
+        .iter()
+        .find_map(|(name, nanos)| rest.strip_prefix(name).map(|rest| (*nanos, rest)))?;
     let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     let nanos = whole.checked_mul(unit)?.checked_add(fraction_of(fraction, unit))?;
     Some((nanos, rest))
@@ -92,11 +91,7 @@ const UNITS: &[(&str, u128)] = &[
     ("h", 3_600 * NANOS_PER_SECOND),
 ];
 
-fn unit(text: &str) -> Option<(u128, &str)> {
-    UNITS.iter().find_map(|(name, nanos)| text.strip_prefix(name).map(|rest| (*nanos, rest)))
-}
-
-/// Digits that are worth less than a nanosecond are dropped, as Go drops them.
+/// Drops digits below a nanosecond, as Go does.
 fn fraction_of(digits: &str, unit: u128) -> u128 {
     let mut value = 0;
     let mut scale = unit;
@@ -107,18 +102,11 @@ fn fraction_of(digits: &str, unit: u128) -> u128 {
     value
 }
 
-fn from_nanos(nanos: u128) -> Result<Duration, InvalidDuration> {
-    let seconds = u64::try_from(nanos / NANOS_PER_SECOND).map_err(|_| InvalidDuration)?;
-    let rest = u32::try_from(nanos % NANOS_PER_SECOND).map_err(|_| InvalidDuration)?;
-    Ok(Duration::new(seconds, rest))
-}
-
 /// A duration in the form that [`parse`] reads back: `1m30s`, `1.5s`, `500ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compact(pub Duration);
 
 impl Compact {
-    /// Without what is below a millisecond: nobody reads nanoseconds.
     pub fn in_millis(duration: Duration) -> Compact {
         Compact(Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000))
     }
@@ -127,8 +115,19 @@ impl Compact {
 impl fmt::Display for Compact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, nanos) = (self.0.as_secs(), self.0.subsec_nanos());
-        if seconds == 0 && nanos > 0 {
-            return below_a_second(nanos, f);
+        match (seconds, nanos) {
+            (0, 1_000_000..) => {
+                return write!(
+                    f,
+                    "{}ms",
+                    decimal((nanos / 1_000_000).into(), nanos % 1_000_000, 6)
+                );
+            }
+            (0, 1_000..) => {
+                return write!(f, "{}us", decimal((nanos / 1_000).into(), nanos % 1_000, 3));
+            }
+            (0, 1..) => return write!(f, "{nanos}ns"),
+            _ => {}
         }
         let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
         if hours > 0 {
@@ -141,15 +140,6 @@ impl fmt::Display for Compact {
             write!(f, "{}s", decimal(rest, nanos, 9))?;
         }
         Ok(())
-    }
-}
-
-fn below_a_second(nanos: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let nanos64 = u64::from(nanos);
-    match nanos64 {
-        1_000_000.. => write!(f, "{}ms", decimal(nanos64 / 1_000_000, nanos % 1_000_000, 6)),
-        1_000.. => write!(f, "{}us", decimal(nanos64 / 1_000, nanos % 1_000, 3)),
-        _ => write!(f, "{nanos}ns"),
     }
 }
 
@@ -211,21 +201,21 @@ mod tests {
     ];
 
     #[test]
-    fn good_texts() {
+    fn durations_are_parsed() {
         for (text, expected) in GOOD {
             assert_eq!(parse(text), Ok(*expected), "{text}");
         }
     }
 
     #[test]
-    fn bad_texts() {
+    fn invalid_durations_are_refused() {
         for text in BAD {
-            assert_eq!(parse(text), Err(InvalidDuration), "{text}");
+            assert_eq!(parse(text), Err(ACCEPTED), "{text}");
         }
     }
 
     #[test]
-    fn zero_where_it_is_refused() {
+    fn parse_nonzero_refuses_zero() {
         assert_eq!(parse_nonzero("1ns"), Ok(Duration::from_nanos(1)));
         for text in ["0", "0s", "0.0000000001s", "x"] {
             assert!(parse_nonzero(text).is_err(), "{text}");
@@ -233,19 +223,20 @@ mod tests {
     }
 
     #[test]
-    fn periods_have_a_floor() {
+    fn parse_period_refuses_short_periods() {
         for (text, expected) in [("100ms", 100), ("0.1s", 100), ("1", 1_000), ("1m30s", 90_000)] {
             assert_eq!(parse_period(text), Ok(Duration::from_millis(expected)), "{text}");
         }
         for text in
             ["", "x", "0", "0s", "1ns", "1us", "1ms", "99ms", "99.999999ms", "0.0999s", "-1s"]
         {
-            assert_eq!(parse_period(text), Err(PERIOD_ACCEPTED), "{text}");
+            let accepted = parse_period(text).unwrap_err();
+            assert!(accepted.ends_with("at least 100ms"), "{text}");
         }
     }
 
     #[test]
-    fn texts_for_people() {
+    fn compact_texts() {
         for (duration, expected) in [
             (Duration::ZERO, "0s"),
             (Duration::from_secs(20), "20s"),
@@ -262,13 +253,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(seconds in any::<u64>(), nanos in 0..1_000_000_000u32) {
+        fn compact_is_parsed_back(seconds in any::<u64>(), nanos in 0..1_000_000_000u32) {
             let duration = Duration::new(seconds, nanos);
             prop_assert_eq!(parse(&Compact(duration).to_string()), Ok(duration));
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in "\\PC{0,40}") {
+        fn no_text_panics(text in "\\PC{0,40}") {
             let _ = parse(&text);
         }
     }

@@ -1,14 +1,14 @@
-//! The parts that lock, init and health share. The list is closed:
+//! The code that lock, init and health share:
 //!
 //! - `settings`, `duration`, `address`: flags and variables, and their values
 //! - `process`, `sync`: start and end of a program, signals, threads, mutexes
 //! - `logging`, `rate`, `text`: log lines and the text in them
 //! - `protocol`: the parameters of a request from init to lock
-//! - `server` (feature), `metrics`: HTTP for clients of which any may be hostile
-//! - `client` (feature), `resolve`: HTTP requests and name look-ups
-//! - `random`
+//! - `server` (feature), `metrics`: HTTP for untrusted clients
+//! - `client` (feature), `resolve`: HTTP requests and name lookups
+//! - `random`: jitter
 //!
-//! No module here knows leases, gates or DaemonSets.
+//! This crate does not know leases, gates or DaemonSets.
 
 pub mod address;
 pub mod duration;

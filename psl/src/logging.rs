@@ -1,7 +1,7 @@
-//! One line for each event on stderr, as logfmt or JSON.
+//! Log lines on stderr, as logfmt or JSON.
 //!
-//! Only this project's own records are written: what the libraries log at debug may hold a header
-//! or a query. Does not know what is worth logging.
+//! Writes the records of this project's crates only: a library's debug record may hold a header or
+//! a query.
 
 pub mod stderr;
 
@@ -18,12 +18,13 @@ use crate::settings::{Input, Setting};
 pub const LOG_FORMAT: Setting = Setting::flag("--log-format", "FORMAT")
     .env(&["PSL_LOG_FORMAT"])
     .default("logfmt")
-    .help("form of the log lines on stderr: `logfmt` or `json`");
+    .help("log format: logfmt or json");
 
 /// `PSL_LOG`, the same for every program.
-pub const LOG: Setting = Setting::variable(&["PSL_LOG"], "FILTER").default("info").help("log level (`off`, `error`, `warn`, `info`, `debug`, `trace`), or a filter in env_logger's syntax");
+pub const LOG: Setting = Setting::variable(&["PSL_LOG"], "FILTER")
+    .default("info")
+    .help("log level: off, error, warn, info, debug, module=level");
 
-/// How a line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// `level=info msg="lock acquired" duration=20s`
@@ -33,7 +34,6 @@ pub enum Format {
     Json,
 }
 
-/// What to write and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     format: Format,
@@ -41,7 +41,6 @@ pub struct LogConfig {
 }
 
 impl LogConfig {
-    /// Takes both settings out of what was given.
     pub fn take(input: &mut Input) -> LogConfig {
         let format = input.value(&LOG_FORMAT, |text| match text {
             "logfmt" => Ok(Format::Logfmt),
@@ -59,124 +58,108 @@ impl LogConfig {
     }
 }
 
-/// Begins to log; before this nothing is written.
-pub fn start(settings: &LogConfig) {
-    let format = settings.format;
+/// Starts the logger; records before this call are lost.
+pub fn start(config: &LogConfig) {
+    let format = config.format;
+    let stderr = stderr::writer(match format {
+        Format::Logfmt => |dropped| dropped_notice(Format::Logfmt, dropped),
+        Format::Json => |dropped| dropped_notice(Format::Json, dropped),
+    });
     let started = env_logger::Builder::new()
-        .parse_filters(&settings.filter)
+        .parse_filters(&config.filter)
         .write_style(WriteStyle::Never)
-        .target(Target::Pipe(crate::logging::stderr::writer(match format {
-            Format::Logfmt => |lines| dropped(Format::Logfmt, lines),
-            Format::Json => |lines| dropped(Format::Json, lines),
-        })))
-        .format(move |out, record| match is_ours(record.target()) {
+        .target(Target::Pipe(stderr))
+        .format(move |out, record| match is_project_target(record.target()) {
             true => writeln!(out, "{}", line(format, record)),
             false => Ok(()),
         })
         .try_init();
-    // A second start in one process, as a test may do it, keeps the first logger.
+    // A second start in one process, as in tests, keeps the first logger.
     drop(started);
 }
 
-/// The library takes any word for a module's name, so that `inof` would silence everything: a word
-/// that stands alone has to be a level or one of our modules.
+/// The library accepts any word as the name of a module, so `inof` would silence the log. A word
+/// without a level has to be a level or a module of this project.
 fn is_filter(text: &str) -> bool {
     let directives = text.split('/').next().unwrap_or_default();
     let is_known = |directive: &str| {
         let module = directive.split('=').next().unwrap_or_default().trim();
-        is_ours(module) || (!directive.contains('=') && module.parse::<LevelFilter>().is_ok())
+        is_project_target(module)
+            || (!directive.contains('=') && module.parse::<LevelFilter>().is_ok())
     };
     env_filter::Builder::new().try_parse(text).is_ok() && directives.split(',').all(is_known)
 }
 
-fn is_ours(target: &str) -> bool {
+fn is_project_target(target: &str) -> bool {
     let root = target.split("::").next().unwrap_or_default();
     matches!(root, "psl" | "lock" | "init" | "health")
 }
 
-fn dropped(format: Format, lines: usize) -> String {
-    let fields = [("lines", Value::from(lines))];
-    let message = format_args!("log lines dropped: nobody read stderr");
+fn dropped_notice(format: Format, dropped: usize) -> String {
+    let fields = [("lines", Value::from(dropped))];
+    let message = format_args!("log lines dropped: stderr is blocked");
     line(format, &RecordBuilder::new().level(Level::Warn).args(message).key_values(&fields).build())
         + "\n"
 }
 
 fn line(format: Format, record: &Record) -> String {
-    let mut fields = Fields { format, line: String::new() };
-    fields.text("level", level(record.level()));
-    fields.text("msg", &record.args().to_string());
-    // A field never fails here, so the visit never ends early.
-    let _ = record.key_values().visit(&mut fields);
+    let mut line = LogLine { format, text: String::new() };
+    line.string("level", &record.level().as_str().to_ascii_lowercase());
+    line.string("msg", &record.args().to_string());
+    // `visit_pair` never fails, so the visit never ends early.
+    let _ = record.key_values().visit(&mut line);
     match format {
-        Format::Logfmt => fields.line,
-        Format::Json => format!("{{{}}}", fields.line),
+        Format::Logfmt => line.text,
+        Format::Json => format!("{{{}}}", line.text),
     }
 }
 
-fn level(level: Level) -> &'static str {
-    match level {
-        Level::Error => "error",
-        Level::Warn => "warn",
-        Level::Info => "info",
-        Level::Debug => "debug",
-        Level::Trace => "trace",
-    }
-}
-
-struct Fields {
+struct LogLine {
     format: Format,
-    line: String,
+    text: String,
 }
 
-impl Fields {
-    fn text(&mut self, key: &str, text: &str) {
+impl LogLine {
+    fn string(&mut self, key: &str, value: &str) {
         match self.format {
-            Format::Logfmt if key != "msg" && is_bare(text) => self.raw(key, text),
-            Format::Logfmt | Format::Json => self.raw(key, &json_string(text)),
+            Format::Logfmt if key != "msg" && is_bare(value) => self.raw(key, value),
+            Format::Logfmt | Format::Json => self.raw(key, &json_string(value)),
         }
     }
 
-    /// Writing to a `String` does not fail.
-    fn raw(&mut self, key: &str, text: &str) {
-        let _ = match self.format {
-            Format::Logfmt => {
-                write!(self.line, "{}{key}={text}", if self.line.is_empty() { "" } else { " " })
-            }
-            Format::Json => {
-                write!(
-                    self.line,
-                    "{}{}:{text}",
-                    if self.line.is_empty() { "" } else { "," },
-                    json_string(key)
-                )
-            }
+    fn raw(&mut self, key: &str, value: &str) {
+        let (separator, key) = match self.format {
+            Format::Logfmt => (" ", format!("{key}=")),
+            Format::Json => (",", format!("{}:", json_string(key))),
         };
+        let separator = if self.text.is_empty() { "" } else { separator };
+        // Writing to a `String` does not fail.
+        let _ = write!(self.text, "{separator}{key}{value}");
     }
 }
 
-impl<'kvs> VisitSource<'kvs> for Fields {
+impl<'kvs> VisitSource<'kvs> for LogLine {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
         let text = value.to_string();
         let is_number =
             value.to_u64().is_some() || value.to_i64().is_some() || value.to_bool().is_some();
-        if is_number {
-            self.raw(key.as_str(), &text);
-        } else {
-            self.text(key.as_str(), &text);
+        match is_number {
+            true => self.raw(key.as_str(), &text),
+            false => self.string(key.as_str(), &text),
         }
         Ok(())
     }
 }
 
-/// What needs no quotes in logfmt.
+/// `true` if logfmt needs no quotes around the value.
 fn is_bare(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\'))
 }
 
-/// A JSON string also does as a quoted logfmt value.
+/// A JSON string, which is also a quoted logfmt value.
 fn json_string(text: &str) -> String {
-    // Serializing a string has no way to fail.
+    // Serializing a string cannot fail.
     serde_json::to_string(text).unwrap_or_default()
 }
 
@@ -184,7 +167,7 @@ fn json_string(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn written(format: Format, message: &str, fields: &[(&str, Value)]) -> String {
+    fn formatted(format: Format, message: &str, fields: &[(&str, Value)]) -> String {
         let fields = fields.to_vec();
         line(
             format,
@@ -197,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn lines() {
+    fn lines_in_both_formats() {
         let fields = &[
             ("holder", Value::from("web-0")),
             ("why", Value::from("a \"b\"\n=c")),
@@ -206,10 +189,10 @@ mod tests {
             ("on", Value::from(true)),
         ];
         assert_eq!(
-            written(Format::Logfmt, "lock acquired", fields),
+            formatted(Format::Logfmt, "lock acquired", fields),
             r#"level=info msg="lock acquired" holder=web-0 why="a \"b\"\n=c" empty="" slots=2 on=true"#
         );
-        let json = written(Format::Json, "lock acquired", fields);
+        let json = formatted(Format::Json, "lock acquired", fields);
         assert_eq!(
             json,
             r#"{"level":"info","msg":"lock acquired","holder":"web-0","why":"a \"b\"\n=c","empty":"","slots":2,"on":true}"#
@@ -218,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn filters() {
+    fn invalid_filters_are_refused() {
         for (text, expected) in [
             ("info", true),
             ("OFF", true),
@@ -237,15 +220,15 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_records() {
-        for (target, ours) in [
+    fn only_project_records_are_written() {
+        for (target, expected) in [
             ("lock", true),
             ("psl::server", true),
             ("ureq::run", false),
             ("rustls", false),
             ("", false),
         ] {
-            assert_eq!(is_ours(target), ours, "{target}");
+            assert_eq!(is_project_target(target), expected, "{target}");
         }
     }
 }

@@ -1,15 +1,13 @@
 //! The Prometheus text exposition format, version 0.0.4.
 //!
-//! Does not know what is counted; the caller holds the numbers.
+//! Does not know the metrics of a program.
 
 use crate::settings::{COMMIT, VERSION};
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
-/// The answer's content type.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// An exposition that is being written.
 #[derive(Debug, Default)]
 pub struct Exposition {
     text: String,
@@ -19,12 +17,9 @@ impl Exposition {
     /// Begins with `psl_build_info`, which every program has.
     pub fn new(program: &str) -> Exposition {
         let mut out = Exposition::default();
+        let labels = [("program", program), ("version", VERSION), ("commit", COMMIT)];
         out.gauge("psl_build_info", "The program and its version; always 1");
-        out.sample(
-            "psl_build_info",
-            &[("program", program), ("version", VERSION), ("commit", COMMIT)],
-            1,
-        );
+        out.sample("psl_build_info", &labels, 1);
         out
     }
 
@@ -46,14 +41,14 @@ impl Exposition {
 
     /// One sample of the metric begun last.
     pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let labels: Vec<_> =
+        let pairs: Vec<_> =
             labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
-        let labels =
-            if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        self.line(format_args!("{name}{labels} {value}"));
+        match pairs.is_empty() {
+            true => self.line(format_args!("{name} {value}")),
+            false => self.line(format_args!("{name}{{{}}} {value}", pairs.join(","))),
+        }
     }
 
-    /// A histogram, whole.
     pub fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
         self.head(name, "histogram", help);
         let mut below = 0;
@@ -66,7 +61,6 @@ impl Exposition {
         self.sample(&format!("{name}_count"), &[], histogram.count);
     }
 
-    /// The text.
     pub fn finish(self) -> String {
         self.text
     }
@@ -96,12 +90,12 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Empty; `bounds` ascend.
+    /// An empty histogram; `bounds` ascend.
     pub fn new(bounds: &'static [f64]) -> Histogram {
         Histogram { bounds, counts: vec![0; bounds.len()], count: 0, sum: Duration::ZERO }
     }
 
-    /// Counts one duration in the first bucket that is not below it.
+    /// Counts the duration in the first bucket whose bound is not below it.
     pub fn observe(&mut self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         if let Some(bucket) = self.bounds.iter().position(|bound| seconds <= *bound) {

@@ -1,4 +1,4 @@
-//! The parameters of a request from init to lock, as both sides read them.
+//! The parameters of a request from init to lock.
 
 pub mod holder;
 pub mod node;

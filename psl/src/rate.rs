@@ -1,9 +1,7 @@
-//! How many lines of one kind the log gets in a time, so that what changes all the time does not fill it. Does not know
-//! what the lines say, nor the clock.
+//! A limit on log lines of one kind, so that a condition that changes often does not fill the log.
 
 use std::time::{Duration, Instant};
 
-/// How many were written since this period began.
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimiter {
     most: usize,
@@ -13,25 +11,25 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// So many in each such period, of which the first begins now.
+    /// Allows `most` lines in each period; the first period begins now.
     pub fn new(most: usize, period: Duration, now: Instant) -> RateLimiter {
         RateLimiter { most, period, began: now, written: 0 }
     }
 
-    /// Whether there is room for one more.
-    pub fn has_room(&mut self, now: Instant) -> bool {
+    /// Begins a new period if the last one is over; `true` if it has room for one more line.
+    pub fn allows(&mut self, now: Instant) -> bool {
         if now.saturating_duration_since(self.began) >= self.period {
             (self.began, self.written) = (now, 0);
         }
         self.written < self.most
     }
 
-    /// One was written.
+    /// Counts one written line.
     pub fn note(&mut self) {
         self.written += 1;
     }
 
-    /// When the next period begins.
+    /// The begin of the next period.
     pub fn next(&self) -> Instant {
         self.began + self.period
     }
@@ -42,19 +40,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_in_each_period() {
+    fn each_period_allows_two_lines() {
         #[expect(clippy::disallowed_methods, reason = "only differences to it count")]
         let start = Instant::now();
-        let mut pace = RateLimiter::new(2, Duration::from_secs(10), start);
+        let mut limiter = RateLimiter::new(2, Duration::from_secs(10), start);
         for (after, expected) in
             [(0, true), (9, true), (9, false), (10, true), (10, true), (19, false), (50, true)]
         {
             let now = start + Duration::from_secs(after);
-            assert_eq!(pace.has_room(now), expected, "{after}");
+            assert_eq!(limiter.allows(now), expected, "{after}");
             if expected {
-                pace.note();
+                limiter.note();
             }
         }
-        assert_eq!(pace.next(), start + Duration::from_secs(60));
+        assert_eq!(limiter.next(), start + Duration::from_secs(60));
     }
 }

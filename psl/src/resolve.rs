@@ -1,10 +1,9 @@
-//! Names to addresses, as glibc does it by `hosts(5)` and `resolv.conf(5)`, each look-up within its caller's time.
+//! Resolves names as glibc does, from `hosts(5)` and `resolv.conf(5)`, each lookup within a timeout.
 //!
-//! musl's resolver, which a static program has, ignores a search line of 256 bytes or more. It takes NXDOMAIN for
-//! AAAA, or SERVFAIL in one search domain, for the whole answer, and a look-up cannot be stopped. This module
-//! therefore asks the name servers itself, on the thread of the caller. It reads the files for each look-up, because they
-//! may change while a container runs.
-//! Does not know what the addresses are for.
+//! A static program has musl's resolver, which has four faults. It ignores a search line of 256 bytes
+//! or more. It takes NXDOMAIN for AAAA for the whole result, and also SERVFAIL in one search domain.
+//! A lookup cannot be stopped. So this module queries the name servers itself, on the thread of the
+//! caller. The files are read for each lookup, because they may change while a container runs.
 
 pub mod conf;
 mod exchange;
@@ -20,28 +19,27 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::address::Host;
 use crate::sync;
 use crate::text::one_line;
-use conf::Conf;
-use lookup::{Lookup, Progress};
+use conf::ResolvConf;
+use lookup::{NameLookup, Progress};
 
 /// With more addresses, each would get too little of the time.
 pub const MOST_ADDRESSES: usize = 16;
 
-/// Four times 32 search domains of 2,048 characters each. The rest of a longer file is not read.
+/// Four times 32 search domains of 2,048 characters each; the rest of the file is ignored.
 const LARGEST_CONF: u64 = 256 * 1024;
 
 /// A list of blocked names may have a few megabytes; a file without end has to be cut.
 const LARGEST_HOSTS: u64 = 16 * 1024 * 1024;
 
-/// How long an unfinished look-up is kept: longer than the longest pause between two attempts of init, which is 30 s and a fifth of that.
-const KEPT: Duration = Duration::from_secs(60);
+/// An unfinished lookup is stored for longer than init pauses between two attempts: 30 s and a fifth.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Why there is no address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolveError {
     name: String,
@@ -49,7 +47,6 @@ pub struct ResolveError {
 }
 
 impl ResolveError {
-    /// An error about this name, with this reason.
     pub fn new(name: &str, reason: String) -> ResolveError {
         ResolveError { name: one_line(name), reason }
     }
@@ -61,20 +58,19 @@ impl fmt::Display for ResolveError {
     }
 }
 
-/// The files and the port that names come from.
+/// The files with names, and the port of the name servers.
 #[derive(Clone, Debug)]
 struct Sources {
     resolv_conf: PathBuf,
     hosts: PathBuf,
-    /// Of the name servers.
     port: u16,
 }
 
-/// Looks names up. Its copies share the look-ups that were left unfinished.
+/// A resolver, which shares its unfinished lookups with its clones.
 #[derive(Clone)]
 pub struct Resolver {
     sources: Arc<Sources>,
-    unfinished: Arc<Mutex<HashMap<String, (Lookup, Instant)>>>,
+    unfinished: Arc<Mutex<HashMap<String, (NameLookup, Instant)>>>,
 }
 
 impl Default for Resolver {
@@ -92,12 +88,12 @@ impl Resolver {
         Resolver { sources: Arc::new(sources), unfinished: Arc::default() }
     }
 
-    /// The host's addresses, 1 to [`MOST_ADDRESSES`], after `patience` at the latest.
+    /// The host's addresses, 1 to [`MOST_ADDRESSES`], before the timeout.
     #[expect(clippy::disallowed_methods, reason = "the edge that waits for the name server")]
-    pub fn resolve(&self, host: &Host, patience: Duration) -> Result<Vec<IpAddr>, ResolveError> {
+    pub fn resolve(&self, host: &Host, timeout: Duration) -> Result<Vec<IpAddr>, ResolveError> {
         let name = match host {
             Host::Ip(ip) => return Ok(vec![*ip]),
-            // RFC 6761, 6.3: this name is the loopback's, also in an image without /etc/hosts.
+            // RFC 6761, 6.3: also in an image without /etc/hosts.
             Host::Name(_) if host.is_localhost() => {
                 return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
             }
@@ -111,74 +107,71 @@ impl Resolver {
             return Ok(found);
         }
         let (mut lookup, is_new) = self.begin(name, start);
-        let mut progress = lookup.run(start, patience);
-        if !is_new && matches!(progress, Progress::Missing(_, true)) {
-            // An earlier attempt waited for this silence; this caller gets a whole wait of its own.
-            lookup = Lookup::new(name, lookup.conf);
-            progress = lookup.run(start, patience);
+        let mut progress = lookup.run(start, timeout);
+        if !is_new && matches!(progress, Progress::Failed { is_silent: true, .. }) {
+            // An earlier attempt has used up the wait; this caller gets a whole one.
+            lookup = NameLookup::new(name, lookup.conf);
+            progress = lookup.run(start, timeout);
         }
         match progress {
             Progress::Found(found) => Ok(found),
-            Progress::Missing(reason, _) => Err(ResolveError::new(name, reason)),
+            Progress::Failed { reason, .. } => Err(ResolveError::new(name, reason)),
             Progress::Unfinished(reason) => {
-                self.lock().insert(name.clone(), (lookup, start));
+                sync::lock(&self.unfinished).insert(name.clone(), (lookup, start));
                 Err(ResolveError::new(name, reason))
             }
         }
     }
 
-    /// The look-up of this name that was left unfinished, unless the files have changed; or a new one.
-    fn begin(&self, name: &str, now: Instant) -> (Lookup, bool) {
+    /// The unfinished lookup of this name, unless the files have changed; or a new one.
+    fn begin(&self, name: &str, now: Instant) -> (NameLookup, bool) {
         let conf = self.sources.conf();
-        let mut unfinished = self.lock();
-        unfinished.retain(|_, (_, left_at)| now.saturating_duration_since(*left_at) <= KEPT);
+        let mut unfinished = sync::lock(&self.unfinished);
+        unfinished.retain(|_, (_, since)| now.saturating_duration_since(*since) <= LONGEST_PAUSE);
         match unfinished.remove(name) {
             Some((lookup, _)) if lookup.conf == conf => (lookup, false),
-            _ => (Lookup::new(name, conf), true),
+            _ => (NameLookup::new(name, conf), true),
         }
-    }
-
-    /// No code that holds this lock can panic half-way through a change.
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Lookup, Instant)>> {
-        sync::lock(&self.unfinished)
     }
 }
 
 impl Sources {
-    /// The addresses of the hosts file. A file that cannot be read has none, as in glibc.
+    /// The addresses in the hosts file. A file that cannot be read has none, as in glibc.
     fn in_hosts(&self, name: &str) -> Option<Vec<IpAddr>> {
         let file = open(&self.hosts)?.take(LARGEST_HOSTS);
         hosts::addresses(file, name).ok().filter(|found| !found.is_empty())
     }
 
-    fn conf(&self) -> Conf {
-        let read = |path: &Path| {
-            let mut bytes = Vec::new();
-            open(path)?.take(LARGEST_CONF).read_to_end(&mut bytes).ok()?;
-            if bytes.len() as u64 == LARGEST_CONF {
-                // The last line may be half a line.
-                bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0));
-            }
-            Some(String::from_utf8_lossy(&bytes).into_owned())
-        };
+    fn conf(&self) -> ResolvConf {
+        let text = read(&self.resolv_conf).unwrap_or_default();
         let hostname = || read(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
-        Conf::parse(&read(&self.resolv_conf).unwrap_or_default(), hostname, scope, self.port)
+        ResolvConf::parse(&text, hostname, interface_index, self.port)
     }
 }
 
-/// Opens regular files only: opening a pipe may take for ever.
+fn read(path: &Path) -> Option<String> {
+    let mut bytes = Vec::new();
+    open(path)?.take(LARGEST_CONF).read_to_end(&mut bytes).ok()?;
+    if bytes.len() as u64 == LARGEST_CONF {
+        // The last line may be incomplete.
+        bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0));
+    }
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Opens regular files only: opening a pipe may block.
 fn open(path: &Path) -> Option<File> {
     fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
     File::open(path).ok()
 }
 
 /// The number of a network interface, 0 if no interface has this name.
-fn scope(interface: &str) -> u32 {
-    let is_plain = !interface.contains('/') && !interface.starts_with('.');
-    let number = || {
-        fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")).ok()?.trim().parse().ok()
-    };
-    is_plain.then(number).flatten().unwrap_or(0)
+fn interface_index(interface: &str) -> u32 {
+    if interface.contains('/') || interface.starts_with('.') {
+        return 0;
+    }
+    let index = fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"));
+    index.ok().and_then(|index| index.trim().parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

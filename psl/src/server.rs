@@ -1,52 +1,49 @@
-//! Serves HTTP to clients of which any may be hostile.
+//! An HTTP server for untrusted clients.
 //!
-//! How a request flows: `workers` (threads that wait in `accept`) → `connection` (its bytes and seconds)
-//! → `head` (bytes to a request) → the program's handler → `answer` (to bytes). `table` bounds the
-//! connections that a thread waits for; a `client` whose connection the handler has `parked` has no
-//! thread. Everything has a bound; `Limits` lists them.
+//! The way of a request: `workers` (threads that accept connections) → `connection` (its bytes and
+//! its timeouts) → `head` (bytes to a request) → the program's handler → `response` (to bytes).
+//! `table` bounds the connections that occupy a thread. A connection that the handler has `parked`
+//! has no thread. Everything has a bound; [`ServerLimits`] lists them.
 //!
-//! Knows HTTP, not the requests' meaning: the programs bring their routes.
+//! Knows HTTP, not the meaning of requests: the programs bring their routes.
 
-mod client;
 mod connection;
 mod head;
 pub mod listen;
 mod parked;
+mod peer;
 mod response;
 mod table;
 mod workers;
 
 use std::time::Duration;
 
-pub use client::Client;
-pub use head::{Parsed, Request, parse};
+pub use head::{ParsedHead, Request, parse};
 pub use parked::{ClientEvent, ParkedConnection, Poller};
+pub use peer::RequestPeer;
 pub use response::{HandlerResult, Response};
 pub use tiny_http::Method;
 pub use workers::{most_parked, run};
 
-/// The bounds of a server.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Connections for which a thread waits: for a request, or for the client to read its answer. A thread each, and one more
-    /// that accepts.
+pub struct ServerLimits {
+    /// Connections that occupy a thread: it waits for a request, or for the client to read the
+    /// response. The server has one more thread, which accepts.
     pub connections: usize,
-    /// Of these from one address.
+    /// Of these, connections from one address.
     pub per_address: usize,
-    /// From the first byte of a request to the end of its head; also from the connection to its
-    /// first byte.
+    /// From the first byte of a request to the end of its head, and from the start of a connection
+    /// to its first byte.
     pub head: Duration,
-    /// Until the whole answer is in the client's hands, or the kernel's.
+    /// Until the client, or the kernel, has the whole response.
     pub answer: Duration,
-    /// Between two requests on one connection.
     pub idle: Duration,
-    /// Connections that are parked, apart from the others. Their clients wait for an answer that no thread waits for.
     pub parked: usize,
 }
 
-/// A node runs 110 pods as Kubernetes is shipped, and a request takes a millisecond. A parked connection costs a descriptor
-/// and some 2 KiB of the kernel's memory.
-pub const LIMITS: Limits = Limits {
+/// A node runs at most 110 pods by default, and a request takes a millisecond. A parked connection
+/// costs a descriptor and some 2 KiB of kernel memory.
+pub const LIMITS: ServerLimits = ServerLimits {
     connections: 64,
     per_address: 16,
     head: Duration::from_secs(2),
@@ -55,46 +52,38 @@ pub const LIMITS: Limits = Limits {
     parked: 512,
 };
 
-/// A path, the methods that it takes, and its handler.
 pub struct Route<'h, R> {
-    /// Compared as it was sent: nothing is decoded, no slash is folded.
+    /// Compared byte by byte, without decoding and without folding of slashes.
     pub path: &'static str,
-    /// All others get 405; these become `Allow`.
+    /// The methods in `Allow`; any other gets 405.
     pub methods: &'static [Method],
-    /// Makes the answer.
     pub answer: &'h dyn Fn(&Request) -> R,
 }
 
-const GET: &[Method] = &[Method::Get];
-
-/// Finds the route; adds `/livez` and `/readyz`, which say that the process serves, and the
-/// answers for what there is not.
+/// Calls the handler of the request's route. Adds `/livez` and `/readyz`, which report that the
+/// process serves, and the responses 404 and 405.
 pub fn dispatch<R: From<Response>>(request: &Request, routes: &[Route<R>]) -> R {
-    let well = Route { path: "", methods: GET, answer: &|_| Response::text(200, "ok\n").into() };
+    let health = Route {
+        path: "",
+        methods: &[Method::Get],
+        answer: &|_| Response::text(200, "ok\n").into(),
+    };
     let route = match request.path {
-        "/livez" | "/readyz" => Some(&well),
+        "/livez" | "/readyz" => Some(&health),
         path => routes.iter().find(|route| route.path == path),
     };
     match route {
         Some(route) if route.methods.contains(&request.method) => (route.answer)(request),
         Some(route) => {
-            let allowed: Vec<_> = route.methods.iter().map(Method::as_str).collect();
-            let allowed = allowed.join(", ");
-            let why = format!("this path takes {allowed}");
-            Response::error(405, "method_not_allowed", &why, request.json)
-                .with_header("Allow", allowed)
-                .into()
+            let allowed = route.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+            let text = format!("this path takes {allowed}");
+            let response = Response::error(405, "method_not_allowed", &text, request.json);
+            response.with_header("Allow", allowed).into()
         }
         None => {
-            let known: Vec<_> =
-                routes.iter().map(|route| route.path).chain(["/livez", "/readyz"]).collect();
-            Response::error(
-                404,
-                "not_found",
-                &format!("there are {}", known.join(", ")),
-                request.json,
-            )
-            .into()
+            let paths = routes.iter().map(|route| route.path).chain(["/livez", "/readyz"]);
+            let text = format!("there are {}", paths.collect::<Vec<_>>().join(", "));
+            Response::error(404, "not_found", &text, request.json).into()
         }
     }
 }
@@ -103,19 +92,19 @@ pub fn dispatch<R: From<Response>>(request: &Request, routes: &[Route<R>]) -> R 
 mod tests {
     use super::*;
 
-    fn answered(method: Method, path: &str) -> (u16, Option<String>) {
+    fn respond(method: Method, path: &str) -> (u16, Option<String>) {
         let request = Request { method, path, ..Request::default() };
         let routes = [Route {
             path: "/",
             methods: &[Method::Get, Method::Post],
-            answer: &|_| Response::text(200, "taken"),
+            answer: &|_| Response::text(200, "ok"),
         }];
-        let answer = dispatch(&request, &routes);
-        (answer.status(), answer.header("Allow").map(str::to_owned))
+        let response = dispatch(&request, &routes);
+        (response.status(), response.header("Allow").map(str::to_owned))
     }
 
     #[test]
-    fn routes() {
+    fn requests_are_routed() {
         let get = || Some("GET".to_owned());
         let both = || Some("GET, POST".to_owned());
         for (method, path, expected) in [
@@ -132,7 +121,7 @@ mod tests {
             (Method::Options, "*", (404, None)),
             (Method::Get, "", (404, None)),
         ] {
-            assert_eq!(answered(method.clone(), path), expected, "{method} {path}");
+            assert_eq!(respond(method.clone(), path), expected, "{method} {path}");
         }
     }
 }

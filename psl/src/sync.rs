@@ -1,21 +1,18 @@
 //! Mutexes and condition variables without poisoning.
 //!
-//! The release build aborts on a panic, so no thread can leave a mutex poisoned behind.
+//! The release build aborts on a panic, so a thread cannot leave a mutex poisoned.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Locks the mutex.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for a notification.
 pub fn wait<'m, T>(changed: &Condvar, guard: MutexGuard<'m, T>) -> MutexGuard<'m, T> {
     changed.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits while the condition holds.
 pub fn wait_while<'m, T>(
     changed: &Condvar,
     guard: MutexGuard<'m, T>,

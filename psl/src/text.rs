@@ -1,9 +1,7 @@
-//! Foreign text that is shown to people: in mistakes, logs and answers.
+//! Untrusted text in errors, logs and responses: bounded, on one line, without the secrets of URLs.
 //!
-//! Bounded, on one line, and without the parts of a URL that may be secret. Does not know where
-//! the text comes from.
+//! Does not know the origin of the text.
 
-/// The most characters of a foreign text that are shown.
 const LONGEST: usize = 200;
 
 /// The text in quotes, on one line, long texts cut, secrets of URLs masked.
@@ -12,33 +10,32 @@ pub fn quoted(text: &str) -> String {
     format!("\"{}\"", line.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// One line of an answer that a person wrote or that repeats a request: secrets of each URL and path in it masked.
+/// One line of free text, with the secrets of each URL and path in it masked.
 pub fn masked_line(text: &str) -> String {
-    let masked = |word: &str| {
+    let mask = |word: &str| {
         if word.contains(['/', '@', '=']) { without_secrets(word) } else { word.to_owned() }
     };
-    one_line(&text.split(' ').map(masked).collect::<Vec<_>>().join(" "))
+    one_line(&text.split(' ').map(mask).collect::<Vec<_>>().join(" "))
 }
 
-/// Each character that would begin a line, move the cursor or turn the direction of what follows
-/// becomes U+FFFD; cut after 200 characters.
+/// Replaces each character that would begin a line, move the cursor or turn the direction of the
+/// text with U+FFFD; cuts the text after 200 characters.
 pub fn one_line(text: &str) -> String {
-    let mut out: String =
-        text.chars().take(LONGEST).map(|c| if is_unseen(c) { '\u{fffd}' } else { c }).collect();
+    let visible = |c| if is_invisible(c) { '\u{fffd}' } else { c };
+    let mut out: String = text.chars().take(LONGEST).map(visible).collect();
     if text.chars().nth(LONGEST).is_some() {
         out.push('…');
     }
     out
 }
 
-/// Control characters, and the marks of Unicode that format without being seen.
-fn is_unseen(c: char) -> bool {
+/// Control characters and Unicode's invisible formatting characters.
+fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// User, password, query and fragment of whatever looks like a URL, or like a piece of one that was split
-/// where it should not have been, become `***`.
+/// Replaces user, password, query and fragment of a URL, or of a part of one, with `***`.
 fn without_secrets(text: &str) -> String {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
@@ -53,25 +50,13 @@ fn without_secrets(text: &str) -> String {
         Some(at) => (&rest[..at], "#***"),
         None => (rest, ""),
     };
-    let rest = if user.is_empty() && !scheme.is_empty() {
-        without_password(rest)
-    } else {
-        rest.to_owned()
-    };
-    format!("{scheme}{user}{rest}{query}")
-}
-
-/// What stands where a port should, and is none, may be half a password.
-fn without_password(rest: &str) -> String {
+    // Text in the place of a port may be half of a password whose `@` was cut off.
     let authority = rest.split('/').next().unwrap_or_default();
-    match authority.rsplit_once(':') {
-        Some((host, port))
-            if !host.starts_with('[') && !port.bytes().all(|b| b.is_ascii_digit()) =>
-        {
-            "***".to_owned()
-        }
-        _ => rest.to_owned(),
-    }
+    let has_text_as_port = authority.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.starts_with('[') && !port.bytes().all(|b| b.is_ascii_digit())
+    });
+    let rest = if user.is_empty() && !scheme.is_empty() && has_text_as_port { "***" } else { rest };
+    format!("{scheme}{user}{rest}{query}")
 }
 
 #[cfg(test)]
@@ -79,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_and_control_characters_do_not_show() {
+    fn secrets_and_control_characters_are_masked() {
         for (text, expected) in [
             ("plain", "\"plain\""),
             ("http://u:p@h:1/a?token=x", "\"http://***@h:1/a?***\""),
@@ -101,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_do_not_show_in_a_line_of_words() {
+    fn secrets_in_free_text_are_masked() {
         for (text, expected) in [
             ("is it up? not yet (2 of 3) #1", "is it up? not yet (2 of 3) #1"),
             (

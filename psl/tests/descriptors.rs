@@ -1,4 +1,4 @@
-//! How descriptors are shared, in a process of its own: a lower limit stays.
+//! The shares of descriptors, in a process of its own because a lowered limit stays.
 
 #![cfg(feature = "server")]
 
@@ -11,14 +11,14 @@ fn set(current: u64, maximum: Option<u64>) {
 }
 
 #[test]
-fn the_soft_limit_is_raised_and_few_descriptors_are_shared() {
+fn the_soft_limit_is_raised_and_descriptors_are_shared() {
     let hard = getrlimit(Resource::Nofile).maximum;
     if hard.is_none_or(|hard| hard >= 1024) {
         set(100, hard);
         assert_eq!(most_parked(), LIMITS.parked);
         let raised = getrlimit(Resource::Nofile);
         assert_eq!((raised.current, raised.maximum), (Some(1024), hard));
-        // More than enough is left as it is.
+        // A higher limit stays.
         if hard.is_none_or(|hard| hard >= 2000) {
             set(2000, hard);
             assert_eq!(
@@ -27,7 +27,8 @@ fn the_soft_limit_is_raised_and_few_descriptors_are_shared() {
             );
         }
     }
-    // Half for the connections of the server, a sixth for parked ones with an answer, and some for everything else.
+    // Half are for server connections, a sixth for parked connections with a response, and
+    // some for everything else.
     for (all, parked) in
         [(848, 512), (300, 146), (144, 42), (100, 28), (24, 2), (20, 1), (17, 0), (10, 0)]
     {

@@ -1,4 +1,4 @@
-//! ParkedConnection connections, against a server on the loopback.
+//! Parked connections of a server on the loopback.
 
 #![cfg(feature = "server")]
 #![allow(
@@ -19,34 +19,34 @@ use std::time::{Duration, Instant};
 use psl::address::Host;
 use psl::server::listen;
 use psl::server::{
-    self, Client, ClientEvent, HandlerResult, ParkedConnection, Poller, Request, Response,
+    self, ClientEvent, HandlerResult, ParkedConnection, Poller, Request, RequestPeer, Response,
 };
 use testkit::http::{self, Connection};
 use testkit::{CEILING, eventually};
 
-/// For acts that must not come: longer than any of those that do.
+/// The wait for an event that must not come; longer than for those that do.
 const SILENCE: Duration = Duration::from_millis(150);
 
 struct Server {
     address: SocketAddr,
-    /// `None` for each request that could not be parked.
+    /// `None` for a request that could not be parked.
     parked: Receiver<Option<ParkedConnection>>,
 }
 
 impl Server {
-    /// Parks requests for `/park`, and answers all others.
+    /// Parks requests for `/park` and responds to all others.
     fn start() -> Server {
         let listener = listen::bind(Some(&Host::Ip(Ipv4Addr::LOCALHOST.into())), 0).unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, parked) = channel();
-        let handler = move |request: &Request, client: &Client| -> HandlerResult {
+        let handler = move |request: &Request, client: &RequestPeer| -> HandlerResult {
             if request.path != "/park" {
                 return Response::text(200, "at once\n").into();
             }
             let parked = client.park();
             let is_parked = parked.is_some();
             sender.send(parked).unwrap();
-            if is_parked { HandlerResult::parked() } else { Response::text(423, "Locked\n").into() }
+            if is_parked { HandlerResult::Parked } else { Response::text(423, "Locked\n").into() }
         };
         run(listener, handler);
         Server { address, parked }
@@ -56,7 +56,7 @@ impl Server {
         Connection::open(self.address, None, CEILING).unwrap()
     }
 
-    /// A request that is parked.
+    /// Sends a request that is parked.
     fn park(&self) -> (Connection, ParkedConnection) {
         let mut client = self.connect();
         client.write(&http::Request::get("/park").keep_alive().bytes("h")).unwrap();
@@ -67,7 +67,7 @@ impl Server {
 
 fn run(
     listener: TcpListener,
-    handler: impl Fn(&Request, &Client) -> HandlerResult + Send + 'static,
+    handler: impl Fn(&Request, &RequestPeer) -> HandlerResult + Send + 'static,
 ) {
     let handler = Mutex::new(handler);
     thread::spawn(move || {
@@ -75,27 +75,27 @@ fn run(
     });
 }
 
-/// The acts of one wait that brings any.
-fn next_acts(lot: &Poller) -> Vec<ClientEvent> {
-    let mut acts = Vec::new();
-    eventually("an act", CEILING, || {
-        lot.wait(Some(SILENCE), &mut acts);
-        (!acts.is_empty()).then_some(())
+/// The events of the first wait that reports any.
+fn next_events(poller: &Poller) -> Vec<ClientEvent> {
+    let mut events = Vec::new();
+    eventually("an event", CEILING, || {
+        poller.wait(Some(SILENCE), &mut events);
+        (!events.is_empty()).then_some(())
     });
-    acts
+    events
 }
 
-fn is_silent(lot: &Poller) -> bool {
-    let mut acts = Vec::new();
-    lot.wait(Some(SILENCE), &mut acts);
-    acts.is_empty()
+fn is_silent(poller: &Poller) -> bool {
+    let mut events = Vec::new();
+    poller.wait(Some(SILENCE), &mut events);
+    events.is_empty()
 }
 
 const CLOSED: [ClientEvent; 1] = [ClientEvent { key: 7, is_broken: false }];
 const BROKEN: [ClientEvent; 1] = [ClientEvent { key: 7, is_broken: true }];
 
 #[test]
-fn the_answer_is_written_later_and_ends_the_connection() {
+fn a_later_response_ends_the_connection() {
     let server = Server::start();
     let (mut client, parked) = server.park();
     assert!(parked.answer(Response::text(200, "Lock acquired\n").with_header("Retry-After", "1")));
@@ -109,7 +109,7 @@ fn the_answer_is_written_later_and_ends_the_connection() {
 }
 
 #[test]
-fn the_answer_to_head_has_no_body() {
+fn the_response_to_head_has_no_body() {
     let server = Server::start();
     let mut client = server.connect();
     client.write(b"HEAD /park HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
@@ -130,7 +130,7 @@ fn a_dropped_connection_is_closed() {
 }
 
 #[test]
-fn a_client_that_has_sent_more_or_has_hung_up_is_not_parked() {
+fn a_client_that_has_sent_more_or_closed_is_not_parked() {
     let server = Server::start();
     let request = http::Request::get("/park").keep_alive().bytes("h");
     let mut pipelining = server.connect();
@@ -138,132 +138,132 @@ fn a_client_that_has_sent_more_or_has_hung_up_is_not_parked() {
     assert!(server.parked.recv_timeout(CEILING).unwrap().is_none());
     assert_eq!(pipelining.reply().unwrap().status, 423);
 
-    // The end of the stream must have come before the head is whole.
+    // The end of the stream must arrive before the head is complete.
     let mut half_closed = server.connect();
     half_closed.write(&request[..10]).unwrap();
     thread::sleep(Duration::from_millis(50));
     half_closed.write(&request[10..]).unwrap();
     half_closed.stream().shutdown(Shutdown::Write).unwrap();
-    // The two may have come one by one: then the end is an act of a parked client.
+    // If both arrive separately, the end is an event of a parked client.
     match server.parked.recv_timeout(CEILING).unwrap() {
         None => assert_eq!(half_closed.reply().unwrap().status, 423),
         Some(parked) => {
-            let lot = Poller::new().unwrap();
-            lot.watch(&parked, 7).unwrap();
-            assert_eq!(next_acts(&lot), CLOSED);
+            let poller = Poller::new().unwrap();
+            poller.watch(&parked, 7).unwrap();
+            assert_eq!(next_events(&poller), CLOSED);
         }
     }
 }
 
 #[test]
-fn hang_ups_bytes_and_resets_are_acts_and_each_is_told_once() {
+fn each_close_byte_and_reset_is_reported_once() {
     let server = Server::start();
-    for (name, act, expected) in [
+    for (name, action, expected) in [
         ("close", (|client| drop(client)) as fn(Connection), CLOSED),
         ("reset", Connection::reset, BROKEN),
     ] {
-        for is_before in [false, true] {
-            let lot = Poller::new().unwrap();
+        for is_early in [false, true] {
+            let poller = Poller::new().unwrap();
             let (client, parked) = server.park();
-            if is_before {
-                act(client);
+            if is_early {
+                action(client);
                 thread::sleep(Duration::from_millis(20));
-                lot.watch(&parked, 7).unwrap();
+                poller.watch(&parked, 7).unwrap();
             } else {
-                lot.watch(&parked, 7).unwrap();
-                assert!(is_silent(&lot), "{name}: the client only waits");
-                act(client);
+                poller.watch(&parked, 7).unwrap();
+                assert!(is_silent(&poller), "{name}: the client only waits");
+                action(client);
             }
-            assert_eq!(next_acts(&lot), expected, "{name}, before the watch: {is_before}");
-            assert!(is_silent(&lot), "{name}: told once");
+            assert_eq!(next_events(&poller), expected, "{name}, before the watch: {is_early}");
+            assert!(is_silent(&poller), "{name}: reported once");
         }
     }
-    let lot = Poller::new().unwrap();
+    let poller = Poller::new().unwrap();
     let (mut client, parked) = server.park();
-    lot.watch(&parked, 7).unwrap();
+    poller.watch(&parked, 7).unwrap();
     client.write(b"x").unwrap();
-    assert_eq!(next_acts(&lot), CLOSED, "bytes");
-    assert!(is_silent(&lot), "bytes: told once");
+    assert_eq!(next_events(&poller), CLOSED, "bytes");
+    assert!(is_silent(&poller), "bytes: reported once");
     client.stream().shutdown(Shutdown::Write).unwrap();
-    assert_eq!(next_acts(&lot), CLOSED, "the end behind the bytes");
+    assert_eq!(next_events(&poller), CLOSED, "the end after the bytes");
     drop(parked);
-    assert!(is_silent(&lot), "a closed connection is not watched");
+    assert!(is_silent(&poller), "a closed connection is not watched");
 }
 
 #[test]
-fn an_answer_that_is_not_read_breaks_the_connection() {
+fn an_unread_response_resets_the_connection() {
     let server = Server::start();
-    let lot = Poller::new().unwrap();
+    let poller = Poller::new().unwrap();
     let granted = || Response::text(200, "Lock acquired\n");
 
     let (client, parked) = server.park();
-    lot.watch(&parked, 7).unwrap();
+    poller.watch(&parked, 7).unwrap();
     assert!(parked.answer(granted()));
-    // Its bytes are there, unread.
+    // The response has arrived, unread.
     drop(client);
-    assert_eq!(next_acts(&lot), BROKEN);
+    assert_eq!(next_events(&poller), BROKEN);
 
     let (mut client, parked) = server.park();
-    lot.watch(&parked, 7).unwrap();
+    poller.watch(&parked, 7).unwrap();
     assert!(parked.answer(granted()));
     assert!(client.reply().is_ok() && client.closed());
     drop(client);
-    assert_eq!(next_acts(&lot), CLOSED, "it was read");
-    assert!(is_silent(&lot));
+    assert_eq!(next_events(&poller), CLOSED, "the response was read");
+    assert!(is_silent(&poller));
 
-    // The client's close and the answer may cross: the bytes reach a socket that is closed.
+    // Close and response may cross: the response then reaches a closed socket.
     let (client, parked) = server.park();
-    lot.watch(&parked, 7).unwrap();
+    poller.watch(&parked, 7).unwrap();
     drop(client);
-    assert_eq!(next_acts(&lot), CLOSED);
+    assert_eq!(next_events(&poller), CLOSED);
     parked.answer(granted());
-    assert_eq!(next_acts(&lot), BROKEN);
+    assert_eq!(next_events(&poller), BROKEN);
 
     let (client, parked) = server.park();
     client.reset();
     thread::sleep(Duration::from_millis(20));
-    assert!(!parked.answer(granted()), "there is no client");
+    assert!(!parked.answer(granted()), "no client is connected");
 }
 
 #[test]
-fn an_answer_that_does_not_fit_is_not_waited_for() {
+fn a_response_that_does_not_fit_fails_at_once() {
     let server = Server::start();
     let (_client, parked) = server.park();
-    let begin = Instant::now();
+    let start = Instant::now();
     assert!(!parked.answer(Response::text(200, "x".repeat(16 << 20))));
-    assert!(begin.elapsed() < CEILING);
+    assert!(start.elapsed() < CEILING);
 }
 
 #[test]
 fn a_wake_up_ends_the_wait() {
-    let lot = Arc::new(Poller::new().unwrap());
-    let mut acts = Vec::new();
-    lot.wake();
-    lot.wake();
-    lot.wait(None, &mut acts);
-    let waiting = Arc::clone(&lot);
+    let poller = Arc::new(Poller::new().unwrap());
+    let mut events = Vec::new();
+    poller.wake();
+    poller.wake();
+    poller.wait(None, &mut events);
+    let waiting = Arc::clone(&poller);
     let thread = thread::spawn(move || waiting.wait(None, &mut Vec::new()));
     thread::sleep(Duration::from_millis(20));
-    lot.wake();
+    poller.wake();
     thread.join().unwrap();
     for timeout in [Duration::ZERO, Duration::from_micros(100), Duration::from_millis(30)] {
-        let begin = Instant::now();
-        lot.wait(Some(timeout), &mut acts);
-        let took = begin.elapsed();
+        let start = Instant::now();
+        poller.wait(Some(timeout), &mut events);
+        let took = start.elapsed();
         assert!(took >= timeout && took < CEILING, "{timeout:?}: {took:?}");
     }
-    assert!(acts.is_empty(), "a wake-up is no act");
+    assert!(events.is_empty(), "a wake-up is no event");
 }
 
 #[test]
-fn parked_connections_do_not_count_and_all_are_heard() {
+fn parked_connections_do_not_count_and_all_are_watched() {
     const MANY: usize = 200;
     let server = Server::start();
-    let lot = Poller::new().unwrap();
-    // More than one address may have, and than the server has in all.
+    let poller = Poller::new().unwrap();
+    // More than the bounds of one address and of the server.
     let (mut clients, parked): (Vec<_>, Vec<_>) = (0..MANY).map(|_| server.park()).unzip();
     for (key, parked) in parked.iter().enumerate() {
-        lot.watch(parked, key as u64).unwrap();
+        poller.watch(parked, key as u64).unwrap();
     }
     let reply = http::get(server.address, "/");
     assert_eq!((reply.status, reply.body.as_str()), (200, "at once\n"));
@@ -271,18 +271,18 @@ fn parked_connections_do_not_count_and_all_are_heard() {
     assert_eq!(clients[5].reply().unwrap().status, 200);
     clients.clear();
     let mut keys = Vec::new();
-    eventually("an act of each client", CEILING, || {
-        let mut acts = Vec::new();
-        lot.wait(Some(SILENCE), &mut acts);
-        assert!(acts.len() <= 64, "{} at a time", acts.len());
-        keys.extend(acts.iter().map(|act| act.key));
+    eventually("an event of each client", CEILING, || {
+        let mut events = Vec::new();
+        poller.wait(Some(SILENCE), &mut events);
+        assert!(events.len() <= 64, "{} at a time", events.len());
+        keys.extend(events.iter().map(|act| act.key));
         keys.sort_unstable();
         keys.dedup();
         (keys.len() == MANY).then_some(())
     });
 }
 
-/// Bytes that the kernel keeps for the server's end of this connection.
+/// The bytes in the kernel's receive buffer of the server's end.
 fn unread(server: SocketAddr, client: SocketAddr) -> usize {
     let ends = |line: &str| {
         let mut words = line.split_whitespace().skip(1);
@@ -303,7 +303,7 @@ fn a_parked_client_fills_a_small_buffer_only() {
     let (client, _parked) = server.park();
     let mut stream = client.stream();
     stream.set_nonblocking(true).unwrap();
-    // The kernel needs some time to move bytes from the client's buffer to the server's.
+    // Moving bytes from the client's buffer to the server's takes some time.
     for _ in 0..20 {
         loop {
             match stream.write(&[0; 64 * 1024]) {

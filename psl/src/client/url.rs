@@ -1,50 +1,43 @@
-//! The parts of a URL that these programs use, parsed once.
+//! The parts of a URL, parsed once.
 //!
-//! Shows itself without its query, which may be secret; user and password are refused.
-//! Does not know which schemes a caller supports beyond what it is asked to accept.
+//! `Display` leaves out the query, which may be secret; user and password are refused.
 
 use std::fmt;
 
 use ureq::http::Uri;
 
-use crate::address::Host;
+use crate::address::{Host, whole_number};
 
 /// A URL with scheme, host and port; its path may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     /// Lower case: `http`, `https`, `tcp`.
     pub scheme: &'static str,
-    /// An address or a name.
     pub host: Host,
-    /// Input, or the scheme's.
     pub port: u16,
     path: String,
     query: Option<String>,
 }
 
-/// A scheme and its port; without one the URL must name it.
+/// A scheme and its default port; without one the URL must name its port.
 pub type Scheme = (&'static str, Option<u16>);
 
-/// `http://`, port 80.
 pub const HTTP: Scheme = ("http", Some(80));
-/// `https://`, port 443.
 pub const HTTPS: Scheme = ("https", Some(443));
 /// `tcp://host:port`, without a path.
 pub const TCP: Scheme = ("tcp", None);
 
 impl Url {
-    /// Reads a URL with one of these schemes. `Err` says what is accepted; it never repeats the text.
+    /// Reads a URL with one of these schemes. `Err` is the accepted form, without the text.
     pub fn parse(text: &str, schemes: &[Scheme]) -> Result<Url, String> {
         let uri: Uri = text.parse().map_err(|_| accepted(schemes))?;
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(accepted(schemes));
         };
-        let known = schemes.iter().find(|(name, _)| name.eq_ignore_ascii_case(scheme));
-        let (scheme, default_port) = *known.ok_or_else(|| accepted(schemes))?;
+        let scheme = schemes.iter().find(|(name, _)| name.eq_ignore_ascii_case(scheme));
+        let (scheme, default_port) = *scheme.ok_or_else(|| accepted(schemes))?;
         if authority.as_str().contains('@') {
-            return Err(
-                "an address without user and password; they would show in manifests and in the process list".to_owned()
-            );
+            return Err("an address without user and password; they would show in manifests and in the process list".to_owned());
         }
         if text.contains('#') {
             return Err("an address without a fragment (#…), which is never sent".to_owned());
@@ -52,9 +45,7 @@ impl Url {
         let host = Host::parse(authority.host())?;
         let port = match authority.as_str().rsplit_once(':') {
             Some((_, port)) if !authority.as_str().ends_with(']') => {
-                crate::address::whole_number(port)
-                    .filter(|p| *p > 0)
-                    .ok_or("a port from 1 to 65535")?
+                whole_number(port).filter(|p| *p > 0).ok_or("a port from 1 to 65535")?
             }
             _ => default_port.ok_or_else(|| format!("{scheme}://HOST:PORT"))?,
         };
@@ -65,13 +56,12 @@ impl Url {
         Ok(Url { scheme, host, port, path, query })
     }
 
-    /// The root of a server.
+    /// The URL of a server, with the path `/`.
     pub fn root(scheme: Scheme, host: Host, port: u16) -> Url {
         Url { scheme: scheme.0, host, port, path: "/".to_owned(), query: None }
     }
 
-    /// The same server with another path, which begins with a slash, and its query.
-    /// A path that the URL has already comes before it.
+    /// Appends a path, which begins with a slash, to the URL's own path, and replaces the query.
     pub fn join(&self, path_and_query: &str) -> Url {
         let (path, query) = match path_and_query.split_once('?') {
             Some((path, query)) => (path, Some(query.to_owned())),
@@ -80,7 +70,7 @@ impl Url {
         Url { path: format!("{}{path}", self.path.trim_end_matches('/')), query, ..self.clone() }
     }
 
-    /// The whole URL, for the request alone, never for people.
+    /// The whole URL, for requests and never for logs.
     pub fn to_request(&self) -> String {
         match &self.query {
             Some(query) => format!("{self}?{query}"),
@@ -89,7 +79,7 @@ impl Url {
     }
 }
 
-/// Scheme, host, port and path: what may be seen in logs, answers and metrics.
+/// Scheme, host, port and path, for logs, responses and metrics.
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = if self.scheme == TCP.0 { "" } else { &self.path };
@@ -98,14 +88,11 @@ impl fmt::Display for Url {
 }
 
 fn accepted(schemes: &[Scheme]) -> String {
-    let forms: Vec<_> = schemes
-        .iter()
-        .map(|(name, port)| match port {
-            Some(port) => format!("{name}://HOST[:PORT][/PATH] (port {port} where none is given)"),
-            None => format!("{name}://HOST:PORT"),
-        })
-        .collect();
-    forms.join(", ")
+    let form = |(name, port): &Scheme| match port {
+        Some(port) => format!("{name}://HOST[:PORT][/PATH] (port {port} where none is given)"),
+        None => format!("{name}://HOST:PORT"),
+    };
+    schemes.iter().map(form).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -115,7 +102,7 @@ mod tests {
     const ALL: &[Scheme] = &[HTTP, HTTPS, TCP];
 
     #[test]
-    fn good() {
+    fn urls_are_parsed() {
         for (text, shown, request) in [
             ("http://h", "http://h:80/", "http://h:80/"),
             ("HTTPS://h/x?token=1", "https://h:443/x", "https://h:443/x?token=1"),
@@ -130,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn bad() {
+    fn invalid_urls_are_refused() {
         for text in [
             "",
             "h",
@@ -160,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn roots() {
+    fn root_is_parsed_back() {
         for (host, shown) in [
             ("lock_1.psl.svc.", "http://lock_1.psl.svc.:8888/"),
             ("::1", "http://[::1]:8888/"),
@@ -168,12 +155,12 @@ mod tests {
         ] {
             let root = Url::root(HTTP, Host::parse(host).unwrap(), 8888);
             assert_eq!(root.to_string(), shown);
-            assert_eq!(Url::parse(shown, ALL), Ok(root), "what is made is also what is read");
+            assert_eq!(Url::parse(shown, ALL), Ok(root), "{shown}");
         }
     }
 
     #[test]
-    fn joined() {
+    fn join_appends_the_path() {
         let base = Url::parse("https://h/k8s/", ALL).unwrap();
         assert_eq!(
             base.join("/api/v1/pods?limit=1").to_request(),

@@ -1,15 +1,14 @@
-//! Lines to stderr, without ever waiting for whoever reads it.
+//! Writes lines to stderr on a thread of its own, so that the program never waits for the reader.
 //!
-//! Where nobody empties the pipe behind stderr a write blocks for good, and a program that waits
-//! for its own log has become the outage. So a thread of its own writes; what comes while it is
-//! blocked waits in a short queue, and what does not fit there is counted and dropped.
-//! Does not know what a line says.
+//! A write to stderr blocks for ever if the pipe behind it is full. While the writer thread is
+//! blocked, lines wait in a short queue; lines that do not fit are counted and dropped.
+//! Does not know the content of the lines.
 
+use crate::process::thread;
 use crate::sync;
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 /// Lines that wait while stderr is blocked: some 50 kB.
@@ -17,54 +16,50 @@ const LONGEST_QUEUE: usize = 256;
 
 const STACK: usize = 32 * 1024;
 
-/// What a program that is told to end gives its last lines.
-pub const LAST_PATIENCE: Duration = Duration::from_millis(50);
+/// The time for the last lines of a program that a signal ends.
+pub const SIGNAL_FLUSH: Duration = Duration::from_millis(50);
 
-/// What a program that ends by itself gives them: why it failed should not be lost to a busy node.
-pub const END_PATIENCE: Duration = Duration::from_secs(2);
+/// The time for the last lines of a program that ends by itself: a busy node must not lose its error.
+pub const EXIT_FLUSH: Duration = Duration::from_secs(2);
 
-/// The queue of this process, once [`writer`] has been called.
-static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
+/// The queue of this process, after the first call of [`writer`].
+static QUEUE: OnceLock<Arc<LineQueue>> = OnceLock::new();
 
 #[derive(Default)]
-struct Queue {
-    lines: Mutex<Lines>,
+struct LineQueue {
+    lines: Mutex<PendingLines>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Lines {
+struct PendingLines {
     waiting: VecDeque<Vec<u8>>,
     dropped: usize,
     is_writing: bool,
 }
 
-/// Where a logger writes: each call is one line, or several whole ones.
-/// `notice` says how many lines were dropped, in the form of the others.
+/// A writer; each call passes one line, or several complete ones. `notice` formats the line that
+/// reports the number of dropped lines.
 pub fn writer(notice: fn(usize) -> String) -> Box<dyn Write + Send> {
     let queue = QUEUE.get_or_init(Arc::default);
-    let writing = Arc::clone(queue);
-    match thread::Builder::new()
-        .name("log".to_owned())
-        .stack_size(STACK)
-        .spawn(move || writing.write(io::stderr(), notice))
-    {
-        Ok(_) => Box::new(Inlet(Arc::clone(queue))),
-        // Without a thread a log that may block is still better than none.
+    let thread_queue = Arc::clone(queue);
+    match thread::spawn("log", STACK, move || thread_queue.write(io::stderr(), notice)) {
+        Ok(()) => Box::new(QueueWriter(Arc::clone(queue))),
+        // Without the thread, a log that may block is better than none.
         Err(_) => Box::new(io::stderr()),
     }
 }
 
-/// Waits until everything is written, but not for longer than this.
-pub fn flush(patience: Duration) {
+/// Waits until all lines are written, `timeout` at most.
+pub fn flush(timeout: Duration) {
     if let Some(queue) = QUEUE.get() {
-        queue.flush(patience);
+        queue.flush(timeout);
     }
 }
 
-struct Inlet(Arc<Queue>);
+struct QueueWriter(Arc<LineQueue>);
 
-impl Write for Inlet {
+impl Write for QueueWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.push(line);
         Ok(line.len())
@@ -75,9 +70,9 @@ impl Write for Inlet {
     }
 }
 
-impl Queue {
+impl LineQueue {
     fn push(&self, line: &[u8]) {
-        let mut lines = self.lines();
+        let mut lines = sync::lock(&self.lines);
         if lines.waiting.len() < LONGEST_QUEUE {
             lines.waiting.push_back(line.to_vec());
         } else {
@@ -88,16 +83,16 @@ impl Queue {
 
     fn write(&self, mut to: impl Write, notice: fn(usize) -> String) -> ! {
         loop {
-            let mut lines = self.lines();
+            let mut lines = sync::lock(&self.lines);
             lines.is_writing = false;
             self.changed.notify_all();
-            let empty = |lines: &mut Lines| lines.waiting.is_empty();
-            let mut lines = sync::wait_while(&self.changed, lines, empty);
+            let mut lines =
+                sync::wait_while(&self.changed, lines, |lines| lines.waiting.is_empty());
             let batch = std::mem::take(&mut lines.waiting);
             let dropped = std::mem::take(&mut lines.dropped);
             lines.is_writing = true;
             drop(lines);
-            // A stderr that is closed is nobody's fault, and no reason to end.
+            // A closed stderr does not end the program.
             for line in batch {
                 let _ = to.write_all(&line);
             }
@@ -107,15 +102,9 @@ impl Queue {
         }
     }
 
-    fn flush(&self, patience: Duration) {
-        let busy = |lines: &mut Lines| lines.is_writing || !lines.waiting.is_empty();
-        // In either case there is nothing left to do: all is written, or time is up.
-        drop(self.changed.wait_timeout_while(self.lines(), patience, busy));
-    }
-
-    /// No code that holds this lock can panic half-way through a change.
-    fn lines(&self) -> MutexGuard<'_, Lines> {
-        sync::lock(&self.lines)
+    fn flush(&self, timeout: Duration) {
+        let is_busy = |lines: &mut PendingLines| lines.is_writing || !lines.waiting.is_empty();
+        drop(self.changed.wait_timeout_while(sync::lock(&self.lines), timeout, is_busy));
     }
 }
 
@@ -124,7 +113,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    /// A pipe that is full until it is told to go on.
+    /// A full pipe; each message on the channel lets one line through.
     struct Blocked(mpsc::Receiver<()>, mpsc::Sender<Vec<u8>>);
 
     impl Write for Blocked {
@@ -140,17 +129,17 @@ mod tests {
     }
 
     #[test]
-    fn who_logs_never_waits_and_what_was_dropped_is_counted() {
-        let queue = Arc::new(Queue::default());
+    fn logging_never_blocks_and_counts_dropped_lines() {
+        let queue = Arc::new(LineQueue::default());
         let ((go, wait), (out, written)) = (mpsc::channel(), mpsc::channel());
         let writing = Arc::clone(&queue);
-        thread::spawn(move || {
+        std::thread::spawn(move || {
             writing.write(Blocked(wait, out), |lines| format!("{lines} dropped"))
         });
         queue.push(b"first\n");
-        // Until the thread has taken the first line it would count as one that waits.
-        while !queue.lines().is_writing {
-            thread::yield_now();
+        // Before the thread has taken the first line, that line would count as waiting.
+        while !sync::lock(&queue.lines).is_writing {
+            std::thread::yield_now();
         }
         for _ in 0..LONGEST_QUEUE + 7 {
             queue.push(b"x\n");
@@ -162,19 +151,19 @@ mod tests {
         let lines: Vec<Vec<u8>> = (0..LONGEST_QUEUE + 1).map(|_| written.recv().unwrap()).collect();
         assert_eq!(lines[0], b"first\n");
         drop(go);
-        assert_eq!(queue.lines().waiting.len(), 0);
+        assert_eq!(sync::lock(&queue.lines).waiting.len(), 0);
         let notice = String::from_utf8(written.recv().unwrap()).unwrap();
         assert!(notice.ends_with(" dropped"), "{notice}");
     }
 
     #[test]
-    fn flush_waits_for_what_can_be_written() {
-        let queue = Arc::new(Queue::default());
+    fn flush_waits_for_the_writer() {
+        let queue = Arc::new(LineQueue::default());
         let writing = Arc::clone(&queue);
-        thread::spawn(move || writing.write(io::sink(), |_| String::new()));
+        std::thread::spawn(move || writing.write(io::sink(), |_| String::new()));
         queue.push(b"x\n");
         queue.flush(Duration::from_secs(20));
-        let lines = queue.lines();
+        let lines = sync::lock(&queue.lines);
         assert!(lines.waiting.is_empty() && !lines.is_writing);
     }
 }

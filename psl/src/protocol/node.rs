@@ -8,12 +8,12 @@ use crate::address::is_subdomain;
 pub const ACCEPTED: &str = "a node's name: at most 253 lower-case letters, digits, - and ., \
      beginning and ending with a letter or digit";
 
-/// The name of a node: a DNS subdomain (Kubernetes, "Object Names and IDs"; RFC 1123).
+/// A DNS subdomain (Kubernetes, "Object Names and IDs"; RFC 1123).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeName(Box<str>);
 
 impl NodeName {
-    /// Reads `node-a`, `ip-10-0-0-1.ec2.internal`. `Err` says what is accepted.
+    /// Reads `node-a`, `ip-10-0-0-1.ec2.internal`. `Err` is the accepted form.
     pub fn parse(text: &str) -> Result<NodeName, &'static str> {
         if is_subdomain(text) { Ok(NodeName(text.into())) } else { Err(ACCEPTED) }
     }
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dns_subdomains_are_names_of_nodes() {
+    fn node_names_are_dns_subdomains() {
         let longest = ["a".repeat(63).as_str(); 4].join(".")[..253].to_owned();
         for text in ["a", "node-1", "10.0.0.1", "ip-10-0-0-1.ec2.internal", &longest] {
             assert_eq!(NodeName::parse(text).map(|name| name.to_string()).as_deref(), Ok(text));

@@ -1,19 +1,18 @@
-//! The port that tells when a start is over, as both sides of `?ready=` read it.
+//! The readiness port of an application, in `?ready=` and in settings.
 //!
-//! It has no host: it is looked for at the address of whoever asks. Does not know how a port is
-//! looked at.
+//! The host is the address of the client that sent the request. Does not know how a port is probed.
 
 use std::fmt;
 
 use crate::address::whole_number;
 
-/// What is accepted, for error messages and `--help`.
+/// The accepted form, for error messages and `--help`.
 pub const ACCEPTED: &str = "tcp:PORT, http:PORT or http:PORT/PATH: a port from 1 to 65535 without leading zeros, and a path of at most 256 characters of a URL, its query included, without #";
 
-/// Bytes of a path, its query included; what they may be is RFC 3986, 3.3 and 3.4.
+/// Bytes of a path and its query; RFC 3986, 3.3 and 3.4, lists the bytes that it may have.
 const LONGEST_PATH: usize = 256;
 
-/// A port that accepts, or that answers 2xx, once the application is up.
+/// A port that accepts a connection, or answers 2xx, after the application has started.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ready {
     port: u16,
@@ -21,7 +20,8 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// Reads `tcp:5432`, `http:8080` (the path is `/`), `http:8080/healthz?full=1`. `Err` says what is accepted.
+    /// Reads `tcp:5432`, `http:8080` (the path is `/`), `http:8080/healthz?full=1`.
+    /// `Err` is the accepted form.
     pub fn parse(text: &str) -> Result<Ready, &'static str> {
         match text.split_once(':') {
             Some(("tcp", port)) => Ok(Ready { port: parse_port(port)?, path: None }),
@@ -38,7 +38,8 @@ impl Ready {
         self.port
     }
 
-    /// The whole text, in the form that [`Ready::parse`] reads back: for requests and the state file, never for logs.
+    /// The form that [`Ready::parse`] reads back, with the query, which may be secret: for requests
+    /// and the state file, never for logs.
     pub fn to_request(&self) -> String {
         match self.path() {
             Some(path) => format!("http:{}{path}", self.port),
@@ -46,26 +47,24 @@ impl Ready {
         }
     }
 
-    /// What to ask for, with its query; nothing where it is enough that the port accepts.
+    /// The path and query of an HTTP probe; `None` for TCP.
     pub fn path(&self) -> Option<&str> {
         self.path.as_deref()
     }
 }
 
-/// Without the query, which may be secret: for logs and answers.
+/// Without the query, which may be secret: for logs and responses.
 impl fmt::Display for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.path() {
-            Some(path) => {
-                write!(f, "http:{}{}", self.port, path.split('?').next().unwrap_or_default())
-            }
+        match self.path().and_then(|path| path.split('?').next()) {
+            Some(path) => write!(f, "http:{}{path}", self.port),
             None => write!(f, "tcp:{}", self.port),
         }
     }
 }
 
 fn parse_port(text: &str) -> Result<u16, &'static str> {
-    // One port has one form, so that what is shown is what was asked.
+    // Without leading zeros a port has one form, so logs show it as it was requested.
     whole_number(text).filter(|port| *port > 0 && !text.starts_with('0')).ok_or(ACCEPTED)
 }
 
@@ -85,7 +84,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn good() {
+    fn readiness_ports_are_parsed() {
         let longest = format!("http:1/{}", "x".repeat(LONGEST_PATH - 1));
         for (text, port, path, shown) in [
             ("tcp:5432", 5432, None, "tcp:5432"),
@@ -109,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn bad() {
+    fn invalid_readiness_ports_are_refused() {
         let too_long = format!("http:1/{}", "x".repeat(LONGEST_PATH));
         for text in [
             "",
@@ -153,13 +152,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_back(port in 1..=u16::MAX, path in proptest::option::of("/[A-Za-z0-9._~!$&'()*+,;=:@/?%-]{0,255}")) {
+        fn to_request_is_parsed_back(port in 1..=u16::MAX, path in proptest::option::of("/[A-Za-z0-9._~!$&'()*+,;=:@/?%-]{0,255}")) {
             let ready = Ready { port, path: path.map(Box::from) };
             prop_assert_eq!(Ready::parse(&ready.to_request()), Ok(ready));
         }
 
         #[test]
-        fn no_text_panics_and_what_is_read_is_within_its_bounds(text in "(tcp|http|.{0,3})(:|.)?[0-9+]{0,7}.{0,300}") {
+        fn any_text_is_refused_or_within_the_bounds(text in "(tcp|http|.{0,3})(:|.)?[0-9+]{0,7}.{0,300}") {
             if let Ok(ready) = Ready::parse(&text) {
                 prop_assert!(ready.port() > 0 && ready.path().is_none_or(|p| p.starts_with('/') && p.len() <= LONGEST_PATH));
                 prop_assert!(!ready.to_string().contains('?'));

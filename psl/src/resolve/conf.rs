@@ -1,14 +1,12 @@
 //! `resolv.conf(5)`, read as glibc reads it: lines of any length, any number of search domains.
 //!
-//! Takes text and opens no file. The environment variables `LOCALDOMAIN` and `RES_OPTIONS` are not
-//! read: settings of these programs are `PSL_…`.
+//! Takes text and opens no file. Ignores the variables `LOCALDOMAIN` and `RES_OPTIONS`: the settings
+//! of these programs are `PSL_…`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
-use crate::address::canonical;
-
-/// glibc's MAXNS: further `nameserver` lines are not used.
+/// glibc's MAXNS; further `nameserver` lines are ignored.
 const MOST_SERVERS: usize = 3;
 
 /// glibc's bounds of `ndots`, `timeout` in seconds, and `attempts`.
@@ -16,41 +14,65 @@ const MOST_NDOTS: usize = 15;
 const MOST_TIMEOUT: usize = 30;
 const MOST_ATTEMPTS: usize = 5;
 
-/// The name servers, and how to ask them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conf {
-    /// One to three.
+pub struct ResolvConf {
     pub servers: Vec<SocketAddr>,
-    /// No line names a server, so `servers` holds glibc's default, this machine.
+    /// No line names a server; `servers` holds glibc's default, this machine.
     pub is_default: bool,
-    /// The search domains, separated by white space. One text: the file may hold very many.
+    /// The search domains, separated by white space. One text, because the list may be very long.
     search: String,
-    /// A name with as many dots is asked as it is before the search domains.
+    /// A name with this many dots is queried before its combinations with the search domains.
     pub ndots: usize,
-    /// How long one query waits for its answer.
     pub timeout: Duration,
-    /// How often each server is asked.
     pub attempts: usize,
-    /// Begin with any of the servers.
+    /// Begin with a random server.
     pub rotate: bool,
-    /// Ask over TCP alone.
+    /// Use TCP only.
     pub use_tcp: bool,
-    /// Ask for IPv4 addresses alone.
+    /// Query IPv4 addresses only.
     pub no_aaaa: bool,
-    /// A name without a dot is asked in the search domains alone.
+    /// Query a name without a dot in the search domains only.
     pub no_tld_query: bool,
 }
 
-impl Conf {
-    /// Reads the file's text. The `hostname` gives the search domain if no line does; `scope` is the
-    /// number of a network interface; all servers are asked at this port.
+impl ResolvConf {
+    /// Reads the file's text. `hostname` gives the search domain if no line does; `interface_index`
+    /// maps the name of a network interface to its number; `port` is that of all servers.
     pub fn parse(
         text: &str,
         hostname: impl Fn() -> String,
-        scope: impl Fn(&str) -> u32,
+        interface_index: impl Fn(&str) -> u32,
         port: u16,
-    ) -> Conf {
-        let mut conf = Conf {
+    ) -> ResolvConf {
+        let mut conf = ResolvConf::empty();
+        // A keyword begins its line, and white space follows it: a comment has neither form.
+        for (keyword, rest) in text.lines().filter_map(|line| line.split_once([' ', '\t'])) {
+            let mut words = rest.split_ascii_whitespace();
+            match (keyword, words.clone().next()) {
+                ("nameserver", Some(word)) if conf.servers.len() < MOST_SERVERS => {
+                    conf.servers.extend(server(word, &interface_index, port));
+                }
+                // The last of these two lines counts; one without a domain is ignored.
+                ("search", Some(_)) => conf.search = rest.to_owned(),
+                ("domain", Some(domain)) => conf.search = domain.to_owned(),
+                ("options", _) => words.by_ref().for_each(|word| conf.set(word)),
+                _ => {}
+            }
+        }
+        if conf.search.is_empty() {
+            let hostname = hostname();
+            conf.search = hostname.split_once('.').unwrap_or_default().1.to_owned();
+        }
+        if conf.servers.is_empty() {
+            conf.is_default = true;
+            conf.servers.push(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+        }
+        conf
+    }
+
+    /// glibc's defaults, without a server.
+    fn empty() -> ResolvConf {
+        ResolvConf {
             servers: Vec::new(),
             is_default: false,
             search: String::new(),
@@ -61,43 +83,20 @@ impl Conf {
             use_tcp: false,
             no_aaaa: false,
             no_tld_query: false,
-        };
-        // A keyword begins its line, and white space follows it: a comment has neither form.
-        for (keyword, rest) in text.lines().filter_map(|line| line.split_once([' ', '\t'])) {
-            let mut words = rest.split_ascii_whitespace();
-            match (keyword, words.clone().next()) {
-                ("nameserver", Some(word)) if conf.servers.len() < MOST_SERVERS => {
-                    conf.servers.extend(server(word, &scope, port));
-                }
-                // The last of these two counts; an empty one is no line.
-                ("search", Some(_)) => conf.search = rest.to_owned(),
-                ("domain", Some(domain)) => conf.search = domain.to_owned(),
-                ("options", _) => words.by_ref().for_each(|word| conf.set(word)),
-                _ => {}
-            }
         }
-        if conf.search.is_empty() {
-            conf.search =
-                hostname().split_once('.').map(|(_, domain)| domain.to_owned()).unwrap_or_default();
-        }
-        if conf.servers.is_empty() {
-            conf.is_default = true;
-            conf.servers.push(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
-        }
-        conf
     }
 
-    /// One word of an `options` line; an unknown one is ignored.
+    /// One word of an `options` line; an unknown word is ignored.
     fn set(&mut self, word: &str) {
         let number =
             |name: &str, most| word.strip_prefix(name).map(|text| leading_number(text).min(most));
         if let Some(ndots) = number("ndots:", MOST_NDOTS) {
             self.ndots = ndots;
         } else if let Some(seconds) = number("timeout:", MOST_TIMEOUT) {
-            // As glibc: zero is a second.
+            // Zero means one second, as in glibc.
             self.timeout = Duration::from_secs(seconds.max(1) as u64);
         } else if let Some(attempts) = number("attempts:", MOST_ATTEMPTS) {
-            // Unlike glibc, which then asks no server.
+            // Zero means one; glibc then queries no server.
             self.attempts = attempts.max(1);
         }
         self.rotate |= word.starts_with("rotate");
@@ -106,8 +105,8 @@ impl Conf {
         self.no_tld_query |= word.starts_with("no-tld-query") || word.starts_with("no_tld_query");
     }
 
-    /// The first search domain from this byte of the list on, and the byte after it. The list may have very many, and
-    /// counting them from the start again for each one would take longer than any caller waits.
+    /// The first search domain from this byte of the list on, and the byte after it. Counting a long
+    /// list from its start for each domain would exceed every timeout.
     pub fn domain(&self, from: usize) -> Option<(&str, usize)> {
         let rest = self.search.get(from..)?;
         let domain = rest.split_ascii_whitespace().next()?;
@@ -116,7 +115,7 @@ impl Conf {
     }
 }
 
-/// As `atoi(3)`, which glibc uses here: no digits are zero.
+/// Reads a number like `atoi(3)`, which glibc uses: no digits are zero.
 fn leading_number(text: &str) -> usize {
     let digits = text.bytes().take_while(u8::is_ascii_digit);
     digits.fold(0, |sum: usize, digit| {
@@ -124,35 +123,35 @@ fn leading_number(text: &str) -> usize {
     })
 }
 
-/// An address. A link-local IPv6 address may name its interface.
-fn server(word: &str, scope: impl Fn(&str) -> u32, port: u16) -> Option<SocketAddr> {
+/// Reads an address. A link-local IPv6 address may name its interface.
+fn server(word: &str, interface_index: impl Fn(&str) -> u32, port: u16) -> Option<SocketAddr> {
     if let Some((address, interface)) = word.split_once('%') {
-        let number = interface.parse().unwrap_or_else(|_| scope(interface));
-        return Some(SocketAddrV6::new(address.parse::<Ipv6Addr>().ok()?, port, 0, number).into());
+        let index = interface.parse().unwrap_or_else(|_| interface_index(interface));
+        return Some(SocketAddrV6::new(address.parse::<Ipv6Addr>().ok()?, port, 0, index).into());
     }
-    word.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(canonical(ip), port))
+    word.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip.to_canonical(), port))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Conf {
-        Conf::parse(text, String::new, |_| 7, 53)
+    fn parse(text: &str) -> ResolvConf {
+        ResolvConf::parse(text, String::new, |_| 7, 53)
     }
 
     fn servers(text: &str) -> Vec<String> {
         parse(text).servers.iter().map(ToString::to_string).collect()
     }
 
-    fn domains(conf: &Conf) -> Vec<&str> {
+    fn domains(conf: &ResolvConf) -> Vec<&str> {
         std::iter::successors(conf.domain(0), |(_, end)| conf.domain(*end))
             .map(|(domain, _)| domain)
             .collect()
     }
 
     #[test]
-    fn name_servers() {
+    fn name_servers_are_parsed() {
         for (text, expected) in [
             ("", &["127.0.0.1:53"][..]),
             ("nameserver\nnameserver x\nnameserver 10.0.0.256\n", &["127.0.0.1:53"]),
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn search_domains() {
+    fn search_domains_are_parsed() {
         for (text, expected) in [
             ("", &[][..]),
             ("search a.example b.example\n", &["a.example", "b.example"]),
@@ -201,7 +200,7 @@ mod tests {
             ("web-0.web.example", "search b", &["b"]),
         ] {
             assert_eq!(
-                domains(&Conf::parse(text, || hostname.to_owned(), |_| 0, 53)),
+                domains(&ResolvConf::parse(text, || hostname.to_owned(), |_| 0, 53)),
                 expected,
                 "{hostname}"
             );
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn options() {
+    fn options_are_parsed() {
         let read = |text: &str| {
             let conf = parse(text);
             (conf.ndots, conf.timeout.as_secs(), conf.attempts)

@@ -1,17 +1,16 @@
-//! `hosts(5)`: addresses with their names, one address a line. Opens no file.
+//! `hosts(5)`: one address a line, followed by its names. Opens no file.
 
 use std::io::{self, Read};
 use std::net::IpAddr;
 
 use super::MOST_ADDRESSES;
-use crate::address::canonical;
 
 /// A name has at most 254 bytes, and an address fewer. A longer word is neither.
 const LONGEST_WORD: usize = 255;
 
-/// The addresses of this name, in the order of the file; a file of any size takes the same memory.
+/// The addresses of this name, in the order of the file; memory does not depend on the file's size.
 pub fn addresses(mut hosts: impl Read, name: &str) -> io::Result<Vec<IpAddr>> {
-    let mut scan = Scan { name, word: Vec::new(), line: Line::Begins, found: Vec::new() };
+    let mut scan = HostsScan { name, word: Vec::new(), line: LineState::Start, found: Vec::new() };
     let mut buffer = [0; 4096];
     loop {
         match hosts.read(&mut buffer) {
@@ -25,30 +24,30 @@ pub fn addresses(mut hosts: impl Read, name: &str) -> io::Result<Vec<IpAddr>> {
     Ok(scan.found)
 }
 
-struct Scan<'a> {
+struct HostsScan<'a> {
     name: &'a str,
     word: Vec<u8>,
-    line: Line,
+    line: LineState,
     found: Vec<IpAddr>,
 }
 
-enum Line {
-    Begins,
-    HasAddress(IpAddr),
+enum LineState {
+    Start,
+    Names(IpAddr),
     /// A comment, or a line without an address.
-    IsSkipped,
+    Ignored,
 }
 
-impl Scan<'_> {
+impl HostsScan<'_> {
     fn take(&mut self, byte: u8) {
         match byte {
             b'\n' => {
                 self.end_word();
-                self.line = Line::Begins;
+                self.line = LineState::Start;
             }
             b'#' => {
                 self.end_word();
-                self.line = Line::IsSkipped;
+                self.line = LineState::Ignored;
             }
             byte if byte.is_ascii_whitespace() || byte == 0x0b => self.end_word(),
             byte if self.word.len() <= LONGEST_WORD => self.word.push(byte),
@@ -61,17 +60,20 @@ impl Scan<'_> {
             return;
         }
         match self.line {
-            Line::Begins => {
+            LineState::Start => {
                 let address = str::from_utf8(&self.word).ok().and_then(|word| word.parse().ok());
-                self.line = address.map_or(Line::IsSkipped, |ip| Line::HasAddress(canonical(ip)));
+                self.line = match address {
+                    Some(ip) => LineState::Names(IpAddr::to_canonical(&ip)),
+                    None => LineState::Ignored,
+                };
             }
-            Line::HasAddress(ip) => {
-                let is_asked = self.word.eq_ignore_ascii_case(self.name.as_bytes());
-                if is_asked && self.found.len() < MOST_ADDRESSES && !self.found.contains(&ip) {
+            LineState::Names(ip) => {
+                let is_match = self.word.eq_ignore_ascii_case(self.name.as_bytes());
+                if is_match && self.found.len() < MOST_ADDRESSES && !self.found.contains(&ip) {
                     self.found.push(ip);
                 }
             }
-            Line::IsSkipped => {}
+            LineState::Ignored => {}
         }
         self.word.clear();
     }
@@ -90,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn lines() {
+    fn lines_are_parsed() {
         for (text, expected) in [
             ("", &[][..]),
             ("10.0.0.1 lock.example", &["10.0.0.1"]),
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_and_a_file_of_any_length() {
+    fn lines_and_files_have_any_length() {
         let aliases: String = (0..2000).map(|n| format!(" alias-{n}.example")).collect();
         assert_eq!(found(&format!("10.0.0.1{aliases} lock.example\n")), ["10.0.0.1"]);
         assert_eq!(
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_an_error() {
+    fn a_directory_is_an_error() {
         assert!(addresses(std::fs::File::open("/").unwrap(), "a").is_err());
     }
 }

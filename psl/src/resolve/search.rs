@@ -1,90 +1,90 @@
-//! Which names are asked for one name, and in which order: the search list as glibc goes through it.
+//! The names that are queried for one name, in glibc's order of the search list.
 //!
-//! Asks no server.
+//! Sends no query.
 
-use super::conf::Conf;
+use super::conf::ResolvConf;
 
-/// The names still to be asked.
+/// An iterator over the names that are still to be queried.
 #[derive(Debug)]
 pub struct Search {
     name: String,
-    next: Next,
-    /// The name without a domain has been tried. The root as a domain is the same.
-    has_asked_as_is: bool,
+    step: SearchStep,
+    /// The name without a domain has been queried. The root as a domain is the same.
+    has_tried_name: bool,
 }
 
 #[derive(Debug)]
-enum Next {
-    AsIsFirst,
+enum SearchStep {
+    NameFirst,
     /// From this byte of the list on.
     Domain(usize),
-    AsIsLast,
-    Over,
+    NameLast,
+    End,
 }
 
 impl Search {
-    /// All names for this one.
-    pub fn new(name: &str, conf: &Conf) -> Search {
+    pub fn new(name: &str, conf: &ResolvConf) -> Search {
         let dots = name.bytes().filter(|byte| *byte == b'.').count();
         let is_first = dots >= conf.ndots || name.ends_with('.');
-        let next = if is_first { Next::AsIsFirst } else { Next::Domain(0) };
-        Search { name: name.to_owned(), next, has_asked_as_is: false }
+        let step = if is_first { SearchStep::NameFirst } else { SearchStep::Domain(0) };
+        Search { name: name.to_owned(), step, has_tried_name: false }
     }
 
-    /// The next name; a name too long for DNS is left out.
-    pub fn next(&mut self, conf: &Conf) -> Option<String> {
+    /// The next name; skips names that are too long for DNS.
+    pub fn next(&mut self, conf: &ResolvConf) -> Option<String> {
         loop {
-            match self.next {
-                Next::AsIsFirst => {
-                    // A final dot says that the name is whole.
-                    self.next = if self.name.ends_with('.') { Next::Over } else { Next::Domain(0) };
-                    self.has_asked_as_is = true;
+            match self.step {
+                SearchStep::NameFirst => {
+                    // A final dot marks a complete name.
+                    let is_complete = self.name.ends_with('.');
+                    self.step = if is_complete { SearchStep::End } else { SearchStep::Domain(0) };
+                    self.has_tried_name = true;
                     return Some(self.name.clone());
                 }
-                Next::Domain(from) => {
+                SearchStep::Domain(from) => {
                     let Some((domain, end)) = conf.domain(from) else {
-                        self.next = Next::AsIsLast;
+                        self.step = SearchStep::NameLast;
                         continue;
                     };
-                    self.next = Next::Domain(end);
+                    self.step = SearchStep::Domain(end);
                     let domain = domain.strip_prefix('.').unwrap_or(domain);
-                    self.has_asked_as_is |= domain.is_empty();
+                    self.has_tried_name |= domain.is_empty();
                     let name = format!("{}.{domain}", self.name);
                     if is_name(&name) {
                         return Some(name);
                     }
                 }
-                Next::AsIsLast => {
-                    self.next = Next::Over;
-                    let is_kept_from_root =
+                SearchStep::NameLast => {
+                    self.step = SearchStep::End;
+                    let is_in_domains_only =
                         conf.no_tld_query && !self.name.contains('.') && conf.domain(0).is_some();
-                    return (!self.has_asked_as_is && !is_kept_from_root)
-                        .then(|| self.name.clone());
+                    let is_due = !self.has_tried_name && !is_in_domains_only;
+                    return is_due.then(|| self.name.clone());
                 }
-                Next::Over => return None,
+                SearchStep::End => return None,
             }
         }
     }
 
-    /// This is the name that was given, without a search domain.
+    /// `true` for the searched name itself, without a search domain.
     pub fn is_whole(&self, name: &str) -> bool {
         self.name == name
     }
 
-    /// An answer ends the whole search.
     pub fn end(&mut self) {
-        self.next = Next::Over;
+        self.step = SearchStep::End;
     }
 
-    /// An answer ends the list of domains; the name itself is asked all the same.
+    /// Skips the other domains; the name itself follows.
     pub fn leave_domains(&mut self) {
-        if let Next::Domain(1..) = self.next {
-            self.next = Next::AsIsLast;
+        if let SearchStep::Domain(1..) = self.step {
+            self.step = SearchStep::NameLast;
         }
     }
 }
 
-/// A name that a query can hold: labels of 1 to 63 visible characters, 253 in all without the final dot.
+/// A name that a query can hold: labels of 1 to 63 visible characters, 253 in all without the final
+/// dot.
 pub fn is_name(text: &str) -> bool {
     let text = text.strip_suffix('.').unwrap_or(text);
     let is_label = |label: &str| {
@@ -97,8 +97,8 @@ pub fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn conf(text: &str) -> Conf {
-        Conf::parse(text, String::new, |_| 0, 53)
+    fn conf(text: &str) -> ResolvConf {
+        ResolvConf::parse(text, String::new, |_| 0, 53)
     }
 
     fn names(name: &str, text: &str) -> Vec<String> {
@@ -107,9 +107,9 @@ mod tests {
         std::iter::from_fn(|| search.next(&conf)).collect()
     }
 
-    /// The queries of glibc 2.36's `getaddrinfo`, recorded with these files and a server that knows no name.
+    /// Recorded from glibc 2.36's `getaddrinfo`, with these files and a server without names.
     #[test]
-    fn names_in_order() {
+    fn names_have_the_order_of_glibc() {
         let pod = "search psl.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
         for (name, text, expected) in [
             ("lock", "", &["lock"][..]),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_that_makes_no_name_is_left_out() {
+    fn invalid_domains_are_skipped() {
         let (label, long) = ("a".repeat(64), "a.".repeat(126));
         for domain in [&label[..], &long, "a..b", "\u{fc}", "a\u{1b}[31m"] {
             assert_eq!(
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn leaving_the_domains_asks_the_name_itself() {
+    fn after_the_domains_the_name_itself_follows() {
         let conf = conf("search a b c\noptions ndots:2\n");
         let mut search = Search::new("lock.x", &conf);
         assert_eq!(search.next(&conf).as_deref(), Some("lock.x.a"));
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(
             search.next(&conf).as_deref(),
             Some("lock.x.y.a"),
-            "the name itself was not of the domains"
+            "the name itself is not a domain"
         );
     }
 }

@@ -1,11 +1,11 @@
-//! One query over TCP (RFC 7766), for an answer that is too long for UDP. Does not judge the answer.
+//! One DNS query over TCP (RFC 7766), for an answer that is too long for UDP.
 
 use std::io::{self, ErrorKind, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Sends the query and reads the answer, of at most 65,535 bytes, before the deadline.
-pub fn ask(server: SocketAddr, query: &[u8], until: Instant) -> io::Result<Vec<u8>> {
+pub fn query(server: SocketAddr, query: &[u8], until: Instant) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&server, left(until)?)?;
     let mut message = (query.len() as u16).to_be_bytes().to_vec();
     message.extend_from_slice(query);
@@ -18,7 +18,7 @@ pub fn ask(server: SocketAddr, query: &[u8], until: Instant) -> io::Result<Vec<u
     Ok(answer)
 }
 
-/// The time that is left: a server that sends byte by byte gets no more.
+/// The time before the deadline. Each read gets only this, so a server cannot extend it byte by byte.
 #[expect(clippy::disallowed_methods, reason = "the edge that waits for the name server")]
 fn left(until: Instant) -> io::Result<Duration> {
     let left = until.saturating_duration_since(Instant::now());

@@ -1,4 +1,4 @@
-//! The whole look-up against name servers on loopback that do what a test says.
+//! Whole lookups against scripted name servers on the loopback.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::*;
 
 const GENEROUS: Duration = Duration::from_secs(20);
 
-/// An address that no other test of this process has; all servers of one test share a port.
+/// `number` must differ from that of other tests; all servers of one test share a port.
 fn server(
     number: u8,
     port: u16,
@@ -24,7 +24,7 @@ fn answer(question: &Question<'_>, code: u8, addresses: &[&str]) -> Reaction {
     Reaction::Send(vec![question.answer(code, &addresses)])
 }
 
-/// A server that knows one name, with this address.
+/// A script that answers one name with this address.
 fn knows(
     name: &'static str,
     address: &'static str,
@@ -35,7 +35,7 @@ fn knows(
     }
 }
 
-/// A resolver with these files, and the folder they are in.
+/// A resolver with these files, and their directory.
 fn with_files(resolv_conf: &str, hosts: &str, port: u16) -> (Resolver, Scratch) {
     let dir = Scratch::new();
     let sources = Sources {
@@ -46,15 +46,15 @@ fn with_files(resolv_conf: &str, hosts: &str, port: u16) -> (Resolver, Scratch) 
     (Resolver::of(sources), dir)
 }
 
-fn ask(resolver: &Resolver, name: &str, patience: Duration) -> Result<Vec<String>, String> {
-    let found = resolver.resolve(&Host::Name(name.to_owned()), patience);
+fn ask(resolver: &Resolver, name: &str, timeout: Duration) -> Result<Vec<String>, String> {
+    let found = resolver.resolve(&Host::Name(name.to_owned()), timeout);
     found
         .map(|ips| ips.iter().map(ToString::to_string).collect())
         .map_err(|error| error.to_string())
 }
 
-/// The result with one server's script, with these lines after the one that names the server.
-fn asked(
+/// The result and the queries with one scripted server; `lines` follow its `nameserver` line.
+fn lookup(
     number: u8,
     lines: &str,
     name: &str,
@@ -70,7 +70,7 @@ fn found(addresses: &[&str]) -> Result<Vec<String>, String> {
 }
 
 #[test]
-fn an_address_and_localhost_ask_nothing() {
+fn an_address_and_localhost_send_no_query() {
     let (resolver, _dir) = with_files("nameserver 127.0.54.1\n", "", 9);
     let ip: IpAddr = Ipv4Addr::new(10, 0, 0, 1).into();
     assert_eq!(resolver.resolve(&Host::Ip(ip), Duration::ZERO), Ok(vec![ip]));
@@ -78,7 +78,7 @@ fn an_address_and_localhost_ask_nothing() {
 }
 
 #[test]
-fn what_is_no_name_is_said_without_a_query() {
+fn an_invalid_name_sends_no_query() {
     let (resolver, _dir) = with_files("nameserver 127.0.54.1\n", "", 9);
     let (label, long) = ("a".repeat(64), "a.".repeat(128));
     for name in ["", ".", "a..b", ".a", "\u{fc}", &label, &long] {
@@ -94,56 +94,56 @@ fn the_search_list_has_any_length() {
     let wide: Vec<String> = (0..31).map(|n| format!("d{n}.{}", "x.".repeat(1020))).collect();
     for (number, domains, queries) in [(2, long, 64), (3, wide, 2)] {
         let lines = format!("search {} right.example\n", domains.join(" "));
-        let (result, queries_seen) =
-            asked(number, &lines, "lock", knows("lock.right.example", "10.1.2.3"));
-        assert_eq!((result, queries_seen.len()), (found(&["10.1.2.3"]), queries));
+        let (result, sent) =
+            lookup(number, &lines, "lock", knows("lock.right.example", "10.1.2.3"));
+        assert_eq!((result, sent.len()), (found(&["10.1.2.3"]), queries));
     }
 }
 
-/// To leave these domains out takes no time that the caller would have to bound.
+/// Skipping the domains takes no noticeable time.
 #[test]
-fn domains_that_make_no_name_cost_nothing() {
+fn invalid_domains_are_skipped_quickly() {
     let lines = format!("search {}b\n", "a..b ".repeat(50_000));
-    let begun = Instant::now();
-    let (result, queries) = asked(4, &lines, "lock", knows("lock.b", "10.1.2.3"));
+    let start = Instant::now();
+    let (result, queries) = lookup(4, &lines, "lock", knows("lock.b", "10.1.2.3"));
     assert_eq!((result, queries.len()), (found(&["10.1.2.3"]), 2));
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[test]
-fn the_families_are_judged_apart() {
-    let (result, _) = asked(4, "", "lock.example", |question| match question.kind {
+fn each_family_has_its_own_result() {
+    let (result, _) = lookup(4, "", "lock.example", |question| match question.kind {
         A => answer(question, 0, &["10.1.2.3"]),
         _ => answer(question, NXDOMAIN, &[]),
     });
     assert_eq!(result, found(&["10.1.2.3"]));
-    let (result, _) = asked(4, "", "lock.example", |question| match question.kind {
+    let (result, _) = lookup(4, "", "lock.example", |question| match question.kind {
         AAAA => answer(question, 0, &["fd00::2", "fd00::1"]),
         _ => answer(question, SERVFAIL, &[]),
     });
     assert_eq!(result, found(&["fd00::2", "fd00::1"]));
-    let (result, _) = asked(4, "options no-aaaa\n", "lock.example", |question| {
+    let (result, _) = lookup(4, "options no-aaaa\n", "lock.example", |question| {
         answer(question, 0, &["fd00::1", "10.1.2.3", "10.1.2.2"])
     });
     assert_eq!(result, found(&["10.1.2.3", "10.1.2.2"]));
 }
 
-/// The name that was found but for its address says more than the names that are not there.
+/// A server failure is more important than a name that does not exist.
 #[test]
-fn the_reason_is_that_of_the_name_whose_servers_failed() {
+fn the_reason_is_the_most_important_failure() {
     let (result, _) =
-        asked(4, "search a b c\n", "lock", |question| match (&question.name[..], question.kind) {
+        lookup(4, "search a b c\n", "lock", |question| match (&question.name[..], question.kind) {
             ("lock.b", A) => answer(question, SERVFAIL, &[]),
             ("lock.b", _) => answer(question, 0, &[]),
             _ => answer(question, NXDOMAIN, &[]),
         });
-    let words =
+    let reason =
         "no AAAA record from 127.0.54.4, SERVFAIL from 127.0.54.4 for lock.b; 3 other names tried";
-    assert_eq!(result, Err(format!("name does not resolve: lock: {words}")));
+    assert_eq!(result, Err(format!("name does not resolve: lock: {reason}")));
 }
 
 #[test]
-fn the_search_goes_on_and_ends_as_that_of_glibc() {
+fn the_search_continues_and_ends_as_in_glibc() {
     const POD: &str =
         "search psl.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
     let first = |reaction: fn(&Question<'_>) -> Reaction, then: &'static str| {
@@ -176,16 +176,16 @@ fn the_search_goes_on_and_ends_as_that_of_glibc() {
             Err(alias.to_owned()),
         ),
     ] {
-        assert_eq!(asked(5, POD, "lock.shop", first(reaction, then)).0, expected, "{name}");
+        assert_eq!(lookup(5, POD, "lock.shop", first(reaction, then)).0, expected, "{name}");
     }
-    let (result, queries) = asked(
+    let (result, queries) = lookup(
         5,
         "search svc.cluster.local\noptions ndots:1\n",
         "lock.shop",
         knows(next, "10.1.2.3"),
     );
     assert_eq!((result, queries.len(), &queries[0][..]), (found(&["10.1.2.3"]), 4, "lock.shop"));
-    let (result, queries) = asked(5, POD, "lock.shop.", knows(next, "10.1.2.3"));
+    let (result, queries) = lookup(5, POD, "lock.shop.", knows(next, "10.1.2.3"));
     assert_eq!(
         result,
         Err("name does not resolve: lock.shop.: NXDOMAIN from 127.0.54.5".to_owned())
@@ -194,7 +194,7 @@ fn the_search_goes_on_and_ends_as_that_of_glibc() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_is_followed_by_the_next_in_time() {
+fn after_a_failed_server_the_next_is_queried_in_time() {
     let good = server(6, 0, knows("lock.example", "10.1.2.3"));
     let port = good.port();
     let _silent = server(7, port, |_| Reaction::Silence);
@@ -217,7 +217,7 @@ fn a_server_that_does_not_answer_is_followed_by_the_next_in_time() {
 }
 
 #[test]
-fn a_server_of_ipv6() {
+fn servers_may_have_ipv6_addresses() {
     let Ok(dns) = Dns::scripted_at("[::1]:0".parse().unwrap(), knows("lock.example", "10.1.2.3"))
     else {
         return testkit::skip("there is no IPv6 on this machine");
@@ -227,7 +227,7 @@ fn a_server_of_ipv6() {
 }
 
 #[test]
-fn a_server_slower_than_its_caller_is_not_forgotten() {
+fn the_answer_of_a_slow_server_counts_in_a_later_attempt() {
     let dns = server(11, 0, |question| {
         std::thread::sleep(Duration::from_millis(600));
         knows("lock.example.a", "10.1.2.3")(question)
@@ -239,19 +239,22 @@ fn a_server_slower_than_its_caller_is_not_forgotten() {
     let result =
         testkit::eventually("the name", GENEROUS, || ask(&resolver, "lock.example", short).ok());
     assert_eq!(Ok(result), found(&["10.1.2.3"]));
-    assert!(resolver.lock().is_empty());
-    // Another server in the file is asked at once.
-    assert!(ask(&resolver, "lock.example", Duration::ZERO).is_err() && resolver.lock().len() == 1);
+    assert!(sync::lock(&resolver.unfinished).is_empty());
+    // A new server in the file is queried at once.
+    assert!(
+        ask(&resolver, "lock.example", Duration::ZERO).is_err()
+            && sync::lock(&resolver.unfinished).len() == 1
+    );
     let other = server(12, dns.port(), knows("lock.example", "10.4.5.6"));
     dir.file("resolv.conf", other.resolv_conf());
     assert_eq!(ask(&resolver, "lock.example", GENEROUS), found(&["10.4.5.6"]));
 }
 
 #[test]
-fn an_answer_that_is_cut_comes_over_tcp() {
+fn truncated_answers_are_requested_over_tcp() {
     let many: Vec<IpAddr> =
         (0..2000u16).map(|n| Ipv4Addr::new(10, 1, (n >> 8) as u8, n as u8).into()).collect();
-    let (result, _) = asked(13, "", "lock.example", move |question| {
+    let (result, _) = lookup(13, "", "lock.example", move |question| {
         let answer = question.answer(0, if question.is_over_tcp { &many } else { &many[..1] });
         Reaction::Send(vec![if question.is_over_tcp { answer } else { truncated(answer) }])
     });
@@ -261,9 +264,9 @@ fn an_answer_that_is_cut_comes_over_tcp() {
         true => Reaction::Silence,
         false => Reaction::Send(vec![truncated(question.answer(0, &[]))]),
     };
-    let (result, _) = asked(13, "", "lock.example", cut);
+    let (result, _) = lookup(13, "", "lock.example", cut);
     let expected = "name does not resolve: lock.example: no answer from 127.0.54.13: over TCP: connection closed \
-                    before the whole answer";
+                    before the complete answer";
     assert_eq!(result, Err(expected.to_owned()));
     let good = server(14, 0, knows("lock.example", "10.1.2.3"));
     let bad = server(13, good.port(), cut);
@@ -271,7 +274,7 @@ fn an_answer_that_is_cut_comes_over_tcp() {
         with_files(&format!("{}{}", bad.resolv_conf(), good.resolv_conf()), "", good.port());
     assert_eq!(ask(&resolver, "lock.example", GENEROUS), found(&["10.1.2.3"]));
     let (result, _) =
-        asked(15, "options use-vc\n", "lock.example", |question| match question.is_over_tcp {
+        lookup(15, "options use-vc\n", "lock.example", |question| match question.is_over_tcp {
             true => answer(question, 0, &["10.1.2.3"]),
             false => answer(question, NXDOMAIN, &[]),
         });
@@ -279,14 +282,14 @@ fn an_answer_that_is_cut_comes_over_tcp() {
 }
 
 #[test]
-fn strangers_and_wrong_answers_are_not_listened_to() {
+fn foreign_messages_are_ignored() {
     let tampered = |change: fn(&mut Vec<u8>)| {
         move |question: &Question<'_>| {
             let mut wrong =
                 question.answer(0, &["10.9.9.9".parse().unwrap(), "fd00::9".parse().unwrap()]);
             change(&mut wrong);
             let right = question.answer(0, &["10.1.2.3".parse().unwrap()]);
-            // Many wrong ones before the right one.
+            // Many wrong messages before the right one.
             Reaction::Send([vec![wrong; 20], vec![right]].concat())
         }
     };
@@ -298,7 +301,7 @@ fn strangers_and_wrong_answers_are_not_listened_to() {
         ("empty", Vec::clear),
     ] {
         assert_eq!(
-            asked(16, "", "lock.example", tampered(change)).0,
+            lookup(16, "", "lock.example", tampered(change)).0,
             found(&["10.1.2.3"]),
             "{name}"
         );
@@ -327,15 +330,15 @@ fn strangers_and_wrong_answers_are_not_listened_to() {
         Reaction::Send(vec![bytes])
     };
     let expected = "name does not resolve: lock.example: a malformed answer from 127.0.54.16";
-    assert_eq!(asked(16, "", "lock.example", loops).0, Err(expected.to_owned()));
+    assert_eq!(lookup(16, "", "lock.example", loops).0, Err(expected.to_owned()));
 }
 
-/// The right answer to the right port, but from another address than the one that was asked.
+/// The answer has the right identifier and port, but not the server's address.
 #[test]
-fn an_answer_from_another_address_is_not_heard() {
+fn answers_from_other_addresses_are_ignored() {
     let bind = |ip: &str, port| std::net::UdpSocket::bind((ip, port)).unwrap();
-    let (asked, stranger) = (bind("127.0.54.17", 0), bind("127.0.54.18", 0));
-    let port = asked.local_addr().unwrap().port();
+    let (server_socket, stranger) = (bind("127.0.54.17", 0), bind("127.0.54.18", 0));
+    let port = server_socket.local_addr().unwrap().port();
     let server = std::thread::spawn(move || {
         let answer = |query: &[u8], last: u8| {
             let is_a = query[query.len() - 3] == 1;
@@ -351,10 +354,10 @@ fn an_answer_from_another_address_is_not_heard() {
         };
         for _ in 0..2 {
             let mut buffer = [0; 512];
-            let (length, from) = asked.recv_from(&mut buffer).unwrap();
+            let (length, from) = server_socket.recv_from(&mut buffer).unwrap();
             stranger.send_to(&answer(&buffer[..length], 9), from).unwrap();
             std::thread::sleep(Duration::from_millis(20));
-            asked.send_to(&answer(&buffer[..length], 1), from).unwrap();
+            server_socket.send_to(&answer(&buffer[..length], 1), from).unwrap();
         }
     });
     let (resolver, _dir) = with_files("nameserver 127.0.54.17\n", "", port);
@@ -368,12 +371,12 @@ fn the_hosts_file_comes_first() {
     let hosts = format!("10.4.4.4{aliases} Lock.Example\nfd00::4 lock.example # mine\n");
     let (resolver, _dir) = with_files("nameserver 127.0.54.1\n", &hosts, 9);
     assert_eq!(ask(&resolver, "lock.example", Duration::ZERO), found(&["10.4.4.4", "fd00::4"]));
-    // As glibc: a final dot makes it a name of DNS alone.
+    // As in glibc, a name with a final dot is not searched in the file.
     assert!(ask(&resolver, "lock.example.", Duration::from_millis(50)).is_err());
 }
 
 #[test]
-fn files_that_are_not_there_or_no_files_or_too_large() {
+fn missing_irregular_or_large_files_are_ignored() {
     let dir = Scratch::new();
     let reason = |resolv_conf: PathBuf| {
         let resolver =

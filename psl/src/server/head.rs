@@ -1,6 +1,6 @@
-//! Bytes to a request, or to the reason why they are none.
+//! Bytes to a request, or to the response that refuses them.
 //!
-//! Pure: knows RFC 9110 and 9112 as far as a server without bodies needs them; knows no socket.
+//! Pure: follows RFC 9110 and 9112 as far as a server without request bodies needs them.
 
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,7 +10,7 @@ use tiny_http::Method;
 
 use super::response::Response;
 
-/// Bytes of a head, request line included; a longer one gets 431, or 414 where the line is to blame.
+/// The bytes of a head with its request line. A longer head gets 431, a longer request line 414.
 pub(super) const LARGEST: usize = 8 * 1024;
 
 /// Header lines; browsers and proxies send some thirty.
@@ -19,11 +19,10 @@ const MOST_HEADERS: usize = 64;
 /// A request without a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request<'b> {
-    /// As it was sent.
     pub method: Method,
-    /// As it was sent, without query, scheme and host.
+    /// Still percent-encoded, without query, scheme and host.
     pub path: &'b str,
-    /// As it was sent, without its question mark; still percent-encoded.
+    /// Still percent-encoded, without its question mark.
     pub query: &'b str,
     /// The client's address; an IPv4 address is never in IPv6 form.
     pub peer: IpAddr,
@@ -38,125 +37,121 @@ impl Default for Request<'_> {
     }
 }
 
-/// The meaning of the bytes so far.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Parsed<'b> {
-    /// No end of a head yet.
+pub enum ParsedHead<'b> {
     Partial,
-    /// A request of this length, and whether the connection may go on after it.
     Complete {
-        /// The request.
         request: Request<'b>,
-        /// Bytes of its head.
+        /// The bytes of the head.
         length: usize,
-        /// Neither side has asked to close.
+        /// The client has not asked to close.
         keep_alive: bool,
     },
-    /// Answered and closed.
+    /// The server sends this response and closes.
     Refused(Response),
 }
 
-/// Parses the bytes that have come from a peer; at most 8 KiB of them are looked at.
-pub fn parse(bytes: &[u8], peer: IpAddr) -> Parsed<'_> {
-    let seen = &bytes[..bytes.len().min(LARGEST)];
+/// Parses the bytes of a client, at most 8 KiB of them.
+pub fn parse(bytes: &[u8], peer: IpAddr) -> ParsedHead<'_> {
+    let bytes = &bytes[..bytes.len().min(LARGEST)];
     let mut headers = [const { MaybeUninit::uninit() }; MOST_HEADERS];
     let mut raw = httparse::Request::new(&mut []);
-    match raw.parse_with_uninit_headers(seen, &mut headers) {
-        Ok(Status::Complete(length)) => {
-            whole(&raw, &seen[..length], peer).unwrap_or_else(Parsed::Refused)
-        }
-        Ok(Status::Partial) if seen.len() < LARGEST => Parsed::Partial,
-        Ok(Status::Partial) => Parsed::Refused(too_large(&raw)),
-        Err(error) => Parsed::Refused(unparsable(error)),
+    match raw.parse_with_uninit_headers(bytes, &mut headers) {
+        Ok(Status::Complete(length)) => match request(&raw, &bytes[..length], peer) {
+            Ok((request, keep_alive)) => ParsedHead::Complete { request, length, keep_alive },
+            Err((status, kind, text)) => {
+                let json = prefers_json(raw.headers);
+                ParsedHead::Refused(Response::error(status, kind, text, json))
+            }
+        },
+        Ok(Status::Partial) if bytes.len() < LARGEST => ParsedHead::Partial,
+        Ok(Status::Partial) => ParsedHead::Refused(too_large(&raw)),
+        Err(error) => ParsedHead::Refused(unparsable(error)),
     }
 }
 
-fn whole<'b>(
+/// Status, kind and text of the response that refuses a request.
+type Rejection = (u16, &'static str, &'static str);
+
+const fn malformed(text: &'static str) -> Rejection {
+    (400, "malformed_request", text)
+}
+
+/// The request of a complete head, and whether the connection may continue after it.
+fn request<'b>(
     raw: &httparse::Request<'_, 'b>,
     head: &[u8],
     peer: IpAddr,
-) -> Result<Parsed<'b>, Response> {
+) -> Result<(Request<'b>, bool), Rejection> {
     let headers: &[Header] = raw.headers;
-    let json = prefers_json(headers);
-    let refusal = |(status, kind, why): Refusal| Response::error(status, kind, why, json);
-    let malformed = |why| Err(refusal((400, "malformed_request", why)));
-    // A lone line feed or carriage return is how one request is made to look like two.
+    // A lone line feed or carriage return can make one request look like two.
     if has_bare_line_end(head) {
-        return malformed("a line that does not end with CR LF");
+        return Err(malformed("a line that does not end with CR LF"));
     }
     let (Some(method), Some(target), Some(version)) = (raw.method, raw.path, raw.version) else {
-        return malformed("no request line");
+        return Err(malformed("no request line"));
     };
     let Ok(method) = method.parse::<Method>() else {
-        return malformed("a method of other characters than letters");
+        return Err(malformed("a method of other characters than letters"));
     };
-    let hosts = values(headers, "host").count();
-    if hosts > 1 || (version == 1 && hosts == 0) {
-        return malformed("HTTP/1.1 asks for exactly one Host header");
-    }
-    if !values(headers, "host").all(is_host) {
-        return malformed("a Host header that is no host");
-    }
-    body(headers, version).map_err(refusal)?;
+    check_host(headers, version)?;
+    check_body(headers, version)?;
     if values(headers, "expect").any(|v| !v.eq_ignore_ascii_case(b"100-continue")) {
-        return Err(refusal((
-            417,
-            "expectation_failed",
-            "the only expectation known is 100-continue",
-        )));
+        let text = "the only expectation known is 100-continue";
+        return Err((417, "expectation_failed", text));
     }
     let Some((path, query)) = path_and_query(target, &method) else {
-        return malformed(
+        return Err(malformed(
             "not a valid request target: send a path without a fragment, and % as %25 (RFC 9112, 3.2)",
-        );
+        ));
     };
-    let request = Request { method, path, query, peer, json };
-    // HTTP/1.0 closes unless asked not to, and clients that ask speak 1.1 as well.
-    let keep_alive = version == 1 && !has_token(headers, "connection", "close");
-    Ok(Parsed::Complete { request, length: head.len(), keep_alive })
+    let request = Request { method, path, query, peer, json: prefers_json(headers) };
+    // HTTP/1.0 closes by default, and clients that ask for keep-alive also speak 1.1.
+    let close = list_items(headers, "connection").any(|v| v.eq_ignore_ascii_case(b"close"));
+    Ok((request, version == 1 && !close))
 }
 
-type Refusal = (u16, &'static str, &'static str);
+fn check_host(headers: &[Header], version: u8) -> Result<(), Rejection> {
+    let hosts = values(headers, "host").count();
+    if hosts > 1 || (version == 1 && hosts == 0) {
+        return Err(malformed("HTTP/1.1 asks for exactly one Host header"));
+    }
+    match values(headers, "host").all(is_host) {
+        true => Ok(()),
+        false => Err(malformed("a Host header that is no host")),
+    }
+}
 
-/// No request here has a body. One that is announced is refused unread; how long it claims to be
-/// is of no interest beyond being a number (RFC 9112, 6.3).
-fn body(headers: &[Header], version: u8) -> Result<(), Refusal> {
-    let mut lengths = values(headers, "content-length")
-        .flat_map(|v| v.split(|b| *b == b',').map(<[u8]>::trim_ascii));
-    let coded = values(headers, "transfer-encoding").count() > 0;
+/// No request has a body. An announced body is refused unread; its length only has to be a number
+/// (RFC 9112, 6.3).
+fn check_body(headers: &[Header], version: u8) -> Result<(), Rejection> {
+    const REFUSED: Rejection = (413, "body_refused", "no request here has a body");
+    let is_chunked = values(headers, "transfer-encoding").count() > 0;
+    let mut lengths = list_items(headers, "content-length");
     let Some(first) = lengths.next() else {
-        return match (coded, version) {
+        return match (is_chunked, version) {
             (false, _) => Ok(()),
-            (true, 0) => Err((400, "malformed_request", "HTTP/1.0 has no Transfer-Encoding")),
-            (true, _) => Err((413, "body_refused", "no request here has a body")),
+            (true, 0) => Err(malformed("HTTP/1.0 has no Transfer-Encoding")),
+            (true, _) => Err(REFUSED),
         };
     };
-    if coded {
-        return Err((
-            400,
-            "malformed_request",
-            "Content-Length and Transfer-Encoding exclude each other",
-        ));
+    if is_chunked {
+        return Err(malformed("Content-Length and Transfer-Encoding exclude each other"));
     }
-    if first.is_empty()
-        || !first.iter().all(u8::is_ascii_digit)
-        || lengths.any(|other| other != first)
-    {
-        return Err((400, "malformed_request", "Content-Length is one whole number"));
+    let is_number = !first.is_empty() && first.iter().all(u8::is_ascii_digit);
+    if !is_number || lengths.any(|other| other != first) {
+        return Err(malformed("Content-Length is one whole number"));
     }
-    match first.iter().all(|digit| *digit == b'0') {
-        true => Ok(()),
-        false => Err((413, "body_refused", "no request here has a body")),
-    }
+    if first.iter().all(|digit| *digit == b'0') { Ok(()) } else { Err(REFUSED) }
 }
 
-/// What can stand in an authority without user and password (RFC 9112, 3.2).
+/// The characters of an authority without user and password (RFC 9112, 3.2).
 fn is_host(value: &[u8]) -> bool {
     value.iter().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\\"<>^`{|}".contains(byte))
 }
 
-/// Path and query of a request target in origin form, or in the absolute form that is sent to proxies
-/// (RFC 9112, 3.2). `None` for the other forms, except `OPTIONS *`, and for a fragment, which is never sent.
+/// Path and query of a request target in origin form, or in absolute form, as for proxies (RFC 9112,
+/// 3.2). `None` for the other forms except `OPTIONS *`, and for a fragment, which clients never send.
 fn path_and_query<'t>(target: &'t str, method: &Method) -> Option<(&'t str, &'t str)> {
     if !target.is_ascii() || target.contains('#') || has_bad_escape(target) {
         return None;
@@ -174,23 +169,18 @@ fn without_authority(target: &str) -> Option<&str> {
     (is_http && !authority.is_empty() && is_host(authority.as_bytes())).then_some(target)
 }
 
-/// A percent sign that is not followed by two hexadecimal digits (RFC 3986, 2.1).
+/// A percent sign without two hexadecimal digits after it (RFC 3986, 2.1).
 fn has_bad_escape(target: &str) -> bool {
-    let is_hex = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
-    target
-        .as_bytes()
-        .split(|byte| *byte == b'%')
-        .skip(1)
-        .any(|rest| !is_hex(rest.first()) || !is_hex(rest.get(1)))
+    let mut escapes = target.as_bytes().split(|byte| *byte == b'%').skip(1);
+    escapes
+        .any(|rest| !matches!(rest, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()))
 }
 
 fn prefers_json(headers: &[Header]) -> bool {
-    values(headers, "accept").flat_map(|v| v.split(|b| *b == b',')).any(|range| {
+    list_items(headers, "accept").any(|range| {
         let mut parts = range.split(|b| *b == b';').map(<[u8]>::trim_ascii);
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(b"application/json"));
-        named
-            && !parts
-                .any(|parameter| matches!(parameter, b"q=0" | b"q=0.0" | b"q=0.00" | b"q=0.000"))
+        parts.next().is_some_and(|name| name.eq_ignore_ascii_case(b"application/json"))
+            && !parts.any(|part| matches!(part, b"q=0" | b"q=0.0" | b"q=0.00" | b"q=0.000"))
     })
 }
 
@@ -198,45 +188,33 @@ fn values<'h>(headers: &'h [Header<'h>], name: &'h str) -> impl Iterator<Item = 
     headers.iter().filter(move |h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value.trim_ascii())
 }
 
-fn has_token(headers: &[Header], name: &str, token: &str) -> bool {
-    values(headers, name)
-        .flat_map(|v| v.split(|b| *b == b','))
-        .any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+/// The comma-separated items of all headers of this name.
+fn list_items<'h>(headers: &'h [Header<'h>], name: &'h str) -> impl Iterator<Item = &'h [u8]> {
+    values(headers, name).flat_map(|v| v.split(|b| *b == b',')).map(<[u8]>::trim_ascii)
 }
 
-/// A head ends with a line feed, so that no carriage return is the last byte.
+/// A head ends with a line feed, so no carriage return is its last byte.
 fn has_bare_line_end(head: &[u8]) -> bool {
     let mut last = 0;
     head.iter().any(|byte| (*byte == b'\n') != (std::mem::replace(&mut last, *byte) == b'\r'))
 }
 
 fn too_large(raw: &httparse::Request) -> Response {
-    match raw.version {
-        None => {
-            Response::error(414, "target_too_long", "the request line has more than 8 KiB", false)
-        }
-        Some(_) => Response::error(431, "head_too_large", "the head has more than 8 KiB", false),
-    }
+    let (status, kind, text) = match raw.version {
+        None => (414, "target_too_long", "the request line has more than 8 KiB"),
+        Some(_) => (431, "head_too_large", "the head has more than 8 KiB"),
+    };
+    Response::error(status, kind, text, false)
 }
 
 fn unparsable(error: Error) -> Response {
-    match error {
-        Error::TooManyHeaders => {
-            Response::error(431, "head_too_large", "the head has more than 64 lines", false)
-        }
-        Error::Version => Response::error(
-            505,
-            "version_not_supported",
-            "HTTP/1.1 and HTTP/1.0 are spoken here",
-            false,
-        ),
-        error => Response::error(
-            400,
-            "malformed_request",
-            &format!("not an HTTP request: {error}"),
-            false,
-        ),
-    }
+    let invalid = format!("not an HTTP request: {error}");
+    let (status, kind, text) = match error {
+        Error::TooManyHeaders => (431, "head_too_large", "the head has more than 64 lines"),
+        Error::Version => (505, "version_not_supported", "HTTP/1.1 and HTTP/1.0 are spoken here"),
+        _ => (400, "malformed_request", &*invalid),
+    };
+    Response::error(status, kind, text, false)
 }
 
 #[cfg(test)]
@@ -252,21 +230,21 @@ mod tests {
     #[track_caller]
     fn complete(head: &str) -> (Request<'_>, usize, bool) {
         match parse(head.as_bytes(), PEER) {
-            Parsed::Complete { request, length, keep_alive } => (request, length, keep_alive),
+            ParsedHead::Complete { request, length, keep_alive } => (request, length, keep_alive),
             other => panic!("{head:?}: {other:?}"),
         }
     }
 
     fn status(head: &[u8]) -> u16 {
         match parse(head, PEER) {
-            Parsed::Partial => 0,
-            Parsed::Complete { .. } => 200,
-            Parsed::Refused(answer) => answer.status(),
+            ParsedHead::Partial => 0,
+            ParsedHead::Complete { .. } => 200,
+            ParsedHead::Refused(response) => response.status(),
         }
     }
 
     #[test]
-    fn requests() {
+    fn requests_are_parsed() {
         let (request, length, keep_alive) =
             complete("GET /?duration=5&x=%20 HTTP/1.1\r\nHost: h\r\n\r\nGET /next");
         assert_eq!((request.path, request.query), ("/", "duration=5&x=%20"));
@@ -293,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_that_are_no_path_are_refused() {
+    fn invalid_targets_are_refused() {
         let refused = [
             "/#x",
             "/#",
@@ -350,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn keep_alive() {
+    fn keep_alive_follows_version_and_connection_header() {
         for (head, expected) in [
             (get(""), true),
             (get("Connection: close\r\n"), false),
@@ -364,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn accept() {
+    fn accept_selects_json() {
         for (accept, expected) in [
             ("application/json", true),
             ("text/html, Application/JSON;q=0.5", true),
@@ -381,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses() {
+    fn invalid_heads_get_their_status() {
         let long = "x".repeat(60_000);
         let many: String = (0..65).map(|n| format!("a{n}: b\r\n")).collect();
         let cases: &[(&str, String, u16)] = &[
@@ -443,22 +421,22 @@ mod tests {
     }
 
     #[test]
-    fn however_the_bytes_are_cut_the_request_is_the_same() {
+    fn a_head_is_partial_until_its_last_byte() {
         let head = get("Accept: application/json\r\n");
         for cut in 0..head.len() {
-            assert_eq!(parse(&head.as_bytes()[..cut], PEER), Parsed::Partial, "{cut}");
+            assert_eq!(parse(&head.as_bytes()[..cut], PEER), ParsedHead::Partial, "{cut}");
         }
         assert_eq!(complete(&head).1, head.len());
     }
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+        fn no_bytes_panic(bytes: Vec<u8>) {
             parse(&bytes, PEER);
         }
 
         #[test]
-        fn a_mutated_request_is_read_or_refused(at in 0usize..60, byte: u8) {
+        fn no_mutated_request_panics(at in 0usize..60, byte: u8) {
             let mut head = get("Content-Length: 0\r\nConnection: close\r\n").into_bytes();
             let at = at % head.len();
             head[at] = byte;

@@ -1,4 +1,4 @@
-//! An answer, and the bytes of its head.
+//! A response, and the bytes of its head.
 //!
 //! Does not know the request.
 
@@ -12,103 +12,85 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tiny_http::StatusCode;
 
-const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
-
-/// A status, headers and a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     status: u16,
     content_type: &'static str,
-    /// Lines beside those that each answer has.
+    /// The lines in addition to those of every response.
     headers: String,
     body: String,
 }
 
-/// The result of a handler.
 pub enum HandlerResult {
-    /// It is sent at once.
     Now {
-        /// The answer.
-        answer: Response,
-        /// Runs if the answer cannot be sent, or is not read.
+        response: Response,
+        /// Runs if the response cannot be sent, or is not read.
         unsent: Option<Box<dyn FnOnce()>>,
     },
-    /// The connection is parked, and answered later.
+    /// [`super::RequestPeer::park`] has taken the connection; its response comes later.
     Parked,
 }
 
 impl From<Response> for HandlerResult {
-    fn from(answer: Response) -> HandlerResult {
-        HandlerResult::Now { answer, unsent: None }
+    fn from(response: Response) -> HandlerResult {
+        HandlerResult::Now { response, unsent: None }
     }
 }
 
 impl HandlerResult {
-    /// Runs this if the client has gone before it could have the answer.
+    /// Runs `unsent` if the client closes before it has read the response.
     #[must_use]
     pub fn or_else(self, unsent: impl FnOnce() + 'static) -> HandlerResult {
         match self {
-            HandlerResult::Now { answer, .. } => {
-                HandlerResult::Now { answer, unsent: Some(Box::new(unsent)) }
+            HandlerResult::Now { response, .. } => {
+                HandlerResult::Now { response, unsent: Some(Box::new(unsent)) }
             }
             HandlerResult::Parked => HandlerResult::Parked,
         }
     }
-
-    /// Neither answers nor closes: [`super::Client::park`] has taken the connection.
-    pub fn parked() -> HandlerResult {
-        HandlerResult::Parked
-    }
 }
 
-/// The connection's part of an answer.
+/// The properties of a response that depend on its connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Framing {
-    /// The connection ends with this answer.
     pub close: bool,
-    /// The answer to HEAD has no body (RFC 9110, 9.3.2).
+    /// The response to HEAD has no body (RFC 9110, 9.3.2).
     pub without_body: bool,
 }
 
-/// Where heads are written, one after the other.
+/// The memory for the heads of a worker's responses.
 #[derive(Default)]
-pub(super) struct Head {
+pub(super) struct HeadWriter {
     text: String,
-    /// The lines that all answers of a second have.
+    /// The lines that all responses of a second share.
     common: String,
-    /// When the date among them is out of date.
-    dated_until: Option<Instant>,
+    common_until: Option<Instant>,
 }
 
 impl Response {
-    /// A text for people.
     pub fn text(status: u16, body: impl Into<String>) -> Response {
-        Response::of(status, TEXT, body)
+        Response::of(status, "text/plain; charset=utf-8", body)
     }
 
-    /// JSON, already written.
     pub fn json(status: u16, body: impl Into<String>) -> Response {
-        Response::of(status, JSON, body)
+        Response::of(status, "application/json", body)
     }
 
-    /// Any other type.
     pub fn of(status: u16, content_type: &'static str, body: impl Into<String>) -> Response {
         Response { status, content_type, headers: String::new(), body: body.into() }
     }
 
-    /// A refusal: its kind for machines, the words for people.
+    /// An error: its kind for machines, its text for people.
     pub fn error(status: u16, kind: &str, value: &str, json: bool) -> Response {
-        if json {
-            return Response::json(
-                status,
-                serde_json::json!({ "kind": kind, "value": value }).to_string(),
-            );
+        match json {
+            true => {
+                let body = serde_json::json!({ "kind": kind, "value": value });
+                Response::json(status, body.to_string())
+            }
+            false => Response::text(status, format!("{value}\n")),
         }
-        Response::text(status, format!("{value}\n"))
     }
 
-    /// One more header.
     #[must_use]
     pub fn with_header(mut self, name: &'static str, value: impl Display) -> Response {
         // Writing to memory does not fail.
@@ -116,36 +98,34 @@ impl Response {
         self
     }
 
-    /// The status.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The body.
     pub fn body(&self) -> &str {
         &self.body
     }
 
-    /// The value of a header that was added.
+    /// The value of a header of [`Response::with_header`].
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.lines().filter_map(|line| line.split_once(": "));
         headers.find(|(n, _)| *n == name).map(|(_, value)| value)
     }
 }
 
-impl Head {
+impl HeadWriter {
     /// The bytes before the body, and the body.
-    pub(super) fn of<'a>(
+    pub(super) fn write<'a>(
         &'a mut self,
-        answer: &'a Response,
+        response: &'a Response,
         framing: Framing,
         now: Instant,
     ) -> [&'a [u8]; 2] {
-        if self.dated_until.is_none_or(|until| now >= until) {
+        if self.common_until.is_none_or(|until| now >= until) {
             self.set_date(now);
         }
-        let Head { text, common, .. } = self;
-        let Response { status, content_type, headers, body } = answer;
+        let HeadWriter { text, common, .. } = self;
+        let Response { status, content_type, headers, body } = response;
         text.clear();
         // Writing to memory does not fail.
         let _ = write!(text, "HTTP/1.1 {status} ");
@@ -158,33 +138,28 @@ impl Head {
         [text.as_bytes(), if framing.without_body { b"" } else { body.as_bytes() }]
     }
 
-    /// A date has whole seconds, so one line serves all answers of a second.
-    #[expect(clippy::disallowed_methods, reason = "the edge that dates answers")]
+    /// A date has whole seconds, so all responses of a second share the line.
+    #[expect(clippy::disallowed_methods, reason = "the edge that dates responses")]
     fn set_date(&mut self, now: Instant) {
         let date = SystemTime::now();
         let http = HttpDate::from(date);
         self.common =
             format!("Date: {http}\r\nServer: psl\r\nCache-Control: no-store\r\nContent-Type: ");
         let since = date.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.dated_until = now.checked_add(
-            Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into()),
-        );
+        let rest = Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into());
+        self.common_until = now.checked_add(rest);
     }
 }
 
-/// Sends once, and leaves in `parts` what is still to be sent. Says whether nothing is. The parts are not put together
-/// before: a large answer is in memory once.
+/// Sends once and leaves the unsent rest in `parts`; `true` if all is sent. Head and body are not
+/// copied together, so a large response is in memory once.
 pub(super) fn send(
     stream: &TcpStream,
     parts: &mut &mut [IoSlice],
     flags: SendFlags,
 ) -> Result<bool, Errno> {
-    let sent = match sendmsg(
-        stream,
-        parts,
-        &mut SendAncillaryBuffer::default(),
-        flags | SendFlags::NOSIGNAL,
-    ) {
+    let mut control = SendAncillaryBuffer::default();
+    let sent = match sendmsg(stream, parts, &mut control, flags | SendFlags::NOSIGNAL) {
         // When a stopped process continues, its waits are interrupted (signal(7)).
         Err(Errno::INTR) => 0,
         sent => sent?,
@@ -197,18 +172,19 @@ pub(super) fn send(
 mod tests {
     use super::*;
 
-    fn printed(answer: &Response, close: bool, without_body: bool) -> String {
+    fn printed(response: &Response, close: bool, without_body: bool) -> String {
         #[expect(clippy::disallowed_methods, reason = "any instant serves")]
         let now = Instant::now();
-        let parts = Head::default().of(answer, Framing { close, without_body }, now).concat();
+        let parts =
+            HeadWriter::default().write(response, Framing { close, without_body }, now).concat();
         String::from_utf8(parts).unwrap()
     }
 
     #[test]
-    fn bytes() {
-        let answer = Response::text(423, "Locked\n").with_header("Retry-After", "7");
-        assert_eq!((answer.header("Retry-After"), answer.header("Allow")), (Some("7"), None));
-        let text = printed(&answer, false, false);
+    fn responses_have_their_headers() {
+        let response = Response::text(423, "Locked\n").with_header("Retry-After", "7");
+        assert_eq!((response.header("Retry-After"), response.header("Allow")), (Some("7"), None));
+        let text = printed(&response, false, false);
         assert!(text.starts_with("HTTP/1.1 423 Locked\r\n"), "{text}");
         assert!(text.ends_with("\r\n\r\nLocked\n"), "{text}");
         for header in [
@@ -224,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_and_head() {
+    fn close_header_and_no_body_for_head() {
         let text = printed(&Response::text(405, "no\n"), true, true);
         assert!(
             text.starts_with("HTTP/1.1 405 Method Not Allowed\r\nConnection: close\r\n"),
@@ -234,21 +210,21 @@ mod tests {
     }
 
     #[test]
-    fn a_large_answer_is_not_chunked() {
+    fn a_large_response_is_not_chunked() {
         let text = printed(&Response::text(200, "x".repeat(100_000)), false, false);
         assert!(text.contains("Content-Length: 100000\r\n") && !text.contains("chunked"));
     }
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "the date is that of the clock")]
-    fn the_date_is_that_of_the_second() {
-        let (mut head, answer) = (Head::default(), Response::text(200, ""));
+    fn the_date_changes_each_second() {
+        let (mut head, response) = (HeadWriter::default(), Response::text(200, ""));
         let framing = Framing { close: false, without_body: false };
         let mut date = |now| {
-            let text = String::from_utf8(head.of(&answer, framing, now).concat()).unwrap();
+            let text = String::from_utf8(head.write(&response, framing, now).concat()).unwrap();
             let date =
                 text.lines().find_map(|line| line.strip_prefix("Date: ")).unwrap().to_owned();
-            (httpdate::parse_http_date(&date).unwrap(), head.dated_until.unwrap())
+            (httpdate::parse_http_date(&date).unwrap(), head.common_until.unwrap())
         };
         let (before, now) = (SystemTime::now() - Duration::from_secs(1), Instant::now());
         let (first, until) = date(now);

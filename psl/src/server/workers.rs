@@ -1,13 +1,14 @@
-//! The threads that accept connections and serve what they get.
+//! The threads that accept and serve connections.
 //!
-//! All wait in `accept` on the same listener, because starting a thread for each connection costs most.
-//! There are a few, and more only while threads wait for clients. One is always left to accept, to refuse
-//! a new connection or to let it displace another. Does not know HTTP.
+//! All threads wait in `accept` on one listener, because starting a thread for each connection would
+//! be the largest part of its cost. The pool grows only while threads wait for clients. One thread
+//! always remains free to accept: it refuses a new connection, or lets it displace another one.
+//! Does not know HTTP.
 
 use std::cell::Cell;
 use std::fmt::Display;
 use std::io;
-use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -16,79 +17,84 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::client::Client;
-use super::connection::{Buffers, Connection, Place};
+use super::connection::{Buffers, HttpConnection};
 use super::head::Request;
+use super::peer::{Registration, RequestPeer};
 use super::response::HandlerResult;
-use super::table::{Admission, Id, Table};
-use super::{LIMITS, Limits};
-use crate::address::{canonical, canonical_socket};
+use super::table::{Admission, ConnectionTable, EntryId};
+use super::{LIMITS, ServerLimits};
 use crate::{process, sync};
 
-/// A request was measured to touch 12 KiB of it; the rest is address space, not memory.
+/// A request touches 12 KiB of the stack (measured); untouched pages cost no memory.
 const STACK: usize = 64 * 1024;
 
-/// Threads at the start, the main thread included, and those that stay when no thread waits for a client. A request
-/// whose bytes have come takes a thread for a fraction of a millisecond, so more than these would share the same cores.
+/// Threads at the start, the main thread included, and the threads that stay while no thread waits
+/// for a client. A request that has arrived occupies a thread for less than a millisecond, so more
+/// threads would only share the same cores.
 const FEW: usize = 4;
 
-/// The pause before the next try if the kernel has no descriptor, or no memory, for another connection.
+/// The pause before the next `accept` if the kernel has no descriptor or memory for a connection.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Descriptors that are left to everything else: standard streams, listener, signals, look-ups, checks.
+/// Descriptors for everything else: standard streams, listener, signals, lookups, checks.
 const RESERVED: usize = 16;
 
-/// The soft limit that Linux and systemd set, which is enough for 64 connections, 512 parked ones and all checks.
+/// The default soft limit of Linux and systemd. It suffices for 64 connections, 512 parked ones and
+/// all checks.
 const ENOUGH: u64 = 1024;
 
-type Handler = dyn Fn(&Request, &Client) -> HandlerResult + Send + Sync;
+type Handler = dyn Fn(&Request, &RequestPeer) -> HandlerResult + Send + Sync;
 
-struct Server {
+struct HttpServer {
     listener: TcpListener,
-    limits: Limits,
-    crew: Mutex<Crew>,
+    limits: ServerLimits,
+    pool: Mutex<WorkerPool>,
     handler: Box<Handler>,
     /// Each shortage is logged once.
     is_short_of_threads: AtomicBool,
     is_short_of_descriptors: AtomicBool,
 }
 
-/// The connections that threads wait for, and the threads.
-/// Invariant: there is room for one connection fewer than there are threads, so that one is left to
-/// accept, or will be as soon as a connection that was displaced has ended.
-struct Crew {
-    table: Table<Arc<TcpStream>>,
-    /// Threads in all.
+/// The threads, and the connections that occupy them.
+/// Invariant: the table has room for one connection fewer than there are threads. So one thread is
+/// free to accept, or becomes free as soon as a displaced connection has ended.
+struct WorkerPool {
+    table: ConnectionTable<Arc<TcpStream>>,
     started: usize,
-    /// Of these in `accept`, or on their way there.
-    waiting: usize,
+    /// Of these, threads in `accept` or on their way to it.
+    accepting: usize,
 }
 
-/// The place of a connection that a worker serves.
-struct Served<'s> {
-    server: &'s Arc<Server>,
+/// The entry in the table of the connection that a worker serves.
+struct TableRegistration<'s> {
+    server: &'s Arc<HttpServer>,
     stream: &'s Arc<TcpStream>,
     peer: IpAddr,
-    id: Cell<Option<Id>>,
+    id: Cell<Option<EntryId>>,
 }
 
-/// Serves for ever; returns the reason if it cannot begin.
+/// Serves for ever; returns the error if it cannot begin.
 pub fn run<H, R>(listener: TcpListener, handler: H) -> String
 where
-    H: Fn(&Request, &Client) -> R + Send + Sync + 'static,
+    H: Fn(&Request, &RequestPeer) -> R + Send + Sync + 'static,
     R: Into<HandlerResult>,
 {
-    let handler =
-        Box::new(move |request: &Request, client: &Client| handler(request, client).into());
     let address = match listener.local_addr() {
-        Ok(address) => canonical_socket(address),
-        Err(error) => return format!("cannot tell the listening address: {error}"),
+        // A dual-stack socket reports IPv4 addresses in IPv6 form.
+        Ok(address) => SocketAddr::new(address.ip().to_canonical(), address.port()),
+        Err(error) => return format!("cannot read the listening address: {error}"),
     };
-    let server = Arc::new(Server {
+    let server = Arc::new(HttpServer {
         listener,
-        limits: Limits { connections: most_connections(), ..LIMITS },
-        crew: Mutex::new(Crew { table: Table::new(&LIMITS), started: 1, waiting: 1 }),
-        handler,
+        limits: ServerLimits { connections: most_connections(), ..LIMITS },
+        pool: Mutex::new(WorkerPool {
+            table: ConnectionTable::new(&LIMITS),
+            started: 1,
+            accepting: 1,
+        }),
+        handler: Box::new(move |request: &Request, peer: &RequestPeer| {
+            handler(request, peer).into()
+        }),
         is_short_of_threads: AtomicBool::new(false),
         is_short_of_descriptors: AtomicBool::new(false),
     });
@@ -101,147 +107,136 @@ where
     }
 }
 
-/// Connections that may be parked at a time. Half as many more have a descriptor after that: their answer is on its way.
-/// Raises a low soft limit on descriptors, as far as the hard limit permits it.
+/// The most connections that may be parked at a time. Half as many more have a descriptor after
+/// that, while their response is sent. Raises a low soft limit on descriptors up to the hard limit.
 pub fn most_parked() -> usize {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < ENOUGH) {
         let current = Some(limit.maximum.map_or(ENOUGH, |maximum| maximum.min(ENOUGH)));
-        // Without more of them fewer connections are parked.
+        // If this fails, fewer connections are parked.
         let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
     }
     let rest = descriptors() - most_connections();
     (rest - rest.div_ceil(3)).min(LIMITS.parked)
 }
 
-/// Each connection holds a descriptor, and so does each thread that waits in `accept`. Few descriptors are shared with
-/// parked connections.
+/// Each connection has a descriptor, and so has each thread that waits in `accept`. If descriptors
+/// are few, parked connections get half of them.
 fn most_connections() -> usize {
     descriptors().div_ceil(2).min(LIMITS.connections)
 }
 
-/// Descriptors for connections.
 fn descriptors() -> usize {
     let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
     limit.map_or(usize::MAX, |limit| limit.saturating_sub(RESERVED).max(1))
 }
 
-impl Server {
-    /// Serves one connection after the other. Returns if this thread has become one too many, unless it is to stay.
+impl HttpServer {
+    /// Serves one connection after the other. Returns if the pool has a thread too many, unless this
+    /// thread `stays`.
     fn serve_all(self: &Arc<Self>, stays: bool) {
         let mut buffers = Buffers::default();
         loop {
-            match self.listener.accept() {
-                Ok((stream, peer)) => {
-                    self.serve(&Arc::new(stream), canonical(peer.ip()), &mut buffers)
-                }
+            let (stream, address) = match self.listener.accept() {
+                Ok(accepted) => accepted,
                 Err(error) => {
-                    self.not_accepted(&error);
+                    self.handle_accept_error(&error);
                     continue;
                 }
-            }
-            let mut crew = self.crew();
-            if crew.waiting >= FEW && !stays {
-                crew.started -= 1;
+            };
+            self.serve(&Arc::new(stream), address.ip().to_canonical(), &mut buffers);
+            let mut pool = self.pool();
+            if pool.accepting >= FEW && !stays {
+                pool.started -= 1;
                 return;
             }
-            crew.waiting += 1;
+            pool.accepting += 1;
         }
     }
 
     fn serve(self: &Arc<Self>, stream: &Arc<TcpStream>, peer: IpAddr, buffers: &mut Buffers) {
-        let mut crew = self.crew();
-        crew.waiting -= 1;
-        // Without another thread no client may keep this one to itself.
-        let is_alone = crew.started == 1;
-        drop(crew);
-        let place = Served { server: self, stream, peer, id: Cell::new(None) };
-        Connection::new((stream, peer), (&place, &self.limits), is_alone, buffers)
+        let mut pool = self.pool();
+        pool.accepting -= 1;
+        // If this is the only thread, a connection ends with its first response.
+        let is_alone = pool.started == 1;
+        drop(pool);
+        let registration = TableRegistration { server: self, stream, peer, id: Cell::new(None) };
+        let limits = &self.limits;
+        HttpConnection::new(stream, peer, &registration, limits, is_alone, buffers)
             .run(&*self.handler);
-        place.leave();
+        registration.deregister();
     }
 
-    /// The new thread is counted before it runs, for it may accept a connection at once.
+    /// Counts the thread before it runs, because it may accept a connection at once.
     fn start_thread(self: &Arc<Self>) {
         self.count(1);
         let server = Arc::clone(self);
         if let Err(error) = process::spawn("worker", STACK, move || server.serve_all(false)) {
             self.count(-1);
-            self.warn_once(
-                &self.is_short_of_threads,
-                "cannot start a thread: fewer connections at a time",
-                &error,
-            );
+            let message = "cannot start a thread: serving fewer connections at a time";
+            warn_once(&self.is_short_of_threads, message, &error);
         }
     }
 
     fn count(&self, threads: isize) {
-        let mut crew = self.crew();
-        crew.started = crew.started.saturating_add_signed(threads);
-        crew.waiting = crew.waiting.saturating_add_signed(threads);
+        let mut pool = self.pool();
+        pool.started = pool.started.saturating_add_signed(threads);
+        pool.accepting = pool.accepting.saturating_add_signed(threads);
     }
 
-    /// A client that went away before it was accepted is no error. Everything else is a lack of descriptors
-    /// or memory: threads that wait in `accept` already have theirs, so that they go on, and this thread
-    /// tries again a little later.
+    /// A client that closed before `accept` is no error. Any other error is a shortage of descriptors
+    /// or memory. Threads in `accept` already have theirs and continue; this thread retries later.
     #[expect(clippy::disallowed_methods, reason = "the edge that waits for descriptors")]
-    fn not_accepted(&self, error: &io::Error) {
+    fn handle_accept_error(&self, error: &io::Error) {
         if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
             return;
         }
-        self.warn_once(
-            &self.is_short_of_descriptors,
-            "cannot accept a connection: trying again",
-            error,
-        );
+        warn_once(&self.is_short_of_descriptors, "cannot accept a connection: retrying", error);
         thread::sleep(PAUSE);
     }
 
-    fn warn_once(&self, told: &AtomicBool, what: &str, error: &dyn Display) {
-        if !told.swap(true, Ordering::Relaxed) {
-            warn!(error:%; "{what}; this is said once");
-        }
-    }
-
-    /// No code that holds this lock can panic half-way through a change.
-    fn crew(&self) -> MutexGuard<'_, Crew> {
-        sync::lock(&self.crew)
+    fn pool(&self) -> MutexGuard<'_, WorkerPool> {
+        sync::lock(&self.pool)
     }
 }
 
-impl Place for Served<'_> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the edge that reads the clock for each connection"
-    )]
-    fn wait(&self, is_idle: bool) -> bool {
-        let mut crew = self.server.crew();
+fn warn_once(is_logged: &AtomicBool, message: &str, error: &dyn Display) {
+    if !is_logged.swap(true, Ordering::Relaxed) {
+        warn!(error:%; "{message}; logged once");
+    }
+}
+
+impl Registration for TableRegistration<'_> {
+    #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock of a connection")]
+    fn register(&self, is_idle: bool) -> bool {
+        let mut pool = self.server.pool();
         if let Some(id) = self.id.get() {
-            return crew.table.set_idle(id, is_idle);
+            return pool.table.set_idle(id, is_idle);
         }
-        // Another thread takes this one's turn to accept. Without one there is no more room than before.
-        if crew.waiting == 0 && crew.started <= self.server.limits.connections {
-            drop(crew);
+        let most = self.server.limits.connections;
+        // A new thread accepts in place of this one. If it cannot start, the table gets no more room.
+        if pool.accepting == 0 && pool.started <= most {
+            drop(pool);
             self.server.start_thread();
-            crew = self.server.crew();
+            pool = self.server.pool();
         }
-        let room = (crew.started - 1).clamp(1, self.server.limits.connections);
-        let id = match crew.table.admit(self.peer, Instant::now(), room, Arc::clone(self.stream)) {
+        let room = (pool.started - 1).clamp(1, most);
+        let id = match pool.table.admit(self.peer, Instant::now(), room, Arc::clone(self.stream)) {
             Admission::Admitted(id) => id,
             Admission::Displaced(id, displaced) => {
-                // Wakes the thread that waits for its client; it may have ended just now.
+                // Wakes the thread that waits for its client; the connection may have ended by itself.
                 let _ = displaced.shutdown(Shutdown::Both);
                 id
             }
             Admission::Refused => return false,
         };
         self.id.set(Some(id));
-        crew.table.set_idle(id, is_idle)
+        pool.table.set_idle(id, is_idle)
     }
 
-    fn leave(&self) {
+    fn deregister(&self) {
         if let Some(id) = self.id.take() {
-            self.server.crew().table.leave(id);
+            self.server.pool().table.remove(id);
         }
     }
 }
@@ -251,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn descriptors_are_shared() {
+    fn descriptors_suffice_for_all_connections() {
         assert!(descriptors() >= most_connections() + most_parked() + most_parked() / 2);
         assert!(most_connections() >= 1);
     }

@@ -6,7 +6,7 @@ use rustls::{AlertDescription, CertificateError, PeerIncompatible, PeerMisbehave
 
 use super::*;
 
-/// The certificates of a file of `tests/data/tls`, which its `make.sh` has made.
+/// The certificates of files in `tests/data/tls`, which its `make.sh` creates.
 fn pem(names: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
     names
@@ -19,11 +19,11 @@ fn certificates(names: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(&pem(names)).map(Result::unwrap).collect()
 }
 
-/// Seconds since 1970 at which all of them are valid.
+/// A time at which all certificates are valid, in seconds since 1970.
 const NOW: u64 = 1_830_000_000;
 
-/// The verdict on a server that shows these certificates, with those in the CA file.
-fn judged(ca_file: &str, shown: &str, name: &'static str, at: u64) -> String {
+/// Verifies a server that shows these certificates against a CA file.
+fn verdict(ca_file: &str, shown: &str, name: &'static str, at: u64) -> String {
     let shown = certificates(shown);
     let verifier = match verifier(&pem(ca_file)) {
         Ok(verifier) => verifier,
@@ -33,15 +33,15 @@ fn judged(ca_file: &str, shown: &str, name: &'static str, at: u64) -> String {
     let now = UnixTime::since_unix_epoch(Duration::from_secs(at));
     match verifier.verify_server_cert(&shown[0], &shown[1..], &name, &[], now) {
         Ok(_) => "good".to_owned(),
-        Err(error) => of_tls(&error),
+        Err(error) => describe(&error),
     }
 }
 
 #[test]
-fn certificates_are_judged_in_words() {
-    let supported = words::SUPPORTED;
+fn verdicts_on_certificates() {
+    let supported = keys::SUPPORTED;
     let unsupported = |what: &str| {
-        format!("invalid peer certificate: {what}, which is not supported ({supported})")
+        format!("certificate verify failed: {what}, which is not supported ({supported})")
     };
     let no_key = |key: &str| {
         format!("no certificate in it has a supported key, the first is {key} ({supported})")
@@ -52,7 +52,7 @@ fn certificates_are_judged_in_words() {
         ("ca-rsa2048", "rsa-sha512", "good".to_owned()),
         ("ca-rsa2048", "rsa-pss", "good".to_owned()),
         ("ca-ed25519", "of-ca-ed25519", "good".to_owned()),
-        // A key that cannot be used does no harm beside one that can.
+        // An unsupported key beside a supported one.
         ("ca-p521+ca", "of-ca", "good".to_owned()),
         ("ca-p521", "of-ca-p521", no_key("ECDSA on P-521")),
         ("ca-k1", "of-ca-k1", no_key("ECDSA on secp256k1")),
@@ -90,7 +90,7 @@ fn certificates_are_judged_in_words() {
             "ca",
             "self",
             of_peer(
-                "the server shows a CA certificate (CA:TRUE, as openssl req -x509 makes them); to accept it, add that very \
+                "the server shows a CA certificate (CA:TRUE, as openssl req -x509 makes them); to accept it, add this \
                  certificate to the CA file",
             ),
         ),
@@ -100,52 +100,64 @@ fn certificates_are_judged_in_words() {
             of_peer("unknown issuer: no certificate of the CA file has issued it"),
         ),
     ] {
-        assert_eq!(judged(ca_file, shown, "localhost", NOW), expected, "{shown} against {ca_file}");
+        assert_eq!(
+            verdict(ca_file, shown, "localhost", NOW),
+            expected,
+            "{shown} against {ca_file}"
+        );
     }
 }
 
 fn of_peer(why: &str) -> String {
-    format!("invalid peer certificate: {why}")
+    format!("certificate verify failed: {why}")
 }
 
-/// One that is itself in the CA file needs no issuer, but its time and its names count.
+/// It needs no issuer, but its validity and its names are checked.
 #[test]
-fn a_certificate_that_is_in_the_ca_file_is_believed() {
+fn a_certificate_in_the_ca_file_is_accepted() {
     let (past, future) = (1_000_000_000, 10_000_000_000);
     for pinned in ["self", "self-no-ca", "self-sha512", "of-ca", "of-ca-p521", "of-no-ca", "sha1"] {
         for ca_file in [pinned.to_owned(), format!("ca-ed25519+{pinned}")] {
-            let judged = |name, at| judged(&ca_file, pinned, name, at);
-            assert_eq!(judged("localhost", NOW), "good", "{ca_file}");
-            assert_eq!(judged("localhost", past), of_peer("not valid yet"), "{ca_file}");
-            assert_eq!(judged("localhost", future), of_peer("expired"), "{ca_file}");
-            let wrong = judged("another.example", NOW);
+            let verdict_at = |name, at| verdict(&ca_file, pinned, name, at);
+            assert_eq!(verdict_at("localhost", NOW), "good", "{ca_file}");
+            assert_eq!(
+                verdict_at("localhost", past),
+                of_peer("certificate is not yet valid"),
+                "{ca_file}"
+            );
+            assert_eq!(
+                verdict_at("localhost", future),
+                of_peer("certificate has expired"),
+                "{ca_file}"
+            );
+            let wrong = verdict_at("another.example", NOW);
             let expected = "certificate not valid for name another.example; valid for localhost";
             assert!(wrong.starts_with(&of_peer(expected)), "{ca_file}: {wrong}");
         }
     }
-    let nameless = judged("self-nameless", "self-nameless", "localhost", NOW);
+    let nameless = verdict("self-nameless", "self-nameless", "localhost", NOW);
     assert!(nameless.ends_with("no subjectAltName, and the common name is ignored"), "{nameless}");
     assert_eq!(
-        judged("client", "client", "localhost", NOW),
+        verdict("client", "client", "localhost", NOW),
         of_peer("not for servers (extended key usage without serverAuth)")
     );
-    // Another one of the same name and issuer is not it.
+    // Another certificate of the same name and issuer is not accepted.
     assert!(
-        judged("self", "self-sha512", "localhost", NOW).starts_with("invalid peer certificate: ")
+        verdict("self", "self-sha512", "localhost", NOW).starts_with("certificate verify failed: ")
     );
     assert_eq!(
-        judged("of-ca+ca", "of-ca-rsa2048", "localhost", NOW),
+        verdict("of-ca+ca", "of-ca-rsa2048", "localhost", NOW),
         of_peer("unknown issuer: no certificate of the CA file has issued it")
     );
 }
 
 #[test]
-fn names_are_few_and_on_one_line() {
+fn few_names_are_listed_on_one_line() {
     let long = (0..9).map(|number| format!("DnsName(\"{number}\\n.example\")")).collect::<Vec<_>>();
     let expected = ServerName::try_from("localhost").unwrap();
     let context = CertificateError::NotValidForNameContext { expected, presented: long };
-    let said = of_tls(&Error::InvalidCertificate(context));
-    assert!(said.ends_with("4\\n.example and 4 more"), "{said}");
+    let text = describe(&Error::InvalidCertificate(context));
+    assert!(text.ends_with("4\\n.example and 4 more"), "{text}");
     for (presented, expected) in [
         (
             &[r#"DnsName("127.0.0.1")"#][..],
@@ -158,10 +170,10 @@ fn names_are_few_and_on_one_line() {
         let presented = presented.iter().map(ToString::to_string).collect();
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let context = CertificateError::NotValidForNameContext { expected: name, presented };
-        let said = of_tls(&Error::InvalidCertificate(context));
-        assert_eq!(said, of_peer(&format!("certificate not valid for name 127.0.0.1{expected}")));
+        let text = describe(&Error::InvalidCertificate(context));
+        assert_eq!(text, of_peer(&format!("certificate not valid for name 127.0.0.1{expected}")));
     }
-    let addresses = judged("ca", "of-ca", "10.1.2.3", NOW);
+    let addresses = verdict("ca", "of-ca", "10.1.2.3", NOW);
     assert_eq!(
         addresses,
         of_peer("certificate not valid for name 10.1.2.3; valid for localhost, 127.0.0.1")
@@ -169,7 +181,7 @@ fn names_are_few_and_on_one_line() {
 }
 
 #[test]
-fn what_else_can_go_wrong() {
+fn handshake_errors() {
     let algorithm = |oid: &[u8]| CertificateError::UnsupportedSignatureAlgorithmContext {
         signature_algorithm_id: oid.to_vec(),
         supported_algorithms: Vec::new(),
@@ -177,35 +189,38 @@ fn what_else_can_go_wrong() {
     for (error, part) in [
         (
             Error::AlertReceived(AlertDescription::HandshakeFailure),
-            "the server ended the handshake: handshake failure, nothing in common; its key may be of a kind",
+            "TLS handshake failed: the server ended it: handshake failure, nothing in common; its key may be of a kind",
         ),
         (
             Error::AlertReceived(AlertDescription::ProtocolVersion),
-            "the server ended the handshake: protocol version; supported: TLS 1.2 and 1.3",
+            "TLS handshake failed: the server ended it: protocol version; supported: TLS 1.2 and 1.3",
         ),
         (Error::AlertReceived(AlertDescription::CertificateRequired), "has no client certificate"),
         (
             Error::AlertReceived(AlertDescription::DecodeError),
-            "the server ended the handshake: alert 50",
+            "TLS handshake failed: the server ended it: alert 50",
         ),
         (
             Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13),
-            "the server has no TLS version",
+            "TLS handshake failed: the server has no TLS version",
         ),
         (
             Error::PeerMisbehaved(PeerMisbehaved::InvalidMaxEarlyDataSize),
-            "the server breaks the rules of TLS",
+            "the server violates the TLS protocol",
         ),
         (
             Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType),
-            "the answer is not TLS: the port may speak plain http",
+            "TLS handshake failed: the answer is not TLS: the port may speak plain http",
         ),
-        (Error::NoCertificatesPresented, "the server shows no certificate"),
+        (Error::NoCertificatesPresented, "TLS handshake failed: the server shows no certificate"),
         (
             Error::InvalidCertificate(CertificateError::BadSignature),
-            "invalid peer certificate: bad signature",
+            "certificate verify failed: bad signature",
         ),
-        (Error::InvalidCertificate(CertificateError::Revoked), "invalid peer certificate: revoked"),
+        (
+            Error::InvalidCertificate(CertificateError::Revoked),
+            "certificate verify failed: revoked",
+        ),
         (
             Error::InvalidCertificate(algorithm(b"\x06\x03\x2a\x03\x04")),
             "signed with algorithm 1.2.3.4, which is not supported",
@@ -228,15 +243,15 @@ fn what_else_can_go_wrong() {
             "not accepted",
         ),
     ] {
-        let said = of_tls(&error);
-        assert!(said.contains(part), "{error:?}: {said}");
-        assert!(said.is_ascii() && said.len() < 400, "{said}");
+        let text = describe(&error);
+        assert!(text.contains(part), "{error:?}: {text}");
+        assert!(text.is_ascii() && text.len() < 400, "{text}");
     }
 }
 
-/// No error shows the name of a variant of the library, or a row of bytes.
+/// No error shows the name of a library variant, or the bytes of an identifier.
 #[test]
-fn no_error_is_shown_as_the_library_writes_it() {
+fn no_error_has_the_text_of_the_library() {
     use webpki::Error as Cause;
     for cause in [
         Cause::BadDer,
@@ -265,31 +280,31 @@ fn no_error_is_shown_as_the_library_writes_it() {
         Cause::UnsupportedCriticalExtension,
         Cause::UnsupportedNameType,
     ] {
-        let said = words::of_certificate(&cause);
-        assert!(!said.contains(&format!("{cause:?}")) && !said.contains('['), "{cause:?}: {said}");
+        let text = errors::of_certificate(&cause);
+        assert!(!text.contains(&format!("{cause:?}")) && !text.contains('['), "{cause:?}: {text}");
     }
 }
 
 #[test]
 fn a_key_for_rsa_pss_alone_is_named() {
-    // The identifier of rsassaPss without parameters, and no bits.
+    // The identifier of rsassaPss without parameters, and an empty key.
     let key = b"\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a\x03\x01\x00";
-    assert_eq!(words::unsupported_key(key).as_deref(), Some("RSA for RSA-PSS alone"));
+    assert_eq!(keys::unsupported_key(key).as_deref(), Some("RSA for RSA-PSS alone"));
 }
 
 #[test]
-fn keys_that_are_cut_or_odd_are_no_panic() {
+fn truncated_or_changed_keys_do_not_panic() {
     for name in ["ca", "ca-rsa1024", "ca-p521", "ca-ed448"] {
         let store = verifier(&pem(&format!("ca+{name}"))).unwrap();
         let key = store.anchors.last().unwrap().subject_public_key_info.to_vec();
-        let whole = words::unsupported_key(&key);
+        let whole = keys::unsupported_key(&key);
         assert_eq!(whole.is_none(), name == "ca", "{name}: {whole:?}");
         for length in 0..key.len() {
-            let _ = words::unsupported_key(&key[..length]);
+            let _ = keys::unsupported_key(&key[..length]);
             for bit in 0..8 {
-                let mut odd = key.clone();
-                odd[length] ^= 1 << bit;
-                let _ = words::unsupported_key(&odd);
+                let mut changed = key.clone();
+                changed[length] ^= 1 << bit;
+                let _ = keys::unsupported_key(&changed);
             }
         }
     }

@@ -1,16 +1,18 @@
-//! Accepts a server's certificate if a certificate of the CA file has issued it, or if it is itself in the CA file.
+//! Accepts a server's certificate if a certificate of the CA file has issued it, or if the CA file
+//! contains it.
 //!
-//! Pure: certificates, a name and the time in, a verdict in words out.
+//! Pure: certificates, a name and the time in, a result or an error's text out.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use webpki::ring as algorithms;
 use webpki::{EndEntityCert, KeyUsage};
 
-use super::{SIGNATURES, words};
+use super::{errors, keys};
 
-/// The certificates of a CA file, as given and as trust anchors.
+/// The certificates of a CA file, in full and as trust anchors.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub certificates: Vec<CertificateDer<'static>>,
@@ -18,10 +20,11 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// A certificate that is in the CA file, byte for byte, needs no issuer: it may be self-signed, or come from a CA
-    /// that is not trusted. Its time and its names are checked all the same, as in Go and OpenSSL.
+    /// A certificate that the CA file contains, byte for byte, needs no issuer: it may be
+    /// self-signed, or come from an untrusted CA. Its validity and its names are checked as in Go and
+    /// OpenSSL.
     fn is_pinned(&self, certificate: &CertificateDer<'_>) -> bool {
-        self.certificates.iter().any(|known| known.as_ref() == certificate.as_ref())
+        self.certificates.iter().any(|pinned| pinned.as_ref() == certificate.as_ref())
     }
 
     fn verify(
@@ -33,28 +36,20 @@ impl Verifier {
     ) -> Result<(), webpki::Error> {
         let certificate = EndEntityCert::try_from(der)?;
         let is_pinned = self.is_pinned(der);
-        // The library checks a certificate itself before it looks for an issuer: first its time, then whether it is one of
-        // a CA, then its purpose. A pinned certificate needs no issuer, and may be one of a CA; the purpose of such a
-        // certificate is not checked.
         let (anchors, intermediates) =
             if is_pinned { (&[][..], &[][..]) } else { (&*self.anchors, intermediates) };
-        let usage = KeyUsage::server_auth();
-        match certificate.verify_for_usage(
-            SIGNATURES.all,
-            anchors,
-            intermediates,
-            now,
-            usage,
-            None,
-            None,
-        ) {
+        let (usage, all) = (KeyUsage::server_auth(), SIGNATURES.all);
+        // The library checks the certificate before it searches an issuer: first its validity, then
+        // whether it belongs to a CA, then its purpose. A pinned certificate needs no issuer, and may
+        // belong to a CA; the purpose of such a certificate is not checked.
+        match certificate.verify_for_usage(all, anchors, intermediates, now, usage, None, None) {
             Err(webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity) if is_pinned => {}
-            other => drop(other?),
+            result => drop(result?),
         }
         certificate.verify_is_valid_for_subject_name(name)
     }
 
-    /// A key of an unsupported kind or size verifies no signature; the error then names the key.
+    /// The key that could not verify a signature, because its kind or its size is not supported.
     fn unsupported_key(
         &self,
         der: &CertificateDer<'_>,
@@ -65,52 +60,30 @@ impl Verifier {
             let certificate = EndEntityCert::try_from(der).ok()?;
             issuers.push(certificate.issuer().to_vec());
         }
-        let of_intermediates = intermediates.iter().filter_map(key_of);
-        let signed =
-            |anchor: &&TrustAnchor<'_>| issuers.iter().any(|issuer| **issuer == *anchor.subject);
-        let of_anchors = self
-            .anchors
-            .iter()
-            .filter(signed)
-            .map(|anchor| anchor.subject_public_key_info.to_vec());
-        of_intermediates.chain(of_anchors).find_map(|key| words::unsupported_key(&key))
-    }
-
-    fn refused(
-        &self,
-        error: &webpki::Error,
-        der: &CertificateDer<'_>,
-        more: &[CertificateDer<'_>],
-    ) -> Error {
-        let why = match error {
-            webpki::Error::InvalidSignatureForPublicKey => {
-                self.unsupported_key(der, more).map(words::of_issuer_key)
-            }
-            _ => None,
+        let anchor_key = |anchor: &TrustAnchor<'_>| {
+            let is_issuer = issuers.iter().any(|issuer| **issuer == *anchor.subject);
+            is_issuer.then(|| anchor.subject_public_key_info.to_vec())
         };
-        refusal(&why.unwrap_or_else(|| words::of_certificate(error)))
+        let mut keys = intermediates
+            .iter()
+            .filter_map(key_of)
+            .chain(self.anchors.iter().filter_map(anchor_key));
+        keys.find_map(|key| keys::unsupported_key(&key))
     }
 }
 
 /// The content of a certificate's SubjectPublicKeyInfo.
 fn key_of(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
-    let whole = EndEntityCert::try_from(der).ok()?.subject_public_key_info();
-    words::content(whole.as_ref()).map(<[u8]>::to_vec)
+    let info = EndEntityCert::try_from(der).ok()?.subject_public_key_info();
+    keys::content(info.as_ref()).map(<[u8]>::to_vec)
 }
 
-fn refusal(why: &str) -> Error {
-    Error::General(format!("invalid peer certificate: {why}"))
-}
-
-/// A bad signature may be of an algorithm that is not supported.
-fn with_key_named<T>(
-    result: Result<T, Error>,
-    certificate: &CertificateDer<'_>,
-) -> Result<T, Error> {
-    result.map_err(|error| match key_of(certificate).and_then(|key| words::unsupported_key(&key)) {
-        Some(key) => refusal(&words::of_own_key(&key)),
+/// A bad signature may be due to an unsupported key; the error then names the key.
+fn name_key(error: Error, certificate: &CertificateDer<'_>) -> Error {
+    match key_of(certificate).and_then(|key| keys::unsupported_key(&key)) {
+        Some(key) => errors::rejection(&errors::of_own_key(&key)),
         None => error,
-    })
+    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -122,10 +95,19 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.verify(end_entity, intermediates, server_name, now) {
-            Ok(()) => Ok(ServerCertVerified::assertion()),
-            Err(error) => Err(self.refused(&error, end_entity, intermediates)),
-        }
+        let Err(error) = self.verify(end_entity, intermediates, server_name, now) else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let key = match error {
+            webpki::Error::InvalidSignatureForPublicKey => {
+                self.unsupported_key(end_entity, intermediates)
+            }
+            _ => None,
+        };
+        Err(errors::rejection(&match key {
+            Some(key) => errors::of_issuer_key(&key),
+            None => errors::of_certificate(&error),
+        }))
     }
 
     fn verify_tls12_signature(
@@ -134,10 +116,8 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        with_key_named(
-            verify_tls12_signature(message, certificate, signature, &SIGNATURES),
-            certificate,
-        )
+        verify_tls12_signature(message, certificate, signature, &SIGNATURES)
+            .map_err(|error| name_key(error, certificate))
     }
 
     fn verify_tls13_signature(
@@ -146,13 +126,46 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        with_key_named(
-            verify_tls13_signature(message, certificate, signature, &SIGNATURES),
-            certificate,
-        )
+        verify_tls13_signature(message, certificate, signature, &SIGNATURES)
+            .map_err(|error| name_key(error, certificate))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         SIGNATURES.supported_schemes()
     }
 }
+
+/// The signatures of CAs in clusters: ECDSA on P-256 and P-384, RSA, Ed25519. TLS 1.2 does not bind
+/// the curve to the scheme, hence the pairs.
+pub(super) static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
+    all: &[
+        algorithms::ECDSA_P256_SHA256,
+        algorithms::ECDSA_P256_SHA384,
+        algorithms::ECDSA_P384_SHA256,
+        algorithms::ECDSA_P384_SHA384,
+        algorithms::ED25519,
+        algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
+        algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+        algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
+        algorithms::RSA_PKCS1_2048_8192_SHA256,
+        algorithms::RSA_PKCS1_2048_8192_SHA384,
+        algorithms::RSA_PKCS1_2048_8192_SHA512,
+    ],
+    mapping: &[
+        (
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+            &[algorithms::ECDSA_P384_SHA384, algorithms::ECDSA_P256_SHA384],
+        ),
+        (
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            &[algorithms::ECDSA_P256_SHA256, algorithms::ECDSA_P384_SHA256],
+        ),
+        (SignatureScheme::ED25519, &[algorithms::ED25519]),
+        (SignatureScheme::RSA_PSS_SHA512, &[algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),
+        (SignatureScheme::RSA_PSS_SHA384, &[algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),
+        (SignatureScheme::RSA_PSS_SHA256, &[algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY]),
+        (SignatureScheme::RSA_PKCS1_SHA512, &[algorithms::RSA_PKCS1_2048_8192_SHA512]),
+        (SignatureScheme::RSA_PKCS1_SHA384, &[algorithms::RSA_PKCS1_2048_8192_SHA384]),
+        (SignatureScheme::RSA_PKCS1_SHA256, &[algorithms::RSA_PKCS1_2048_8192_SHA256]),
+    ],
+};

@@ -1,13 +1,10 @@
-//! TLS over a connection of the client library, with the verifier of this project.
-//!
-//! The library's own TLS takes no verifier. Does not know the content of messages.
+//! TLS over a connection of the client library, because the library's own TLS takes no verifier.
 
 use std::fmt;
 use std::io::{Read as _, Write as _};
-use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConnection, StreamOwned};
 use ureq::Error;
 use ureq::unversioned::transport::time::{Duration, Instant};
 use ureq::unversioned::transport::{
@@ -17,12 +14,12 @@ use ureq::unversioned::transport::{
 
 use super::Trust;
 
-/// Adds TLS to a connection to an `https://` address. Without certificates the library refuses the request.
+/// Adds TLS to connections to `https://`. Without certificates the library refuses the request.
 #[derive(Debug)]
-pub(crate) struct Tls(pub Option<Trust>);
+pub(crate) struct TlsConnector(pub Option<Trust>);
 
-impl<In: Transport> Connector<In> for Tls {
-    type Out = Either<In, Wire>;
+impl<In: Transport> Connector<In> for TlsConnector {
+    type Out = Either<In, TlsTransport>;
 
     fn connect(
         &self,
@@ -32,51 +29,47 @@ impl<In: Transport> Connector<In> for Tls {
         let Some(transport) = chained else { return Ok(None) };
         match &self.0 {
             Some(trust) if details.needs_tls() => {
-                Wire::new(trust.config(), details, transport).map(|wire| Some(Either::B(wire)))
+                Ok(Some(Either::B(TlsTransport::new(trust, details, transport)?)))
             }
             _ => Ok(Some(Either::A(transport))),
         }
     }
 }
 
-/// An encrypted connection.
-pub(crate) struct Wire {
+pub(crate) struct TlsTransport {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,
 }
 
-impl fmt::Debug for Wire {
+impl fmt::Debug for TlsTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Wire")
+        f.write_str("TlsTransport")
     }
 }
 
-impl Wire {
-    /// Does the handshake, within the time that connecting has left.
+impl TlsTransport {
+    /// Does the handshake in the rest of the connect timeout.
     fn new(
-        config: Arc<ClientConfig>,
+        trust: &Trust,
         details: &ConnectionDetails,
         transport: impl Transport,
-    ) -> Result<Wire, Error> {
+    ) -> Result<TlsTransport, Error> {
         let host = details.uri.host().unwrap_or_default().trim_matches(['[', ']']);
         let name =
             ServerName::try_from(host.to_owned()).map_err(|_| Error::BadUri(host.to_owned()))?;
-        let mut connection = ClientConnection::new(config, name).map_err(std::io::Error::other)?;
-        let mut socket = TransportAdapter::new(
-            Box::new(transport) as Box<dyn Transport>,
-            details.current_time.clone(),
-        );
-        socket.set_timeout(left(details));
-        connection.complete_io(&mut socket)?;
-        let buffers = LazyBuffers::new(
-            details.config.input_buffer_size(),
-            details.config.output_buffer_size(),
-        );
-        Ok(Wire { buffers, stream: StreamOwned { conn: connection, sock: socket } })
+        let mut conn =
+            ClientConnection::new(trust.config.clone(), name).map_err(std::io::Error::other)?;
+        let transport: Box<dyn Transport> = Box::new(transport);
+        let mut sock = TransportAdapter::new(transport, details.current_time.clone());
+        sock.set_timeout(remaining_timeout(details));
+        conn.complete_io(&mut sock)?;
+        let config = details.config;
+        let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
+        Ok(TlsTransport { buffers, stream: StreamOwned { conn, sock } })
     }
 }
 
-fn left(details: &ConnectionDetails) -> NextTimeout {
+fn remaining_timeout(details: &ConnectionDetails) -> NextTimeout {
     let after = match (details.timeout.after, (details.current_time)(), details.now) {
         (Duration::Exact(limit), Instant::Exact(now), Instant::Exact(began)) => {
             Duration::Exact(limit.saturating_sub(now.saturating_duration_since(began)))
@@ -86,7 +79,7 @@ fn left(details: &ConnectionDetails) -> NextTimeout {
     NextTimeout { after, ..details.timeout }
 }
 
-impl Transport for Wire {
+impl Transport for TlsTransport {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
     }
