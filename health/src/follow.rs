@@ -1,10 +1,11 @@
-//! The threads that follow the cluster for as long as the process lives: this node and its pods by
-//! watching, DaemonSets by asking, the node's load by asking too.
+//! The threads that follow the cluster: they watch the node and its pods, and read DaemonSets and the
+//! node's CPU usage. The thread that learns of a change also makes the new verdict.
 //!
-//! Each change is judged at once by the thread that learns of it. Does not know what an answer looks
-//! like, nor who reads what is noted.
+//! The file does not know the format of answers or their readers.
 
-mod sources;
+mod daemonsets;
+mod load;
+mod watched;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -16,48 +17,48 @@ use psl::random;
 use psl::text::one_line;
 use psl::{process, sync};
 
-use crate::agenda::{Agenda, Periods, Task};
-use crate::api::{Api, Ended, Item as _, Problem, Seen, objects};
-use crate::boot::{Boot, Machine};
-use crate::changes::{Changes, Line};
-use crate::config::Cluster;
-use crate::course::Course;
-use crate::status::{Board, Source};
-use crate::verdict::{Counts, Identity, Judged, Pod, Verdict};
-use crate::view::{Rules, View};
-use sources::{Followed, OfNode, OfPods, Watching};
+use crate::api::Api;
+use crate::config::ClusterConfig;
+use crate::core::api_error::ApiError;
+use crate::core::boot::BootCheck;
+use crate::core::daemonset::DaemonSetId;
+use crate::core::log_throttle::{LogDecision, LogThrottle};
+use crate::core::pod::Pod;
+use crate::core::refresh_schedule::{Periods, RefreshSchedule};
+use crate::core::status::{Source, Status};
+use crate::core::verdict::Counts;
+use crate::core::view::{Criteria, View};
+use crate::machine;
+use crate::status_cell::StatusCell;
+use watched::{NodeWatch, PodWatch};
 
-/// Verifying a certificate takes most of it: 56 KiB were touched in a release build, 156 KiB in one
-/// without optimisation. Only what is touched is memory.
+/// The verification of a certificate takes most of it: 56 KiB in a release build, 156 KiB in one without
+/// optimisation. Untouched pages take no memory.
 const STACK: usize = 256 * 1024;
 
-/// Nodes that come up together shall not ask together for ever.
+/// Spreads the requests of nodes that start together.
 const JITTER: f64 = 0.2;
 
-/// The server may ask for a longer pause than the settings say, up to this.
+/// The most that `Retry-After` may lengthen a pause.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// How many reasons a log line holds; `/state` has more.
+/// The most reasons in a log line; `/state` has more.
 const MOST_LOGGED: usize = 10;
 
-/// Where the node's capacity is not known yet it is looked for this often.
-const UNTIL_NODE: Duration = Duration::from_secs(1);
-
-/// Without anything that time alone changes.
+/// The wait without a deadline.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// Starts the threads. `Err` says why it could not.
-pub fn start(settings: Cluster, board: Arc<Board>) -> Result<(), String> {
-    let follower = Arc::new(Follower::new(settings, board));
-    let counts = follower.settings.filter.is_some();
-    spawn("node", &follower, Follower::follow::<OfNode>)?;
-    spawn("daemonsets", &follower, Follower::daemonsets)?;
-    spawn("clock", &follower, Follower::clock)?;
-    if counts {
-        spawn("pods", &follower, Follower::follow::<OfPods>)?;
+/// Starts the threads.
+pub fn start(config: ClusterConfig, status: Arc<StatusCell>) -> Result<(), String> {
+    let follower = Arc::new(Follower::new(config, status));
+    spawn("node", &follower, Follower::follow::<NodeWatch>)?;
+    spawn("daemonsets", &follower, Follower::read_daemonsets)?;
+    spawn("clock", &follower, Follower::judge_on_time)?;
+    if follower.config.filter.is_some() {
+        spawn("pods", &follower, Follower::follow::<PodWatch>)?;
     }
-    if follower.settings.load.is_some() {
-        spawn("load", &follower, Follower::load)?;
+    if follower.config.load.is_some() {
+        spawn("load", &follower, Follower::measure_load)?;
     }
     Ok(())
 }
@@ -67,373 +68,173 @@ fn spawn(name: &str, follower: &Arc<Follower>, run: fn(&Follower)) -> Result<(),
     process::spawn(name, STACK, move || run(&follower))
 }
 
-/// What the threads share.
+/// The values that the threads share.
 struct Follower {
-    settings: Cluster,
+    config: ClusterConfig,
     periods: Periods,
     api: Api,
-    board: Arc<Board>,
-    known: Mutex<Known>,
+    status: Arc<StatusCell>,
+    cluster: Mutex<ClusterState>,
+    /// Notified after each verdict.
     changed: Condvar,
 }
 
-struct Known {
+struct ClusterState {
     view: View,
-    agenda: Agenda,
-    changes: Changes,
-    /// When time alone changes what was judged last.
-    due: Option<Instant>,
-    /// DaemonSets of which the log says that they are too large.
-    too_large: BTreeSet<Arc<Identity>>,
-    /// How many DaemonSets and pods it says are more than are kept.
-    let_go: (usize, usize),
+    schedule: RefreshSchedule,
+    throttle: LogThrottle,
+    /// The moment at which the verdict or the log may change without an event.
+    poll_at: Option<Instant>,
+    /// The DaemonSets that a log line has named as too large.
+    too_large: BTreeSet<Arc<DaemonSetId>>,
+    /// The evicted DaemonSets and pods at the last check.
+    evicted: (usize, usize),
 }
 
-impl Known {
-    /// One pod as it is now.
-    fn take_pod(&mut self, pod: Pod) {
+impl ClusterState {
+    fn add_pod(&mut self, pod: Pod) {
         if let Some(owner) = self.view.set_pod(pod) {
-            self.agenda.is_unknown(owner);
+            self.schedule.add_unknown_owner(owner);
         }
     }
 
-    /// What does not count though nobody asked for that is worth a line, once.
-    fn tell_bounds(&mut self) {
-        let found = self.view.too_large();
-        if !found.is_subset(&self.too_large) {
-            let named = found
-                .iter()
-                .take(MOST_LOGGED)
-                .map(|set| one_line(&format!("{}/{}", set.namespace(), set.name())));
-            let (count, which) = (found.len(), named.collect::<Vec<_>>().join(", "));
-            warn!(count, which; "DaemonSets too large to be kept do not count");
+    /// Logs once that objects do not count because of the memory limit.
+    fn log_limits(&mut self) {
+        let too_large = self.view.too_large();
+        if !too_large.is_subset(&self.too_large) {
+            let names = too_large.iter().take(MOST_LOGGED);
+            let names = names.map(|id| one_line(&format!("{}/{}", id.namespace(), id.name())));
+            let (count, which) = (too_large.len(), names.collect::<Vec<_>>().join(", "));
+            warn!(count, which; "memory limit exceeded: DaemonSets with large templates are ignored");
         }
-        self.too_large = found;
-        let (daemonsets, pods) = self.view.let_go();
-        if daemonsets > 0 && self.let_go.0 == 0 {
-            warn!(count = daemonsets; "more DaemonSets than are kept: of the namespaces with the most some do not count");
+        self.too_large = too_large;
+        let (daemonsets, pods) = self.view.evicted();
+        if daemonsets > 0 && self.evicted.0 == 0 {
+            warn!(count = daemonsets; "memory limit exceeded: DaemonSets of the largest namespaces are ignored");
         }
-        if pods > 0 && self.let_go.1 == 0 {
-            warn!(count = pods; "more pods than are kept: of the namespaces with the most some do not count");
+        if pods > 0 && self.evicted.1 == 0 {
+            warn!(count = pods; "memory limit exceeded: pods of the largest namespaces are ignored");
         }
-        self.let_go = (daemonsets, pods);
+        self.evicted = (daemonsets, pods);
     }
 }
 
 impl Follower {
-    fn new(settings: Cluster, board: Arc<Board>) -> Follower {
-        let boot = Boot::new(settings.boot_check, settings.boot_grace, &Machine::read());
-        let rules = Rules {
-            filter: settings.filter.clone(),
-            conditions: settings.conditions,
-            latch: settings.latch,
+    fn new(config: ClusterConfig, status: Arc<StatusCell>) -> Follower {
+        let boot = BootCheck::new(config.boot_check, config.boot_grace, &machine::read());
+        let criteria = Criteria {
+            filter: config.filter.clone(),
+            conditions: config.conditions,
+            latch: config.latch,
         };
-        let periods = Periods { fail: settings.fail_period, pass: settings.pass_period };
-        let namespace = settings.filter.as_ref().and_then(|filter| filter.namespace.clone());
-        let counted = Arc::clone(&board);
-        let count = Box::new(move |status| counted.count(status));
-        let api = Api::new(settings.server.clone(), settings.node.to_string(), namespace, count);
-        let known = Known {
-            view: View::new(rules, boot),
-            agenda: Agenda::new(periods, now()),
-            changes: Changes::new(now()),
-            due: None,
+        let periods = Periods { fail: config.fail_period, pass: config.pass_period };
+        let namespace = config.filter.as_ref().and_then(|filter| filter.namespace.clone());
+        let counter = Arc::clone(&status);
+        let on_response = Box::new(move |code| counter.count_response(code));
+        let api = Api::new(config.server.clone(), config.node.to_string(), namespace, on_response);
+        let cluster = Mutex::new(ClusterState {
+            view: View::new(criteria, boot),
+            schedule: RefreshSchedule::new(periods, now()),
+            throttle: LogThrottle::new(now()),
+            poll_at: None,
             too_large: BTreeSet::new(),
-            let_go: (0, 0),
-        };
-        Follower {
-            settings,
-            periods,
-            api,
-            board,
-            known: Mutex::new(known),
-            changed: Condvar::new(),
+            evicted: (0, 0),
+        });
+        Follower { config, periods, api, status, cluster, changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ClusterState> {
+        sync::lock(&self.cluster)
+    }
+
+    /// Changes the state of the cluster, and makes a new verdict.
+    fn update(&self, change: impl FnOnce(&mut ClusterState)) {
+        let mut cluster = self.lock();
+        change(&mut cluster);
+        self.judge(&mut cluster);
+    }
+
+    fn judge(&self, cluster: &mut ClusterState) {
+        let machine = machine::read();
+        cluster.poll_at = None;
+        if let Some(verdict) = cluster.view.judge(&machine) {
+            let now = now();
+            cluster.schedule.set_waiting(verdict.waiting(), now, random::fraction());
+            let counts = verdict.counts;
+            self.status.set_verdict(verdict);
+            let status = self.status.snapshot();
+            log_verdict(&mut cluster.throttle, &status, counts, now);
+            let grace_end = cluster.view.changes_in(&machine).map(|left| now + left.min(IDLE));
+            let deadlines = [grace_end, status.stale_at(now), cluster.throttle.poll_at()];
+            cluster.poll_at = deadlines.into_iter().flatten().min();
         }
-    }
-
-    /// No code that holds this lock can panic half-way through a change.
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        sync::lock(&self.known)
-    }
-
-    /// Changes what is known, and judges it.
-    fn update<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
-        let mut known = self.lock();
-        let result = change(&mut known);
-        self.judge(&mut known);
         self.changed.notify_all();
-        result
     }
 
-    fn judge(&self, known: &mut Known) {
-        let machine = Machine::read();
-        known.due = None;
-        let Some(verdict) = known.view.judge(&machine) else { return };
-        known.agenda.waits(verdict.waiting(), now(), random::fraction());
-        let counts = verdict.counts;
-        self.board.judged(verdict);
-        let now = now();
-        let board = self.board.known();
-        tell(&mut known.changes, &board, counts, now);
-        let grace = known.view.changes_in(&machine).map(|left| now + left.min(IDLE));
-        known.due = [grace, board.stale_at(now), known.changes.due()].into_iter().flatten().min();
-    }
-
-    fn well(&self, source: Source) {
-        if self.board.well(source, now()) {
-            info!("the API answers again");
+    fn source_succeeded(&self, source: Source) {
+        if self.status.source_succeeded(source, now()) {
+            info!("API server responds again");
             self.update(|_| ());
         }
     }
 
-    fn trouble(&self, source: Source, problem: Problem) {
-        let why = problem.whole();
-        if self.board.trouble(source, problem, now()) {
-            warn!(why; "the API gives no verdict");
-            // From now on the verdict grows old.
+    fn source_failed(&self, source: Source, error: ApiError) {
+        let why = error.full_text();
+        if self.status.source_failed(source, error, now()) {
+            warn!(why; "API request failed");
+            // The deadline of the stale verdict is new.
             self.update(|_| ());
         } else {
-            debug!(why; "the API still gives no verdict");
+            debug!(why; "API request failed again");
         }
-    }
-
-    /// Follows one source: a list, then a watch from there on, again and again.
-    fn follow<F: Followed>(&self) {
-        let mut course = Course::new(self.periods, now());
-        let mut seen = Seen::default();
-        loop {
-            let version = match F::list(self, &mut seen) {
-                Ok(version) => version,
-                Err(problem) => {
-                    self.fail(F::SOURCE, problem, &mut course);
-                    continue;
-                }
-            };
-            self.well(F::SOURCE);
-            let forbidden = if course.listed(now()) {
-                self.watch::<F>(version, &mut seen, &mut course)
-            } else {
-                Ok(())
-            };
-            if let Err(problem) = forbidden
-                && course.forbidden(now(), random::fraction())
-            {
-                let why = problem.whole();
-                warn!(why; "watching is forbidden, so the API is polled");
-            }
-            if course.polls(now()) {
-                self.pause(self.poll_period(), None);
-            }
-        }
-    }
-
-    /// Watches from a version on, until there has to be a list again. `Err` says why it is forbidden.
-    fn watch<F: Followed>(
-        &self,
-        version: String,
-        seen: &mut Seen,
-        course: &mut Course,
-    ) -> Result<(), Problem> {
-        let mut watching = Watching { follower: self, version, seen, has_news: false };
-        loop {
-            watching.has_news = false;
-            let began = now();
-            let ended = F::watch(self, &mut watching);
-            course.watched(watching.has_news, matches!(ended, Ended::Well), began, now());
-            self.board.count_reconnect();
-            match ended {
-                Ended::Forbidden(problem) => return Err(problem),
-                Ended::Well => {
-                    self.pause(course.after_end(random::fraction()), None);
-                    if course.is_silent(self.api.silence(), now()) {
-                        return Ok(());
-                    }
-                }
-                Ended::Expired => {
-                    self.pause(course.after_end(random::fraction()), None);
-                    return Ok(());
-                }
-                // No trouble yet: the next watch goes on from here, and if it cannot, that is one.
-                Ended::Broken(problem) if !course.is_failing() => {
-                    let why = problem.whole();
-                    debug!(why; "the watch has ended early");
-                    self.pause(course.after_failure(random::fraction()), problem.retry_after);
-                }
-                // Where even that one fails, or it cannot be understood, a list may still do.
-                Ended::Broken(problem) | Ended::Lost(problem) => {
-                    self.fail(F::SOURCE, problem, course);
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    fn fail(&self, source: Source, problem: Problem, course: &mut Course) {
-        let retry_after = problem.retry_after;
-        self.trouble(source, problem);
-        self.pause(course.after_failure(random::fraction()), retry_after);
-    }
-
-    fn poll_period(&self) -> Duration {
-        let period = if self.board.known().is_healthy(now()) {
-            self.periods.pass
-        } else {
-            self.periods.fail
-        };
-        random::lengthened(period, JITTER, random::fraction())
     }
 
     #[expect(clippy::disallowed_methods, reason = "the edge that waits between requests")]
     fn pause(&self, pause: Duration, retry_after: Option<Duration>) {
-        thread::sleep(pause.max(heeded(retry_after, random::fraction())));
+        thread::sleep(pause.max(retry_pause(retry_after, random::fraction())));
     }
 
-    /// Judges anew when time alone makes a difference: a grace or what may be believed of an API that fails has ended,
-    /// or the log may be told again. Whoever asks the API cannot do this: an answer may be long in coming.
-    fn clock(&self) {
-        let mut known = self.lock();
+    /// Makes a new verdict when time alone changes it: at the end of a grace period, when the verdict
+    /// becomes stale, and when the log has room again. The other threads may wait for a response.
+    fn judge_on_time(&self) {
+        let mut cluster = self.lock();
         loop {
-            let wait = known.due.map_or(IDLE, |due| due.saturating_duration_since(now()));
-            if wait.is_zero() {
-                self.judge(&mut known);
-                self.changed.notify_all();
-            } else {
-                known = sync::wait_timeout(&self.changed, known, wait);
-            }
-        }
-    }
-
-    /// Asks for DaemonSets when they are due.
-    fn daemonsets(&self) {
-        let mut seen = Seen::default();
-        loop {
-            match self.next_task() {
-                Task::All => self.ask_for_all(&mut seen),
-                Task::One(one) => self.ask_for(&one, &mut seen),
-                Task::Wait(_) => {}
-            }
-        }
-    }
-
-    /// Waits until there is something to ask for.
-    fn next_task(&self) -> Task {
-        let mut known = self.lock();
-        loop {
-            let now = now();
-            let verdict = self.board.verdict();
-            let waiting: &[Judged] = verdict.as_deref().map(Verdict::waiting).unwrap_or_default();
-            let until = match (
-                &self.settings.filter,
-                known.agenda.next(waiting, now, random::fraction()),
-            ) {
-                (None, _) => IDLE,
-                (Some(_), Task::Wait(until)) => until.saturating_duration_since(now),
-                (Some(_), task) => return task,
+            let wait = match cluster.poll_at {
+                Some(at) => at.saturating_duration_since(now()),
+                None => IDLE,
             };
-            known = sync::wait_timeout(&self.changed, known, until);
-        }
-    }
-
-    fn ask_for_all(&self, seen: &mut Seen) {
-        let filter = self.lock().view.filter();
-        let mut each = |set: Option<objects::DaemonSet>| match set
-            .map(|set| set.with_labels(|key| filter.names(key)))
-        {
-            None => self.lock().view.begin_daemonsets(),
-            Some(set) => self.lock().view.add_daemonset(set, &filter),
-        };
-        let result = self.api.daemonsets(seen, &mut each).map(|version| {
-            seen.set(&version);
-            self.update(|known| {
-                known.view.finish_daemonsets();
-                let unknown = known.view.unknown_owners();
-                known.agenda.has_all(unknown, now(), random::fraction());
-                known.tell_bounds();
-            });
-        });
-        self.note_daemonsets(result);
-    }
-
-    fn ask_for(&self, one: &Arc<Identity>, seen: &mut Seen) {
-        let filter = self.lock().view.filter();
-        let result = self.api.daemonset(one.namespace(), one.name()).map(|set| {
-            set.iter().for_each(|set| seen.reached(set.version()));
-            let set = set.map(|set| set.with_labels(|key| filter.names(key)));
-            self.update(|known| {
-                known.view.set_daemonset(one.namespace(), one.name(), set);
-                known.agenda.has_one(one, known.view.knows(one));
-                known.tell_bounds();
-            });
-        });
-        self.note_daemonsets(result);
-    }
-
-    fn note_daemonsets(&self, result: Result<(), Problem>) {
-        match result {
-            Ok(()) => self.well(Source::DaemonSets),
-            Err(problem) => {
-                let retry_after = heeded(problem.retry_after, random::fraction());
-                self.trouble(Source::DaemonSets, problem);
-                self.lock().agenda.has_failed(retry_after, now(), random::fraction());
+            if wait.is_zero() {
+                self.judge(&mut cluster);
+            } else {
+                cluster = sync::wait_timeout(&self.changed, cluster, wait);
             }
-        }
-    }
-
-    /// Looks at the node's load, period by period.
-    fn load(&self) {
-        let Some(settings) = &self.settings.load else { return };
-        let mut told = None;
-        loop {
-            let capacity = self.lock().view.node().map(|node| node.cpus);
-            // Without the node there is nothing to compare with, and its own trouble is told already.
-            if let Some(capacity) = capacity {
-                let capacity =
-                    capacity.ok_or_else(|| Problem::new("the node tells no capacity of CPU"));
-                let looked = capacity.and_then(|capacity| Ok((self.api.cpus_in_use()?, capacity)));
-                let problem = looked.as_ref().err().map(Problem::whole);
-                self.board.load(|load| match looked {
-                    Ok((used, capacity)) => load.note(used, capacity, now()),
-                    Err(problem) => load.fail(problem),
-                });
-                if problem != told {
-                    match &problem {
-                        Some(why) => warn!(why; "the node's load is not known"),
-                        None => info!("the node's load is known again"),
-                    }
-                    told = problem;
-                }
-                self.update(|_| ());
-            }
-            let until =
-                if capacity.is_some() { settings.period } else { settings.period.min(UNTIL_NODE) };
-            self.pause(random::lengthened(until, JITTER, random::fraction()), None);
         }
     }
 }
 
-/// What a server wants is the same for all nodes that it has refused at once: they shall not come back at once.
-fn heeded(retry_after: Option<Duration>, chance: f64) -> Duration {
-    random::lengthened(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER), JITTER, chance)
+/// The pause that a server asks for, lengthened at random: many nodes may get the same value at once.
+fn retry_pause(retry_after: Option<Duration>, chance: f64) -> Duration {
+    let pause = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+    random::lengthened(pause, JITTER, chance)
 }
 
-/// A change is worth a line; the same again is not.
-fn tell(changes: &mut Changes, board: &crate::status::Known, counts: Counts, now: Instant) {
-    let reasons = board.reasons(true, MOST_LOGGED, now);
+/// Logs a verdict that differs from the last one.
+fn log_verdict(throttle: &mut LogThrottle, status: &Status, counts: Counts, now: Instant) {
+    let reasons = status.reasons(true, MOST_LOGGED, now);
     let Counts { waiting, ready, not_here, excluded } = counts;
     let why = reasons.join("; ");
-    match (changes.look(reasons, now), board.is_healthy(now)) {
-        (Line::Same, _) => debug!(why; "nothing new"),
-        (Line::Later, _) => debug!(why; "it changes too often to be told each time"),
-        (Line::Change(count), is_healthy) => {
-            if count > 1 {
-                info!(count; "so many changes, of which this is the last");
-            }
-            if is_healthy {
-                info!(ready, not_here, excluded; "the node is healthy");
-            } else {
-                info!(waiting, ready, not_here, excluded, why; "the node is not healthy");
-            }
-        }
+    let changes = match throttle.observe(reasons, now) {
+        LogDecision::Log(changes) => changes,
+        LogDecision::Unchanged => return debug!(why; "verdict unchanged"),
+        LogDecision::Later => return debug!(why; "verdict changed too often to be logged"),
+    };
+    if changes > 1 {
+        info!(count = changes; "verdict changed several times since the last line");
+    }
+    if status.is_healthy(now) {
+        info!(ready, not_here, excluded; "the node is healthy");
+    } else {
+        info!(waiting, ready, not_here, excluded, why; "the node is not healthy");
     }
 }
 

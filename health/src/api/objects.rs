@@ -1,99 +1,90 @@
-//! The few fields that are read of Kubernetes' objects, and what they come to. Whatever else an object holds is passed
-//! over while it streams by.
+//! The fields that are read of Kubernetes' objects, and their conversion to the types of the core. All
+//! other fields are skipped while the JSON streams.
 //!
-//! Does not know of HTTP, nor what the fields are good for.
+//! The file does not know HTTP, or the meaning of the fields for the verdict.
 
 mod daemonset;
-mod kept;
 mod node;
 mod pod;
 
-use std::fmt;
-
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::DeserializeOwned;
 
-use super::json::{
-    Deletion, Gather, Gathered, Item, Moment, Name, Word, object, object_or_word, optional,
+use super::fields::{
+    BoundedLabels, Collector, List, MatchText, Name, TextLines, Timestamp, TimestampMark, Word,
 };
-use crate::eligibility::Effect;
-use kept::{Fitting, Lines, Packed};
+use super::json::ApiObject;
+use super::visitors::{Braces, object, object_or_string};
+use crate::core::eligibility::TaintEffect;
 
-pub use daemonset::DaemonSet;
-pub use node::{Node, NodeMetrics};
-pub use pod::Pod;
+pub use daemonset::DaemonSetObject;
+pub use node::{NodeMetricsObject, NodeObject};
+pub use pod::PodObject;
 
-/// Keeps a DaemonSet out of the verdict where its value is `true`.
-const IGNORE: &str = "pod-startup-lock/ignore";
-/// Names the init container that waits for the lock, where it is not called [`GATE`].
-const GATE_ANNOTATION: &str = "pod-startup-lock/gate";
-/// The init container that waits for the lock.
+/// The name of the init container that waits for the lock, unless the annotation
+/// `pod-startup-lock/gate` gives another name.
 const GATE: &str = "pod-startup-lock";
 
-/// What is particular about one kind of object.
-pub trait Kind {
-    /// What a list of them calls itself.
+/// The part of an object that depends on its kind.
+pub trait ObjectKind {
+    /// The `kind` of a list.
     const LIST: &'static str;
-    /// What people call one.
     const NOUN: &'static str;
-    /// Whether pods name it as their owner, which takes more than a name.
+    /// Pods name the object as their owner, which takes a namespace and a UID.
     const IS_OWNER: bool = false;
-    /// What is read of `spec`.
-    type Spec: DeserializeOwned;
-    /// What is read of `status`.
-    type Status: DeserializeOwned;
+    type Spec: Default + DeserializeOwned;
+    type Status: Default + DeserializeOwned;
 }
 
-/// An object, or in a watch what stands in its place: bookmarks and a `Status`, which lack most of it.
+/// An object. In a watch it may also be a bookmark or a `Status`, which lack most fields.
 #[derive(Deserialize)]
 #[serde(bound = "")]
-pub struct Resource<K: Kind> {
+pub struct Resource<K: ObjectKind> {
     #[serde(default)]
     kind: Word,
+    #[serde(default, deserialize_with = "object_in_braces")]
+    metadata: Metadata,
     #[serde(default, deserialize_with = "object")]
-    metadata: Meta,
-    #[serde(default, deserialize_with = "optional")]
-    spec: Option<K::Spec>,
-    #[serde(default, deserialize_with = "object_or_word")]
-    status: Option<K::Status>,
-    // Of a `Status`.
+    spec: K::Spec,
+    #[serde(default, deserialize_with = "object_or_string")]
+    status: K::Status,
+    /// Of a `Status`.
     code: Option<u16>,
+    /// Of a `Status`.
     message: Option<String>,
+}
+
+/// For a field that must not be `null`.
+fn object_in_braces<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Braces::deserialize(deserializer).map(|Braces(object)| object)
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Meta {
+struct Metadata {
     namespace: Name,
     name: Name,
     uid: Word,
     resource_version: Word,
-    creation_timestamp: Option<Moment>,
-    deletion_timestamp: Option<Deletion>,
-    labels: Option<Packed>,
-    annotations: Option<Annotations>,
-    owner_references: Option<Gathered<Controller>>,
+    creation_timestamp: Option<Timestamp>,
+    deletion_timestamp: Option<TimestampMark>,
+    labels: BoundedLabels,
+    #[serde(deserialize_with = "object")]
+    annotations: Annotations,
+    owner_references: List<Controller>,
 }
 
-impl Meta {
-    fn title(&self, noun: &str) -> String {
-        match &*self.namespace.0 {
-            "" => format!("{noun} {}", self.name.0),
-            namespace => format!("{noun} {namespace}/{}", self.name.0),
-        }
-    }
-
-    fn is_named(&self, is_owner: bool) -> bool {
-        let is_told_apart = !is_owner || !(self.namespace.0.is_empty() || self.uid.0.is_empty());
-        !self.name.0.is_empty() && is_told_apart
-    }
-}
-
-impl<K: Kind> Item for Resource<K> {
+impl<K: ObjectKind> ApiObject for Resource<K> {
     const LIST: &'static str = K::LIST;
 
     fn title(&self) -> String {
-        self.metadata.title(K::NOUN)
+        let Metadata { namespace, name, .. } = &self.metadata;
+        match namespace.0.as_str() {
+            "" => format!("{} {}", K::NOUN, name.0),
+            namespace => format!("{} {namespace}/{}", K::NOUN, name.0),
+        }
     }
 
     fn version(&self) -> &str {
@@ -101,119 +92,99 @@ impl<K: Kind> Item for Resource<K> {
     }
 
     fn is_named(&self) -> bool {
-        self.metadata.is_named(K::IS_OWNER)
+        let Metadata { namespace, name, uid, .. } = &self.metadata;
+        let is_complete = !namespace.0.is_empty() && !uid.0.is_empty();
+        !name.0.is_empty() && (is_complete || !K::IS_OWNER)
     }
 
-    fn status(self) -> (u16, Option<String>) {
+    fn into_status(self) -> (u16, Option<String>) {
         (self.code.unwrap_or_default(), self.message)
     }
 }
 
-/// Annotations hold whole manifests; of theirs only these are kept.
-#[derive(Default)]
+/// The annotations of this project. Other annotations may hold whole manifests.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Annotations {
-    ignore: bool,
-    gate: Option<Box<str>>,
+    /// `true` excludes a DaemonSet from the verdict.
+    #[serde(rename = "pod-startup-lock/ignore")]
+    ignore: MatchText<4>,
+    /// The name of a container has at most 63 bytes.
+    #[serde(rename = "pod-startup-lock/gate")]
+    gate: MatchText<63>,
 }
 
-impl<'de> Deserialize<'de> for Annotations {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
-        deserializer.deserialize_map(AnnotationsVisitor)
-    }
-}
-
-struct AnnotationsVisitor;
-
-impl<'de> Visitor<'de> for AnnotationsVisitor {
-    type Value = Annotations;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("annotations")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
-        let mut found = Annotations::default();
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
-                IGNORE => found.ignore = map.next_value::<String>()? == "true",
-                // No container's name is longer.
-                GATE_ANNOTATION => found.gate = map.next_value::<Fitting<63>>()?.0,
-                _ => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// The owner that controls the pod; there is at most one.
+/// The owner that controls a pod; there is at most one.
 #[derive(Default)]
-struct Controller(Option<Owner>);
+struct Controller(Option<OwnerReference>);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Owner {
+struct OwnerReference {
     #[serde(default)]
-    api_version: Fitting<128>,
+    api_version: MatchText<128>,
     #[serde(default)]
-    kind: Fitting<128>,
+    kind: MatchText<128>,
     #[serde(default)]
-    name: Fitting<253>,
-    uid: Fitting<128>,
+    name: MatchText<253>,
+    uid: MatchText<128>,
     controller: Option<bool>,
 }
 
-impl Gather for Controller {
-    type Element = Owner;
+impl Collector for Controller {
+    type Element = Braces<OwnerReference>;
 
-    fn add(&mut self, owner: Owner) {
+    fn add(&mut self, Braces(owner): Braces<OwnerReference>) {
         if self.0.is_none() && owner.controller == Some(true) {
             self.0 = Some(owner);
         }
     }
 }
 
-impl Owner {
-    /// The name and the UID of a DaemonSet. Other projects have kinds of this name too. A pod's maker may write anything
-    /// for a name; a field selector with what no DaemonSet is called would be refused, as often as it is asked.
-    fn daemonset(self) -> Option<(Box<str>, Box<str>)> {
-        let is_one = &*self.kind.0? == "DaemonSet" && self.api_version.0?.starts_with("apps/");
-        let is_named =
-            |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
-        let name = self.name.0.filter(|name| is_one && is_named(name))?;
-        Some((name, self.uid.0?))
+impl OwnerReference {
+    /// The name and the UID, if the owner may be a DaemonSet. Other projects have kinds of this name. A
+    /// user may write any text as the name; the API server would reject it in a field selector, and the
+    /// read would fail each time.
+    fn into_daemonset(self) -> Option<(Box<str>, Box<str>)> {
+        let is_daemonset =
+            *self.kind.0? == *"DaemonSet" && self.api_version.0?.starts_with("apps/");
+        let name = self.name.0?;
+        let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+        let uid = self.uid.0?;
+        (is_daemonset && is_name).then_some((name, uid))
     }
 }
 
-/// The names of init containers, all of them: the one that waits for the lock may be the last of many.
+/// The names of all init containers: the one that waits for the lock may be the last of many.
 #[derive(Default)]
-struct InitContainers(Lines);
+struct InitContainers(TextLines);
 
 #[derive(Deserialize)]
 struct Container {
     name: Option<Word>,
 }
 
-impl Gather for InitContainers {
-    type Element = Container;
+impl Collector for InitContainers {
+    type Element = Braces<Container>;
 
-    fn add(&mut self, container: Container) {
+    fn add(&mut self, Braces(container): Braces<Container>) {
         self.0.push(&container.name.unwrap_or_default().0);
     }
 }
 
 impl InitContainers {
-    /// The one that waits for the lock, where there is one.
-    fn gate<'a>(&self, annotations: Option<&'a Annotations>) -> Option<&'a str> {
-        let named = annotations.and_then(|annotations| annotations.gate.as_deref());
+    /// The name of the init container that waits for the lock.
+    fn gate<'a>(&self, annotations: &'a Annotations) -> Option<&'a str> {
+        let named = annotations.gate.0.as_deref().filter(|name| !name.is_empty());
         named.into_iter().chain([GATE]).find(|name| self.0.contains(name))
     }
 }
 
-/// Of the effects of taints those that keep pods away.
-fn effect_of(name: &str) -> Option<Effect> {
+/// The effects that exclude pods.
+fn taint_effect(name: &str) -> Option<TaintEffect> {
     match name {
-        "NoSchedule" => Some(Effect::NoSchedule),
-        "NoExecute" => Some(Effect::NoExecute),
+        "NoSchedule" => Some(TaintEffect::NoSchedule),
+        "NoExecute" => Some(TaintEffect::NoExecute),
         _ => None,
     }
 }
@@ -225,16 +196,16 @@ struct Condition {
     status: Box<str>,
 }
 
-/// What is read of the answer that says why there is none.
+/// The body of an error response.
 #[derive(Default, Deserialize)]
-pub struct Status {
+pub struct StatusObject {
     message: Option<String>,
 }
 
-impl Status {
-    /// The server's words on one line; nothing where it found none, or what answered was no API server.
-    pub fn words(text: &str) -> Option<String> {
-        let message = serde_json::from_str::<Status>(text).ok()?.message?;
+impl StatusObject {
+    /// The server's message on one line, if the body is a `Status`.
+    pub fn message(text: &str) -> Option<String> {
+        let message = serde_json::from_str::<StatusObject>(text).ok()?.message?;
         Some(psl::text::one_line(&message)).filter(|message| !message.is_empty())
     }
 }

@@ -19,11 +19,7 @@ fn the_grace_of_a_boot_ends_while_daemonsets_cannot_be_asked_for() {
         cluster.heal();
         let grace = format!("--boot-grace={}s", uptime() as u64 + 6);
         let mut health = cluster.health().args(["--boot-check=on", &grace]).start();
-        wait_for_answer(
-            &mut health,
-            412,
-            "the API still shows this node as it was before this boot\n",
-        );
+        wait_for_answer(&mut health, 412, "node object is from before this boot\n");
         cluster.api.fault(DAEMONSETS, fault);
         // A pod of a DaemonSet that is not known makes it ask at once.
         cluster.api.edit(&pods_of("node-a"), |list| {

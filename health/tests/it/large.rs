@@ -152,7 +152,10 @@ fn more_daemonsets_than_are_kept() {
     assert_eq!(reply.body.lines().count(), 2, "{}", reply.body);
     cluster.heal();
     wait_for_answer(&mut health, 200, "");
-    health.wait_for_text("more DaemonSets than are kept", CEILING);
+    health.wait_for_text(
+        "memory limit exceeded: DaemonSets of the largest namespaces are ignored",
+        CEILING,
+    );
     let counts = &state(&mut health)["counts"];
     assert!(counts["excluded"].as_u64().is_some_and(|count| count > 1_000), "{counts}");
     assert_eq!(

@@ -89,7 +89,7 @@ fn a_list_that_always_expires_is_given_up_for_this_time() {
     let reply = wait_for_answer(&mut health, 412, "410");
     assert_eq!(
         reply.body,
-        "HealthCheck Failed\nlist of DaemonSets: 410, its pages expired before they were read, 4 times\n"
+        "HealthCheck Failed\nlist expired: list of DaemonSets (410): 4 times before the last page\n"
     );
     assert_eq!(pages(&cluster)[..4], [(true, 410); 4]);
     cluster.api.clear_faults();
@@ -106,7 +106,7 @@ fn pages_that_lead_in_a_circle_are_given_up() {
     wait_for_answer_within(
         &mut health,
         412,
-        "list of DaemonSets: more than 1000 pages\n",
+        "limit exceeded: list of DaemonSets: more than 1000 pages\n",
         4 * CEILING,
     );
 }
@@ -127,11 +127,7 @@ fn a_list_without_items_is_none() {
         (r#"{"kind":"PodList","items":[]}"#, "no DaemonSetList at line 1 column 29"),
     ] {
         cluster.api.fault(DAEMONSETS, Fault::Status(200, vec![], body.to_owned()));
-        wait_for_answer(
-            &mut health,
-            412,
-            &format!("list of DaemonSets: the answer is JSON of another form: {words}"),
-        );
+        wait_for_answer(&mut health, 412, &format!("unexpected JSON: list of DaemonSets: {words}"));
         cluster.api.clear_faults();
         wait_for_answer(&mut health, 200, "");
     }

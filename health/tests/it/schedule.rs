@@ -8,7 +8,8 @@ use super::*;
 const EVERYWHERE: &str = "/";
 const NOT_READY: &str =
     "monitoring/node-exporter: pod node-exporter-szjrd is Running, but not ready\n";
-const STALE: &str = "the API has failed for longer than the 1ms that its last verdict stands\n";
+const STALE: &str =
+    "verdict is stale: the API server has failed for more than 1ms (--stale-after)\n";
 
 /// Every request fails from now on, and what is open has to be asked for anew.
 fn fail(cluster: &Cluster, fault: Fault) {
@@ -63,7 +64,7 @@ fn one_failure_after_the_other() {
 
     // Refuses, comes back but hangs, comes back but resets: nothing is learnt in all that time.
     cluster.api.refuse(true);
-    shut(&mut health, "connection refused\n");
+    shut(&mut health, "connection refused: ");
     cluster.node_exporter(false);
     cluster.api.fault(EVERYWHERE, Fault::Hang);
     cluster.api.refuse(false);
@@ -71,19 +72,19 @@ fn one_failure_after_the_other() {
     testkit::eventually("two that hang", CEILING, || {
         (cluster.api.requests().len() >= hung + 2).then_some(())
     });
-    shut(&mut health, "connection refused\n");
+    shut(&mut health, "connection refused: ");
     cluster.api.refuse(true);
     cluster.api.clear_faults();
     cluster.api.fault(EVERYWHERE, Fault::Reset);
     cluster.api.refuse(false);
-    shut(&mut health, "connection closed before the whole answer\n");
+    shut(&mut health, "connection closed before the whole answer: ");
     recovers(&cluster, &mut health, false);
 
     // 401, until the file has the next token.
     cluster.api.forget(testkit::api::TOKEN);
     cluster.api.accept("the-next-token", Role::Wide);
     cluster.api.end_watches(WatchEnd::Expired);
-    shut(&mut health, "401, the token in ");
+    shut(&mut health, "unauthorized: ");
     cluster.node_exporter(false);
     cluster.files.file("token", "the-next-token");
     recovers(&cluster, &mut health, false);
@@ -91,7 +92,7 @@ fn one_failure_after_the_other() {
     // 429: nobody asks for the same before the time is over.
     let before = cluster.api.requests().len();
     fail(&cluster, status(429, &[("Retry-After", "2")]));
-    shut(&mut health, "429, the API asks for fewer requests\n");
+    shut(&mut health, "too many requests: ");
     cluster.api.wait_for_request(|asked| asked.status == 429 && asked.path == PODS, CEILING);
     cluster.node_exporter(false);
     recovers(&cluster, &mut health, false);
@@ -102,13 +103,13 @@ fn one_failure_after_the_other() {
     assert!(pause >= Duration::from_secs(2), "{pause:?}");
 
     fail(&cluster, status(500, &[]));
-    shut(&mut health, "500, the API failed\n");
+    shut(&mut health, "API server error: ");
     recovers(&cluster, &mut health, true);
 
     cluster.node_exporter(false);
     wait_for_answer(&mut health, 412, NOT_READY);
     fail(&cluster, Fault::HalfJson);
-    shut(&mut health, "the answer ends in the middle of its JSON\n");
+    shut(&mut health, "incomplete JSON: ");
     cluster.node_exporter(true);
     recovers(&cluster, &mut health, true);
 

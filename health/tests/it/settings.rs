@@ -128,7 +128,7 @@ fn all_mistakes_are_told_at_once() {
         "--namespace (PSL_HC_DAEMONSET_NAMESPACE): given twice",
         "--hostNet (PSL_HC_DAEMONSET_HOST_NETWORK): \"maybe\" is not accepted",
         "--ex (PSL_HC_DAEMONSET_EXCLUDE_LABELS): \"broken\" is not accepted; accepted: KEY:VALUE of a Kubernetes label",
-        "--in (PSL_HC_DAEMONSET_INCLUDE_LABELS) and --ex (PSL_HC_DAEMONSET_EXCLUDE_LABELS): one or the other, not both",
+        "--in (PSL_HC_DAEMONSET_INCLUDE_LABELS) and --ex (PSL_HC_DAEMONSET_EXCLUDE_LABELS): set one of them, not both",
         "--failHc (PSL_HC_DAEMONSET_PERIOD_FAIL): \"0\" is not accepted",
         "--passHc (PSL_HC_DAEMONSET_PERIOD_PASS): \"soon\" is not accepted",
         "--log-format (PSL_LOG_FORMAT): \"xml\" is not accepted",
@@ -149,7 +149,7 @@ fn what_is_missing_is_named() {
     let finished = Program::new(env!("CARGO_BIN_EXE_health")).run(CEILING).expect_code(2);
     assert_eq!(
         finished.stderr,
-        "health: --node-name (PSL_NODE_NAME, NODE_NAME): required; the node that this instance speaks for\n\
+        "health: --node-name (PSL_NODE_NAME, NODE_NAME): required; name of this node\n\
          health: --baseUrl (PSL_K8S_API_URL): no API server; set it, or run in a pod, where Kubernetes sets KUBERNETES_SERVICE_HOST \
          and KUBERNETES_SERVICE_PORT, or set PSL_HC_DAEMONSET_ENABLED=false\n"
     );
@@ -230,7 +230,7 @@ fn logs_are_of_changes_and_at_debug_of_each_round() {
         field(&line, "why").as_deref(),
         Some("monitoring/node-exporter: pod node-exporter-szjrd is Running, but not ready")
     );
-    let line = health.wait_for_text("msg=\"nothing new\"", CEILING);
+    let line = health.wait_for_text("msg=\"verdict unchanged\"", CEILING);
     assert!(line.starts_with("level=debug "), "{line}");
     assert_eq!(health.count(|line| line.contains("the node is not healthy")), 1);
     assert!(!health.lines().concat().contains(TOKEN), "{health}");

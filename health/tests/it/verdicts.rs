@@ -33,7 +33,7 @@ fn node_a_waits_for_one() {
                 "kube-system",
                 "gpu-plugin",
                 "not-here",
-                "its required node affinity does not fit the node"
+                "required node affinity does not match"
             ),
         ])
     );
@@ -56,16 +56,13 @@ fn node_b_waits_for_others_and_one_does_not_want_it() {
     let state = state(&mut health);
     assert_eq!(
         state["daemonsets"][2],
-        serde_json::json!({"namespace": "logging", "name": "fluentd", "verdict": "not-here", "reason": "nodeSelector wants disk \"ssd\", the node has no such label"})
+        serde_json::json!({"namespace": "logging", "name": "fluentd", "verdict": "not-here", "reason": "nodeSelector does not match: disk must be \"ssd\", node has no such label"})
     );
     assert_eq!(
         state["counts"],
         serde_json::json!({"waiting": 2, "ready": 0, "not-here": 2, "excluded": 0})
     );
-    assert_eq!(
-        state["daemonsets"][3]["reason"],
-        "it does not tolerate the node's taint dedicated=gpu:NoSchedule"
-    );
+    assert_eq!(state["daemonsets"][3]["reason"], "untolerated taint dedicated=gpu:NoSchedule");
 }
 
 #[test]
@@ -165,7 +162,7 @@ fn ignored_and_deleted_daemonsets_do_not_count() {
         (state["counts"]["excluded"] == 2).then_some(state)
     });
     let reasons = [2, 3].map(|at| state["daemonsets"][at]["reason"].as_str().unwrap().to_owned());
-    assert_eq!(reasons, ["its annotation pod-startup-lock/ignore says so", "it is being deleted"]);
+    assert_eq!(reasons, ["annotation pod-startup-lock/ignore is true", "being deleted"]);
 }
 
 #[test]
@@ -189,7 +186,7 @@ fn before_the_first_round_the_gate_is_shut() {
     let reply = get(&mut health, "/");
     assert_eq!(
         (reply.status, reply.body.as_str()),
-        (412, "HealthCheck Failed\nno answer of the API yet\n")
+        (412, "HealthCheck Failed\nno response from the API server yet\n")
     );
     assert_eq!((get(&mut health, "/livez").status, get(&mut health, "/readyz").status), (200, 200));
     assert_eq!(state(&mut health)["daemonsets"], serde_json::json!([]));

@@ -168,13 +168,13 @@ fn an_api_that_goes_away_is_believed_for_a_while() {
     let reply = wait_for_answer(
         &mut health,
         412,
-        "the API has failed for longer than the 3s that its last verdict stands\n",
+        "verdict is stale: the API server has failed for more than 3s (--stale-after)\n",
     );
     assert!(start.elapsed() >= Duration::from_secs(3), "{}", reply.body);
     assert!(get(&mut health, "/metrics").body.contains("\npsl_k8s_stale 1\n"));
     cluster.api.refuse(false);
     wait_for_answer(&mut health, 200, "");
-    health.wait_for_text("msg=\"the API answers again\"", CEILING);
+    health.wait_for_text("msg=\"API server responds again\"", CEILING);
 }
 
 #[test]
@@ -189,16 +189,12 @@ fn where_watching_is_forbidden_it_polls_and_says_so_once() {
     cluster.node_exporter(false);
     wait_for_answer(&mut health, 412, "node-exporter");
     cluster.api.edit(NODE, |node| node["status"]["conditions"] = json!([]));
-    wait_for_answer(&mut health, 412, "the node is not Ready\n");
+    wait_for_answer(&mut health, 412, "node is not Ready\n");
     wait_for_more(&cluster.api, PODS, 5);
     let said = |what: &str| {
-        health.count(|line| line.contains("watching is forbidden") && line.contains(what))
+        health.count(|line| line.contains("watch not permitted") && line.contains(what))
     };
-    assert_eq!(
-        (said("watch on pods in all namespaces"), said("watch on nodes")),
-        (1, 1),
-        "{health}"
-    );
+    assert_eq!((said("watch pods in all namespaces"), said("watch nodes")), (1, 1), "{health}");
     assert_eq!(count(&cluster, is_watch), 2, "it is not asked for again at once");
     assert_eq!(state(&mut health)["api_problems"], json!([]), "to be refused this is no trouble");
 }
@@ -388,7 +384,11 @@ fn a_node_that_is_deleted_is_a_reason() {
     cluster.api.fault(NODE, Fault::Status(404, vec![], gone.to_string()));
     let node = cluster.api.recorded("node-a");
     cluster.api.set(NODE, json!({"kind": "NodeList", "items": []}));
-    wait_for_answer(&mut health, 412, "the API has no node of this name any more\n");
+    wait_for_answer(
+        &mut health,
+        412,
+        "node not found: the API server has no node of this name (--node-name)\n",
+    );
     cluster.api.clear_faults();
     cluster.api.set(NODE, node);
     wait_for_answer(&mut health, 200, "");
@@ -493,11 +493,7 @@ fn old_readiness_is_not_believed_before_the_grace_is_over() {
     // Longer than this machine has been up, whatever that is.
     let patient = ["--boot-check=on", "--boot-grace=1000000h"];
     let mut health = cluster.health().args(patient).start();
-    let reply = wait_for_answer(
-        &mut health,
-        412,
-        "the API still shows this node as it was before this boot\n",
-    );
+    let reply = wait_for_answer(&mut health, 412, "node object is from before this boot\n");
     assert!(
         reply.body.contains(
             "monitoring/node-exporter: pod node-exporter-szjrd was ready before this boot\n"
@@ -548,7 +544,7 @@ fn latched_it_does_not_mind_rollouts() {
         let conditions = node["status"]["conditions"].as_array_mut().unwrap();
         conditions.push(json!({"type": "NetworkUnavailable", "status": "True"}));
     });
-    wait_for_answer(&mut health, 412, "the node has the condition NetworkUnavailable\n");
+    wait_for_answer(&mut health, 412, "node has the condition NetworkUnavailable\n");
     assert!(get(&mut health, "/metrics").body.contains("psl_gate_open{gate=\"conditions\"} 0\n"));
     let mut blind =
         cluster.health().arg("--conditions=false").args(["--ex=app:node-exporter"]).start();
@@ -579,7 +575,7 @@ fn a_busy_node_closes_the_gate() {
     wait_for_answer(
         &mut health,
         412,
-        "the node's CPU is busy to 80 %; closed from 80 %, opens again at 70 %\n",
+        "node CPU usage is 80 %: closed at 80 % or more, opens again at 70 % or less\n",
     );
     for (cpu, status) in [("2801m", 412), ("2.8", 200), ("3199m", 200), ("4e0", 412), ("0", 200)] {
         usage(&cluster, cpu);
@@ -610,7 +606,7 @@ fn a_missing_metrics_server_is_told_but_closes_the_gate_for_one_period_only() {
     wait_for_answer(
         &mut health,
         412,
-        "the node's load is not known: metrics of node node-a: 404, ",
+        "node CPU usage is unknown: not found: metrics of node node-a (404), ",
     );
     wait_for_answer(&mut health, 200, "");
     let state = state(&mut health);
@@ -618,5 +614,5 @@ fn a_missing_metrics_server_is_told_but_closes_the_gate_for_one_period_only() {
         state["node_load"]["problem"].as_str().is_some_and(|why| why.contains("404")),
         "{state}"
     );
-    health.wait_for_text("level=warn msg=\"the node's load is not known\"", CEILING);
+    health.wait_for_text("level=warn msg=\"node CPU usage is unknown\"", CEILING);
 }
