@@ -26,7 +26,7 @@ use crate::core::daemonset::DaemonSet;
 use crate::core::newest_version::NewestVersion;
 use crate::core::node::Node;
 use crate::core::quantity::Quantity;
-use call::Call;
+use call::{Call, OnItem, OnResponse, Transport};
 use objects::{DaemonSetObject, NodeMetricsObject, NodeObject, PodObject};
 use request::ApiRequest;
 
@@ -38,22 +38,14 @@ const SILENCE: Duration = Duration::from_secs(150);
 const WATCH: Duration = Duration::from_secs(600);
 const WATCH_SPREAD: Duration = Duration::from_secs(600);
 
-/// Takes each item of a list, or `None` when the list begins or begins again.
-pub type OnItem<'f, T> = dyn FnMut(Option<T>) + 'f;
-
 /// Takes an event of a watch. An error ends the watch.
 pub type OnEvent<'f, T> = dyn FnMut(Event<T>) -> Result<(), ApiError> + 'f;
 
-/// Takes the status of each response, or `None` if there was no response.
-pub type OnResponse = Box<dyn Fn(Option<u16>) + Send + Sync>;
-
 pub struct Api {
-    server: ApiServer,
-    client: HttpClient,
+    transport: Transport,
     node: String,
     /// DaemonSets and pods of this namespace alone are requested.
     namespace: Option<String>,
-    on_response: OnResponse,
     silence: Duration,
 }
 
@@ -78,7 +70,8 @@ impl Api {
         on_response: OnResponse,
     ) -> Api {
         let client = HttpClient::new(PROGRAM.name);
-        Api { server, client, node, namespace, on_response, silence: SILENCE }
+        let transport = Transport { server, client, on_response };
+        Api { transport, node, namespace, silence: SILENCE }
     }
 
     #[cfg(test)]
@@ -98,7 +91,7 @@ impl Api {
     /// The node, at least as new as the newest known version, and its version.
     pub fn node(&self, newest: &NewestVersion) -> Result<(Node, String), ApiError> {
         let request = ApiRequest::node(&self.node);
-        let call = Call::new(self)?;
+        let call = Call::new(&self.transport)?;
         let response = call.get_from(&request, newest)?;
         let node: NodeObject = call.read(&request, response)?;
         if !node.is_called(&self.node) {
@@ -114,7 +107,7 @@ impl Api {
     /// The CPUs of the node that are in use.
     pub fn cpus_in_use(&self) -> Result<Quantity, ApiError> {
         let request = ApiRequest::node_metrics(&self.node);
-        let call = Call::new(self)?;
+        let call = Call::new(&self.transport)?;
         let response = call.get(&request, &request.target())?;
         let metrics: NodeMetricsObject = call.read(&request, response)?;
         metrics.cpus().ok_or_else(|| request.error("unexpected response", ": no CPU usage"))
@@ -127,7 +120,7 @@ impl Api {
         on_item: &mut OnItem<DaemonSetObject>,
     ) -> Result<String, ApiError> {
         let request = ApiRequest::daemonsets(self.namespace.as_deref());
-        Call::new(self)?.list(&request, newest, on_item)
+        Call::new(&self.transport)?.list(&request, newest, on_item)
     }
 
     /// Reads one DaemonSet from the store, with the labels whose keys are needed. Also returns its
@@ -146,7 +139,7 @@ impl Api {
             Some(_) => {}
         };
         let request = ApiRequest::daemonset(namespace, name);
-        Call::new(self)?.list(&request, &NewestVersion::default(), &mut on_item)?;
+        Call::new(&self.transport)?.list(&request, &NewestVersion::default(), &mut on_item)?;
         Ok(found.map(|set| {
             let version = set.version().to_owned();
             (set.into_daemonset(is_needed), version)
@@ -161,7 +154,7 @@ impl Api {
         on_item: &mut OnItem<PodObject>,
     ) -> Result<String, ApiError> {
         let request = ApiRequest::pods(self.namespace.as_deref(), &self.node);
-        Call::new(self)?.list(&request, newest, on_item)
+        Call::new(&self.transport)?.list(&request, newest, on_item)
     }
 
     pub fn watch_node(
@@ -193,7 +186,7 @@ impl Api {
         length: Duration,
         on_event: &mut OnEvent<T>,
     ) -> WatchResult {
-        let stream = Call::new(self).and_then(|call| {
+        let stream = Call::new(&self.transport).and_then(|call| {
             let response = call.stream(request, length, self.silence)?;
             Ok((call, response))
         });
@@ -211,7 +204,7 @@ impl Api {
             match event {
                 Ok(Event::Error(410, _)) => return WatchResult::Expired,
                 Ok(Event::Error(status, message)) => {
-                    let error = error::of_status(request, &self.server, status);
+                    let error = error::of_status(request, &self.transport.server, status);
                     return WatchResult::Lost(error.with_details(message));
                 }
                 Ok(event) => {

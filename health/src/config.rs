@@ -80,10 +80,7 @@ pub fn read(mut input: Input) -> Result<Config, Vec<String>> {
 /// `Ok(None)` if no check is enabled. `Err` if a required setting is missing, so that a gap in the
 /// validation never means an open gate.
 fn cluster(input: &mut Input) -> Result<Option<ClusterConfig>, String> {
-    let node = optional(input, &NODE_NAME, NodeName::parse);
-    if node.is_none() {
-        input.reject(format!("{}: required; {}", NODE_NAME.name(), NODE_NAME.purpose()));
-    }
+    let node = node_name(input);
     let daemonsets = input.switch(&ENABLED).unwrap_or(true);
     let conditions = input.switch(&CONDITIONS);
     let stale_after =
@@ -97,17 +94,13 @@ fn cluster(input: &mut Input) -> Result<Option<ClusterConfig>, String> {
     let fail_period = period(input, &FAIL_PERIOD, DEFAULT_FAIL_PERIOD);
     let pass_period = period(input, &PASS_PERIOD, DEFAULT_PASS_PERIOD);
     let latch = input.value(&LATCH, latch).unwrap_or(false);
-    let default_check = if is_in_cluster { BootCheckMode::Auto } else { BootCheckMode::Off };
-    let boot_check = match input.value(&BOOT_CHECK, boot_check) {
-        None | Some(BootCheckMode::Auto) => default_check,
-        Some(mode) => mode,
-    };
+    let boot_check = boot_check(input, is_in_cluster);
     let boot_grace =
         input.value(&BOOT_GRACE, duration::parse_nonzero).unwrap_or(DEFAULT_BOOT_GRACE);
     if !needs_server && !conditions {
         return Ok(None);
     }
-    let (Some(node), Some(server)) = (node.flatten(), server) else {
+    let (Some(node), Some(server)) = (node, server) else {
         return Err(format!("{} and {}: both are required", NODE_NAME.name(), BASE_URL.name()));
     };
     let filter = daemonsets.then_some(filter);
@@ -124,6 +117,14 @@ fn cluster(input: &mut Input) -> Result<Option<ClusterConfig>, String> {
         stale_after,
         load,
     }))
+}
+
+fn node_name(input: &mut Input) -> Option<NodeName> {
+    let node = optional(input, &NODE_NAME, NodeName::parse);
+    if node.is_none() {
+        input.reject(format!("{}: required; {}", NODE_NAME.name(), NODE_NAME.purpose()));
+    }
+    node.flatten()
 }
 
 /// `Some(None)` if the value is invalid, which is an error already.
@@ -165,12 +166,17 @@ fn latch(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-fn boot_check(text: &str) -> Result<BootCheckMode, &'static str> {
-    match text {
+/// Outside of a pod, health may run on another machine than the node.
+fn boot_check(input: &mut Input, is_in_cluster: bool) -> BootCheckMode {
+    let mode = input.value(&BOOT_CHECK, |text| match text {
         "on" => Ok(BootCheckMode::On),
         "off" => Ok(BootCheckMode::Off),
         "auto" => Ok(BootCheckMode::Auto),
         _ => Err("on, off, auto"),
+    });
+    match mode.unwrap_or(BootCheckMode::Auto) {
+        BootCheckMode::Auto if !is_in_cluster => BootCheckMode::Off,
+        mode => mode,
     }
 }
 

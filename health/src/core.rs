@@ -11,6 +11,7 @@ pub mod load;
 pub mod log_throttle;
 pub mod newest_version;
 pub mod node;
+pub mod packed_placement;
 pub mod pod;
 pub mod quantity;
 pub mod refresh_schedule;

@@ -7,9 +7,10 @@ use psl::duration::Compact;
 use serde::de::DeserializeOwned;
 
 use super::credentials::Credentials;
+use super::error;
 use super::json::{ApiObject, read_list, read_one};
 use super::request::ApiRequest;
-use super::{Api, OnItem, error};
+use crate::config::ApiServer;
 use crate::core::api_error::ApiError;
 use crate::core::newest_version::{NewestVersion, ReadFrom};
 
@@ -40,17 +41,29 @@ enum PageResult {
     Expired,
 }
 
+/// Takes each item of a list, or `None` when the list begins or begins again.
+pub type OnItem<'f, T> = dyn FnMut(Option<T>) + 'f;
+
+/// Takes the status of each response, or `None` if there was no response.
+pub type OnResponse = Box<dyn Fn(Option<u16>) + Send + Sync>;
+
+pub struct Transport {
+    pub server: ApiServer,
+    pub client: HttpClient,
+    pub on_response: OnResponse,
+}
+
 pub struct Call<'a> {
-    api: &'a Api,
+    transport: &'a Transport,
     credentials: Credentials,
     deadline: Instant,
 }
 
 impl<'a> Call<'a> {
     #[expect(clippy::disallowed_methods, reason = "the edge that bounds a list's time")]
-    pub fn new(api: &'a Api) -> Result<Call<'a>, ApiError> {
-        let credentials = Credentials::read(&api.client, &api.server)?;
-        Ok(Call { api, credentials, deadline: Instant::now() + LIST })
+    pub fn new(transport: &'a Transport) -> Result<Call<'a>, ApiError> {
+        let credentials = Credentials::read(&transport.client, &transport.server)?;
+        Ok(Call { transport, credentials, deadline: Instant::now() + LIST })
     }
 
     #[expect(clippy::disallowed_methods, reason = "the edge that bounds a list's time")]
@@ -83,7 +96,7 @@ impl<'a> Call<'a> {
                 let is_behind = body.contains("ResourceVersionTooLarge")
                     || body.contains("Too large resource version");
                 if !is_behind {
-                    let server = &self.api.server;
+                    let server = &self.transport.server;
                     return Err(error::refused(request, server, status, retry_after, &body));
                 }
             }
@@ -116,10 +129,10 @@ impl<'a> Call<'a> {
         let mut headers = vec![("accept", "application/json")];
         headers.extend(token.map(|token| ("authorization", token)));
         headers.extend(encoding);
-        let url = self.api.server.url.join(target);
+        let url = self.transport.server.url.join(target);
         let response: Result<HttpResponse, HttpError> = client.get(&url, &headers, timeouts);
-        (self.api.on_response)(response.as_ref().ok().map(|response| response.status));
-        response.map_err(|error| error::no_response(request, &self.api.server, &error))
+        (self.transport.on_response)(response.as_ref().ok().map(|response| response.status));
+        response.map_err(|error| error::no_response(request, &self.transport.server, &error))
     }
 
     /// Reads the object of a response.
@@ -195,6 +208,6 @@ impl<'a> Call<'a> {
         let HttpResponse { status, retry_after, .. } = response;
         // Without a readable body the status is enough.
         let body = response.text(LARGEST_ERROR).unwrap_or_default();
-        error::refused(request, &self.api.server, status, retry_after, &body)
+        error::refused(request, &self.transport.server, status, retry_after, &body)
     }
 }

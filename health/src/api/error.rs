@@ -17,17 +17,11 @@ use crate::core::api_error::ApiError;
 
 /// There was no response.
 pub fn no_response(request: &ApiRequest, server: &ApiServer, error: &HttpError) -> ApiError {
-    let url = &server.url;
-    let HttpError::Tls(why) = error else {
-        return request.error(&error.to_string(), &format!(" at {url}"));
+    let verified_by = match error {
+        HttpError::Tls(_) => format!(" (CA file {})", server.ca_file.display()),
+        _ => String::new(),
     };
-    match why.strip_prefix("invalid peer certificate: ") {
-        Some(why) => {
-            let details = format!(" at {url}: {why} (CA file {})", server.ca_file.display());
-            request.error("certificate not trusted", &details)
-        }
-        None => request.error("TLS handshake failed", &format!(" at {url}: {why}")),
-    }
+    request.error(&error.to_string(), &format!(" at {}{verified_by}", server.url))
 }
 
 /// The response has this status and body.
@@ -73,7 +67,15 @@ pub fn unreadable(object: &str, last_item: Option<&str>, error: serde_json::Erro
     let last_item = last_item.map(|item| format!("after {}", one_line(item)));
     let text = error.to_string();
     match error.classify() {
-        Category::Io => broken_off(object, io::Error::from(error)).with_details(last_item),
+        Category::Io => {
+            let error = io::Error::from(error);
+            let limit = error.get_ref().and_then(|inner| inner.downcast_ref::<LimitExceeded>());
+            match limit {
+                Some(limit) => ApiError::new(format!("limit exceeded: {object}: {limit}"))
+                    .with_details(last_item),
+                None => ApiError::new(format!("{}: {object}", HttpError::from(error))),
+            }
+        }
         Category::Eof => ApiError::new(format!("incomplete JSON: {object}")),
         Category::Syntax => {
             ApiError::new(format!("invalid JSON: {object}")).with_details(Some(text))
@@ -86,12 +88,4 @@ pub fn unreadable(object: &str, last_item: Option<&str>, error: serde_json::Erro
             ApiError::new(format!("unexpected JSON: {object}")).with_details(Some(details))
         }
     }
-}
-
-fn broken_off(object: &str, error: io::Error) -> ApiError {
-    let limit = error.get_ref().and_then(|inner| inner.downcast_ref::<LimitExceeded>());
-    ApiError::new(match limit {
-        Some(limit) => format!("limit exceeded: {object}: {limit}"),
-        None => format!("{}: {object}", HttpError::from(error)),
-    })
 }

@@ -16,7 +16,7 @@ use crate::core::quantity::Quantity;
 /// come from an API server, and is an error.
 #[derive(Default, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(try_from = "String")]
-pub(super) struct ShortText<const MOST: usize>(pub String);
+pub struct ShortText<const MOST: usize>(pub String);
 
 impl<const MOST: usize> TryFrom<String> for ShortText<MOST> {
     type Error = String;
@@ -30,18 +30,18 @@ impl<const MOST: usize> TryFrom<String> for ShortText<MOST> {
 }
 
 /// Names and namespaces are DNS subdomains.
-pub(super) type Name = ShortText<253>;
+pub type Name = ShortText<253>;
 /// UIDs are UUIDs; phases and types of conditions are shorter.
-pub(super) type Word = ShortText<128>;
+pub type Word = ShortText<128>;
 /// The key of a label: a DNS subdomain, a slash, and a name.
-pub(super) type Key = ShortText<317>;
-pub(super) type Value = ShortText<63>;
+pub type Key = ShortText<317>;
+pub type Value = ShortText<63>;
 
 /// A text that a user chooses without a bound. A text that is too long to match counts as none, because
 /// an error would let the user close the gate.
 #[derive(Deserialize)]
 #[serde(from = "String")]
-pub(super) struct MatchText<const MOST: usize>(pub Option<Box<str>>);
+pub struct MatchText<const MOST: usize>(pub Option<Box<str>>);
 
 impl<const MOST: usize> Default for MatchText<MOST> {
     fn default() -> MatchText<MOST> {
@@ -58,7 +58,7 @@ impl<const MOST: usize> From<String> for MatchText<MOST> {
 /// The presence of a timestamp.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct TimestampMark;
+pub struct TimestampMark;
 
 impl TryFrom<String> for TimestampMark {
     type Error = &'static str;
@@ -71,7 +71,7 @@ impl TryFrom<String> for TimestampMark {
 /// A time of the API (RFC 3339) in seconds since 1970.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Timestamp(pub i64);
+pub struct Timestamp(pub i64);
 
 impl TryFrom<String> for Timestamp {
     type Error = &'static str;
@@ -112,7 +112,7 @@ fn three_numbers(text: &str, separator: char) -> Option<(i64, i64, i64)> {
 /// A field of the type `Quantity`.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Amount(pub Quantity);
+pub struct Amount(pub Quantity);
 
 impl TryFrom<String> for Amount {
     type Error = &'static str;
@@ -123,7 +123,7 @@ impl TryFrom<String> for Amount {
 }
 
 /// Takes the elements of a list one by one, however many, and stores a bounded part.
-pub(super) trait Collector: Default {
+pub trait Collector: Default {
     type Element: DeserializeOwned;
 
     fn add(&mut self, element: Self::Element);
@@ -131,7 +131,7 @@ pub(super) trait Collector: Default {
 
 /// A field that holds a list or `null`.
 #[derive(Default)]
-pub(super) struct List<C>(pub C);
+pub struct List<C>(pub C);
 
 impl<'de, C: Collector> Deserialize<'de> for List<C> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<List<C>, D::Error> {
@@ -150,10 +150,10 @@ impl<'de, C: Collector> Deserialize<'de> for List<C> {
 const MOST_BYTES: usize = 256 * 1024;
 
 /// The bytes of an element without its texts.
-pub(super) const ELEMENT_BYTES: usize = 64;
+pub const ELEMENT_BYTES: usize = 64;
 
 /// The elements of a list up to the bound on memory.
-pub(super) struct BoundedVec<T> {
+pub struct BoundedVec<T> {
     pub items: Vec<T>,
     pub bytes: usize,
     pub is_truncated: bool,
@@ -190,7 +190,7 @@ const MOST_LINE_BYTES: usize = 2 * 1024 * 1024;
 /// Short texts in one allocation, each on a line. As allocations of their own they would take ten times
 /// the memory, and the text that matters may be the last.
 #[derive(Default)]
-pub(super) struct TextLines {
+pub struct TextLines {
     text: String,
     pub is_truncated: bool,
 }
@@ -241,12 +241,12 @@ impl<'de, F: FnMut(String, String) -> Result<(), &'static str>> Visitor<'de> for
 }
 
 /// The most labels and taints of a node. Kubernetes has no bound; this one is far above any real node.
-pub(super) const MOST_OF_NODE: usize = 1024;
+pub const MOST_OF_NODE: usize = 1024;
 
 /// A nodeSelector. More labels than a node may have match no node, so the rest is dropped. An error
 /// would let a user who may create a DaemonSet close the gate of every node.
 #[derive(Default)]
-pub(super) struct Selector(pub Labels);
+pub struct Selector(pub Labels);
 
 impl<'de> Deserialize<'de> for Selector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Selector, D::Error> {
@@ -264,7 +264,7 @@ impl<'de> Deserialize<'de> for Selector {
 
 /// The labels of an object, each key and each value on a line, because a user may set many.
 #[derive(Default)]
-pub(super) struct BoundedLabels(TextLines);
+pub struct BoundedLabels(TextLines);
 
 impl<'de> Deserialize<'de> for BoundedLabels {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<BoundedLabels, D::Error> {

@@ -51,13 +51,13 @@ pub struct Bounded<R> {
     position: usize,
     filled: usize,
     depth: usize,
-    place: Place,
+    state: TextState,
     /// The bytes of the present text, or of a number or spaces between two texts.
     text: usize,
 }
 
 #[derive(Clone, Copy)]
-enum Place {
+enum TextState {
     Outside,
     InString,
     AfterBackslash,
@@ -73,15 +73,15 @@ impl<R: Read> Bounded<R> {
             position: 0,
             filled: 0,
             depth: 0,
-            place: Place::Outside,
+            state: TextState::Outside,
             text: 0,
         }
     }
 
     /// A text or the space between two texts begins.
-    fn begin(&mut self, place: Place) -> Place {
+    fn begin(&mut self, state: TextState) -> TextState {
         self.text = 0;
-        place
+        state
     }
 
     fn check(&mut self, byte: u8) -> Result<(), LimitExceeded> {
@@ -90,28 +90,30 @@ impl<R: Read> Bounded<R> {
             return Err(LimitExceeded::Size);
         }
         self.text += 1;
-        self.place = match (self.place, byte) {
-            (Place::Outside, b'"') => self.begin(Place::InString),
-            (Place::InString, b'"') | (Place::Outside, b',') => self.begin(Place::Outside),
-            (Place::Outside, b'[' | b'{') if self.depth == DEEPEST => {
+        self.state = match (self.state, byte) {
+            (TextState::Outside, b'"') => self.begin(TextState::InString),
+            (TextState::InString, b'"') | (TextState::Outside, b',') => {
+                self.begin(TextState::Outside)
+            }
+            (TextState::Outside, b'[' | b'{') if self.depth == DEEPEST => {
                 return Err(LimitExceeded::Depth);
             }
-            (Place::Outside, b'[' | b'{') => {
+            (TextState::Outside, b'[' | b'{') => {
                 self.depth += 1;
-                self.begin(Place::Outside)
+                self.begin(TextState::Outside)
             }
-            (Place::Outside, b']' | b'}') => {
+            (TextState::Outside, b']' | b'}') => {
                 // Below zero the JSON is invalid, which the parser reports.
                 self.depth = self.depth.saturating_sub(1);
-                self.begin(Place::Outside)
+                self.begin(TextState::Outside)
             }
-            (Place::InString, b'\\') => Place::AfterBackslash,
-            (Place::AfterBackslash, escape) => {
+            (TextState::InString, b'\\') => TextState::AfterBackslash,
+            (TextState::AfterBackslash, escape) => {
                 // `\n` becomes one byte, and so does `\u003c`: an API server escapes few others.
                 self.text = self.text.saturating_sub(if escape == b'u' { 5 } else { 1 });
-                Place::InString
+                TextState::InString
             }
-            (place, _) => place,
+            (state, _) => state,
         };
         if self.text > LONGEST_TEXT { Err(LimitExceeded::Text) } else { Ok(()) }
     }

@@ -9,13 +9,13 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// Passes the elements of a list to a function. `null` is an empty list.
-pub(super) struct Elements<T, F> {
+pub struct Elements<T, F> {
     on_element: F,
     element: PhantomData<T>,
 }
 
 impl<'de, T: Deserialize<'de>, F: FnMut(T) -> Result<(), &'static str>> Elements<T, F> {
-    pub(super) fn new(on_element: F) -> Elements<T, F> {
+    pub fn new(on_element: F) -> Elements<T, F> {
         Elements { on_element, element: PhantomData }
     }
 }
@@ -61,7 +61,7 @@ where
 
 /// A value in braces: serde's derived code would also accept an array of the fields.
 #[derive(Default)]
-pub(super) struct Braces<T>(pub T);
+pub struct Braces<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Braces<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Braces<T>, D::Error> {
@@ -93,14 +93,14 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for BracesVisitor<T> {
 }
 
 /// For a field that holds an object or `null`.
-pub(super) fn object<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+pub fn object<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(optional_object(deserializer)?.unwrap_or_default())
 }
 
 /// The same, if an absent object differs from an empty one.
-pub(super) fn optional_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+pub fn optional_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     let object = Option::<Braces<T>>::deserialize(deserializer)?;
@@ -108,7 +108,7 @@ pub(super) fn optional_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 }
 
 /// For the field `status`, which is a string in a `Status`.
-pub(super) fn object_or_string<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+pub fn object_or_string<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(deserializer.deserialize_any(BracesVisitor(PhantomData))?.unwrap_or_default())

@@ -5,14 +5,10 @@
 //! controller ignores preferred affinity, pod affinity, requests, ports, the scheduler's name and
 //! `spec.unschedulable`, and so does this file. It does not know pods, filters or JSON.
 
-mod packed;
-
 use std::collections::BTreeMap;
 use std::fmt;
 
 use psl::text::one_line;
-
-pub use packed::PackedPlacement;
 
 pub type Labels = BTreeMap<String, String>;
 

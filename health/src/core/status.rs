@@ -129,6 +129,16 @@ impl Status {
         reasons
     }
 
+    pub fn set_verdict(&mut self, verdict: Verdict) {
+        if let Some(api) = &mut self.api {
+            api.verdict = Some(Arc::new(verdict));
+        }
+    }
+
+    pub fn count_response(&mut self, code: Option<u16>) {
+        *self.requests.entry(code).or_default() += 1;
+    }
+
     /// A source has answered. Returns whether it failed before.
     pub fn source_succeeded(&mut self, source: Source, now: Instant) -> bool {
         let Some(api) = &mut self.api else { return false };

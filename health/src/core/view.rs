@@ -39,8 +39,8 @@ pub struct View {
     boot: BootCheck,
     node: Option<Node>,
     node_is_deleted: bool,
-    daemonsets: DaemonSetCache,
-    pods: PodCache,
+    pub daemonsets: DaemonSetCache,
+    pub pods: PodCache,
     /// The boot ID under which the node was once healthy.
     latched: Option<Box<str>>,
 }
@@ -81,21 +81,6 @@ impl View {
         self.node.as_ref()
     }
 
-    /// A list of all DaemonSets begins, or begins again.
-    pub fn begin_daemonsets(&mut self) {
-        self.daemonsets.begin();
-    }
-
-    /// Takes a DaemonSet of the list.
-    pub fn add_daemonset(&mut self, set: DaemonSet, filter: &Filter) {
-        self.daemonsets.add(set, filter);
-    }
-
-    /// The list is complete: DaemonSets that it did not contain are removed.
-    pub fn finish_daemonsets(&mut self) {
-        self.daemonsets.finish();
-    }
-
     /// Takes the result of reading one DaemonSet, which may not exist.
     pub fn set_daemonset(&mut self, namespace: &str, name: &str, set: Option<DaemonSet>) {
         match set {
@@ -104,19 +89,9 @@ impl View {
         }
     }
 
-    /// The DaemonSets that do not count because they exceed the memory limit.
-    pub fn too_large(&self) -> BTreeSet<Arc<DaemonSetId>> {
-        self.daemonsets.too_large()
-    }
-
     /// The numbers of DaemonSets and of pods that do not count because of the memory limit.
     pub fn evicted(&self) -> (usize, usize) {
-        (self.daemonsets.evicted(), self.pods.evicted())
-    }
-
-    /// A list of all pods on the node begins, or begins again.
-    pub fn begin_pods(&mut self) {
-        self.pods.begin();
+        (self.daemonsets.list.evicted, self.pods.evicted)
     }
 
     /// The list is complete: pods that it did not contain are removed. Returns owners to read besides
@@ -134,41 +109,33 @@ impl View {
         owner
     }
 
-    pub fn has_pod(&self, uid: &str) -> bool {
-        self.pods.has(uid)
-    }
-
-    pub fn remove_pod(&mut self, uid: &str) {
-        self.pods.remove(uid);
-    }
-
     /// The owners of pods on this node that are not known.
     pub fn unknown_owners(&self) -> BTreeSet<Arc<DaemonSetId>> {
-        let owners = self.pods.iter().map(|pod| &pod.owner);
+        let owners = self.pods.pods().map(|pod| &pod.owner);
         owners.filter(|owner| !self.knows(owner)).cloned().collect()
     }
 
     /// Whether a DaemonSet is known by its UID. Before the first list all count as known.
     pub fn knows(&self, id: &DaemonSetId) -> bool {
-        !self.daemonsets.is_complete() || self.daemonsets.knows(id)
+        !self.daemonsets.list.is_complete() || self.daemonsets.knows(id)
     }
 
     /// Whether the owner of a pod has to be read: it is unknown, or the pod is new and its owner is
     /// known as one that does not want this node. Its template must have changed.
     fn needs_owner(&self, pod: &Pod) -> bool {
-        let is_known = || self.has_pod(&pod.uid) && self.knows(&pod.owner);
+        let is_known = || self.pods.has(&pod.uid) && self.knows(&pod.owner);
         self.pods.is_complete()
-            && self.daemonsets.is_complete()
+            && self.daemonsets.list.is_complete()
             && !self.daemonsets.expects(pod)
             && !is_known()
     }
 
     /// The verdict; `None` until the node and both lists are known.
     pub fn judge(&mut self, machine: &Machine) -> Option<Verdict> {
-        let is_complete = self.daemonsets.is_complete() && self.pods.is_complete();
+        let is_complete = self.daemonsets.list.is_complete() && self.pods.is_complete();
         let node = self.node.as_ref().filter(|_| is_complete)?;
         let cutoff = self.boot.update(&node.boot_id, machine);
-        let verdict = self.daemonsets.verdict(&NearestPods::among(self.pods.iter(), &cutoff));
+        let verdict = self.daemonsets.verdict(&NearestPods::among(self.pods.pods(), &cutoff));
         let mut verdict = verdict.with_node(node, &cutoff, self.criteria.conditions);
         if self.node_is_deleted {
             let text = "node not found: the API server has no node of this name (--node-name)";
@@ -200,13 +167,13 @@ impl View {
 impl View {
     pub fn set_daemonsets(&mut self, all: impl IntoIterator<Item = DaemonSet>) {
         let filter = self.filter();
-        self.begin_daemonsets();
-        all.into_iter().for_each(|set| self.add_daemonset(set, &filter));
-        self.finish_daemonsets();
+        self.daemonsets.begin();
+        all.into_iter().for_each(|set| self.daemonsets.add(set, &filter));
+        self.daemonsets.finish();
     }
 
     pub fn set_pods(&mut self, all: impl IntoIterator<Item = Pod>) -> BTreeSet<Arc<DaemonSetId>> {
-        self.begin_pods();
+        self.pods.begin();
         let owners: Vec<_> = all.into_iter().filter_map(|pod| self.set_pod(pod)).collect();
         self.finish_pods().into_iter().chain(owners).collect()
     }

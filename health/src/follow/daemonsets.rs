@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use psl::{random, sync};
 
-use super::{Follower, IDLE, now, retry_pause};
+use super::follower::{Follower, IDLE, now, retry_pause};
 use crate::api::objects::DaemonSetObject;
 use crate::core::api_error::ApiError;
 use crate::core::daemonset::DaemonSetId;
@@ -54,16 +54,16 @@ impl Follower {
     fn read_all(&self, newest: &mut NewestVersion) -> Result<(), ApiError> {
         let filter = self.lock().view.filter();
         let mut on_item = |set: Option<DaemonSetObject>| match set {
-            None => self.lock().view.begin_daemonsets(),
+            None => self.lock().view.daemonsets.begin(),
             Some(set) => {
                 let set = set.into_daemonset(|key| filter.names(key));
-                self.lock().view.add_daemonset(set, &filter);
+                self.lock().view.daemonsets.add(set, &filter);
             }
         };
         let version = self.api.daemonsets(newest, &mut on_item)?;
         newest.set(&version);
         self.update(|cluster| {
-            cluster.view.finish_daemonsets();
+            cluster.view.daemonsets.finish();
             let unknown = cluster.view.unknown_owners();
             cluster.schedule.list_done(unknown, now(), random::fraction());
             cluster.log_limits();

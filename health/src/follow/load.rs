@@ -5,7 +5,7 @@ use std::time::Duration;
 use log::{info, warn};
 use psl::random;
 
-use super::{Follower, JITTER, now};
+use super::follower::{Follower, JITTER, now};
 use crate::core::api_error::ApiError;
 use crate::core::quantity::Quantity;
 
@@ -39,9 +39,10 @@ impl Follower {
             None => Err(ApiError::new("unexpected response: node has no CPU capacity")),
         };
         let error = usage.as_ref().err().map(ApiError::full_text);
-        self.status.update_load(|load| match usage {
-            Ok((used, capacity)) => load.record(used, capacity, now()),
-            Err(error) => load.fail(error),
+        self.status.update(|status| match (&mut status.load, usage) {
+            (Some(load), Ok((used, capacity))) => load.record(used, capacity, now()),
+            (Some(load), Err(error)) => load.fail(error),
+            (None, _) => {}
         });
         if error != last_error {
             match &error {

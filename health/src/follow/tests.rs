@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::time::Duration;
 
 use psl::client::url::{HTTP, Url};
 use psl::protocol::node::NodeName;
@@ -6,10 +7,12 @@ use serde_json::json;
 use testkit::CEILING;
 use testkit::api::{self, Fault, WatchEnd, pods_ready};
 
+use super::follower::{now, retry_pause};
 use super::*;
 use crate::config::ApiServer;
 use crate::core::boot::BootCheckMode;
 use crate::core::filter::Filter;
+use crate::core::status::Status;
 
 const NODE: &str = "/api/v1/nodes/node-a";
 const PODS: &str = "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-a";

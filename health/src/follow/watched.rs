@@ -5,7 +5,7 @@ use std::time::Duration;
 use log::{debug, warn};
 use psl::random;
 
-use super::{Follower, JITTER, now};
+use super::follower::{Follower, JITTER, now};
 use crate::api::objects::{NodeObject, PodObject};
 use crate::api::{ApiObject as _, Event, WatchResult};
 use crate::core::api_error::ApiError;
@@ -86,7 +86,7 @@ impl Follower {
             let result = W::watch(self, &mut session);
             let is_normal = matches!(result, WatchResult::Ended);
             schedule.watch_done(session.had_events, is_normal, start, now());
-            self.status.count_reconnect();
+            self.status.update(|status| status.reconnects += 1);
             match result {
                 WatchResult::Forbidden(error) => return Err(error),
                 WatchResult::Ended => {
@@ -192,7 +192,7 @@ impl WatchedSource for PodWatch {
     fn list(follower: &Follower, newest: &mut NewestVersion) -> Result<String, ApiError> {
         let node = follower.api.node_name();
         let mut on_item = |pod: Option<PodObject>| match pod {
-            None => follower.lock().view.begin_pods(),
+            None => follower.lock().view.pods.begin(),
             Some(pod) if pod.is_on(node) => {
                 if let Some(pod) = pod.into_pod() {
                     follower.lock().add_pod(pod);
@@ -252,7 +252,7 @@ fn pod_event(event: Event<PodObject>, session: &mut WatchSession) {
 }
 
 fn remove_pod(follower: &Follower, uid: &str) {
-    if follower.lock().view.has_pod(uid) {
-        follower.update(|cluster| cluster.view.remove_pod(uid));
+    if follower.lock().view.pods.has(uid) {
+        follower.update(|cluster| cluster.view.pods.delete(uid));
     }
 }

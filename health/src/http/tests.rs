@@ -51,19 +51,19 @@ fn cells() -> Vec<(&'static str, StatusCell, Instant)> {
     let at = now - Duration::from_secs(7);
     let judged = |waiting| {
         let cell = at_start(true);
-        cell.source_succeeded(Source::DaemonSets, at);
-        cell.set_verdict(verdict(waiting));
+        cell.update(|status| status.source_succeeded(Source::DaemonSets, at));
+        cell.update(|status| status.set_verdict(verdict(waiting)));
         cell
     };
     let failing = |cell: StatusCell, since: Instant| {
-        cell.source_failed(Source::DaemonSets, refused(), since);
+        cell.update(|status| status.source_failed(Source::DaemonSets, refused(), since));
         cell
     };
     let of_node = |change: fn(&mut Verdict)| {
         let cell = judged(1);
         let mut verdict = verdict(1);
         change(&mut verdict);
-        cell.set_verdict(verdict);
+        cell.update(|status| status.set_verdict(verdict));
         cell
     };
     vec![
@@ -263,7 +263,7 @@ fn the_load_in_each_answer() {
         load,
         serde_json::json!({"open": false, "cpu_percent": null, "threshold_percent": 80, "measured_seconds_ago": null, "problem": null})
     );
-    cell.update_load(|load| load.record(cpus("3.5"), cpus("4"), at));
+    cell.update(|status| status.load.as_mut().unwrap().record(cpus("3.5"), cpus("4"), at));
     let (body, load) = shown(at + Duration::from_secs(3));
     assert_eq!(
         body,
@@ -272,12 +272,20 @@ fn the_load_in_each_answer() {
     assert_eq!((&load["cpu_percent"], &load["measured_seconds_ago"]), (&87.into(), &3.into()));
     let line = "\npsl_gate_open{gate=\"load\"} 0\n";
     assert!(metrics(&cell.snapshot(), at).body().contains(line));
-    cell.update_load(|load| {
-        load.fail(ApiError::new("404").with_details(Some("secret".to_owned())))
+    cell.update(|status| {
+        status
+            .load
+            .as_mut()
+            .unwrap()
+            .fail(ApiError::new("404").with_details(Some("secret".to_owned())))
     });
-    cell.update_load(|load| load.record(cpus("2.8"), cpus("4"), at));
-    cell.update_load(|load| {
-        load.fail(ApiError::new("404").with_details(Some("secret".to_owned())))
+    cell.update(|status| status.load.as_mut().unwrap().record(cpus("2.8"), cpus("4"), at));
+    cell.update(|status| {
+        status
+            .load
+            .as_mut()
+            .unwrap()
+            .fail(ApiError::new("404").with_details(Some("secret".to_owned())))
     });
     let (body, load) = shown(at);
     assert_eq!((&*body, &load["problem"]), ("HealthCheck OK\n", &"404".into()));
@@ -292,7 +300,7 @@ fn the_number_of_names_is_bounded() {
             standing: Standing::NoPod,
         };
         let cell = at_start(true);
-        cell.set_verdict(Verdict::new((0..1050).map(late)));
+        cell.update(|status| status.set_verdict(Verdict::new((0..1050).map(late))));
         let known = cell.snapshot();
         let body = gate(&known, INSIDE, now).body().to_owned();
         let named = body.lines().count() - 2;
@@ -312,12 +320,12 @@ fn the_number_of_names_is_bounded() {
 #[test]
 fn metrics_show_the_last_verdict() {
     let (cell, now) = (at_start(true), moment());
-    for status in [Some(200), Some(200), Some(403), None] {
-        cell.count_response(status);
+    for code in [Some(200), Some(200), Some(403), None] {
+        cell.update(|status| status.count_response(code));
     }
-    cell.count_reconnect();
-    cell.source_succeeded(Source::Pods, now - Duration::from_secs(9));
-    cell.set_verdict(verdict(2));
+    cell.update(|status| status.reconnects += 1);
+    cell.update(|status| status.source_succeeded(Source::Pods, now - Duration::from_secs(9)));
+    cell.update(|status| status.set_verdict(verdict(2)));
     let text = metrics(&cell.snapshot(), now).body().to_owned();
     for line in [
         r#"psl_k8s_requests_total{code="200"} 2"#,

@@ -1,15 +1,15 @@
-//! Each way in which the API can fail is a reason, ends nothing, and passes.
+//! Each failure of the API server is a reason, does not end the program, and passes.
 
 use testkit::CEILING;
 use testkit::api::{Fault, WatchEnd};
 
 use super::*;
 
-/// The last verdict is not believed for long here.
+/// The reason with `--stale-after=1ms`.
 const STALE: &str =
     "verdict is stale: the API server has failed for more than 1ms (--stale-after)\n";
 
-/// Fails one path in one way, sees the reason, lets it pass, and sees the gate open again.
+/// Lets one path fail, waits for the reason, ends the failure, and waits for the open gate.
 fn fails(path: &str, fault: Fault, expected: &str) {
     fails_within(path, fault, expected, CEILING);
 }
@@ -21,12 +21,12 @@ fn fails_within(path: &str, fault: Fault, expected: &str, ceiling: Duration) {
     wait_for_answer(&mut health, 200, "");
     testkit::eventually("two watches", CEILING, || (cluster.api.watches() == 2).then_some(()));
     cluster.api.fault(path, fault);
-    // So that it has to be asked for anew.
+    // A new request is necessary then.
     cluster.api.end_watches(WatchEnd::Expired);
     let url = cluster.api.url();
     let expected =
         format!("HealthCheck Failed\n{}\n{STALE}", expected.replace("URL", &format!("{url}/")));
-    // A watch that has gone the same way may have been the reason before.
+    // The failure of a watch may have been the reason before.
     let reply = wait_for_answer_within(&mut health, 412, &expected, ceiling);
     assert_eq!(reply.body, expected);
     let state = state(&mut health);
@@ -111,7 +111,7 @@ fn statuses_of_the_lists() {
     fails(
         PODS,
         status(500, &"x".repeat(100_000)),
-        "list of pods on API server error: node node-a (500)",
+        "API server error: list of pods on node node-a (500)",
     );
     fails(DAEMONSETS, status(200, ""), "incomplete JSON: list of DaemonSets");
     fails(
@@ -122,7 +122,7 @@ fn statuses_of_the_lists() {
 }
 
 #[test]
-fn in_a_namespace_the_role_is_asked_for_that_namespace() {
+fn a_missing_permission_names_the_namespace() {
     let cluster = Cluster::new();
     for (path, expected) in [
         (
@@ -143,7 +143,7 @@ fn in_a_namespace_the_role_is_asked_for_that_namespace() {
 }
 
 #[test]
-fn answers_that_break_off() {
+fn responses_that_break_off() {
     for (path, object) in [
         (DAEMONSETS, "list of DaemonSets"),
         (PODS, "list of pods on node node-a"),
@@ -165,7 +165,7 @@ fn answers_that_break_off() {
 }
 
 #[test]
-fn garbage() {
+fn a_response_that_is_not_http() {
     fails(
         DAEMONSETS,
         Fault::Garbage,
@@ -174,7 +174,7 @@ fn garbage() {
 }
 
 #[test]
-fn nobody_listens() {
+fn connection_refused() {
     let cluster = Cluster::new();
     cluster.heal();
     let mut health = cluster.health().arg("--stale-after=1ms").start();
@@ -195,13 +195,13 @@ fn a_name_that_does_not_resolve() {
 }
 
 #[test]
-fn a_server_that_accepts_and_stays_silent() {
+fn a_server_that_accepts_and_sends_no_response() {
     let silent = "connected, but no whole answer in time: node node-a at URL";
     fails_within(NODE, Fault::Hang, silent, 4 * CEILING);
 }
 
 #[test]
-fn a_list_that_trickles() {
+fn a_list_that_arrives_too_slowly() {
     let late = "connected, but no whole answer in time: list of DaemonSets";
     fails_within(DAEMONSETS, Fault::SlowBytes(Duration::from_millis(50)), late, 4 * CEILING);
 }
@@ -218,7 +218,7 @@ fn a_connection_that_hangs() {
 }
 
 #[test]
-fn a_server_that_asks_for_patience_gets_it() {
+fn retry_after_is_respected() {
     let cluster = Cluster::new();
     let patience = vec![("Retry-After".to_owned(), "3".to_owned())];
     let body = r#"{"kind":"Status","message":"too many requests, please try again later"}"#;

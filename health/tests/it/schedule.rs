@@ -1,4 +1,4 @@
-//! One API server that fails in one way after the other, under one health, which is right at each moment and lives.
+//! One API server with one failure after the other. health is correct at each moment and keeps running.
 
 use testkit::CEILING;
 use testkit::api::{Fault, Role, WatchEnd};
@@ -11,7 +11,7 @@ const NOT_READY: &str =
 const STALE: &str =
     "verdict is stale: the API server has failed for more than 1ms (--stale-after)\n";
 
-/// Every request fails from now on, and what is open has to be asked for anew.
+/// From now on every request fails, and open watches end.
 fn fail(cluster: &Cluster, fault: Fault) {
     cluster.api.fault(EVERYWHERE, fault);
     cluster.api.end_watches(WatchEnd::Expired);
@@ -22,7 +22,7 @@ fn status(code: u16, headers: &[(&str, &str)]) -> Fault {
     Fault::Status(code, headers.collect(), "{}".to_owned())
 }
 
-/// The gate is shut for this reason, and because what was known is too old.
+/// The gate is closed for this reason, and because the verdict is stale.
 #[track_caller]
 fn shut(health: &mut Running, reason: &str) {
     let reply = wait_for_answer(health, 412, reason);
@@ -33,7 +33,7 @@ fn shut(health: &mut Running, reason: &str) {
     );
 }
 
-/// All is well again; what has changed meanwhile is known, and what changes now is.
+/// The failure ends: earlier and later changes are known.
 #[track_caller]
 fn recovers(cluster: &Cluster, health: &mut Running, is_ready: bool) {
     cluster.api.clear_faults();
@@ -48,7 +48,7 @@ fn recovers(cluster: &Cluster, health: &mut Running, is_ready: bool) {
 
 #[track_caller]
 fn watched(cluster: &Cluster) {
-    // A watch whose client has gone learns of it when it has something to say.
+    // The server notices that a client is gone when it sends an event.
     cluster.api.bookmark();
     testkit::eventually("two watches", CEILING, || (cluster.api.watches() == 2).then_some(()));
 }
@@ -62,7 +62,7 @@ fn one_failure_after_the_other() {
     wait_for_answer(&mut health, 200, "");
     watched(&cluster);
 
-    // Refuses, comes back but hangs, comes back but resets: nothing is learnt in all that time.
+    // Connections are refused, then requests hang, then connections are reset: no data in all that time.
     cluster.api.refuse(true);
     shut(&mut health, "connection refused: ");
     cluster.node_exporter(false);
@@ -80,7 +80,7 @@ fn one_failure_after_the_other() {
     shut(&mut health, "connection closed before the whole answer: ");
     recovers(&cluster, &mut health, false);
 
-    // 401, until the file has the next token.
+    // 401 until the file contains the next token.
     cluster.api.forget(testkit::api::TOKEN);
     cluster.api.accept("the-next-token", Role::Wide);
     cluster.api.end_watches(WatchEnd::Expired);
@@ -89,7 +89,7 @@ fn one_failure_after_the_other() {
     cluster.files.file("token", "the-next-token");
     recovers(&cluster, &mut health, false);
 
-    // 429: nobody asks for the same before the time is over.
+    // 429: the request is not repeated before the time is over.
     let before = cluster.api.requests().len();
     fail(&cluster, status(429, &[("Retry-After", "2")]));
     shut(&mut health, "too many requests: ");
@@ -113,7 +113,7 @@ fn one_failure_after_the_other() {
     cluster.node_exporter(true);
     recovers(&cluster, &mut health, true);
 
-    // Nothing but bookmarks: the verdict stands, and nothing has to be asked for again.
+    // Only bookmarks: the verdict stands, and no request is necessary.
     let (asked, reconnects) =
         (cluster.api.requests().len(), state(&mut health)["reconnects"].clone());
     for _ in 0..20 {
@@ -130,7 +130,7 @@ fn one_failure_after_the_other() {
 }
 
 #[test]
-fn what_a_hanging_server_kept_back_is_known_once_it_is_back() {
+fn changes_during_an_outage_are_known_after_it() {
     let cluster = Cluster::new();
     cluster.heal();
     let mut health = cluster

@@ -1,4 +1,4 @@
-//! What the recorded cluster means for its nodes, and how the answer follows it.
+//! The verdicts on the nodes of the recorded cluster, and after changes.
 
 use testkit::CEILING;
 use testkit::program::Program;
@@ -6,7 +6,7 @@ use testkit::program::Program;
 use super::*;
 
 #[test]
-fn node_a_waits_for_one() {
+fn node_a_waits_for_one_daemonset() {
     let cluster = Cluster::new();
     let mut health = cluster.health().start();
     let reply = wait_for_answer(&mut health, 412, "node-exporter");
@@ -43,7 +43,7 @@ fn node_a_waits_for_one() {
 }
 
 #[test]
-fn node_b_waits_for_others_and_one_does_not_want_it() {
+fn node_b_waits_for_two_daemonsets() {
     let cluster = Cluster::new();
     let mut health = cluster.health_of("node-b", &cluster.api.url()).start();
     let reply = wait_for_answer(&mut health, 412, "gpu-plugin");
@@ -66,7 +66,7 @@ fn node_b_waits_for_others_and_one_does_not_want_it() {
 }
 
 #[test]
-fn a_daemonset_that_becomes_ready_opens_the_gate_and_one_that_ceases_shuts_it() {
+fn the_gate_follows_the_readiness_of_daemonsets() {
     let cluster = Cluster::new();
     let mut health = cluster.health().start();
     let reply = wait_for_answer(&mut health, 412, "node-exporter");
@@ -86,7 +86,7 @@ fn a_daemonset_that_becomes_ready_opens_the_gate_and_one_that_ceases_shuts_it() 
 }
 
 #[test]
-fn a_pod_that_is_replaced_shuts_the_gate_until_its_successor_is_ready() {
+fn a_replaced_pod_closes_the_gate_until_its_successor_is_ready() {
     let cluster = Cluster::new();
     cluster.heal();
     let mut health = cluster.health().start();
@@ -122,7 +122,7 @@ fn a_pod_that_is_replaced_shuts_the_gate_until_its_successor_is_ready() {
 }
 
 #[test]
-fn a_daemonset_made_anew_under_the_same_name_is_another_one() {
+fn a_daemonset_that_is_created_again_is_another_one() {
     let cluster = Cluster::new();
     cluster.heal();
     let mut health = cluster.health().start();
@@ -132,7 +132,7 @@ fn a_daemonset_made_anew_under_the_same_name_is_another_one() {
 }
 
 #[test]
-fn labels_of_the_node_are_followed() {
+fn the_verdict_follows_labels_of_the_node() {
     let cluster = Cluster::new();
     cluster.heal();
     cluster.api.edit(DAEMONSETS, |list| {
@@ -166,7 +166,7 @@ fn ignored_and_deleted_daemonsets_do_not_count() {
 }
 
 #[test]
-fn without_daemonsets_it_is_healthy_and_asks_nobody() {
+fn without_checks_health_sends_no_requests() {
     let health = bare_health().arg("--node-name=node-a").env("PSL_HC_DAEMONSET_ENABLED", "false");
     let mut health = health.start();
     assert_eq!(get(&mut health, "/").body, "HealthCheck OK\n");
@@ -179,7 +179,7 @@ fn without_daemonsets_it_is_healthy_and_asks_nobody() {
 }
 
 #[test]
-fn before_the_first_round_the_gate_is_shut() {
+fn the_gate_is_closed_before_the_first_response() {
     let cluster = Cluster::new();
     cluster.api.fault(NODE, testkit::api::Fault::Hang);
     let mut health = cluster.health().start();
@@ -193,7 +193,7 @@ fn before_the_first_round_the_gate_is_shut() {
 }
 
 #[test]
-fn names_are_shown_to_this_machine_only() {
+fn only_local_clients_see_names() {
     let Some(own) = own_address() else {
         return testkit::skip("this machine has no address but the loopback's");
     };
@@ -219,7 +219,7 @@ fn names_are_shown_to_this_machine_only() {
     }
 }
 
-/// The address by which this machine would speak to others; nothing is sent.
+/// The address that this machine would use for other hosts. No packet is sent.
 fn own_address() -> Option<std::net::IpAddr> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.0.2.1:9").ok()?;
@@ -256,7 +256,7 @@ fn metrics_count_requests_and_verdicts() {
 }
 
 #[test]
-fn what_the_server_sees() {
+fn requests_that_the_api_server_receives() {
     let cluster = Cluster::new();
     let mut health = cluster.health().start();
     wait_for_answer(&mut health, 412, "node-exporter");
@@ -305,7 +305,7 @@ fn what_the_server_sees() {
 }
 
 #[test]
-fn once_healthy_it_asks_for_nothing() {
+fn a_healthy_node_needs_no_requests() {
     let cluster = Cluster::new();
     cluster.heal();
     let health = bare_health().args(["--failHc=100ms", "--passHc=1h", "--node-name=node-a"]);

@@ -1,5 +1,4 @@
-//! What changes is told by watches: followed at once, survived when they break, and done without where they are
-//! forbidden.
+//! Watches: changes count at once, broken watches continue, and without the permission health polls.
 
 use std::time::Instant;
 
@@ -19,7 +18,7 @@ fn count(cluster: &Cluster, fits: impl Fn(&Asked) -> bool) -> usize {
     cluster.api.requests().iter().filter(|asked| fits(asked)).count()
 }
 
-/// A healthy health with both of its watches open, that asks for DaemonSets by itself only after a long time.
+/// health with an open gate and two open watches, which does not list DaemonSets again within the test.
 fn healthy(cluster: &Cluster) -> Running {
     cluster.heal();
     let health = bare_health().args(["--failHc=1s", "--passHc=1h", "--node-name=node-a"]);
@@ -34,7 +33,7 @@ fn watched(cluster: &Cluster) {
 }
 
 #[test]
-fn a_change_of_a_pod_or_of_the_node_is_followed_within_a_second() {
+fn the_gate_follows_a_change_within_a_second() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
     let mut slowest = Duration::ZERO;
@@ -66,7 +65,7 @@ fn a_change_of_a_pod_or_of_the_node_is_followed_within_a_second() {
 }
 
 #[test]
-fn a_pod_that_flaps_does_not_fill_the_log() {
+fn a_flapping_pod_does_not_fill_the_log() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
     for _ in 0..25 {
@@ -75,13 +74,13 @@ fn a_pod_that_flaps_does_not_fill_the_log() {
             wait_for_answer(&mut health, status, "");
         }
     }
-    // 20 in a minute, of which this may have been parts of two.
+    // 20 lines a minute, and the test may touch two minutes.
     let told = health.count(|line| line.contains("msg=\"the node is "));
     assert!((20..=42).contains(&told), "{told}\n{health}");
 }
 
 #[test]
-fn what_is_told_twice_is_the_same() {
+fn repeated_events_change_no_result() {
     let cluster = Cluster::new();
     cluster.api.tell_twice(true);
     let mut health = healthy(&cluster);
@@ -95,7 +94,7 @@ fn what_is_told_twice_is_the_same() {
 }
 
 #[test]
-fn watches_that_end_are_begun_again_and_miss_nothing() {
+fn restarted_watches_miss_no_event() {
     for how in [
         WatchEnd::Well,
         WatchEnd::Cut,
@@ -106,7 +105,7 @@ fn watches_that_end_are_begun_again_and_miss_nothing() {
     ] {
         let cluster = Cluster::new();
         let mut health = healthy(&cluster);
-        // Changed in the moment in which nobody looks.
+        // A change while there is no watch.
         cluster.api.end_watches(how);
         cluster.node_exporter(false);
         wait_for_answer(&mut health, 412, "node-exporter");
@@ -127,7 +126,7 @@ fn watches_that_end_are_begun_again_and_miss_nothing() {
 }
 
 #[test]
-fn bookmarks_are_where_it_goes_on() {
+fn a_watch_continues_from_the_last_bookmark() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
     for _ in 0..3 {
@@ -149,7 +148,7 @@ fn bookmarks_are_where_it_goes_on() {
 }
 
 #[test]
-fn an_api_that_goes_away_is_believed_for_a_while() {
+fn a_verdict_outlives_the_api_server_for_a_while() {
     let cluster = Cluster::new();
     cluster.heal();
     let mut health = cluster.health().arg("--stale-after=3s").start();
@@ -178,7 +177,7 @@ fn an_api_that_goes_away_is_believed_for_a_while() {
 }
 
 #[test]
-fn where_watching_is_forbidden_it_polls_and_says_so_once() {
+fn if_watching_is_forbidden_health_polls_and_logs_it_once() {
     let cluster = Cluster::new();
     cluster.files.file("token", "an-older-role");
     cluster.api.accept("an-older-role", Role::WithoutWatch);
@@ -199,7 +198,7 @@ fn where_watching_is_forbidden_it_polls_and_says_so_once() {
     assert_eq!(state(&mut health)["api_problems"], json!([]), "to be refused this is no trouble");
 }
 
-/// A DaemonSet and its ready pod on node-a, made from recorded ones.
+/// A DaemonSet and its pod on node-a, made from recorded ones.
 fn newcomer(cluster: &Cluster) -> (Value, Value) {
     let mut set = cluster.api.recorded("daemonsets-all")["items"][3].clone();
     (set["metadata"]["name"], set["metadata"]["uid"]) = (json!("newcomer"), json!("new-uid"));
@@ -215,7 +214,7 @@ fn push(cluster: &Cluster, path: &str, object: Value) {
 }
 
 #[test]
-fn a_pod_of_an_unknown_daemonset_has_that_one_asked_for() {
+fn the_unknown_owner_of_a_pod_is_read() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
     let (set, pod) = newcomer(&cluster);
@@ -235,7 +234,7 @@ fn a_pod_of_an_unknown_daemonset_has_that_one_asked_for() {
         [pair("fieldSelector", "metadata.name=newcomer"), pair("limit", "500")]
     );
     assert_eq!(count(&cluster, |asked| asked.path == DAEMONSETS), 1, "not for all of them");
-    // It goes: the pod first, so that it would be waited for if nobody asked.
+    // The DaemonSet is deleted, then its pod: health has to read the DaemonSet to know.
     cluster.api.edit(DAEMONSETS, |list| remove(list, "newcomer"));
     cluster.api.edit(&pods_of("node-a"), |list| remove(list, "newcomer-1"));
     wait_for_answer(&mut health, 200, "");
@@ -243,7 +242,7 @@ fn a_pod_of_an_unknown_daemonset_has_that_one_asked_for() {
 }
 
 #[test]
-fn a_pod_whose_daemonset_has_gone_is_asked_about_once() {
+fn the_deleted_owner_of_a_pod_is_read_once() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
     let (_, mut pod) = newcomer(&cluster);
@@ -261,15 +260,15 @@ fn a_pod_whose_daemonset_has_gone_is_asked_about_once() {
     assert_eq!(count(&cluster, |asked| asked.path == one), 1, "{health}");
 }
 
-/// Whoever may make pods may write anything for their owners' names.
+/// A user who may create pods may write any text as the name of their owner.
 #[test]
-fn an_owner_that_no_daemonset_can_be_called_is_not_asked_about() {
+fn an_owner_with_an_invalid_name_is_not_read() {
     let cluster = Cluster::new();
     cluster.heal();
     let mut health = cluster.health().arg("--stale-after=1ms").start();
     wait_for_answer(&mut health, 200, "");
     watched(&cluster);
-    // As a server answers a selector of "metadata.name=newcomer,x".
+    // The response of an API server to the selector "metadata.name=newcomer,x".
     let one = "/apis/apps/v1/namespaces/monitoring/daemonsets";
     cluster.api.fault(
         one,
@@ -279,7 +278,7 @@ fn an_owner_that_no_daemonset_can_be_called_is_not_asked_about() {
     (pod["metadata"]["uid"], pod["metadata"]["ownerReferences"][0]["name"]) =
         (json!("0"), json!("newcomer,x"));
     push(&cluster, &pods_of("node-a"), pod);
-    // A pod whose UID is greater is told after it, and whoever lists all has asked for single ones before.
+    // The event of a pod with a greater UID comes later, and a list comes after reads of single DaemonSets.
     cluster.api.edit(&pods_of("node-a"), |list| {
         let pods = list["items"].as_array_mut().unwrap();
         at_the_gate(
@@ -295,7 +294,7 @@ fn an_owner_that_no_daemonset_can_be_called_is_not_asked_about() {
 }
 
 #[test]
-fn a_pod_of_a_daemonset_that_did_not_belong_here_has_it_asked_for() {
+fn the_owner_of_an_unexpected_pod_is_read() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
     assert_eq!(state(&mut health)["counts"]["not-here"], 1);
@@ -316,9 +315,9 @@ fn a_pod_of_a_daemonset_that_did_not_belong_here_has_it_asked_for() {
 }
 
 #[test]
-fn a_list_that_fails_is_no_trouble_for_ever_where_nobody_is_waited_for_any_more() {
+fn a_failed_list_is_retried_even_if_no_daemonset_waits_any_more() {
     let cluster = Cluster::new();
-    // So many that they are asked for by a list, and wanted here as long as the node has this label.
+    // Enough for a list, and they want the node as long as it has this label.
     cluster.api.edit(DAEMONSETS, |list| {
         let sets = list["items"].as_array_mut().unwrap();
         for number in 0..9 {
@@ -345,7 +344,7 @@ fn a_list_that_fails_is_no_trouble_for_ever_where_nobody_is_waited_for_any_more(
 }
 
 #[test]
-fn a_taint_is_followed() {
+fn the_verdict_follows_taints() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
     let taint = |effect: &str| {
@@ -353,7 +352,7 @@ fn a_taint_is_followed() {
             .api
             .edit(NODE, |node| node["spec"]["taints"] = json!([{"key": "x", "effect": effect}]));
     };
-    // The controller keeps the pods that are there, so they are waited for.
+    // The controller keeps existing pods, so health waits for them.
     taint("NoSchedule");
     cluster.node_exporter(false);
     wait_for_answer(
@@ -377,7 +376,7 @@ fn a_taint_is_followed() {
 }
 
 #[test]
-fn a_node_that_is_deleted_is_a_reason() {
+fn a_deleted_node_is_a_reason() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
     let gone = cluster.api.recorded("error-404-node");
@@ -394,7 +393,7 @@ fn a_node_that_is_deleted_is_a_reason() {
     wait_for_answer(&mut health, 200, "");
 }
 
-/// The init container that waits for the lock, in a pod that has not passed it.
+/// Adds the init container that waits for the lock, and has not succeeded.
 fn at_the_gate(pod: &mut Value) {
     pod["spec"]["initContainers"] =
         json!([{"name": "pod-startup-lock", "image": "registry.example/renamed"}]);
@@ -406,10 +405,11 @@ fn at_the_gate(pod: &mut Value) {
 }
 
 #[test]
-fn nothing_waits_for_itself() {
+fn a_pod_at_the_gate_does_not_close_it() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
-    // A policy injects into the pod alone. It waits for lock, and lock for health: in a circle, if health waited for it.
+    // A policy injects the init container into the pod alone. The pod waits for the lock, and the lock for
+    // health, which must not wait for the pod.
     let exporter = |list: &mut Value, change: fn(&mut Value)| {
         let pods = list["items"].as_array_mut().unwrap();
         change(
@@ -427,7 +427,7 @@ fn nothing_waits_for_itself() {
         shown["daemonsets"].as_array().unwrap().iter().any(|set| set["reason"] == reason),
         "{shown}"
     );
-    // It gets its lease and starts: now it is waited for.
+    // The pod gets its lease and starts: now health waits for it.
     cluster.api.edit(&pods_of("node-a"), |list| {
         exporter(list, |pod| {
             let ended = json!({"terminated": {"exitCode": 0, "reason": "Completed"}});
@@ -443,7 +443,7 @@ fn nothing_waits_for_itself() {
         .api
         .edit(&pods_of("node-a"), |list| assert_eq!(pods_ready(list, "node-exporter", true), 1));
     wait_for_answer(&mut health, 200, "");
-    // After a reboot of the node it waits anew, and the kubelet leaves `Initialized` as it was.
+    // After a reboot of the node the pod waits again, and the kubelet leaves `Initialized` as it was.
     cluster.api.edit(&pods_of("node-a"), |list| {
         exporter(list, |pod| {
             at_the_gate(pod);
@@ -457,7 +457,7 @@ fn nothing_waits_for_itself() {
 }
 
 #[test]
-fn a_daemonset_whose_template_waits_for_the_lock_is_not_waited_for() {
+fn a_daemonset_with_the_gate_in_its_template_is_excluded() {
     let cluster = Cluster::new();
     cluster.api.edit(DAEMONSETS, |list| {
         let spec = &mut list["items"][3]["spec"]["template"]["spec"];
@@ -473,7 +473,7 @@ fn boot_id() -> String {
     std::fs::read_to_string(MACHINE_BOOT_ID).unwrap().trim().to_owned()
 }
 
-/// Everything on node-a has started a minute from now, which is after any boot.
+/// All containers on node-a have started in the future, which is after any boot.
 fn started_lately(cluster: &Cluster) {
     cluster.api.edit(&pods_of("node-a"), |list| {
         for pod in list["items"].as_array_mut().unwrap() {
@@ -486,11 +486,11 @@ fn started_lately(cluster: &Cluster) {
 }
 
 #[test]
-fn old_readiness_is_not_believed_before_the_grace_is_over() {
+fn old_readiness_counts_only_after_the_grace() {
     let cluster = Cluster::new();
     cluster.heal();
     started_lately(&cluster);
-    // Longer than this machine has been up, whatever that is.
+    // Longer than the uptime of any machine.
     let patient = ["--boot-check=on", "--boot-grace=1000000h"];
     let mut health = cluster.health().args(patient).start();
     let reply = wait_for_answer(&mut health, 412, "node object is from before this boot\n");
@@ -503,7 +503,7 @@ fn old_readiness_is_not_believed_before_the_grace_is_over() {
     );
     cluster.api.edit(NODE, |node| node["status"]["nodeInfo"]["bootID"] = boot_id().into());
     wait_for_answer(&mut health, 200, "");
-    // A container of before the boot: the recorded ones, with pods that are older still.
+    // A container that is older than the boot, in a pod that is older than the container.
     cluster.api.edit(&pods_of("node-a"), |list| {
         for pod in list["items"].as_array_mut().unwrap() {
             if pod["metadata"]["name"] == "kube-proxy-pq68d" {
@@ -529,7 +529,7 @@ fn old_readiness_is_not_believed_before_the_grace_is_over() {
 }
 
 #[test]
-fn latched_it_does_not_mind_rollouts() {
+fn a_latch_outlasts_rollouts() {
     let cluster = Cluster::new();
     let mut health = cluster.health().arg("--latch=boot").start();
     wait_for_answer(&mut health, 412, "node-exporter");
@@ -595,7 +595,7 @@ fn a_busy_node_closes_the_gate() {
 }
 
 #[test]
-fn a_missing_metrics_server_is_told_but_closes_the_gate_for_one_period_only() {
+fn a_missing_metrics_server_closes_the_gate_for_one_period_only() {
     let cluster = Cluster::new();
     cluster.heal();
     let mut health = cluster

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Annotations, InitContainers, ObjectKind, Resource, taint_effect};
+use super::resource::{Annotations, InitContainers, ObjectKind, Resource, taint_effect};
 use crate::api::fields::{BoundedVec, Collector, ELEMENT_BYTES, List, Name, Selector};
 use crate::api::visitors::{Braces, object, optional_object};
 use crate::core::daemonset::DaemonSet;

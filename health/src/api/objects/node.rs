@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Condition, ObjectKind, Resource, taint_effect};
+use super::resource::{Condition, ObjectKind, Resource, taint_effect};
 use crate::api::fields::{Amount, Collector, Key, List, MOST_OF_NODE, ShortText, Value, Word};
 use crate::api::visitors::{Braces, object};
 use crate::core::eligibility::{Labels, NodeTraits, Taint};

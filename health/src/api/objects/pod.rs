@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Condition, InitContainers, ObjectKind, OwnerReference, Resource};
+use super::resource::{Condition, InitContainers, ObjectKind, OwnerReference, Resource};
 use crate::api::fields::{Collector, List, Name, TextLines, Timestamp, Word};
 use crate::api::visitors::{Braces, object};
 use crate::core::daemonset::DaemonSetId;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use crate::api::{self, objects};
 use crate::core::node;
+use crate::core::packed_placement::PackedPlacement;
 
 macro_rules! recorded {
     ($name:literal) => {

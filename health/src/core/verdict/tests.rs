@@ -611,7 +611,7 @@ fn the_latch_closes_only_once_the_node_is_ready() {
         assert_eq!(with(true, &[], "this"), (false, 1), "it has not come yet");
         view.set_pod(pod("a", "a-1"));
         assert!(view.judge(&machine()).unwrap().is_latched);
-        view.remove_pod("a-1");
+        view.pods.delete("a-1");
         assert!(view.judge(&machine()).unwrap().is_latched, "it stays");
     }
     let rules = Criteria { filter: Some(Filter::default()), conditions: false, latch: true };
@@ -634,7 +634,7 @@ fn the_latch_holds_for_one_boot() {
     view.set_pod(pod("a", "a-1"));
     let mut with = |boot_id: &str, has_pod: bool| {
         view.set_node(Node { boot_id: boot_id.into(), ..node_with(&Labels::new()) });
-        view.remove_pod("a-1");
+        view.pods.delete("a-1");
         if has_pod {
             view.set_pod(pod("a", "a-1"));
         }

@@ -11,9 +11,7 @@ pub trait Listed {
     fn weight(&self) -> usize;
 
     /// Whether the present list contains the object.
-    fn is_listed(&self) -> bool;
-
-    fn set_listed(&mut self, is_listed: bool);
+    fn is_listed(&mut self) -> &mut bool;
 }
 
 pub struct BoundedList<T> {
@@ -21,11 +19,13 @@ pub struct BoundedList<T> {
     bytes: usize,
     /// Whether there was a complete list.
     is_complete: bool,
+    /// The objects that were removed because of the memory limit.
+    pub evicted: usize,
 }
 
 impl<T: Listed> BoundedList<T> {
     pub fn new(is_complete: bool) -> BoundedList<T> {
-        BoundedList { objects: Vec::new(), bytes: 0, is_complete }
+        BoundedList { objects: Vec::new(), bytes: 0, is_complete, evicted: 0 }
     }
 
     pub fn is_complete(&self) -> bool {
@@ -63,19 +63,19 @@ impl<T: Listed> BoundedList<T> {
 
     /// A list begins, or begins again.
     pub fn begin(&mut self) {
-        self.objects.iter_mut().for_each(|object| object.set_listed(false));
+        self.objects.iter_mut().for_each(|object| *object.is_listed() = false);
     }
 
     /// The list is complete: objects that it did not contain are removed.
     pub fn finish(&mut self) {
-        self.retain(|_, object| object.is_listed());
+        self.retain(|_, object| *object.is_listed());
         self.objects.shrink_to_fit();
         self.is_complete = true;
     }
 
     /// Adds an object, or replaces the one with its key.
     pub fn put(&mut self, mut object: T) {
-        object.set_listed(true);
+        *object.is_listed() = true;
         self.bytes += object.weight();
         match self.find(object.key()) {
             Ok(at) => {
@@ -92,10 +92,15 @@ impl<T: Listed> BoundedList<T> {
         }
     }
 
-    /// Removes the objects for which `stays` is false, by their positions.
-    pub fn retain(&mut self, mut stays: impl FnMut(usize, &T) -> bool) {
+    /// Removes the objects that do not stay, by their positions.
+    pub fn evict(&mut self, stays: &[bool]) {
+        self.evicted += stays.iter().filter(|stays| !**stays).count();
+        self.retain(|at, _| stays[at]);
+    }
+
+    fn retain(&mut self, mut stays: impl FnMut(usize, &mut T) -> bool) {
         let mut at = 0;
-        self.objects.retain(|object| {
+        self.objects.retain_mut(|object| {
             let is_retained = stays(at, object);
             at += 1;
             if !is_retained {

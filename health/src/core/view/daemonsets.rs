@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::core::daemonset::{DaemonSet, DaemonSetId};
-use crate::core::eligibility::{Fit, NodeTraits, PackedPlacement, Placement};
+use crate::core::eligibility::{Fit, NodeTraits, Placement};
 use crate::core::filter::{Exclusion, Filter};
+use crate::core::packed_placement::PackedPlacement;
 use crate::core::pod::Pod;
 use crate::core::verdict::{DaemonSetStatus, MOST_LISTED, NearestPods, Standing, Verdict};
 
@@ -21,7 +22,7 @@ pub(super) const MOST_BYTES: usize = 4 * 1024 * 1024;
 const SLACK: usize = 64 * 1024;
 
 pub struct DaemonSetCache {
-    list: BoundedList<CachedDaemonSet>,
+    pub list: BoundedList<CachedDaemonSet>,
     /// Most DaemonSets have the same placement as some other.
     placements: BTreeSet<PackedPlacement>,
     placement_bytes: usize,
@@ -30,11 +31,9 @@ pub struct DaemonSetCache {
     node: Arc<NodeTraits>,
     /// The objects of the present list so far.
     listed: usize,
-    /// The DaemonSets that were removed because of the memory limit.
-    evicted: usize,
 }
 
-struct CachedDaemonSet {
+pub struct CachedDaemonSet {
     id: Arc<DaemonSetId>,
     has_gate: bool,
     is_listed: bool,
@@ -58,12 +57,8 @@ impl Listed for CachedDaemonSet {
         size_of::<CachedDaemonSet>() + id
     }
 
-    fn is_listed(&self) -> bool {
-        self.is_listed
-    }
-
-    fn set_listed(&mut self, is_listed: bool) {
-        self.is_listed = is_listed;
+    fn is_listed(&mut self) -> &mut bool {
+        &mut self.is_listed
     }
 }
 
@@ -116,18 +111,14 @@ impl DaemonSetCache {
             exclusions: Vec::new(),
             node: Arc::default(),
             listed: 0,
-            evicted: 0,
         }
-    }
-
-    pub fn is_complete(&self) -> bool {
-        self.list.is_complete()
     }
 
     pub fn bytes(&self) -> usize {
         self.list.bytes() + self.placement_bytes
     }
 
+    /// A list begins, or begins again.
     pub fn begin(&mut self) {
         self.list.begin();
         self.listed = 0;
@@ -141,9 +132,10 @@ impl DaemonSetCache {
         self.put(set, filter);
     }
 
+    /// The list is complete: DaemonSets that it did not contain are removed.
     pub fn finish(&mut self) {
         self.list.finish();
-        self.evicted = self.listed.saturating_sub(self.list.len());
+        self.list.evicted = self.listed.saturating_sub(self.list.len());
         self.sweep();
     }
 
@@ -151,7 +143,7 @@ impl DaemonSetCache {
     pub fn set(&mut self, set: DaemonSet, filter: &Filter) {
         if self.list.get((&set.namespace, &set.name)).is_none() {
             // It may be an evicted one.
-            self.evicted = self.evicted.saturating_sub(1);
+            self.list.evicted = self.list.evicted.saturating_sub(1);
         }
         self.put(set, filter);
         self.sweep();
@@ -210,13 +202,12 @@ impl DaemonSetCache {
                 set.claim = Claim::Excluded(Arc::clone(&too_large));
             } else {
                 stays[at] = false;
-                self.evicted += 1;
             }
             if excess == 0 {
                 break;
             }
         }
-        self.list.retain(|at, _| stays[at]);
+        self.list.evict(&stays);
     }
 
     /// Removes the placements that no DaemonSet has any more.
@@ -262,13 +253,10 @@ impl DaemonSetCache {
         })
     }
 
+    /// The DaemonSets that do not count because they exceed the memory limit.
     pub fn too_large(&self) -> BTreeSet<Arc<DaemonSetId>> {
         let sets = self.list.iter().filter(|set| set.is_too_large());
         sets.map(|set| Arc::clone(&set.id)).collect()
-    }
-
-    pub fn evicted(&self) -> usize {
-        self.evicted
     }
 
     /// The verdict on a node with these pods.
@@ -286,7 +274,7 @@ impl DaemonSetCache {
         };
         let statuses = self.list.iter().map(|set| set.status(pods, &mut mismatch));
         let mut verdict = Verdict::new(statuses);
-        verdict.counts.excluded += self.evicted;
+        verdict.counts.excluded += self.list.evicted;
         verdict
     }
 

@@ -15,7 +15,7 @@ pub(super) const MOST_BYTES: usize = 1536 * 1024;
 /// The free memory after an eviction. An eviction reads all pods, so it must be rare.
 const SLACK: usize = 32 * 1024;
 
-struct CachedPod {
+pub struct CachedPod {
     pod: Pod,
     is_listed: bool,
 }
@@ -32,82 +32,46 @@ impl Listed for CachedPod {
         texts + id + 2 * size_of::<CachedPod>()
     }
 
-    fn is_listed(&self) -> bool {
-        self.is_listed
-    }
-
-    fn set_listed(&mut self, is_listed: bool) {
-        self.is_listed = is_listed;
+    fn is_listed(&mut self) -> &mut bool {
+        &mut self.is_listed
     }
 }
 
-pub struct PodCache {
-    list: BoundedList<CachedPod>,
-    evicted: usize,
-}
+pub type PodCache = BoundedList<CachedPod>;
 
 impl PodCache {
-    pub fn new(is_complete: bool) -> PodCache {
-        PodCache { list: BoundedList::new(is_complete), evicted: 0 }
-    }
-
-    pub fn is_complete(&self) -> bool {
-        self.list.is_complete()
-    }
-
-    pub fn begin(&mut self) {
-        self.list.begin();
-    }
-
-    pub fn finish(&mut self) {
-        self.list.finish();
-    }
-
     pub fn add(&mut self, pod: Pod) {
-        self.list.put(CachedPod { pod, is_listed: true });
-        if self.list.bytes() > MOST_BYTES {
-            self.evict();
+        self.put(CachedPod { pod, is_listed: true });
+        if self.bytes() <= MOST_BYTES {
+            return;
         }
-    }
-
-    /// Evicts pods of the namespace with the most, first those that have ended.
-    fn evict(&mut self) {
+        // Pods of the namespace with the most go, first those that have ended.
         let has_ended = |pod: &Pod| matches!(pod.phase, Phase::Succeeded | Phase::Failed);
         let shares =
-            self.iter().map(|pod| (pod.owner.namespace(), 1 + usize::from(has_ended(pod))));
+            self.pods().map(|pod| (pod.owner.namespace(), 1 + usize::from(has_ended(pod))));
         let order = eviction_order(shares);
-        let weights: Vec<_> = self.list.iter().map(CachedPod::weight).collect();
+        let weights: Vec<_> = self.iter().map(CachedPod::weight).collect();
+        let mut excess = self.bytes() - MOST_BYTES + SLACK;
         let mut stays = vec![true; weights.len()];
-        let mut bytes = self.list.bytes();
         for at in order {
-            if bytes + SLACK <= MOST_BYTES {
+            stays[at] = false;
+            excess = excess.saturating_sub(weights[at]);
+            if excess == 0 {
                 break;
             }
-            stays[at] = false;
-            bytes -= weights[at];
-            self.evicted += 1;
         }
-        self.list.retain(|at, _| stays[at]);
-    }
-
-    pub fn remove(&mut self, uid: &str) {
-        self.list.remove((uid, ""));
+        self.evict(&stays);
     }
 
     pub fn has(&self, uid: &str) -> bool {
-        self.list.get((uid, "")).is_some()
+        self.get((uid, "")).is_some()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Pod> {
-        self.list.iter().map(|cached| &cached.pod)
+    pub fn delete(&mut self, uid: &str) {
+        self.remove((uid, ""));
     }
 
-    pub fn evicted(&self) -> usize {
-        self.evicted
-    }
-
-    #[cfg(test)]
-    pub fn bytes(&self) -> usize {
-        self.list.bytes()
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.iter().map(|cached| &cached.pod)
     }
 }

@@ -108,8 +108,8 @@ fn each_change_leads_to_a_new_verdict() {
     view.set_daemonset("ns", "a", Some(set("a", "another")));
     expect(standings(&mut view), &[("a", "waiting"), ("0", "not-here")]);
     view.set_daemonset("ns", "a", Some(set("a", "a")));
-    view.remove_pod("a-1");
-    view.remove_pod("a-1");
+    view.pods.delete("a-1");
+    view.pods.delete("a-1");
     expect(standings(&mut view), &[("a", "waiting"), ("0", "not-here")]);
 }
 
@@ -259,16 +259,16 @@ fn any_number_of_pods_stays_within_the_limit() {
         number += 1;
     }
     assert!(number > 3_500, "{number}");
-    assert!(!view.has_pod("00007") && view.has_pod("~"), "those that have ended go first");
+    assert!(!view.pods.has("00007") && view.pods.has("~"), "those that have ended go first");
     let (_, before) = view.evicted();
-    let kept = (0..number).find(|number| view.has_pod(&format!("{number:05}"))).unwrap();
+    let kept = (0..number).find(|number| view.pods.has(&format!("{number:05}"))).unwrap();
     view.set_pod(other(kept, Phase::Running));
     assert_eq!(view.evicted(), (0, before), "one that is there already may change");
     (number..MANY).for_each(|number| drop(view.set_pod(other(number, Phase::Failed))));
     assert!(view.pods.bytes() <= pods::MOST_BYTES && view.evicted().1 > MANY / 2);
     expect(standings(&mut view), &[("a", "ready")]);
-    (0..MANY).for_each(|number| view.remove_pod(&format!("{number:05}")));
-    view.remove_pod("~");
+    (0..MANY).for_each(|number| view.pods.delete(&format!("{number:05}")));
+    view.pods.delete("~");
     assert_eq!(view.pods.bytes(), 0, "nothing is counted that is not there");
 }
 
@@ -282,36 +282,36 @@ fn a_second_list_takes_no_more_memory() {
     view.set_daemonsets([set("a", "a"), of_kilobytes("b", 1000)]);
     let (sets, pods) = (view.daemonsets.bytes(), view.pods.bytes());
     for _ in 0..3 {
-        view.begin_daemonsets();
-        view.begin_pods();
+        view.daemonsets.begin();
+        view.pods.begin();
         for set in [set("a", "a"), of_kilobytes("b", 1000)] {
-            view.add_daemonset(set, &filter);
+            view.daemonsets.add(set, &filter);
             assert_eq!(view.daemonsets.bytes(), sets);
         }
         // It begins anew, as where its pages expire.
-        view.begin_daemonsets();
+        view.daemonsets.begin();
         view.set_pod(pod("1", "a", "a"));
         view.set_pod(pod("2", "b", "b"));
         assert_eq!(view.pods.bytes(), pods);
-        view.add_daemonset(set("a", "a"), &filter);
-        view.add_daemonset(set("a", "a"), &filter);
+        view.daemonsets.add(set("a", "a"), &filter);
+        view.daemonsets.add(set("a", "a"), &filter);
         expect(standings(&mut view), &[("a", "ready"), ("b", "not-here")]);
-        view.add_daemonset(of_kilobytes("b", 1000), &filter);
-        view.finish_daemonsets();
+        view.daemonsets.add(of_kilobytes("b", 1000), &filter);
+        view.daemonsets.finish();
         view.finish_pods();
         assert_eq!(
             (view.daemonsets.bytes(), view.pods.bytes(), view.evicted()),
             (sets, pods, (0, 0))
         );
     }
-    view.begin_daemonsets();
-    view.begin_pods();
+    view.daemonsets.begin();
+    view.pods.begin();
     view.set_pod(pod("2", "b", "b"));
-    view.add_daemonset(of_kilobytes("b", 1000), &filter);
-    view.finish_daemonsets();
+    view.daemonsets.add(of_kilobytes("b", 1000), &filter);
+    view.daemonsets.finish();
     view.finish_pods();
     expect(standings(&mut view), &[("b", "not-here")]);
-    assert!(!view.has_pod("1") && view.has_pod("2"));
+    assert!(!view.pods.has("1") && view.pods.has("2"));
 }
 
 /// A DaemonSet that takes about so many kilobytes.
@@ -330,7 +330,8 @@ fn the_largest_daemonsets_are_evicted_first() {
     let heaviest = of_kilobytes("h0", 2000);
     let light = ["a", "z"].map(|name| set(name, name));
     view.set_daemonsets(light.into_iter().chain(heavy).chain([heaviest]));
-    let too_large: Vec<_> = view.too_large().iter().map(|set| set.name().to_owned()).collect();
+    let too_large: Vec<_> =
+        view.daemonsets.too_large().iter().map(|set| set.name().to_owned()).collect();
     assert_eq!((too_large.len(), &*too_large[0]), (2, "h0"));
     let verdict = view.judge(&machine()).unwrap();
     let waiting: Vec<_> = verdict.waiting().iter().map(|judged| judged.id.name()).collect();
@@ -342,7 +343,7 @@ fn the_largest_daemonsets_are_evicted_first() {
         view.set_daemonset("ns", name, None);
     }
     view.set_daemonset("ns", "h0", Some(of_kilobytes("h0", 2000)));
-    assert!(view.too_large().is_empty(), "there is room again");
+    assert!(view.daemonsets.too_large().is_empty(), "there is room again");
 }
 
 #[test]
@@ -405,7 +406,7 @@ proptest! {
             for _ in 0..times {
                 match change.clone() {
                     Change::Pod(pod) => drop(stepwise.set_pod(pod)),
-                    Change::NoPod(uid) => stepwise.remove_pod(&uid),
+                    Change::NoPod(uid) => stepwise.pods.delete(&uid),
                     Change::Set(set) => stepwise.set_daemonset("ns", &set.name.clone(), Some(set)),
                     Change::NoSet(name) => stepwise.set_daemonset("ns", &name, None),
                     Change::Node(labels) => stepwise.set_node(node(&labels)),

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{
+use crate::core::eligibility::{
     Operator, Placement, Requirement, TaintEffect, Term, ToleratedEffect, Toleration,
     TolerationOperator,
 };
