@@ -172,8 +172,8 @@ pub fn read_events<T: ApiObject>(
     })
 }
 
-/// The object may stand before the type that tells what it is. So a bookmark or an error is read as if
-/// it were an object of the watched kind.
+/// The object may stand before the type of the event. So a bookmark or an error is read as if it were an
+/// object of the watched kind.
 #[derive(Deserialize)]
 #[serde(bound = "T: ApiObject")]
 struct RawEvent<T> {

@@ -271,7 +271,7 @@ fn conditions_of_a_node() {
     }
 }
 
-/// One DaemonSet with all that can be set, in a list with this between the braces.
+/// A list of one DaemonSet with this metadata and spec.
 fn with_metadata_and_spec(metadata: &str, spec: &str) -> String {
     let metadata = format!(r#"{{"namespace":"n","name":"d","uid":"u"{metadata}}}"#);
     format!(r#"{{"kind":"DaemonSetList","items":[{{"metadata":{metadata}{spec}}}]}}"#)
@@ -800,7 +800,7 @@ fn nested(depth: usize, open: &str, close: &str) -> String {
 #[test]
 fn nesting_is_bounded_in_skipped_values_too() {
     let too_deep = format!("limit exceeded: list: an object nested more than {DEEPEST} deep");
-    // The list and, in the last place, its items and the item are around it.
+    // The nesting outside of the value: the list, its items and the item.
     for (case, around, place) in [
         ("beside the items", 1, r#"{"x":@,"kind":"DaemonSetList","items":[]}"#),
         (
@@ -817,7 +817,7 @@ fn nesting_is_bounded_in_skipped_values_too() {
             let read = |depth: usize| daemonsets(&place.replace('@', &value(depth)));
             assert!(read(DEEPEST - around).is_ok(), "{case} {open}");
             assert_eq!(read(DEEPEST - around + 1).unwrap_err().cause, too_deep, "{case} {open}");
-            // Within the bound on size, so that it is the nesting that is refused.
+            // Within the limit on size, so that the nesting is the reason.
             assert_eq!(read(300_000).unwrap_err().cause, too_deep, "{case} {open}");
         }
         let unclosed = place.replace('@', &"[".repeat(1_000_000));
@@ -832,7 +832,7 @@ fn beyond(object: &str, what: &str) -> String {
     format!("limit exceeded: {object}: {what} bytes")
 }
 
-/// A list of these, and of a DaemonSet after them.
+/// A list of these items and a DaemonSet after them.
 fn items(before: &[String]) -> String {
     let last = r#"{"metadata":{"namespace":"n","name":"d","uid":"u"}}"#;
     let items: String = before.iter().map(|item| format!("{item},")).collect();
@@ -841,13 +841,13 @@ fn items(before: &[String]) -> String {
 
 #[test]
 fn the_largest_object_of_an_api_server_is_read() {
-    // All that etcd takes as one text, of which each byte is written in six: 9 MiB.
+    // The largest object of etcd as one text, with six bytes for each byte: 9 MiB.
     let escaped = r"\u003c".repeat(3 * 512 * 1024);
     let annotated =
         r#"{"metadata":{"namespace":"n","name":"a","uid":"u","annotations":{"a":"@"}}}"#;
     let sets = daemonsets(&items(&[annotated.replace('@', &escaped)])).unwrap();
     assert_eq!(sets.iter().map(|set| &*set.name).collect::<Vec<_>>(), ["a", "d"]);
-    // The same where it would be kept if it were shorter.
+    // The same in a field that is read.
     let affinity = r#"{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[{"matchExpressions":[{"key":"k","operator":"In","values":["@"]}]}]}}}"#;
     let wanting = format!(
         r#"{{"metadata":{{"namespace":"n","name":"a","uid":"u"}},"spec":{{"template":{{"spec":{{"affinity":{affinity}}}}}}}}}"#
@@ -925,7 +925,7 @@ fn a_node_is_bounded_too() {
 
 #[test]
 fn the_gate_is_found_after_any_number_of_init_containers() {
-    // More than are kept of any other list, and the one that counts is the last.
+    // More than any other list may have, and the last one counts.
     let names: String =
         (0..20_000).map(|number| format!(r#"{{"name":"init-container-{number}"}},"#)).collect();
     let spec = |gate: &str| format!(r#""initContainers":[{names}{{"name":"{gate}"}}]"#);
@@ -1165,7 +1165,7 @@ macro_rules! watched {
     };
 }
 
-/// The events of a watch as far as they come, each in a few details, and how it ends.
+/// The events of a watch in short texts, and its end.
 fn events<T: ApiObject>(source: impl Read) -> (Vec<String>, Result<(), String>) {
     let mut told = Vec::new();
     for event in read_events::<T>(source) {
@@ -1206,8 +1206,7 @@ fn recorded_watches() {
     assert_eq!(events::<PodObject>(&b"\n \n"[..]), (vec![], Ok(())));
 }
 
-/// Each byte of each event may be the last, with an event before it. The others before it are left out: reading them
-/// again for each byte would take minutes, and a reader keeps nothing of them.
+/// Each event has only one event before it. To read all of them again for each byte would take minutes.
 #[test]
 fn every_byte_of_a_watch_of_pods_may_be_the_last() {
     let json = watched!("pods-node-a");
@@ -1219,7 +1218,7 @@ fn every_byte_of_a_watch_of_pods_may_be_the_last() {
         let ends = [before.len(), before.len() + 1 + line.len()];
         for cut in 0..=both.len() {
             let (told, end) = events::<PodObject>(&both.as_bytes()[..cut]);
-            // The line break itself is not part of an event.
+            // The line break is not part of an event.
             let whole = ends.iter().filter(|end| cut >= **end).count();
             assert_eq!(told, ["bookmark 1", event][..whole], "cut at {cut}");
             let is_between = cut == 0 || ends.iter().any(|end| cut == *end || cut == end + 1);
@@ -1228,7 +1227,7 @@ fn every_byte_of_a_watch_of_pods_may_be_the_last() {
     }
 }
 
-/// Gives one byte at a time, and counts them.
+/// Reads one byte at a time, and counts them.
 struct Counting<'b>(&'b [u8], std::rc::Rc<std::cell::Cell<usize>>);
 
 impl Read for Counting<'_> {

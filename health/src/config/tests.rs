@@ -11,7 +11,7 @@ fn read_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Config, V
     read(given.expect("not asked for help"))
 }
 
-/// What is asked for with these beside a node and a `kubectl proxy`.
+/// The checks with these settings, a node and a `kubectl proxy`.
 fn asked(arguments: &[&str], variables: &[(&str, &str)]) -> ClusterConfig {
     let mut all = vec!["--node-name=n", "--baseUrl=http://127.0.0.1:8001"];
     all.extend(arguments);
@@ -186,7 +186,7 @@ fn nodes_and_servers() {
         ];
         assert_eq!(server(&[], &variables), in_cluster(url));
     }
-    // Outside wins, and another name for the node's variable serves.
+    // `--baseUrl` wins, and the node's second variable works.
     let variables = [
         ("NODE_NAME", "n"),
         ("KUBERNETES_SERVICE_HOST", "10.96.0.1"),

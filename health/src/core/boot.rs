@@ -48,7 +48,7 @@ pub struct BootCutoff {
 
 impl BootCutoff {
     /// Whether a pod's readiness is from an earlier boot. A container that is older than its pod was
-    /// started before the clock was set, so its start time says nothing.
+    /// started before the clock was set, so its start time is invalid.
     pub fn is_old(&self, started: Option<i64>, created: Option<i64>) -> bool {
         let (Some(oldest), Some(started)) = (self.oldest_start, started) else {
             return self.node_is_old;

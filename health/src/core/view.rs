@@ -1,5 +1,4 @@
-//! The known state of the cluster: the node, the pods of DaemonSets on it, and all DaemonSets, reduced
-//! to what decides whether they belong on the node.
+//! The known state of the cluster: the node, the pods of DaemonSets on it, and all DaemonSets.
 //!
 //! The file does not know where changes come from.
 

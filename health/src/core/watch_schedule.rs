@@ -59,8 +59,8 @@ impl WatchSchedule {
         is_new
     }
 
-    /// A watch has ended. A normal end proves nothing: a proxy may hold the watch open and never
-    /// forward an event.
+    /// A watch has ended. A normal end alone is no success: a proxy may hold the watch open and
+    /// never forward an event.
     pub fn watch_done(&mut self, had_events: bool, is_normal: bool, start: Instant, now: Instant) {
         if had_events {
             (self.last_data, self.polls_until) = (now, None);

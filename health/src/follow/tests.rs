@@ -17,10 +17,10 @@ use crate::core::status::Status;
 const NODE: &str = "/api/v1/nodes/node-a";
 const PODS: &str = "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-a";
 
-/// As the shipped bound is to its bookmarks, but over in a test's time.
+/// A short limit with the ratio to the pause of bookmarks that the real one has.
 const SILENCE: Duration = Duration::from_millis(700);
 
-/// A follower of the recorded node-a whose watches may be silent for that long.
+/// Follows the recorded node-a, with [`SILENCE`].
 fn following(server: &api::Api) -> Arc<StatusCell> {
     follower(server, Duration::from_secs(600)).1
 }
@@ -77,7 +77,7 @@ fn a_silent_watch_is_replaced_and_no_event_is_lost() {
     let status = following(&server);
     wait_for(&status, true);
     testkit::eventually("two watches", CEILING, || (server.watches() == 2).then_some(()));
-    // Some events come before, so that it is no watch that never spoke.
+    // The watch has events before it falls silent.
     exporter(&server, false);
     wait_for(&status, false);
     exporter(&server, true);
@@ -95,7 +95,7 @@ fn a_silent_watch_is_replaced_and_no_event_is_lost() {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "what is tested lives on the real clock")]
+#[expect(clippy::disallowed_methods, reason = "the tested code uses the real clock")]
 fn bookmarks_keep_a_watch_alive() {
     let server = answers();
     exporter(&server, true);
@@ -130,7 +130,7 @@ fn a_node_that_is_deleted_before_its_watch_is_noticed() {
     wait_for(&status, true);
 }
 
-/// A server whose cache lags behind that of another, such as one that has just started.
+/// The cache of a server that has just started may lag behind another.
 #[test]
 fn an_older_response_is_ignored() {
     let server = answers();
@@ -142,7 +142,7 @@ fn an_older_response_is_ignored() {
     let mut ready = earlier;
     assert_eq!(pods_ready(&mut ready, "node-exporter", true), 1);
     server.lag("/api/v1/pods", 50, ready);
-    // No watch corrects a wrong list.
+    // No watch may correct a wrong list.
     server.fault("/api/v1/pods?watch", Fault::Hang);
     let lists = || {
         server.requests().into_iter().filter(|asked| {
@@ -169,7 +169,7 @@ fn an_older_response_is_ignored() {
     );
 }
 
-/// A watch from version 0 begins with the server's cache, which may be older than the answer before it.
+/// A watch from version 0 begins with the server's cache, which may be older than the last response.
 #[test]
 fn an_older_event_of_the_node_is_ignored() {
     let server = answers();
@@ -202,7 +202,7 @@ fn an_older_event_of_the_node_is_ignored() {
 fn watches_without_events_are_followed_by_lists() {
     let server = answers();
     exporter(&server, true);
-    // As through something in between that reads a watch to its end before it passes anything on.
+    // Like a proxy that reads a watch to its end before it forwards an event.
     server.fault("/api/v1/pods?watch", Fault::Status(200, vec![], String::new()));
     let status = following(&server);
     wait_for(&status, true);

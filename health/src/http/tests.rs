@@ -13,7 +13,7 @@ use crate::core::verdict::{DaemonSetStatus, Standing};
 
 const STALE_AFTER: Duration = Duration::from_secs(300);
 
-/// A verdict about DaemonSets `ns/ready` and `ns/hidden`, and as many that wait.
+/// A verdict on DaemonSets `ns/ready` and `ns/hidden`, and on this many that wait.
 fn verdict(waiting: usize) -> Verdict {
     let judged = |name: String, standing| DaemonSetStatus {
         id: Arc::new(DaemonSetId::new("ns", &name, "")),

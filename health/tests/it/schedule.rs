@@ -148,7 +148,7 @@ fn changes_during_an_outage_are_known_after_it() {
     cluster.api.end_watches(WatchEnd::Silent);
     cluster.node_exporter(false);
     for _ in 0..20 {
-        assert_eq!(get(&mut health, "/").status, 200, "what is known stands\n{health}");
+        assert_eq!(get(&mut health, "/").status, 200, "the verdict stands\n{health}");
         std::thread::sleep(Duration::from_millis(20));
     }
     cluster.api.refuse(true);

@@ -314,9 +314,5 @@ fn a_healthy_node_needs_no_requests() {
     testkit::eventually("two watches", CEILING, || (cluster.api.watches() == 2).then_some(()));
     let asked = cluster.api.requests().len();
     std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(
-        cluster.api.requests().len(),
-        asked,
-        "what is watched need not be asked for\n{health}"
-    );
+    assert_eq!(cluster.api.requests().len(), asked, "watched objects need no requests\n{health}");
 }

@@ -13,7 +13,7 @@ macro_rules! recorded {
     };
 }
 
-/// Objects as they come in a list of this kind.
+/// The objects of a list.
 fn list<T: api::ApiObject>(json: &str) -> Vec<T> {
     let mut value: serde_json::Value = serde_json::from_str(json).unwrap();
     value["kind"] = T::LIST.into();
@@ -347,7 +347,7 @@ fn tolerations_that_the_controller_adds() {
         ("network-unavailable", NO_SCHEDULE, false),
         ("out-of-service", NO_EXECUTE, false),
     ] {
-        // Whatever its value: the controller's tolerations ask for the key alone.
+        // With any value: the controller's tolerations name the key alone.
         let tainted = node("", &[(&own(name), "x", effect)]);
         assert_eq!(
             Placement::default().mismatch(&tainted).is_none(),
@@ -489,7 +489,7 @@ proptest! {
         prop_assert_eq!(packed == another, one == other);
     }
 
-    /// As in the controller: a kept pod differs from a wanted one by taints `NoSchedule` alone.
+    /// Like the controller: an existing pod stays if taints `NoSchedule` alone exclude the node.
     #[test]
     fn existing_pods_stay_if_only_no_schedule_excludes_the_node(placement in placements(), node in nodes()) {
         let without = |effect| {

@@ -76,7 +76,7 @@ fn judge(filter: &Filter, node: &Labels, sets: &[DaemonSet], pods: &[Pod]) -> Ve
     view.judge(&machine()).expect("all is known")
 }
 
-/// The verdict about one DaemonSet `a` on a node labelled `disk=ssd`.
+/// The verdict on one DaemonSet `a` on a node labelled `disk=ssd`.
 fn alone(set: DaemonSet, filter: &Filter, pods: &[Pod]) -> String {
     let verdict = judge(filter, &labels("disk=ssd"), &[set], pods);
     let judged = &verdict.daemonsets[0];
@@ -162,8 +162,8 @@ fn the_nearest_pod_decides() {
     }
 }
 
-/// As the real controller does (`shouldContinueRunning`): an existing pod stays if only a taint `NoSchedule` excludes the
-/// node, and no pod replaces it when it ends.
+/// Like the controller (`shouldContinueRunning`): an existing pod stays if only a taint `NoSchedule` excludes
+/// the node, and no pod replaces it when it ends.
 #[test]
 fn a_taint_that_is_newer_than_the_pod() {
     let taint = |key: &str, effect| Taint { key: key.into(), value: "".into(), effect };
@@ -255,7 +255,7 @@ fn a_taint_that_is_newer_than_the_pod() {
         let rules = Criteria { filter: Some(Filter::default()), ..Criteria::default() };
         let mut view = View::new(rules, boot(BootCheckMode::Off));
         view.set_daemonsets([set]);
-        // Whether the pod is known before the taint or after it.
+        // In the second round the pod is known before the taint.
         for _ in 0..2 {
             view.set_node(node_with(&Labels::new()));
             view.set_pods(pods.iter().cloned());
@@ -539,7 +539,7 @@ fn readiness_must_be_of_this_boot() {
             (true, false, ready),
         ),
         ("after the grace", BootCheckMode::On, "other", booted - 60, later, (true, false, ready)),
-        ("nobody asks", BootCheckMode::Off, "other", booted - 60, machine(), (true, false, ready)),
+        ("check off", BootCheckMode::Off, "other", booted - 60, machine(), (true, false, ready)),
         (
             "never the same",
             BootCheckMode::Auto,
@@ -626,7 +626,7 @@ fn the_latch_closes_only_once_the_node_is_ready() {
 
 #[test]
 fn the_latch_holds_for_one_boot() {
-    // Without a check of the boot, and where health itself outlives one: it may run outside of the node.
+    // Also without the boot check. health may run outside of the node and outlive a boot of it.
     let rules = Criteria { filter: Some(Filter::default()), conditions: true, latch: true };
     let mut view = View::new(rules, boot(BootCheckMode::Off));
     view.set_daemonsets([set("a")]);
@@ -719,7 +719,7 @@ prop_compose! {
         selector in proptest::collection::btree_map("[ab]", "[01]", 0..2),
         flags in any::<[bool; 3]>(),
     ) -> DaemonSet {
-        // Mostly neither ignored nor being deleted, or little would be left to judge.
+        // Few are ignored or being deleted, so that most cases have other reasons.
         let [first, second, has_host_network] = flags;
         let name = uid.clone();
         let (is_ignored, is_being_deleted) = (first && second && uid == "a", first && second && uid == "b");
@@ -757,7 +757,7 @@ prop_compose! {
     }
 }
 
-/// The same question answered the long way, with everything at hand at once.
+/// The verdict on a DaemonSet by a simple model.
 fn naive(filter: &Filter, node: &Labels, set: &DaemonSet, pods: &[Pod]) -> &'static str {
     let has = |item: &Label| set.labels.iter().any(|(k, v)| *k == item.key && *v == item.value);
     let counts = !set.is_ignored

@@ -1,5 +1,4 @@
-//! All DaemonSets of the cluster, reduced to what decides whether they belong on this node, within a
-//! memory limit. The file does not know where they come from.
+//! All DaemonSets of the cluster, reduced to their identities and placements, within a memory limit. The file does not know where they come from.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -40,7 +39,7 @@ pub struct CachedDaemonSet {
     claim: Claim,
 }
 
-/// What a DaemonSet requests of this node.
+/// The claim of a DaemonSet on this node.
 enum Claim {
     Excluded(Arc<Exclusion>),
     Placed(PackedPlacement, Fit),
@@ -186,8 +185,8 @@ impl DaemonSetCache {
         Claim::Placed(packed, fit)
     }
 
-    /// Evicts what is furthest beyond its namespace's share: the placement if it is most of what a
-    /// DaemonSet takes, otherwise the whole DaemonSet. An evicted DaemonSet does not count, because an
+    /// Evicts from the namespaces that take most: the placement of a DaemonSet if it is most of its
+    /// weight, otherwise the whole DaemonSet. An evicted DaemonSet does not count, because an
     /// object beyond the memory limit must not close the gate.
     fn evict(&mut self) {
         let too_large = self.shared_exclusion(Exclusion::TooLarge);

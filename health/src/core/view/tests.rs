@@ -44,7 +44,7 @@ fn node(labels: &[&str]) -> Node {
     Node { traits, is_ready: true, ..Node::default() }
 }
 
-/// Each DaemonSet's name and standing.
+/// The name and the standing of each DaemonSet.
 fn standings(view: &mut View) -> Vec<(String, &'static str)> {
     let verdict = view.judge(&machine()).unwrap();
     verdict
@@ -164,12 +164,12 @@ fn a_list_finds_unknown_owners_as_an_event_does() {
     assert_eq!(names(view.set_pods(listed(&[("1", "c"), ("3", "c"), ("4", "b")]))), ["b"]);
 }
 
-/// Of this namespace.
+/// The DaemonSet in this namespace.
 fn of(namespace: &str, set: DaemonSet) -> DaemonSet {
     DaemonSet { namespace: namespace.into(), ..set }
 }
 
-/// What is left of these on a node, by namespace, and how many are said not to count.
+/// The cached DaemonSets by namespace, and the number of excluded ones.
 fn left(all: impl IntoIterator<Item = DaemonSet>) -> (BTreeMap<Box<str>, usize>, usize) {
     let mut view = view();
     view.set_node(node(&[]));
@@ -193,7 +193,7 @@ fn any_number_of_daemonsets_stays_within_the_limit() {
             .collect::<Vec<_>>()
     };
     assert_eq!(left(many("a", 15_000, 20)), ([("a".into(), 15_000)].into(), 0));
-    // Whoever makes them in one namespace pays for it himself, wherever it stands in the list.
+    // The crowded namespace loses its own DaemonSets, at any position of the list.
     for namespace in ["a", "z"] {
         let honest = many("m", 1000, 20);
         let all = if namespace == "a" {
@@ -272,7 +272,7 @@ fn any_number_of_pods_stays_within_the_limit() {
     assert_eq!(view.pods.bytes(), 0, "nothing is counted that is not there");
 }
 
-/// A list replaces its objects one by one, and removes the missing ones at its end: old and new never coexist.
+/// A list replaces its objects one by one, and removes the missing ones at its end.
 #[test]
 fn a_second_list_takes_no_more_memory() {
     let mut view = view();
@@ -288,7 +288,7 @@ fn a_second_list_takes_no_more_memory() {
             view.daemonsets.add(set, &filter);
             assert_eq!(view.daemonsets.bytes(), sets);
         }
-        // It begins anew, as where its pages expire.
+        // The list begins again, as if its pages had expired.
         view.daemonsets.begin();
         view.set_pod(pod("1", "a", "a"));
         view.set_pod(pod("2", "b", "b"));
@@ -314,7 +314,7 @@ fn a_second_list_takes_no_more_memory() {
     assert!(!view.pods.has("1") && view.pods.has("2"));
 }
 
-/// A DaemonSet that takes about so many kilobytes.
+/// A DaemonSet of about this size.
 fn of_kilobytes(name: &str, kilobytes: usize) -> DaemonSet {
     let selector =
         (0..kilobytes).map(|key| (format!("{name}-{key:0900}"), String::new())).collect();
@@ -394,7 +394,7 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 proptest! {
-    /// Whatever happened on the way, and however often it was told: what counts is where it led.
+    /// Any sequence of events, each any number of times, leads to the verdict of the last state.
     #[test]
     fn events_lead_to_the_same_verdict_as_lists(changes in proptest::collection::vec((change(), 1..3_usize), 0..30)) {
         let mut stepwise = view();
