@@ -39,32 +39,13 @@ pub type Value = ShortText<63>;
 
 /// A text that a user chooses without a bound. A text that is too long to match counts as none, because
 /// an error would let the user close the gate.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(from = "String")]
 pub struct MatchText<const MOST: usize>(pub Option<Box<str>>);
-
-impl<const MOST: usize> Default for MatchText<MOST> {
-    fn default() -> MatchText<MOST> {
-        MatchText(Some("".into()))
-    }
-}
 
 impl<const MOST: usize> From<String> for MatchText<MOST> {
     fn from(text: String) -> MatchText<MOST> {
         MatchText((text.len() <= MOST).then(|| text.into()))
-    }
-}
-
-/// The presence of a timestamp.
-#[derive(Deserialize)]
-#[serde(try_from = "String")]
-pub struct TimestampMark;
-
-impl TryFrom<String> for TimestampMark {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<TimestampMark, &'static str> {
-        if text.is_empty() { Err("an empty timestamp") } else { Ok(TimestampMark) }
     }
 }
 

@@ -86,7 +86,7 @@ fn cells() -> Vec<(&'static str, StatusCell, Instant)> {
             "latched, but not Ready",
             of_node(|verdict| {
                 (verdict.is_latched, verdict.node_problems) =
-                    (true, vec!["node is not Ready".into()])
+                    (true, vec!["node is not Ready".into()]);
             }),
             now,
         ),
@@ -257,13 +257,17 @@ fn the_load_in_each_answer() {
             serde_json::from_str(state(&known, OUTSIDE, now).body()).unwrap();
         (gate(&known, OUTSIDE, now).body().to_owned(), state["node_load"].clone())
     };
+    let update_load = |change: &mut dyn FnMut(&mut Load)| {
+        cell.update(|status| change(status.load.as_mut().unwrap()));
+    };
+    let error = ApiError::new("404").with_details(Some("secret".to_owned()));
     let (body, load) = shown(at);
     assert_eq!(body, "HealthCheck Failed\nnode CPU usage is unknown: no measurement yet\n");
     assert_eq!(
         load,
         serde_json::json!({"open": false, "cpu_percent": null, "threshold_percent": 80, "measured_seconds_ago": null, "problem": null})
     );
-    cell.update(|status| status.load.as_mut().unwrap().record(cpus("3.5"), cpus("4"), at));
+    update_load(&mut |load| load.record(cpus("3.5"), cpus("4"), at));
     let (body, load) = shown(at + Duration::from_secs(3));
     assert_eq!(
         body,
@@ -272,21 +276,9 @@ fn the_load_in_each_answer() {
     assert_eq!((&load["cpu_percent"], &load["measured_seconds_ago"]), (&87.into(), &3.into()));
     let line = "\npsl_gate_open{gate=\"load\"} 0\n";
     assert!(metrics(&cell.snapshot(), at).body().contains(line));
-    cell.update(|status| {
-        status
-            .load
-            .as_mut()
-            .unwrap()
-            .fail(ApiError::new("404").with_details(Some("secret".to_owned())))
-    });
-    cell.update(|status| status.load.as_mut().unwrap().record(cpus("2.8"), cpus("4"), at));
-    cell.update(|status| {
-        status
-            .load
-            .as_mut()
-            .unwrap()
-            .fail(ApiError::new("404").with_details(Some("secret".to_owned())))
-    });
+    update_load(&mut |load| load.fail(error.clone()));
+    update_load(&mut |load| load.record(cpus("2.8"), cpus("4"), at));
+    update_load(&mut |load| load.fail(error.clone()));
     let (body, load) = shown(at);
     assert_eq!((&*body, &load["problem"]), ("HealthCheck OK\n", &"404".into()));
 }

@@ -11,7 +11,7 @@ const MOST_KIB: u64 = 12 * 1024;
 #[test]
 fn heavy_clusters_fit_a_container() {
     std::thread::scope(|all| {
-        heavy::ALL.iter().for_each(|heavy| drop(all.spawn(|| fits_a_container(heavy))))
+        heavy::ALL.iter().for_each(|heavy| drop(all.spawn(|| fits_a_container(heavy))));
     });
     if Program::static_dir().is_none() {
         testkit::skip("the bound on memory holds for the static binary, see PSL_TEST_BIN_DIR");

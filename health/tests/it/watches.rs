@@ -252,7 +252,7 @@ fn the_deleted_owner_of_a_pod_is_read_once() {
     for step in 0..5 {
         pod["status"]["step"] = step.into();
         cluster.api.edit(&pods_of("node-a"), |list| {
-            *list["items"].as_array_mut().unwrap().last_mut().unwrap() = pod.clone()
+            *list["items"].as_array_mut().unwrap().last_mut().unwrap() = pod.clone();
         });
         std::thread::sleep(Duration::from_millis(30));
     }
@@ -300,7 +300,7 @@ fn the_owner_of_an_unexpected_pod_is_read() {
     assert_eq!(state(&mut health)["counts"]["not-here"], 1);
     let uid = cluster.api.recorded("daemonsets-all")["items"][0]["metadata"]["uid"].clone();
     cluster.api.edit(DAEMONSETS, |list| {
-        list["items"][0]["spec"]["template"]["spec"]["affinity"] = Value::Null
+        list["items"][0]["spec"]["template"]["spec"]["affinity"] = Value::Null;
     });
     let (_, mut pod) = newcomer(&cluster);
     pod["metadata"]["namespace"] = json!("kube-system");

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::fields::{
-    BoundedLabels, Collector, List, MatchText, Name, TextLines, Timestamp, TimestampMark, Word,
+    BoundedLabels, Collector, List, MatchText, Name, TextLines, Timestamp, Word,
 };
 use crate::api::json::ApiObject;
 use crate::api::visitors::{Braces, object, object_or_string};
@@ -58,7 +58,7 @@ pub struct Metadata {
     pub uid: Word,
     resource_version: Word,
     pub creation_timestamp: Option<Timestamp>,
-    pub deletion_timestamp: Option<TimestampMark>,
+    pub deletion_timestamp: Option<Timestamp>,
     pub labels: BoundedLabels,
     #[serde(deserialize_with = "object")]
     pub annotations: Annotations,
@@ -114,8 +114,7 @@ pub struct OwnerReference {
     api_version: MatchText<128>,
     #[serde(default)]
     kind: MatchText<128>,
-    #[serde(default)]
-    name: MatchText<253>,
+    name: Option<MatchText<253>>,
     uid: MatchText<128>,
     controller: Option<bool>,
 }
@@ -137,7 +136,7 @@ impl OwnerReference {
     pub fn into_daemonset(self) -> Option<(Box<str>, Box<str>)> {
         let is_daemonset =
             *self.kind.0? == *"DaemonSet" && self.api_version.0?.starts_with("apps/");
-        let name = self.name.0?;
+        let name = self.name.unwrap_or_else(|| MatchText(Some("".into()))).0?;
         let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
         let uid = self.uid.0?;
         (is_daemonset && is_name).then_some((name, uid))
@@ -164,7 +163,7 @@ impl Collector for InitContainers {
 impl InitContainers {
     /// The name of the init container that waits for the lock.
     pub fn gate<'a>(&self, annotations: &'a Annotations) -> Option<&'a str> {
-        let named = annotations.gate.0.as_deref().filter(|name| !name.is_empty());
+        let named = annotations.gate.0.as_deref();
         named.into_iter().chain([GATE]).find(|name| self.0.contains(name))
     }
 }

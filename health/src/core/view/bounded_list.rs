@@ -10,8 +10,8 @@ pub trait Listed {
     /// The bytes that the object takes.
     fn weight(&self) -> usize;
 
-    /// Whether the present list contains the object.
-    fn is_listed(&mut self) -> &mut bool;
+    /// Set if the present list contains the object.
+    fn listed_flag(&mut self) -> &mut bool;
 }
 
 pub struct BoundedList<T> {
@@ -63,19 +63,19 @@ impl<T: Listed> BoundedList<T> {
 
     /// A list begins, or begins again.
     pub fn begin(&mut self) {
-        self.objects.iter_mut().for_each(|object| *object.is_listed() = false);
+        self.objects.iter_mut().for_each(|object| *object.listed_flag() = false);
     }
 
     /// The list is complete: objects that it did not contain are removed.
     pub fn finish(&mut self) {
-        self.retain(|_, object| *object.is_listed());
+        self.retain(|_, object| *object.listed_flag());
         self.objects.shrink_to_fit();
         self.is_complete = true;
     }
 
     /// Adds an object, or replaces the one with its key.
     pub fn put(&mut self, mut object: T) {
-        *object.is_listed() = true;
+        *object.listed_flag() = true;
         self.bytes += object.weight();
         match self.find(object.key()) {
             Ok(at) => {

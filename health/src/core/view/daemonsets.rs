@@ -56,7 +56,7 @@ impl Listed for CachedDaemonSet {
         size_of::<CachedDaemonSet>() + id
     }
 
-    fn is_listed(&mut self) -> &mut bool {
+    fn listed_flag(&mut self) -> &mut bool {
         &mut self.is_listed
     }
 }

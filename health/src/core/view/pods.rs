@@ -32,7 +32,7 @@ impl Listed for CachedPod {
         texts + id + 2 * size_of::<CachedPod>()
     }
 
-    fn is_listed(&mut self) -> &mut bool {
+    fn listed_flag(&mut self) -> &mut bool {
         &mut self.is_listed
     }
 }
