@@ -4,7 +4,7 @@
 //! Objects that a new list does not contain stay until the list is complete, because objects of
 //! different lists do not fit together. The file does not know the limit on memory.
 
-pub trait Listed {
+pub trait ListEntry {
     fn key(&self) -> (&str, &str);
 
     /// The bytes that the object takes.
@@ -23,7 +23,7 @@ pub struct BoundedList<T> {
     pub evicted: usize,
 }
 
-impl<T: Listed> BoundedList<T> {
+impl<T: ListEntry> BoundedList<T> {
     pub fn new(is_complete: bool) -> BoundedList<T> {
         BoundedList { objects: Vec::new(), bytes: 0, is_complete, evicted: 0 }
     }

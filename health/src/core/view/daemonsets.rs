@@ -10,7 +10,7 @@ use crate::core::packed_placement::PackedPlacement;
 use crate::core::pod::Pod;
 use crate::core::verdict::{DaemonSetStatus, MOST_LISTED, NearestPods, Standing, Verdict};
 
-use super::bounded_list::{BoundedList, Listed};
+use super::bounded_list::{BoundedList, ListEntry};
 use super::heap;
 use super::shares::eviction_order;
 
@@ -45,7 +45,7 @@ enum Claim {
     Placed(PackedPlacement, Fit),
 }
 
-impl Listed for CachedDaemonSet {
+impl ListEntry for CachedDaemonSet {
     fn key(&self) -> (&str, &str) {
         (self.id.namespace(), self.id.name())
     }
@@ -279,6 +279,6 @@ impl DaemonSetCache {
 
     #[cfg(test)]
     pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.list.iter().map(Listed::key)
+        self.list.iter().map(ListEntry::key)
     }
 }

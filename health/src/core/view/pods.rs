@@ -4,7 +4,7 @@
 use crate::core::daemonset::DaemonSetId;
 use crate::core::pod::{Phase, Pod};
 
-use super::bounded_list::{BoundedList, Listed};
+use super::bounded_list::{BoundedList, ListEntry};
 use super::heap;
 use super::shares::eviction_order;
 
@@ -20,7 +20,7 @@ pub struct CachedPod {
     is_listed: bool,
 }
 
-impl Listed for CachedPod {
+impl ListEntry for CachedPod {
     fn key(&self) -> (&str, &str) {
         (&self.pod.uid, "")
     }
