@@ -33,8 +33,8 @@ use request::ApiRequest;
 /// Bookmarks arrive about once a minute. A watch without any data for this long is dead.
 const SILENCE: Duration = Duration::from_secs(150);
 
-/// The requested length of a watch, and the most that is added at random, so that the watches of nodes
-/// that started together do not end together.
+/// The requested length of a watch, and the most that is added at random, so that the watches of
+/// nodes that started together do not end together.
 const WATCH: Duration = Duration::from_secs(600);
 const WATCH_SPREAD: Duration = Duration::from_secs(600);
 
@@ -113,7 +113,8 @@ impl Api {
         metrics.cpus().ok_or_else(|| request.error("unexpected response", ": no CPU usage"))
     }
 
-    /// Reads all DaemonSets, at least as new as the newest known version, and returns their version.
+    /// Reads all DaemonSets, at least as new as the newest known version, and returns their
+    /// version.
     pub fn daemonsets(
         &self,
         newest: &NewestVersion,
@@ -146,8 +147,8 @@ impl Api {
         }))
     }
 
-    /// Reads all pods on the node, at least as new as the newest known version, and returns the version
-    /// that a watch may continue from.
+    /// Reads all pods on the node, at least as new as the newest known version, and returns the
+    /// version that a watch may continue from.
     pub fn pods(
         &self,
         newest: &NewestVersion,

@@ -1,5 +1,5 @@
-//! The settings of `health` and their validation. The file reads no other file: a file may change while
-//! the program runs, so its content is no configuration error.
+//! The settings of `health` and their validation. The file reads no other file: a file may change
+//! while the program runs, so its content is no configuration error.
 
 mod settings;
 
@@ -192,12 +192,13 @@ fn server(input: &mut Input, is_required: bool) -> (bool, Option<ApiServer>) {
     let is_plain = url.scheme == HTTP.0;
     if is_plain && token_file.is_some() && !url.host.is_loopback() {
         input.reject(format!(
-            "{}: not with {url}, the token would be sent unencrypted; use https://, or http:// to the \
-             loopback",
+            "{}: not with {url}, the token would be sent unencrypted; use https://, or http:// to \
+             the loopback",
             TOKEN_FILE.name()
         ));
     }
-    // Plain HTTP means a proxy with its own credentials; it must not see the service account's token.
+    // Plain HTTP means a proxy with its own credentials; it must not see the service account's
+    // token.
     let token_file = token_file.or_else(|| (!is_plain).then(|| SERVICE_ACCOUNT_TOKEN.into()));
     (is_in_cluster, Some(ApiServer { url, ca_file, token_file }))
 }
@@ -207,7 +208,8 @@ fn in_cluster_url(input: &mut Input, is_required: bool) -> Option<Url> {
     let port = optional(input, &SERVICE_PORT, nonzero_port);
     if is_required && (host.is_none() || port.is_none()) {
         input.reject(format!(
-            "{}: no API server; set it, or run in a pod, where Kubernetes sets {} and {}, or set {}=false",
+            "{}: no API server; set it, or run in a pod, where Kubernetes sets {} and {}, or set \
+             {}=false",
             BASE_URL.name(),
             SERVICE_HOST.name(),
             SERVICE_PORT.name(),

@@ -1,4 +1,5 @@
-//! The pure part of health: objects, times and random numbers go in, verdicts and decisions come out.
+//! The pure part of health: objects, times and random numbers go in, verdicts and decisions come
+//! out.
 //!
 //! Files in this folder know no clock, no I/O, no log, no JSON and no threads.
 

@@ -1,5 +1,5 @@
-//! The threads that follow the cluster: they watch the node and its pods, and read DaemonSets and the
-//! node's CPU usage. The thread that learns of a change also makes the new verdict.
+//! The threads that follow the cluster: they watch the node and its pods, and read DaemonSets and
+//! the node's CPU usage. The thread that learns of a change also makes the new verdict.
 //!
 //! The file does not know the format of answers or their readers.
 
@@ -17,11 +17,10 @@ use crate::status_cell::StatusCell;
 use follower::Follower;
 use watched::{NodeWatch, PodWatch};
 
-/// The verification of a certificate takes most of it: 56 KiB in a release build, 156 KiB in one without
-/// optimisation. Untouched pages take no memory.
+/// The verification of a certificate takes most of it: 56 KiB in a release build, 156 KiB in one
+/// without optimisation. Untouched pages take no memory.
 const STACK: usize = 256 * 1024;
 
-/// Starts the threads.
 pub fn start(config: ClusterConfig, status: Arc<StatusCell>) -> Result<(), String> {
     let follower = Arc::new(Follower::new(config, status));
     spawn("node", &follower, Follower::follow::<NodeWatch>)?;

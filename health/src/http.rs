@@ -1,5 +1,5 @@
-//! The answers to HTTP requests: the gate, the state as JSON, and the metrics. The file does not know the
-//! API server.
+//! The answers to HTTP requests: the gate, the state as JSON, and the metrics. The file does not
+//! know the API server.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -17,8 +17,8 @@ use crate::status_cell::StatusCell;
 const OK: &str = "HealthCheck OK";
 const FAILED: &str = "HealthCheck Failed";
 
-/// The most reasons in an answer, and the most bytes of DaemonSets in `/state`. A node has some dozens.
-/// Without a bound, 64 simultaneous requests for a huge list would fill the memory.
+/// The most reasons in an answer, and the most bytes of DaemonSets in `/state`. A node has some
+/// dozens. Without a bound, 64 simultaneous requests for a huge list would fill the memory.
 const MOST_REASONS: usize = 100;
 const MOST_LISTED_BYTES: usize = 32 * 1024;
 

@@ -1,8 +1,9 @@
-//! Tells a lock whether its node is fit for starts: whether the DaemonSets that want the node are ready
-//! on it, and whether the node's conditions and load are good.
+//! Tells a lock whether its node is fit for starts: whether the DaemonSets that want the node are
+//! ready on it, and whether the node's conditions and load are good.
 //!
-//! `config` reads the settings. `follow` runs the threads that request objects through `api`. `core`
-//! keeps the objects and makes the verdict. `status_cell` holds the result, and `http` answers from it.
+//! `config` reads the settings. `follow` runs the threads that request objects through `api`.
+//! `core` keeps the objects and makes the verdict. `status_cell` holds the result, and `http`
+//! answers from it.
 
 pub mod api;
 pub mod config;

@@ -18,15 +18,15 @@ use crate::core::newest_version::{NewestVersion, ReadFrom};
 const REACH: Duration = Duration::from_secs(10);
 /// The head of a response, and then its body: a list of 60 MB arrives with 2 MB a second.
 const ANSWER: Duration = Duration::from_secs(30);
-/// One request.
+/// A single request, watches excepted.
 const WHOLE: Duration = Duration::from_secs(60);
 /// All pages of a list, restarts included.
 const LIST: Duration = Duration::from_secs(180);
 /// The time after which the client ends a watch that the server should have ended.
 const OVERTIME: Duration = Duration::from_secs(60);
 
-/// Pages have 500 objects. Without a bound, a server whose pages form a circle would be asked without
-/// a pause for as long as a list may take.
+/// Pages have 500 objects. Without a bound, a server whose pages form a circle would be asked
+/// without a pause for as long as a list may take.
 const MOST_PAGES: usize = 1000;
 /// The restarts of a list whose pages expire.
 const MOST_RESTARTS: usize = 3;
@@ -78,8 +78,8 @@ impl<'a> Call<'a> {
         self.send(&self.credentials.client, request, target, encoding, timeouts)
     }
 
-    /// The response of a server whose cache has reached the newest known version. If the cache has not,
-    /// the store answers.
+    /// The response of a server whose cache has reached the newest known version. If the cache has
+    /// not, the store answers.
     pub fn get_from(
         &self,
         request: &ApiRequest,
@@ -105,7 +105,6 @@ impl<'a> Call<'a> {
         self.get(request, &request.list_target(ReadFrom::Store))
     }
 
-    /// Opens a watch.
     pub fn stream(
         &self,
         request: &ApiRequest,
@@ -147,9 +146,9 @@ impl<'a> Call<'a> {
         read_one(response.body).map_err(|e| error::unreadable(&request.object, None, e))
     }
 
-    /// Reads a list in as many pages as the server makes, and returns its version. If pages expire, the
-    /// list begins again: the rest that the server offers is of another state, so an object could be
-    /// missing.
+    /// Reads a list in as many pages as the server makes, and returns its version. If pages expire,
+    /// the list begins again: the rest that the server offers is of another state, so an object
+    /// could be missing.
     pub fn list<T: ApiObject>(
         &self,
         request: &ApiRequest,

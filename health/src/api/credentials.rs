@@ -1,7 +1,8 @@
 //! The files of the service account: the token and the CA certificates.
 //!
-//! Kubernetes replaces the token about once an hour and may replace the CA, so both are read for each
-//! request. An invalid file is an error of this request only. The token goes to the API server alone.
+//! Kubernetes replaces the token about once an hour and may replace the CA, so both are read for
+//! each request. An invalid file is an error of this request only. The token goes to the API server
+//! alone.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};

@@ -61,8 +61,8 @@ pub fn of_status(request: &ApiRequest, server: &ApiServer, status: u16) -> ApiEr
     request.error(phrase, &format!(" ({status}){details}"))
 }
 
-/// The body could not be read to its end. The parser's message may quote the body, so it is a detail.
-/// So is the last complete item: the invalid one is next to it.
+/// The body could not be read to its end. The parser's message may quote the body, so it is a
+/// detail. So is the last complete item: the invalid one is next to it.
 pub fn unreadable(object: &str, last_item: Option<&str>, error: serde_json::Error) -> ApiError {
     let last_item = last_item.map(|item| format!("after {}", one_line(item)));
     let text = error.to_string();

@@ -1,5 +1,5 @@
-//! The small types that fields of Kubernetes' objects are read into, each within bounds. A user chooses
-//! the sizes of many fields.
+//! The small types that fields of Kubernetes' objects are read into, each within bounds. A user
+//! chooses the sizes of many fields.
 //!
 //! The file does not know objects.
 
@@ -12,8 +12,8 @@ use super::visitors::Elements;
 use crate::core::eligibility::Labels;
 use crate::core::quantity::Quantity;
 
-/// A text that Kubernetes bounds ("Object Names and IDs", "Labels and Selectors"). A longer one does not
-/// come from an API server, and is an error.
+/// A text that Kubernetes bounds ("Object Names and IDs", "Labels and Selectors"). A longer one
+/// does not come from an API server, and is an error.
 #[derive(Default, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(try_from = "String")]
 pub struct ShortText<const MOST: usize>(pub String);
@@ -37,8 +37,8 @@ pub type Word = ShortText<128>;
 pub type Key = ShortText<317>;
 pub type Value = ShortText<63>;
 
-/// A text that a user chooses without a bound. A text that is too long to match counts as none, because
-/// an error would let the user close the gate.
+/// A text that a user chooses without a bound. A text that is too long to match counts as none,
+/// because an error would let the user close the gate.
 #[derive(Default, Deserialize)]
 #[serde(from = "String")]
 pub struct MatchText<const MOST: usize>(pub Option<Box<str>>);
@@ -165,11 +165,11 @@ impl Collector for BoundedVec<Box<str>> {
     }
 }
 
-/// The most bytes of [`Lines`]: more than an object of etcd holds.
+/// The most bytes of [`TextLines`]: more than an object of etcd holds.
 const MOST_LINE_BYTES: usize = 2 * 1024 * 1024;
 
-/// Short texts in one allocation, each on a line. As allocations of their own they would take ten times
-/// the memory, and the text that matters may be the last.
+/// Short texts in one allocation, each on a line. As allocations of their own they would take ten
+/// times the memory, and the text that matters may be the last.
 #[derive(Default)]
 pub struct TextLines {
     text: String,
@@ -221,7 +221,8 @@ impl<'de, F: FnMut(String, String) -> Result<(), &'static str>> Visitor<'de> for
     }
 }
 
-/// The most labels and taints of a node. Kubernetes has no bound; this one is far above any real node.
+/// The most labels and taints of a node. Kubernetes has no bound; this one is far above any real
+/// node.
 pub const MOST_OF_NODE: usize = 1024;
 
 /// A nodeSelector. More labels than a node may have match no node, so the rest is dropped. An error

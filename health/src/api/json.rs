@@ -1,8 +1,8 @@
 //! Kubernetes' JSON as a stream: lists of any length, events of a watch, single objects.
 //!
-//! `null` in place of an object or a list counts as absent, because Go writes empty ones so. Any other
-//! deviation from the API's documentation is an error: a response that is half understood could open
-//! the gate. The file does not know HTTP, or which fields are read.
+//! `null` in place of an object or a list counts as absent, because Go writes empty ones so. Any
+//! other deviation from the API's documentation is an error: a response that is half understood
+//! could open the gate. The file does not know HTTP, or which fields are read.
 
 use std::fmt;
 use std::io::Read;
@@ -158,8 +158,8 @@ pub enum Event<T> {
     Unknown,
 }
 
-/// Reads the events of a watch, each as soon as its last byte has arrived. The first error is the last
-/// item.
+/// Reads the events of a watch, each as soon as its last byte has arrived. The first error is the
+/// last item.
 pub fn read_events<T: ApiObject>(
     source: impl Read,
 ) -> impl Iterator<Item = serde_json::Result<Event<T>>> {
@@ -172,8 +172,8 @@ pub fn read_events<T: ApiObject>(
     })
 }
 
-/// The object may stand before the type of the event. So a bookmark or an error is read as if it were an
-/// object of the watched kind.
+/// The object may stand before the type of the event. So a bookmark or an error is read as if it
+/// were an object of the watched kind.
 #[derive(Deserialize)]
 #[serde(bound = "T: ApiObject")]
 struct RawEvent<T> {

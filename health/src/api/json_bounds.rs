@@ -2,8 +2,8 @@
 //! nesting.
 //!
 //! The parser reads single bytes, so the reader counts the bytes that the parser has processed. The
-//! parser's own limit on nesting does not apply to skipped values, which are most of each object. The
-//! file does not know the meaning of the JSON.
+//! parser's own limit on nesting does not apply to skipped values, which are most of each object.
+//! The file does not know the meaning of the JSON.
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,7 +13,8 @@ use std::rc::Rc;
 /// The most bytes of a text without its escapes. An API server accepts no larger request.
 pub const LONGEST_TEXT: usize = 3 * 1024 * 1024;
 
-/// The most bytes of an object: an API server writes `<` as six bytes. Skipped bytes take no memory.
+/// The most bytes of an object: an API server writes `<` as six bytes. Skipped bytes take no
+/// memory.
 pub const LARGEST_OBJECT: usize = 6 * LONGEST_TEXT;
 
 /// The deepest nesting. Objects of Kubernetes have a depth of about 20.

@@ -1,5 +1,5 @@
-//! The fields that are read of Kubernetes' objects, and their conversion to the types of the core. All
-//! other fields are skipped while the JSON streams.
+//! The fields that are read of Kubernetes' objects, and their conversion to the types of the core.
+//! All other fields are skipped while the JSON streams.
 //!
 //! The file does not know HTTP, or the meaning of the fields for the verdict.
 

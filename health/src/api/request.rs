@@ -5,9 +5,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::core::api_error::ApiError;
 use crate::core::newest_version::ReadFrom;
 
-/// `resourceVersion=0` lets the server answer from its cache: otherwise every list of every node reads
-/// the cluster's store. The cache ignores `limit`, but an older server without a cache respects it, which
-/// saves memory on its side.
+/// `resourceVersion=0` lets the server answer from its cache: otherwise every list of every node
+/// reads the cluster's store. The cache ignores `limit`, but an older server without a cache
+/// respects it, which saves memory on its side.
 const FROM_CACHE: &str = "resourceVersion=0&limit=500";
 
 const ONE_FROM_CACHE: &str = "resourceVersion=0";
@@ -76,8 +76,8 @@ impl ApiRequest {
         }
     }
 
-    /// One DaemonSet, as a list of one or none, so that the role needs no other verb. The cache may not
-    /// know a new DaemonSet yet; in the store it is one key.
+    /// One DaemonSet, as a list of one or none, so that the role needs no other verb. The cache may
+    /// not know a new DaemonSet yet; in the store it is one key.
     pub fn daemonset(namespace: &str, name: &str) -> ApiRequest {
         ApiRequest {
             object: format!("DaemonSet {namespace}/{name}"),
@@ -123,8 +123,8 @@ impl ApiRequest {
         self.with_query(&self.query)
     }
 
-    /// The same for a source of the response. It has no limit: with one, servers older than 1.19 take
-    /// the version as the exact one.
+    /// The same for a source of the response. It has no limit: with one, servers older than 1.19
+    /// take the version as the exact one.
     pub fn list_target(&self, from: ReadFrom) -> String {
         let is_list = self.query != ONE_FROM_CACHE;
         match (from, is_list) {
@@ -156,8 +156,8 @@ impl ApiRequest {
     }
 }
 
-/// With bookmarks, which tell that there were no events up to a version. Otherwise every pause longer
-/// than the server's memory would end in a list.
+/// With bookmarks, which tell that there were no events up to a version. Otherwise every pause
+/// longer than the server's memory would end in a list.
 fn watch_query(version: &str, seconds: u64) -> String {
     let version = escaped(version);
     format!("watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={seconds}")

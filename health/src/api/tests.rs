@@ -1206,7 +1206,8 @@ fn recorded_watches() {
     assert_eq!(events::<PodObject>(&b"\n \n"[..]), (vec![], Ok(())));
 }
 
-/// Each event has only one event before it. To read all of them again for each byte would take minutes.
+/// Each event has only one event before it. To read all of them again for each byte would take
+/// minutes.
 #[test]
 fn every_byte_of_a_watch_of_pods_may_be_the_last() {
     let json = watched!("pods-node-a");

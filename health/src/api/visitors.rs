@@ -1,5 +1,5 @@
-//! The general part of reading JSON with serde: objects in braces, and lists element by element. The file
-//! does not know Kubernetes.
+//! The general part of reading JSON with serde: objects in braces, and lists element by element.
+//! The file does not know Kubernetes.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,4 +1,5 @@
-//! The settings of `health`: flag, variable, default and help of each. The file does not know their values.
+//! The settings of `health`: flag, variable, default and help of each. The file does not know their
+//! values.
 
 use psl::logging;
 use psl::process::{BAD_CONFIGURATION, DONE, FAILED};

@@ -1,5 +1,5 @@
-//! The check that readiness is of this boot. After a restart the API server shows the node and its pods
-//! as they were before, for up to a minute after a power loss.
+//! The check that readiness is of this boot. After a restart the API server shows the node and its
+//! pods as they were before, for up to a minute after a power loss.
 //!
 //! The file does not know DaemonSets, or where the machine's values come from.
 
@@ -16,8 +16,8 @@ pub enum BootCheckMode {
 }
 
 /// Seconds that the wall clock may move against the uptime without counting as stepped, and that a
-/// container may start before the boot and count as of this boot. Times of the API are whole seconds,
-/// and a clock that is slewed stays far below this value within any grace period.
+/// container may start before the boot and count as of this boot. Times of the API are whole
+/// seconds, and a clock that is slewed stays far below this value within any grace period.
 const TOLERANCE: i64 = 2;
 
 /// The machine at one moment.
@@ -41,14 +41,14 @@ impl Machine {
 pub struct BootCutoff {
     /// The node object is from before this boot, and so are all of its pods.
     pub node_is_old: bool,
-    /// Containers that started before this second ran in an earlier boot. `None` if the check is off
-    /// or the wall clock was stepped since the boot.
+    /// Containers that started before this second ran in an earlier boot. `None` if the check is
+    /// off or the wall clock was stepped since the boot.
     pub oldest_start: Option<i64>,
 }
 
 impl BootCutoff {
-    /// Whether a pod's readiness is from an earlier boot. A container that is older than its pod was
-    /// started before the clock was set, so its start time is invalid.
+    /// Whether a pod's readiness is from an earlier boot. A container that is older than its pod
+    /// was started before the clock was set, so its start time is invalid.
     pub fn is_old(&self, started: Option<i64>, created: Option<i64>) -> bool {
         let (Some(oldest), Some(started)) = (self.oldest_start, started) else {
             return self.node_is_old;

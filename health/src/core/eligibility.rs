@@ -99,7 +99,6 @@ pub enum TolerationOperator {
     /// Both values are whole numbers, and the taint's is greater ("Taints and Tolerations", 1.35).
     Gt,
     Lt,
-    /// Tolerates no taint.
     Unknown,
 }
 
@@ -140,7 +139,6 @@ pub enum Mismatch {
 /// The controller's action for a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
-    /// Creates a pod.
     Wanted,
     /// Creates no pod, and leaves an existing one.
     KeepsExisting,
@@ -172,8 +170,8 @@ impl Placement {
         evicting.or_else(|| untolerated().next()).cloned().map(Mismatch::Taint)
     }
 
-    /// An existing pod stays if only a taint `NoSchedule` excludes the node: the taint may have been
-    /// added after the pod.
+    /// An existing pod stays if only a taint `NoSchedule` excludes the node: the taint may have
+    /// been added after the pod.
     pub fn fit(&self, node: &NodeTraits) -> Fit {
         match self.mismatch(node) {
             None => Fit::Wanted,
@@ -193,8 +191,8 @@ impl Placement {
 }
 
 impl Term {
-    /// A requirement that the controller cannot parse makes it skip the whole term. The result is the
-    /// same if another requirement has failed before, because both mean "does not hold".
+    /// A requirement that the controller cannot parse makes it skip the whole term. The result is
+    /// the same if another requirement has failed before, because both mean "does not hold".
     fn holds(&self, node: &NodeTraits) -> bool {
         let value = |key: &str| node.labels.get(key).map(String::as_str);
         let is_empty = self.labels.is_empty() && self.fields.is_empty();

@@ -1,5 +1,5 @@
-//! The rate at which changes of the verdict are logged. A flapping pod must not fill the log, and the
-//! state that it ends in must still be logged.
+//! The rate at which changes of the verdict are logged. A flapping pod must not fill the log, and
+//! the state that it ends in must still be logged.
 //!
 //! The file does not know the verdict or the log.
 

@@ -1,5 +1,5 @@
-//! The newest known version of a resource. A later response must not lead back: API servers answer from
-//! caches, and one cache may lag behind another.
+//! The newest known version of a resource. A later response must not lead back: API servers answer
+//! from caches, and one cache may lag behind another.
 //!
 //! The file does not know requests.
 
@@ -14,7 +14,6 @@ pub enum ReadFrom<'v> {
     Cache,
     /// The server's cache, once it has reached this version.
     NotOlderThan(&'v str),
-    /// The cluster's store.
     Store,
 }
 

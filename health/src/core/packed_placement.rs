@@ -1,6 +1,6 @@
 //! A placement in one allocation, because a cluster may have thousands. Unpacked, each text is an
-//! allocation of its own and takes several times its length. A placement is unpacked only while it is
-//! compared with a node.
+//! allocation of its own and takes several times its length. A placement is unpacked only while it
+//! is compared with a node.
 
 use std::sync::Arc;
 

@@ -73,7 +73,8 @@ pub enum Stage {
     NotReady,
     /// `Ready`, but only since before this boot.
     OfEarlierBoot,
-    /// The pod waits for the lock, which waits for health: waiting for this pod would be a deadlock.
+    /// The pod waits for the lock, which waits for health: waiting for this pod would be a
+    /// deadlock.
     AtTheGate,
     Ready,
 }

@@ -169,8 +169,8 @@ impl RefreshSchedule {
         unknown.into_iter().for_each(|owner| self.add_unknown_owner(owner));
     }
 
-    /// A read of one DaemonSet has succeeded. `is_known` is false if the DaemonSet does not exist or
-    /// has another UID.
+    /// A read of one DaemonSet has succeeded. `is_known` is false if the DaemonSet does not exist
+    /// or has another UID.
     pub fn read_done(&mut self, id: &Arc<DaemonSetId>, is_known: bool) {
         self.failures = 0;
         self.pending.remove(id);

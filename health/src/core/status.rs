@@ -1,5 +1,5 @@
-//! The present status: the verdict, errors of the API server, the load and counters. It decides whether
-//! the gate is open, and gives the reasons.
+//! The present status: the verdict, errors of the API server, the load and counters. It decides
+//! whether the gate is open, and gives the reasons.
 //!
 //! The file does not know the threads that change the status or the format of answers.
 
@@ -87,7 +87,7 @@ pub struct Status {
     pub load: Option<Load>,
     /// Responses by status; `None` counts requests without a response.
     pub requests: BTreeMap<Option<u16>, u64>,
-    /// Watches that ended.
+    /// The watches that have ended so far.
     pub reconnects: u64,
 }
 
@@ -174,7 +174,8 @@ fn verdict_reasons(verdict: &Verdict, is_local: bool, most: usize) -> Vec<String
     reasons
 }
 
-/// A line for each waiting DaemonSet, as far as the limits allow, and a line with the number of others.
+/// A line for each waiting DaemonSet, as far as the limits allow, and a line with the number of
+/// others.
 fn waiting_reasons(verdict: &Verdict, count: usize, most: usize) -> Vec<String> {
     let mut bytes = 0;
     let mut reasons = Vec::new();

@@ -93,8 +93,8 @@ impl View {
         (self.daemonsets.list.evicted, self.pods.evicted)
     }
 
-    /// The list is complete: pods that it did not contain are removed. Returns owners to read besides
-    /// those of [`View::set_pod`], because in the first list every pod is new.
+    /// The list is complete: pods that it did not contain are removed. Returns owners to read
+    /// besides those of [`View::set_pod`], because in the first list every pod is new.
     pub fn finish_pods(&mut self) -> BTreeSet<Arc<DaemonSetId>> {
         let is_first = !self.pods.is_complete();
         self.pods.finish();
@@ -142,8 +142,8 @@ impl View {
         }
         // Another boot ID means that the node has restarted since it was latched.
         self.latched.take_if(|boot| !node.boot_id.is_empty() && *boot != node.boot_id);
-        // Before the node is ready, most DaemonSets have no pod yet or do not want it for its taints,
-        // so that no waiting DaemonSet says little.
+        // Before the node is ready, most DaemonSets have no pod yet or do not want it for its
+        // taints, so that no waiting DaemonSet says little.
         if self.criteria.latch
             && self.latched.is_none()
             && verdict.is_healthy()

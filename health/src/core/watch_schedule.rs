@@ -1,5 +1,5 @@
-//! The cycle that follows one kind of object: a list, then watches that continue from it, or lists alone
-//! if watching is forbidden. Pauses grow with the failures in a row.
+//! The cycle that follows one kind of object: a list, then watches that continue from it, or lists
+//! alone if watching is forbidden. Pauses grow with the failures in a row.
 //!
 //! The file does not know objects or requests.
 
@@ -13,8 +13,8 @@ const SHORT_PAUSE: Duration = Duration::from_secs(1);
 /// A shorter watch does not prove that watching works.
 const SHORTEST_WATCH: Duration = Duration::from_secs(5);
 
-/// The pause until a forbidden watch is tried again for the first time. A server that has just started
-/// may not know the roles yet, and all nodes would poll it.
+/// The pause until a forbidden watch is tried again for the first time. A server that has just
+/// started may not know the roles yet, and all nodes would poll it.
 const FIRST_RETRY: Duration = Duration::from_secs(60);
 
 /// The pause until it is tried again later: the role may have changed.
@@ -86,7 +86,8 @@ impl WatchSchedule {
         self.periods.after_failures(self.failures, chance)
     }
 
-    /// The pause after a normal end. It grows as well, because a server may end every watch at once.
+    /// The pause after a normal end. It grows as well, because a server may end every watch at
+    /// once.
     pub fn pause_after_end(&mut self, chance: f64) -> Duration {
         self.failures = self.failures.saturating_add(1);
         match self.failures {

@@ -1,5 +1,5 @@
-//! The values that the threads share: the state of the cluster behind its mutex, and the verdict on each
-//! change of it.
+//! The values that the threads share: the state of the cluster behind its mutex, and the verdict on
+//! each change of it.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -79,10 +79,12 @@ impl ClusterState {
         self.too_large = too_large;
         let (daemonsets, pods) = self.view.evicted();
         if daemonsets > 0 && self.evicted.0 == 0 {
-            warn!(count = daemonsets; "memory limit exceeded: DaemonSets of the largest namespaces are ignored");
+            let count = daemonsets;
+            warn!(count; "memory limit exceeded: DaemonSets of the largest namespaces are ignored");
         }
         if pods > 0 && self.evicted.1 == 0 {
-            warn!(count = pods; "memory limit exceeded: pods of the largest namespaces are ignored");
+            let count = pods;
+            warn!(count; "memory limit exceeded: pods of the largest namespaces are ignored");
         }
         self.evicted = (daemonsets, pods);
     }
@@ -166,8 +168,9 @@ impl Follower {
         thread::sleep(pause.max(retry_pause(retry_after, random::fraction())));
     }
 
-    /// Makes a new verdict when time alone changes it: at the end of a grace period, when the verdict
-    /// becomes stale, and when the log has room again. The other threads may wait for a response.
+    /// Makes a new verdict when time alone changes it: at the end of a grace period, when the
+    /// verdict becomes stale, and when the log has room again. The other threads may wait for a
+    /// response.
     pub fn judge_on_time(&self) {
         let mut cluster = self.lock();
         loop {
@@ -184,7 +187,8 @@ impl Follower {
     }
 }
 
-/// The pause that a server asks for, lengthened at random: many nodes may get the same value at once.
+/// The pause that a server asks for, lengthened at random: many nodes may get the same value at
+/// once.
 pub fn retry_pause(retry_after: Option<Duration>, chance: f64) -> Duration {
     let pause = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
     random::lengthened(pause, JITTER, chance)

@@ -169,7 +169,8 @@ fn an_older_response_is_ignored() {
     );
 }
 
-/// A watch from version 0 begins with the server's cache, which may be older than the last response.
+/// A watch from version 0 begins with the server's cache, which may be older than the last
+/// response.
 #[test]
 fn an_older_event_of_the_node_is_ignored() {
     let server = answers();

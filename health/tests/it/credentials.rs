@@ -137,8 +137,9 @@ fn a_wrong_ca_is_a_reason() {
     );
 }
 
-/// Ends all connections, like a server that restarts with another certificate. Returns the number of the
-/// first connection that certainly gets the new certificate: a request on an older one may still be sent.
+/// Ends all connections, like a server that restarts with another certificate. Returns the number
+/// of the first connection that certainly gets the new certificate: a request on an older one may
+/// still be sent.
 fn restart_with(cluster: &Cluster, authority: &Authority) -> usize {
     cluster.api.refuse(true);
     cluster.api.present(&authority.issue(&["127.0.0.1"]));

@@ -4,7 +4,8 @@ use testkit::heavy::{self, Heavy};
 
 use super::*;
 
-/// The rest of 16 MiB is for the stacks and sockets of 70 threads, and for the pages of the program.
+/// The rest of 16 MiB is for the stacks and sockets of 70 threads, and for the pages of the
+/// program.
 const MOST_KIB: u64 = 12 * 1024;
 
 /// All at once, because each test waits several seconds for lists.

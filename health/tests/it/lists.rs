@@ -11,7 +11,8 @@ fn paged(cluster: &Cluster) {
     cluster.api.set(&format!("{DAEMONSETS}?resourceVersion=0"), first);
 }
 
-/// For each request for DaemonSets: whether it was for a first page, and the status of the response.
+/// For each request for DaemonSets: whether it was for a first page, and the status of the
+/// response.
 fn pages(cluster: &Cluster) -> Vec<(bool, u16)> {
     let asked = cluster.api.requests().into_iter().filter(|asked| asked.path == DAEMONSETS);
     let is_first = |query: &[(String, String)]| {

@@ -1,5 +1,5 @@
-//! A node of a large cluster: 1,000 DaemonSets and 250 of their pods, each as large as real ones. And the
-//! load of the API server of such clusters, computed from recorded messages.
+//! A node of a large cluster: 1,000 DaemonSets and 250 of their pods, each as large as real ones.
+//! And the load of the API server of such clusters, computed from recorded messages.
 
 use std::time::Instant;
 
@@ -80,8 +80,9 @@ fn compressed(json: &str) -> f64 {
     testkit::api::compressed(json.as_bytes()).len() as f64
 }
 
-/// Prints the table of the API server's load in the documentation, beside polling as the Go generations
-/// did it. The messages are recorded: 100 DaemonSets, 110 pods on a node, without heads and TLS.
+/// Prints the table of the API server's load in the documentation, beside polling as the Go
+/// generations did it. The messages are recorded: 100 DaemonSets, 110 pods on a node, without heads
+/// and TLS.
 #[test]
 fn cost_for_the_api_server() {
     let (sets, pods, node) = (
@@ -120,7 +121,8 @@ fn cost_for_the_api_server() {
                 cell(ours)
             );
         };
-        // A watch lasts 900 s on average, lists are 3,600 s apart, and a node's status changes every 300 s.
+        // A watch lasts 900 s on average, lists are 3,600 s apart, and a node's status changes
+        // every 300 s.
         let idle = (
             nodes * (2.0 / 900.0 + 1.0 / 3600.0),
             nodes * (2.0 * bookmark / 60.0 + node / 300.0 + all_small / 3600.0),
@@ -129,8 +131,8 @@ fn cost_for_the_api_server() {
         // Polling takes place every 60 s, and every 10 s while a DaemonSet is not ready.
         let round = all + listed + node;
         row("all ready", (nodes * 3.0 / 60.0, nodes * round / 60.0), plus_one_watch, idle);
-        // A tenth of the nodes at a time, 30 s each. Each step of a pod changes the status of the DaemonSet,
-        // which is an event for every node that watches it.
+        // A tenth of the nodes at a time, 30 s each. Each step of a pod changes the status of the
+        // DaemonSet, which is an event for every node that watches it.
         let time = 300.0;
         let polling =
             (nodes * 3.0 * (0.9 / 60.0 + 0.1 / 10.0), nodes * round * (0.9 / 60.0 + 0.1 / 10.0));

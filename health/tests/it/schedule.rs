@@ -1,4 +1,5 @@
-//! One API server with one failure after the other. health is correct at each moment and keeps running.
+//! One API server with one failure after the other. health is correct at each moment and keeps
+//! running.
 
 use testkit::CEILING;
 use testkit::api::{Fault, Role, WatchEnd};
@@ -62,7 +63,8 @@ fn one_failure_after_the_other() {
     wait_for_answer(&mut health, 200, "");
     watched(&cluster);
 
-    // Connections are refused, then requests hang, then connections are reset: no data in all that time.
+    // Connections are refused, then requests hang, then connections are reset: no data in all that
+    // time.
     cluster.api.refuse(true);
     shut(&mut health, "connection refused: ");
     cluster.node_exporter(false);

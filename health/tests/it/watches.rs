@@ -1,4 +1,5 @@
-//! Watches: changes count at once, broken watches continue, and without the permission health polls.
+//! Watches: changes count at once, broken watches continue, and without the permission health
+//! polls.
 
 use std::time::Instant;
 
@@ -18,7 +19,8 @@ fn count(cluster: &Cluster, fits: impl Fn(&Asked) -> bool) -> usize {
     cluster.api.requests().iter().filter(|asked| fits(asked)).count()
 }
 
-/// health with an open gate and two open watches, which does not list DaemonSets again within the test.
+/// health with an open gate and two open watches, which does not list DaemonSets again within the
+/// test.
 fn healthy(cluster: &Cluster) -> Running {
     cluster.heal();
     let health = bare_health().args(["--failHc=1s", "--passHc=1h", "--node-name=node-a"]);
@@ -278,7 +280,8 @@ fn an_owner_with_an_invalid_name_is_not_read() {
     (pod["metadata"]["uid"], pod["metadata"]["ownerReferences"][0]["name"]) =
         (json!("0"), json!("newcomer,x"));
     push(&cluster, &pods_of("node-a"), pod);
-    // The event of a pod with a greater UID comes later, and a list comes after reads of single DaemonSets.
+    // The event of a pod with a greater UID comes later, and a list comes after reads of single
+    // DaemonSets.
     cluster.api.edit(&pods_of("node-a"), |list| {
         let pods = list["items"].as_array_mut().unwrap();
         at_the_gate(
@@ -408,8 +411,8 @@ fn at_the_gate(pod: &mut Value) {
 fn a_pod_at_the_gate_does_not_close_it() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
-    // A policy injects the init container into the pod alone. The pod waits for the lock, and the lock for
-    // health, which must not wait for the pod.
+    // A policy injects the init container into the pod alone. The pod waits for the lock, and the
+    // lock for health, which must not wait for the pod.
     let exporter = |list: &mut Value, change: fn(&mut Value)| {
         let pods = list["items"].as_array_mut().unwrap();
         change(
@@ -443,7 +446,8 @@ fn a_pod_at_the_gate_does_not_close_it() {
         .api
         .edit(&pods_of("node-a"), |list| assert_eq!(pods_ready(list, "node-exporter", true), 1));
     wait_for_answer(&mut health, 200, "");
-    // After a reboot of the node the pod waits again, and the kubelet leaves `Initialized` as it was.
+    // After a reboot of the node the pod waits again, and the kubelet leaves `Initialized` as it
+    // was.
     cluster.api.edit(&pods_of("node-a"), |list| {
         exporter(list, |pod| {
             at_the_gate(pod);

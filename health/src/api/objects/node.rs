@@ -104,8 +104,8 @@ impl NodeObject {
         self.kind.0 == "Node" && self.metadata.name.0 == name
     }
 
-    /// The node. Too many labels or taints are an error: other DaemonSets would want a node with a part
-    /// of them.
+    /// The node. Too many labels or taints are an error: other DaemonSets would want a node with a
+    /// part of them.
     pub fn into_node(self) -> Result<Node, String> {
         let labels: Labels = self.metadata.labels.labels(|_| true).take(MOST_OF_NODE + 1).collect();
         let List(Taints(taints)) = self.spec.taints;

@@ -111,8 +111,8 @@ impl Collector for Containers {
 }
 
 impl PodObject {
-    /// Whether the pod is bound to this node. The field selector requests such pods alone, but a proxy
-    /// or a cache may not support the selector.
+    /// Whether the pod is bound to this node. The field selector requests such pods alone, but a
+    /// proxy or a cache may not support the selector.
     pub fn is_on(&self, node: &str) -> bool {
         self.spec.node_name.as_ref().is_some_and(|name| name.0 == node)
     }
@@ -131,7 +131,8 @@ impl PodObject {
         let gate = match spec.init_containers.0.gate(&metadata.annotations) {
             None => Gate::None,
             Some(gate) if init.succeeded.contains(gate) => Gate::Passed,
-            // After a reboot init containers run again, and the kubelet leaves `Initialized` as it was.
+            // After a reboot init containers run again, and the kubelet leaves `Initialized` as it
+            // was.
             Some(gate) if conditions.is_initialized && !init.unfinished.contains(gate) => {
                 Gate::Passed
             }

@@ -130,9 +130,9 @@ impl Collector for Controller {
 }
 
 impl OwnerReference {
-    /// The name and the UID, if the owner may be a DaemonSet. Other projects have kinds of this name. A
-    /// user may write any text as the name; the API server would reject it in a field selector, and the
-    /// read would fail each time.
+    /// The name and the UID, if the owner may be a DaemonSet. Other projects have kinds of this
+    /// name. A user may write any text as the name; the API server would reject it in a field
+    /// selector, and the read would fail each time.
     pub fn into_daemonset(self) -> Option<(Box<str>, Box<str>)> {
         let is_daemonset =
             *self.kind.0? == *"DaemonSet" && self.api_version.0?.starts_with("apps/");

@@ -162,8 +162,8 @@ fn the_nearest_pod_decides() {
     }
 }
 
-/// Like the controller (`shouldContinueRunning`): an existing pod stays if only a taint `NoSchedule` excludes
-/// the node, and no pod replaces it when it ends.
+/// Like the controller (`shouldContinueRunning`): an existing pod stays if only a taint
+/// `NoSchedule` excludes the node, and no pod replaces it when it ends.
 #[test]
 fn a_taint_that_is_newer_than_the_pod() {
     let taint = |key: &str, effect| Taint { key: key.into(), value: "".into(), effect };

@@ -1,5 +1,5 @@
-//! Objects in the order of their keys, and the memory that they take: the part that the caches of pods
-//! and of DaemonSets have in common.
+//! Objects in the order of their keys, and the memory that they take: the part that the caches of
+//! pods and of DaemonSets have in common.
 //!
 //! Objects that a new list does not contain stay until the list is complete, because objects of
 //! different lists do not fit together. The file does not know the limit on memory.

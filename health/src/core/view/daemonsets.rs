@@ -1,4 +1,5 @@
-//! All DaemonSets of the cluster, reduced to their identities and placements, within a memory limit. The file does not know where they come from.
+//! All DaemonSets of the cluster, reduced to their identities and placements, within a memory
+//! limit. The file does not know where they come from.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -7,8 +7,9 @@ const SHARED: usize = 16;
 const MAPPED: usize = 128 * 1024;
 const PAGE: usize = 4096;
 
-/// The memory that an allocation of this many bytes takes. musl's allocator adds four bytes. Up to nine
-/// units of 16 bytes each number of units is a size class; larger classes lie up to a quarter apart.
+/// The memory that an allocation of this many bytes takes. musl's allocator adds four bytes. Up to
+/// nine units of 16 bytes each number of units is a size class; larger classes lie up to a quarter
+/// apart.
 pub fn piece(bytes: usize) -> usize {
     const UNIT: usize = 16;
     if bytes > MAPPED {

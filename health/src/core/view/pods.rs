@@ -1,5 +1,5 @@
-//! The pods of DaemonSets on this node, within a memory limit. The file does not know where they come
-//! from.
+//! The pods of DaemonSets on this node, within a memory limit. The file does not know where they
+//! come from.
 
 use crate::core::daemonset::DaemonSetId;
 use crate::core::pod::{Phase, Pod};
@@ -8,8 +8,9 @@ use super::bounded_list::{BoundedList, ListEntry};
 use super::heap;
 use super::shares::eviction_order;
 
-/// 3,500 pods of the usual size. Kubernetes allows 110 pods on a node, and few nodes have many more.
-/// But a user who may create pods can name any node in them, and pods that the kubelet rejects stay.
+/// 3,500 pods of the usual size. Kubernetes allows 110 pods on a node, and few nodes have many
+/// more. But a user who may create pods can name any node in them, and pods that the kubelet
+/// rejects stay.
 pub(super) const MOST_BYTES: usize = 1536 * 1024;
 
 /// The free memory after an eviction. An eviction reads all pods, so it must be rare.

@@ -1,5 +1,5 @@
-//! The order of eviction: the largest objects of the namespace that takes most come first. A user who
-//! may create objects in one namespace cannot displace those of others.
+//! The order of eviction: the largest objects of the namespace that takes most come first. A user
+//! who may create objects in one namespace cannot displace those of others.
 //!
 //! The file does not know the objects or the limit.
 
@@ -8,8 +8,8 @@ pub fn eviction_order<'a>(all: impl Iterator<Item = (&'a str, usize)>) -> Vec<us
     let mut objects: Vec<_> =
         all.enumerate().map(|(at, (namespace, weight))| (namespace, weight, at)).collect();
     objects.sort_unstable();
-    // The weight becomes the sum over the namespace so far, the lightest objects first. Then the order
-    // of the namespaces themselves must not count.
+    // The weight becomes the sum over the namespace so far, the lightest objects first. Then the
+    // order of the namespaces themselves must not count.
     let (mut last, mut sum) = ("", 0);
     for (namespace, weight, _) in &mut objects {
         sum = if *namespace == last { sum + *weight } else { *weight };
