@@ -1,432 +1,233 @@
-//! Asks the API server: about this node, DaemonSets, the pods on this node, and what changes.
+//! The client of the API server: reads the node, DaemonSets and pods, and watches them.
 //!
-//! Every way in which that can fail is a [`Problem`]; nothing here ends the process. Does not know
-//! when to ask, nor what the answers are good for.
+//! Every failure is an [`ApiError`]; none ends the process. The file does not know when to make a
+//! request, or the purpose of the objects.
 
-mod bounded;
+mod call;
 mod credentials;
+mod error;
+mod fields;
 mod json;
+mod json_bounds;
 pub mod objects;
-mod problem;
-mod question;
-mod seen;
+mod request;
+mod visitors;
 
 use std::io::ErrorKind;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use psl::client::{HttpClient, HttpError, HttpResponse, Timeouts};
+use psl::client::HttpClient;
 
-pub use json::{Event, Item, Page, read_events, read_list, read_one};
-pub use problem::Problem;
-pub use seen::Seen;
+pub use json::{ApiObject, Event, ListPage, read_events, read_list, read_one};
 
-use crate::config::{PROGRAM, Server};
-use crate::load::Quantity;
-use crate::verdict;
-use credentials::Credentials;
-use objects::Status;
-use question::Question;
-use seen::From;
+use crate::config::{ApiServer, PROGRAM};
+use crate::core::api_error::ApiError;
+use crate::core::daemonset::DaemonSet;
+use crate::core::newest_version::NewestVersion;
+use crate::core::node::Node;
+use crate::core::quantity::Quantity;
+use call::{Call, OnItem, OnResponse, Transport};
+use objects::{DaemonSetObject, NodeMetricsObject, NodeObject, PodObject};
+use request::ApiRequest;
 
-/// Name look-up, connecting, the TLS handshake and sending.
-const REACH: Duration = Duration::from_secs(10);
-/// From there to the end of an answer's head, and from the head to its last byte: a list of 60 MB
-/// comes with 2 MB a second.
-const ANSWER: Duration = Duration::from_secs(30);
-/// One request in all.
-const WHOLE: Duration = Duration::from_secs(60);
-/// All pages of a list, restarts included.
-const LIST: Duration = Duration::from_secs(180);
-
-/// Bookmarks come about once a minute: a watch on which nothing came for so long is dead.
+/// Bookmarks arrive about once a minute. A watch without any data for this long is dead.
 const SILENCE: Duration = Duration::from_secs(150);
-/// How long a watch is asked to last, and by up to how much longer, so that the watches of nodes
-/// that came up together do not end together.
+
+/// The requested length of a watch, and the most that is added at random, so that the watches of
+/// nodes that started together do not end together.
 const WATCH: Duration = Duration::from_secs(600);
-/// Drawn by lot and added.
 const WATCH_SPREAD: Duration = Duration::from_secs(600);
-/// The server ends a watch; who has not by then has forgotten it.
-const OVERTIME: Duration = Duration::from_secs(60);
 
-/// Of 500 objects each. A server whose pages lead in a circle would otherwise be asked for as long
-/// as a list may take, without a pause.
-const MOST_PAGES: usize = 1000;
-/// How often a list whose pages expire is begun anew.
-const MOST_RESTARTS: usize = 3;
+/// Takes an event of a watch. An error ends the watch.
+pub type OnEvent<'f, T> = dyn FnMut(Event<T>) -> Result<(), ApiError> + 'f;
 
-/// The body of an error is some hundred bytes of JSON; what is longer is not worth reading.
-const LARGEST_ERROR: u64 = 16 * 1024;
-
-/// Gets each item of a list, or `None` when the list begins, or begins again.
-pub type Each<'e, T> = dyn FnMut(Option<T>) + 'e;
-
-/// Told of each answer's status, or of nothing where no answer came.
-pub type Count = Box<dyn Fn(Option<u16>) + Send + Sync>;
-
-/// Whom to ask.
 pub struct Api {
-    server: Server,
-    caller: HttpClient,
+    transport: Transport,
     node: String,
+    /// DaemonSets and pods of this namespace alone are requested.
     namespace: Option<String>,
-    count: Count,
-    /// After so long without a word a watch is dead.
     silence: Duration,
 }
 
-/// How a watch has ended.
-pub enum Ended {
-    /// As agreed.
-    Well,
-    /// What it was to go on from is too old: 410.
+/// The end of a watch.
+pub enum WatchResult {
+    /// The server has ended the watch.
+    Ended,
+    /// The server does not remember the version any more: 410.
     Expired,
-    /// The role does not allow it.
-    Forbidden(Problem),
-    /// The connection, before its time. It may go on where it was.
-    Broken(Problem),
-    /// What came could not be understood, or nothing came for too long, so that something may have been missed.
-    Lost(Problem),
-}
-
-/// What became of the request for one page.
-enum Turn {
-    Last(String),
-    Next(String),
-    Expired,
+    Forbidden(ApiError),
+    /// The connection has ended early. The next watch may continue from the last version.
+    Interrupted(ApiError),
+    /// An event was not readable or there was no data for too long, so that events may be missing.
+    Lost(ApiError),
 }
 
 impl Api {
-    /// Nothing is asked yet. Of a namespace's objects alone, where one is given.
-    pub fn new(server: Server, node: String, namespace: Option<String>, count: Count) -> Api {
-        Api {
-            server,
-            caller: HttpClient::new(PROGRAM.name),
-            node,
-            namespace,
-            count,
-            silence: SILENCE,
-        }
+    pub fn new(
+        server: ApiServer,
+        node: String,
+        namespace: Option<String>,
+        on_response: OnResponse,
+    ) -> Api {
+        let client = HttpClient::new(PROGRAM.name);
+        let transport = Transport { server, client, on_response };
+        Api { transport, node, namespace, silence: SILENCE }
     }
 
-    /// The same with another bound on a watch's silence.
     #[cfg(test)]
     pub fn with_silence(self, silence: Duration) -> Api {
         Api { silence, ..self }
     }
 
-    /// This node, at least as new as the last known version, and its version.
-    pub fn node(&self, seen: &Seen) -> Result<(verdict::Node, String), Problem> {
-        let question = Question::node(&self.node);
-        let reply = Call::new(self)?.ask_from(&question, seen)?;
-        let node: objects::Node = self.read(&question, reply)?;
-        if !node.is_called(&self.node) {
-            return Err(Problem::new(format!(
-                "{}: the answer is about something else",
-                question.object
-            )));
-        }
-        let version = node.version().to_owned();
-        let node =
-            node.counting().map_err(|why| Problem::new(format!("{}: {why}", question.object)))?;
-        Ok((node, version))
-    }
-
-    /// The CPUs that it uses.
-    pub fn cpus_in_use(&self) -> Result<Quantity, Problem> {
-        let question = Question::node_metrics(&self.node);
-        let reply = Call::new(self)?.ask(&question, &question.first())?;
-        let metrics: objects::NodeMetrics = self.read(&question, reply)?;
-        metrics
-            .cpus()
-            .ok_or_else(|| Problem::new(format!("{}: no usage of CPU in it", question.object)))
-    }
-
-    /// All DaemonSets, at least as new as the last known version, and their version. `each` gets `None` at a beginning:
-    /// the items before it do not count.
-    pub fn daemonsets(
-        &self,
-        seen: &Seen,
-        each: &mut Each<objects::DaemonSet>,
-    ) -> Result<String, Problem> {
-        self.list(&Question::daemonsets(self.namespace.as_deref()), seen, each)
-    }
-
-    /// The DaemonSet of this name, if it exists, from the store.
-    pub fn daemonset(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<objects::DaemonSet>, Problem> {
-        let mut found = None;
-        let mut each = |set: Option<objects::DaemonSet>| match set {
-            None => found = None,
-            // What answers may be a proxy that does not know the selector.
-            Some(set) if set.is_called(namespace, name) => found = Some(set),
-            Some(_) => {}
-        };
-        self.list(&Question::daemonset(namespace, name), &Seen::default(), &mut each)?;
-        Ok(found)
-    }
-
-    /// All pods on this node, at least as new as the last known version, and the version from which a watch may
-    /// continue. `each` is called as above.
-    pub fn pods(&self, seen: &Seen, each: &mut Each<objects::Pod>) -> Result<String, Problem> {
-        self.list(&Question::pods(self.namespace.as_deref(), &self.node), seen, each)
-    }
-
-    /// Watches this node from a version on.
-    pub fn watch_node(
-        &self,
-        version: &str,
-        chance: f64,
-        watcher: &mut dyn Watcher<objects::Node>,
-    ) -> Ended {
-        let time = lasting(chance);
-        self.watch(&Question::node_watch(&self.node, version, time.as_secs()), time, watcher)
-    }
-
-    /// Watches the pods on this node from a version on.
-    pub fn watch_pods(
-        &self,
-        version: &str,
-        chance: f64,
-        watcher: &mut dyn Watcher<objects::Pod>,
-    ) -> Ended {
-        let (time, namespace) = (lasting(chance), self.namespace.as_deref());
-        self.watch(
-            &Question::pods_watch(namespace, &self.node, version, time.as_secs()),
-            time,
-            watcher,
-        )
-    }
-
-    /// After so long without a word a watch is dead.
+    /// See [`SILENCE`].
     pub fn silence(&self) -> Duration {
         self.silence
     }
 
-    /// The node that all of this is about.
     pub fn node_name(&self) -> &str {
         &self.node
     }
 
-    fn read<T: serde::de::DeserializeOwned>(
-        &self,
-        question: &Question,
-        reply: HttpResponse,
-    ) -> Result<T, Problem> {
-        if reply.status != 200 {
-            return Err(self.refused(question, reply));
+    /// The node, at least as new as the newest known version, and its version.
+    pub fn node(&self, newest: &NewestVersion) -> Result<(Node, String), ApiError> {
+        let request = ApiRequest::node(&self.node);
+        let call = Call::new(&self.transport)?;
+        let response = call.get_from(&request, newest)?;
+        let node: NodeObject = call.read(&request, response)?;
+        if !node.is_called(&self.node) {
+            return Err(request.error("unexpected response", ": another object"));
         }
-        read_one(reply.body).map_err(|e| problem::unreadable(&question.object, None, e))
+        let version = node.version().to_owned();
+        match node.into_node() {
+            Ok(node) => Ok((node, version)),
+            Err(why) => Err(request.error("limit exceeded", &format!(": {why}"))),
+        }
     }
 
-    /// Reads a list, in as many pages as the server makes. If its pages expire on the way, the list begins again: the
-    /// rest that the server offers instead is of another state of the cluster, and an object could be missed.
-    fn list<T: Item>(
-        &self,
-        question: &Question,
-        seen: &Seen,
-        each: &mut Each<T>,
-    ) -> Result<String, Problem> {
-        let call = Call::new(self)?;
-        for _ in 0..=MOST_RESTARTS {
-            each(None);
-            let mut reply = call.ask_from(question, seen)?;
-            let mut pages = 0..MOST_PAGES;
-            loop {
-                if pages.next().is_none() {
-                    return Err(Problem::new(format!(
-                        "{}: more than {MOST_PAGES} pages",
-                        question.object
-                    )));
-                }
-                match call.page(question, reply, each)? {
-                    Turn::Last(version) => return Ok(version),
-                    Turn::Next(token) => reply = call.ask(question, &question.next(&token)?)?,
-                    Turn::Expired => break,
-                }
-            }
-        }
-        let times = MOST_RESTARTS + 1;
-        Err(Problem::new(format!(
-            "{}: 410, its pages expired before they were read, {times} times",
-            question.object
-        )))
+    /// The CPUs of the node that are in use.
+    pub fn cpus_in_use(&self) -> Result<Quantity, ApiError> {
+        let request = ApiRequest::node_metrics(&self.node);
+        let call = Call::new(&self.transport)?;
+        let response = call.get(&request, &request.target())?;
+        let metrics: NodeMetricsObject = call.read(&request, response)?;
+        metrics.cpus().ok_or_else(|| request.error("unexpected response", ": no CPU usage"))
     }
 
-    fn watch<T: Item>(
+    /// Reads all DaemonSets, at least as new as the newest known version, and returns their
+    /// version.
+    pub fn daemonsets(
         &self,
-        question: &Question,
-        time: Duration,
-        watcher: &mut dyn Watcher<T>,
-    ) -> Ended {
-        let reply = match Call::new(self).and_then(|call| call.stream(question, time)) {
-            Ok(reply) => reply,
-            Err(problem) => return Ended::Broken(problem),
+        newest: &NewestVersion,
+        on_item: &mut OnItem<DaemonSetObject>,
+    ) -> Result<String, ApiError> {
+        let request = ApiRequest::daemonsets(self.namespace.as_deref());
+        Call::new(&self.transport)?.list(&request, newest, on_item)
+    }
+
+    /// Reads one DaemonSet from the store, with the labels whose keys are needed. Also returns its
+    /// version.
+    pub fn daemonset(
+        &self,
+        namespace: &str,
+        name: &str,
+        is_needed: impl Fn(&str) -> bool,
+    ) -> Result<Option<(DaemonSet, String)>, ApiError> {
+        let mut found = None;
+        let mut on_item = |set: Option<DaemonSetObject>| match set {
+            None => found = None,
+            // A proxy may not support the field selector.
+            Some(set) if set.is_called(namespace, name) => found = Some(set),
+            Some(_) => {}
         };
-        match reply.status {
+        let request = ApiRequest::daemonset(namespace, name);
+        Call::new(&self.transport)?.list(&request, &NewestVersion::default(), &mut on_item)?;
+        Ok(found.map(|set| {
+            let version = set.version().to_owned();
+            (set.into_daemonset(is_needed), version)
+        }))
+    }
+
+    /// Reads all pods on the node, at least as new as the newest known version, and returns the
+    /// version that a watch may continue from.
+    pub fn pods(
+        &self,
+        newest: &NewestVersion,
+        on_item: &mut OnItem<PodObject>,
+    ) -> Result<String, ApiError> {
+        let request = ApiRequest::pods(self.namespace.as_deref(), &self.node);
+        Call::new(&self.transport)?.list(&request, newest, on_item)
+    }
+
+    pub fn watch_node(
+        &self,
+        version: &str,
+        chance: f64,
+        on_event: &mut OnEvent<NodeObject>,
+    ) -> WatchResult {
+        let length = WATCH + WATCH_SPREAD.mul_f64(chance);
+        let request = ApiRequest::node_watch(&self.node, version, length.as_secs());
+        self.watch(&request, length, on_event)
+    }
+
+    pub fn watch_pods(
+        &self,
+        version: &str,
+        chance: f64,
+        on_event: &mut OnEvent<PodObject>,
+    ) -> WatchResult {
+        let length = WATCH + WATCH_SPREAD.mul_f64(chance);
+        let namespace = self.namespace.as_deref();
+        let request = ApiRequest::pods_watch(namespace, &self.node, version, length.as_secs());
+        self.watch(&request, length, on_event)
+    }
+
+    fn watch<T: ApiObject>(
+        &self,
+        request: &ApiRequest,
+        length: Duration,
+        on_event: &mut OnEvent<T>,
+    ) -> WatchResult {
+        let stream = Call::new(&self.transport).and_then(|call| {
+            let response = call.stream(request, length, self.silence)?;
+            Ok((call, response))
+        });
+        let (call, response) = match stream {
+            Ok(stream) => stream,
+            Err(error) => return WatchResult::Interrupted(error),
+        };
+        match response.status {
             200 => {}
-            410 => return Ended::Expired,
-            403 => return Ended::Forbidden(self.refused(question, reply)),
-            _ => return Ended::Broken(self.refused(question, reply)),
+            410 => return WatchResult::Expired,
+            403 => return WatchResult::Forbidden(call.refused(request, response)),
+            _ => return WatchResult::Interrupted(call.refused(request, response)),
         }
-        for event in read_events(reply.body) {
+        for event in read_events(response.body) {
             match event {
-                Ok(Event::Error(410, _)) => return Ended::Expired,
-                Ok(Event::Error(status, words)) => {
-                    let problem = question.refused(&self.server, status);
-                    return Ended::Lost(problem.with_words(words));
+                Ok(Event::Error(410, _)) => return WatchResult::Expired,
+                Ok(Event::Error(status, message)) => {
+                    let error = error::of_status(request, &self.transport.server, status);
+                    return WatchResult::Lost(error.with_details(message));
                 }
                 Ok(event) => {
-                    if let Err(problem) = watcher.take(event) {
-                        return Ended::Lost(problem);
+                    if let Err(error) = on_event(event) {
+                        return WatchResult::Lost(error);
                     }
                 }
-                Err(error) => return broken_off(&question.object, error),
+                Err(error) => return unreadable_event(&request.object, error),
             }
         }
-        Ended::Well
-    }
-
-    fn refused(&self, question: &Question, reply: HttpResponse) -> Problem {
-        let HttpResponse { status, retry_after, .. } = reply;
-        // Without words the status still tells enough.
-        let text = reply.text(LARGEST_ERROR).unwrap_or_default();
-        self.refusal(question, status, retry_after, &text)
-    }
-
-    fn refusal(
-        &self,
-        question: &Question,
-        status: u16,
-        retry_after: Option<Duration>,
-        text: &str,
-    ) -> Problem {
-        Problem { retry_after, ..question.refused(&self.server, status) }
-            .with_words(Status::words(text))
+        WatchResult::Ended
     }
 }
 
-/// How a watch has ended whose next event could not be read.
-fn broken_off(object: &str, error: serde_json::Error) -> Ended {
-    // Who holds a connection open and says nothing may do the same with the next one.
+/// The end of a watch whose next event is not readable.
+fn unreadable_event(object: &str, error: serde_json::Error) -> WatchResult {
+    // A server that holds a connection open without data may do the same with the next one.
     let is_silence =
         matches!(error.io_error_kind(), Some(ErrorKind::TimedOut | ErrorKind::WouldBlock));
     let is_cut = error.is_eof() || error.is_io();
-    let problem = problem::unreadable(object, None, error);
-    if is_cut && !is_silence { Ended::Broken(problem) } else { Ended::Lost(problem) }
-}
-
-fn lasting(chance: f64) -> Duration {
-    WATCH + Duration::from_secs_f64(WATCH_SPREAD.as_secs_f64() * chance)
-}
-
-/// Who is told what a watch says.
-pub trait Watcher<T> {
-    /// It says this. A problem ends the watch.
-    fn take(&mut self, event: Event<T>) -> Result<(), Problem>;
-}
-
-/// One question with all that belongs to it, and its bound.
-struct Call<'a> {
-    api: &'a Api,
-    credentials: Credentials,
-    end: Instant,
-}
-
-impl<'a> Call<'a> {
-    #[expect(clippy::disallowed_methods, reason = "the edge that bounds a list's time")]
-    fn new(api: &'a Api) -> Result<Call<'a>, Problem> {
-        let credentials = Credentials::read(&api.caller, &api.server)?;
-        Ok(Call { api, credentials, end: Instant::now() + LIST })
-    }
-
-    fn page<T: Item>(
-        &self,
-        question: &Question,
-        reply: HttpResponse,
-        each: &mut Each<T>,
-    ) -> Result<Turn, Problem> {
-        match reply.status {
-            200 => {
-                let mut last = None;
-                let read = read_list(reply.body, &mut |item: T| {
-                    last = Some(item.title());
-                    each(Some(item));
-                });
-                let page =
-                    read.map_err(|e| problem::unreadable(&question.object, last.as_deref(), e))?;
-                Ok(page.token.map_or(Turn::Last(page.version), Turn::Next))
-            }
-            410 => Ok(Turn::Expired),
-            _ => Err(self.api.refused(question, reply)),
-        }
-    }
-
-    /// The answer of a server whose cache has reached the last known version. If it has not, the store answers.
-    fn ask_from(&self, question: &Question, seen: &Seen) -> Result<HttpResponse, Problem> {
-        let reply = self.ask(question, &question.first_from(seen.from()))?;
-        match (seen.from(), reply.status) {
-            (From::NotOlderThan(_), 410) => {}
-            (From::NotOlderThan(_), 504) => {
-                let HttpResponse { status, retry_after, .. } = reply;
-                let text = reply.text(LARGEST_ERROR).unwrap_or_default();
-                // Servers before 1.19 send the message without a reason.
-                if !text.contains("ResourceVersionTooLarge")
-                    && !text.contains("Too large resource version")
-                {
-                    return Err(self.api.refusal(question, status, retry_after, &text));
-                }
-            }
-            _ => return Ok(reply),
-        }
-        self.ask(question, &question.first_from(From::Store))
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "the edge that bounds a list's time")]
-    fn ask(&self, question: &Question, target: &str) -> Result<HttpResponse, Problem> {
-        let left = self.end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            let bound = psl::duration::Compact(LIST);
-            return Err(Problem::new(format!(
-                "{}: the list took longer than {bound}",
-                question.object
-            )));
-        }
-        let patience =
-            Timeouts { reach: REACH.min(left), answer: ANSWER.min(left), whole: WHOLE.min(left) };
-        let mut headers = self.headers();
-        headers.push(("accept-encoding", "gzip"));
-        self.told(question, self.credentials.caller.get(&self.url(target), &headers, patience))
-    }
-
-    fn stream(&self, question: &Question, time: Duration) -> Result<HttpResponse, Problem> {
-        let patience = Timeouts { reach: REACH, answer: ANSWER, whole: time + OVERTIME };
-        let caller = self.credentials.caller.clone().for_streams(self.api.silence);
-        self.told(question, caller.get(&self.url(&question.first()), &self.headers(), patience))
-    }
-
-    fn url(&self, target: &str) -> psl::client::url::Url {
-        self.api.server.url.join(target)
-    }
-
-    fn headers(&self) -> Vec<(&str, &str)> {
-        let mut headers = vec![("accept", "application/json")];
-        headers.extend(
-            self.credentials.authorization.as_deref().map(|value| ("authorization", value)),
-        );
-        headers
-    }
-
-    fn told(
-        &self,
-        question: &Question,
-        reply: Result<HttpResponse, HttpError>,
-    ) -> Result<HttpResponse, Problem> {
-        (self.api.count)(reply.as_ref().ok().map(|reply| reply.status));
-        reply.map_err(|failure| question.unanswered(&self.api.server, &failure))
-    }
+    let error = error::unreadable(object, None, error);
+    if is_cut && !is_silence { WatchResult::Interrupted(error) } else { WatchResult::Lost(error) }
 }
 
 #[cfg(test)]

@@ -1,51 +1,54 @@
-//! What is known becomes answers. Does not ask the API for anything.
+//! The answers to HTTP requests: the gate, the state as JSON, and the metrics. The file does not
+//! know the API server.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use psl::metrics::{CONTENT_TYPE, Exposition};
 use psl::server::{self, Method, Request, Response, Route};
 use serde::Serialize;
 
-use crate::load::Load;
-use crate::status::{Board, Known, Told};
-use crate::verdict::{Counts, Verdict};
+use crate::core::load::Load;
+use crate::core::status::{ApiStatus, Status};
+use crate::core::verdict::{Counts, Verdict};
+use crate::status_cell::StatusCell;
 
-/// The healthy first line, as the Go generations wrote it.
+/// The first lines of the answers, as the Go generations wrote them.
 const OK: &str = "HealthCheck OK";
-/// The other one.
 const FAILED: &str = "HealthCheck Failed";
 
-/// The most causes in an answer, and the most bytes of DaemonSets in `/state`. A node has some dozens;
-/// without a bound 64 requests for a monstrous list at the same time would fill the memory.
-const MOST_CAUSES: usize = 100;
+/// The most reasons in an answer, and the most bytes of DaemonSets in `/state`. A node has some
+/// dozens. Without a bound, 64 simultaneous requests for a huge list would fill the memory.
+const MOST_REASONS: usize = 100;
 const MOST_LISTED_BYTES: usize = 32 * 1024;
 
 const GET: &[Method] = &[Method::Get];
 
-/// Answers one request.
 #[expect(
     clippy::disallowed_methods,
     reason = "the edge that reads the clock once for each request"
 )]
-pub fn answer(board: &Board, request: &Request) -> Response {
-    let known = board.known();
+pub fn answer(cell: &StatusCell, request: &Request) -> Response {
+    let status = cell.snapshot();
     let now = Instant::now();
     let routes = [
-        Route { path: "/", methods: GET, answer: &|request| gate(&known, request.peer, now) },
-        Route { path: "/state", methods: GET, answer: &|request| state(&known, request.peer, now) },
-        Route { path: "/metrics", methods: GET, answer: &|_| metrics(&known, now) },
+        Route { path: "/", methods: GET, answer: &|request| gate(&status, request.peer, now) },
+        Route {
+            path: "/state",
+            methods: GET,
+            answer: &|request| state(&status, request.peer, now),
+        },
+        Route { path: "/metrics", methods: GET, answer: &|_| metrics(&status, now) },
     ];
     server::dispatch(request, &routes)
 }
 
-/// The one place where the verdict becomes a status and a body.
-fn gate(known: &Known, peer: IpAddr, now: Instant) -> Response {
-    if known.is_healthy(now) {
+fn gate(status: &Status, peer: IpAddr, now: Instant) -> Response {
+    if status.is_healthy(now) {
         return Response::text(200, format!("{OK}\n"));
     }
     let mut body = format!("{FAILED}\n");
-    for reason in known.reasons(peer.is_loopback(), MOST_CAUSES, now) {
+    for reason in status.reasons(peer.is_loopback(), MOST_REASONS, now) {
         body.push_str(&reason);
         body.push('\n');
     }
@@ -53,24 +56,25 @@ fn gate(known: &Known, peer: IpAddr, now: Instant) -> Response {
 }
 
 #[derive(Serialize)]
-struct State<'k> {
+struct StateJson<'s> {
     version: u8,
     healthy: bool,
     reasons: Vec<String>,
-    counts: Option<StateCounts>,
+    counts: Option<CountsJson>,
     latched: bool,
-    daemonsets: Option<Vec<StateDaemonSet<'k>>>,
-    node_load: Option<StateLoad>,
+    /// For clients on the loopback.
+    daemonsets: Option<Vec<DaemonSetJson<'s>>>,
+    node_load: Option<LoadJson>,
     last_success_seconds_ago: Option<u64>,
     stale: bool,
     api_problems: Vec<String>,
     reconnects: u64,
 }
 
-/// Also for those who may not see the list, and of all where the list is cut.
+/// For all clients, and of all DaemonSets.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct StateCounts {
+struct CountsJson {
     waiting: usize,
     ready: usize,
     not_here: usize,
@@ -78,15 +82,15 @@ struct StateCounts {
 }
 
 #[derive(Serialize)]
-struct StateDaemonSet<'k> {
-    namespace: &'k str,
-    name: &'k str,
+struct DaemonSetJson<'s> {
+    namespace: &'s str,
+    name: &'s str,
     verdict: &'static str,
     reason: String,
 }
 
 #[derive(Serialize)]
-struct StateLoad {
+struct LoadJson {
     open: bool,
     cpu_percent: Option<u64>,
     threshold_percent: u8,
@@ -94,117 +98,122 @@ struct StateLoad {
     problem: Option<String>,
 }
 
-fn state(known: &Known, peer: IpAddr, now: Instant) -> Response {
-    let insider = peer.is_loopback();
-    let told = known.told.as_ref();
-    let verdict = told.and_then(|told| told.verdict.as_deref());
-    let last_success = told.and_then(Told::last_success);
-    let state = State {
+fn state(status: &Status, peer: IpAddr, now: Instant) -> Response {
+    let is_local = peer.is_loopback();
+    let api = status.api.as_ref();
+    let verdict = api.and_then(|api| api.verdict.as_deref());
+    let age = api.and_then(|api| success_age(api, now));
+    let state = StateJson {
         version: 1,
-        healthy: known.is_healthy(now),
-        reasons: known.reasons(insider, MOST_CAUSES, now),
+        healthy: status.is_healthy(now),
+        reasons: status.reasons(is_local, MOST_REASONS, now),
         counts: verdict.map(|verdict| verdict.counts.into()),
         latched: verdict.is_some_and(|verdict| verdict.is_latched),
-        daemonsets: insider.then(|| verdict.map(listed).unwrap_or_default()),
-        node_load: known.load.as_ref().map(|load| load_state(load, insider, now)),
-        last_success_seconds_ago: last_success
-            .map(|at| now.saturating_duration_since(at).as_secs()),
-        stale: told.is_some_and(|told| told.is_stale(now)),
-        api_problems: told.map(|told| told.problems(insider).collect()).unwrap_or_default(),
-        reconnects: known.reconnects,
+        daemonsets: is_local.then(|| verdict.map(listed).unwrap_or_default()),
+        node_load: status.load.as_ref().map(|load| load_json(load, is_local, now)),
+        last_success_seconds_ago: age.map(|age| age.as_secs()),
+        stale: api.is_some_and(|api| api.is_stale(now)),
+        api_problems: api.map(|api| api.error_texts(is_local)).unwrap_or_default(),
+        reconnects: status.reconnects,
     };
-    // Nothing in it can fail to be written: its keys are strings and its numbers whole.
+    // It cannot fail: all keys are strings, and all numbers are whole.
     Response::json(200, serde_json::to_string(&state).unwrap_or_default())
 }
 
-fn listed(verdict: &Verdict) -> Vec<StateDaemonSet<'_>> {
-    let mut room = MOST_LISTED_BYTES;
-    let shown = verdict.daemonsets.iter().map(|judged| StateDaemonSet {
-        namespace: judged.set.namespace(),
-        name: judged.set.name(),
-        verdict: judged.standing.name(),
-        reason: judged.standing.to_string(),
-    });
-    let fitting = shown.take_while(|set| {
-        room = room.saturating_sub(set.namespace.len() + set.name.len() + set.reason.len());
-        room > 0
-    });
-    fitting.collect()
+fn success_age(api: &ApiStatus, now: Instant) -> Option<Duration> {
+    api.last_success().map(|at| now.saturating_duration_since(at))
 }
 
-/// The server's own words are for insiders.
-fn load_state(load: &Load, insider: bool, now: Instant) -> StateLoad {
+fn listed(verdict: &Verdict) -> Vec<DaemonSetJson<'_>> {
+    let mut bytes = 0;
+    let mut list = Vec::new();
+    for status in &verdict.daemonsets {
+        let set = DaemonSetJson {
+            namespace: status.id.namespace(),
+            name: status.id.name(),
+            verdict: status.standing.name(),
+            reason: status.standing.to_string(),
+        };
+        bytes += set.namespace.len() + set.name.len() + set.reason.len();
+        if bytes >= MOST_LISTED_BYTES {
+            break;
+        }
+        list.push(set);
+    }
+    list
+}
+
+fn load_json(load: &Load, is_local: bool, now: Instant) -> LoadJson {
     let last = load.last(now);
-    StateLoad {
+    LoadJson {
         open: load.is_open(now),
         cpu_percent: last.map(|(percent, _)| percent),
         threshold_percent: load.threshold(),
         measured_seconds_ago: last.map(|(_, age)| age.as_secs()),
-        problem: load.problem(insider),
+        problem: load.error_text(is_local),
     }
 }
 
-impl From<Counts> for StateCounts {
-    fn from(Counts { waiting, ready, not_here, excluded }: Counts) -> StateCounts {
-        StateCounts { waiting, ready, not_here, excluded }
+impl From<Counts> for CountsJson {
+    fn from(Counts { waiting, ready, not_here, excluded }: Counts) -> CountsJson {
+        CountsJson { waiting, ready, not_here, excluded }
     }
 }
 
-fn metrics(known: &Known, now: Instant) -> Response {
+fn metrics(status: &Status, now: Instant) -> Response {
     let mut out = Exposition::new("health");
-    out.counter(
-        "psl_k8s_requests_total",
-        "Requests to the API by the answer's status; error where none came",
-    );
-    for (status, count) in &known.requests {
-        let code = status.map_or_else(|| "error".to_owned(), |status| status.to_string());
-        out.sample("psl_k8s_requests_total", &[("code", &code)], count);
+    request_metrics(status, now, &mut out);
+    verdict_metrics(status, now, &mut out);
+    Response::of(200, CONTENT_TYPE, out.finish())
+}
+
+fn request_metrics(status: &Status, now: Instant, out: &mut Exposition) {
+    let name = "psl_k8s_requests_total";
+    out.counter(name, "Requests to the API server by response status, error without a response");
+    for (code, count) in &status.requests {
+        let code = code.map_or_else(|| "error".to_owned(), |code| code.to_string());
+        out.sample(name, &[("code", &code)], count);
     }
-    out.counter(
-        "psl_k8s_reconnects_total",
-        "Watches of the API that have ended and were begun again",
-    );
-    out.sample("psl_k8s_reconnects_total", &[], known.reconnects);
-    let told = known.told.as_ref();
-    if let Some(at) = told.and_then(Told::last_success) {
-        out.gauge(
-            "psl_k8s_last_success_age_seconds",
-            "How old the last verdict is that the API is known to bear out",
-        );
-        out.sample(
-            "psl_k8s_last_success_age_seconds",
-            &[],
-            now.saturating_duration_since(at).as_secs(),
-        );
+    let name = "psl_k8s_reconnects_total";
+    out.counter(name, "Watches that ended and were restarted");
+    out.sample(name, &[], status.reconnects);
+    if let Some(age) = status.api.as_ref().and_then(|api| success_age(api, now)) {
+        let help = "Time since the API server last confirmed the verdict";
+        out.single_gauge("psl_k8s_last_success_age_seconds", help, age.as_secs());
     }
-    out.gauge(
-        "psl_k8s_stale",
-        "Whether the API has failed for longer than the last verdict stands",
-    );
-    out.sample("psl_k8s_stale", &[], u8::from(told.is_some_and(|told| told.is_stale(now))));
-    let verdict = told.and_then(|told| told.verdict.as_deref());
+    let is_stale = status.api.as_ref().is_some_and(|api| api.is_stale(now));
+    let help = "1 if the API server has failed for longer than --stale-after";
+    out.single_gauge("psl_k8s_stale", help, u8::from(is_stale));
+}
+
+fn verdict_metrics(status: &Status, now: Instant, out: &mut Exposition) {
+    let api = status.api.as_ref();
+    let verdict = api.and_then(|api| api.verdict.as_deref());
     let counts = verdict.map(|verdict| verdict.counts).unwrap_or_default();
-    out.gauge("psl_daemonsets", "DaemonSets by what they mean for this node");
+    let name = "psl_daemonsets";
+    out.gauge(name, "DaemonSets by their verdict on this node");
     for (verdict, count) in [
         ("ready", counts.ready),
         ("waiting", counts.waiting),
         ("not-here", counts.not_here),
         ("excluded", counts.excluded),
     ] {
-        out.sample("psl_daemonsets", &[("verdict", verdict)], count);
+        out.sample(name, &[("verdict", verdict)], count);
     }
-    let standing = told.map(|told| told.standing(now));
-    let by =
-        |is_good: fn(&Verdict) -> bool| standing.is_none_or(|verdict| verdict.is_some_and(is_good));
-    out.gauge("psl_gate_open", "Whether this lets the lock grant leases");
-    for (gate, open) in [
-        ("daemonsets", by(Verdict::daemonsets_are_ready)),
-        ("conditions", by(|verdict| verdict.node.is_empty())),
-        ("load", known.load.as_ref().is_none_or(|load| load.is_open(now))),
+    // Without an API server no check is enabled, so every gate is open.
+    let is_open = |check: fn(&Verdict) -> bool| match api {
+        Some(api) => api.current_verdict(now).is_some_and(check),
+        None => true,
+    };
+    let name = "psl_gate_open";
+    out.gauge(name, "1 if this check lets the lock grant leases");
+    for (gate, is_open) in [
+        ("daemonsets", is_open(Verdict::daemonsets_are_ready)),
+        ("conditions", is_open(|verdict| verdict.node_problems.is_empty())),
+        ("load", status.load.as_ref().is_none_or(|load| load.is_open(now))),
     ] {
-        out.sample("psl_gate_open", &[("gate", gate)], u8::from(open));
+        out.sample(name, &[("gate", gate)], u8::from(is_open));
     }
-    Response::of(200, CONTENT_TYPE, out.finish())
 }
 
 #[cfg(test)]

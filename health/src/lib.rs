@@ -1,25 +1,17 @@
 //! Tells a lock whether its node is fit for starts: whether the DaemonSets that want the node are
-//! ready on it, and the node's own conditions and load are good.
+//! ready on it, and whether the node's conditions and load are good.
 //!
-//! The way through: `config` (what is asked for) → `follow` (threads that watch and ask) → `api`
-//! (questions and answers) → `view` (what is known of the cluster), judged by `verdict`,
-//! `eligibility` and `boot` (pure) → `status` (what is known) → `http` (who asks is told). `agenda`
-//! says when to ask for DaemonSets, `course` when to list and when to watch what is watched, `changes`
-//! what is worth a line in the log, `load` what a busy node means.
+//! `config` reads the settings. `follow` runs the threads that request objects through `api`.
+//! `core` keeps the objects and makes the verdict. `status_cell` holds the result, and `http`
+//! answers from it.
 
-pub mod agenda;
 pub mod api;
-pub mod boot;
-pub mod changes;
 pub mod config;
-pub mod course;
-pub mod eligibility;
+pub mod core;
 pub mod follow;
 pub mod http;
-pub mod load;
-pub mod status;
-pub mod verdict;
-pub mod view;
+pub mod machine;
+pub mod status_cell;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,28 +21,29 @@ use psl::process::signals;
 use psl::process::{self, DONE, End};
 use psl::server::{self, listen};
 
-use load::Load;
-use status::{Board, Known};
+use crate::config::ClusterConfig;
+use crate::core::load::Load;
+use crate::core::status::Status;
+use crate::status_cell::StatusCell;
 
-/// Runs until a signal ends the process; what comes back says why it could not.
+/// Runs until a signal ends the process. Returns the reason why the program cannot run.
 pub fn run() -> Result<u8, End> {
-    // First of all, because a container may be told to stop at any moment.
+    // Before anything else, because a container may be stopped at any moment.
     signals::on_stop(|_| i32::from(DONE)).map_err(End::Failed)?;
     let config = config::read(process::read_input(&config::PROGRAM)?).map_err(End::ConfigErrors)?;
     logging::start(&config.logging);
     let listener = listen::bind(config.host.as_ref(), config.port).map_err(End::Failed)?;
-    let board = Arc::new(Board::new(at_start(config.cluster.as_ref())));
+    let status = Arc::new(StatusCell::new(first_status(config.cluster.as_ref())));
     match config.cluster {
-        Some(cluster) => follow::start(cluster, Arc::clone(&board)).map_err(End::Failed)?,
-        None => log::info!("nothing of the cluster counts, so the answer is always 200"),
+        Some(cluster) => follow::start(cluster, Arc::clone(&status)).map_err(End::Failed)?,
+        None => log::info!("no checks enabled, GET / always answers 200"),
     }
-    Err(End::Failed(server::run(listener, move |request, _| http::answer(&board, request))))
+    Err(End::Failed(server::run(listener, move |request, _| http::answer(&status, request))))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock")]
-fn at_start(cluster: Option<&config::Cluster>) -> Known {
-    let load = cluster
-        .and_then(|cluster| cluster.load)
-        .map(|settings| Load::new(settings, Instant::now()));
-    Known::at_start(cluster.map(|cluster| cluster.stale_after), load)
+fn first_status(cluster: Option<&ClusterConfig>) -> Status {
+    let Some(cluster) = cluster else { return Status::new(None, None) };
+    let load = cluster.load.map(|settings| Load::new(settings, Instant::now()));
+    Status::new(Some(cluster.stale_after), load)
 }

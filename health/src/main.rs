@@ -1,4 +1,4 @@
-//! The program `health`; all of it is in the library beside this file.
+//! The program `health`. Its code is in the library of this crate.
 
 use std::process::ExitCode;
 

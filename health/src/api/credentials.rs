@@ -1,8 +1,8 @@
-//! The files that prove who we are and who the server is.
+//! The files of the service account: the token and the CA certificates.
 //!
-//! Kubernetes replaces the token about once an hour and may replace the CA, so both are read anew
-//! for each round, and what is wrong with them today is a reason, never an end. The token is shown
-//! to nobody but the server.
+//! Kubernetes replaces the token about once an hour and may replace the CA, so both are read for
+//! each request. An invalid file is an error of this request only. The token goes to the API server
+//! alone.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -12,54 +12,56 @@ use psl::client::HttpClient;
 use psl::client::tls::Trust;
 use psl::client::url::HTTPS;
 
-use super::problem::Problem;
-use crate::config::Server;
+use crate::config::ApiServer;
+use crate::core::api_error::ApiError;
 
-/// Tokens have one or two thousand bytes; more than this would not fit into a request's head.
+/// Tokens have one or two thousand bytes; a longer one would not fit into a request's head.
 const LONGEST_TOKEN: u64 = 8 * 1024;
 
-/// What a round needs besides its questions.
 pub struct Credentials {
-    /// Believes the server's certificate.
-    pub caller: HttpClient,
-    /// The header `Authorization`; nothing where no token is to be sent.
+    /// Verifies the server's certificate.
+    pub client: HttpClient,
+    /// The header `Authorization`, if there is a token.
     pub authorization: Option<String>,
 }
 
 impl Credentials {
-    /// Reads both files.
-    pub fn read(caller: &HttpClient, server: &Server) -> Result<Credentials, Problem> {
-        let token =
-            server.token_file.as_deref().map(read_token).transpose().map_err(Problem::new)?;
-        let caller = caller.clone();
-        let caller = match server.url.scheme == HTTPS.0 {
-            true => caller.with_trust(Trust::read(&server.ca_file).map_err(Problem::new)?),
-            false => caller,
+    pub fn read(client: &HttpClient, server: &ApiServer) -> Result<Credentials, ApiError> {
+        let authorization = match &server.token_file {
+            Some(file) => Some(format!("Bearer {}", read_token(file).map_err(ApiError::new)?)),
+            None => None,
         };
-        Ok(Credentials { caller, authorization: token.map(|token| format!("Bearer {token}")) })
+        let mut client = client.clone();
+        if server.url.scheme == HTTPS.0 {
+            client = client.with_trust(Trust::read(&server.ca_file).map_err(ApiError::new)?);
+        }
+        Ok(Credentials { client, authorization })
     }
 }
 
 fn read_token(file: &Path) -> Result<String, String> {
-    let token = contents(file).map_err(|e| format!("token file {}: {e}", file.display()))?;
-    let token = token.trim_ascii();
-    let why = match token {
-        [] => "empty",
-        token if token.len() as u64 > LONGEST_TOKEN => "too long for a token",
-        token if !token.iter().all(u8::is_ascii_graphic) => "holds characters that no token has",
-        token => return Ok(String::from_utf8_lossy(token).into_owned()),
+    let text =
+        contents(file).map_err(|e| format!("cannot read token file {}: {e}", file.display()))?;
+    let token = text.trim_ascii();
+    let problem = if token.is_empty() {
+        "empty"
+    } else if token.len() as u64 > LONGEST_TOKEN {
+        "longer than 8192 bytes"
+    } else if !token.iter().all(u8::is_ascii_graphic) {
+        "characters that no token contains"
+    } else {
+        return Ok(String::from_utf8_lossy(token).into_owned());
     };
-    Err(format!("token file {}: {why}", file.display()))
+    Err(format!("invalid token in file {}: {problem}", file.display()))
 }
 
 fn contents(file: &Path) -> io::Result<Vec<u8>> {
-    // Opening a pipe that nobody writes to would never end.
+    // To open a named pipe without a writer would block for ever.
     if !fs::metadata(file)?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
     let mut bytes = Vec::new();
-    let file = File::open(file)?;
-    file.take(LONGEST_TOKEN + 2).read_to_end(&mut bytes)?;
+    File::open(file)?.take(LONGEST_TOKEN + 2).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -70,7 +72,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn tokens() {
+    fn token_files() {
         let folder = std::env::temp_dir().join(format!("psl-token-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let file = folder.join("token");
@@ -81,32 +83,33 @@ mod tests {
             (&longest, Ok(&*longest)),
             ("", Err("empty")),
             (" \n", Err("empty")),
-            ("a b", Err("holds characters that no token has")),
-            ("a\nb", Err("holds characters that no token has")),
-            ("a\u{e4}", Err("holds characters that no token has")),
-            (&format!("{longest}x"), Err("too long for a token")),
+            ("a b", Err("characters that no token contains")),
+            ("a\nb", Err("characters that no token contains")),
+            ("a\u{e4}", Err("characters that no token contains")),
+            (&format!("{longest}x"), Err("longer than 8192 bytes")),
         ] {
             fs::write(&file, contents).unwrap();
             let expected = expected
                 .map(str::to_owned)
-                .map_err(|why| format!("token file {}: {why}", file.display()));
+                .map_err(|why| format!("invalid token in file {}: {why}", file.display()));
             assert_eq!(read_token(&file), expected);
         }
         fs::remove_file(&file).unwrap();
         let error = read_token(&file).unwrap_err();
         assert!(
-            error.starts_with(&format!("token file {}: No such file", file.display())),
+            error.starts_with(&format!("cannot read token file {}: No such file", file.display())),
             "{error}"
         );
         assert!(read_token(&folder).unwrap_err().contains("not a regular file"));
         fs::write(folder.join("data"), "abc").unwrap();
-        // As Kubernetes mounts it: a link to what is replaced as a whole.
+        // Kubernetes mounts a symbolic link to a directory that it replaces as a whole.
         symlink("data", &file).unwrap();
         assert_eq!(read_token(&file).as_deref(), Ok("abc"));
         let pipe = folder.join("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         for endless in [pipe.as_path(), Path::new("/dev/zero")] {
-            let expected = format!("token file {}: not a regular file", endless.display());
+            let expected =
+                format!("cannot read token file {}: not a regular file", endless.display());
             assert_eq!(read_token(endless), Err(expected));
         }
         fs::remove_dir_all(&folder).unwrap();

@@ -11,8 +11,8 @@ fn read_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Config, V
     read(given.expect("not asked for help"))
 }
 
-/// What is asked for with these beside a node and a `kubectl proxy`.
-fn asked(arguments: &[&str], variables: &[(&str, &str)]) -> Cluster {
+/// The checks with these settings, a node and a `kubectl proxy`.
+fn asked(arguments: &[&str], variables: &[(&str, &str)]) -> ClusterConfig {
     let mut all = vec!["--node-name=n", "--baseUrl=http://127.0.0.1:8001"];
     all.extend(arguments);
     read_with(&all, variables)
@@ -41,28 +41,31 @@ fn defaults() {
 }
 
 #[test]
-fn the_boot_is_checked_by_itself_only_in_the_cluster() {
+fn the_boot_check_is_automatic_only_in_a_pod() {
     let outside = |check: &str| asked(&[check], &[]).boot_check;
     for (flag, expected) in [
-        ("--boot-check=auto", Check::Off),
-        ("--boot-check=on", Check::On),
-        ("--boot-check=off", Check::Off),
+        ("--boot-check=auto", BootCheckMode::Off),
+        ("--boot-check=on", BootCheckMode::On),
+        ("--boot-check=off", BootCheckMode::Off),
     ] {
         assert_eq!(outside(flag), expected, "{flag}");
     }
-    assert_eq!(asked(&[], &[]).boot_check, Check::Off);
+    assert_eq!(asked(&[], &[]).boot_check, BootCheckMode::Off);
     let variables = [
         ("NODE_NAME", "n"),
         ("KUBERNETES_SERVICE_HOST", "10.96.0.1"),
         ("KUBERNETES_SERVICE_PORT", "443"),
     ];
-    assert_eq!(read_with(&[], &variables).unwrap().cluster.unwrap().boot_check, Check::Auto);
+    assert_eq!(
+        read_with(&[], &variables).unwrap().cluster.unwrap().boot_check,
+        BootCheckMode::Auto
+    );
 }
 
 #[test]
-fn the_load_by_its_variables() {
+fn settings_of_the_load() {
     let enabled = ("PSL_HC_NODELOAD_ENABLED", "true");
-    let settings = |threshold, period| load::Settings {
+    let settings = |threshold, period| LoadSettings {
         threshold,
         period: Duration::from_secs(period),
         stale_after: Duration::from_secs(300),
@@ -82,7 +85,7 @@ fn the_load_by_its_variables() {
 }
 
 #[test]
-fn what_counts_without_daemonsets() {
+fn checks_without_daemonsets() {
     let off = ("PSL_HC_DAEMONSET_ENABLED", "false");
     let base = ["--node-name=n", "--baseUrl=http://127.0.0.1"];
     let with = |more: &[&str], variables: &[(&str, &str)]| {
@@ -100,7 +103,7 @@ fn what_counts_without_daemonsets() {
     assert_eq!(with(&["--conditions=false"], &[off, load]), Some((false, false, true)));
     let pod = [off, ("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("KUBERNETES_SERVICE_PORT", "443")];
     let in_pod = read_with(&["--node-name=n"], &pod).unwrap().cluster.unwrap();
-    assert!(in_pod.conditions && in_pod.filter.is_none(), "in a pod there is somebody to ask");
+    assert!(in_pod.conditions && in_pod.filter.is_none(), "in a pod there is an API server");
 }
 
 #[test]
@@ -138,7 +141,7 @@ fn each_setting_by_flag_and_by_variable() {
     assert!(both("--latch", "PSL_LATCH", "boot").latch);
     assert!(!both("--latch", "PSL_LATCH", "off").latch);
     assert!(!both("--conditions", "PSL_HC_NODE_CONDITIONS", "false").conditions);
-    assert_eq!(both("--boot-check", "PSL_BOOT_CHECK", "on").boot_check, Check::On);
+    assert_eq!(both("--boot-check", "PSL_BOOT_CHECK", "on").boot_check, BootCheckMode::On);
     assert_eq!(both("--boot-grace", "PSL_BOOT_GRACE", "2m").boot_grace, Duration::from_secs(120));
     assert_eq!(
         both("--stale-after", "PSL_STALE_AFTER", "1h").stale_after,
@@ -163,7 +166,7 @@ fn nodes_and_servers() {
         let asked = read_with(arguments, variables)
             .unwrap_or_else(|e| panic!("{arguments:?} {variables:?}: {e:?}"))
             .cluster;
-        let Cluster { node, server: Server { url, token_file, ca_file }, .. } =
+        let ClusterConfig { node, server: ApiServer { url, token_file, ca_file }, .. } =
             asked.expect("it counts");
         let file = |path: PathBuf| path.display().to_string();
         (node.to_string(), url.to_string(), token_file.map(file), file(ca_file))
@@ -183,7 +186,7 @@ fn nodes_and_servers() {
         ];
         assert_eq!(server(&[], &variables), in_cluster(url));
     }
-    // Outside wins, and another name for the node's variable serves.
+    // `--baseUrl` wins, and the node's second variable works.
     let variables = [
         ("NODE_NAME", "n"),
         ("KUBERNETES_SERVICE_HOST", "10.96.0.1"),
@@ -208,7 +211,7 @@ fn nodes_and_servers() {
 }
 
 #[test]
-fn without_daemonsets_no_api_is_needed() {
+fn without_daemonsets_no_api_server_is_required() {
     for value in ["false", "0", "F"] {
         let config = read_with(&["--node-name=n"], &[("PSL_HC_DAEMONSET_ENABLED", value)]).unwrap();
         assert_eq!(config.cluster, None);
@@ -281,12 +284,11 @@ fn names() {
 
 #[test]
 #[expect(clippy::type_complexity, reason = "a table of cases is easier to read whole")]
-fn mistakes() {
+fn errors_name_the_setting() {
     let proxy = ["--node-name=n", "--baseUrl=http://127.0.0.1:8001"];
     let no_api = "--baseUrl (PSL_K8S_API_URL): no API server; set it, or run in a pod, where Kubernetes sets KUBERNETES_SERVICE_HOST \
                   and KUBERNETES_SERVICE_PORT, or set PSL_HC_DAEMONSET_ENABLED=false";
-    let no_node =
-        "--node-name (PSL_NODE_NAME, NODE_NAME): required; the node that this instance speaks for";
+    let no_node = "--node-name (PSL_NODE_NAME, NODE_NAME): required; name of this node";
     let cases: &[(&[&str], &[(&str, &str)], &[&str])] = &[
         (&[], &[], &[no_node, no_api]),
         (&["--node-name=n"], &[], &[no_api]),
@@ -332,29 +334,27 @@ fn mistakes() {
             &[proxy[0], "--baseUrl=http://api.example", "--token-file=/t"],
             &[],
             &[
-                "--token-file (PSL_K8S_TOKEN_FILE): not with http://api.example:80/, where the token would travel in the clear; \
-               accepted with https://, or with http:// to this machine's loopback",
+                "--token-file (PSL_K8S_TOKEN_FILE): not with http://api.example:80/, the token would be sent unencrypted; \
+               use https://, or http:// to the loopback",
             ],
         ),
         (
             &[proxy[0], proxy[1], "--in=a:b", "--ex=c:d"],
             &[],
             &[
-                "--in (PSL_HC_DAEMONSET_INCLUDE_LABELS) and --ex (PSL_HC_DAEMONSET_EXCLUDE_LABELS): one or the other, not both",
+                "--in (PSL_HC_DAEMONSET_INCLUDE_LABELS) and --ex (PSL_HC_DAEMONSET_EXCLUDE_LABELS): set one of them, not both",
             ],
         ),
         (
             &[proxy[0], proxy[1], "--in=a:b", "--in=a:c"],
             &[],
-            &[
-                "--in (PSL_HC_DAEMONSET_INCLUDE_LABELS): a:b and a:c together; no DaemonSet has both",
-            ],
+            &["--in (PSL_HC_DAEMONSET_INCLUDE_LABELS): no DaemonSet has both a:b and a:c"],
         ),
         (
             &[proxy[0], proxy[1], "--namespace=A", "--failHc=0", "--passHc=1x"],
             &[],
             &[
-                "--namespace (PSL_HC_DAEMONSET_NAMESPACE): \"A\" is not accepted; accepted: a namespace's name: at most 63 \
+                "--namespace (PSL_HC_DAEMONSET_NAMESPACE): \"A\" is not accepted; accepted: the name of a namespace: at most 63 \
                  lower-case letters, digits and -, beginning and ending with a letter or digit",
                 "--failHc (PSL_HC_DAEMONSET_PERIOD_FAIL): \"0\" is not accepted; accepted: whole seconds or a duration such as \
                  500ms, 1.5s, 1m30s, 2h, at least 100ms",

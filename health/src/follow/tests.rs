@@ -1,31 +1,34 @@
 use std::path::Path;
+use std::time::Duration;
 
-use psl::protocol::node::NodeName;
 use psl::client::url::{HTTP, Url};
+use psl::protocol::node::NodeName;
 use serde_json::json;
 use testkit::CEILING;
 use testkit::api::{self, Fault, WatchEnd, pods_ready};
 
+use super::follower::{now, retry_pause};
 use super::*;
-use crate::boot::Check;
-use crate::config::Server;
-use crate::verdict::Filter;
+use crate::config::ApiServer;
+use crate::core::boot::BootCheckMode;
+use crate::core::filter::Filter;
+use crate::core::status::Status;
 
 const NODE: &str = "/api/v1/nodes/node-a";
 const PODS: &str = "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-a";
 
-/// As the shipped bound is to its bookmarks, but over in a test's time.
+/// A short limit with the ratio to the pause of bookmarks that the real one has.
 const SILENCE: Duration = Duration::from_millis(700);
 
-/// A follower of the recorded node-a whose watches may be silent for that long.
-fn following(server: &api::Api) -> Arc<Board> {
+/// Follows the recorded node-a, with [`SILENCE`].
+fn following(server: &api::Api) -> Arc<StatusCell> {
     follower(server, Duration::from_secs(600)).1
 }
 
-fn follower(server: &api::Api, stale_after: Duration) -> (Arc<Follower>, Arc<Board>) {
-    let settings = Cluster {
+fn follower(server: &api::Api, stale_after: Duration) -> (Arc<Follower>, Arc<StatusCell>) {
+    let settings = ClusterConfig {
         node: NodeName::parse("node-a").unwrap(),
-        server: Server {
+        server: ApiServer {
             url: Url::parse(&server.url(), &[HTTP]).unwrap(),
             ca_file: "/nowhere".into(),
             token_file: None,
@@ -35,20 +38,19 @@ fn follower(server: &api::Api, stale_after: Duration) -> (Arc<Follower>, Arc<Boa
         pass_period: Duration::from_secs(3600),
         latch: false,
         conditions: true,
-        boot_check: Check::Off,
+        boot_check: BootCheckMode::Off,
         boot_grace: Duration::ZERO,
         stale_after,
         load: None,
     };
-    let board =
-        Arc::new(Board::new(crate::status::Known::at_start(Some(settings.stale_after), None)));
-    let mut follower = Follower::new(settings, Arc::clone(&board));
+    let status = Arc::new(StatusCell::new(Status::new(Some(settings.stale_after), None)));
+    let mut follower = Follower::new(settings, Arc::clone(&status));
     follower.api = follower.api.with_silence(SILENCE);
     let follower = Arc::new(follower);
-    spawn("node", &follower, Follower::follow::<OfNode>).unwrap();
-    spawn("daemonsets", &follower, Follower::daemonsets).unwrap();
-    spawn("pods", &follower, Follower::follow::<OfPods>).unwrap();
-    (follower, board)
+    spawn("node", &follower, Follower::follow::<NodeWatch>).unwrap();
+    spawn("daemonsets", &follower, Follower::read_daemonsets).unwrap();
+    spawn("pods", &follower, Follower::follow::<PodWatch>).unwrap();
+    (follower, status)
 }
 
 fn exporter(server: &api::Api, ready: bool) {
@@ -56,9 +58,9 @@ fn exporter(server: &api::Api, ready: bool) {
 }
 
 #[track_caller]
-fn wait_for(board: &Board, healthy: bool) {
+fn wait_for(status: &StatusCell, healthy: bool) {
     testkit::eventually("the verdict", CEILING, || {
-        (board.known().is_healthy(now()) == healthy).then_some(())
+        (status.snapshot().is_healthy(now()) == healthy).then_some(())
     });
 }
 
@@ -69,78 +71,78 @@ fn answers() -> api::Api {
 }
 
 #[test]
-fn a_watch_that_falls_silent_is_given_up_and_what_it_kept_back_is_learnt() {
+fn a_silent_watch_is_replaced_and_no_event_is_lost() {
     let server = answers();
     exporter(&server, true);
-    let board = following(&server);
-    wait_for(&board, true);
+    let status = following(&server);
+    wait_for(&status, true);
     testkit::eventually("two watches", CEILING, || (server.watches() == 2).then_some(()));
-    // Some events come before, so that it is no watch that never spoke.
+    // The watch has events before it falls silent.
     exporter(&server, false);
-    wait_for(&board, false);
+    wait_for(&status, false);
     exporter(&server, true);
-    wait_for(&board, true);
+    wait_for(&status, true);
     server.end_watches(WatchEnd::Silent);
     let begin = now();
     exporter(&server, false);
-    wait_for(&board, false);
+    wait_for(&status, false);
     let took = now().saturating_duration_since(begin);
     assert!(took < SILENCE + Duration::from_secs(2), "{took:?}");
-    assert!(board.known().reconnects >= 1);
+    assert!(status.snapshot().reconnects >= 1);
     testkit::eventually("no trouble", CEILING, || {
-        board.known().told.is_some_and(|told| told.troubles.is_empty()).then_some(())
+        status.snapshot().api.is_some_and(|api| api.errors.is_empty()).then_some(())
     });
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "what is tested lives on the real clock")]
+#[expect(clippy::disallowed_methods, reason = "the tested code uses the real clock")]
 fn bookmarks_keep_a_watch_alive() {
     let server = answers();
     exporter(&server, true);
-    let board = following(&server);
-    wait_for(&board, true);
+    let status = following(&server);
+    wait_for(&status, true);
     testkit::eventually("two watches", CEILING, || (server.watches() == 2).then_some(()));
-    let before = board.known().reconnects;
+    let before = status.snapshot().reconnects;
     let end = now() + SILENCE * 3;
     while now() < end {
         server.bookmark();
         std::thread::sleep(SILENCE / 7);
     }
-    assert_eq!(board.known().reconnects, before, "neither watch was given up");
-    assert!(board.known().is_healthy(now()));
+    assert_eq!(status.snapshot().reconnects, before, "neither watch was given up");
+    assert!(status.snapshot().is_healthy(now()));
 }
 
 #[test]
-fn a_node_that_is_deleted_before_its_watch_begins_is_noticed() {
+fn a_node_that_is_deleted_before_its_watch_is_noticed() {
     let server = answers();
     exporter(&server, true);
     let node = server.recorded("node-a");
     server.fault(NODE, Fault::Status(200, vec![], node.to_string()));
     server.set(NODE, json!({"kind": "NodeList", "items": []}));
-    let board = following(&server);
-    wait_for(&board, true);
+    let status = following(&server);
+    wait_for(&status, true);
     testkit::eventually("two watches", CEILING, || (server.watches() == 2).then_some(()));
     server.bookmark();
-    wait_for(&board, false);
-    let reasons = board.known().reasons(true, 10, now());
-    assert_eq!(reasons, ["the API has no node of this name any more"]);
+    wait_for(&status, false);
+    let reasons = status.snapshot().reasons(true, 10, now());
+    assert_eq!(reasons, ["node not found: the API server has no node of this name (--node-name)"]);
     server.set(NODE, node);
-    wait_for(&board, true);
+    wait_for(&status, true);
 }
 
-/// A server whose cache lags behind that of another, such as one that has just started.
+/// The cache of a server that has just started may lag behind another.
 #[test]
-fn no_answer_leads_back() {
+fn an_older_response_is_ignored() {
     let server = answers();
     let earlier = server.recorded("pods-node-a");
     exporter(&server, false);
-    let board = following(&server);
+    let status = following(&server);
     testkit::eventually("two watches", CEILING, || (server.watches() == 2).then_some(()));
-    wait_for(&board, false);
+    wait_for(&status, false);
     let mut ready = earlier;
     assert_eq!(pods_ready(&mut ready, "node-exporter", true), 1);
     server.lag("/api/v1/pods", 50, ready);
-    // No watch corrects a wrong list.
+    // No watch may correct a wrong list.
     server.fault("/api/v1/pods?watch", Fault::Hang);
     let lists = || {
         server.requests().into_iter().filter(|asked| {
@@ -150,10 +152,10 @@ fn no_answer_leads_back() {
     server.end_watches(WatchEnd::Expired);
     let mut healthy = false;
     testkit::eventually("a list from the store", CEILING, || {
-        healthy |= board.known().is_healthy(now());
+        healthy |= status.snapshot().is_healthy(now());
         (lists().count() >= 3).then_some(())
     });
-    assert!(!healthy && !board.known().is_healthy(now()));
+    assert!(!healthy && !status.snapshot().is_healthy(now()));
     let asked: Vec<_> = lists().collect();
     let has = |at: usize, key: &str, value: &str| {
         asked[at].query.iter().any(|(k, v)| k == key && v == value)
@@ -167,9 +169,10 @@ fn no_answer_leads_back() {
     );
 }
 
-/// A watch from version 0 begins with the server's cache, which may be older than the answer before it.
+/// A watch from version 0 begins with the server's cache, which may be older than the last
+/// response.
 #[test]
-fn a_node_s_watch_does_not_lead_back() {
+fn an_older_event_of_the_node_is_ignored() {
     let server = answers();
     exporter(&server, true);
     let mut old = server.recorded("node-a");
@@ -184,50 +187,52 @@ fn a_node_s_watch_does_not_lead_back() {
     });
     let told = format!("{}\n", json!({"type": "ADDED", "object": old}));
     server.fault("/api/v1/nodes?watch", Fault::Status(200, vec![], told));
-    let board = following(&server);
+    let status = following(&server);
     let watches =
         || server.requests().into_iter().filter(|asked| asked.path == "/api/v1/nodes").count();
     let mut healthy = false;
     testkit::eventually("some watches", CEILING, || {
-        healthy |= board.known().is_healthy(now());
-        (watches() >= 3 && board.verdict().is_some()).then_some(())
+        healthy |= status.snapshot().is_healthy(now());
+        (watches() >= 3 && status.verdict().is_some()).then_some(())
     });
-    assert!(!healthy && !board.known().is_healthy(now()));
-    assert_eq!(board.known().reasons(true, 10, now()), ["the node is not Ready"]);
+    assert!(!healthy && !status.snapshot().is_healthy(now()));
+    assert_eq!(status.snapshot().reasons(true, 10, now()), ["node is not Ready"]);
 }
 
 #[test]
-fn watches_that_end_well_but_tell_nothing_are_not_relied_on() {
+fn watches_without_events_are_followed_by_lists() {
     let server = answers();
     exporter(&server, true);
-    // As through something in between that reads a watch to its end before it passes anything on.
+    // Like a proxy that reads a watch to its end before it forwards an event.
     server.fault("/api/v1/pods?watch", Fault::Status(200, vec![], String::new()));
-    let board = following(&server);
-    wait_for(&board, true);
+    let status = following(&server);
+    wait_for(&status, true);
     exporter(&server, false);
-    wait_for(&board, false);
-    assert!(board.known().told.is_some_and(|told| told.troubles.is_empty()));
+    wait_for(&status, false);
+    assert!(status.snapshot().api.is_some_and(|api| api.errors.is_empty()));
 }
 
 #[test]
-fn that_the_verdict_has_grown_too_old_is_logged_when_it_has() {
+fn a_stale_verdict_is_logged_at_once() {
     let server = answers();
     exporter(&server, true);
-    let (follower, board) = follower(&server, Duration::from_millis(1500));
-    spawn("clock", &follower, Follower::clock).unwrap();
-    wait_for(&board, true);
+    let (follower, status) = follower(&server, Duration::from_millis(1500));
+    spawn("clock", &follower, Follower::judge_on_time).unwrap();
+    wait_for(&status, true);
     server.refuse(true);
-    wait_for(&board, false);
+    wait_for(&status, false);
     testkit::eventually("told", CEILING, || {
-        let last = follower.lock().changes.last().to_vec();
+        let last = follower.lock().throttle.last().to_vec();
         last.iter()
-            .any(|why| why.starts_with("the API has failed for longer than the 1.5s"))
+            .any(|why| {
+                why.starts_with("verdict is stale: the API server has failed for more than 1.5s")
+            })
             .then_some(())
     });
 }
 
 #[test]
-fn those_who_were_refused_together_do_not_come_back_together() {
+fn retry_after_is_bounded_and_spread() {
     let seconds = Duration::from_secs_f64;
     for (retry_after, chance, expected) in [
         (None, 1.0, 0.0),
@@ -236,7 +241,7 @@ fn those_who_were_refused_together_do_not_come_back_together() {
         (Some(3600.0), 0.0, 60.0),
     ] {
         assert_eq!(
-            heeded(retry_after.map(seconds), chance),
+            retry_pause(retry_after.map(seconds), chance),
             seconds(expected),
             "{retry_after:?} {chance}"
         );

@@ -3,26 +3,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::api::Problem;
-use crate::load::{Quantity, Settings};
-use crate::status::Source;
-use crate::verdict::{Excluded, Identity, Judged, Standing, Waiting};
+use crate::core::api_error::ApiError;
+use crate::core::daemonset::DaemonSetId;
+use crate::core::filter::Exclusion;
+use crate::core::load::LoadSettings;
+use crate::core::quantity::Quantity;
+use crate::core::status::Source;
+use crate::core::verdict::{DaemonSetStatus, Standing};
 
 const STALE_AFTER: Duration = Duration::from_secs(300);
 
-/// A verdict about DaemonSets `ns/ready` and `ns/hidden`, and as many that wait.
+/// A verdict on DaemonSets `ns/ready` and `ns/hidden`, and on this many that wait.
 fn verdict(waiting: usize) -> Verdict {
-    let judged =
-        |name: String, standing| Judged { set: Arc::new(Identity::new("ns", &name, "")), standing };
-    let late =
-        (0..waiting).map(|n| judged(format!("late-{n:04}"), Standing::Waiting(Waiting::NoPod)));
+    let judged = |name: String, standing| DaemonSetStatus {
+        id: Arc::new(DaemonSetId::new("ns", &name, "")),
+        standing,
+    };
+    let late = (0..waiting).map(|n| judged(format!("late-{n:04}"), Standing::NoPod));
     let ready = judged("ready".to_owned(), Standing::Ready("ready-1".into()));
-    let hidden = judged("hidden".to_owned(), Standing::Excluded(Arc::new(Excluded::Ignored)));
+    let hidden = judged("hidden".to_owned(), Standing::Excluded(Arc::new(Exclusion::Ignored)));
     Verdict::new([ready, hidden].into_iter().chain(late))
 }
 
-fn at_start(enabled: bool) -> Board {
-    Board::new(Known::at_start(enabled.then_some(STALE_AFTER), None))
+fn at_start(enabled: bool) -> StatusCell {
+    StatusCell::new(Status::new(enabled.then_some(STALE_AFTER), None))
 }
 
 fn moment() -> Instant {
@@ -31,36 +35,36 @@ fn moment() -> Instant {
     start + Duration::from_secs(1000)
 }
 
-fn refused() -> Problem {
-    Problem {
+fn refused() -> ApiError {
+    ApiError {
         cause:
-            "list of DaemonSets: 403, the role must allow list on daemonsets.apps in all namespaces"
+            "permission denied: list daemonsets.apps in all namespaces (403), add it to the role of health"
                 .into(),
-        words: Some("User 'x' cannot list".into()),
+        details: Some("User 'x' cannot list".into()),
         retry_after: None,
     }
 }
 
-/// Noted 7 seconds before the answer is made.
-fn boards() -> Vec<(&'static str, Board, Instant)> {
+/// Cells that were written 7 seconds before the answer.
+fn cells() -> Vec<(&'static str, StatusCell, Instant)> {
     let now = moment();
     let at = now - Duration::from_secs(7);
     let judged = |waiting| {
-        let board = at_start(true);
-        board.well(Source::DaemonSets, at);
-        board.judged(verdict(waiting));
-        board
+        let cell = at_start(true);
+        cell.update(|status| status.source_succeeded(Source::DaemonSets, at));
+        cell.update(|status| status.set_verdict(verdict(waiting)));
+        cell
     };
-    let failing = |board: Board, since: Instant| {
-        board.trouble(Source::DaemonSets, refused(), since);
-        board
+    let failing = |cell: StatusCell, since: Instant| {
+        cell.update(|status| status.source_failed(Source::DaemonSets, refused(), since));
+        cell
     };
     let of_node = |change: fn(&mut Verdict)| {
-        let board = judged(1);
+        let cell = judged(1);
         let mut verdict = verdict(1);
         change(&mut verdict);
-        board.judged(verdict);
-        board
+        cell.update(|status| status.set_verdict(verdict));
+        cell
     };
     vec![
         ("off", at_start(false), now),
@@ -81,7 +85,8 @@ fn boards() -> Vec<(&'static str, Board, Instant)> {
         (
             "latched, but not Ready",
             of_node(|verdict| {
-                (verdict.is_latched, verdict.node) = (true, vec!["the node is not Ready".into()])
+                (verdict.is_latched, verdict.node_problems) =
+                    (true, vec!["node is not Ready".into()]);
             }),
             now,
         ),
@@ -92,16 +97,16 @@ const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
 const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
 
 #[test]
-fn gates() {
+fn answers_of_the_gate() {
     let late = "HealthCheck Failed\nns/late-0000: no pod on this node yet\n";
     let later = format!("{late}ns/late-0001: no pod on this node yet\n");
-    let refused = "HealthCheck Failed\nlist of DaemonSets: 403, the role must allow list on daemonsets.apps in all namespaces";
+    let refused = "HealthCheck Failed\npermission denied: list daemonsets.apps in all namespaces (403), add it to the role of health";
     let (refused_inside, refused_outside) =
         (format!("{refused}: User 'x' cannot list\n"), format!("{refused}\n"));
-    let stale = "the API has failed for longer than the 5m that its last verdict stands\n";
+    let stale = "verdict is stale: the API server has failed for more than 5m (--stale-after)\n";
     let (stale_inside, stale_outside) =
         (format!("{refused_inside}{stale}"), format!("{refused_outside}{stale}"));
-    let old = "HealthCheck Failed\nthe API still shows this node as it was before this boot\n";
+    let old = "HealthCheck Failed\nnode object is from before this boot\n";
     let old_inside = format!("{old}ns/late-0000: no pod on this node yet\n");
     let old_outside = format!("{old}1 DaemonSet is not ready on this node\n");
     let cases: &[(&str, u16, &str, &str)] = &[
@@ -109,8 +114,8 @@ fn gates() {
         (
             "none yet",
             412,
-            "HealthCheck Failed\nno answer of the API yet\n",
-            "HealthCheck Failed\nno answer of the API yet\n",
+            "HealthCheck Failed\nno response from the API server yet\n",
+            "HealthCheck Failed\nno response from the API server yet\n",
         ),
         ("healthy", 200, "HealthCheck OK\n", "HealthCheck OK\n"),
         ("one waits", 412, late, "HealthCheck Failed\n1 DaemonSet is not ready on this node\n"),
@@ -124,28 +129,27 @@ fn gates() {
         (
             "latched, but not Ready",
             412,
-            "HealthCheck Failed\nthe node is not Ready\n",
-            "HealthCheck Failed\nthe node is not Ready\n",
+            "HealthCheck Failed\nnode is not Ready\n",
+            "HealthCheck Failed\nnode is not Ready\n",
         ),
     ];
-    let boards = boards();
-    assert_eq!(boards.len(), cases.len());
-    for ((name, board, now), (case, status, inside, outside)) in boards.iter().zip(cases) {
+    let cells = cells();
+    assert_eq!(cells.len(), cases.len());
+    for ((name, cell, now), (case, status, inside, outside)) in cells.iter().zip(cases) {
         assert_eq!(name, case);
         for (peer, body) in [(INSIDE, inside), (OUTSIDE, outside)] {
-            let answer = gate(&board.known(), peer, *now);
+            let answer = gate(&cell.snapshot(), peer, *now);
             assert_eq!((answer.status(), answer.body()), (*status, *body), "{case} to {peer}");
         }
     }
 }
 
 #[test]
-fn states() {
-    let cause =
-        "list of DaemonSets: 403, the role must allow list on daemonsets.apps in all namespaces";
+fn answers_of_the_state() {
+    let cause = "permission denied: list daemonsets.apps in all namespaces (403), add it to the role of health";
     let judged = |name: &str, verdict: &str, reason: &str| serde_json::json!({"namespace": "ns", "name": name, "verdict": verdict, "reason": reason});
     let ready = judged("ready", "ready", "pod ready-1 is ready");
-    let hidden = judged("hidden", "excluded", "its annotation pod-startup-lock/ignore says so");
+    let hidden = judged("hidden", "excluded", "annotation pod-startup-lock/ignore is true");
     let late = judged("late-0000", "waiting", "no pod on this node yet");
     let none = || {
         serde_json::json!({
@@ -168,13 +172,13 @@ fn states() {
         state
     };
     let whole = format!("{cause}: User 'x' cannot list");
-    let stale = "the API has failed for longer than the 5m that its last verdict stands";
+    let stale = "verdict is stale: the API server has failed for more than 5m (--stale-after)";
     for (case, peer, expected) in [
         ("off", INSIDE, with(none(), serde_json::json!({"healthy": true}))),
         (
             "none yet",
             INSIDE,
-            with(none(), serde_json::json!({"reasons": ["no answer of the API yet"]})),
+            with(none(), serde_json::json!({"reasons": ["no response from the API server yet"]})),
         ),
         (
             "healthy",
@@ -232,60 +236,64 @@ fn states() {
             ),
         ),
     ] {
-        let (_, board, now) =
-            boards().into_iter().find(|(name, ..)| *name == case).expect("a board of that name");
+        let (_, cell, now) =
+            cells().into_iter().find(|(name, ..)| *name == case).expect("a cell of this name");
         let answer: serde_json::Value =
-            serde_json::from_str(state(&board.known(), peer, now).body()).unwrap();
+            serde_json::from_str(state(&cell.snapshot(), peer, now).body()).unwrap();
         assert_eq!(answer, expected, "{case} to {peer}");
     }
 }
 
 #[test]
-fn the_load_is_told() {
+fn the_load_in_each_answer() {
     let at = moment();
     let settings =
-        Settings { threshold: 80, period: Duration::from_secs(10), stale_after: STALE_AFTER };
-    let board = Board::new(Known::at_start(None, Some(Load::new(settings, at))));
+        LoadSettings { threshold: 80, period: Duration::from_secs(10), stale_after: STALE_AFTER };
+    let cell = StatusCell::new(Status::new(None, Some(Load::new(settings, at))));
     let cpus = |text: &str| Quantity::parse(text).unwrap();
     let shown = |now| {
-        let known = board.known();
+        let known = cell.snapshot();
         let state: serde_json::Value =
             serde_json::from_str(state(&known, OUTSIDE, now).body()).unwrap();
         (gate(&known, OUTSIDE, now).body().to_owned(), state["node_load"].clone())
     };
+    let update_load = |change: &mut dyn FnMut(&mut Load)| {
+        cell.update(|status| change(status.load.as_mut().unwrap()));
+    };
+    let error = ApiError::new("404").with_details(Some("secret".to_owned()));
     let (body, load) = shown(at);
-    assert_eq!(body, "HealthCheck Failed\nthe node's load is not known yet\n");
+    assert_eq!(body, "HealthCheck Failed\nnode CPU usage is unknown: no measurement yet\n");
     assert_eq!(
         load,
         serde_json::json!({"open": false, "cpu_percent": null, "threshold_percent": 80, "measured_seconds_ago": null, "problem": null})
     );
-    board.load(|load| load.note(cpus("3.5"), cpus("4"), at));
+    update_load(&mut |load| load.record(cpus("3.5"), cpus("4"), at));
     let (body, load) = shown(at + Duration::from_secs(3));
     assert_eq!(
         body,
-        "HealthCheck Failed\nthe node's CPU is busy to 87 %; closed from 80 %, opens again at 70 %\n"
+        "HealthCheck Failed\nnode CPU usage is 87 %: closed at 80 % or more, opens again at 70 % or less\n"
     );
     assert_eq!((&load["cpu_percent"], &load["measured_seconds_ago"]), (&87.into(), &3.into()));
     let line = "\npsl_gate_open{gate=\"load\"} 0\n";
-    assert!(metrics(&board.known(), at).body().contains(line));
-    board.load(|load| load.fail(Problem::new("404").with_words(Some("secret".to_owned()))));
-    board.load(|load| load.note(cpus("2.8"), cpus("4"), at));
-    board.load(|load| load.fail(Problem::new("404").with_words(Some("secret".to_owned()))));
+    assert!(metrics(&cell.snapshot(), at).body().contains(line));
+    update_load(&mut |load| load.fail(error.clone()));
+    update_load(&mut |load| load.record(cpus("2.8"), cpus("4"), at));
+    update_load(&mut |load| load.fail(error.clone()));
     let (body, load) = shown(at);
     assert_eq!((&*body, &load["problem"]), ("HealthCheck OK\n", &"404".into()));
 }
 
 #[test]
-fn what_is_named_is_bounded() {
+fn the_number_of_names_is_bounded() {
     let now = moment();
-    for (length, most_causes) in [(9, MOST_CAUSES), (250, 75)] {
-        let late = |number: usize| Judged {
-            set: Arc::new(Identity::new("ns", &format!("{number:0length$}"), "")),
-            standing: Standing::Waiting(Waiting::NoPod),
+    for (length, most_causes) in [(9, MOST_REASONS), (250, 75)] {
+        let late = |number: usize| DaemonSetStatus {
+            id: Arc::new(DaemonSetId::new("ns", &format!("{number:0length$}"), "")),
+            standing: Standing::NoPod,
         };
-        let board = at_start(true);
-        board.judged(Verdict::new((0..1050).map(late)));
-        let known = board.known();
+        let cell = at_start(true);
+        cell.update(|status| status.set_verdict(Verdict::new((0..1050).map(late))));
+        let known = cell.snapshot();
         let body = gate(&known, INSIDE, now).body().to_owned();
         let named = body.lines().count() - 2;
         assert!(named <= most_causes && named > most_causes / 2, "{named}");
@@ -302,15 +310,15 @@ fn what_is_named_is_bounded() {
 }
 
 #[test]
-fn metrics_are_of_the_last_verdict() {
-    let (board, now) = (at_start(true), moment());
-    for status in [Some(200), Some(200), Some(403), None] {
-        board.count(status);
+fn metrics_show_the_last_verdict() {
+    let (cell, now) = (at_start(true), moment());
+    for code in [Some(200), Some(200), Some(403), None] {
+        cell.update(|status| status.count_response(code));
     }
-    board.count_reconnect();
-    board.well(Source::Pods, now - Duration::from_secs(9));
-    board.judged(verdict(2));
-    let text = metrics(&board.known(), now).body().to_owned();
+    cell.update(|status| status.reconnects += 1);
+    cell.update(|status| status.source_succeeded(Source::Pods, now - Duration::from_secs(9)));
+    cell.update(|status| status.set_verdict(verdict(2)));
+    let text = metrics(&cell.snapshot(), now).body().to_owned();
     for line in [
         r#"psl_k8s_requests_total{code="200"} 2"#,
         r#"psl_k8s_requests_total{code="403"} 1"#,
@@ -329,13 +337,13 @@ fn metrics_are_of_the_last_verdict() {
         assert!(text.lines().any(|l| l == line), "{line} in {text}");
     }
     assert!(text.contains(r#"psl_build_info{program="health",version=""#), "{text}");
-    let off = metrics(&at_start(false).known(), now).body().to_owned();
+    let off = metrics(&at_start(false).snapshot(), now).body().to_owned();
     assert!(off.contains("\npsl_gate_open{gate=\"daemonsets\"} 1\n"), "{off}");
 }
 
 #[test]
-fn routes() {
-    let board = at_start(false);
+fn paths_and_methods() {
+    let cell = at_start(false);
     for (method, path, status) in [
         (Method::Get, "/", 200),
         (Method::Get, "/state", 200),
@@ -348,6 +356,6 @@ fn routes() {
         (Method::Delete, "/state", 405),
     ] {
         let request = Request { method: method.clone(), path, ..Request::default() };
-        assert_eq!(answer(&board, &request).status(), status, "{method} {path}");
+        assert_eq!(answer(&cell, &request).status(), status, "{method} {path}");
     }
 }

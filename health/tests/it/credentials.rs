@@ -1,4 +1,4 @@
-//! Who the server is and who we are: CA, certificate, token, and where the server is found.
+//! The identity of both sides: CA, certificate and token; and the address of the API server.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use testkit::api::{NARROW_TOKEN, Role};
 use super::*;
 
 #[test]
-fn a_token_that_is_replaced_on_disk_is_used_from_the_next_request_on() {
+fn a_replaced_token_is_used_for_the_next_request() {
     let cluster = Cluster::new();
     cluster.heal();
     let mut health = cluster.health().arg("--stale-after=1ms").start();
@@ -20,7 +20,7 @@ fn a_token_that_is_replaced_on_disk_is_used_from_the_next_request_on() {
     cluster.api.accept("the-next-token", Role::Wide);
     cluster.api.end_watches(testkit::api::WatchEnd::Expired);
     let refused = format!(
-        "node node-a: 401, the token in {} is not accepted: Unauthorized\n",
+        "unauthorized: node node-a (401): token in {} not accepted: Unauthorized\n",
         cluster.token_file().display()
     );
     wait_for_answer(&mut health, 412, &refused);
@@ -36,7 +36,7 @@ fn a_token_that_is_replaced_on_disk_is_used_from_the_next_request_on() {
 }
 
 #[test]
-fn a_token_file_that_is_missing_or_empty_is_a_reason() {
+fn a_missing_or_invalid_token_file_is_a_reason() {
     let cluster = Cluster::new();
     cluster.heal();
     let file = cluster.token_file();
@@ -46,15 +46,15 @@ fn a_token_file_that_is_missing_or_empty_is_a_reason() {
     wait_for_answer(
         &mut health,
         412,
-        &format!("token file {at}: No such file or directory (os error 2)\n"),
+        &format!("cannot read token file {at}: No such file or directory (os error 2)\n"),
     );
     cluster.files.file("token", "\n");
-    wait_for_answer(&mut health, 412, &format!("token file {at}: empty\n"));
+    wait_for_answer(&mut health, 412, &format!("invalid token in file {at}: empty\n"));
     cluster.files.file("token", "two words");
     wait_for_answer(
         &mut health,
         412,
-        &format!("token file {at}: holds characters that no token has\n"),
+        &format!("invalid token in file {at}: characters that no token contains\n"),
     );
     assert!(cluster.api.requests().is_empty(), "nothing is asked without a token");
     cluster.files.file("token", TOKEN);
@@ -73,7 +73,7 @@ fn the_longest_token_is_sent() {
 }
 
 #[test]
-fn a_role_that_is_too_narrow_is_told_what_it_lacks() {
+fn a_missing_permission_is_named() {
     let cluster = Cluster::new();
     cluster.heal();
     cluster.files.file("token", NARROW_TOKEN);
@@ -81,20 +81,24 @@ fn a_role_that_is_too_narrow_is_told_what_it_lacks() {
     wait_for_answer(
         &mut health,
         412,
-        "HealthCheck Failed\nnode node-a: 403, the role must allow get on nodes: nodes 'node-a' is forbidden: User \
+        "HealthCheck Failed\npermission denied: get nodes (403), add it to the role of health: nodes 'node-a' is forbidden: User \
          'system:serviceaccount:psl:health-ns' cannot get resource 'nodes' in API group '' at the cluster scope\n",
     );
-    for lacking in ["list on daemonsets.apps in all namespaces", "list on pods in all namespaces"] {
-        wait_for_answer(&mut health, 412, &format!(": 403, the role must allow {lacking}: "));
+    for lacking in ["list daemonsets.apps in all namespaces", "list pods in all namespaces"] {
+        wait_for_answer(
+            &mut health,
+            412,
+            &format!("permission denied: {lacking} (403), add it to the role of health: "),
+        );
     }
     health.wait_for_text(
-        "level=warn msg=\"the API gives no verdict\" why=\"node node-a: 403, the role must allow get on nodes",
+        "level=warn msg=\"API request failed\" why=\"permission denied: get nodes (403), add it to the role of health",
         CEILING,
     );
 }
 
 #[test]
-fn a_ca_that_does_not_fit_is_a_reason() {
+fn a_wrong_ca_is_a_reason() {
     let cluster = Cluster::new();
     cluster.heal();
     let other = Authority::new();
@@ -113,20 +117,14 @@ fn a_ca_that_does_not_fit_is_a_reason() {
         .arg("--token-file")
         .arg(cluster.token_file());
     let mut health = health.start();
-    // The three who ask fail one after the other; the reason about the node comes first as soon as it is there.
-    let reply = wait_for_answer(&mut health, 412, "\nnode node-a: no answer");
-    let start = format!(
-        "HealthCheck Failed\nnode node-a: no answer of the API at {}/: TLS: invalid peer certificate: ",
-        cluster.api.url()
-    );
-    assert!(reply.body.starts_with(&start), "{}", reply.body);
-    assert!(
-        reply.body.ends_with(&format!(" (verified against CA file {})\n", file.display())),
-        "{}",
-        reply.body
-    );
+    // Each source fails on its own; the error of the node is the first as soon as it is there.
+    let reply = wait_for_answer(&mut health, 412, ": node node-a at ");
+    let first = reply.body.lines().nth(1).unwrap();
+    assert!(first.starts_with("TLS: invalid peer certificate: "), "{first}");
+    let end = format!(": node node-a at {}/ (CA file {})", cluster.api.url(), file.display());
+    assert!(first.ends_with(&end), "{first}");
     assert!(cluster.api.requests().is_empty(), "no token goes to a server that is not verified");
-    // The CA is replaced under it.
+    // The CA file is replaced while health runs.
     cluster.files.file("ca.crt", cluster.authority.pem());
     wait_for_answer(&mut health, 200, "");
     cluster.files.file("ca.crt", "");
@@ -139,9 +137,9 @@ fn a_ca_that_does_not_fit_is_a_reason() {
     );
 }
 
-/// Ends all connections, as a server does that starts anew with another certificate.
-/// Returns the number of the first connection that certainly gets the new certificate: a request on an older one may
-/// still be on its way.
+/// Ends all connections, like a server that restarts with another certificate. Returns the number
+/// of the first connection that certainly gets the new certificate: a request on an older one may
+/// still be sent.
 fn restart_with(cluster: &Cluster, authority: &Authority) -> usize {
     cluster.api.refuse(true);
     cluster.api.present(&authority.issue(&["127.0.0.1"]));
@@ -180,17 +178,17 @@ fn the_server_s_certificate_may_be_replaced_under_it() {
         }
     };
     wait_for_answer(&mut health, 200, "");
-    // By the same CA: nothing but a connection that ends.
+    // By the same CA: only the connections end.
     restart_with(&cluster, &cluster.authority);
     follows(&mut health);
-    // By the next CA, which the file has beside the old one before, as a careful rotation does it.
+    // By a CA that the file already contains beside the old one.
     let next = Authority::new();
     cluster.files.file("ca.crt", format!("{}{}", cluster.authority.pem(), next.pem()));
     restart_with(&cluster, &next);
     follows(&mut health);
     let tls = |line: &str| line.contains("TLS: ");
     assert_eq!(health.count(tls), 0, "no certificate was refused so far\n{health}");
-    // By one that the file has only afterwards.
+    // By a CA that the file contains only afterwards.
     let last = Authority::new();
     let first = restart_with(&cluster, &last);
     wait_for_answer(&mut health, 412, "TLS: invalid peer certificate: ");
@@ -204,9 +202,9 @@ fn the_server_s_certificate_may_be_replaced_under_it() {
     wait_for_answer(&mut health, 200, "");
 }
 
-/// As `openssl req -x509` makes them, CA:TRUE.
+/// Like the certificates of `openssl req -x509`, CA:TRUE.
 #[test]
-fn a_certificate_that_has_signed_itself_is_believed_where_it_is_in_the_ca_file() {
+fn a_self_signed_certificate_is_accepted_if_the_ca_file_contains_it() {
     let (shown, another) =
         (testkit::tls::self_signed(&["127.0.0.1"]), testkit::tls::self_signed(&["127.0.0.1"]));
     let api = Api::start_tls(answers(), &shown);
@@ -237,7 +235,7 @@ fn a_certificate_that_has_signed_itself_is_believed_where_it_is_in_the_ca_file()
 }
 
 #[test]
-fn certificates_that_are_not_valid_are_a_reason() {
+fn an_invalid_certificate_is_a_reason() {
     let authority = Authority::new();
     for (identity, expected) in [
         (authority.issue_expired(&["127.0.0.1"]), "TLS: invalid peer certificate: expired"),
@@ -272,7 +270,7 @@ fn a_proxy_needs_no_token() {
 }
 
 #[test]
-fn a_token_may_go_to_a_proxy_on_the_loopback() {
+fn a_proxy_on_the_loopback_may_get_a_token() {
     let api = Api::start(answers());
     let files = Scratch::new();
     let health =
@@ -281,13 +279,13 @@ fn a_token_may_go_to_a_proxy_on_the_loopback() {
     wait_for_answer(
         &mut without,
         412,
-        "node node-a: 403, the role must allow get on nodes: nodes 'node-a' is forbidden: User 'system:anonymous'",
+        "permission denied: get nodes (403), add it to the role of health: nodes 'node-a' is forbidden: User 'system:anonymous'",
     );
     let mut with = health.arg("--token-file").arg(files.file("token", TOKEN)).start();
     wait_for_answer(&mut with, 412, "node-exporter");
 }
 
-/// Carries connections from `[::1]` to the API server.
+/// Forwards connections from `[::1]` to the API server.
 fn over_ipv6(to: SocketAddr) -> Option<SocketAddr> {
     let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).ok()?;
     let address = listener.local_addr().ok()?;
@@ -331,7 +329,7 @@ fn in_cluster(cluster: &Cluster, host: &str, port: u16) -> Program {
 }
 
 #[test]
-fn in_a_cluster_the_server_is_found_by_kubernetes_own_variables() {
+fn variables_of_kubernetes_name_the_api_server() {
     let cluster = Cluster::new();
     cluster.heal();
     for host in ["127.0.0.1", "localhost"] {
@@ -341,7 +339,7 @@ fn in_a_cluster_the_server_is_found_by_kubernetes_own_variables() {
 }
 
 #[test]
-fn without_a_service_account_that_is_the_reason() {
+fn a_missing_service_account_is_a_reason() {
     if Path::new("/var/run/secrets/kubernetes.io/serviceaccount").exists() {
         return testkit::skip("this machine is a pod with a service account");
     }
@@ -351,6 +349,6 @@ fn without_a_service_account_that_is_the_reason() {
     wait_for_answer(
         &mut health,
         412,
-        "token file /var/run/secrets/kubernetes.io/serviceaccount/token: No such file or directory",
+        "cannot read token file /var/run/secrets/kubernetes.io/serviceaccount/token: No such file or directory",
     );
 }

@@ -1,14 +1,15 @@
-//! Each way in which the API can fail is a reason, ends nothing, and passes.
+//! Each failure of the API server is a reason, does not end the program, and passes.
 
 use testkit::CEILING;
 use testkit::api::{Fault, WatchEnd};
 
 use super::*;
 
-/// The last verdict is not believed for long here.
-const STALE: &str = "the API has failed for longer than the 1ms that its last verdict stands\n";
+/// The reason with `--stale-after=1ms`.
+const STALE: &str =
+    "verdict is stale: the API server has failed for more than 1ms (--stale-after)\n";
 
-/// Fails one path in one way, sees the reason, lets it pass, and sees the gate open again.
+/// Lets one path fail, waits for the reason, ends the failure, and waits for the open gate.
 fn fails(path: &str, fault: Fault, expected: &str) {
     fails_within(path, fault, expected, CEILING);
 }
@@ -20,12 +21,12 @@ fn fails_within(path: &str, fault: Fault, expected: &str, ceiling: Duration) {
     wait_for_answer(&mut health, 200, "");
     testkit::eventually("two watches", CEILING, || (cluster.api.watches() == 2).then_some(()));
     cluster.api.fault(path, fault);
-    // So that it has to be asked for anew.
+    // A new request is necessary then.
     cluster.api.end_watches(WatchEnd::Expired);
     let url = cluster.api.url();
     let expected =
         format!("HealthCheck Failed\n{}\n{STALE}", expected.replace("URL", &format!("{url}/")));
-    // A watch that has gone the same way may have been the reason before.
+    // The failure of a watch may have been the reason before.
     let reply = wait_for_answer_within(&mut health, 412, &expected, ceiling);
     assert_eq!(reply.body, expected);
     let state = state(&mut health);
@@ -43,8 +44,7 @@ fn fails_within(path: &str, fault: Fault, expected: &str, ceiling: Duration) {
     let logged = expected.lines().nth(1).unwrap().split('"').next().unwrap();
     health.wait_for(
         |line| {
-            line.starts_with("level=warn msg=\"the API gives no verdict\" why=")
-                && line.contains(logged)
+            line.starts_with("level=warn msg=\"API request failed\" why=") && line.contains(logged)
         },
         CEILING,
     );
@@ -66,22 +66,22 @@ fn statuses_of_the_node() {
     fails(
         NODE,
         status(404, &recorded("error-404-node")),
-        "node node-a: 404, there is none of that name: nodes 'no-such-node' not found",
+        "not found: node node-a (404), check --node-name: nodes 'no-such-node' not found",
     );
-    fails(NODE, status(500, "{}"), "node node-a: 500, the API failed");
-    fails(NODE, status(503, "<html>no</html>"), "node node-a: 503, the API failed");
-    fails(NODE, status(301, ""), "node node-a: 301, a redirect, which is not followed");
-    fails(NODE, status(418, ""), "node node-a: 418, no answer of an API");
-    fails(NODE, status(204, ""), "node node-a: 204, no answer of an API");
+    fails(NODE, status(500, "{}"), "API server error: node node-a (500)");
+    fails(NODE, status(503, "<html>no</html>"), "API server error: node node-a (503)");
+    fails(NODE, status(301, ""), "redirect not followed: node node-a (301), check --baseUrl");
+    fails(NODE, status(418, ""), "unexpected response: node node-a (418), check --baseUrl");
+    fails(NODE, status(204, ""), "unexpected response: node node-a (204), check --baseUrl");
     fails(
         NODE,
         status(200, &recorded("node-b")),
-        "node node-a: the answer is about something else",
+        "unexpected response: node node-a: another object",
     );
     fails(
         NODE,
         status(410, &recorded("error-410-exact")),
-        "node node-a: 410, gone: The resourceVersion for the provided list is too old.",
+        "resource version expired: node node-a (410): The resourceVersion for the provided list is too old.",
     );
 }
 
@@ -90,52 +90,48 @@ fn statuses_of_the_lists() {
     fails(
         DAEMONSETS,
         status(403, &recorded("error-403-daemonsets-all")),
-        "list of DaemonSets: 403, the role must allow list on daemonsets.apps in all namespaces: daemonsets.apps is forbidden: User \
+        "permission denied: list daemonsets.apps in all namespaces (403), add it to the role of health: daemonsets.apps is forbidden: User \
          'system:serviceaccount:psl:health-ns' cannot list resource 'daemonsets' in API group 'apps' at the cluster scope",
     );
     fails(
         PODS,
         status(403, "{}"),
-        "list of pods on node node-a: 403, the role must allow list on pods in all namespaces",
+        "permission denied: list pods in all namespaces (403), add it to the role of health",
     );
     fails(
         DAEMONSETS,
         status(404, &recorded("error-404-path")),
-        "list of DaemonSets: 404, the API at URL has no /apis/apps/v1/daemonsets: the server could not find the requested resource",
+        "not found: list of DaemonSets (404), URL has no /apis/apps/v1/daemonsets: the server could not find the requested resource",
     );
     fails(
         PODS,
         status(400, &recorded("error-400-field-selector")),
-        "list of pods on node node-a: 400, no answer of an API: field label not supported: spec.noSuchField",
+        "unexpected response: list of pods on node node-a (400), check --baseUrl: field label not supported: spec.noSuchField",
     );
     fails(
         PODS,
         status(500, &"x".repeat(100_000)),
-        "list of pods on node node-a: 500, the API failed",
+        "API server error: list of pods on node node-a (500)",
     );
-    fails(
-        DAEMONSETS,
-        status(200, ""),
-        "list of DaemonSets: the answer ends in the middle of its JSON",
-    );
+    fails(DAEMONSETS, status(200, ""), "incomplete JSON: list of DaemonSets");
     fails(
         PODS,
         status(200, "<html>"),
-        "list of pods on node node-a: the answer is not JSON: expected value at line 1 column 1",
+        "invalid JSON: list of pods on node node-a: expected value at line 1 column 1",
     );
 }
 
 #[test]
-fn in_a_namespace_the_role_is_asked_for_that_namespace() {
+fn a_missing_permission_names_the_namespace() {
     let cluster = Cluster::new();
     for (path, expected) in [
         (
             "daemonsets",
-            "list of DaemonSets in namespace logging: 403, the role must allow list on daemonsets.apps in namespace logging\n",
+            "permission denied: list daemonsets.apps in namespace logging (403), add it to the role of health\n",
         ),
         (
             "pods",
-            "list of pods on node node-a in namespace logging: 403, the role must allow list on pods in namespace logging\n",
+            "permission denied: list pods in namespace logging (403), add it to the role of health\n",
         ),
     ] {
         let group = if path == "pods" { "/api/v1" } else { "/apis/apps/v1" };
@@ -147,55 +143,44 @@ fn in_a_namespace_the_role_is_asked_for_that_namespace() {
 }
 
 #[test]
-fn answers_that_break_off() {
+fn responses_that_break_off() {
     for (path, object) in [
         (DAEMONSETS, "list of DaemonSets"),
         (PODS, "list of pods on node node-a"),
         (NODE, "node node-a"),
     ] {
-        fails(
-            path,
-            Fault::HalfJson,
-            &format!("{object}: the answer ends in the middle of its JSON"),
-        );
-        fails(path, Fault::Cut, &format!("{object}: connection closed before the whole answer"));
+        fails(path, Fault::HalfJson, &format!("incomplete JSON: {object}"));
+        fails(path, Fault::Cut, &format!("connection closed before the whole answer: {object}"));
         fails(
             path,
             Fault::Close,
-            &format!(
-                "{object}: no answer of the API at URL: connection closed before the whole answer"
-            ),
+            &format!("connection closed before the whole answer: {object} at URL"),
         );
         fails(
             path,
             Fault::Reset,
-            &format!(
-                "{object}: no answer of the API at URL: connection closed before the whole answer"
-            ),
+            &format!("connection closed before the whole answer: {object} at URL"),
         );
     }
 }
 
 #[test]
-fn garbage() {
+fn a_response_that_is_not_http() {
     fails(
         DAEMONSETS,
         Fault::Garbage,
-        "list of DaemonSets: no answer of the API at URL: not an HTTP answer: protocol: http parse fail: invalid HTTP version",
+        "not an HTTP answer: protocol: http parse fail: invalid HTTP version: list of DaemonSets at URL",
     );
 }
 
 #[test]
-fn nobody_listens() {
+fn connection_refused() {
     let cluster = Cluster::new();
     cluster.heal();
     let mut health = cluster.health().arg("--stale-after=1ms").start();
     wait_for_answer(&mut health, 200, "");
     cluster.api.refuse(true);
-    let refused = format!(
-        "node node-a: no answer of the API at {}/: connection refused\n",
-        cluster.api.url()
-    );
+    let refused = format!("connection refused: node node-a at {}/\n", cluster.api.url());
     wait_for_answer(&mut health, 412, &refused);
     cluster.api.refuse(false);
     wait_for_answer(&mut health, 200, "");
@@ -205,19 +190,19 @@ fn nobody_listens() {
 fn a_name_that_does_not_resolve() {
     let cluster = Cluster::new();
     let mut health = cluster.health_of("node-a", "https://no-such-host.invalid:6443").start();
-    let expected = "node node-a: no answer of the API at https://no-such-host.invalid:6443/: ";
+    let expected = ": node node-a at https://no-such-host.invalid:6443/\n";
     wait_for_answer_within(&mut health, 412, expected, 2 * CEILING);
 }
 
 #[test]
-fn a_server_that_accepts_and_stays_silent() {
-    let silent = "node node-a: no answer of the API at URL: connected, but no whole answer in time";
+fn a_server_that_accepts_and_sends_no_response() {
+    let silent = "connected, but no whole answer in time: node node-a at URL";
     fails_within(NODE, Fault::Hang, silent, 4 * CEILING);
 }
 
 #[test]
-fn a_list_that_trickles() {
-    let late = "list of DaemonSets: connected, but no whole answer in time";
+fn a_list_that_arrives_too_slowly() {
+    let late = "connected, but no whole answer in time: list of DaemonSets";
     fails_within(DAEMONSETS, Fault::SlowBytes(Duration::from_millis(50)), late, 4 * CEILING);
 }
 
@@ -227,13 +212,13 @@ fn a_connection_that_hangs() {
     let cluster = Cluster::new();
     let mut health = cluster.health_of("node-a", &format!("https://{address}")).start();
     let expected = format!(
-        "node node-a: no answer of the API at https://{address}/: connection or TLS handshake timed out, or no route to host\n"
+        "connection or TLS handshake timed out, or no route to host: node node-a at https://{address}/\n"
     );
     wait_for_answer_within(&mut health, 412, &expected, 2 * CEILING);
 }
 
 #[test]
-fn a_server_that_asks_for_patience_gets_it() {
+fn retry_after_is_respected() {
     let cluster = Cluster::new();
     let patience = vec![("Retry-After".to_owned(), "3".to_owned())];
     let body = r#"{"kind":"Status","message":"too many requests, please try again later"}"#;
@@ -243,7 +228,7 @@ fn a_server_that_asks_for_patience_gets_it() {
     assert_eq!(
         reply.body.lines().nth(1),
         Some(
-            "list of DaemonSets: 429, the API asks for fewer requests: too many requests, please try again later"
+            "too many requests: list of DaemonSets (429), retrying later: too many requests, please try again later"
         )
     );
     wait_for_answer(&mut health, 412, "node-exporter");
@@ -261,13 +246,13 @@ fn an_object_that_is_too_large_or_too_deep() {
     fails(
         DAEMONSETS,
         status(200, &huge),
-        "list of DaemonSets: the answer is refused: a text of more than 3145728 bytes",
+        "limit exceeded: list of DaemonSets: a text of more than 3145728 bytes",
     );
     let deep = format!(r#"{{"kind":"PodList","items":[{{"x":{}"#, "[".repeat(1_000_000));
     fails(
         PODS,
         status(200, &deep),
-        "list of pods on node node-a: the answer is refused: an object nested more than 100 deep",
+        "limit exceeded: list of pods on node node-a: an object nested more than 100 deep",
     );
 }
 

@@ -1,8 +1,8 @@
-//! The filters hold on every path: whole lists, pages, one namespace.
+//! The filters with complete lists, pages, and one namespace.
 
 use super::*;
 
-/// The names of the DaemonSets that count, and of those that do not, as `/state` shows them.
+/// The names of the DaemonSets that count and of those that do not, from `/state`.
 fn standings(
     arguments: &[&str],
     paged: bool,
@@ -29,7 +29,7 @@ fn standings(
 }
 
 #[test]
-fn filters() {
+fn each_filter() {
     let (gpu, proxy, fluentd, exporter) = ("gpu-plugin", "kube-proxy", "fluentd", "node-exporter");
     let cases: &[(&[&str], &[&str])] = &[
         (&[], &[fluentd, gpu, proxy, exporter]),
@@ -54,7 +54,7 @@ fn filters() {
 }
 
 #[test]
-fn one_namespace_is_all_that_is_asked_for() {
+fn only_the_namespace_of_the_filter_is_requested() {
     for (arguments, expected) in [
         (&["--namespace=kube-system"][..], &["gpu-plugin", "kube-proxy"][..]),
         (&["--namespace=kube-system", "--hostNet"], &["kube-proxy"]),
@@ -77,7 +77,7 @@ fn one_namespace_is_all_that_is_asked_for() {
 }
 
 #[test]
-fn a_server_that_answers_for_all_namespaces_is_filtered_all_the_same() {
+fn a_response_with_all_namespaces_is_filtered() {
     let cluster = Cluster::new();
     let all = cluster.api.recorded("daemonsets-all").to_string();
     let path = "/apis/apps/v1/namespaces/kube-system/daemonsets";

@@ -1,17 +1,18 @@
-//! Clusters whose objects are many and heavy, within the memory of a container of 16 MiB.
+//! Clusters with many large objects, in a container of 16 MiB.
 
 use testkit::heavy::{self, Heavy};
 
 use super::*;
 
-/// The rest of 16 MiB is for stacks and sockets of up to 70 threads, and for the pages of the program.
+/// The rest of 16 MiB is for the stacks and sockets of 70 threads, and for the pages of the
+/// program.
 const MOST_KIB: u64 = 12 * 1024;
 
-/// All at once: each waits several seconds for its lists.
+/// All at once, because each test waits several seconds for lists.
 #[test]
 fn heavy_clusters_fit_a_container() {
     std::thread::scope(|all| {
-        heavy::ALL.iter().for_each(|heavy| drop(all.spawn(|| fits_a_container(heavy))))
+        heavy::ALL.iter().for_each(|heavy| drop(all.spawn(|| fits_a_container(heavy))));
     });
     if Program::static_dir().is_none() {
         testkit::skip("the bound on memory holds for the static binary, see PSL_TEST_BIN_DIR");
@@ -21,7 +22,7 @@ fn heavy_clusters_fit_a_container() {
 fn fits_a_container(heavy: &Heavy) {
     let cluster = Cluster::new();
     heavy.put(&cluster.api);
-    // All DaemonSets are listed anew after 3 to 9 s.
+    // The next list comes after 3 to 9 s.
     let health = bare_health().args(["--failHc=20s", "--passHc=100ms", "--node-name=node-a"]);
     let mut health = cluster.point(health, &cluster.api.url()).start();
     let counts = testkit::eventually("a verdict", 6 * CEILING, || {

@@ -1,4 +1,4 @@
-//! What fails or hangs at the worst moment does not keep the gate shut for longer than it is meant to.
+//! A failure at the worst moment does not keep the gate closed for longer than intended.
 
 use std::fs;
 
@@ -7,25 +7,21 @@ use testkit::api::Fault;
 
 use super::*;
 
-/// Seconds since this machine started.
+/// The uptime of this machine in seconds.
 fn uptime() -> f64 {
     fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap()
 }
 
 #[test]
-fn the_grace_of_a_boot_ends_while_daemonsets_cannot_be_asked_for() {
+fn the_grace_of_a_boot_ends_while_requests_for_daemonsets_fail() {
     for fault in [Fault::Close, Fault::Hang] {
         let cluster = Cluster::new();
         cluster.heal();
         let grace = format!("--boot-grace={}s", uptime() as u64 + 6);
         let mut health = cluster.health().args(["--boot-check=on", &grace]).start();
-        wait_for_answer(
-            &mut health,
-            412,
-            "the API still shows this node as it was before this boot\n",
-        );
+        wait_for_answer(&mut health, 412, "node object is from before this boot\n");
         cluster.api.fault(DAEMONSETS, fault);
-        // A pod of a DaemonSet that is not known makes it ask at once.
+        // A pod of an unknown DaemonSet leads to a request at once.
         cluster.api.edit(&pods_of("node-a"), |list| {
             let mut pod = list["items"][0].clone();
             pod["metadata"]["name"] = json!("new");

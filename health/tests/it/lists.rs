@@ -1,17 +1,18 @@
-//! Lists in pages: followed to their end, begun anew where they expire, within bounds.
+//! Lists in pages: they are read to the end, begin again if pages expire, and have limits.
 
 use testkit::CEILING;
 use testkit::api::Fault;
 
 use super::*;
 
-/// The first page for those who ask from the cache, as a server without one would answer.
+/// Answers a request for the cache with the first page, like a server without a cache.
 fn paged(cluster: &Cluster) {
     let first = cluster.api.recorded("daemonsets-limit1-page1");
     cluster.api.set(&format!("{DAEMONSETS}?resourceVersion=0"), first);
 }
 
-/// Of each page of DaemonSets asked for: whether it was a first one, and the answer's status.
+/// For each request for DaemonSets: whether it was for a first page, and the status of the
+/// response.
 fn pages(cluster: &Cluster) -> Vec<(bool, u16)> {
     let asked = cluster.api.requests().into_iter().filter(|asked| asked.path == DAEMONSETS);
     let is_first = |query: &[(String, String)]| {
@@ -36,7 +37,7 @@ fn all_pages_are_read() {
 }
 
 #[test]
-fn pods_come_in_pages_too() {
+fn all_pages_of_pods_are_read() {
     let cluster = Cluster::new();
     let mut pages: Vec<_> = Vec::new();
     for pod in cluster.api.recorded("pods-node-a")["items"].as_array().unwrap() {
@@ -64,7 +65,7 @@ fn pods_come_in_pages_too() {
 }
 
 #[test]
-fn a_list_whose_pages_expire_is_begun_anew() {
+fn a_list_whose_pages_expire_begins_again() {
     let cluster = Cluster::new();
     paged(&cluster);
     cluster.api.expire_continue_once();
@@ -81,7 +82,7 @@ fn a_list_whose_pages_expire_is_begun_anew() {
 }
 
 #[test]
-fn a_list_that_always_expires_is_given_up_for_this_time() {
+fn a_list_that_always_expires_is_an_error() {
     let cluster = Cluster::new();
     let expired = cluster.api.recorded("error-410-continue").to_string();
     cluster.api.fault(DAEMONSETS, Fault::Status(410, vec![], expired));
@@ -89,7 +90,7 @@ fn a_list_that_always_expires_is_given_up_for_this_time() {
     let reply = wait_for_answer(&mut health, 412, "410");
     assert_eq!(
         reply.body,
-        "HealthCheck Failed\nlist of DaemonSets: 410, its pages expired before they were read, 4 times\n"
+        "HealthCheck Failed\nlist expired: list of DaemonSets (410): 4 times before the last page\n"
     );
     assert_eq!(pages(&cluster)[..4], [(true, 410); 4]);
     cluster.api.clear_faults();
@@ -97,7 +98,7 @@ fn a_list_that_always_expires_is_given_up_for_this_time() {
 }
 
 #[test]
-fn pages_that_lead_in_a_circle_are_given_up() {
+fn pages_that_form_a_circle_are_an_error() {
     let cluster = Cluster::new();
     let mut page = cluster.api.recorded("daemonsets-empty-namespace");
     page["metadata"]["continue"] = "again".into();
@@ -106,13 +107,13 @@ fn pages_that_lead_in_a_circle_are_given_up() {
     wait_for_answer_within(
         &mut health,
         412,
-        "list of DaemonSets: more than 1000 pages\n",
+        "limit exceeded: list of DaemonSets: more than 1000 pages\n",
         4 * CEILING,
     );
 }
 
 #[test]
-fn a_list_without_items_is_none() {
+fn a_list_without_items_is_an_error() {
     let cluster = Cluster::new();
     cluster.heal();
     let mut health = cluster.health().arg("--stale-after=1ms").start();
@@ -127,18 +128,14 @@ fn a_list_without_items_is_none() {
         (r#"{"kind":"PodList","items":[]}"#, "no DaemonSetList at line 1 column 29"),
     ] {
         cluster.api.fault(DAEMONSETS, Fault::Status(200, vec![], body.to_owned()));
-        wait_for_answer(
-            &mut health,
-            412,
-            &format!("list of DaemonSets: the answer is JSON of another form: {words}"),
-        );
+        wait_for_answer(&mut health, 412, &format!("unexpected JSON: list of DaemonSets: {words}"));
         cluster.api.clear_faults();
         wait_for_answer(&mut health, 200, "");
     }
 }
 
 #[test]
-fn no_daemonsets_at_all_are_healthy() {
+fn a_cluster_without_daemonsets_is_healthy() {
     let cluster = Cluster::new();
     cluster.api.set(DAEMONSETS, cluster.api.recorded("daemonsets-empty-namespace"));
     let mut health = cluster.health().start();
@@ -157,7 +154,7 @@ fn pods_of_other_nodes_do_not_count() {
     cluster.heal();
     let mut health = cluster.health().start();
     wait_for_answer(&mut health, 200, "");
-    // As from a proxy that knows no field selectors.
+    // Like a proxy without support for field selectors.
     let mut list = cluster.api.recorded("pods-node-a");
     for pod in list["items"].as_array_mut().unwrap() {
         pod["spec"]["nodeName"] = "node-b".into();

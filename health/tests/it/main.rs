@@ -1,4 +1,4 @@
-//! The real binary against an API server that replays recorded answers over TLS, and fails on demand.
+//! The binary against an API server that replays recorded answers over TLS and fails on demand.
 
 #![allow(
     clippy::disallowed_methods,
@@ -36,7 +36,7 @@ const NODE: &str = "/api/v1/nodes/node-a";
 const DAEMONSETS: &str = "/apis/apps/v1/daemonsets";
 const PODS: &str = "/api/v1/pods";
 
-/// A cluster: its API server with a CA of its own, and what a service account finds mounted.
+/// An API server with its own CA, and the files of a service account.
 struct Cluster {
     api: Api,
     authority: Authority,
@@ -56,7 +56,7 @@ impl Cluster {
         self.files.join("token")
     }
 
-    /// health for node-a, impatient: what it asks for again it asks for within a second or two.
+    /// health for node-a with the shortest periods: it repeats requests within a second or two.
     fn health(&self) -> Program {
         self.health_of("node-a", &self.api.url())
     }
@@ -68,18 +68,18 @@ impl Cluster {
         )
     }
 
-    /// Tells a program whom to ask, and how both prove who they are.
+    /// Sets the address of the API server and the files of the service account.
     fn point(&self, program: Program, url: &str) -> Program {
         let program = program.args(["--baseUrl", url, "--ca-file"]).arg(self.authority.file());
         program.arg("--token-file").arg(self.token_file())
     }
 
-    /// Makes node-a healthy: the one DaemonSet whose pod is not ready becomes so.
+    /// Makes node-a healthy: the pod of node-exporter is the only one that is not ready.
     fn heal(&self) {
         self.node_exporter(true);
     }
 
-    /// Says whether the pod of node-exporter on node-a is ready.
+    /// Sets the readiness of node-exporter's pod on node-a.
     fn node_exporter(&self, ready: bool) {
         self.api.edit(&pods_of("node-a"), |list| {
             assert_eq!(testkit::api::pods_ready(list, "node-exporter", ready), 1);
@@ -92,8 +92,13 @@ fn bare_health() -> Program {
     Program::new(env!("CARGO_BIN_EXE_health")).args(["--host=127.0.0.1", "--port=0"])
 }
 
+/// The folder of recorded data.
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
+}
+
 fn answers() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/answers")
+    data().join("answers")
 }
 
 fn pods_of(node: &str) -> String {
@@ -123,8 +128,8 @@ fn wait_for_answer(health: &mut Running, status: u16, part: &str) -> Reply {
     wait_for_answer_within(health, status, part, CEILING)
 }
 
-/// An attempt that gets no answer at all is another one that does not fit: on a machine whose other
-/// tests flood its network, packets are lost now and then.
+/// An attempt without an answer counts as a wrong answer: other tests may flood the network of this
+/// machine, so that packets are lost.
 #[track_caller]
 fn wait_for_answer_within(
     health: &mut Running,
@@ -147,7 +152,7 @@ fn wait_for_answer_within(
     }
 }
 
-/// Waits until that many more questions of this path have been asked.
+/// Waits for this many more requests of a path.
 fn wait_for_more(api: &Api, path: &str, more: usize) {
     let count = || api.requests().iter().filter(|asked| asked.path == path).count();
     let before = count();

@@ -1,5 +1,5 @@
-//! A node of a large cluster: 1,000 DaemonSets, 250 pods of theirs on the node, each as large as real ones are. And what
-//! such clusters cost their API server, computed from messages as they are.
+//! A node of a large cluster: 1,000 DaemonSets and 250 of their pods, each as large as real ones.
+//! And the load of the API server of such clusters, computed from recorded messages.
 
 use std::time::Instant;
 
@@ -10,8 +10,8 @@ use super::*;
 
 const BIG: &str = "/api/v1/nodes/node-big";
 
-fn data(folder: &str, name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(folder).join(name);
+fn recorded(folder: &str, name: &str) -> String {
+    let path = data().join(folder).join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
@@ -20,17 +20,17 @@ fn a_large_cluster() {
     const EVENTS: u32 = 10;
     const ANSWERS: u32 = 200;
     let cluster = Cluster::new();
-    let mut large = Large::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/scale"));
+    let mut large = Large::of(&data().join("scale"));
     cluster.api.set(DAEMONSETS, large.daemonsets.clone());
     cluster.api.set(PODS, large.pods.clone());
     cluster.api.set(BIG, large.node.clone());
-    // So that within the test nothing is listed again, which would count as the events' CPU.
+    // No list must follow in the test: its CPU time would count as that of the events.
     let arguments = ["--failHc=1h", "--passHc=1h", "--node-name=node-big"];
     let mut health = cluster.point(bare_health().args(arguments), &cluster.api.url()).start();
     let reply = wait_for_answer_within(&mut health, 412, "no pod on this node yet", 3 * CEILING);
     let asked =
         cluster.api.requests().into_iter().find(|asked| asked.path == DAEMONSETS).unwrap().at;
-    // Most of the first is the replaying server's own, so the CPU tells more.
+    // Most of the time is that of the replaying server, so the CPU time says more.
     let took = Instant::now().duration_since(asked);
     println!(
         "from the question to the verdict: {took:?}, of it {:?} of health's CPU, start included",
@@ -75,27 +75,31 @@ fn a_large_cluster() {
     assert!(cpu <= Duration::from_millis(5), "{cpu:?} an event\n{health}");
 }
 
-/// A list as it goes over the wire, in bytes, compressed as a server does it.
+/// The bytes of a list as an API server compresses it.
 fn compressed(json: &str) -> f64 {
     testkit::api::compressed(json.as_bytes()).len() as f64
 }
 
-/// Prints DESIGN.md's table of what the API server has to do, beside polling as the Go generations do it. The messages
-/// are recorded ones: 100 DaemonSets, 110 pods on a node; heads and TLS are left out.
+/// Prints the table of the API server's load in the documentation, beside polling as the Go
+/// generations did it. The messages are recorded: 100 DaemonSets, 110 pods on a node, without heads
+/// and TLS.
 #[test]
-fn what_it_costs_the_api_server() {
-    let (sets, pods, node) =
-        (data("scale", "daemonsets.json"), data("scale", "pods.json"), data("scale", "node.json"));
+fn cost_for_the_api_server() {
+    let (sets, pods, node) = (
+        recorded("scale", "daemonsets.json"),
+        recorded("scale", "pods.json"),
+        recorded("scale", "node.json"),
+    );
     let (all, all_small) = (sets.len() as f64, compressed(&sets));
     let (listed, listed_small) = (pods.len() as f64, compressed(&pods));
     let (node, one) = (node.len() as f64, all / 100.0);
-    let watch = data("watch", "pods-node-a.jsonl");
+    let watch = recorded("watch", "pods-node-a.jsonl");
     let is_replaced =
         |line: &&str| line.contains("newcomer-v2mhg") || line.contains("newcomer-hkt7c");
     let replacement: f64 =
         watch.lines().filter(is_replaced).map(|line| line.len() as f64 / 2.0).sum();
     let status: f64 = {
-        let lines = data("watch", "daemonsets.jsonl");
+        let lines = recorded("watch", "daemonsets.jsonl");
         let modified: Vec<_> =
             lines.lines().filter(|line| line.contains("\"MODIFIED\"")).map(str::len).collect();
         modified.iter().sum::<usize>() as f64 / modified.len() as f64
@@ -117,26 +121,28 @@ fn what_it_costs_the_api_server() {
                 cell(ours)
             );
         };
-        // 900 s is a watch's mean length, 3,600 s the mean pause between two lists, a node's status changes every 300 s.
+        // A watch lasts 900 s on average, lists are 3,600 s apart, and a node's status changes
+        // every 300 s.
         let idle = (
             nodes * (2.0 / 900.0 + 1.0 / 3600.0),
             nodes * (2.0 * bookmark / 60.0 + node / 300.0 + all_small / 3600.0),
         );
         let plus_one_watch = (idle.0 + nodes / 900.0, idle.1 + nodes * bookmark / 60.0);
-        // All ready: every 60 s. While one is not ready on a node that node polls every 10 s.
+        // Polling takes place every 60 s, and every 10 s while a DaemonSet is not ready.
         let round = all + listed + node;
         row("all ready", (nodes * 3.0 / 60.0, nodes * round / 60.0), plus_one_watch, idle);
-        // A tenth at a time, 30 s each; each pod's step changes the DaemonSet's status, which a watch tells every node.
+        // A tenth of the nodes at a time, 30 s each. Each step of a pod changes the status of the
+        // DaemonSet, which is an event for every node that watches it.
         let time = 300.0;
         let polling =
             (nodes * 3.0 * (0.9 / 60.0 + 0.1 / 10.0), nodes * round * (0.9 / 60.0 + 0.1 / 10.0));
-        // 5 to 10 s after a pod has gone its DaemonSet is asked for by its name, in case that has gone too.
+        // The DaemonSet is read 5 to 10 s after a pod is deleted.
         let ours = (idle.0 + nodes / time, idle.1 + nodes * (replacement + one) / time);
         let updates = (2.0 * nodes / time).min(20.0);
         let watching =
             (plus_one_watch.0, plus_one_watch.1 + nodes * (replacement / time + updates * status));
         row("one DaemonSet rolls over all", polling, watching, ours);
-        // Within 10 s: a watch each that is refused, a list of the pods and the node, a watch each.
+        // Within 10 s: two refused watches, a list of pods, the node, two watches.
         let again = (nodes * 6.0 / 10.0, nodes * (listed_small + 2.0 * node) / 10.0);
         row(
             "all come back after a restart",

@@ -1,4 +1,5 @@
-//! One API server that fails in one way after the other, under one health, which is right at each moment and lives.
+//! One API server with one failure after the other. health is correct at each moment and keeps
+//! running.
 
 use testkit::CEILING;
 use testkit::api::{Fault, Role, WatchEnd};
@@ -8,9 +9,10 @@ use super::*;
 const EVERYWHERE: &str = "/";
 const NOT_READY: &str =
     "monitoring/node-exporter: pod node-exporter-szjrd is Running, but not ready\n";
-const STALE: &str = "the API has failed for longer than the 1ms that its last verdict stands\n";
+const STALE: &str =
+    "verdict is stale: the API server has failed for more than 1ms (--stale-after)\n";
 
-/// Every request fails from now on, and what is open has to be asked for anew.
+/// From now on every request fails, and open watches end.
 fn fail(cluster: &Cluster, fault: Fault) {
     cluster.api.fault(EVERYWHERE, fault);
     cluster.api.end_watches(WatchEnd::Expired);
@@ -21,7 +23,7 @@ fn status(code: u16, headers: &[(&str, &str)]) -> Fault {
     Fault::Status(code, headers.collect(), "{}".to_owned())
 }
 
-/// The gate is shut for this reason, and because what was known is too old.
+/// The gate is closed for this reason, and because the verdict is stale.
 #[track_caller]
 fn shut(health: &mut Running, reason: &str) {
     let reply = wait_for_answer(health, 412, reason);
@@ -32,7 +34,7 @@ fn shut(health: &mut Running, reason: &str) {
     );
 }
 
-/// All is well again; what has changed meanwhile is known, and what changes now is.
+/// The failure ends: earlier and later changes are known.
 #[track_caller]
 fn recovers(cluster: &Cluster, health: &mut Running, is_ready: bool) {
     cluster.api.clear_faults();
@@ -47,7 +49,7 @@ fn recovers(cluster: &Cluster, health: &mut Running, is_ready: bool) {
 
 #[track_caller]
 fn watched(cluster: &Cluster) {
-    // A watch whose client has gone learns of it when it has something to say.
+    // The server notices that a client is gone when it sends an event.
     cluster.api.bookmark();
     testkit::eventually("two watches", CEILING, || (cluster.api.watches() == 2).then_some(()));
 }
@@ -61,9 +63,10 @@ fn one_failure_after_the_other() {
     wait_for_answer(&mut health, 200, "");
     watched(&cluster);
 
-    // Refuses, comes back but hangs, comes back but resets: nothing is learnt in all that time.
+    // Connections are refused, then requests hang, then connections are reset: no data in all that
+    // time.
     cluster.api.refuse(true);
-    shut(&mut health, "connection refused\n");
+    shut(&mut health, "connection refused: ");
     cluster.node_exporter(false);
     cluster.api.fault(EVERYWHERE, Fault::Hang);
     cluster.api.refuse(false);
@@ -71,27 +74,27 @@ fn one_failure_after_the_other() {
     testkit::eventually("two that hang", CEILING, || {
         (cluster.api.requests().len() >= hung + 2).then_some(())
     });
-    shut(&mut health, "connection refused\n");
+    shut(&mut health, "connection refused: ");
     cluster.api.refuse(true);
     cluster.api.clear_faults();
     cluster.api.fault(EVERYWHERE, Fault::Reset);
     cluster.api.refuse(false);
-    shut(&mut health, "connection closed before the whole answer\n");
+    shut(&mut health, "connection closed before the whole answer: ");
     recovers(&cluster, &mut health, false);
 
-    // 401, until the file has the next token.
+    // 401 until the file contains the next token.
     cluster.api.forget(testkit::api::TOKEN);
     cluster.api.accept("the-next-token", Role::Wide);
     cluster.api.end_watches(WatchEnd::Expired);
-    shut(&mut health, "401, the token in ");
+    shut(&mut health, "unauthorized: ");
     cluster.node_exporter(false);
     cluster.files.file("token", "the-next-token");
     recovers(&cluster, &mut health, false);
 
-    // 429: nobody asks for the same before the time is over.
+    // 429: the request is not repeated before the time is over.
     let before = cluster.api.requests().len();
     fail(&cluster, status(429, &[("Retry-After", "2")]));
-    shut(&mut health, "429, the API asks for fewer requests\n");
+    shut(&mut health, "too many requests: ");
     cluster.api.wait_for_request(|asked| asked.status == 429 && asked.path == PODS, CEILING);
     cluster.node_exporter(false);
     recovers(&cluster, &mut health, false);
@@ -102,17 +105,17 @@ fn one_failure_after_the_other() {
     assert!(pause >= Duration::from_secs(2), "{pause:?}");
 
     fail(&cluster, status(500, &[]));
-    shut(&mut health, "500, the API failed\n");
+    shut(&mut health, "API server error: ");
     recovers(&cluster, &mut health, true);
 
     cluster.node_exporter(false);
     wait_for_answer(&mut health, 412, NOT_READY);
     fail(&cluster, Fault::HalfJson);
-    shut(&mut health, "the answer ends in the middle of its JSON\n");
+    shut(&mut health, "incomplete JSON: ");
     cluster.node_exporter(true);
     recovers(&cluster, &mut health, true);
 
-    // Nothing but bookmarks: the verdict stands, and nothing has to be asked for again.
+    // Only bookmarks: the verdict stands, and no request is necessary.
     let (asked, reconnects) =
         (cluster.api.requests().len(), state(&mut health)["reconnects"].clone());
     for _ in 0..20 {
@@ -129,7 +132,7 @@ fn one_failure_after_the_other() {
 }
 
 #[test]
-fn what_a_hanging_server_kept_back_is_known_once_it_is_back() {
+fn changes_during_an_outage_are_known_after_it() {
     let cluster = Cluster::new();
     cluster.heal();
     let mut health = cluster
@@ -147,7 +150,7 @@ fn what_a_hanging_server_kept_back_is_known_once_it_is_back() {
     cluster.api.end_watches(WatchEnd::Silent);
     cluster.node_exporter(false);
     for _ in 0..20 {
-        assert_eq!(get(&mut health, "/").status, 200, "what is known stands\n{health}");
+        assert_eq!(get(&mut health, "/").status, 200, "the verdict stands\n{health}");
         std::thread::sleep(Duration::from_millis(20));
     }
     cluster.api.refuse(true);

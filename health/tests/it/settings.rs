@@ -1,11 +1,11 @@
-//! Settings, mistakes, help, logs and the end, as a user meets them.
+//! Settings, configuration errors, help, logs and signals, as a user sees them.
 
 use testkit::CEILING;
 use testkit::program::field;
 
 use super::*;
 
-/// What is asked and answered with these settings: the first round's paths and the answer.
+/// The requested paths and the counts of the first verdict.
 fn round(health: Program, cluster: &Cluster) -> (Vec<String>, String) {
     let mut health = health.start();
     let state = testkit::eventually("a verdict", CEILING, || {
@@ -13,7 +13,7 @@ fn round(health: Program, cluster: &Cluster) -> (Vec<String>, String) {
         state["last_success_seconds_ago"].is_u64().then_some(state)
     });
     let mut paths: Vec<_> = cluster.api.requests().into_iter().map(|asked| asked.path).collect();
-    // Which of the threads comes first is chance, and so is whether a watch has been asked for yet.
+    // The order of the threads is random, and a watch may not have been requested yet.
     paths.retain(|path| path != "/api/v1/nodes");
     paths.sort();
     paths.dedup();
@@ -45,7 +45,7 @@ fn each_setting_by_flag_and_by_variable() {
 }
 
 #[test]
-fn where_it_listens_and_whom_it_asks_by_variable() {
+fn addresses_by_variable() {
     let cluster = Cluster::new();
     let health = Program::new(env!("CARGO_BIN_EXE_health"))
         .env("PSL_BIND_HOST", "127.0.0.2")
@@ -70,7 +70,7 @@ fn where_it_listens_and_whom_it_asks_by_variable() {
 }
 
 #[test]
-fn the_node_by_its_other_variable() {
+fn the_node_by_its_second_variable() {
     let cluster = Cluster::new();
     let health = bare_health().env("NODE_NAME", "node-b").env("PSL_NODE_NAME", "");
     let _health = cluster.point(health, &cluster.api.url()).start();
@@ -78,7 +78,7 @@ fn the_node_by_its_other_variable() {
 }
 
 #[test]
-fn all_addresses_is_the_default() {
+fn health_binds_all_addresses_by_default() {
     let health = Program::new(env!("CARGO_BIN_EXE_health")).args(["--port=0", "--node-name=a"]);
     let mut health = health.env("PSL_HC_DAEMONSET_ENABLED", "false").start();
     let port = health.port();
@@ -95,7 +95,7 @@ fn all_addresses_is_the_default() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_configuration_errors_are_reported_at_once() {
     let health = Program::new(env!("CARGO_BIN_EXE_health"))
         .args([
             "--port=70000",
@@ -128,7 +128,7 @@ fn all_mistakes_are_told_at_once() {
         "--namespace (PSL_HC_DAEMONSET_NAMESPACE): given twice",
         "--hostNet (PSL_HC_DAEMONSET_HOST_NETWORK): \"maybe\" is not accepted",
         "--ex (PSL_HC_DAEMONSET_EXCLUDE_LABELS): \"broken\" is not accepted; accepted: KEY:VALUE of a Kubernetes label",
-        "--in (PSL_HC_DAEMONSET_INCLUDE_LABELS) and --ex (PSL_HC_DAEMONSET_EXCLUDE_LABELS): one or the other, not both",
+        "--in (PSL_HC_DAEMONSET_INCLUDE_LABELS) and --ex (PSL_HC_DAEMONSET_EXCLUDE_LABELS): set one of them, not both",
         "--failHc (PSL_HC_DAEMONSET_PERIOD_FAIL): \"0\" is not accepted",
         "--passHc (PSL_HC_DAEMONSET_PERIOD_PASS): \"soon\" is not accepted",
         "--log-format (PSL_LOG_FORMAT): \"xml\" is not accepted",
@@ -145,11 +145,11 @@ fn all_mistakes_are_told_at_once() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_settings_are_named() {
     let finished = Program::new(env!("CARGO_BIN_EXE_health")).run(CEILING).expect_code(2);
     assert_eq!(
         finished.stderr,
-        "health: --node-name (PSL_NODE_NAME, NODE_NAME): required; the node that this instance speaks for\n\
+        "health: --node-name (PSL_NODE_NAME, NODE_NAME): required; name of this node\n\
          health: --baseUrl (PSL_K8S_API_URL): no API server; set it, or run in a pod, where Kubernetes sets KUBERNETES_SERVICE_HOST \
          and KUBERNETES_SERVICE_PORT, or set PSL_HC_DAEMONSET_ENABLED=false\n"
     );
@@ -164,6 +164,9 @@ fn help_and_version() {
     for setting in health::config::PROGRAM.settings {
         assert!(help.stdout.contains(setting.purpose()), "{help}");
     }
+    for line in help.stdout.lines() {
+        assert!(line.chars().count() <= 100 && !line.contains('`'), "{line}");
+    }
     let version =
         Program::new(env!("CARGO_BIN_EXE_health")).arg("--version").run(CEILING).expect_code(0);
     assert!(
@@ -174,7 +177,7 @@ fn help_and_version() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_a_failure() {
+fn a_port_in_use_is_a_failure() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let health =
@@ -188,7 +191,7 @@ fn a_port_that_is_taken_is_a_failure() {
 }
 
 #[test]
-fn signals_end_it_at_once_in_each_state() {
+fn signals_end_the_program_at_once() {
     for (signal, fault) in
         [("TERM", None), ("INT", None), ("TERM", Some(testkit::api::Fault::Hang))]
     {
@@ -208,7 +211,7 @@ fn signals_end_it_at_once_in_each_state() {
 }
 
 #[test]
-fn as_process_1_it_ends_as_well() {
+fn signals_end_the_program_as_process_1() {
     let cluster = Cluster::new();
     let mut health = match cluster.health().as_pid_1() {
         Ok(health) => health.start(),
@@ -220,7 +223,7 @@ fn as_process_1_it_ends_as_well() {
 }
 
 #[test]
-fn logs_are_of_changes_and_at_debug_of_each_round() {
+fn changes_are_logged_and_at_debug_each_verdict() {
     let cluster = Cluster::new();
     let mut health = cluster.health().env("PSL_LOG", "debug").start();
     let line = health.wait_for_text("msg=\"the node is not healthy\"", CEILING);
@@ -230,7 +233,7 @@ fn logs_are_of_changes_and_at_debug_of_each_round() {
         field(&line, "why").as_deref(),
         Some("monitoring/node-exporter: pod node-exporter-szjrd is Running, but not ready")
     );
-    let line = health.wait_for_text("msg=\"nothing new\"", CEILING);
+    let line = health.wait_for_text("msg=\"verdict unchanged\"", CEILING);
     assert!(line.starts_with("level=debug "), "{line}");
     assert_eq!(health.count(|line| line.contains("the node is not healthy")), 1);
     assert!(!health.lines().concat().contains(TOKEN), "{health}");

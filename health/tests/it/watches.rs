@@ -1,5 +1,5 @@
-//! What changes is told by watches: followed at once, survived when they break, and done without where they are
-//! forbidden.
+//! Watches: changes count at once, broken watches continue, and without the permission health
+//! polls.
 
 use std::time::Instant;
 
@@ -19,7 +19,8 @@ fn count(cluster: &Cluster, fits: impl Fn(&Asked) -> bool) -> usize {
     cluster.api.requests().iter().filter(|asked| fits(asked)).count()
 }
 
-/// A healthy health with both of its watches open, that asks for DaemonSets by itself only after a long time.
+/// health with an open gate and two open watches, which does not list DaemonSets again within the
+/// test.
 fn healthy(cluster: &Cluster) -> Running {
     cluster.heal();
     let health = bare_health().args(["--failHc=1s", "--passHc=1h", "--node-name=node-a"]);
@@ -34,7 +35,7 @@ fn watched(cluster: &Cluster) {
 }
 
 #[test]
-fn a_change_of_a_pod_or_of_the_node_is_followed_within_a_second() {
+fn the_gate_follows_a_change_within_a_second() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
     let mut slowest = Duration::ZERO;
@@ -66,7 +67,7 @@ fn a_change_of_a_pod_or_of_the_node_is_followed_within_a_second() {
 }
 
 #[test]
-fn a_pod_that_flaps_does_not_fill_the_log() {
+fn a_flapping_pod_does_not_fill_the_log() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
     for _ in 0..25 {
@@ -75,13 +76,13 @@ fn a_pod_that_flaps_does_not_fill_the_log() {
             wait_for_answer(&mut health, status, "");
         }
     }
-    // 20 in a minute, of which this may have been parts of two.
+    // 20 lines a minute, and the test may touch two minutes.
     let told = health.count(|line| line.contains("msg=\"the node is "));
     assert!((20..=42).contains(&told), "{told}\n{health}");
 }
 
 #[test]
-fn what_is_told_twice_is_the_same() {
+fn repeated_events_change_no_result() {
     let cluster = Cluster::new();
     cluster.api.tell_twice(true);
     let mut health = healthy(&cluster);
@@ -95,7 +96,7 @@ fn what_is_told_twice_is_the_same() {
 }
 
 #[test]
-fn watches_that_end_are_begun_again_and_miss_nothing() {
+fn restarted_watches_miss_no_event() {
     for how in [
         WatchEnd::Well,
         WatchEnd::Cut,
@@ -106,7 +107,7 @@ fn watches_that_end_are_begun_again_and_miss_nothing() {
     ] {
         let cluster = Cluster::new();
         let mut health = healthy(&cluster);
-        // Changed in the moment in which nobody looks.
+        // A change while there is no watch.
         cluster.api.end_watches(how);
         cluster.node_exporter(false);
         wait_for_answer(&mut health, 412, "node-exporter");
@@ -127,7 +128,7 @@ fn watches_that_end_are_begun_again_and_miss_nothing() {
 }
 
 #[test]
-fn bookmarks_are_where_it_goes_on() {
+fn a_watch_continues_from_the_last_bookmark() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
     for _ in 0..3 {
@@ -149,7 +150,7 @@ fn bookmarks_are_where_it_goes_on() {
 }
 
 #[test]
-fn an_api_that_goes_away_is_believed_for_a_while() {
+fn a_verdict_outlives_the_api_server_for_a_while() {
     let cluster = Cluster::new();
     cluster.heal();
     let mut health = cluster.health().arg("--stale-after=3s").start();
@@ -168,17 +169,17 @@ fn an_api_that_goes_away_is_believed_for_a_while() {
     let reply = wait_for_answer(
         &mut health,
         412,
-        "the API has failed for longer than the 3s that its last verdict stands\n",
+        "verdict is stale: the API server has failed for more than 3s (--stale-after)\n",
     );
     assert!(start.elapsed() >= Duration::from_secs(3), "{}", reply.body);
     assert!(get(&mut health, "/metrics").body.contains("\npsl_k8s_stale 1\n"));
     cluster.api.refuse(false);
     wait_for_answer(&mut health, 200, "");
-    health.wait_for_text("msg=\"the API answers again\"", CEILING);
+    health.wait_for_text("msg=\"API server responds again\"", CEILING);
 }
 
 #[test]
-fn where_watching_is_forbidden_it_polls_and_says_so_once() {
+fn if_watching_is_forbidden_health_polls_and_logs_it_once() {
     let cluster = Cluster::new();
     cluster.files.file("token", "an-older-role");
     cluster.api.accept("an-older-role", Role::WithoutWatch);
@@ -189,21 +190,17 @@ fn where_watching_is_forbidden_it_polls_and_says_so_once() {
     cluster.node_exporter(false);
     wait_for_answer(&mut health, 412, "node-exporter");
     cluster.api.edit(NODE, |node| node["status"]["conditions"] = json!([]));
-    wait_for_answer(&mut health, 412, "the node is not Ready\n");
+    wait_for_answer(&mut health, 412, "node is not Ready\n");
     wait_for_more(&cluster.api, PODS, 5);
     let said = |what: &str| {
-        health.count(|line| line.contains("watching is forbidden") && line.contains(what))
+        health.count(|line| line.contains("watch not permitted") && line.contains(what))
     };
-    assert_eq!(
-        (said("watch on pods in all namespaces"), said("watch on nodes")),
-        (1, 1),
-        "{health}"
-    );
+    assert_eq!((said("watch pods in all namespaces"), said("watch nodes")), (1, 1), "{health}");
     assert_eq!(count(&cluster, is_watch), 2, "it is not asked for again at once");
     assert_eq!(state(&mut health)["api_problems"], json!([]), "to be refused this is no trouble");
 }
 
-/// A DaemonSet and its ready pod on node-a, made from recorded ones.
+/// A DaemonSet and its pod on node-a, made from recorded ones.
 fn newcomer(cluster: &Cluster) -> (Value, Value) {
     let mut set = cluster.api.recorded("daemonsets-all")["items"][3].clone();
     (set["metadata"]["name"], set["metadata"]["uid"]) = (json!("newcomer"), json!("new-uid"));
@@ -219,7 +216,7 @@ fn push(cluster: &Cluster, path: &str, object: Value) {
 }
 
 #[test]
-fn a_pod_of_an_unknown_daemonset_has_that_one_asked_for() {
+fn the_unknown_owner_of_a_pod_is_read() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
     let (set, pod) = newcomer(&cluster);
@@ -239,7 +236,7 @@ fn a_pod_of_an_unknown_daemonset_has_that_one_asked_for() {
         [pair("fieldSelector", "metadata.name=newcomer"), pair("limit", "500")]
     );
     assert_eq!(count(&cluster, |asked| asked.path == DAEMONSETS), 1, "not for all of them");
-    // It goes: the pod first, so that it would be waited for if nobody asked.
+    // The DaemonSet is deleted, then its pod: health has to read the DaemonSet to know.
     cluster.api.edit(DAEMONSETS, |list| remove(list, "newcomer"));
     cluster.api.edit(&pods_of("node-a"), |list| remove(list, "newcomer-1"));
     wait_for_answer(&mut health, 200, "");
@@ -247,7 +244,7 @@ fn a_pod_of_an_unknown_daemonset_has_that_one_asked_for() {
 }
 
 #[test]
-fn a_pod_whose_daemonset_has_gone_is_asked_about_once() {
+fn the_deleted_owner_of_a_pod_is_read_once() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
     let (_, mut pod) = newcomer(&cluster);
@@ -257,7 +254,7 @@ fn a_pod_whose_daemonset_has_gone_is_asked_about_once() {
     for step in 0..5 {
         pod["status"]["step"] = step.into();
         cluster.api.edit(&pods_of("node-a"), |list| {
-            *list["items"].as_array_mut().unwrap().last_mut().unwrap() = pod.clone()
+            *list["items"].as_array_mut().unwrap().last_mut().unwrap() = pod.clone();
         });
         std::thread::sleep(Duration::from_millis(30));
     }
@@ -265,15 +262,15 @@ fn a_pod_whose_daemonset_has_gone_is_asked_about_once() {
     assert_eq!(count(&cluster, |asked| asked.path == one), 1, "{health}");
 }
 
-/// Whoever may make pods may write anything for their owners' names.
+/// A user who may create pods may write any text as the name of their owner.
 #[test]
-fn an_owner_that_no_daemonset_can_be_called_is_not_asked_about() {
+fn an_owner_with_an_invalid_name_is_not_read() {
     let cluster = Cluster::new();
     cluster.heal();
     let mut health = cluster.health().arg("--stale-after=1ms").start();
     wait_for_answer(&mut health, 200, "");
     watched(&cluster);
-    // As a server answers a selector of "metadata.name=newcomer,x".
+    // The response of an API server to the selector "metadata.name=newcomer,x".
     let one = "/apis/apps/v1/namespaces/monitoring/daemonsets";
     cluster.api.fault(
         one,
@@ -283,7 +280,8 @@ fn an_owner_that_no_daemonset_can_be_called_is_not_asked_about() {
     (pod["metadata"]["uid"], pod["metadata"]["ownerReferences"][0]["name"]) =
         (json!("0"), json!("newcomer,x"));
     push(&cluster, &pods_of("node-a"), pod);
-    // A pod whose UID is greater is told after it, and whoever lists all has asked for single ones before.
+    // The event of a pod with a greater UID comes later, and a list comes after reads of single
+    // DaemonSets.
     cluster.api.edit(&pods_of("node-a"), |list| {
         let pods = list["items"].as_array_mut().unwrap();
         at_the_gate(
@@ -299,13 +297,13 @@ fn an_owner_that_no_daemonset_can_be_called_is_not_asked_about() {
 }
 
 #[test]
-fn a_pod_of_a_daemonset_that_did_not_belong_here_has_it_asked_for() {
+fn the_owner_of_an_unexpected_pod_is_read() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
     assert_eq!(state(&mut health)["counts"]["not-here"], 1);
     let uid = cluster.api.recorded("daemonsets-all")["items"][0]["metadata"]["uid"].clone();
     cluster.api.edit(DAEMONSETS, |list| {
-        list["items"][0]["spec"]["template"]["spec"]["affinity"] = Value::Null
+        list["items"][0]["spec"]["template"]["spec"]["affinity"] = Value::Null;
     });
     let (_, mut pod) = newcomer(&cluster);
     pod["metadata"]["namespace"] = json!("kube-system");
@@ -320,9 +318,9 @@ fn a_pod_of_a_daemonset_that_did_not_belong_here_has_it_asked_for() {
 }
 
 #[test]
-fn a_list_that_fails_is_no_trouble_for_ever_where_nobody_is_waited_for_any_more() {
+fn a_failed_list_is_retried_even_if_no_daemonset_waits_any_more() {
     let cluster = Cluster::new();
-    // So many that they are asked for by a list, and wanted here as long as the node has this label.
+    // Enough for a list, and they want the node as long as it has this label.
     cluster.api.edit(DAEMONSETS, |list| {
         let sets = list["items"].as_array_mut().unwrap();
         for number in 0..9 {
@@ -349,7 +347,7 @@ fn a_list_that_fails_is_no_trouble_for_ever_where_nobody_is_waited_for_any_more(
 }
 
 #[test]
-fn a_taint_is_followed() {
+fn the_verdict_follows_taints() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
     let taint = |effect: &str| {
@@ -357,7 +355,7 @@ fn a_taint_is_followed() {
             .api
             .edit(NODE, |node| node["spec"]["taints"] = json!([{"key": "x", "effect": effect}]));
     };
-    // The controller keeps the pods that are there, so they are waited for.
+    // The controller keeps existing pods, so health waits for them.
     taint("NoSchedule");
     cluster.node_exporter(false);
     wait_for_answer(
@@ -381,20 +379,24 @@ fn a_taint_is_followed() {
 }
 
 #[test]
-fn a_node_that_is_deleted_is_a_reason() {
+fn a_deleted_node_is_a_reason() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
     let gone = cluster.api.recorded("error-404-node");
     cluster.api.fault(NODE, Fault::Status(404, vec![], gone.to_string()));
     let node = cluster.api.recorded("node-a");
     cluster.api.set(NODE, json!({"kind": "NodeList", "items": []}));
-    wait_for_answer(&mut health, 412, "the API has no node of this name any more\n");
+    wait_for_answer(
+        &mut health,
+        412,
+        "node not found: the API server has no node of this name (--node-name)\n",
+    );
     cluster.api.clear_faults();
     cluster.api.set(NODE, node);
     wait_for_answer(&mut health, 200, "");
 }
 
-/// The init container that waits for the lock, in a pod that has not passed it.
+/// Adds the init container that waits for the lock, and has not succeeded.
 fn at_the_gate(pod: &mut Value) {
     pod["spec"]["initContainers"] =
         json!([{"name": "pod-startup-lock", "image": "registry.example/renamed"}]);
@@ -406,10 +408,11 @@ fn at_the_gate(pod: &mut Value) {
 }
 
 #[test]
-fn nothing_waits_for_itself() {
+fn a_pod_at_the_gate_does_not_close_it() {
     let cluster = Cluster::new();
     let mut health = healthy(&cluster);
-    // A policy injects into the pod alone. It waits for lock, and lock for health: in a circle, if health waited for it.
+    // A policy injects the init container into the pod alone. The pod waits for the lock, and the
+    // lock for health, which must not wait for the pod.
     let exporter = |list: &mut Value, change: fn(&mut Value)| {
         let pods = list["items"].as_array_mut().unwrap();
         change(
@@ -427,7 +430,7 @@ fn nothing_waits_for_itself() {
         shown["daemonsets"].as_array().unwrap().iter().any(|set| set["reason"] == reason),
         "{shown}"
     );
-    // It gets its lease and starts: now it is waited for.
+    // The pod gets its lease and starts: now health waits for it.
     cluster.api.edit(&pods_of("node-a"), |list| {
         exporter(list, |pod| {
             let ended = json!({"terminated": {"exitCode": 0, "reason": "Completed"}});
@@ -443,7 +446,8 @@ fn nothing_waits_for_itself() {
         .api
         .edit(&pods_of("node-a"), |list| assert_eq!(pods_ready(list, "node-exporter", true), 1));
     wait_for_answer(&mut health, 200, "");
-    // After a reboot of the node it waits anew, and the kubelet leaves `Initialized` as it was.
+    // After a reboot of the node the pod waits again, and the kubelet leaves `Initialized` as it
+    // was.
     cluster.api.edit(&pods_of("node-a"), |list| {
         exporter(list, |pod| {
             at_the_gate(pod);
@@ -457,7 +461,7 @@ fn nothing_waits_for_itself() {
 }
 
 #[test]
-fn a_daemonset_whose_template_waits_for_the_lock_is_not_waited_for() {
+fn a_daemonset_with_the_gate_in_its_template_is_excluded() {
     let cluster = Cluster::new();
     cluster.api.edit(DAEMONSETS, |list| {
         let spec = &mut list["items"][3]["spec"]["template"]["spec"];
@@ -473,7 +477,7 @@ fn boot_id() -> String {
     std::fs::read_to_string(MACHINE_BOOT_ID).unwrap().trim().to_owned()
 }
 
-/// Everything on node-a has started a minute from now, which is after any boot.
+/// All containers on node-a have started in the future, which is after any boot.
 fn started_lately(cluster: &Cluster) {
     cluster.api.edit(&pods_of("node-a"), |list| {
         for pod in list["items"].as_array_mut().unwrap() {
@@ -486,18 +490,14 @@ fn started_lately(cluster: &Cluster) {
 }
 
 #[test]
-fn old_readiness_is_not_believed_before_the_grace_is_over() {
+fn old_readiness_counts_only_after_the_grace() {
     let cluster = Cluster::new();
     cluster.heal();
     started_lately(&cluster);
-    // Longer than this machine has been up, whatever that is.
+    // Longer than the uptime of any machine.
     let patient = ["--boot-check=on", "--boot-grace=1000000h"];
     let mut health = cluster.health().args(patient).start();
-    let reply = wait_for_answer(
-        &mut health,
-        412,
-        "the API still shows this node as it was before this boot\n",
-    );
+    let reply = wait_for_answer(&mut health, 412, "node object is from before this boot\n");
     assert!(
         reply.body.contains(
             "monitoring/node-exporter: pod node-exporter-szjrd was ready before this boot\n"
@@ -507,7 +507,7 @@ fn old_readiness_is_not_believed_before_the_grace_is_over() {
     );
     cluster.api.edit(NODE, |node| node["status"]["nodeInfo"]["bootID"] = boot_id().into());
     wait_for_answer(&mut health, 200, "");
-    // A container of before the boot: the recorded ones, with pods that are older still.
+    // A container that is older than the boot, in a pod that is older than the container.
     cluster.api.edit(&pods_of("node-a"), |list| {
         for pod in list["items"].as_array_mut().unwrap() {
             if pod["metadata"]["name"] == "kube-proxy-pq68d" {
@@ -533,7 +533,7 @@ fn old_readiness_is_not_believed_before_the_grace_is_over() {
 }
 
 #[test]
-fn latched_it_does_not_mind_rollouts() {
+fn a_latch_outlasts_rollouts() {
     let cluster = Cluster::new();
     let mut health = cluster.health().arg("--latch=boot").start();
     wait_for_answer(&mut health, 412, "node-exporter");
@@ -548,7 +548,7 @@ fn latched_it_does_not_mind_rollouts() {
         let conditions = node["status"]["conditions"].as_array_mut().unwrap();
         conditions.push(json!({"type": "NetworkUnavailable", "status": "True"}));
     });
-    wait_for_answer(&mut health, 412, "the node has the condition NetworkUnavailable\n");
+    wait_for_answer(&mut health, 412, "node has the condition NetworkUnavailable\n");
     assert!(get(&mut health, "/metrics").body.contains("psl_gate_open{gate=\"conditions\"} 0\n"));
     let mut blind =
         cluster.health().arg("--conditions=false").args(["--ex=app:node-exporter"]).start();
@@ -579,7 +579,7 @@ fn a_busy_node_closes_the_gate() {
     wait_for_answer(
         &mut health,
         412,
-        "the node's CPU is busy to 80 %; closed from 80 %, opens again at 70 %\n",
+        "node CPU usage is 80 %: closed at 80 % or more, opens again at 70 % or less\n",
     );
     for (cpu, status) in [("2801m", 412), ("2.8", 200), ("3199m", 200), ("4e0", 412), ("0", 200)] {
         usage(&cluster, cpu);
@@ -599,7 +599,7 @@ fn a_busy_node_closes_the_gate() {
 }
 
 #[test]
-fn a_missing_metrics_server_is_told_but_closes_the_gate_for_one_period_only() {
+fn a_missing_metrics_server_closes_the_gate_for_one_period_only() {
     let cluster = Cluster::new();
     cluster.heal();
     let mut health = cluster
@@ -610,7 +610,7 @@ fn a_missing_metrics_server_is_told_but_closes_the_gate_for_one_period_only() {
     wait_for_answer(
         &mut health,
         412,
-        "the node's load is not known: metrics of node node-a: 404, ",
+        "node CPU usage is unknown: not found: metrics of node node-a (404), ",
     );
     wait_for_answer(&mut health, 200, "");
     let state = state(&mut health);
@@ -618,5 +618,5 @@ fn a_missing_metrics_server_is_told_but_closes_the_gate_for_one_period_only() {
         state["node_load"]["problem"].as_str().is_some_and(|why| why.contains("404")),
         "{state}"
     );
-    health.wait_for_text("level=warn msg=\"the node's load is not known\"", CEILING);
+    health.wait_for_text("level=warn msg=\"node CPU usage is unknown\"", CEILING);
 }

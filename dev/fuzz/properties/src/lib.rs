@@ -17,9 +17,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use health::api::objects::{DaemonSet, Node, NodeMetrics, Pod, Status};
+use health::api::objects::{DaemonSetObject, NodeMetricsObject, NodeObject, PodObject, StatusObject};
 use health::api::{read_events, read_list, read_one};
-use health::load::Quantity;
+use health::core::quantity::Quantity;
 use lock::config::Rules;
 use lock::core::queue::MOST_WAITERS;
 use lock::core::scheduler::{Durations, Scheduler};
@@ -161,22 +161,22 @@ pub fn record(bytes: &[u8]) {
 /// JSON of the API server: read or refused.
 pub fn api(bytes: &[u8]) {
     let mut count = 0;
-    let _ = read_list::<DaemonSet>(bytes, &mut |_| count += 1);
-    let _ = read_list::<Pod>(bytes, &mut |_| count += 1);
+    let _ = read_list::<DaemonSetObject>(bytes, &mut |_| count += 1);
+    let _ = read_list::<PodObject>(bytes, &mut |_| count += 1);
     assert!(count <= bytes.len(), "each item has bytes of its own");
     assert!(
-        read_events::<Pod>(bytes).count() <= bytes.len() + 1,
+        read_events::<PodObject>(bytes).count() <= bytes.len() + 1,
         "each event has bytes of its own"
     );
     assert!(
-        read_events::<Node>(bytes).count() <= bytes.len() + 1,
+        read_events::<NodeObject>(bytes).count() <= bytes.len() + 1,
         "each event has bytes of its own"
     );
-    let _ = read_one::<Node>(bytes);
-    let _ = read_one::<NodeMetrics>(bytes);
+    let _ = read_one::<NodeObject>(bytes);
+    let _ = read_one::<NodeMetricsObject>(bytes);
     let _ = Quantity::parse(&String::from_utf8_lossy(bytes));
-    let _ = read_one::<Status>(bytes);
-    if let Some(words) = Status::words(&String::from_utf8_lossy(bytes)) {
+    let _ = read_one::<StatusObject>(bytes);
+    if let Some(words) = StatusObject::message(&String::from_utf8_lossy(bytes)) {
         assert!(!words.chars().any(char::is_control), "one line, without terminal escapes");
     }
 }

@@ -1,23 +1,21 @@
-//! What is read of a DaemonSet: whether it counts, and where its pods may go.
+//! The fields of a DaemonSet: whether it counts, and where its pods may run.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::kept::{EACH, Kept, Selector, Values};
-use super::{Annotations, InitContainers, Kind, Resource, effect_of};
-use crate::api::json::{Gather, Gathered, Name, optional};
-use crate::eligibility::{
-    Operator, Placement, Requirement, Term, ToleratedEffect, Tolerates, Toleration,
+use super::resource::{Annotations, InitContainers, ObjectKind, Resource, taint_effect};
+use crate::api::fields::{BoundedVec, Collector, ELEMENT_BYTES, List, Name, Selector};
+use crate::api::visitors::{Braces, object, optional_object};
+use crate::core::daemonset::DaemonSet;
+use crate::core::eligibility::{
+    Operator, Placement, Requirement, Term, ToleratedEffect, Toleration, TolerationOperator,
 };
-use crate::verdict;
 
-/// A DaemonSet.
-pub type DaemonSet = Resource<OfDaemonSet>;
+pub type DaemonSetObject = Resource<DaemonSetKind>;
 
-/// What is particular about it.
-pub struct OfDaemonSet;
+pub struct DaemonSetKind;
 
-impl Kind for OfDaemonSet {
+impl ObjectKind for DaemonSetKind {
     const LIST: &'static str = "DaemonSetList";
     const NOUN: &'static str = "DaemonSet";
     const IS_OWNER: bool = true;
@@ -25,93 +23,97 @@ impl Kind for OfDaemonSet {
     type Status = IgnoredAny;
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub struct DaemonSetSpec {
-    #[serde(default, deserialize_with = "optional")]
-    template: Option<Template>,
+    #[serde(deserialize_with = "object")]
+    template: Template,
 }
 
 #[derive(Default, Deserialize)]
+#[serde(default)]
 struct Template {
-    #[serde(default, deserialize_with = "optional")]
-    metadata: Option<TemplateMeta>,
-    #[serde(default, deserialize_with = "optional")]
-    spec: Option<TemplateSpec>,
+    #[serde(deserialize_with = "object")]
+    metadata: TemplateMetadata,
+    #[serde(deserialize_with = "object")]
+    spec: TemplateSpec,
 }
 
 #[derive(Default, Deserialize)]
-struct TemplateMeta {
-    annotations: Option<Annotations>,
+#[serde(default)]
+struct TemplateMetadata {
+    #[serde(deserialize_with = "object")]
+    annotations: Annotations,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase")]
 struct TemplateSpec {
     node_name: Option<Name>,
-    node_selector: Option<Selector>,
-    #[serde(default, deserialize_with = "optional")]
-    affinity: Option<Affinity>,
-    tolerations: Option<Gathered<Kept<Toleration>>>,
+    node_selector: Selector,
+    #[serde(deserialize_with = "object")]
+    affinity: Affinity,
+    tolerations: List<BoundedVec<Toleration>>,
     host_network: Option<bool>,
-    init_containers: Option<Gathered<InitContainers>>,
+    init_containers: List<InitContainers>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 struct Affinity {
-    #[serde(default, deserialize_with = "optional")]
-    node_affinity: Option<NodeAffinity>,
+    #[serde(deserialize_with = "object")]
+    node_affinity: NodeAffinity,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct NodeAffinity {
     #[serde(
-        default,
-        deserialize_with = "optional",
+        deserialize_with = "optional_object",
         rename = "requiredDuringSchedulingIgnoredDuringExecution"
     )]
     required: Option<NodeSelector>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 struct NodeSelector {
-    node_selector_terms: Option<Gathered<Kept<Term>>>,
+    node_selector_terms: List<BoundedVec<Term>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct RawTerm {
-    match_expressions: Option<Gathered<Kept<Requirement>>>,
-    match_fields: Option<Gathered<Kept<Requirement>>>,
+    match_expressions: List<BoundedVec<Requirement>>,
+    match_fields: List<BoundedVec<Requirement>>,
 }
 
-impl Gather for Kept<Term> {
-    type Element = RawTerm;
+impl Collector for BoundedVec<Term> {
+    type Element = Braces<RawTerm>;
 
-    fn add(&mut self, term: RawTerm) {
-        let labels = term.match_expressions.unwrap_or_default().0;
-        let fields = term.match_fields.unwrap_or_default().0;
-        self.is_cut |= labels.is_cut || fields.is_cut;
-        // One without requirements holds nowhere, which is what no term at all comes to as well.
+    fn add(&mut self, Braces(term): Braces<RawTerm>) {
+        let (List(labels), List(fields)) = (term.match_expressions, term.match_fields);
+        self.is_truncated |= labels.is_truncated || fields.is_truncated;
+        // A term without requirements holds on no node, and so does an affinity without terms.
         if !(labels.items.is_empty() && fields.items.is_empty()) {
-            let bytes = EACH + labels.bytes + fields.bytes;
+            let bytes = ELEMENT_BYTES + labels.bytes + fields.bytes;
             self.push(Term { labels: labels.items.into(), fields: fields.items.into() }, bytes);
         }
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub struct RawRequirement {
     key: Option<Box<str>>,
     operator: Option<Box<str>>,
-    values: Option<Values>,
+    values: List<BoundedVec<Box<str>>>,
 }
 
-impl Gather for Kept<Requirement> {
-    type Element = RawRequirement;
+impl Collector for BoundedVec<Requirement> {
+    type Element = Braces<RawRequirement>;
 
-    fn add(&mut self, raw: RawRequirement) {
+    fn add(&mut self, Braces(raw): Braces<RawRequirement>) {
         let operator = match raw.operator.as_deref().unwrap_or_default() {
             "In" => Operator::In,
             "NotIn" => Operator::NotIn,
@@ -121,14 +123,15 @@ impl Gather for Kept<Requirement> {
             "Lt" => Operator::Lt,
             _ => Operator::Unknown,
         };
-        let (key, values) = (raw.key.unwrap_or_default(), raw.values.unwrap_or_default().0);
-        self.is_cut |= values.is_cut;
-        let bytes = EACH + key.len() + values.bytes;
+        let (key, List(values)) = (raw.key.unwrap_or_default(), raw.values);
+        self.is_truncated |= values.is_truncated;
+        let bytes = ELEMENT_BYTES + key.len() + values.bytes;
         self.push(Requirement { key, operator, values: values.items.into() }, bytes);
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub struct RawToleration {
     key: Option<Box<str>>,
     operator: Option<Box<str>>,
@@ -136,62 +139,57 @@ pub struct RawToleration {
     effect: Option<Box<str>>,
 }
 
-impl Gather for Kept<Toleration> {
-    type Element = RawToleration;
+impl Collector for BoundedVec<Toleration> {
+    type Element = Braces<RawToleration>;
 
-    fn add(&mut self, raw: RawToleration) {
+    fn add(&mut self, Braces(raw): Braces<RawToleration>) {
         let operator = match raw.operator.as_deref().unwrap_or_default() {
-            "" | "Equal" => Tolerates::Equal,
-            "Exists" => Tolerates::Exists,
-            "Gt" => Tolerates::Gt,
-            "Lt" => Tolerates::Lt,
-            _ => Tolerates::Unknown,
+            "" | "Equal" => TolerationOperator::Equal,
+            "Exists" => TolerationOperator::Exists,
+            "Gt" => TolerationOperator::Gt,
+            "Lt" => TolerationOperator::Lt,
+            _ => TolerationOperator::Unknown,
         };
-        let named = raw.effect.filter(|effect| !effect.is_empty());
-        let effect =
-            named.map(|name| effect_of(&name).map_or(ToleratedEffect::Other, ToleratedEffect::Of));
+        let effect = match raw.effect.as_deref().unwrap_or_default() {
+            "" => None,
+            name => Some(taint_effect(name).map_or(ToleratedEffect::Other, ToleratedEffect::Of)),
+        };
         let (key, value) = (raw.key.unwrap_or_default(), raw.value.unwrap_or_default());
-        let bytes = EACH + key.len() + value.len();
+        let bytes = ELEMENT_BYTES + key.len() + value.len();
         self.push(Toleration { key, operator, value, effect }, bytes);
     }
 }
 
-impl DaemonSet {
-    /// Whether this is its name.
+impl DaemonSetObject {
     pub fn is_called(&self, namespace: &str, name: &str) -> bool {
         self.metadata.namespace.0 == namespace && self.metadata.name.0 == name
     }
 
-    /// With those of its labels that are asked for.
-    pub fn with_labels(self, is_asked_for: impl Fn(&str) -> bool) -> verdict::DaemonSet {
-        let template = self.spec.and_then(|spec| spec.template).unwrap_or_default();
-        let of_template = template.metadata.and_then(|metadata| metadata.annotations);
-        let spec = template.spec.unwrap_or_default();
-        let has_gate = spec
-            .init_containers
-            .as_ref()
-            .is_some_and(|init| init.0.gate(of_template.as_ref()).is_some());
-        let required = spec.affinity.and_then(|affinity| affinity.node_affinity?.required);
-        let affinity = required.map(|selector| selector.node_selector_terms.unwrap_or_default().0);
-        let tolerations = spec.tolerations.unwrap_or_default().0;
-        let labels = self.metadata.labels.unwrap_or_default();
-        let is_too_large = affinity.as_ref().is_some_and(|terms| terms.is_cut)
-            || tolerations.is_cut
-            || spec.init_containers.is_some_and(|init| init.0.0.is_cut)
-            || labels.is_cut();
-        verdict::DaemonSet {
-            namespace: self.metadata.namespace.0,
-            name: self.metadata.name.0,
-            uid: self.metadata.uid.0,
-            labels: labels.labels(is_asked_for).collect(),
-            is_ignored: self.metadata.annotations.is_some_and(|annotations| annotations.ignore),
-            is_being_deleted: self.metadata.deletion_timestamp.is_some(),
-            has_gate,
+    /// The DaemonSet with the labels whose keys are needed.
+    pub fn into_daemonset(self, is_needed: impl Fn(&str) -> bool) -> DaemonSet {
+        let Template { metadata: template, spec } = self.spec.template;
+        let metadata = self.metadata;
+        let List(init_containers) = spec.init_containers;
+        let List(tolerations) = spec.tolerations;
+        let required = spec.affinity.node_affinity.required;
+        let terms = required.map(|required| required.node_selector_terms.0);
+        let is_too_large = terms.as_ref().is_some_and(|terms| terms.is_truncated)
+            || tolerations.is_truncated
+            || init_containers.0.is_truncated
+            || metadata.labels.is_truncated();
+        DaemonSet {
+            namespace: metadata.namespace.0,
+            name: metadata.name.0,
+            uid: metadata.uid.0,
+            labels: metadata.labels.labels(is_needed).collect(),
+            is_ignored: metadata.annotations.ignore.0.as_deref() == Some("true"),
+            is_being_deleted: metadata.deletion_timestamp.is_some(),
+            has_gate: init_containers.gate(&template.annotations).is_some(),
             is_too_large,
             placement: Placement {
                 node_name: spec.node_name.unwrap_or_default().0.into(),
-                selector: spec.node_selector.unwrap_or_default().0,
-                affinity: affinity.map(|terms| terms.items.into()),
+                selector: spec.node_selector.0,
+                affinity: terms.map(|terms| terms.items.into()),
                 tolerations: tolerations.items.into(),
                 has_host_network: spec.host_network.unwrap_or(false),
             },

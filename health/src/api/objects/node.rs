@@ -1,23 +1,21 @@
-//! What is read of a node: what decides which pods it gets, and how it is; and what `metrics.k8s.io` says of it.
+//! The fields of a node that decide which pods it gets and how it is, and its metrics.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::kept::{Key, MOST_OF_NODE, Value};
-use super::{Condition, Kind, Resource, effect_of};
-use crate::api::json::{Gather, Gathered, Short, Word, object, optional};
-use crate::eligibility::{self, Labels, Taint};
-use crate::load::Quantity;
-use crate::verdict;
+use super::resource::{Condition, ObjectKind, Resource, taint_effect};
+use crate::api::fields::{Amount, Collector, Key, List, MOST_OF_NODE, ShortText, Value, Word};
+use crate::api::visitors::{Braces, object};
+use crate::core::eligibility::{Labels, NodeTraits, Taint};
+use crate::core::node::Node;
+use crate::core::quantity::Quantity;
 
-/// A node.
-pub type Node = Resource<OfNode>;
+pub type NodeObject = Resource<NodeKind>;
 
-/// What is particular about it.
-pub struct OfNode;
+pub struct NodeKind;
 
-impl Kind for OfNode {
+impl ObjectKind for NodeKind {
     const LIST: &'static str = "NodeList";
     const NOUN: &'static str = "node";
     type Spec = NodeSpec;
@@ -25,11 +23,12 @@ impl Kind for OfNode {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(default)]
 pub struct NodeSpec {
-    taints: Option<Gathered<Taints>>,
+    taints: List<Taints>,
 }
 
-/// The taints that keep pods away, and at most one more than a node may have.
+/// The taints that exclude pods, at most one more than a node may have.
 #[derive(Default)]
 struct Taints(Vec<Taint>);
 
@@ -40,108 +39,103 @@ struct RawTaint {
     effect: Option<Word>,
 }
 
-impl Gather for Taints {
-    type Element = RawTaint;
+impl Collector for Taints {
+    type Element = Braces<RawTaint>;
 
-    fn add(&mut self, raw: RawTaint) {
-        let effect = effect_of(&raw.effect.unwrap_or_default().0);
+    fn add(&mut self, Braces(raw): Braces<RawTaint>) {
+        let effect = taint_effect(&raw.effect.unwrap_or_default().0);
         if let Some(effect) = effect.filter(|_| self.0.len() <= MOST_OF_NODE) {
-            let (Short(key), Short(value)) =
-                (raw.key.unwrap_or_default(), raw.value.unwrap_or_default());
+            let ShortText(key) = raw.key.unwrap_or_default();
+            let ShortText(value) = raw.value.unwrap_or_default();
             self.0.push(Taint { key: key.into(), value: value.into(), effect });
         }
     }
 }
 
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase")]
 pub struct NodeStatus {
-    conditions: Option<Gathered<NodeConditions>>,
-    #[serde(default, deserialize_with = "optional")]
-    node_info: Option<NodeInfo>,
-    #[serde(default, deserialize_with = "optional")]
-    capacity: Option<Resources>,
+    conditions: List<NodeConditions>,
+    #[serde(deserialize_with = "object")]
+    node_info: NodeInfo,
+    #[serde(deserialize_with = "object")]
+    capacity: Resources,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct NodeInfo {
-    #[serde(default, rename = "bootID")]
+    #[serde(rename = "bootID")]
     boot_id: Word,
 }
 
-/// Of a node's capacity or usage.
-#[derive(Deserialize)]
+/// The capacity or the usage of a node.
+#[derive(Default, Deserialize)]
 struct Resources {
-    cpu: Option<Quantity>,
+    cpu: Option<Amount>,
 }
 
 #[derive(Default)]
 struct NodeConditions {
     is_ready: bool,
-    troubles: Vec<&'static str>,
+    bad: Vec<&'static str>,
 }
 
-/// The conditions that are bad where they are true ("Node Status").
-const TROUBLES: &[&str] = &["MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
+/// The conditions that are bad if they are `True` ("Node Status").
+const BAD: &[&str] = &["MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
 
-impl Gather for NodeConditions {
-    type Element = Condition;
+impl Collector for NodeConditions {
+    type Element = Braces<Condition>;
 
-    fn add(&mut self, Condition { kind, status }: Condition) {
+    fn add(&mut self, Braces(Condition { kind, status }): Braces<Condition>) {
         let is_true = *status == *"True";
         if *kind == *"Ready" {
             self.is_ready = is_true;
-        } else if let Some(trouble) = TROUBLES.iter().find(|trouble| ***trouble == *kind && is_true)
-            && !self.troubles.contains(trouble)
+        } else if let Some(name) = BAD.iter().find(|name| ***name == *kind && is_true)
+            && !self.bad.contains(name)
         {
-            self.troubles.push(trouble);
+            self.bad.push(name);
         }
     }
 }
 
-impl Node {
-    /// Whether it is a node, and this its name.
+impl NodeObject {
     pub fn is_called(&self, name: &str) -> bool {
         self.kind.0 == "Node" && self.metadata.name.0 == name
     }
 
-    /// What counts of it. `Err` where it has more labels or taints than are kept: with a part of them it would be
-    /// another node, which other DaemonSets want.
-    pub fn counting(self) -> Result<verdict::Node, String> {
-        let labels = self.metadata.labels.unwrap_or_default();
-        let labels: Labels = labels.labels(|_| true).take(MOST_OF_NODE + 1).collect();
-        let taints = self.spec.unwrap_or_default().taints.unwrap_or_default().0.0;
-        for (count, what) in [(labels.len(), "labels"), (taints.len(), "taints")] {
+    /// The node. Too many labels or taints are an error: other DaemonSets would want a node with a
+    /// part of them.
+    pub fn into_node(self) -> Result<Node, String> {
+        let labels: Labels = self.metadata.labels.labels(|_| true).take(MOST_OF_NODE + 1).collect();
+        let List(Taints(taints)) = self.spec.taints;
+        for (count, noun) in [(labels.len(), "labels"), (taints.len(), "taints")] {
             if count > MOST_OF_NODE {
-                return Err(format!("more than {MOST_OF_NODE} {what}"));
+                return Err(format!("more than {MOST_OF_NODE} {noun}"));
             }
         }
-        let status = self.status.unwrap_or_default();
-        let conditions = status.conditions.unwrap_or_default().0;
-        Ok(verdict::Node {
-            placed: Arc::new(eligibility::Node {
-                name: self.metadata.name.0.into(),
-                labels,
-                taints,
-            }),
+        let List(conditions) = self.status.conditions;
+        let name = self.metadata.name.0.into();
+        Ok(Node {
+            traits: Arc::new(NodeTraits { name, labels, taints }),
             is_ready: conditions.is_ready,
-            troubles: conditions.troubles,
-            boot_id: status.node_info.map(|info| info.boot_id.0.into()).unwrap_or_default(),
-            cpus: status.capacity.and_then(|capacity| capacity.cpu),
+            bad_conditions: conditions.bad,
+            boot_id: self.status.node_info.boot_id.0.into(),
+            cpus: self.status.capacity.cpu.map(|Amount(cpus)| cpus),
         })
     }
 }
 
-/// What `metrics.k8s.io` says of a node.
+/// A node in `metrics.k8s.io`.
 #[derive(Deserialize)]
-pub struct NodeMetrics {
-    #[serde(deserialize_with = "object")]
-    usage: Resources,
+pub struct NodeMetricsObject {
+    usage: Braces<Resources>,
 }
 
-impl NodeMetrics {
+impl NodeMetricsObject {
     /// The CPUs in use.
     pub fn cpus(self) -> Option<Quantity> {
-        self.usage.cpu
+        let Braces(usage) = self.usage;
+        usage.cpu.map(|Amount(cpus)| cpus)
     }
 }

@@ -1,21 +1,20 @@
-//! What is read of a pod: whose it is, and how far it has come.
+//! The fields of a pod: its owner, and how close it is to being ready.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::kept::Lines;
-use super::{Condition, InitContainers, Kind, Owner, Resource};
-use crate::api::json::{Gather, Gathered, Moment, Name, Word, optional};
-use crate::verdict::{self, Gate, Identity, Phase};
+use super::resource::{Condition, InitContainers, ObjectKind, OwnerReference, Resource};
+use crate::api::fields::{Collector, List, Name, TextLines, Timestamp, Word};
+use crate::api::visitors::{Braces, object};
+use crate::core::daemonset::DaemonSetId;
+use crate::core::pod::{Gate, Phase, Pod};
 
-/// A pod.
-pub type Pod = Resource<OfPod>;
+pub type PodObject = Resource<PodKind>;
 
-/// What is particular about it.
-pub struct OfPod;
+pub struct PodKind;
 
-impl Kind for OfPod {
+impl ObjectKind for PodKind {
     const LIST: &'static str = "PodList";
     const NOUN: &'static str = "pod";
     type Spec = PodSpec;
@@ -23,19 +22,19 @@ impl Kind for OfPod {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase")]
 pub struct PodSpec {
     node_name: Option<Name>,
-    init_containers: Option<Gathered<InitContainers>>,
+    init_containers: List<InitContainers>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase")]
 pub struct PodStatus {
     phase: Option<Word>,
-    conditions: Option<Gathered<PodConditions>>,
-    container_statuses: Option<Gathered<Containers>>,
-    init_container_statuses: Option<Gathered<Containers>>,
+    conditions: List<PodConditions>,
+    container_statuses: List<Containers>,
+    init_container_statuses: List<Containers>,
 }
 
 #[derive(Default)]
@@ -44,10 +43,10 @@ struct PodConditions {
     is_initialized: bool,
 }
 
-impl Gather for PodConditions {
-    type Element = Condition;
+impl Collector for PodConditions {
+    type Element = Braces<Condition>;
 
-    fn add(&mut self, condition: Condition) {
+    fn add(&mut self, Braces(condition): Braces<Condition>) {
         match (&*condition.kind, &*condition.status) {
             ("Ready", "True") => self.is_ready = true,
             ("Initialized", "True") => self.is_initialized = true,
@@ -56,103 +55,99 @@ impl Gather for PodConditions {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct ContainerStatus {
-    #[serde(default)]
     name: Word,
-    #[serde(default, deserialize_with = "optional")]
-    state: Option<ContainerState>,
+    #[serde(deserialize_with = "object")]
+    state: ContainerState,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct ContainerState {
-    #[serde(default, deserialize_with = "optional")]
-    running: Option<RunningState>,
-    #[serde(default, deserialize_with = "optional")]
-    terminated: Option<TerminatedState>,
+    #[serde(deserialize_with = "object")]
+    running: RunningState,
+    #[serde(deserialize_with = "object")]
+    terminated: TerminatedState,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RunningState {
-    started_at: Option<Moment>,
+    started_at: Option<Timestamp>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TerminatedState {
     exit_code: Option<i64>,
 }
 
-/// What is kept of a pod's containers.
 #[derive(Default)]
 struct Containers {
-    /// When the first of those that run has started.
-    oldest: Option<i64>,
-    /// Those that have ended well.
-    done: Lines,
-    /// And those that have not.
-    undone: Lines,
+    /// The earliest start of a running container.
+    oldest_start: Option<i64>,
+    /// The names of containers that have ended with exit code 0.
+    succeeded: TextLines,
+    /// The names of all others.
+    unfinished: TextLines,
 }
 
-impl Gather for Containers {
-    type Element = ContainerStatus;
+impl Collector for Containers {
+    type Element = Braces<ContainerStatus>;
 
-    fn add(&mut self, container: ContainerStatus) {
-        let (running, terminated) =
-            container.state.map(|state| (state.running, state.terminated)).unwrap_or_default();
-        if let Some(Moment(start)) = running.and_then(|running| running.started_at) {
-            self.oldest = Some(self.oldest.map_or(start, |oldest| oldest.min(start)));
+    fn add(&mut self, Braces(container): Braces<ContainerStatus>) {
+        let ContainerState { running, terminated } = container.state;
+        if let Some(Timestamp(start)) = running.started_at {
+            self.oldest_start = Some(self.oldest_start.map_or(start, |oldest| oldest.min(start)));
         }
-        let is_done = terminated.is_some_and(|terminated| terminated.exit_code == Some(0));
-        if is_done { &mut self.done } else { &mut self.undone }.push(&container.name.0);
+        let names = match terminated.exit_code {
+            Some(0) => &mut self.succeeded,
+            _ => &mut self.unfinished,
+        };
+        names.push(&container.name.0);
     }
 }
 
-impl Pod {
-    /// Whether it is bound to this node. The server is asked for these alone, but what answers
-    /// may be a proxy or a cache that does not know the selector.
+impl PodObject {
+    /// Whether the pod is bound to this node. The field selector requests such pods alone, but a
+    /// proxy or a cache may not support the selector.
     pub fn is_on(&self, node: &str) -> bool {
-        self.spec
-            .as_ref()
-            .and_then(|spec| spec.node_name.as_ref())
-            .is_some_and(|name| name.0 == node)
+        self.spec.node_name.as_ref().is_some_and(|name| name.0 == node)
     }
 
-    /// Which pod it is.
     pub fn uid(&self) -> &str {
         &self.metadata.uid.0
     }
 
-    /// What counts of it; nothing where no DaemonSet controls it.
-    pub fn of_daemonset(self) -> Option<verdict::Pod> {
-        let (metadata, spec) = (self.metadata, self.spec.unwrap_or_default());
-        let (name, uid) =
-            metadata.owner_references.and_then(|owners| owners.0.0).and_then(Owner::daemonset)?;
-        let status = self.status.unwrap_or_default();
-        let conditions = status.conditions.unwrap_or_default().0;
-        let (main, init) = (
-            status.container_statuses.unwrap_or_default().0,
-            status.init_container_statuses.unwrap_or_default().0,
-        );
-        let containers = spec.init_containers.unwrap_or_default().0;
-        let gate = match containers.gate(metadata.annotations.as_ref()) {
+    /// The pod; `None` if no DaemonSet controls it.
+    pub fn into_pod(self) -> Option<Pod> {
+        let PodObject { metadata, spec, status, .. } = self;
+        let (owner_name, owner_uid) =
+            metadata.owner_references.0.0.and_then(OwnerReference::into_daemonset)?;
+        let List(conditions) = status.conditions;
+        let (List(main), List(init)) = (status.container_statuses, status.init_container_statuses);
+        let gate = match spec.init_containers.0.gate(&metadata.annotations) {
             None => Gate::None,
-            Some(gate) if init.done.contains(gate) => Gate::Passed,
-            // After a reboot init containers run again, and kubelets leave `Initialized` as it was all the while.
-            Some(gate) if conditions.is_initialized && !init.undone.contains(gate) => Gate::Passed,
+            Some(gate) if init.succeeded.contains(gate) => Gate::Passed,
+            // After a reboot init containers run again, and the kubelet leaves `Initialized` as it
+            // was.
+            Some(gate) if conditions.is_initialized && !init.unfinished.contains(gate) => {
+                Gate::Passed
+            }
             Some(_) => Gate::Ahead,
         };
-        Some(verdict::Pod {
+        Some(Pod {
             uid: metadata.uid.0.into(),
             name: metadata.name.0.into(),
-            owner: Arc::new(Identity::new(&metadata.namespace.0, &name, &uid)),
+            owner: Arc::new(DaemonSetId::new(&metadata.namespace.0, &owner_name, &owner_uid)),
             is_being_deleted: metadata.deletion_timestamp.is_some(),
             phase: Phase::of(&status.phase.unwrap_or_default().0),
             is_ready: conditions.is_ready,
             gate,
-            created: metadata.creation_timestamp.map(|moment| moment.0),
-            started: [main.oldest, init.oldest].into_iter().flatten().min(),
+            created: metadata.creation_timestamp.map(|Timestamp(created)| created),
+            started: [main.oldest_start, init.oldest_start].into_iter().flatten().min(),
         })
     }
 }
