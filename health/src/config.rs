@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use psl::address::{self, Host, is_dns_label, is_framed, is_subdomain};
+use psl::address::{self, Host, has_name_syntax, is_dns_label, is_subdomain};
 use psl::client::url::{HTTP, HTTPS, Url};
 use psl::protocol::node::NodeName;
 use psl::settings::{Input, Setting};
@@ -286,7 +286,7 @@ pub fn label(text: &str) -> Result<Label, &'static str> {
 }
 
 fn is_label_name(text: &str) -> bool {
-    is_framed(text, 63, |b| b.is_ascii_alphanumeric(), |b| matches!(b, b'-' | b'_' | b'.'))
+    has_name_syntax(text, 63, |b| b.is_ascii_alphanumeric(), |b| matches!(b, b'-' | b'_' | b'.'))
 }
 
 #[cfg(test)]

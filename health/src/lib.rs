@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use psl::logging;
 use psl::process::signals;
-use psl::process::{self, DONE, End};
+use psl::process::{self, DONE, EarlyExit};
 use psl::server::{self, listen};
 
 use crate::config::ClusterConfig;
@@ -27,18 +27,19 @@ use crate::core::status::Status;
 use crate::status_cell::StatusCell;
 
 /// Runs until a signal ends the process. Returns the reason why the program cannot run.
-pub fn run() -> Result<u8, End> {
+pub fn run() -> Result<u8, EarlyExit> {
     // Before anything else, because a container may be stopped at any moment.
-    signals::on_stop(|_| i32::from(DONE)).map_err(End::Failed)?;
-    let config = config::read(process::read_input(&config::PROGRAM)?).map_err(End::ConfigErrors)?;
+    signals::on_stop(|_| i32::from(DONE)).map_err(EarlyExit::Failed)?;
+    let config =
+        config::read(process::read_input(&config::PROGRAM)?).map_err(EarlyExit::ConfigErrors)?;
     logging::start(&config.logging);
-    let listener = listen::bind(config.host.as_ref(), config.port).map_err(End::Failed)?;
+    let listener = listen::bind(config.host.as_ref(), config.port).map_err(EarlyExit::Failed)?;
     let status = Arc::new(StatusCell::new(first_status(config.cluster.as_ref())));
     match config.cluster {
-        Some(cluster) => follow::start(cluster, Arc::clone(&status)).map_err(End::Failed)?,
+        Some(cluster) => follow::start(cluster, Arc::clone(&status)).map_err(EarlyExit::Failed)?,
         None => log::info!("no checks enabled, GET / always answers 200"),
     }
-    Err(End::Failed(server::run(listener, move |request, _| http::answer(&status, request))))
+    Err(EarlyExit::Failed(server::run(listener, move |request, _| http::answer(&status, request))))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock")]

@@ -19,7 +19,7 @@ use crate::core::pod::{Gate, Phase, Pod};
 
 macro_rules! recorded {
     ($name:literal) => {
-        include_str!(concat!("../../tests/data/answers/", $name, ".json"))
+        testkit::transcript::body(include_str!("../../tests/data/answers"), $name)
     };
 }
 
@@ -1161,7 +1161,7 @@ fn the_oldest_running_container_counts() {
 
 macro_rules! watched {
     ($name:literal) => {
-        include_str!(concat!("../../tests/data/watch/", $name, ".jsonl"))
+        testkit::transcript::block(include_str!("../../tests/data/watch"), $name)
     };
 }
 

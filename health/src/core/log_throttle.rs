@@ -40,7 +40,7 @@ impl LogThrottle {
         if self.pending == 0 {
             return LogDecision::Unchanged;
         }
-        if !self.limiter.has_room(now) {
+        if !self.limiter.allows(now) {
             return LogDecision::Later;
         }
         self.limiter.note();

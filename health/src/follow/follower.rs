@@ -191,7 +191,7 @@ impl Follower {
 /// once.
 pub fn retry_pause(retry_after: Option<Duration>, chance: f64) -> Duration {
     let pause = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
-    random::lengthened(pause, JITTER, chance)
+    random::with_jitter(pause, JITTER, chance)
 }
 
 /// Logs a verdict that differs from the last one.

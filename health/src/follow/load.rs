@@ -24,7 +24,7 @@ impl Follower {
                 // The node itself is missing, which is an error of another source.
                 None => pause = pause.min(UNTIL_NODE),
             }
-            self.pause(random::lengthened(pause, JITTER, random::fraction()), None);
+            self.pause(random::with_jitter(pause, JITTER, random::fraction()), None);
         }
     }
 

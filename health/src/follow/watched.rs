@@ -123,7 +123,7 @@ impl Follower {
     fn poll_period(&self) -> Duration {
         let is_healthy = self.status.snapshot().is_healthy(now());
         let period = if is_healthy { self.periods.pass } else { self.periods.fail };
-        random::lengthened(period, JITTER, random::fraction())
+        random::with_jitter(period, JITTER, random::fraction())
     }
 }
 

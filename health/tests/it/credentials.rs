@@ -120,7 +120,7 @@ fn a_wrong_ca_is_a_reason() {
     // Each source fails on its own; the error of the node is the first as soon as it is there.
     let reply = wait_for_answer(&mut health, 412, ": node node-a at ");
     let first = reply.body.lines().nth(1).unwrap();
-    assert!(first.starts_with("TLS: invalid peer certificate: "), "{first}");
+    assert!(first.starts_with("certificate verify failed: "), "{first}");
     let end = format!(": node node-a at {}/ (CA file {})", cluster.api.url(), file.display());
     assert!(first.ends_with(&end), "{first}");
     assert!(cluster.api.requests().is_empty(), "no token goes to a server that is not verified");
@@ -186,12 +186,12 @@ fn the_server_s_certificate_may_be_replaced_under_it() {
     cluster.files.file("ca.crt", format!("{}{}", cluster.authority.pem(), next.pem()));
     restart_with(&cluster, &next);
     follows(&mut health);
-    let tls = |line: &str| line.contains("TLS: ");
+    let tls = |line: &str| line.contains("certificate verify failed");
     assert_eq!(health.count(tls), 0, "no certificate was refused so far\n{health}");
     // By a CA that the file contains only afterwards.
     let last = Authority::new();
     let first = restart_with(&cluster, &last);
-    wait_for_answer(&mut health, 412, "TLS: invalid peer certificate: ");
+    wait_for_answer(&mut health, 412, "certificate verify failed: ");
     cluster.node_exporter(false);
     let asked: Vec<_> =
         cluster.api.requests().into_iter().filter(|asked| asked.connection >= first).collect();
@@ -230,7 +230,7 @@ fn a_self_signed_certificate_is_accepted_if_the_ca_file_contains_it() {
     wait_for_answer(
         &mut doubting,
         412,
-        "TLS: invalid peer certificate: the server shows a CA certificate (CA:TRUE, as",
+        "certificate verify failed: the server shows a CA certificate (CA:TRUE, as",
     );
 }
 
@@ -238,10 +238,13 @@ fn a_self_signed_certificate_is_accepted_if_the_ca_file_contains_it() {
 fn an_invalid_certificate_is_a_reason() {
     let authority = Authority::new();
     for (identity, expected) in [
-        (authority.issue_expired(&["127.0.0.1"]), "TLS: invalid peer certificate: expired"),
+        (
+            authority.issue_expired(&["127.0.0.1"]),
+            "certificate verify failed: certificate has expired",
+        ),
         (
             authority.issue(&["another.example"]),
-            "TLS: invalid peer certificate: certificate not valid for name",
+            "certificate verify failed: certificate not valid for name",
         ),
     ] {
         let api = Api::start_tls(answers(), &identity);

@@ -57,8 +57,7 @@ fn status(code: u16, body: &str) -> Fault {
 }
 
 fn recorded(name: &str) -> String {
-    let path = answers().join(format!("{name}.json"));
-    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    testkit::transcript::body(include_str!("../data/answers"), name).to_owned()
 }
 
 #[test]
@@ -150,16 +149,20 @@ fn responses_that_break_off() {
         (NODE, "node node-a"),
     ] {
         fails(path, Fault::HalfJson, &format!("incomplete JSON: {object}"));
-        fails(path, Fault::Cut, &format!("connection closed before the whole answer: {object}"));
+        fails(
+            path,
+            Fault::Cut,
+            &format!("connection closed before the complete response: {object}"),
+        );
         fails(
             path,
             Fault::Close,
-            &format!("connection closed before the whole answer: {object} at URL"),
+            &format!("connection closed before the complete response: {object} at URL"),
         );
         fails(
             path,
             Fault::Reset,
-            &format!("connection closed before the whole answer: {object} at URL"),
+            &format!("connection closed before the complete response: {object} at URL"),
         );
     }
 }
@@ -169,7 +172,7 @@ fn a_response_that_is_not_http() {
     fails(
         DAEMONSETS,
         Fault::Garbage,
-        "not an HTTP answer: protocol: http parse fail: invalid HTTP version: list of DaemonSets at URL",
+        "malformed HTTP response: protocol: http parse fail: invalid HTTP version: list of DaemonSets at URL",
     );
 }
 
@@ -196,13 +199,13 @@ fn a_name_that_does_not_resolve() {
 
 #[test]
 fn a_server_that_accepts_and_sends_no_response() {
-    let silent = "connected, but no whole answer in time: node node-a at URL";
+    let silent = "response timed out: no complete response in time: node node-a at URL";
     fails_within(NODE, Fault::Hang, silent, 4 * CEILING);
 }
 
 #[test]
 fn a_list_that_arrives_too_slowly() {
-    let late = "connected, but no whole answer in time: list of DaemonSets";
+    let late = "response timed out: no complete response in time: list of DaemonSets";
     fails_within(DAEMONSETS, Fault::SlowBytes(Duration::from_millis(50)), late, 4 * CEILING);
 }
 
@@ -212,7 +215,7 @@ fn a_connection_that_hangs() {
     let cluster = Cluster::new();
     let mut health = cluster.health_of("node-a", &format!("https://{address}")).start();
     let expected = format!(
-        "connection or TLS handshake timed out, or no route to host: node node-a at https://{address}/\n"
+        "connection timed out (connect or TLS handshake), or no route to host: node node-a at https://{address}/\n"
     );
     wait_for_answer_within(&mut health, 412, &expected, 2 * CEILING);
 }

@@ -5,14 +5,19 @@ use std::time::Instant;
 
 use testkit::CEILING;
 use testkit::large::{Large, ON_NODE, SETS};
+use testkit::transcript::block;
 
 use super::*;
 
 const BIG: &str = "/api/v1/nodes/node-big";
 
-fn recorded(folder: &str, name: &str) -> String {
-    let path = data().join(folder).join(name);
-    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+/// A recorded list as it goes over the wire, with its items ten times.
+fn ten_times(name: &str) -> String {
+    let list = block(include_str!("../data/scale"), name);
+    let mut list: serde_json::Value = serde_json::from_str(list).unwrap();
+    let items = list["items"].as_array_mut().unwrap();
+    *items = std::iter::repeat_n(items.clone(), 10).flatten().collect();
+    list.to_string()
 }
 
 #[test]
@@ -85,21 +90,18 @@ fn compressed(json: &str) -> f64 {
 /// and TLS.
 #[test]
 fn cost_for_the_api_server() {
-    let (sets, pods, node) = (
-        recorded("scale", "daemonsets.json"),
-        recorded("scale", "pods.json"),
-        recorded("scale", "node.json"),
-    );
+    let (sets, pods, node) =
+        (ten_times("daemonsets"), ten_times("pods"), block(include_str!("../data/scale"), "node"));
     let (all, all_small) = (sets.len() as f64, compressed(&sets));
     let (listed, listed_small) = (pods.len() as f64, compressed(&pods));
     let (node, one) = (node.len() as f64, all / 100.0);
-    let watch = recorded("watch", "pods-node-a.jsonl");
+    let watch = block(include_str!("../data/watch"), "pods-node-a");
     let is_replaced =
         |line: &&str| line.contains("newcomer-v2mhg") || line.contains("newcomer-hkt7c");
     let replacement: f64 =
         watch.lines().filter(is_replaced).map(|line| line.len() as f64 / 2.0).sum();
     let status: f64 = {
-        let lines = recorded("watch", "daemonsets.jsonl");
+        let lines = block(include_str!("../data/watch"), "daemonsets");
         let modified: Vec<_> =
             lines.lines().filter(|line| line.contains("\"MODIFIED\"")).map(str::len).collect();
         modified.iter().sum::<usize>() as f64 / modified.len() as f64

@@ -79,7 +79,7 @@ fn one_failure_after_the_other() {
     cluster.api.clear_faults();
     cluster.api.fault(EVERYWHERE, Fault::Reset);
     cluster.api.refuse(false);
-    shut(&mut health, "connection closed before the whole answer: ");
+    shut(&mut health, "connection closed before the complete response: ");
     recovers(&cluster, &mut health, false);
 
     // 401 until the file contains the next token.

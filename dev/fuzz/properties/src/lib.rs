@@ -17,7 +17,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use health::api::objects::{DaemonSetObject, NodeMetricsObject, NodeObject, PodObject, StatusObject};
+use health::api::objects::{
+    DaemonSetObject, NodeMetricsObject, NodeObject, PodObject, StatusObject,
+};
 use health::api::{read_events, read_list, read_one};
 use health::core::quantity::Quantity;
 use lock::config::Rules;
@@ -28,11 +30,11 @@ use psl::client::url::{HTTP, HTTPS, Scheme, TCP, Url};
 use psl::duration::{self, Compact};
 use psl::protocol::ready::Ready;
 use psl::resolve::MOST_ADDRESSES;
-use psl::resolve::conf::Conf;
+use psl::resolve::conf::ResolvConf;
 use psl::resolve::hosts;
-use psl::resolve::message::{Family, Query, Reply, Said};
+use psl::resolve::message::{DnsAnswer, Family, MessageVerdict, Query};
 use psl::resolve::search::{Search, is_name};
-use psl::server::{Parsed, Request, parse};
+use psl::server::{ParsedHead, Request, parse};
 use psl::settings::Input;
 
 /// A property of some input.
@@ -57,7 +59,7 @@ const SCHEMES: &[Scheme] = &[HTTP, HTTPS, TCP];
 pub fn head(bytes: &[u8]) {
     let parsed = parse(bytes, PEER);
     match &parsed {
-        Parsed::Complete { request, length, .. } => {
+        ParsedHead::Complete { request, length, .. } => {
             assert!(*length <= bytes.len().min(8192), "a head ends where there are bytes");
             assert_eq!(
                 parse(&bytes[..*length], PEER),
@@ -66,10 +68,10 @@ pub fn head(bytes: &[u8]) {
             );
             let _ = lock::http::ask(request);
         }
-        Parsed::Refused(answer) => {
+        ParsedHead::Refused(answer) => {
             assert!((400..=505).contains(&answer.status()), "a refusal is an error");
         }
-        Parsed::Partial => assert!(bytes.len() < 8192, "a head that is too large is refused"),
+        ParsedHead::Partial => assert!(bytes.len() < 8192, "a head that is too large is refused"),
     }
     let _ =
         lock::http::ask(&Request { query: &String::from_utf8_lossy(bytes), ..Request::default() });
@@ -195,7 +197,7 @@ pub fn names(bytes: &[u8]) {
             ours.extend_from_slice(records);
         }
         for message in [bytes, &ours, &ours[..start]] {
-            if let Reply::Final(Said::Addresses(found)) = query.judge(message) {
+            if let MessageVerdict::Final(DnsAnswer::Addresses(found)) = query.judge(message) {
                 assert!((1..=MOST_ADDRESSES).contains(&found.len()), "bounded");
                 assert!(
                     family == Family::V6 || found.iter().all(IpAddr::is_ipv4),
@@ -206,7 +208,7 @@ pub fn names(bytes: &[u8]) {
     }
     let found = hosts::addresses(bytes, "lock.example").unwrap_or_default();
     assert!(found.len() <= MOST_ADDRESSES, "bounded");
-    let conf = Conf::parse(&String::from_utf8_lossy(bytes), String::new, |_| 0, 53);
+    let conf = ResolvConf::parse(&String::from_utf8_lossy(bytes), String::new, |_| 0, 53);
     assert!(
         (1..=3).contains(&conf.servers.len())
             && conf.ndots <= 15

@@ -9,7 +9,7 @@ use crate::core::packed_placement::PackedPlacement;
 
 macro_rules! recorded {
     ($name:literal) => {
-        include_str!(concat!("../../../tests/data/eligibility/", $name, ".json"))
+        testkit::transcript::block(include_str!("../../../tests/data/eligibility"), $name)
     };
 }
 
