@@ -1,12 +1,14 @@
 //! A request for a lease and its outcome: the one type that answer, log, metrics and shadow mode
 //! share.
 //!
-//! Pure data.
+//! A new outcome is a variant of [`Outcome`] and of [`Kind`]. Answer and log line are in
+//! `responses`; counts follow from the kind.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use psl::protocol::node::NodeName;
 use psl::protocol::ready::Ready;
 
 use crate::core::lease::{LeaseId, ProbeResult};
@@ -14,22 +16,20 @@ use crate::core::lease::{LeaseId, ProbeResult};
 /// A parsed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRequest {
-    /// The client's address.
     pub address: IpAddr,
     pub holder: Option<Arc<str>>,
-    /// `None` for the default; zero asks whether a slot is free and takes none.
+    /// `None` for the default. Zero takes no lease: it asks whether a slot is free.
     pub duration: Option<Duration>,
     /// The port that ends the lease early.
     pub ready: Option<Ready>,
     /// The result of the baseline probe of that port; `None` before it.
     pub baseline: Option<ProbeResult>,
-    /// How long the client waits for its lease; `None` if it does not, or names no holder.
+    /// The longest wait of the client; `None` if it does not wait, or names no holder.
     pub wait: Option<Duration>,
     /// The node that the client runs on.
-    pub node: Option<Box<str>>,
+    pub node: Option<NodeName>,
 }
 
-/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Granted(Grant),
@@ -37,16 +37,16 @@ pub enum Outcome {
     AlreadyGranted {
         lease: LeaseId,
         remaining: Duration,
-        /// The holder asks from another address for the first time.
+        /// This is the holder's first request from another address.
         has_moved: bool,
     },
-    /// A probe (`duration=0`) found a free slot.
+    /// A slot is free; the request had `duration=0`.
     SlotFree,
     Locked(Refusal),
     /// The client runs on another node.
     Misdirected {
-        from: Box<str>,
-        serves: String,
+        from: NodeName,
+        serves: NodeName,
     },
     /// Shadow mode: the client starts without a lease, although this would have been its outcome.
     LetThrough(Box<Outcome>),
@@ -59,32 +59,30 @@ pub struct Grant {
     pub duration: Duration,
     /// From the holder's first request.
     pub waited: Duration,
-    /// The client asked for a longer lease.
+    /// The client requested a longer lease.
     pub is_cut: bool,
     /// Checks fail, and have failed for longer than the bound.
     pub is_overridden: bool,
     /// Its log lines have level debug.
     pub is_quiet: bool,
-    /// The state before the grant.
-    pub undo: Undo,
+    /// Restored if the client never reads its grant.
+    pub arrival: Arrival,
     /// Shadow mode: the outcome without shadow mode.
     pub would: Option<Box<Outcome>>,
 }
 
-/// The state that is restored if the client never read its grant.
+/// A holder's place in the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Undo {
-    /// The holder's place in the order of arrival.
+pub struct Arrival {
     pub ticket: u64,
     /// The holder's first request.
     pub since: Instant,
 }
 
-/// No lease now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub cause: Cause,
-    /// The request was a probe (`duration=0`).
+    /// The request had `duration=0`.
     pub is_probe: bool,
     /// Whole seconds, at least one.
     pub retry_after: Duration,
@@ -107,11 +105,11 @@ pub enum Cause {
     Limit(String),
 }
 
-/// The closed list of outcomes that metrics, log and answer distinguish.
+/// The closed list of outcomes that metrics distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Granted,
-    Again,
+    AlreadyGranted,
     Busy,
     GateClosed,
     Pressure,
@@ -124,7 +122,7 @@ impl Kind {
     /// The results of `psl_lock_requests_total`. A closed pressure gate counts as busy.
     pub const REQUESTS: [Kind; 7] = [
         Kind::Granted,
-        Kind::Again,
+        Kind::AlreadyGranted,
         Kind::Busy,
         Kind::GateClosed,
         Kind::Probe,
@@ -140,7 +138,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Granted => "granted",
-            Kind::Again => "again",
+            Kind::AlreadyGranted => "again",
             Kind::Busy => "busy",
             Kind::GateClosed => "gate_closed",
             Kind::Pressure => "pressure",
@@ -155,26 +153,19 @@ impl Outcome {
     pub fn kind(&self) -> Kind {
         match self {
             Outcome::Granted(_) => Kind::Granted,
-            Outcome::AlreadyGranted { .. } => Kind::Again,
-            Outcome::SlotFree => Kind::Probe,
-            Outcome::Locked(refusal) => refusal.kind(),
+            Outcome::AlreadyGranted { .. } => Kind::AlreadyGranted,
+            Outcome::SlotFree | Outcome::Locked(Refusal { is_probe: true, .. }) => Kind::Probe,
+            Outcome::Locked(refusal) => match refusal.cause {
+                Cause::Checks(_) => Kind::GateClosed,
+                Cause::Pressure(_) => Kind::Pressure,
+                Cause::SlotsInUse | Cause::Limit(_) => Kind::Busy,
+            },
             Outcome::Misdirected { .. } => Kind::Misdirected,
-            // The client has what a grant gives it.
+            // The client starts as if it had a grant.
             Outcome::LetThrough(would) => match would.kind() {
                 kind @ (Kind::Probe | Kind::Misdirected) => kind,
                 _ => Kind::Granted,
             },
-        }
-    }
-}
-
-impl Refusal {
-    fn kind(&self) -> Kind {
-        match self.cause {
-            _ if self.is_probe => Kind::Probe,
-            Cause::Checks(_) => Kind::GateClosed,
-            Cause::Pressure(_) => Kind::Pressure,
-            Cause::SlotsInUse | Cause::Limit(_) => Kind::Busy,
         }
     }
 }

@@ -3,8 +3,8 @@
 //! A parked waiter has a client on an open connection. A waiter that is away has none: it keeps its
 //! place in the order of arrival for a short time, but no slot.
 //!
-//! Pure: the time is an argument and never goes back. Knows the active leases of each address, not
-//! the leases.
+//! The time is an argument and never goes back. Knows the active leases of each address, not the
+//! leases.
 //!
 //! Invariants: a holder is one waiter at most; at most [`MOST_WAITERS`] waiters, of which at most as
 //! many are parked as the queue was made for.
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::lease::after;
-use crate::core::outcome::LeaseRequest;
+use crate::core::outcome::{Arrival, LeaseRequest};
 
 /// Waiters in all. Kubernetes runs 110 pods on a node by default.
 pub const MOST_WAITERS: usize = 1024;
@@ -40,18 +40,15 @@ pub struct WaiterId(pub u64);
 /// A holder that waits for a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiter {
-    /// The order of arrival.
-    pub ticket: u64,
+    pub arrival: Arrival,
     pub holder: Arc<str>,
     pub address: IpAddr,
-    /// The holder's first request.
-    pub since: Instant,
     pub presence: Presence,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
-    Parked(Box<Parked>),
+    Parked(Box<ParkedRequest>),
     Away {
         /// The client is expected to ask again.
         due: Instant,
@@ -60,7 +57,7 @@ pub enum Presence {
 
 /// A request whose client waits on an open connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parked {
+pub struct ParkedRequest {
     pub id: WaiterId,
     pub request: LeaseRequest,
     /// The end of the client's wait.
@@ -87,13 +84,13 @@ impl Waiter {
 
 /// The history of an address.
 #[derive(Clone, Copy, Debug)]
-struct Address {
+struct AddressHistory {
     /// Active leases.
     leases: usize,
     /// The number of its last grant.
     served: Option<u64>,
     /// The last request or end of a lease.
-    seen: Instant,
+    last_event: Instant,
 }
 
 /// The order of service: the address with the fewest active leases, then the address that was served
@@ -111,7 +108,6 @@ struct Rank {
     ticket: u64,
 }
 
-/// The waiters and the addresses.
 #[derive(Debug)]
 pub struct Queue {
     most_parked: usize,
@@ -123,7 +119,7 @@ pub struct Queue {
     ranks: Vec<Rank>,
     /// The ends of their waits and graces: kept, because each change needs the first of them.
     ends: Vec<Instant>,
-    addresses: HashMap<IpAddr, Address>,
+    addresses: HashMap<IpAddr, AddressHistory>,
     /// Active leases of all addresses.
     leases: usize,
     /// The last grant to an address that is forgotten. An unknown address counts as served then: an
@@ -160,7 +156,6 @@ impl Queue {
         self.most_parked
     }
 
-    /// Parked waiters.
     pub fn parked(&self) -> usize {
         self.parked
     }
@@ -172,10 +167,10 @@ impl Queue {
     /// Waiters are in the order of their tickets.
     fn index_of(&self, holder: &str) -> Option<usize> {
         let ticket = self.tickets.get(holder)?;
-        self.waiters.binary_search_by_key(ticket, |waiter| waiter.ticket).ok()
+        self.waiters.binary_search_by_key(ticket, |waiter| waiter.arrival.ticket).ok()
     }
 
-    /// The first waiter to arrive of those who are parked.
+    /// The first parked waiter in order of arrival.
     pub fn longest_parked(&self) -> Option<&Waiter> {
         self.waiters.iter().find(|waiter| waiter.is_parked())
     }
@@ -185,9 +180,9 @@ impl Queue {
     #[must_use]
     pub fn insert(&mut self, waiter: Waiter) -> Option<Waiter> {
         self.parked += usize::from(waiter.is_parked());
-        let at = self.waiters.partition_point(|other| other.ticket < waiter.ticket);
+        let at = self.waiters.partition_point(|other| other.arrival.ticket < waiter.arrival.ticket);
         let address = waiter.address;
-        self.tickets.insert(Arc::clone(&waiter.holder), waiter.ticket);
+        self.tickets.insert(Arc::clone(&waiter.holder), waiter.arrival.ticket);
         self.ends.insert(at, waiter.ends());
         self.waiters.insert(at, waiter);
         self.ranks.insert(at, Rank::default());
@@ -218,7 +213,6 @@ impl Queue {
         Some(self.take(at))
     }
 
-    /// The client of this waiter is expected back at this time.
     pub fn expect(&mut self, holder: &str, due: Instant) {
         let Some(at) = self.index_of(holder) else { return };
         if let Presence::Away { due: expected } = &mut self.waiters[at].presence {
@@ -227,19 +221,19 @@ impl Queue {
         }
     }
 
-    /// Removes the parked waiter that is served next.
+    /// Removes the parked waiter that is next in the order of service.
     pub fn remove_first(&mut self) -> Option<Waiter> {
         let parked = (0..self.waiters.len()).filter(|at| self.waiters[*at].is_parked());
         // A waiter that is away has no claim, so it does not count as served before.
         let key = |at: &usize| {
             let Rank { leases, before, served, .. } = self.ranks[*at];
-            (leases - before, served, self.waiters[*at].ticket)
+            (leases - before, served, self.waiters[*at].arrival.ticket)
         };
         let at = parked.min_by_key(key)?;
         Some(self.take(at))
     }
 
-    /// Removes a waiter whose wait or grace is over.
+    /// Removes one waiter whose wait or grace is over.
     pub fn expire_one(&mut self, now: Instant) -> Option<Waiter> {
         let at = self.ends.iter().position(|end| *end <= now)?;
         Some(self.take(at))
@@ -264,11 +258,16 @@ impl Queue {
     fn rank(&mut self, address: IpAddr) {
         let (leases, served) = self.standing(address);
         let mut next = None;
-        for (waiter, rank) in
-            self.waiters.iter().zip(&mut self.ranks).filter(|(waiter, _)| waiter.address == address)
-        {
-            let next =
-                next.get_or_insert(Rank { leases, before: 0, served, ticket: waiter.ticket });
+        for (waiter, rank) in self.waiters.iter().zip(&mut self.ranks) {
+            if waiter.address != address {
+                continue;
+            }
+            let next = next.get_or_insert(Rank {
+                leases,
+                before: 0,
+                served,
+                ticket: waiter.arrival.ticket,
+            });
             *rank = *next;
             next.leases += 1;
             next.before += 1;
@@ -288,13 +287,14 @@ impl Queue {
         order.into_iter().map(|(_, waiter)| waiter).take(most).collect()
     }
 
+    /// The active leases of an address, and its last grant.
     fn standing(&self, address: IpAddr) -> (usize, Option<u64>) {
-        self.addresses
-            .get(&address)
-            .map_or((0, self.forgotten), |known| (known.leases, known.served))
+        match self.addresses.get(&address) {
+            Some(known) => (known.leases, known.served),
+            None => (0, self.forgotten),
+        }
     }
 
-    /// Records a request from this address.
     pub fn note_request(&mut self, address: IpAddr, now: Instant) {
         self.address(address, now);
     }
@@ -318,11 +318,12 @@ impl Queue {
         self.rank(address);
     }
 
-    fn address(&mut self, address: IpAddr, now: Instant) -> &mut Address {
+    fn address(&mut self, address: IpAddr, now: Instant) -> &mut AddressHistory {
         self.forget(now);
         let known = self.addresses.entry(address);
-        let known = known.or_insert(Address { leases: 0, served: self.forgotten, seen: now });
-        known.seen = now;
+        let known =
+            known.or_insert(AddressHistory { leases: 0, served: self.forgotten, last_event: now });
+        known.last_event = now;
         known
     }
 
@@ -336,21 +337,22 @@ impl Queue {
         }
         self.swept = Some(now);
         let waiting: HashSet<_> = self.waiters.iter().map(|waiter| waiter.address).collect();
-        let is_idle =
-            |address: &IpAddr, known: &Address| known.leases == 0 && !waiting.contains(address);
+        let is_idle = |address: &IpAddr, known: &AddressHistory| {
+            known.leases == 0 && !waiting.contains(address)
+        };
         // A flood of addresses costs one sweep for each half of the bound.
         let idle = self.addresses.iter().filter(|(address, known)| is_idle(address, known));
-        let mut seen: Vec<Instant> = idle.map(|(_, known)| known.seen).collect();
-        seen.sort_unstable();
-        let middle = seen.get(seen.len() / 2).copied().filter(|_| is_full);
+        let mut events: Vec<Instant> = idle.map(|(_, known)| known.last_event).collect();
+        events.sort_unstable();
+        let middle = events.get(events.len() / 2).copied().filter(|_| is_full);
         self.addresses.retain(|address, known| {
-            let is_old = now.saturating_duration_since(known.seen) >= MEMORY;
-            let is_excess = middle.is_some_and(|middle| known.seen <= middle);
-            let is_kept = !is_idle(address, known) || !(is_old || is_excess);
-            if !is_kept {
+            let is_old = now.saturating_duration_since(known.last_event) >= MEMORY;
+            let is_excess = middle.is_some_and(|middle| known.last_event <= middle);
+            let is_remembered = !is_idle(address, known) || !(is_old || is_excess);
+            if !is_remembered {
                 self.forgotten = self.forgotten.max(known.served);
             }
-            is_kept
+            is_remembered
         });
     }
 }

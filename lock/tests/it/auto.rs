@@ -127,7 +127,7 @@ fn a_busy_node_keeps_its_floor_and_says_so() {
         reply.body.contains("the node is busy").then_some(reply)
     });
     let start = format!(
-        "Locked\nthe node is busy: 0.0 of {} cores idle; the next start is admitted in ",
+        "Locked\nthe node is busy: 0.0 of {} cores idle; the next start begins in ",
         cores()
     );
     assert!(
@@ -163,7 +163,7 @@ fn counters_that_stand_still_start_one_a_core() {
         (metrics.sample("psl_lock_window_why{why=\"blind\"}") == 1.0).then_some(())
     });
     let body = lock.get("/?holder=next").body;
-    assert!(body.starts_with("Locked\nthe node's load is not known: "), "{body}");
+    assert!(body.starts_with("Locked\nthe node's load is unknown: "), "{body}");
     assert_eq!(lock.get("/state").json()["window"]["why"], "blind");
     lock.wait_for_text("the node's counters stand still", CEILING);
 }

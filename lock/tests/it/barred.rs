@@ -45,13 +45,13 @@ fn is_not_probed(running: &mut Running, lock: SocketAddr, from: IpAddr, holder: 
             &format!("/?holder={holder}&duration=2s&ready={}", ready.replace('?', "%3F")),
         );
         let expected = format!(
-            "Lock acquired\nfor 2s; ready is not probed at {why}: the lease lasts its duration\n"
+            "Lock acquired\nfor 2s; the ready port is not probed at {why}: the lease lasts its full duration\n"
         );
         assert_eq!((reply.status, reply.body), (200, expected), "{holder}");
         let line = running
             .wait_for(|line| is_about(line, &holder) && line.contains("lock acquired"), CEILING);
         let shown = ready.split('?').next().unwrap_or_default();
-        let expected = format!("{shown} is not probed at {why}: the lease lasts its duration");
+        let expected = format!("{shown} is not probed at {why}: the lease lasts its full duration");
         assert_eq!(field(&line, "ready"), Some(expected), "{line}");
         let line = running
             .wait_for(|line| is_about(line, &holder) && line.contains("lease ended"), CEILING);
@@ -100,7 +100,7 @@ fn a_holder_that_moves_to_a_barred_address_is_not_probed_there() {
     assert_eq!(reply.status, 200);
     assert!(
         reply.body.contains(
-            "; ready is not probed at an address of the node: the lease lasts its duration"
+            "; the ready port is not probed at an address of the node: the lease lasts its full duration"
         ),
         "{reply}"
     );
@@ -249,7 +249,7 @@ fn a_gateway() {
         let reply = ask("198.18.77.3".parse().unwrap(), address, &target);
         assert_eq!(reply.body, "Lock acquired\nfor 1m\n", "{write}");
         let own = ask("198.18.77.1".parse().unwrap(), address, &target);
-        assert!(own.body.contains("ready is not probed at a gateway"), "{write}: {own}");
+        assert!(own.body.contains("the ready port is not probed at a gateway"), "{write}: {own}");
     }
 }
 
@@ -274,7 +274,10 @@ fn an_address_with_too_many_connections_is_not_probed_either() {
         connect(&Request::get(&target).bytes("lock")).reply().ok()
     });
     assert_eq!(reply.status, 200);
-    assert!(reply.body.contains("; ready is not probed at an address of the node"), "{reply}");
+    assert!(
+        reply.body.contains("; the ready port is not probed at an address of the node"),
+        "{reply}"
+    );
     running.wait_for(
         |line| is_about(line, "a") && line.contains("lease ended") && line.contains("expired"),
         CEILING,

@@ -170,7 +170,7 @@ fn what_delete_says() {
     assert_eq!(get(address, "/?holder=b").status, 423);
     assert_eq!(get(address, "/?holder=c").status, 423);
     assert_eq!(json("/?holder=b"), (200, serde_json::json!({ "released": "place" })));
-    assert_eq!(delete(address, "c").body, "Released\nthe place of this holder\n");
+    assert_eq!(delete(address, "c").body, "Released\nthe place of this holder in the queue\n");
     assert_eq!(delete(address, "a").body, "Released\nthe lease of this holder\n");
     assert_eq!(delete(address, "a").status, 404, "it has none any more");
     assert_eq!(state(address)["slots_in_use"], 0);
@@ -344,7 +344,7 @@ fn who_waits_is_told_where_and_how_long() {
     // Before a lease has ended an estimate would be a guess.
     assert_eq!(
         get(address, "/?holder=b").body,
-        "Locked\nall slots are taken\nposition 1 in line\n"
+        "Locked\nall slots are taken\nposition 1 in the queue\n"
     );
     // The one that ends leaves its length as the estimate of the next.
     assert_eq!(delete(address, "a").status, 200);
@@ -359,8 +359,8 @@ fn who_waits_is_told_where_and_how_long() {
             (423, vec!["Locked", "all slots are taken"]),
             "{holder}"
         );
-        let text =
-            lines[2].strip_prefix(&format!("position {position} in line, a slot is expected in "));
+        let text = lines[2]
+            .strip_prefix(&format!("position {position} in the queue, a slot is expected in "));
         // Whole seconds may have passed on a busy machine.
         let near = |text: &str| text == expected || text.starts_with('4') || text.starts_with('5');
         assert!(lines.len() == 3 && text.is_some_and(near), "{holder}: {lines:?}");
@@ -580,7 +580,7 @@ fn a_held_answer_ends_with_its_time() {
     for _ in 0..3 {
         let reply = get(address, "/?holder=b&wait=200ms");
         assert_eq!((reply.status, reply.header("retry-after")), (423, Some("1")), "{reply}");
-        assert_eq!(reply.body, "Locked\nall slots are taken\nposition 1 in line\n");
+        assert_eq!(reply.body, "Locked\nall slots are taken\nposition 1 in the queue\n");
         assert!(
             reply.took >= Duration::from_millis(200) && reply.took < AT_ONCE,
             "{:?}",
@@ -987,7 +987,7 @@ fn waiters_stay_parked_while_checks_fail() {
         let reply = get(address, target);
         assert_eq!(reply.status, 423, "{reply}");
         let reason =
-            format!("Locked\nwaiting for {check}: connection refused\nposition 2 in line\n");
+            format!("Locked\nwaiting for {check}: connection refused\nposition 2 in the queue\n");
         assert_eq!(reply.body, reason, "an estimate would be that of the next check");
     }
     assert_eq!(get(address, "/?holder=a").status, 200, "a lease outlasts the gate");
@@ -1107,7 +1107,7 @@ fn a_lease_has_two_lines_and_a_third_where_its_holder_moves() {
     for (holder, expected) in [
         ("first", &["lock acquired", "lease ended"][..]),
         ("second", &["lock acquired", "lease ended"]),
-        ("third", &["lock acquired", "lease follows its holder to another address", "lease ended"]),
+        ("third", &["lock acquired", "holder has a new address: lease kept", "lease ended"]),
     ] {
         let messages: Vec<_> =
             lines_about(&lock, holder).iter().map(|line| field(line, "msg").unwrap()).collect();

@@ -65,8 +65,7 @@ fn nobody_starts_above_the_threshold_until_it_is_ten_points_lower() {
     let refused = eventually("a pressure gate that is closed", CEILING, || {
         Some(lock.get("/?holder=b&duration=0")).filter(|reply| reply.status == 423)
     });
-    let reason =
-        "the node is under pressure: io 83.02% (closes above 50%, opens at 40%); one starts in ";
+    let reason = "the node is under pressure: io 83.02% (closes above 50%, opens at 40%); one start begins in ";
     assert!(refused.body.starts_with(&format!("Locked\n{reason}")), "{}", refused.body);
     assert_eq!(lock.get("/?holder=a").status, 200, "who has a lease has it");
     let closed = lock.wait_for_text("pressure gate closed", CEILING);
@@ -74,7 +73,7 @@ fn nobody_starts_above_the_threshold_until_it_is_ten_points_lower() {
     let polling = lock.get("/?holder=b");
     let retry_after: u64 = polling.header("retry-after").unwrap().parse().unwrap();
     assert!(polling.status == 423 && (1..=5).contains(&retry_after), "{polling:?}");
-    assert!(polling.body.contains("position 1 in line"), "{}", polling.body);
+    assert!(polling.body.contains("position 1 in the queue"), "{}", polling.body);
     let metrics = lock.get("/metrics");
     let samples = ["psl_pressure_open", "psl_gate_open", "psl_pressure_ratio{resource=\"io\"}"];
     assert_eq!(samples.map(|name| metrics.sample(name)), [0.0, 1.0, 0.8302]);
@@ -152,7 +151,7 @@ fn garbage_is_told_once_and_holds_nobody() {
     let warning = lock.wait_for_text("no pressure can be read", CEILING);
     assert_eq!(
         ["level", "file", "reason"].map(|key| field(&warning, key).unwrap()),
-        ["warn", "/proc/pressure/io", "it is not what the kernel writes there"]
+        ["warn", "/proc/pressure/io", "unexpected content"]
     );
     assert_eq!(lock.get("/?holder=a").status, 423, "the other one counts");
     for (garbage, status) in [("", 200), ("some avg10=100.01 avg60=0.00\n", 200), ("\0\u{ff}", 200)]

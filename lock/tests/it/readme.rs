@@ -92,7 +92,7 @@ fn the_figures_of_auto() {
 
 #[test]
 fn the_values_of_the_label_how() {
-    for (_, how) in lock::core::lease::End::ALL {
+    for (_, how) in lock::core::lease::LeaseEnd::ALL {
         assert!(section("## Metrics").contains(&format!("`{how}`")), "{how}");
     }
 }

@@ -128,8 +128,9 @@ fn a_port_that_is_open_before_the_application_can_run_says_nothing() {
     let server = Server::start(Behaviour::ok("somebody else"));
     let mut missed = 0;
     for ready in [format!("http:{}/x", server.port()), format!("tcp:{}", server.port())] {
-        let said =
-            format!("{ready} is open before the application can run: the duration alone counts");
+        let said = format!(
+            "{ready} is open before the application can run: the lease lasts its full duration"
+        );
         // On a busy machine the answer to the first look may come too late, which makes it a look like the others.
         let holder = (0..10).map(|attempt| format!("{}-{attempt}", &ready[..3])).find(|holder| {
             let reply = get(address, &format!("/?holder={holder}&duration=1s&ready={ready}"));

@@ -79,7 +79,16 @@ fn answers_to_the_letter() {
             "duration: \"99999999999999999999\" is not accepted; accepted: whole seconds or a duration such as 500ms, 1.5s, 1m30s, 2h\n",
         ),
         ("/?duration=1&duration=1", 400, "duration: given twice, accepted once\n"),
-        ("/?node=", 400, "node: \"\" is not accepted; accepted: the name of a node\n"),
+        (
+            "/?node=",
+            400,
+            "node: \"\" is not accepted; accepted: a node's name: at most 253 lower-case letters, digits, - and ., beginning and ending with a letter or digit\n",
+        ),
+        (
+            "/?node=Node_B",
+            400,
+            "node: \"Node_B\" is not accepted; accepted: a node's name: at most 253 lower-case letters, digits, - and ., beginning and ending with a letter or digit\n",
+        ),
         ("/?duration=1%6ds", 200, "Lock acquired\nfor 1ms\n"),
         ("/?dur%61tion=0", 200, "Lock acquired\na slot is free; a duration of 0 takes none\n"),
         ("/nothing", 404, "there are /, /metrics, /state, /livez, /readyz\n"),

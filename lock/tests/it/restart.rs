@@ -368,7 +368,7 @@ fn a_file_that_ends_too_early() {
             &format!("{end} of {} bytes", text.len()),
             &file,
             "warn",
-            "torn, or not a state file",
+            "truncated, or not a state file",
         );
     }
 }
@@ -383,7 +383,7 @@ fn a_file_that_is_not_of_this_program_this_version_or_this_boot() {
         value[key] = new;
         value.to_string()
     };
-    let not_ours = "torn, or not a state file";
+    let not_ours = "truncated, or not a state file";
     let boot = "01234567-89ab-cdef-0123-456789abcdef";
     let garbage: Vec<u8> =
         (0..1024 * 1024_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
@@ -399,14 +399,18 @@ fn a_file_that_is_not_of_this_program_this_version_or_this_boot() {
             not_ours,
         ),
         ("a version alone", br#"{"version":1}"#.to_vec(), not_ours),
-        ("a future version", with("version", json!(2)).into(), "version 2, this program reads 1"),
+        (
+            "a future version",
+            with("version", json!(2)).into(),
+            "version 2, this program reads version 1",
+        ),
         (
             "a far version",
             br#"{"version":18446744073709551615,"x":[]}"#.to_vec(),
             "has version 18446744073709551615",
         ),
         ("a negative version", with("version", json!(-1)).into(), not_ours),
-        ("another boot", with("boot", json!(boot)).into(), "another boot's"),
+        ("before the last reboot", with("boot", json!(boot)).into(), "another boot's"),
         ("no boot", with("boot", json!("")).into(), "another boot's"),
         ("leases of another kind", with("leases", json!([{"holder": 1}])).into(), not_ours),
         ("a lease from nowhere", text.replace("127.0.0.1", "nowhere").into(), not_ours),
@@ -475,7 +479,7 @@ fn a_file_with_what_no_lock_would_write_harms_nobody() {
             );
         }
         let said = format!(
-            "the state file has more leases than slots: no start until {} of them have ended",
+            "more leases restored than slots: no start until {} of them have ended",
             slots.max(3) - 2
         );
         assert_eq!(
@@ -513,7 +517,8 @@ fn a_file_that_cannot_be_read_or_written_stops_nobody() {
         let line = lock.wait_for_text("a restart may let too many start", CEILING);
         assert_eq!(field(&line, "level").as_deref(), Some("warn"), "{what}: {line}");
         assert!(
-            field(&line, "reason").is_some_and(|reason| reason.starts_with("cannot write it: ")),
+            field(&line, "reason")
+                .is_some_and(|reason| reason.starts_with("cannot write the file: ")),
             "{what}: {line}"
         );
         let statuses = [(); 4].map(|()| get(address, "/?duration=1h").status);
@@ -531,7 +536,7 @@ fn a_file_that_cannot_be_read_or_written_stops_nobody() {
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
     fs::create_dir(directory.join("late")).unwrap();
     assert_eq!(get(address, "/?holder=b&duration=1h").status, 200);
-    lock.wait_for_text("state file is whole again", CEILING);
+    lock.wait_for_text("state file is complete again", CEILING);
     let value = written(&directory.join("late/state.json"), |_| true);
     assert_eq!(names(&value["leases"]), ["a", "b"]);
 }
@@ -566,13 +571,13 @@ fn without_the_right_to_read_or_write_it_goes_on() {
     let address = lock.addr();
     let line = lock.wait_for_text("state file not read", CEILING);
     assert!(line.contains("Permission denied"), "{line}");
-    lock.wait_for(|line| line.contains("cannot write it: Permission denied"), CEILING);
+    lock.wait_for(|line| line.contains("cannot write the file: Permission denied"), CEILING);
     let statuses = [(); 4].map(|()| get(address, "/?duration=1h").status);
     assert_eq!(statuses, [200, 200, 200, 423]);
     mode(&place, 0o777);
     mode(&file, 0o666);
     assert_eq!(get(address, "/?holder=a").status, 423);
-    lock.wait_for_text("state file is whole again", CEILING);
+    lock.wait_for_text("state file is complete again", CEILING);
 }
 
 #[test]
@@ -592,12 +597,12 @@ fn a_volume_that_is_full_stops_nobody() {
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
     assert_eq!(get(address, "/?holder=b&duration=1h").status, 200);
     let line = lock.wait_for_text("a restart may let too many start", CEILING);
-    assert!(line.contains("cannot write it: No space left on device"), "{line}");
+    assert!(line.contains("cannot write the file: No space left on device"), "{line}");
     let before = fs::read_to_string(&file).expect("the old file");
     assert!(serde_json::from_str::<Value>(&before).is_ok(), "the old file is whole: {before}");
     fs::remove_file(&rest).unwrap();
     assert_eq!(get(address, "/?holder=c&duration=1h").status, 200);
-    lock.wait_for_text("state file is whole again", CEILING);
+    lock.wait_for_text("state file is complete again", CEILING);
     kill(lock);
     let mut lock = program(&file).start();
     let leases = state(lock.addr())["leases"].clone();

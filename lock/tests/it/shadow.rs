@@ -19,26 +19,26 @@ fn lock(arguments: &[&str]) -> Running {
 fn everybody_is_granted_at_once_and_told_what_would_have_been() {
     let mut lock = lock(&["--locks=1", "--node=here"]);
     let begin = Instant::now();
-    let nobody = "shadow mode: this lock holds nobody back";
+    let prefix = "shadow mode: not enforced; this request would";
     for (target, expected) in [
-        ("/?holder=a&duration=1m", format!("for 1m\n{nobody}, and would not have here\n")),
+        ("/?holder=a&duration=1m", format!("for 1m\n{prefix} not have waited\n")),
         (
             "/?holder=b&wait=30",
             format!(
-                "for 10s\n{nobody}, but would have here, at position 1 in line: all slots are taken\n"
+                "for 10s\n{prefix} have waited at position 1 in the queue: all slots are taken\n"
             ),
         ),
         (
             "/",
             format!(
-                "for 10s\n{nobody}, but would have here, at position 2 in line: all slots are taken\n"
+                "for 10s\n{prefix} have waited at position 2 in the queue: all slots are taken\n"
             ),
         ),
-        ("/?duration=0", format!("{nobody}, but would have here: all slots are taken\n")),
+        ("/?duration=0", format!("{prefix} have waited: all slots are taken\n")),
         (
             "/?node=there",
             format!(
-                "{nobody}, but would have here: this lock serves node here, the request comes from node there\n"
+                "{prefix} have waited: this lock serves node here, the request comes from node there\n"
             ),
         ),
     ] {
@@ -57,7 +57,7 @@ fn everybody_is_granted_at_once_and_told_what_would_have_been() {
         (&true.into(), &10.0.into()),
         "{json}"
     );
-    assert!(json["reason"].as_str().unwrap().contains("at position 3 in line"), "{json}");
+    assert!(json["reason"].as_str().unwrap().contains("at position 3 in the queue"), "{json}");
     assert_eq!(
         lock.get("/?duration=x").status,
         400,
@@ -117,7 +117,7 @@ fn a_start_that_ends_by_its_port_makes_room_for_the_next() {
         let name = format!("app-{n}");
         let line = lock.wait_for(
             |line| {
-                line.contains("shadow: its turn comes now")
+                line.contains("shadow: start would begin now")
                     && field(line, "holder").as_deref() == Some(&name)
             },
             CEILING,

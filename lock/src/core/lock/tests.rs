@@ -1,24 +1,23 @@
 //! The lock in virtual time: counts, gates, limit, refusals. The directory has the promises to
 //! honest clients.
 
+use super::readings::{RESOLUTION, STILL_WANTED};
 use super::refusal::LONGEST_RETRY;
 use super::*;
+use crate::core::gate::CheckResult;
+use crate::core::lease::Lease;
+use crate::core::limit::Reading;
+use crate::core::outcome::Cause;
+use crate::core::pressure::{PressureLimits, Readings};
 use crate::core::queue::Waiter;
 use crate::core::scheduler::Durations;
+use crate::core::tests::{MILLI, NANO, SECOND, polls, waits, zero};
 use std::num::NonZeroU8;
 
 mod promises;
 
-const NANO: Duration = Duration::from_nanos(1);
-const MILLI: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
 const HIGH: Readings = [Some(9000), None, None];
 const LOW: Readings = [Some(0), None, None];
-
-#[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
-fn zero() -> Instant {
-    Instant::now()
-}
 
 fn settings(slots: Slots) -> Settings {
     let durations =
@@ -27,8 +26,8 @@ fn settings(slots: Slots) -> Settings {
         slots,
         mode: Mode::Enforce,
         durations,
-        pressure: pressure::Limits { thresholds: [None; 3], floor: 20 * SECOND },
-        node: Some("here".to_owned()),
+        pressure: PressureLimits { thresholds: [None; 3], floor: 20 * SECOND },
+        node: NodeName::parse("here").ok(),
         endpoints: Vec::new(),
         max_hold: None,
         most_parked: 64,
@@ -42,7 +41,7 @@ fn fixed(slots: usize, now: Instant) -> Lock {
 /// Closed above 80 % of CPU pressure, with a floor of 20 s.
 fn pressed(slots: usize, now: Instant) -> Lock {
     let thresholds = [NonZeroU8::new(80), None, None];
-    let pressure = pressure::Limits { thresholds, floor: 20 * SECOND };
+    let pressure = PressureLimits { thresholds, floor: 20 * SECOND };
     Lock::new(Settings { pressure, ..settings(Slots::Fixed(slots)) }, now)
 }
 
@@ -51,33 +50,15 @@ fn checked(slots: usize, max_hold: Option<Duration>, now: Instant) -> Lock {
     Lock::new(Settings { endpoints, max_hold, ..settings(Slots::Fixed(slots)) }, now)
 }
 
-fn down() -> Vec<Checked> {
+fn down() -> Vec<CheckResult> {
     vec![Err("refused".to_owned())]
-}
-
-fn polls(holder: &str, from: u8) -> LeaseRequest {
-    let holder = Some(holder).filter(|holder| !holder.is_empty()).map(Arc::from);
-    let address = [10, 0, 0, from].into();
-    LeaseRequest {
-        address,
-        holder,
-        duration: None,
-        ready: None,
-        baseline: None,
-        wait: None,
-        node: None,
-    }
-}
-
-fn waits(holder: &str, from: u8) -> LeaseRequest {
-    LeaseRequest { wait: Some(30 * SECOND), ..polls(holder, from) }
 }
 
 /// Asks without a connection that can wait.
 fn ask(lock: &mut Lock, request: &LeaseRequest, now: Instant) -> Outcome {
     match lock.request(request, None, now) {
-        Reply::Now(outcome) => outcome,
-        Reply::Parked => panic!("parked without a name"),
+        Some(outcome) => outcome,
+        None => panic!("parked without a name"),
     }
 }
 
@@ -102,16 +83,16 @@ fn granted(lock: &mut Lock) -> Vec<String> {
     grants.map(|answer| answer.request.holder.unwrap().to_string()).collect()
 }
 
-fn park(lock: &mut Lock, name: &str, from: u8, id: u64, now: Instant) {
-    assert_eq!(lock.request(&waits(name, from), Some(WaiterId(id)), now), Reply::Parked);
+fn park(lock: &mut Lock, name: &str, from: u32, id: u64, now: Instant) {
+    assert_eq!(lock.request(&waits(name, from), Some(WaiterId(id)), now), None);
 }
 
 #[test]
 fn counts_are_right_to_the_unit() {
     let start = zero();
     let mut lock = fixed(1, start);
-    let elsewhere = LeaseRequest { node: Some("there".into()), ..polls("a", 1) };
-    let here = LeaseRequest { node: Some("here".into()), ..polls("a", 1) };
+    let elsewhere = LeaseRequest { node: NodeName::parse("there").ok(), ..polls("a", 1) };
+    let here = LeaseRequest { node: NodeName::parse("here").ok(), ..polls("a", 1) };
     let probe = LeaseRequest { duration: Some(Duration::ZERO), ..polls("a", 1) };
     for request in [here, polls("a", 1), polls("b", 1), elsewhere, probe] {
         ask(&mut lock, &request, start);
@@ -121,26 +102,26 @@ fn counts_are_right_to_the_unit() {
     park(&mut lock, "c", 1, 2, start);
     park(&mut lock, "d", 1, 3, start);
     assert_eq!(
-        lock.view(start, 9).counts.requests.of(Kind::Busy),
+        lock.view(start, 9).totals.requests.of(Kind::Busy),
         1,
         "parked requests count with their outcome"
     );
     lock.hang_up(WaiterId(3), start + SECOND);
     lock.hang_up(WaiterId(3), start + SECOND);
-    assert_eq!(lock.release("a", polls("a", 1).address, start + 4 * SECOND), Released::Lease);
-    assert_eq!(lock.release("c", polls("c", 1).address, start + 5 * SECOND), Released::Waiter);
+    assert_eq!(lock.release("a", polls("a", 1).address, start + 4 * SECOND), ReleaseEffect::Lease);
+    assert_eq!(lock.release("c", polls("c", 1).address, start + 5 * SECOND), ReleaseEffect::Waiter);
     lock.advance(start + 14 * SECOND);
     let view = lock.view(start + 14 * SECOND, 9);
-    let requests = Kind::REQUESTS.map(|kind| view.counts.requests.of(kind));
+    let requests = Kind::REQUESTS.map(|kind| view.totals.requests.of(kind));
     assert_eq!(requests, [2, 1, 3, 0, 1, 1, 1]);
-    assert_eq!(view.counts.ended, [0, 1, 1]);
+    assert_eq!(view.totals.ended, [0, 1, 1]);
     assert_eq!((view.active, view.waiting, view.parked), (0, 0, 0));
     let effects = lock.take_effects();
     assert_eq!((effects.ended.len(), effects.answers.len()), (2, 2), "b's grant and c's refusal");
     assert_eq!(lock.take_effects(), Effects::default());
     let mut out = psl::metrics::Exposition::default();
-    out.histogram("w", "waited", &view.counts.waited);
-    out.histogram("h", "active", &view.counts.active);
+    out.histogram("w", "waited", &view.totals.waited);
+    out.histogram("h", "active", &view.totals.active);
     let text = out.finish();
     for line in ["w_sum 4", "w_count 2", "h_sum 14", "h_count 2"] {
         assert!(text.lines().any(|l| l == line), "{line} in {text}");
@@ -187,7 +168,7 @@ fn waiters_stay_parked_while_checks_fail_and_start_together() {
         let start = zero();
         let mut lock = checked(3, max_hold, start);
         for n in 0..4 {
-            park(&mut lock, &n.to_string(), n as u8, n, start);
+            park(&mut lock, &n.to_string(), n as u32, n, start);
         }
         refusal(ask(&mut lock, &polls("", 9), start));
         lock.checked(down(), start + SECOND, start + 25 * SECOND);
@@ -278,7 +259,7 @@ fn a_client_that_has_waited_is_to_come_back_at_once() {
     let mut lock = fixed(1, start);
     ask(&mut lock, &LeaseRequest { duration: Some(300 * SECOND), ..polls("a", 1) }, start);
     let long = LeaseRequest { wait: Some(600 * SECOND), ..waits("b", 2) };
-    assert_eq!(lock.request(&long, Some(WaiterId(1)), start), Reply::Parked);
+    assert_eq!(lock.request(&long, Some(WaiterId(1)), start), None);
     assert_eq!(lock.poll_at(start), Some(start + LONGEST_WAIT));
     lock.advance(start + LONGEST_WAIT);
     let answers = lock.take_effects().answers;
@@ -318,7 +299,7 @@ fn a_probe_takes_no_lease() {
     let start = zero();
     let mut lock = fixed(1, start);
     let probe = LeaseRequest { duration: Some(Duration::ZERO), ..waits("p", 1) };
-    assert_eq!(lock.request(&probe, Some(WaiterId(1)), start), Reply::Now(Outcome::SlotFree));
+    assert_eq!(lock.request(&probe, Some(WaiterId(1)), start), Some(Outcome::SlotFree));
     grant(ask(&mut lock, &polls("a", 1), start));
     let told = refusal(ask(&mut lock, &probe, start));
     assert_eq!((told.is_probe, told.position, told.retry_after), (true, None, 10 * SECOND));
@@ -341,7 +322,7 @@ fn no_start_under_pressure_and_each_lease_is_kept() {
     let told = refusal(ask(&mut lock, &polls("b", 2), at));
     let Cause::Pressure(reason) = &told.cause else { panic!("{told:?}") };
     assert!(
-        reason.contains("cpu 90%") && reason.ends_with("one starts in 20s at the latest"),
+        reason.contains("cpu 90%") && reason.ends_with("one start begins in 20s at the latest"),
         "{reason}"
     );
     assert_eq!((told.position, told.expected), (Some(1), None), "no lease has ended");
@@ -361,7 +342,7 @@ fn no_start_under_pressure_and_each_lease_is_kept() {
     assert_eq!(granted(&mut lock), Vec::<String>::new());
     assert!(matches!(lock.read_pressure(LOW, at + SECOND), Some((false, _))));
     assert_eq!(granted(&mut lock), ["c"]);
-    let counts = lock.view(at, 0).counts.requests;
+    let counts = lock.view(at, 0).totals.requests;
     assert_eq!((counts.of(Kind::Pressure), counts.of(Kind::Busy)), (1, 0));
 }
 
@@ -371,7 +352,7 @@ fn the_floor_lets_the_first_waiter_start() {
     let mut lock = pressed(4, start);
     lock.read_pressure(HIGH, start);
     for n in 0..3 {
-        park(&mut lock, &n.to_string(), n as u8, n, start);
+        park(&mut lock, &n.to_string(), n as u32, n, start);
     }
     let due = start + 20 * SECOND;
     for second in 1..20 {
@@ -386,11 +367,11 @@ fn the_floor_lets_the_first_waiter_start() {
         lock.read_pressure(HIGH, due + SECOND * second);
     }
     for n in 1..3 {
-        park(&mut lock, &n.to_string(), n as u8, n + 10, due + 19 * SECOND);
+        park(&mut lock, &n.to_string(), n as u32, n + 10, due + 19 * SECOND);
     }
     lock.advance(due + 20 * SECOND);
     assert_eq!(granted(&mut lock), ["1"], "one, and the next after another floor");
-    assert_eq!(lock.pressure.let_through(), 2);
+    assert_eq!(lock.pressure.starts(), 2);
 }
 
 #[test]
@@ -404,10 +385,10 @@ fn a_grant_that_was_not_read_gives_back_slot_and_floor() {
     lock.read_pressure(HIGH, due);
     let answer = lock.take_effects().answers.remove(0);
     assert_eq!(answer.waiter, WaiterId(1));
-    let Grant { lease, undo, .. } = grant(answer.outcome);
-    lock.undo(lease, undo, due + SECOND);
+    let Grant { lease, arrival, .. } = grant(answer.outcome);
+    lock.undo(lease, arrival, due + SECOND);
     assert_eq!(granted(&mut lock), ["b"]);
-    assert_eq!(lock.pressure.let_through(), 1);
+    assert_eq!(lock.pressure.starts(), 1);
 }
 
 #[test]
@@ -442,16 +423,16 @@ fn the_limit_admits_as_many_as_its_quota() {
     let start = zero();
     let mut lock = Lock::new(settings(Slots::Auto { cores: 2, most: 8 }), start);
     for n in 0..4 {
-        let reply = lock.request(&waits(&n.to_string(), n as u8), Some(WaiterId(n)), start);
-        assert_eq!(reply, Reply::Parked);
+        let reply = lock.request(&waits(&n.to_string(), n as u32), Some(WaiterId(n)), start);
+        assert_eq!(reply, None);
     }
     let quota = |lock: &Lock| lock.quota(start).unwrap().more;
     let mut answers = lock.take_effects().answers;
     assert_eq!((answers.len(), quota(&lock)), (2, 0), "without a reading one start for each core");
     let told = refusal(ask(&mut lock, &polls("p", 9), start));
     assert!(matches!(told.cause, Cause::Limit(_)), "slots are free: {told:?}");
-    let Grant { lease, undo, .. } = grant(answers.remove(0).outcome);
-    lock.undo(lease, undo, start);
+    let Grant { lease, arrival, .. } = grant(answers.remove(0).outcome);
+    lock.undo(lease, arrival, start);
     assert_eq!(
         (granted(&mut lock), quota(&lock)),
         (vec!["2".to_owned()], 0),
@@ -489,7 +470,7 @@ fn run(lock: &mut Lock, start: Instant, mut now: Instant, until: Instant, stalle
     wakes
 }
 
-fn held(name: &str, from: u8) -> LeaseRequest {
+fn held(name: &str, from: u32) -> LeaseRequest {
     LeaseRequest { duration: Some(600 * SECOND), ..waits(name, from) }
 }
 
@@ -555,7 +536,7 @@ fn the_expected_time_beside_a_limit_is_that_of_its_pace() {
     let told = refusal(ask(&mut lock, &polls("late", 99), now));
     let Cause::Limit(reason) = &told.cause else { panic!("{told:?}") };
     assert!(
-        reason.starts_with("starts are paced: 2.0 of 2 cores idle; the next start is admitted in "),
+        reason.starts_with("starts are paced: 2.0 of 2 cores idle; the next start begins in "),
         "{reason}"
     );
     // Leases last ten minutes, and one start a second is admitted at least.
@@ -585,19 +566,19 @@ fn a_waiter_beside_free_slots_is_logged_once_a_minute() {
                 lock.read_load(Some(reading(start, now, 0.9)), now);
             }
             lock.advance(now);
-            let Effects { answers, stalled, .. } = lock.take_effects();
+            let Effects { answers, stall, .. } = lock.take_effects();
             for answer in answers {
                 keys += 1;
                 lock.request(&answer.request, Some(WaiterId(keys)), now);
             }
-            logged.extend(stalled.map(|stalled| (now - start, stalled)));
+            logged.extend(stall.map(|stall| (now - start, stall)));
         }
         assert_eq!(logged.len(), expected, "{logged:?}");
-        for (nth, (at, stalled)) in (1..).zip(&logged) {
+        for (nth, (at, stall)) in (1..).zip(&logged) {
             assert!((*at - SECOND).abs_diff(60 * SECOND * nth) < SECOND, "{logged:?}");
             assert!(
-                *stalled.holder == *"c" && stalled.reason.starts_with("the node stalls"),
-                "{stalled:?}"
+                *stall.holder == *"c" && stall.reason.starts_with("the node stalls"),
+                "{stall:?}"
             );
         }
     }
@@ -608,7 +589,7 @@ fn restored_leases_are_starts() {
     let start = zero();
     let restored = |is_told: bool| {
         let mut lock = automatic(start);
-        for n in 0..6u8 {
+        for n in 0..6u32 {
             let request = held(&n.to_string(), n);
             let since = start - SECOND;
             let lease = Lease {
@@ -625,7 +606,7 @@ fn restored_leases_are_starts() {
             lock.scheduler_mut().restore_lease(lease, start);
         }
         if is_told {
-            lock.restored();
+            lock.finish_restore();
         }
         for n in 10..20 {
             lock.request(&held(&n.to_string(), n), Some(WaiterId(u64::from(n))), start);
@@ -664,7 +645,7 @@ fn a_waiter_that_hangs_up_gets_no_slot_that_is_free_by_then() {
     let mut lock = fixed(1, start);
     ask(&mut lock, &polls("a", 1), start);
     for (name, id) in [("b", 1), ("c", 2), ("d", 3)] {
-        park(&mut lock, name, id as u8 + 1, id, start);
+        park(&mut lock, name, id as u32 + 1, id, start);
     }
     let end = start + 10 * SECOND;
     lock.hang_up(WaiterId(1), end);
@@ -709,7 +690,7 @@ fn the_clock_rests_while_a_gate_holds_the_waiters_of_an_automatic_limit_back() {
     assert_eq!(checked.poll_at(now), Some(now + 30 * SECOND), "the end of the wait");
 
     let pressure =
-        pressure::Limits { thresholds: [NonZeroU8::new(80), None, None], floor: 20 * SECOND };
+        PressureLimits { thresholds: [NonZeroU8::new(80), None, None], floor: 20 * SECOND };
     let mut pressed = Lock::new(Settings { pressure, ..auto }, start);
     let now = holds(&mut pressed, start);
     pressed.read_pressure(HIGH, now);

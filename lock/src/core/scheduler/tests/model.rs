@@ -92,7 +92,7 @@ struct Model {
     tickets: u64,
     numbers: usize,
     parks: u64,
-    ended: Vec<(usize, End, Instant)>,
+    ended: Vec<(usize, LeaseEnd, Instant)>,
     dismissed: Vec<WaiterId>,
     granted: Vec<Granted>,
 }
@@ -129,7 +129,7 @@ impl Model {
     fn advance(&mut self, now: Instant) {
         self.leases.sort_by_key(|lease| (lease.deadline, lease.number));
         for lease in self.leases.extract_if(.., |lease| lease.deadline <= now) {
-            self.ended.push((lease.number, End::Expired, lease.deadline));
+            self.ended.push((lease.number, LeaseEnd::Expired, lease.deadline));
         }
         self.waiters.sort_by_key(|waiter| waiter.ticket);
         self.waiters.retain(|waiter| waiter.parked.is_some() || waiter.ends > now);
@@ -259,7 +259,7 @@ impl Model {
             return;
         }
         let Active { number, holder, from, ticket, arrived: since, .. } = self.leases.remove(nth);
-        self.ended.push((number, End::Released, now));
+        self.ended.push((number, LeaseEnd::Released, now));
         self.quota = self.quota.saturating_add(1);
         if let Some(holder) = holder {
             self.waiters.push(Waiting {
@@ -273,23 +273,23 @@ impl Model {
         }
     }
 
-    fn release(&mut self, holder: usize, from: u32, now: Instant) -> Released {
+    fn release(&mut self, holder: usize, from: u32, now: Instant) -> ReleaseEffect {
         let may_release = |address: u32| address == from || from == ADDRESSES;
         let lease = self
             .leases
             .iter()
             .position(|lease| lease.holder == Some(holder) && may_release(lease.from));
         if let Some(at) = lease {
-            self.ended.push((self.leases.remove(at).number, End::Released, now));
-            return Released::Lease;
+            self.ended.push((self.leases.remove(at).number, LeaseEnd::Released, now));
+            return ReleaseEffect::Lease;
         }
         let waiter = self
             .waiters
             .iter()
             .position(|waiter| waiter.holder == holder && may_release(waiter.from));
-        let Some(at) = waiter else { return Released::Nothing };
+        let Some(at) = waiter else { return ReleaseEffect::Nothing };
         self.dismissed.extend(self.waiters.remove(at).parked.map(|(id, _)| id));
-        Released::Waiter
+        ReleaseEffect::Waiter
     }
 
     /// All waiters, present or not, as if all were granted one by one and no lease ended.
@@ -328,7 +328,7 @@ struct Run {
     model: Model,
     /// Leases by their number in the model.
     leases: Vec<LeaseId>,
-    undos: Vec<Undo>,
+    undos: Vec<Arrival>,
     /// The state and its version after the last event.
     durable: Vec<(Option<usize>, u32, Instant, bool)>,
     version: u64,
@@ -351,20 +351,24 @@ impl Run {
                 let response = node.request(&request, now);
                 let expected = model.request(holder, from, wait, duration, now);
                 let seen = match response {
-                    Response::Again(Outcome::AlreadyGranted { lease, remaining, has_moved }) => {
+                    Admission::AlreadyGranted(Outcome::AlreadyGranted {
+                        lease,
+                        remaining,
+                        has_moved,
+                    }) => {
                         let number = self.leases.iter().position(|id| *id == lease).unwrap();
                         Seen::Again(number, remaining, has_moved)
                     }
-                    Response::Again(other) => panic!("{other:?}"),
-                    Response::Granted(start) => {
+                    Admission::AlreadyGranted(other) => panic!("{other:?}"),
+                    Admission::Granted(start) => {
                         let (.., waited) = model.granted.pop().unwrap();
                         prop_assert_eq!((start.waited, start.duration), (waited, duration));
                         self.leases.push(start.lease);
-                        self.undos.push(start.undo);
+                        self.undos.push(start.arrival);
                         Seen::Granted
                     }
-                    Response::Parked => Seen::Parked,
-                    Response::Refused => Seen::Refused,
+                    Admission::Parked => Seen::Parked,
+                    Admission::Refused => Seen::Refused,
                 };
                 prop_assert_eq!(seen, expected);
             }
@@ -395,8 +399,8 @@ impl Run {
             Event::Ready { nth } => {
                 if nth < model.leases.len() {
                     let number = model.leases.remove(nth).number;
-                    model.ended.push((number, End::Ready, now));
-                    node.scheduler.finish(self.leases[number], End::Ready, now, now);
+                    model.ended.push((number, LeaseEnd::Ready, now));
+                    node.scheduler.finish(self.leases[number], LeaseEnd::Ready, now, now);
                 }
             }
             Event::Quota { left } => (node.quota, model.quota) = (left, left),
@@ -416,7 +420,7 @@ impl Run {
             let holder = NAMES.iter().position(|name| Some(*name) == request.holder.as_deref());
             prop_assert_eq!((Some(id), self.leases.len(), holder, start.waited), expected);
             self.leases.push(start.lease);
-            self.undos.push(start.undo);
+            self.undos.push(start.arrival);
         }
         let number = |id: LeaseId| self.leases.iter().position(|known| *known == id).unwrap();
         let ended: Vec<_> = node
@@ -447,8 +451,11 @@ impl Run {
             Presence::Away { .. } => None,
         };
         let queue = scheduler.queue();
-        let waiters: Vec<_> =
-            queue.waiters().iter().map(|w| (&*w.holder, w.address, w.since, parked(w))).collect();
+        let waiters: Vec<_> = queue
+            .waiters()
+            .iter()
+            .map(|w| (&*w.holder, w.address, w.arrival.since, parked(w)))
+            .collect();
         let expected =
             |w: &Waiting| (NAMES[w.holder], address(w.from), w.since, w.parked.map(|(id, _)| id));
         let expected: Vec<_> = model.waiters.iter().map(expected).collect();
