@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_status_of_an_answer_is_news() {
+    fn only_a_new_status_of_an_answer_is_a_change() {
         let down = |reason: &str| Err(reason.to_owned());
         for (one, other, expected) in [
             (Ok(()), Ok(()), true),

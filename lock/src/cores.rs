@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_some() {
+    fn this_machine_has_a_core() {
         assert!(online() >= 1);
     }
 }

@@ -16,8 +16,7 @@ use psl::{duration, sync};
 
 use crate::config::Rules;
 use crate::core::lock::Mode;
-use crate::core::outcome::{Grant, Kind, LeaseRequest, Outcome};
-use crate::core::scheduler::ReleaseEffect;
+use crate::core::outcome::{Grant, Kind, LeaseRequest, Outcome, ReleaseEffect};
 use crate::prober::Prober;
 use crate::shared::Shared;
 use crate::{metrics, responses, state};

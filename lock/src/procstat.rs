@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_file_is_nothing() {
+    fn invalid_content_gives_no_reading() {
         for text in [
             "",
             "cpu\nprocs_running 1\n",
@@ -155,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_one() {
+    fn the_file_of_this_machine_is_read() {
         let reading =
             Stat::new(Path::new(FILE), Path::new(psi::DIRECTORY), zero()).read(zero()).unwrap();
         assert!(reading.cores >= 1 && reading.busy > Duration::ZERO);
     }
 
     #[test]
-    fn a_missing_file_is_nothing() {
+    fn a_missing_file_gives_no_reading() {
         assert!(
             Stat::new(Path::new("/no/such/file"), Path::new("/no/such"), zero())
                 .read(zero())

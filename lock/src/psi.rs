@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_has_a_threshold_and_nothing_else() {
+    fn only_resources_with_a_threshold_are_read() {
         let directory = Scratch::new();
         let two = [NonZeroU8::new(80), None, NonZeroU8::new(1)];
         let limits = |thresholds| PressureLimits { thresholds, floor: Duration::from_secs(60) };
@@ -154,7 +154,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_kernel_writes_is_read(hundredths in 0u16..=10_000, total in any::<u64>(), rest in 0u16..=9_999) {
+        fn the_kernels_format_is_read(hundredths in 0u16..=10_000, total in any::<u64>(), rest in 0u16..=9_999) {
             let percent = |n: u16| format!("{}.{:02}", n / 100, n % 100);
             let text = format!("some avg10={} avg60={} avg300=0.00 total={total}\n", percent(hundredths), percent(rest));
             prop_assert_eq!(parse(text.as_bytes(), SOME), Some(hundredths));

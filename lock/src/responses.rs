@@ -12,8 +12,7 @@ use serde::Serialize;
 
 use crate::core::lease::{EndedLease, ProbeResult};
 use crate::core::lock::Stall;
-use crate::core::outcome::{Cause, Grant, LeaseRequest, Outcome, Refusal};
-use crate::core::scheduler::ReleaseEffect;
+use crate::core::outcome::{Cause, Grant, LeaseRequest, Outcome, Refusal, ReleaseEffect};
 use crate::core::shadow::ModelWait;
 use crate::json;
 

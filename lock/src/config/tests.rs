@@ -60,7 +60,7 @@ fn slots() {
 }
 
 #[test]
-fn slots_that_follow_the_node() {
+fn slots_of_auto() {
     for (text, cores, most) in [
         ("auto", 8, 128),
         ("auto", 1, 16),
@@ -75,7 +75,7 @@ fn slots_that_follow_the_node() {
 }
 
 #[test]
-fn the_switch_of_2x() {
+fn the_switch_of_version_2() {
     let both = |enabled| {
         config(&[("PSL_HC_ENABLED", enabled), ("PSL_HC_ENDPOINTS", "tcp://h:1,http://h")])
     };
@@ -89,7 +89,7 @@ fn the_switch_of_2x() {
 }
 
 #[test]
-fn all_mistakes_together() {
+fn all_errors_are_reported_together() {
     let mistakes = config(&[
         ("PSL_BIND_PORT", "http"),
         ("PSL_LOCK_DURATION", "-5"),
@@ -132,7 +132,7 @@ fn pressure_is_off_unless_asked_for() {
 }
 
 #[test]
-fn endpoints_that_look_the_same_are_a_mistake() {
+fn endpoints_that_look_the_same_are_an_error() {
     let mistakes =
         config(&[("PSL_HC_ENDPOINTS", "http://h/a?x=1,http://h/b,http://h/a?x=2")]).unwrap_err();
     assert_eq!(
@@ -142,7 +142,7 @@ fn endpoints_that_look_the_same_are_a_mistake() {
 }
 
 #[test]
-fn a_default_above_the_longest_is_a_mistake() {
+fn a_default_above_the_longest_is_an_error() {
     let mistakes = config(&[("PSL_LOCK_DURATION", "15m")]).unwrap_err();
     assert_eq!(
         mistakes,
@@ -156,7 +156,7 @@ fn a_default_above_the_longest_is_a_mistake() {
 }
 
 #[test]
-fn a_ca_file_that_is_none_is_a_mistake_only_where_it_is_needed() {
+fn an_unreadable_ca_file_is_an_error_only_with_an_https_check() {
     let file = ("PSL_CA_FILE", "/no/such/file");
     assert!(config(&[file, ("PSL_HC_ENDPOINTS", "http://h")]).is_ok());
     let mistakes = config(&[file, ("PSL_HC_ENDPOINTS", "https://h")]).unwrap_err();

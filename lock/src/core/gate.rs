@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_check_is_open() {
+    fn a_gate_without_endpoints_is_open() {
         let start = zero();
         assert_eq!(Gate::new(vec![], None, start).state(start), GateState::Open);
     }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn says_which_endpoints_it_waits_for_and_why() {
+    fn reasons_name_the_endpoints_that_are_not_up() {
         let start = zero();
         let mut gate = Gate::new(names(), None, start);
         assert_eq!(gate.reasons(), ["tcp://a:1: not checked yet", "http://b:80/: not checked yet"]);

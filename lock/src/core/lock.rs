@@ -22,10 +22,12 @@ use psl::rate::RateLimiter;
 use crate::core::gate::{Gate, GateState};
 use crate::core::lease::{EARLIEST_START, EndedLease, LeaseEnd, LeaseId, after};
 use crate::core::limit::{Limit, LimitStatus, Quota};
-use crate::core::outcome::{Arrival, Grant, Kind, LeaseRequest, Outcome, Refusal, Tally};
+use crate::core::outcome::{
+    Admission, Arrival, Grant, Kind, LeaseRequest, Outcome, Refusal, ReleaseEffect, Start, Tally,
+};
 use crate::core::pressure::Pressure;
 use crate::core::queue::{MOST_WAITERS, ParkedRequest, WaiterId};
-use crate::core::scheduler::{Admission, LONGEST_WAIT, ReleaseEffect, Scheduler, Start};
+use crate::core::scheduler::{LONGEST_WAIT, Scheduler};
 use crate::core::shadow::{self, ModelWait, Shadow};
 
 pub use crate::core::settings::{Mode, Settings, Slots};

@@ -79,6 +79,48 @@ pub struct Arrival {
     pub since: Instant,
 }
 
+/// The scheduler's part of a request's outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// The holder has an active lease.
+    AlreadyGranted(Outcome),
+    Granted(Start),
+    /// The request waits on its connection.
+    Parked,
+    Refused,
+}
+
+/// A lease that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    pub lease: LeaseId,
+    pub duration: Duration,
+    pub is_cut: bool,
+    pub is_quiet: bool,
+    pub waited: Duration,
+    pub arrival: Arrival,
+}
+
+/// The object that a DELETE ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseEffect {
+    Lease,
+    Waiter,
+    /// The holder has neither, or its last request came from another address.
+    Nothing,
+}
+
+impl ReleaseEffect {
+    /// The value in JSON and log.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReleaseEffect::Lease => "lease",
+            ReleaseEffect::Waiter => "place",
+            ReleaseEffect::Nothing => "nothing",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub cause: Cause,

@@ -19,66 +19,16 @@ use crate::core::lease::{
     EndedLease, Lease, LeaseEnd, LeaseId, Leases, PortWatch, ProbeEffect, ProbeResult, ProbeTarget,
     WatchState, after,
 };
-use crate::core::outcome::{Arrival, LeaseRequest, Outcome};
+use crate::core::outcome::{Admission, Arrival, LeaseRequest, Outcome, ReleaseEffect, Start};
 use crate::core::queue::{ParkedRequest, Presence, Queue, Waiter, WaiterId};
+
+pub use crate::core::settings::Durations;
 
 /// The longest wait of a parked waiter: below the idle timeouts of proxies and connection tracking.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// A lease that is shorter has log lines of level debug only.
 const SHORTEST_LOGGED: Duration = Duration::from_secs(1);
-
-/// Durations of leases and probes.
-#[derive(Clone, Copy, Debug)]
-pub struct Durations {
-    /// The duration of a request that names none.
-    pub default: Duration,
-    pub longest: Duration,
-    /// The longest pause between two probes of a port.
-    pub probe_pause: Duration,
-}
-
-/// The scheduler's part of a request's outcome.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// The holder has an active lease.
-    AlreadyGranted(Outcome),
-    Granted(Start),
-    /// The request waits on its connection.
-    Parked,
-    Refused,
-}
-
-/// A lease that begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Start {
-    pub lease: LeaseId,
-    pub duration: Duration,
-    pub is_cut: bool,
-    pub is_quiet: bool,
-    pub waited: Duration,
-    pub arrival: Arrival,
-}
-
-/// The object that a DELETE ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReleaseEffect {
-    Lease,
-    Waiter,
-    /// The holder has neither, or its last request came from another address.
-    Nothing,
-}
-
-impl ReleaseEffect {
-    /// The value in JSON and log.
-    pub fn name(self) -> &'static str {
-        match self {
-            ReleaseEffect::Lease => "lease",
-            ReleaseEffect::Waiter => "place",
-            ReleaseEffect::Nothing => "nothing",
-        }
-    }
-}
 
 /// Results that the caller passes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

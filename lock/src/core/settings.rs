@@ -5,7 +5,6 @@ use std::time::Duration;
 use psl::protocol::node::NodeName;
 
 use crate::core::pressure::PressureLimits;
-use crate::core::scheduler::Durations;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -23,6 +22,16 @@ pub enum Slots {
         cores: usize,
         most: usize,
     },
+}
+
+/// Durations of leases and probes.
+#[derive(Clone, Copy, Debug)]
+pub struct Durations {
+    /// The duration of a request that names none.
+    pub default: Duration,
+    pub longest: Duration,
+    /// The longest pause between two probes of a port.
+    pub probe_pause: Duration,
 }
 
 #[derive(Clone, Debug)]

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use psl::metrics::Histogram;
 
 use crate::core::lease::{EndedLease, LeaseEnd, LeaseId, after};
-use crate::core::outcome::{Kind, LeaseRequest, Tally};
+use crate::core::outcome::{Admission, Kind, LeaseRequest, Tally};
 use crate::core::queue::{MOST_WAITERS, WaiterId};
-use crate::core::scheduler::{Admission, Scheduler};
+use crate::core::scheduler::Scheduler;
 
 /// The longest wait in the model. Without a bound of its own a waiter leaves the queue then.
 pub const LONGEST: Duration = Duration::from_secs(3600);

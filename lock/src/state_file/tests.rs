@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::core::lease::ProbeResult;
+use crate::core::outcome::Admission;
 use crate::core::outcome::LeaseRequest;
 use crate::core::queue::{GRACE, MOST_WAITERS, Waiter};
-use crate::core::scheduler::{Admission, Durations};
+use crate::core::scheduler::Durations;
 use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -96,7 +97,7 @@ fn a_written_file_is_read_back() {
 }
 
 #[test]
-fn a_port_that_an_earlier_version_had_not_probed_ends_no_lease() {
+fn a_stored_port_without_a_baseline_probe_ends_no_lease() {
     let now = Clocks::now();
     let mut old = scheduler(1);
     ask(&mut old, "a", Some(("tcp:1", ProbeResult::Closed)), now.after);
@@ -114,7 +115,7 @@ fn a_port_that_an_earlier_version_had_not_probed_ends_no_lease() {
 }
 
 #[test]
-fn a_lease_is_cut_to_the_longest_and_not_probed_where_it_must_not_be() {
+fn a_restored_lease_is_cut_to_the_longest_and_not_probed_at_a_barred_address() {
     let now = Clocks::now();
     let mut old = scheduler(9);
     ask(&mut old, "a", Some(("tcp:1", ProbeResult::Closed)), now.after);

@@ -163,7 +163,7 @@ fn attacked(
 }
 
 #[test]
-fn an_honest_client_is_answered_whatever_others_do() {
+fn an_honest_client_is_answered_under_each_attack() {
     let is_static = Program::static_dir().is_some();
     let length = Duration::from_secs(if is_static { 10 } else { 2 });
     let mut target = Target::start();
@@ -190,7 +190,7 @@ fn an_honest_client_is_answered_whatever_others_do() {
 /// The kernel's buffers count as the container's memory: 512 parked connections that are full of
 /// bytes, and 512 whose clients read nothing.
 #[test]
-fn clients_that_fill_the_buffers_while_they_are_parked_leave_it_alive() {
+fn lock_survives_parked_clients_that_fill_the_buffers() {
     let length = Duration::from_secs(if Program::static_dir().is_some() { 10 } else { 2 });
     let mut target = Target::start();
     let address = target.address();
@@ -204,7 +204,7 @@ fn clients_that_fill_the_buffers_while_they_are_parked_leave_it_alive() {
 }
 
 #[test]
-fn without_descriptors_it_goes_on() {
+fn lock_keeps_serving_without_free_descriptors() {
     let limited = ["sh", "-c", "ulimit -n 24 && exec \"$0\" \"$@\""];
     let program = Program::new(env!("CARGO_BIN_EXE_lock"))
         .args(["--host", "127.0.0.1", "--port", "0"])

@@ -11,14 +11,8 @@ use testkit::scripted::{Behaviour, Server};
 use testkit::{CEILING, eventually, own_address, skip};
 
 fn lock() -> Program {
-    Program::new(env!("CARGO_BIN_EXE_lock")).args([
-        "--port",
-        "0",
-        "--locks",
-        "64",
-        "--ready-period",
-        "50ms",
-    ])
+    let fixed = ["--port", "0", "--locks", "64", "--ready-period", "50ms"];
+    Program::new(env!("CARGO_BIN_EXE_lock")).args(fixed)
 }
 
 #[track_caller]
@@ -170,7 +164,7 @@ fn a_query_is_never_shown() {
     for path in ["/state", "/metrics"] {
         assert!(!get(address, path).body.contains("hidden"), "{path}");
     }
-    lock.wait_for_text("lease follows its holder", CEILING);
+    lock.wait_for_text("holder has a new address", CEILING);
     assert!(!lock.stderr().contains("hidden"), "{lock}");
     assert_eq!(server.requests()[0].target, "/x?token=hidden");
 }

@@ -11,7 +11,9 @@ use std::thread;
 use psl::server::LIMITS;
 use testkit::CEILING;
 use testkit::http::{Connection, Request};
-use testkit::program::{Program, Running};
+use testkit::program::Running;
+
+use crate::support::program;
 
 /// Requests of each client.
 const REQUESTS: usize = 200;
@@ -21,9 +23,7 @@ const ADDRESSES: usize = LIMITS.connections / LIMITS.per_address;
 
 fn lock() -> Running {
     // A lease for each request of `takes_leases`, and more than one at a time.
-    Program::new(env!("CARGO_BIN_EXE_lock"))
-        .args(["--host=127.0.0.1", "--port=0", "--locks=4096"])
-        .start()
+    program(&["--locks=4096"]).start()
 }
 
 fn address(last: usize) -> IpAddr {
@@ -145,13 +145,13 @@ fn a_refused_connection_makes_room_for_the_next() {
 }
 
 #[test]
-fn so_it_is_where_all_connections_are_in_use() {
+fn clients_are_served_while_all_connections_are_in_use() {
     are_served(closes_late, ADDRESSES, 1);
     are_served(takes_leases, ADDRESSES, 1);
 }
 
 #[test]
-fn so_it_is_where_each_connection_is_of_a_client_that_opens_the_next() {
+fn clients_are_served_while_each_client_replaces_its_connection() {
     for client in [closes_late as Client, closes_first, is_refused] {
         are_served(client, ADDRESSES, LIMITS.per_address);
     }

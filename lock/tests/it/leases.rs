@@ -11,17 +11,13 @@ use testkit::program::{Program, Running, field};
 use testkit::scripted::{Behaviour, Server};
 use testkit::{CEILING, eventually, median, own_address, skip};
 
+use crate::support::{get_from, program, state};
+
 /// A request that is not parked is answered within this, also on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 fn lock(arguments: &[&str]) -> Running {
-    let fixed = ["--host", "127.0.0.1", "--port", "0", "--max-duration", "2h"];
-    Program::new(env!("CARGO_BIN_EXE_lock")).args(fixed).args(arguments).start()
-}
-
-#[track_caller]
-fn get_from(from: &str, address: SocketAddr, target: &str) -> Reply {
-    Request::get(target).from(from).send(address, CEILING).expect("an answer")
+    program(arguments).args(["--max-duration", "2h"]).start()
 }
 
 #[track_caller]
@@ -34,10 +30,6 @@ fn get_json(address: SocketAddr, target: &str) -> (u16, Value) {
 #[track_caller]
 fn delete(address: SocketAddr, holder: &str) -> Reply {
     Request::delete(&format!("/?holder={holder}")).send(address, CEILING).expect("an answer")
-}
-
-fn state(address: SocketAddr) -> Value {
-    get(address, "/state").json()
 }
 
 /// The parked waiters, in the order in which they are served.
@@ -69,7 +61,7 @@ fn read(mut connection: Connection) -> JoinHandle<io::Result<(Reply, Instant)>> 
 }
 
 #[test]
-fn the_same_holder_gets_the_same_lease_from_wherever_it_asks() {
+fn the_same_holder_gets_the_same_lease_from_any_address() {
     let mut lock = lock(&["--locks", "2"]);
     let address = lock.addr();
     assert_eq!(
@@ -108,7 +100,7 @@ fn the_same_holder_gets_the_same_lease_from_wherever_it_asks() {
 }
 
 #[test]
-fn one_holder_that_asks_from_everywhere_at_once_has_one_lease() {
+fn a_holder_that_asks_from_many_addresses_at_once_has_one_lease() {
     let mut lock = lock(&["--locks", "8"]);
     let address = lock.addr();
     let ask = |n: u8| {
@@ -137,7 +129,7 @@ fn without_a_holder_every_request_counts_for_itself() {
 }
 
 #[test]
-fn what_delete_says() {
+fn answers_to_delete() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     let json = |target: &str| {
@@ -240,7 +232,7 @@ fn delete_is_for_the_address_that_asked_last_and_for_this_machine() {
 }
 
 #[test]
-fn bad_parameters_are_named_and_nothing_is_taken() {
+fn bad_parameters_are_named_and_take_no_lease() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     let too_long = format!("holder={}", "x".repeat(513));
@@ -305,7 +297,7 @@ fn bad_parameters_are_named_and_nothing_is_taken() {
 }
 
 #[test]
-fn a_duration_of_zero_takes_nothing_and_waits_for_nothing() {
+fn a_duration_of_zero_takes_no_lease_and_does_not_wait() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     let empty = |what: &str, slots: u64| {
@@ -334,7 +326,7 @@ fn a_duration_of_zero_takes_nothing_and_waits_for_nothing() {
 }
 
 #[test]
-fn who_waits_is_told_where_and_how_long() {
+fn a_waiter_learns_its_position_and_expected_time() {
     let mut lock = lock(&["--timeout", "1h"]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=50s").status, 200);
@@ -418,7 +410,7 @@ fn first_come_first_served() {
 }
 
 #[test]
-fn a_free_slot_is_kept_for_no_client_that_is_absent() {
+fn a_free_slot_is_not_reserved_for_an_absent_client() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
@@ -435,7 +427,7 @@ fn a_free_slot_is_kept_for_no_client_that_is_absent() {
 }
 
 #[test]
-fn a_client_that_comes_back_soon_keeps_its_place() {
+fn a_client_that_returns_within_the_grace_keeps_its_place() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
@@ -462,7 +454,7 @@ fn a_client_that_comes_back_soon_keeps_its_place() {
 }
 
 #[test]
-fn a_held_answer_comes_the_moment_the_slot_is_free() {
+fn a_parked_request_is_answered_when_the_slot_is_free() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=0&duration=1h").status, 200);
@@ -481,7 +473,7 @@ fn a_held_answer_comes_the_moment_the_slot_is_free() {
 }
 
 #[test]
-fn a_held_answer_comes_the_moment_a_lease_is_over() {
+fn a_parked_request_is_answered_at_the_end_of_a_lease() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     let hand_over = |number: u32| {
@@ -501,7 +493,7 @@ fn a_held_answer_comes_the_moment_a_lease_is_over() {
 }
 
 #[test]
-fn as_many_held_answers_as_slots_become_free() {
+fn each_free_slot_answers_one_parked_request() {
     let mut lock = lock(&["--locks", "3"]);
     let address = lock.addr();
     for holder in ["a", "b", "c"] {
@@ -532,7 +524,7 @@ fn as_many_held_answers_as_slots_become_free() {
 }
 
 #[test]
-fn a_held_answer_outlasts_those_who_crowd_the_door() {
+fn a_parked_request_outlasts_a_flood_of_connections() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
@@ -573,7 +565,7 @@ fn a_connection_ends_with_the_answer_to_a_parked_request() {
 }
 
 #[test]
-fn a_held_answer_ends_with_its_time() {
+fn a_parked_request_is_refused_at_the_end_of_its_wait() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
@@ -610,7 +602,7 @@ fn a_held_answer_ends_with_its_time() {
 type Leave = fn(Connection);
 
 #[test]
-fn a_held_client_that_has_gone_is_noticed_before_it_is_granted() {
+fn a_parked_client_that_hangs_up_gets_no_lease() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     let ways: [(&str, Leave); 3] = [
@@ -655,7 +647,7 @@ fn a_held_client_that_has_gone_is_noticed_before_it_is_granted() {
 }
 
 #[test]
-fn a_held_client_that_has_said_more_and_gone_is_noticed_too() {
+fn a_parked_client_that_sends_bytes_and_hangs_up_gets_no_lease() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
@@ -697,7 +689,7 @@ fn a_lease_whose_answer_cannot_be_written_is_given_back() {
         );
     }
     lock.wait_for(
-        |line| line.contains("the answer could not be sent") && line.contains("holder=gone"),
+        |line| line.contains("answer not delivered") && line.contains("holder=gone"),
         CEILING,
     );
     assert_eq!(get(address, "/").status, 200);
@@ -727,7 +719,7 @@ fn requests() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_client_that_has_gone_before_its_answer_takes_no_slot() {
+fn a_client_that_hangs_up_before_its_answer_takes_no_slot() {
     let mut lock = lock(&["--timeout", "1h"]);
     let address = lock.addr();
     for (name, go) in GONE {
@@ -800,7 +792,7 @@ fn a_client_that_closes_its_own_half_reads_its_answer_and_keeps_its_lease() {
 }
 
 #[test]
-fn a_client_that_has_read_its_answer_keeps_its_lease_however_it_goes_on() {
+fn a_client_that_has_read_its_answer_keeps_its_lease() {
     let mut lock = lock(&["--timeout", "1h", "--locks", "64"]);
     let address = lock.addr();
     let mut idle = Connection::open(address, None, CEILING).unwrap();
@@ -946,7 +938,7 @@ fn of_too_many_the_newest_of_the_largest_address_is_refused() {
 }
 
 #[test]
-fn a_signal_ends_it_at_once_whoever_is_held() {
+fn a_signal_ends_lock_at_once_beside_parked_requests() {
     let end = |_| {
         let mut lock = lock(&[]);
         let address = lock.addr();
@@ -1083,7 +1075,7 @@ fn lines_about(lock: &Running, holder: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_lease_has_two_lines_and_a_third_where_its_holder_moves() {
+fn a_lease_has_two_log_lines_and_a_third_if_its_holder_moves() {
     let mut lock = lock(&["--locks", "1"]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=first&duration=1h").status, 200);

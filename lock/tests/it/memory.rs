@@ -83,7 +83,7 @@ fn unread_states(address: SocketAddr, each: usize) -> Vec<Connection> {
 const LARGEST_STATE: u64 = 7 * 1024;
 
 #[test]
-fn the_largest_state_for_as_many_clients_as_there_is_room_for() {
+fn the_largest_state_for_the_largest_number_of_clients() {
     let program = Program::new(env!("CARGO_BIN_EXE_lock")).args([
         "--host=127.0.0.1",
         "--port=0",
@@ -169,7 +169,7 @@ fn five_hundred_parked_waiters() {
 }
 
 #[test]
-fn checks_by_tls_keep_within_it_too() {
+fn tls_checks_stay_within_the_budget() {
     if Program::static_dir().is_none() {
         return skip(
             "the budget on memory is that of the static binary: PSL_TEST_BIN_DIR is not set",
@@ -196,7 +196,7 @@ fn checks_by_tls_keep_within_it_too() {
 }
 
 #[test]
-fn threads_come_as_they_are_needed_and_names_that_hang_do_not_pile_up() {
+fn threads_start_when_needed_and_hanging_names_do_not_pile_up() {
     let mut lock =
         Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0"]).start();
     let address = lock.addr();

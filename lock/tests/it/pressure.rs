@@ -4,9 +4,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::http::Request;
-use testkit::program::{Program, Running, field};
+use testkit::program::{Running, field};
 use testkit::scratch::Scratch;
 use testkit::{CEILING, eventually, skip};
+
+use crate::support::program;
 
 const KERNELS: &str = "/proc/pressure";
 
@@ -22,7 +24,7 @@ impl Node {
         for name in ["cpu", "io", "memory"] {
             node.set(name, "0.00");
         }
-        match lock(&[]).seeing(node.directory.path(), KERNELS) {
+        match program(&[]).seeing(node.directory.path(), KERNELS) {
             Ok(_) => Some(node),
             Err(why) => {
                 skip(&format!("a pressure of the test's own: {why}"));
@@ -43,19 +45,15 @@ impl Node {
     }
 
     fn lock(&self, arguments: &[&str]) -> Running {
-        lock(arguments)
+        program(arguments)
             .seeing(self.directory.path(), KERNELS)
             .expect("what could be done a moment ago")
             .start()
     }
 }
 
-fn lock(arguments: &[&str]) -> Program {
-    Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0"]).args(arguments)
-}
-
 #[test]
-fn nobody_starts_above_the_threshold_until_it_is_ten_points_lower() {
+fn no_start_begins_above_the_threshold_until_pressure_is_ten_points_lower() {
     let Some(node) = Node::new() else { return };
     let mut lock = node.lock(&["--locks=4", "--io-pressure=50", "--gate-floor=1h"]);
     node.set("cpu", "99.00");
@@ -142,13 +140,13 @@ fn one_starts_in_each_floor() {
 }
 
 #[test]
-fn garbage_is_told_once_and_holds_nobody() {
+fn an_unreadable_pressure_is_logged_once_and_delays_no_start() {
     let Some(node) = Node::new() else { return };
     node.set("cpu", "90.00");
     node.write("io", "some avg10=many\n");
     let mut lock =
         node.lock(&["--locks=8", "--cpu-pressure=80", "--io-pressure=80", "--gate-floor=1h"]);
-    let warning = lock.wait_for_text("no pressure can be read", CEILING);
+    let warning = lock.wait_for_text("cannot read the node's pressure", CEILING);
     assert_eq!(
         ["level", "file", "reason"].map(|key| field(&warning, key).unwrap()),
         ["warn", "/proc/pressure/io", "unexpected content"]
@@ -166,17 +164,22 @@ fn garbage_is_told_once_and_holds_nobody() {
         lock.get("/?duration=0");
         (lock.count(|line| line.contains("pressure can be read again")) == 1).then_some(())
     });
-    assert_eq!(lock.count(|line| line.contains("no pressure can be read")), 2, "{}", lock.stderr());
+    assert_eq!(
+        lock.count(|line| line.contains("cannot read the node's pressure")),
+        2,
+        "{}",
+        lock.stderr()
+    );
 }
 
 #[test]
-fn a_kernel_without_it_is_told_once_and_holds_nobody() {
+fn a_kernel_without_pressure_is_logged_once_and_delays_no_start() {
     let Some(node) = Node::new() else { return };
     for name in ["cpu", "io", "memory"] {
         std::fs::remove_file(node.directory.join(name)).unwrap();
     }
     let mut lock = node.lock(&["--locks=4", "--cpu-pressure=1", "--memory-pressure=1"]);
-    let warning = lock.wait_for_text("no pressure can be read", CEILING);
+    let warning = lock.wait_for_text("cannot read the node's pressure", CEILING);
     let files = "/proc/pressure/cpu, /proc/pressure/memory";
     assert_eq!(field(&warning, "file").as_deref(), Some(files), "{warning}");
     lock.wait_for_text("lock started", CEILING);
@@ -190,7 +193,7 @@ fn a_kernel_without_it_is_told_once_and_holds_nobody() {
 }
 
 #[test]
-fn nobody_reads_while_nobody_waits() {
+fn pressure_is_read_only_while_a_client_waits() {
     let Some(node) = Node::new() else { return };
     let mut lock = node.lock(&["--locks=1", "--cpu-pressure=80", "--timeout=10m"]);
     assert_eq!(lock.get("/?holder=a").status, 200);

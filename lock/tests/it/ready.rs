@@ -4,20 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::http::{Reply, Request, get};
+use testkit::http::{Request, get};
 use testkit::program::{Program, Running, field};
 use testkit::scratch::Scratch;
 use testkit::scripted::{Behaviour, Server, blackhole};
 use testkit::{CEILING, eventually, median, skip};
 
-fn lock(arguments: &[&str]) -> Running {
-    let fixed = ["--host", "127.0.0.1", "--port", "0", "--max-duration", "2h"];
-    Program::new(env!("CARGO_BIN_EXE_lock")).args(fixed).args(arguments).start()
-}
+use crate::support::{get_from, program};
 
-#[track_caller]
-fn get_from(from: &str, address: SocketAddr, target: &str) -> Reply {
-    Request::get(target).from(from).send(address, CEILING).expect("an answer")
+fn lock(arguments: &[&str]) -> Running {
+    program(arguments).args(["--max-duration", "2h"]).start()
 }
 
 fn ended(address: SocketAddr, how: &str) -> f64 {
@@ -122,7 +118,7 @@ fn only_2xx_ends_the_lease() {
 }
 
 #[test]
-fn a_port_that_is_open_before_the_application_can_run_says_nothing() {
+fn a_port_that_is_open_before_the_application_can_run_is_ignored() {
     let mut lock = lock(&["--locks", "64", "--ready-period", "50ms"]);
     let address = lock.addr();
     let server = Server::start(Behaviour::ok("somebody else"));
@@ -154,7 +150,7 @@ fn a_port_that_is_open_before_the_application_can_run_says_nothing() {
 }
 
 #[test]
-fn looks_become_rarer_and_never_come_more_often_than_said() {
+fn probes_become_rarer_with_the_age_of_the_lease() {
     let period = Duration::from_millis(200);
     let mut lock = lock(&["--ready-period", "200ms"]);
     let address = lock.addr();
@@ -188,7 +184,7 @@ fn looks_become_rarer_and_never_come_more_often_than_said() {
 }
 
 #[test]
-fn the_first_look_holds_no_answer_up_for_long() {
+fn the_baseline_probe_delays_no_answer_for_long() {
     let mut lock = lock(&["--locks", "64"]);
     let address = lock.addr();
     let (hole, _guard) = blackhole();
@@ -323,7 +319,7 @@ fn the_number_of_threads_does_not_grow_with_the_leases() {
 }
 
 #[test]
-fn the_next_in_line_has_the_slot_the_moment_a_look_succeeds() {
+fn a_successful_probe_gives_the_slot_to_the_first_waiter_at_once() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     let took: Vec<Duration> = (0..11)
@@ -378,7 +374,7 @@ fn at_one_port<const N: usize>(hosts: [&str; N]) -> [Server; N] {
 }
 
 #[test]
-fn nobody_but_the_holder_is_looked_at() {
+fn only_the_address_of_the_holder_is_probed() {
     let mut lock = lock(&["--ready-period", "50ms"]);
     let address = lock.addr();
     let [old, new, others] = at_one_port(["127.0.5.7", "127.0.5.8", "127.0.0.1"]);
@@ -419,7 +415,7 @@ fn nobody_but_the_holder_is_looked_at() {
 }
 
 #[test]
-fn the_path_arrives_as_it_was_given() {
+fn a_probe_sends_the_path_unchanged() {
     let mut lock = lock(&["--locks", "200"]);
     let address = lock.addr();
     // Open at the first look, so that each is looked at once.

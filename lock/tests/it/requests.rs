@@ -7,15 +7,14 @@ use testkit::http::{Request, get};
 use testkit::program::{Program, Running};
 use testkit::{CEILING, eventually};
 
+use crate::support::program;
+
 fn lock(arguments: &[&str]) -> Running {
-    Program::new(env!("CARGO_BIN_EXE_lock"))
-        .args(["--host", "127.0.0.1", "--port", "0"])
-        .args(arguments)
-        .start()
+    program(arguments).start()
 }
 
 #[test]
-fn the_first_is_let_through_and_the_others_wait_until_the_lease_ends() {
+fn the_first_client_gets_the_lease_and_the_others_wait_for_its_end() {
     let mut lock = lock(&["--timeout", "1s"]);
     let first = get(lock.addr(), "/");
     assert_eq!(
@@ -32,7 +31,7 @@ fn the_first_is_let_through_and_the_others_wait_until_the_lease_ends() {
 }
 
 #[test]
-fn as_many_as_there_are_slots() {
+fn each_slot_admits_one_client() {
     let mut lock = lock(&["--locks=3"]);
     let statuses: Vec<u16> = (0..5).map(|_| get(lock.addr(), "/?duration=1m").status).collect();
     assert_eq!(statuses, [200, 200, 200, 423, 423]);
@@ -155,7 +154,7 @@ fn only_get_and_post_of_the_root_take_a_lease() {
 }
 
 #[test]
-fn metrics_and_state_tell_what_happened() {
+fn metrics_and_state_agree_with_the_events() {
     let mut lock = lock(&["--locks", "2", "--node", "n"]);
     for path in [
         "/?duration=1ms",
@@ -242,7 +241,7 @@ fn both_families_on_all_addresses() {
 }
 
 #[test]
-fn a_signal_ends_it_at_once() {
+fn a_signal_ends_lock_at_once() {
     for (signal, as_pid_1) in [("TERM", false), ("INT", false), ("TERM", true), ("INT", true)] {
         let program =
             Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host", "127.0.0.1", "--port", "0"]);
@@ -263,7 +262,7 @@ fn a_signal_ends_it_at_once() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_nobody_up() {
+fn a_log_without_a_reader_delays_no_answer() {
     // The harness reads everything, so the pipe is made here and left alone until it is full.
     let exe = match testkit::program::Program::static_dir() {
         Some(directory) => directory.join("lock"),

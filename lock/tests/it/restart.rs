@@ -16,6 +16,8 @@ use testkit::program::{Program, Running, field};
 use testkit::scratch::{Scratch, Volume};
 use testkit::{CEILING, eventually, skip};
 
+use crate::support::{holders, state};
+
 const SLOTS: usize = 3;
 
 /// So many askers keep a lease.
@@ -29,17 +31,7 @@ fn program(file: &Path) -> Program {
 }
 
 fn of(program: Program, file: &Path) -> Program {
-    let fixed = [
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--max-duration",
-        "2h",
-        "--locks",
-        "3",
-        "--state-file",
-    ];
+    let fixed = ["--host=127.0.0.1", "--port=0", "--max-duration=2h", "--locks=3", "--state-file"];
     program.args(fixed).arg(file)
 }
 
@@ -53,19 +45,6 @@ fn ask(address: SocketAddr, method: &str, query: &str) -> Option<(u16, Value)> {
     let request = Request::new(method, &format!("/?{query}")).header("Accept", "application/json");
     let reply = request.send(address, CEILING).ok()?;
     Some((reply.status, reply.json()))
-}
-
-fn state(address: SocketAddr) -> Value {
-    get(address, "/state").json()
-}
-
-fn names(places: &Value) -> Vec<String> {
-    places
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|place| place["holder"].as_str().unwrap().to_owned())
-        .collect()
 }
 
 /// Waits until the file holds what this fits.
@@ -125,7 +104,7 @@ fn keep_asking(
 }
 
 #[test]
-fn killed_at_any_moment_it_forgets_no_lease_and_no_release() {
+fn a_lock_killed_at_any_moment_keeps_leases_and_releases() {
     let directory = Scratch::new();
     let file = directory.join("state.json");
     let known: Mutex<BTreeMap<String, Known>> = Mutex::default();
@@ -140,7 +119,7 @@ fn killed_at_any_moment_it_forgets_no_lease_and_no_release() {
         let expected = held.iter().filter(|(_, it)| *it != Known::Nothing).count();
         // One whose 200 or whose end was not heard of may be there as well.
         assert!((expected..=SLOTS).contains(&count), "round {round}: {expected} known, {seen}");
-        let there = names(&seen["leases"]);
+        let there = holders(&seen["leases"]);
         for (holder, it) in &held {
             if *it == Known::Nothing {
                 assert!(!there.contains(holder), "round {round}: {holder} was given back: {seen}");
@@ -165,7 +144,7 @@ fn killed_at_any_moment_it_forgets_no_lease_and_no_release() {
             leases += 1;
         }
         // All of them end, the unknown ones too, so that there is something to ask for.
-        for holder in there.into_iter().chain(names(&seen["queue"])) {
+        for holder in there.into_iter().chain(holders(&seen["queue"])) {
             assert_eq!(
                 ask(address, "DELETE", &format!("holder={holder}")).expect("an answer").0,
                 200
@@ -191,7 +170,7 @@ fn killed_at_any_moment_it_forgets_no_lease_and_no_release() {
 }
 
 #[test]
-fn a_deadline_is_where_it_was() {
+fn a_restart_keeps_deadlines() {
     let directory = Scratch::new();
     let file = directory.join("state.json");
     let mut lock = program(&file).start();
@@ -231,7 +210,7 @@ fn a_deadline_is_where_it_was() {
 }
 
 #[test]
-fn the_line_keeps_its_order() {
+fn the_queue_keeps_its_order() {
     let directory = Scratch::new();
     let file = directory.join("state.json");
     let mut lock = program(&file).start();
@@ -252,7 +231,7 @@ fn the_line_keeps_its_order() {
     kill(lock);
     let mut lock = program(&file).start();
     let address = lock.addr();
-    assert_eq!(names(&state(address)["queue"]), line);
+    assert_eq!(holders(&state(address)["queue"]), line);
     let (_, told) = ask(address, "GET", "holder=y").expect("an answer");
     assert_eq!(told["position"], 3, "{told}");
     // Who has given up its place has given it up, and who comes anew is the last.
@@ -266,7 +245,7 @@ fn the_line_keeps_its_order() {
     kill(lock);
     let mut lock = program(&file).start();
     let address = lock.addr();
-    assert_eq!(names(&state(address)["queue"]), line);
+    assert_eq!(holders(&state(address)["queue"]), line);
     assert_eq!(ask(address, "DELETE", "holder=a").expect("an answer").0, 200);
     assert_eq!(
         ask(address, "GET", "holder=y").expect("an answer").0,
@@ -276,7 +255,7 @@ fn the_line_keeps_its_order() {
 }
 
 #[test]
-fn asking_again_writes_nothing() {
+fn a_repeated_request_does_not_write_the_state_file() {
     let directory = Scratch::new();
     let file = directory.join("state.json");
     let mut lock = program(&file).start();
@@ -410,11 +389,15 @@ fn a_file_that_is_not_of_this_program_this_version_or_this_boot() {
             "has version 18446744073709551615",
         ),
         ("a negative version", with("version", json!(-1)).into(), not_ours),
-        ("before the last reboot", with("boot", json!(boot)).into(), "another boot's"),
-        ("no boot", with("boot", json!("")).into(), "another boot's"),
+        (
+            "before the last reboot",
+            with("boot", json!(boot)).into(),
+            "written before the last reboot",
+        ),
+        ("no boot", with("boot", json!("")).into(), "written before the last reboot"),
         ("leases of another kind", with("leases", json!([{"holder": 1}])).into(), not_ours),
         ("a lease from nowhere", text.replace("127.0.0.1", "nowhere").into(), not_ours),
-        ("bytes", garbage, "not read"),
+        ("bytes", garbage, "cannot read"),
         ("nothing but zeros", vec![0; 1024 * 1024], not_ours),
         ("brackets", vec![b'['; 1024 * 1024], not_ours),
         ("a long word", long_word.into(), not_ours),
@@ -428,7 +411,7 @@ fn a_file_that_is_not_of_this_program_this_version_or_this_boot() {
 }
 
 #[test]
-fn a_file_with_what_no_lock_would_write_harms_nobody() {
+fn a_file_with_unusual_content_stops_no_start() {
     let directory = Scratch::new();
     let (_, text) = real_file(&directory);
     let real: Value = serde_json::from_str(&text).unwrap();
@@ -502,19 +485,19 @@ fn a_file_with_what_no_lock_would_write_harms_nobody() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_or_written_stops_nobody() {
+fn a_file_that_cannot_be_read_or_written_stops_no_start() {
     let directory = Scratch::new();
     fs::create_dir(directory.join("directory")).unwrap();
     directory.file("file", "");
     for (what, path, read) in [
         ("a directory that is not there", "none/state.json", "no state file yet"),
-        ("a directory in its place", "directory", "state file not read"),
-        ("a file in the place of its directory", "file/state.json", "state file not read"),
+        ("a directory in its place", "directory", "cannot read the state file"),
+        ("a file in the place of its directory", "file/state.json", "cannot read the state file"),
     ] {
         let mut lock = program(&directory.join(path)).start();
         let address = lock.addr();
         lock.wait_for_text(read, CEILING);
-        let line = lock.wait_for_text("a restart may let too many start", CEILING);
+        let line = lock.wait_for_text("a restart may let too many pods start", CEILING);
         assert_eq!(field(&line, "level").as_deref(), Some("warn"), "{what}: {line}");
         assert!(
             field(&line, "reason")
@@ -524,7 +507,7 @@ fn a_file_that_cannot_be_read_or_written_stops_nobody() {
         let statuses = [(); 4].map(|()| get(address, "/?duration=1h").status);
         assert_eq!(statuses, [200, 200, 200, 423], "{what}");
         assert_eq!(
-            lock.count(|line| line.contains("a restart may let too many start")),
+            lock.count(|line| line.contains("a restart may let too many pods start")),
             1,
             "{what}: {lock}"
         );
@@ -532,17 +515,17 @@ fn a_file_that_cannot_be_read_or_written_stops_nobody() {
     // Where it can be written after all, that is told too, and the file is whole.
     let mut lock = program(&directory.join("late/state.json")).start();
     let address = lock.addr();
-    lock.wait_for_text("a restart may let too many start", CEILING);
+    lock.wait_for_text("a restart may let too many pods start", CEILING);
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
     fs::create_dir(directory.join("late")).unwrap();
     assert_eq!(get(address, "/?holder=b&duration=1h").status, 200);
     lock.wait_for_text("state file is complete again", CEILING);
     let value = written(&directory.join("late/state.json"), |_| true);
-    assert_eq!(names(&value["leases"]), ["a", "b"]);
+    assert_eq!(holders(&value["leases"]), ["a", "b"]);
 }
 
 #[test]
-fn without_the_right_to_read_or_write_it_goes_on() {
+fn lock_starts_without_the_right_to_read_or_write_the_file() {
     let directory = Scratch::new();
     let place = directory.join("place");
     fs::create_dir(&place).unwrap();
@@ -569,7 +552,7 @@ fn without_the_right_to_read_or_write_it_goes_on() {
     }
     let mut lock = program.start();
     let address = lock.addr();
-    let line = lock.wait_for_text("state file not read", CEILING);
+    let line = lock.wait_for_text("cannot read the state file", CEILING);
     assert!(line.contains("Permission denied"), "{line}");
     lock.wait_for(|line| line.contains("cannot write the file: Permission denied"), CEILING);
     let statuses = [(); 4].map(|()| get(address, "/?duration=1h").status);
@@ -581,7 +564,7 @@ fn without_the_right_to_read_or_write_it_goes_on() {
 }
 
 #[test]
-fn a_volume_that_is_full_stops_nobody() {
+fn a_full_volume_stops_no_start() {
     let volume = match Volume::new(32 * 1024) {
         Ok(volume) => volume,
         Err(why) => return skip(&format!("a state file on a full volume: {why}")),
@@ -596,7 +579,7 @@ fn a_volume_that_is_full_stops_nobody() {
     let error = fs::write(&rest, vec![0; 64 * 1024]).expect_err("a volume with an end");
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
     assert_eq!(get(address, "/?holder=b&duration=1h").status, 200);
-    let line = lock.wait_for_text("a restart may let too many start", CEILING);
+    let line = lock.wait_for_text("a restart may let too many pods start", CEILING);
     assert!(line.contains("cannot write the file: No space left on device"), "{line}");
     let before = fs::read_to_string(&file).expect("the old file");
     assert!(serde_json::from_str::<Value>(&before).is_ok(), "the old file is whole: {before}");
@@ -606,11 +589,11 @@ fn a_volume_that_is_full_stops_nobody() {
     kill(lock);
     let mut lock = program(&file).start();
     let leases = state(lock.addr())["leases"].clone();
-    assert_eq!(names(&leases), ["a", "b", "c"]);
+    assert_eq!(holders(&leases), ["a", "b", "c"]);
 }
 
 #[test]
-fn a_pipe_in_the_place_of_the_file_does_not_keep_it_from_starting() {
+fn a_pipe_in_place_of_the_state_file_does_not_block_the_start() {
     let directory = Scratch::new();
     let pipe = directory.join("state.json");
     if !Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()) {
@@ -623,7 +606,7 @@ fn a_pipe_in_the_place_of_the_file_does_not_keep_it_from_starting() {
 }
 
 #[test]
-fn a_disk_that_hangs_holds_nobody_up_for_long() {
+fn a_disk_that_hangs_delays_answers_by_a_second_at_most() {
     let directory = Scratch::new();
     let file = directory.join("state.json");
     let mut lock = program(&file).start();
@@ -638,7 +621,7 @@ fn a_disk_that_hangs_holds_nobody_up_for_long() {
     let first = get(address, "/?holder=a&duration=1h");
     assert_eq!(first.status, 200);
     assert!(first.took < Duration::from_secs(5), "{:?}", first.took);
-    lock.wait_for_text("answers do not wait for it any more", CEILING);
+    lock.wait_for_text("answers no longer wait for it", CEILING);
     let second = get(address, "/?holder=b&duration=1h");
     assert_eq!(second.status, 200);
     assert!(
@@ -684,7 +667,7 @@ fn hang(file: &Path) -> Option<()> {
 
 /// Requests that wait for the state file leave a thread to accept the next one.
 #[test]
-fn clients_that_wait_for_a_slow_disk_do_not_keep_out_others() {
+fn clients_that_wait_for_a_slow_disk_do_not_block_others() {
     const LEASES: usize = 12;
     let round = || {
         let directory = Scratch::new();
@@ -726,7 +709,7 @@ fn clients_that_wait_for_a_slow_disk_do_not_keep_out_others() {
 
 /// Both have gone when lock looks: the one that has the lease, and the one that would have it next.
 #[test]
-fn a_lease_of_a_client_that_has_gone_passes_over_a_waiter_that_has_gone_too() {
+fn an_undone_lease_does_not_go_to_a_waiter_that_has_hung_up() {
     let directory = Scratch::new();
     let file = directory.join("state.json");
     let program = Program::new(env!("CARGO_BIN_EXE_lock")).args([

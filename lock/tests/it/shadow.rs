@@ -10,13 +10,14 @@ use testkit::program::{Program, Running, field};
 use testkit::scratch::Scratch;
 use testkit::{CEILING, eventually};
 
+use crate::support::program;
+
 fn lock(arguments: &[&str]) -> Running {
-    let fixed = ["--host=127.0.0.1", "--port=0", "--mode=shadow"];
-    Program::new(env!("CARGO_BIN_EXE_lock")).args(fixed).args(arguments).start()
+    program(arguments).args(["--mode=shadow"]).start()
 }
 
 #[test]
-fn everybody_is_granted_at_once_and_told_what_would_have_been() {
+fn each_request_is_granted_at_once_with_its_outcome_in_the_model() {
     let mut lock = lock(&["--locks=1", "--node=here"]);
     let begin = Instant::now();
     let prefix = "shadow mode: not enforced; this request would";
@@ -139,7 +140,7 @@ fn a_start_that_ends_by_its_port_makes_room_for_the_next() {
 }
 
 #[test]
-fn closed_checks_let_everybody_go() {
+fn closed_checks_end_all_waits() {
     let mut lock = lock(&["--check=tcp://127.0.0.1:1", "--failHc=1h"]);
     lock.wait_for_text("check failed", CEILING);
     let reply = lock.get("/?holder=a&wait=30");
@@ -155,7 +156,7 @@ fn closed_checks_let_everybody_go() {
 }
 
 #[test]
-fn nothing_of_it_holds_anybody_back_after_a_restart() {
+fn the_model_does_not_survive_a_restart() {
     let directory = Scratch::new();
     let file = directory.join("state");
     let state_file = format!("--state-file={}", file.display());
@@ -187,7 +188,7 @@ fn nothing_of_it_holds_anybody_back_after_a_restart() {
 }
 
 #[test]
-fn init_takes_it_for_what_it_is() {
+fn init_understands_the_answers() {
     let init = Program::static_dir().map(|directory| directory.join("init"));
     let Some(init) = init else {
         return testkit::skip("init with a lock in shadow mode: PSL_TEST_BIN_DIR is not set");

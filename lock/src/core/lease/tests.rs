@@ -119,7 +119,7 @@ fn a_port_that_was_never_closed_ends_the_lease_only_once_an_application_can_run(
 }
 
 #[test]
-fn ports_that_hang_do_not_hold_up_the_probes_of_others() {
+fn ports_that_hang_do_not_delay_the_probes_of_others() {
     let start = zero();
     let mut leases = leases(&[ProbeResult::Closed; 5], start);
     let then = start + SECOND;
@@ -137,7 +137,7 @@ fn ports_that_hang_do_not_hold_up_the_probes_of_others() {
 }
 
 #[test]
-fn a_result_from_an_old_address_or_of_an_old_probe_counts_for_nothing() {
+fn a_result_from_an_old_address_or_of_an_old_probe_is_ignored() {
     let start = zero();
     let mut leases = leases(&[ProbeResult::Closed], start);
     let now = start + SECOND;

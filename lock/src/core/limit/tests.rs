@@ -67,7 +67,7 @@ impl Node {
 }
 
 #[test]
-fn an_idle_node_starts_one_a_core_at_once_and_one_for_each_first_cost_after() {
+fn an_idle_node_starts_one_per_core_at_once_and_one_for_each_first_cost_after() {
     let mut node = Node::new(8, 128);
     assert_eq!(node.admit(), 8);
     assert_eq!(node.reason(), Reason::Pace);
@@ -88,7 +88,7 @@ fn image_pulls_in_every_slot_do_not_keep_an_idle_node_empty() {
 }
 
 #[test]
-fn a_node_full_of_threads_starts_one_a_core_and_one_more_after_a_stale_time() {
+fn a_node_full_of_threads_starts_one_per_core_and_one_more_after_a_stale_time() {
     let mut node = Node::new(8, 128);
     let full = |node: &Node| Some(node.reading(8.0, 24));
     // The first span is not known yet, so no start is admitted above the floor.
@@ -279,7 +279,7 @@ fn starts_that_end_while_the_counters_stand_still_are_not_cheap() {
 }
 
 #[test]
-fn nothing_is_promised_before_a_whole_span_was_read() {
+fn no_start_above_the_floor_before_a_whole_span_was_read() {
     let mut node = Node::new(2, 32);
     node.admit();
     // Leases from before a restart are above the floor, and nothing took the credit.

@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use crate::core::lock::Lock;
-use crate::core::outcome::{Grant, Kind, LeaseRequest, Outcome};
-use crate::core::scheduler::Admission;
+use crate::core::outcome::{Admission, Grant, Kind, LeaseRequest, Outcome};
 
 impl Lock {
     /// Begins a lease for each start, and counts its wait in the model; `None` without shadow mode.

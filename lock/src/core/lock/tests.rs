@@ -307,7 +307,7 @@ fn a_probe_takes_no_lease() {
 }
 
 #[test]
-fn no_start_under_pressure_and_each_lease_is_kept() {
+fn no_start_begins_under_pressure_and_each_lease_stays() {
     let start = zero();
     let mut lock = pressed(4, start);
     assert!(

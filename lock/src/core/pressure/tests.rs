@@ -73,7 +73,7 @@ fn each_resource_has_its_own_threshold() {
 }
 
 #[test]
-fn what_cannot_be_read_holds_nobody() {
+fn an_unreadable_resource_closes_no_gate() {
     let start = zero();
     let mut cpu = pressure([50, 0, 0]);
     assert_eq!(cpu.read([None; 3], start), None);
@@ -113,7 +113,7 @@ fn one_starts_in_each_floor_exactly() {
 }
 
 #[test]
-fn starts_while_it_is_open_are_none_of_the_floors() {
+fn starts_through_an_open_gate_do_not_count_for_the_floor() {
     let start = zero();
     let mut cpu = pressure([50, 0, 0]);
     cpu.read([Some(0), None, None], start);
@@ -125,7 +125,7 @@ fn starts_while_it_is_open_are_none_of_the_floors() {
 }
 
 #[test]
-fn a_short_opening_does_not_begin_the_floor_anew_and_a_long_one_does() {
+fn the_floor_counts_anew_after_a_long_opening_only() {
     for (open_for, begins) in [(FLOOR - NANO, false), (FLOOR, true)] {
         let start = zero();
         let mut cpu = pressure([50, 0, 0]);
@@ -145,7 +145,7 @@ fn a_short_opening_does_not_begin_the_floor_anew_and_a_long_one_does() {
 }
 
 #[test]
-fn an_old_reading_holds_nobody_and_has_no_hysteresis() {
+fn an_old_reading_closes_no_gate_and_has_no_hysteresis() {
     let start = zero();
     let mut cpu = Pressure::new(PressureLimits {
         thresholds: [NonZeroU8::new(50), None, None],
@@ -158,7 +158,7 @@ fn an_old_reading_holds_nobody_and_has_no_hysteresis() {
 }
 
 #[test]
-fn a_start_by_an_old_reading_does_not_open_it_for_good() {
+fn a_start_by_an_old_reading_does_not_open_the_gate_for_good() {
     let start = zero();
     let mut cpu = pressure([50, 0, 0]);
     cpu.read([Some(9000), None, None], start);
@@ -188,7 +188,7 @@ fn readings() -> impl Strategy<Value = Readings> {
 proptest! {
     /// Whoever asks at least once in a floor starts within the floor and what lies between two asks.
     #[test]
-    fn never_held_for_longer_than_the_floor_without_a_start(
+    fn never_closed_for_longer_than_the_floor_without_a_start(
         thresholds in [0u8..=100, 0u8..=100, 0u8..=100],
         steps in prop::collection::vec((1u64..20_000, readings(), prop::bool::weighted(0.3)), 1..200),
     ) {
@@ -223,7 +223,7 @@ proptest! {
 
     /// The same for who asks at each reading: nothing is left to the floor but its own length.
     #[test]
-    fn who_asks_at_each_reading_starts_within_the_floor(
+    fn a_waiter_that_asks_at_each_reading_starts_within_the_floor(
         threshold in 1u8..=100, steps in prop::collection::vec(readings(), 1..300),
     ) {
         let mut gate = pressure([threshold, 0, 0]);

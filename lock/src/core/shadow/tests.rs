@@ -97,7 +97,7 @@ fn counted(lock: &mut Lock, now: Instant) -> [u64; 5] {
 }
 
 #[test]
-fn all_start_at_once_and_would_have_started_one_after_the_other() {
+fn starts_are_let_through_at_once_and_queue_in_the_model() {
     let start = zero();
     let mut lock = shadow(1, start);
     let names = ["a", "b", "c", "d"];
@@ -132,7 +132,7 @@ fn all_start_at_once_and_would_have_started_one_after_the_other() {
 }
 
 #[test]
-fn a_port_that_opens_before_the_turn_tells_how_long_the_start_took() {
+fn a_port_that_opens_before_the_turn_gives_the_length_of_the_start() {
     let start = zero();
     let mut lock = shadow(1, start);
     ask(&mut lock, &LeaseRequest { duration: Some(20 * SECOND), ..by("first", 1) }, start);
@@ -307,7 +307,7 @@ fn a_turn_that_comes_with_the_next_start_of_the_same_holder_counts() {
 }
 
 #[test]
-fn a_start_lasts_as_long_as_the_last_one_of_its_holder() {
+fn a_repeated_start_has_the_length_of_the_last_one() {
     let start = zero();
     let at = |second| start + SECOND * second;
     for is_behind_another in [true, false] {
@@ -434,7 +434,7 @@ proptest! {
 
     /// No start takes longer because others run, so that the model must be right to the event.
     #[test]
-    fn the_model_tells_the_waits_of_enforcing(
+    fn the_model_has_the_waits_of_enforce_mode(
         slots in 1usize..4,
         arrivals in prop::collection::vec((0u16..20_000, 0u8..4, 1u16..7_000), 1..30),
     ) {
