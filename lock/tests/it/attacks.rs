@@ -178,7 +178,7 @@ fn an_honest_client_is_answered_under_each_attack() {
     } else {
         skip("the budget on memory: it is that of the static binary");
     }
-    // What the attackers held has to be given back: standard streams, listener, signals' pipe.
+    // All descriptors of the attackers are closed: standard streams, listener, signals' pipe.
     eventually("the descriptors to be closed", CEILING, || {
         (target.descriptors() <= 12).then_some(())
     });
@@ -188,7 +188,7 @@ fn an_honest_client_is_answered_under_each_attack() {
 }
 
 /// The kernel's buffers count as the container's memory: 512 parked connections that are full of
-/// bytes, and 512 whose clients read nothing.
+/// bytes, and 512 whose clients do not read.
 #[test]
 fn lock_survives_parked_clients_that_fill_the_buffers() {
     let length = Duration::from_secs(if Program::static_dir().is_some() { 10 } else { 2 });

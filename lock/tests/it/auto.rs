@@ -18,14 +18,14 @@ use crate::support::program;
 
 const KERNELS: &str = "/proc/stat";
 
-/// A lock that sees this in place of the kernel's figures; nothing where mounts of one's own cannot be had.
+/// A lock that reads this text in place of the kernel's counters; `None` if the test may not mount.
 fn with_stat(text: &str, arguments: &[&str]) -> Option<(Scratch, Running)> {
     let directory = Scratch::new();
     let file = directory.file("stat", text);
     match program(arguments).seeing(&file, KERNELS) {
         Ok(lock) => Some((directory, lock.start())),
         Err(why) => {
-            skip(&format!("figures of the test's own: {why}"));
+            skip(&format!("mounted counters: {why}"));
             None
         }
     }
@@ -196,7 +196,7 @@ fn an_unreadable_load_is_logged_once_at_start_and_starts_one_per_core() {
     let warning = lock.wait_for_text("cannot read the node's load", CEILING);
     assert_eq!(field(&warning, "file").as_deref(), Some(KERNELS), "{warning}");
     fill(&mut lock);
-    assert_eq!(lock.get("/?holder=next&wait=1s").status, 423, "nothing has ended");
+    assert_eq!(lock.get("/?holder=next&wait=1s").status, 423, "no lease has ended");
     thread::sleep(Duration::from_millis(500));
     let metrics = lock.get("/metrics");
     assert_eq!(

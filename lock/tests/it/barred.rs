@@ -51,7 +51,7 @@ fn is_not_probed(running: &mut Running, lock: SocketAddr, from: IpAddr, holder: 
             .wait_for(|line| is_about(line, &holder) && line.contains("lease ended"), CEILING);
         assert_eq!(field(&line, "how").as_deref(), Some("expired"), "{line}");
     }
-    assert_eq!(server.connections(), 0, "{holder}: nobody has looked");
+    assert_eq!(server.connections(), 0, "{holder}: no probe was sent");
     assert!(!running.stderr().contains("hidden"), "{running}");
 }
 
@@ -119,7 +119,7 @@ fn a_lease_from_before_a_restart_is_not_probed_at_a_barred_address() {
     let mut second = lock().arg("--state-file").arg(&file).env("PSL_LOG", "debug").start();
     let before = server.requests().len();
     let looks = server.wait_for_requests(before + 2, CEILING);
-    assert!(looks.iter().all(|seen| seen.target == "/x?token=hidden"), "{looks:?}");
+    assert!(looks.iter().all(|listed| listed.target == "/x?token=hidden"), "{looks:?}");
     for path in ["/state", "/metrics"] {
         assert!(!get(second.addr(), path).body.contains("hidden"), "{path}");
     }
@@ -142,7 +142,7 @@ fn a_query_is_never_shown() {
     let mut lock = lock().env("PSL_LOG", "debug").start();
     let address = lock.addr();
     let server = Server::start(Behaviour::ok("up"));
-    // Open at the first look, then by another holder that moves, then what is refused.
+    // Open at the baseline probe, then a holder that moves, then invalid requests.
     for (target, status) in [
         (format!("/?holder=a&ready=http:{}/x%3Ftoken=hidden", server.port()), 200),
         (format!("/?holder=a&ready=http:{}/x%3Ftoken=hidden", server.port()), 200),

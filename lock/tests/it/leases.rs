@@ -75,12 +75,16 @@ fn the_same_holder_gets_the_same_lease_from_any_address() {
             let request = Request::get(&format!("/?holder=a{duration}")).from(from);
             let reply =
                 request.header("Accept", "application/json").send(address, CEILING).unwrap();
-            let told = reply.json();
-            let left = told["expires_in_seconds"].as_f64().expect("a number");
-            assert_eq!((reply.status, &told["granted"]), (200, &true.into()), "{from}: {told}");
+            let response = reply.json();
+            let left = response["expires_in_seconds"].as_f64().expect("a number");
+            assert_eq!(
+                (reply.status, &response["granted"]),
+                (200, &true.into()),
+                "{from}: {response}"
+            );
             assert!(
-                told["reason"].as_str().unwrap().starts_with("lease already held, 59m59"),
-                "{told}"
+                response["reason"].as_str().unwrap().starts_with("lease already held, 59m59"),
+                "{response}"
             );
             assert!(left <= before && left > 3500.0, "{from}: {left} after {before}");
             before = left;
@@ -110,11 +114,11 @@ fn a_holder_that_asks_from_many_addresses_at_once_has_one_lease() {
     let replies: Vec<Reply> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     assert!(replies.iter().all(|reply| reply.status == 200), "{lock}");
     assert_eq!(replies.iter().filter(|reply| reply.body == "Lock acquired\nfor 1h\n").count(), 1);
-    let seen = state(address);
+    let shown = state(address);
     assert_eq!(
-        (seen["slots_in_use"].as_u64(), seen["queue_length"].as_u64()),
+        (shown["slots_in_use"].as_u64(), shown["queue_length"].as_u64()),
         (Some(1), Some(0)),
-        "{seen}"
+        "{shown}"
     );
 }
 
@@ -142,7 +146,7 @@ fn answers_to_delete() {
     let (status, error) = json("/");
     assert_eq!((status, &error["kind"]), (400, &"invalid_parameter".into()));
     assert!(error["value"].as_str().unwrap().starts_with("holder: missing"), "{error}");
-    let (status, error) = json("/?holder=nobody");
+    let (status, error) = json("/?holder=unknown");
     assert_eq!((status, &error["kind"]), (404, &"no_such_holder".into()), "{error}");
     for (target, parameter) in
         [("/?holder=", "holder"), ("/?holder=a&holder=a", "holder"), ("/?holder=a&wait=x", "wait")]
@@ -169,14 +173,16 @@ fn answers_to_delete() {
     assert_eq!(
         get(address, "/metrics").sample("psl_lock_requests_total{result=\"invalid\"}"),
         0.0,
-        "these asked nothing"
+        "requests without a lease"
     );
 }
 
 #[test]
 fn delete_is_for_the_address_that_asked_last_and_for_this_machine() {
     let Some(own) = own_address() else {
-        return skip("who may DELETE: this machine has no address but its loopback's");
+        return skip(
+            "the addresses that may DELETE: this machine has no address but its loopback's",
+        );
     };
     let mut lock =
         Program::new(env!("CARGO_BIN_EXE_lock")).args(["--port", "0", "--locks", "2"]).start();
@@ -211,7 +217,7 @@ fn delete_is_for_the_address_that_asked_last_and_for_this_machine() {
         (names["slots_in_use"].as_u64(), names["queue_length"].as_u64()),
         (Some(2), Some(3))
     );
-    // (what, holder, from where, status)
+    // (case, holder, address, status)
     for (what, holder, from, expected) in [
         ("another's place", "c", far, 404),
         ("its own place", "d", far, 200),
@@ -281,11 +287,11 @@ fn bad_parameters_are_named_and_take_no_lease() {
         assert!(value.starts_with(&format!("{parameter}: ")) && tells, "{query}: {value}");
         assert!(value.bytes().all(|byte| byte != b'\n') && value.len() < 1024, "{query}: {value}");
     }
-    let seen = state(address);
+    let shown = state(address);
     assert_eq!(
-        (seen["slots_in_use"].as_u64(), seen["queue_length"].as_u64()),
+        (shown["slots_in_use"].as_u64(), shown["queue_length"].as_u64()),
         (Some(0), Some(0)),
-        "{seen}"
+        "{shown}"
     );
     let invalid = get(address, "/metrics").sample("psl_lock_requests_total{result=\"invalid\"}");
     assert_eq!(invalid, targets.len() as f64);
@@ -360,30 +366,34 @@ fn a_waiter_learns_its_position_and_expected_time() {
         let request =
             Request::get(&format!("/?holder={holder}")).header("Accept", "application/json");
         let reply = request.send(address, CEILING).unwrap();
-        let told = reply.json();
+        let response = reply.json();
         assert_eq!(
-            (reply.status, told["position"].as_u64()),
+            (reply.status, response["position"].as_u64()),
             (423, Some(position)),
-            "{holder}: {told}"
+            "{holder}: {response}"
         );
-        assert_eq!(told["retry_after_seconds"].as_u64(), Some(seconds(&reply)), "{holder}: {told}");
         assert_eq!(
-            (&told["granted"], &told["expires_in_seconds"]),
-            (&false.into(), &Value::Null),
-            "{holder}: {told}"
+            response["retry_after_seconds"].as_u64(),
+            Some(seconds(&reply)),
+            "{holder}: {response}"
         );
-        assert_eq!(told["reason"], "all slots are taken");
+        assert_eq!(
+            (&response["granted"], &response["expires_in_seconds"]),
+            (&false.into(), &Value::Null),
+            "{holder}: {response}"
+        );
+        assert_eq!(response["reason"], "all slots are taken");
     }
     // A client without a holder has no place, but its answer says when to ask again.
-    let (status, told) = get_json(address, "/");
-    assert_eq!((status, &told["position"]), (423, &Value::Null));
+    let (status, response) = get_json(address, "/");
+    assert_eq!((status, &response["position"]), (423, &Value::Null));
     assert!(
-        told["retry_after_seconds"].as_u64().is_some_and(|seconds| (1..=30).contains(&seconds)),
-        "{told}"
+        response["retry_after_seconds"].as_u64().is_some_and(|seconds| (1..=30).contains(&seconds)),
+        "{response}"
     );
     // A client that has waited is to come back at once.
-    let (_, told) = get_json(address, "/?holder=b&wait=1ms");
-    assert_eq!(told["retry_after_seconds"], 1, "{told}");
+    let (_, response) = get_json(address, "/?holder=b&wait=1ms");
+    assert_eq!(response["retry_after_seconds"], 1, "{response}");
 }
 
 #[test]
@@ -400,10 +410,7 @@ fn first_come_first_served() {
         assert_eq!(delete(address, last).status, 200);
         let (reply, _) = waiting.remove(0).join().unwrap().expect("an answer");
         assert_eq!((reply.status, reply.first_line()), (200, "Lock acquired"), "{name}");
-        assert!(
-            waiting.iter().all(|thread| !thread.is_finished()),
-            "somebody overtook after {name}"
-        );
+        assert!(waiting.iter().all(|thread| !thread.is_finished()), "a waiter overtook {name}");
         assert_eq!(state(address)["leases"][0]["holder"], name);
         last = name;
     }
@@ -598,7 +605,7 @@ fn a_parked_request_is_refused_at_the_end_of_its_wait() {
     assert_eq!(state(address)["queue_length"], 0);
 }
 
-/// What a client does that does not want its answer any more.
+/// The act of a client that gives up its wait.
 type Leave = fn(Connection);
 
 #[test]
@@ -618,7 +625,7 @@ fn a_parked_client_that_hangs_up_gets_no_lease() {
         assert_eq!(get(address, "/?holder=a&duration=1h").status, 200, "{way}");
         let gone = hold(Ipv4Addr::new(127, 0, 4, 1), address, "gone", "");
         let next = read(hold(Ipv4Addr::new(127, 0, 4, 2), address, "next", ""));
-        // Nothing of it runs in between, so that it finds both at the same moment.
+        // The lock is stopped in between, so that it finds both at the same moment.
         lock.stop();
         leave(gone);
         let mut release = Connection::open(address, None, CEILING).unwrap();
@@ -627,10 +634,10 @@ fn a_parked_client_that_hangs_up_gets_no_lease() {
         assert_eq!(release.reply().unwrap().status, 200, "{way}");
         let (reply, _) = next.join().unwrap().expect("an answer");
         assert_eq!(reply.status, 200, "{way}");
-        let seen = state(address);
-        assert_eq!(seen["leases"][0]["holder"], "next", "{way}: {seen}");
+        let shown = state(address);
+        assert_eq!(shown["leases"][0]["holder"], "next", "{way}: {shown}");
         assert_eq!(
-            (&seen["queue"][0]["holder"], &seen["queue"][0]["held"]),
+            (&shown["queue"][0]["holder"], &shown["queue"][0]["held"]),
             (&"gone".into(), &false.into()),
             "{way}"
         );
@@ -640,10 +647,10 @@ fn a_parked_client_that_hangs_up_gets_no_lease() {
             "{way}"
         );
     }
-    // Also where nothing else happens.
+    // Also without any other event.
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
     drop(hold(Ipv4Addr::LOCALHOST, address, "gone", ""));
-    eventually("nobody to be held", CEILING, || held(address).is_empty().then_some(()));
+    eventually("no parked request", CEILING, || held(address).is_empty().then_some(()));
 }
 
 #[test]
@@ -658,8 +665,8 @@ fn a_parked_client_that_sends_bytes_and_hangs_up_gets_no_lease() {
     let next = read(hold(Ipv4Addr::new(127, 0, 4, 2), address, "next", ""));
     assert_eq!(delete(address, "a").status, 200);
     eventually("a lease", CEILING, || (state(address)["slots_in_use"] == 1).then_some(()));
-    let seen = state(address);
-    assert_eq!(seen["leases"][0]["holder"], "next", "{seen}");
+    let shown = state(address);
+    assert_eq!(shown["leases"][0]["holder"], "next", "{shown}");
     assert_eq!(next.join().unwrap().expect("an answer").0.status, 200);
 }
 
@@ -681,11 +688,11 @@ fn a_lease_whose_answer_cannot_be_written_is_given_back() {
             (granted == f64::from(round) && released == granted).then_some(())
         });
         // It has its place in the queue again, but no slot is kept for it.
-        let seen = state(address);
+        let shown = state(address);
         assert_eq!(
-            (seen["slots_in_use"].as_u64(), seen["queue_length"].as_u64()),
+            (shown["slots_in_use"].as_u64(), shown["queue_length"].as_u64()),
             (Some(0), Some(1)),
-            "{seen}"
+            "{shown}"
         );
     }
     lock.wait_for(
@@ -801,7 +808,7 @@ fn a_client_that_has_read_its_answer_keeps_its_lease() {
         let mut connection = Connection::open(address, None, CEILING).unwrap();
         assert_eq!(connection.send(&request).unwrap().status, 200);
     }
-    // Two requests at once: the second says nothing of the first answer, but is answered.
+    // Two requests at once: the second is answered, but does not confirm the first answer.
     let mut twice = Connection::open(address, None, CEILING).unwrap();
     let bytes =
         [Request::get("/").keep_alive().bytes("lock"), Request::get("/").bytes("lock")].concat();
@@ -824,7 +831,7 @@ fn a_parked_client_that_does_not_read_its_grant_loses_it_to_the_next() {
         let gone = hold(Ipv4Addr::LOCALHOST, address, "gone", "");
         let next = read(hold(Ipv4Addr::LOCALHOST, address, "next", ""));
         assert_eq!(delete(address, "a").status, 200, "{round}");
-        // Its answer is written, and nothing of it is read.
+        // The answer is written, and the client reads no byte of it.
         gone.reset();
         let from = Instant::now();
         while !next.is_finished() && from.elapsed() < AT_ONCE {
@@ -861,7 +868,7 @@ fn parked_connections_leave_room_for_others() {
     eventually("500 parked waiters", CEILING, || {
         (state(address)["queue_length"] == 500).then_some(())
     });
-    // Of the address that has so many parked connections, and of others.
+    // From the address of the parked connections, and from others.
     for from in ["127.0.6.1", "127.0.6.2"] {
         let took: Vec<Duration> =
             (0..21).map(|_| get_from(from, address, "/?duration=0").took).collect();
@@ -1057,7 +1064,7 @@ fn metrics_are_right_to_the_unit() {
     ] {
         assert_eq!(metrics.sample(name), expected, "{name}\n{}", metrics.body);
     }
-    // Four came at once; e waited for its 300 ms at least, and nobody longer than all this took.
+    // Four came at once; e waited for at least 300 ms, and none longer than the whole test.
     let most = begin.elapsed().as_secs_f64();
     let waited = metrics.sample("psl_lock_wait_seconds_sum");
     assert!((0.3..most).contains(&waited), "{waited} of {most}");
@@ -1068,7 +1075,7 @@ fn metrics_are_right_to_the_unit() {
     assert!((0.3..4.0 * most).contains(&held), "{held} of {most}");
 }
 
-/// What a person sees of this holder at the level that is the default.
+/// The log lines of this holder at the default level.
 fn lines_about(lock: &Running, holder: &str) -> Vec<String> {
     let is_about = |line: &String| field(line, "holder").as_deref() == Some(holder);
     lock.lines().into_iter().filter(is_about).collect()

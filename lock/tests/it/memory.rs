@@ -74,7 +74,7 @@ fn unread_states(address: SocketAddr, each: usize) -> Vec<Connection> {
         let mut first = [0];
         clients.iter().all(|client| matches!(client.stream().peek(&mut first), Ok(1))).then_some(())
     });
-    // Now the answers fill what there is between them, until lock gives up after two seconds.
+    // Now the answers fill the buffers between them, until lock gives up after two seconds.
     thread::sleep(Duration::from_secs(1));
     clients
 }

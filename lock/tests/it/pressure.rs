@@ -18,7 +18,7 @@ struct Node {
 }
 
 impl Node {
-    /// Nothing where mounts of one's own cannot be had.
+    /// `None` if the test may not mount.
     fn new() -> Option<Node> {
         let node = Node { directory: Scratch::new() };
         for name in ["cpu", "io", "memory"] {
@@ -33,7 +33,7 @@ impl Node {
         }
     }
 
-    /// Replaced as a whole, so that nobody reads half of it.
+    /// Replaced by a rename, so that no reader finds half a file.
     fn write(&self, name: &str, text: &str) {
         let new = self.directory.file("new", text);
         std::fs::rename(new, self.directory.join(name)).unwrap();
@@ -47,7 +47,7 @@ impl Node {
     fn lock(&self, arguments: &[&str]) -> Running {
         program(arguments)
             .seeing(self.directory.path(), KERNELS)
-            .expect("what could be done a moment ago")
+            .expect("a mount, as a moment ago")
             .start()
     }
 }
@@ -57,7 +57,7 @@ fn no_start_begins_above_the_threshold_until_pressure_is_ten_points_lower() {
     let Some(node) = Node::new() else { return };
     let mut lock = node.lock(&["--locks=4", "--io-pressure=50", "--gate-floor=1h"]);
     node.set("cpu", "99.00");
-    assert_eq!(lock.get("/?holder=a").status, 200, "another resource's");
+    assert_eq!(lock.get("/?holder=a").status, 200, "another resource has no threshold");
     node.set("io", "83.02");
     // It was read for a, and is read no more than once a second.
     let refused = eventually("a pressure gate that is closed", CEILING, || {
@@ -65,7 +65,7 @@ fn no_start_begins_above_the_threshold_until_pressure_is_ten_points_lower() {
     });
     let reason = "the node is under pressure: io 83.02% (closes above 50%, opens at 40%); one start begins in ";
     assert!(refused.body.starts_with(&format!("Locked\n{reason}")), "{}", refused.body);
-    assert_eq!(lock.get("/?holder=a").status, 200, "who has a lease has it");
+    assert_eq!(lock.get("/?holder=a").status, 200, "an active lease stays");
     let closed = lock.wait_for_text("pressure gate closed", CEILING);
     assert_eq!(field(&closed, "level").as_deref(), Some("info"), "{closed}");
     let polling = lock.get("/?holder=b");
@@ -103,8 +103,8 @@ fn no_start_begins_above_the_threshold_until_pressure_is_ten_points_lower() {
         fallen.elapsed()
     );
     lock.wait_for_after(mark, |line| line.contains("pressure gate open"), CEILING);
-    let told = |lock: &Running, what: &str| lock.count(|line| line.contains(what));
-    assert_eq!((told(&lock, "pressure gate closed"), told(&lock, "pressure gate open")), (1, 1));
+    let count = |lock: &Running, text: &str| lock.count(|line| line.contains(text));
+    assert_eq!((count(&lock, "pressure gate closed"), count(&lock, "pressure gate open")), (1, 1));
 }
 
 #[test]

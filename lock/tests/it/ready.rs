@@ -110,7 +110,10 @@ fn only_2xx_ends_the_lease() {
         );
         wait_for_end(address, "ready", at as f64 + 1.0);
         assert!(
-            server.requests().iter().all(|seen| seen.method == "GET" && seen.target == "/healthz"),
+            server
+                .requests()
+                .iter()
+                .all(|shown| shown.method == "GET" && shown.target == "/healthz"),
             "{name}"
         );
     }
@@ -121,13 +124,13 @@ fn only_2xx_ends_the_lease() {
 fn a_port_that_is_open_before_the_application_can_run_is_ignored() {
     let mut lock = lock(&["--locks", "64", "--ready-period", "50ms"]);
     let address = lock.addr();
-    let server = Server::start(Behaviour::ok("somebody else"));
+    let server = Server::start(Behaviour::ok("another process"));
     let mut missed = 0;
     for ready in [format!("http:{}/x", server.port()), format!("tcp:{}", server.port())] {
         let said = format!(
             "{ready} is open before the application can run: the lease lasts its full duration"
         );
-        // On a busy machine the answer to the first look may come too late, which makes it a look like the others.
+        // On a busy machine the answer to the baseline probe may come too late, which makes it a probe like the others.
         let holder = (0..10).map(|attempt| format!("{}-{attempt}", &ready[..3])).find(|holder| {
             let reply = get(address, &format!("/?holder={holder}&duration=1s&ready={ready}"));
             assert_eq!(reply.status, 200, "{ready}");
@@ -136,7 +139,7 @@ fn a_port_that_is_open_before_the_application_can_run_is_ignored() {
             missed += u32::from(!is_said);
             is_said
         });
-        let holder = holder.unwrap_or_else(|| panic!("{ready}: never seen as open: {lock}"));
+        let holder = holder.unwrap_or_else(|| panic!("{ready}: never shown as open: {lock}"));
         let state = get(address, "/state").json();
         let lease =
             state["leases"].as_array().unwrap().iter().find(|lease| lease["holder"] == *holder);
@@ -161,9 +164,9 @@ fn probes_become_rarer_with_the_age_of_the_lease() {
         200
     );
     let window = Duration::from_secs(4);
-    // What is counted is a rate: there is nothing to wait for but the time.
+    // The test counts a rate, so it waits for the time to pass.
     thread::sleep(window);
-    let looks: Vec<Duration> = server.requests().iter().map(|seen| seen.at - asked).collect();
+    let looks: Vec<Duration> = server.requests().iter().map(|shown| shown.at - asked).collect();
     // The first look, then the most that one after a tenth of the age, at least 20 ms, at most the period makes.
     let mut most = 1;
     let mut age = Duration::ZERO;
@@ -244,7 +247,7 @@ fn both_families_are_looked_at() {
         tcp.set(Behaviour::CloseAtOnce);
         server.set(Behaviour::ok("up"));
         wait_for_end(metrics, "ready", 2.0);
-        assert!(server.requests().iter().all(|seen| seen.from.ip() == at), "{host}");
+        assert!(server.requests().iter().all(|shown| shown.from.ip() == at), "{host}");
     }
 }
 
@@ -261,7 +264,7 @@ fn a_port_that_hangs_delays_no_other() {
         assert_eq!(reply.status, 200);
         assert!(
             reply.took < Duration::from_secs(2),
-            "the first look held the answer up for {:?}",
+            "the baseline probe held the answer up for {:?}",
             reply.took
         );
     }
@@ -296,10 +299,7 @@ fn the_number_of_threads_does_not_grow_with_the_leases() {
         names.sort();
         names
     };
-    assert!(
-        !names(&lock).iter().any(|name| name == "prober"),
-        "no thread looks where there is nothing to look at"
-    );
+    assert!(!names(&lock).iter().any(|name| name == "prober"), "no prober starts without a port");
     let server = Server::start(Behaviour::status(503, "starting"));
     for number in 0..50 {
         // Half of them refuse, half of them answer that they are starting.
@@ -385,11 +385,11 @@ fn only_the_address_of_the_holder_is_probed() {
     assert_eq!(get_from("127.0.5.7", address, &target).status, 200);
     let looks = old.wait_for_requests(5, CEILING);
     assert!(
-        looks.iter().all(|seen| seen.header("host") == Some(&old.addr().to_string())),
+        looks.iter().all(|shown| shown.header("host") == Some(&old.addr().to_string())),
         "{looks:?}"
     );
     assert_eq!((new.connections(), others.connections()), (0, 0));
-    // The looks follow the holder. Another's request, or another's header, moves nothing.
+    // The probes follow the holder. Requests and headers of others do not move them.
     let spoofed = Request::get(&target.replace("=a&", "=b&"))
         .header("X-Forwarded-For", "127.0.0.1")
         .header("Forwarded", "for=127.0.0.1")
@@ -418,7 +418,7 @@ fn only_the_address_of_the_holder_is_probed() {
 fn a_probe_sends_the_path_unchanged() {
     let mut lock = lock(&["--locks", "200"]);
     let address = lock.addr();
-    // Open at the first look, so that each is looked at once.
+    // Open at the baseline probe, so that each is looked at once.
     let server = Server::start(Behaviour::ok("up"));
     let all = (0x21..=0x7e_u8).map(char::from).filter(|it| *it != '#');
     let mut paths: Vec<String> = all.clone().map(|it| format!("/a{it}b")).collect();
@@ -452,12 +452,9 @@ fn a_probe_sends_the_path_unchanged() {
         paths.iter().enumerate().filter(is_taken).map(|(_, path)| path).collect();
     assert!(taken.len() > paths.len() / 2, "only {} of {} are accepted", taken.len(), paths.len());
     let missing = || {
-        let seen: Vec<String> = server.requests().into_iter().map(|seen| seen.target).collect();
-        assert!(
-            seen.iter().all(|target| paths.contains(target)),
-            "asked for what nobody gave: {seen:?}"
-        );
-        taken.iter().filter(|path| !seen.contains(path)).collect::<Vec<_>>()
+        let shown: Vec<String> = server.requests().into_iter().map(|shown| shown.target).collect();
+        assert!(shown.iter().all(|target| paths.contains(target)), "unexpected request: {shown:?}");
+        taken.iter().filter(|path| !shown.contains(path)).collect::<Vec<_>>()
     };
     let until = Instant::now() + Duration::from_secs(5);
     while !missing().is_empty() && Instant::now() < until {

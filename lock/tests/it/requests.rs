@@ -35,7 +35,7 @@ fn each_slot_admits_one_client() {
     let mut lock = lock(&["--locks=3"]);
     let statuses: Vec<u16> = (0..5).map(|_| get(lock.addr(), "/?duration=1m").status).collect();
     assert_eq!(statuses, [200, 200, 200, 423, 423]);
-    // A lease may be given up early, so nobody is told to stay away for longer than half a minute.
+    // A lease may end early, so no client is asked to stay away for longer than half a minute.
     let retry_after: u64 = get(lock.addr(), "/").header("retry-after").unwrap().parse().unwrap();
     assert!((15..=30).contains(&retry_after), "{retry_after}");
 }
@@ -150,7 +150,7 @@ fn only_get_and_post_of_the_root_take_a_lease() {
     let reply = Request::post("/").body("duration=3").send(lock.addr(), CEILING).unwrap();
     assert_eq!(reply.status, 413);
     let reply = Request::post("/").send(lock.addr(), CEILING).unwrap();
-    assert_eq!(reply.status, 200, "nothing before it has taken the slot");
+    assert_eq!(reply.status, 200, "no earlier request has taken the slot");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::support::{holders, state};
 
 const SLOTS: usize = 3;
 
-/// So many askers keep a lease.
+/// Clients that keep a lease.
 const KEEPERS: usize = 2;
 
 /// Both clocks of a restart, and milliseconds in JSON.
@@ -40,14 +40,14 @@ fn kill(mut lock: Running) {
     lock.wait(CEILING);
 }
 
-/// Nothing where the lock has ended before the whole answer was there.
+/// `None` if the lock ends before the whole answer has arrived.
 fn ask(address: SocketAddr, method: &str, query: &str) -> Option<(u16, Value)> {
     let request = Request::new(method, &format!("/?{query}")).header("Accept", "application/json");
     let reply = request.send(address, CEILING).ok()?;
     Some((reply.status, reply.json()))
 }
 
-/// Waits until the file holds what this fits.
+/// Waits until the content of the file fits.
 fn written(file: &Path, fits: impl Fn(&Value) -> bool) -> Value {
     eventually("the state file", CEILING, || {
         let text = fs::read_to_string(file).ok()?;
@@ -58,12 +58,12 @@ fn written(file: &Path, fits: impl Fn(&Value) -> bool) -> Value {
     })
 }
 
-/// What a holder was told last, and when.
+/// The last answer to a holder, with its time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Known {
     /// It has a lease that ends then at the latest.
     Lease(Instant),
-    /// It has given up what it had.
+    /// The holder has released its lease.
     Nothing,
 }
 
@@ -77,14 +77,14 @@ fn keep_asking(
     for number in 0.. {
         let holder = format!("r{round}-a{asker}-{number}");
         loop {
-            let Some((status, told)) =
+            let Some((status, response)) =
                 ask(address, "GET", &format!("holder={holder}&duration=1h&wait=5ms"))
             else {
                 return;
             };
             if status == 200 {
                 let left = Duration::from_secs_f64(
-                    told["expires_in_seconds"].as_f64().unwrap() + RESOLUTION,
+                    response["expires_in_seconds"].as_f64().unwrap() + RESOLUTION,
                 );
                 known.lock().unwrap().insert(holder.clone(), Known::Lease(Instant::now() + left));
                 break;
@@ -94,7 +94,7 @@ fn keep_asking(
         if asker < KEEPERS && number == asker {
             continue;
         }
-        // Until it is answered nobody knows whether it was heard.
+        // Without an answer, the request may have been handled or not.
         known.lock().unwrap().remove(&holder);
         if ask(address, "DELETE", &format!("holder={holder}")).is_none() {
             return;
@@ -114,29 +114,29 @@ fn a_lock_killed_at_any_moment_keeps_leases_and_releases() {
         let address = lock.addr();
         let held: Vec<(String, Known)> =
             known.lock().unwrap().iter().map(|(name, it)| (name.clone(), *it)).collect();
-        let seen = state(address);
-        let count = seen["slots_in_use"].as_u64().unwrap() as usize;
+        let shown = state(address);
+        let count = shown["slots_in_use"].as_u64().unwrap() as usize;
         let expected = held.iter().filter(|(_, it)| *it != Known::Nothing).count();
         // One whose 200 or whose end was not heard of may be there as well.
-        assert!((expected..=SLOTS).contains(&count), "round {round}: {expected} known, {seen}");
-        let there = holders(&seen["leases"]);
+        assert!((expected..=SLOTS).contains(&count), "round {round}: {expected} known, {shown}");
+        let there = holders(&shown["leases"]);
         for (holder, it) in &held {
             if *it == Known::Nothing {
-                assert!(!there.contains(holder), "round {round}: {holder} was given back: {seen}");
+                assert!(!there.contains(holder), "round {round}: {holder} was given back: {shown}");
                 releases += 1;
                 continue;
             }
             let Known::Lease(end) = it else { unreachable!() };
             let asked = Instant::now();
-            let (status, told) =
+            let (status, response) =
                 ask(address, "GET", &format!("holder={holder}&duration=2h")).expect("an answer");
-            assert_eq!(status, 200, "round {round}: {holder}: {told}; {lock}");
+            assert_eq!(status, 200, "round {round}: {holder}: {response}; {lock}");
             assert!(
-                told["reason"].as_str().unwrap().starts_with("lease already held"),
-                "{round}: {told}"
+                response["reason"].as_str().unwrap().starts_with("lease already held"),
+                "{round}: {response}"
             );
             let (left, most) =
-                (told["expires_in_seconds"].as_f64().unwrap(), end.duration_since(asked));
+                (response["expires_in_seconds"].as_f64().unwrap(), end.duration_since(asked));
             assert!(
                 left <= most.as_secs_f64() + RESOLUTION,
                 "round {round}: {holder} has {left}, had {most:?}"
@@ -144,7 +144,7 @@ fn a_lock_killed_at_any_moment_keeps_leases_and_releases() {
             leases += 1;
         }
         // All of them end, the unknown ones too, so that there is something to ask for.
-        for holder in there.into_iter().chain(holders(&seen["queue"])) {
+        for holder in there.into_iter().chain(holders(&shown["queue"])) {
             assert_eq!(
                 ask(address, "DELETE", &format!("holder={holder}")).expect("an answer").0,
                 200
@@ -185,10 +185,10 @@ fn a_restart_keeps_deadlines() {
         lock = program(&file).start();
         let address = lock.addr();
         let asked = Instant::now();
-        let (status, told) = ask(address, "GET", "holder=a").expect("an answer");
+        let (status, response) = ask(address, "GET", "holder=a").expect("an answer");
         assert_eq!(status, 200);
-        let left = told["expires_in_seconds"].as_f64().expect("a number");
-        // Nothing is won between two processes, and what is lost is a pause between two looks at clocks.
+        let left = response["expires_in_seconds"].as_f64().expect("a number");
+        // A restart adds no time, and loses at most a pause between two readings of the clocks.
         let most = 3600.0 - (asked - after).as_secs_f64() + RESOLUTION;
         let least = 3600.0 - before.elapsed().as_secs_f64() - 0.5;
         assert!((least..=most).contains(&left), "{left} is not within {least} and {most}");
@@ -197,7 +197,7 @@ fn a_restart_keeps_deadlines() {
     eventually("the short one to end", CEILING, || {
         (state(address)["slots_in_use"] == 2).then_some(())
     });
-    // Who has named nobody has its slot all the same.
+    // A lease without a holder keeps its slot.
     let leases = state(address)["leases"].clone();
     assert!(leases.as_array().unwrap().iter().any(|lease| lease["holder"].is_null()), "{leases}");
     // One that ended while there was no process is not there any more.
@@ -232,9 +232,9 @@ fn the_queue_keeps_its_order() {
     let mut lock = program(&file).start();
     let address = lock.addr();
     assert_eq!(holders(&state(address)["queue"]), line);
-    let (_, told) = ask(address, "GET", "holder=y").expect("an answer");
-    assert_eq!(told["position"], 3, "{told}");
-    // Who has given up its place has given it up, and who comes anew is the last.
+    let (_, response) = ask(address, "GET", "holder=y").expect("an answer");
+    assert_eq!(response["position"], 3, "{response}");
+    // A holder that has left the queue stays out of it, and a new holder is the last.
     assert_eq!(ask(address, "DELETE", "holder=x").expect("an answer").0, 200);
     assert_eq!(ask(address, "GET", "holder=new").expect("an answer").0, 423);
     line.remove(1);
@@ -265,11 +265,11 @@ fn a_repeated_request_does_not_write_the_state_file() {
     }
     assert_eq!(get(address, "/?holder=waiting").status, 423);
     written(&file, |value| value["queue"][0]["holder"] == "waiting");
-    let seen = |file: &Path| {
+    let shown = |file: &Path| {
         let it = fs::metadata(file).expect("a state file");
         (it.ino(), it.mtime(), it.mtime_nsec(), it.ctime_nsec())
     };
-    let before = seen(&file);
+    let before = shown(&file);
     for _ in 0..20 {
         for holder in ["a", "b", "c"] {
             assert_eq!(get(address, &format!("/?holder={holder}&duration=2h")).status, 200);
@@ -277,14 +277,14 @@ fn a_repeated_request_does_not_write_the_state_file() {
         assert_eq!(get(address, "/?holder=waiting&wait=5ms").status, 423);
         assert_eq!(get(address, "/").status, 423);
         assert_eq!(get(address, "/?duration=0").status, 423);
-        assert_eq!(Request::delete("/?holder=nobody").send(address, CEILING).unwrap().status, 404);
+        assert_eq!(Request::delete("/?holder=unknown").send(address, CEILING).unwrap().status, 404);
         get(address, "/state");
         get(address, "/metrics");
     }
-    assert_eq!(seen(&file), before);
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(shown(&file), before);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no other file is left");
     assert_eq!(Request::delete("/?holder=a").send(address, CEILING).unwrap().status, 200);
-    assert_ne!(seen(&file), before, "but a release does");
+    assert_ne!(shown(&file), before, "but a release does");
 }
 
 /// A file as a lock of this boot writes it, with three leases and two places.
@@ -303,7 +303,7 @@ fn real_file(directory: &Scratch) -> (PathBuf, String) {
     (file, text)
 }
 
-/// Starts empty, says why in one line, serves, and writes a file that the next process can read.
+/// Starts empty, logs the reason in one line, serves, and writes a file that the next process can read.
 #[track_caller]
 fn starts_empty(what: &str, file: &Path, level: &str, words: &str) {
     let mut lock = program(file).start();
@@ -312,17 +312,17 @@ fn starts_empty(what: &str, file: &Path, level: &str, words: &str) {
     assert_eq!(field(&line, "level").as_deref(), Some(level), "{what}: {line}");
     assert_eq!(field(&line, "file").as_deref(), file.to_str(), "{what}: {line}");
     assert!(line.contains(words) && line.len() < 1024, "{what}: {line}");
-    let seen = state(address);
+    let shown = state(address);
     assert_eq!(
-        (seen["slots_in_use"].as_u64(), seen["queue_length"].as_u64()),
+        (shown["slots_in_use"].as_u64(), shown["queue_length"].as_u64()),
         (Some(0), Some(0)),
-        "{what}: {seen}"
+        "{what}: {shown}"
     );
     let statuses = [(); 4].map(|()| get(address, "/?duration=1h").status);
     assert_eq!(statuses, [200, 200, 200, 423], "{what}");
 }
 
-/// As [`starts_empty`], and the next process takes over what that one has written.
+/// As [`starts_empty`], and the next process restores the file of that process.
 #[track_caller]
 fn starts_anew(what: &str, file: &Path, level: &str, words: &str) {
     starts_empty(what, file, level, words);
@@ -398,7 +398,7 @@ fn a_file_that_is_not_of_this_program_this_version_or_this_boot() {
         ("leases of another kind", with("leases", json!([{"holder": 1}])).into(), not_ours),
         ("a lease from nowhere", text.replace("127.0.0.1", "nowhere").into(), not_ours),
         ("bytes", garbage, "cannot read"),
-        ("nothing but zeros", vec![0; 1024 * 1024], not_ours),
+        ("only zeros", vec![0; 1024 * 1024], not_ours),
         ("brackets", vec![b'['; 1024 * 1024], not_ours),
         ("a long word", long_word.into(), not_ours),
         ("more than there may be", ours_then_much.into(), not_ours),
@@ -435,12 +435,8 @@ fn a_file_with_unusual_content_stops_no_start() {
         ("an end in the past", vec![lease(json!({"deadline": 1}))], 0),
         ("a beginning in the future", vec![lease(json!({"since": u64::MAX}))], 1),
         ("the same holder twice", vec![lease(json!({})), lease(json!({"address": "10.0.0.1"}))], 1),
-        ("a holder that nobody could name", vec![lease(json!({"holder": "a b\n"}))], 0),
-        (
-            "a port that nobody could name",
-            vec![lease(json!({"ready": "tcp:0", "look": "watched"}))],
-            1,
-        ),
+        ("an invalid holder", vec![lease(json!({"holder": "a b\n"}))], 0),
+        ("an invalid port", vec![lease(json!({"ready": "tcp:0", "look": "watched"}))], 1),
         (
             "more leases than slots",
             (0..9).map(|n| lease(json!({"holder": n.to_string()}))).collect(),
@@ -453,12 +449,12 @@ fn a_file_with_unusual_content_stops_no_start() {
         let file = directory.file("state.json", value.to_string());
         let mut lock = program(&file).start();
         let address = lock.addr();
-        let seen = state(address);
-        assert_eq!(seen["slots_in_use"], slots, "{what}: {seen}");
-        for lease in seen["leases"].as_array().unwrap() {
+        let shown = state(address);
+        assert_eq!(shown["slots_in_use"], slots, "{what}: {shown}");
+        for lease in shown["leases"].as_array().unwrap() {
             assert!(
                 lease["remaining_seconds"].as_f64().unwrap() <= 7200.0,
-                "{what}: at most --max-duration: {seen}"
+                "{what}: at most --max-duration: {shown}"
             );
         }
         let said = format!(
@@ -512,7 +508,7 @@ fn a_file_that_cannot_be_read_or_written_stops_no_start() {
             "{what}: {lock}"
         );
     }
-    // Where it can be written after all, that is told too, and the file is whole.
+    // Once the file can be written, this is logged and the file is complete.
     let mut lock = program(&directory.join("late/state.json")).start();
     let address = lock.addr();
     lock.wait_for_text("a restart may let too many pods start", CEILING);
@@ -535,7 +531,7 @@ fn lock_starts_without_the_right_to_read_or_write_the_file() {
         |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     mode(&file, 0o000);
     mode(&place, 0o555);
-    // Root may do everything everywhere, so that somebody else has to run it.
+    // Root may read and write every file, so another user runs the lock.
     let built = Program::new(env!("CARGO_BIN_EXE_lock"));
     let copy = directory.join("lock");
     fs::copy(built.file(), &copy).unwrap();
@@ -574,7 +570,7 @@ fn a_full_volume_stops_no_start() {
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
     written(&file, |value| value["leases"][0]["holder"] == "a");
-    // Fills what is left, to the last page.
+    // Fills the volume to the last page.
     let rest = volume.join("rest");
     let error = fs::write(&rest, vec![0; 64 * 1024]).expect_err("a volume with an end");
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
@@ -612,7 +608,7 @@ fn a_disk_that_hangs_delays_answers_by_a_second_at_most() {
     let mut lock = program(&file).start();
     let address = lock.addr();
     written(&file, |_| true);
-    // The new file is written into a pipe that nobody reads: opening it does not return.
+    // The new file is a pipe without a reader: opening it does not return.
     let pipe = directory.join("state.json.new");
     let made = Command::new("mkfifo").arg(&pipe).status();
     if !made.is_ok_and(|status| status.success()) {

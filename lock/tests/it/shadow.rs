@@ -1,4 +1,4 @@
-//! Shadow mode on the real binary: nobody waits, and everybody can see who would have.
+//! Shadow mode on the real binary: no client waits, and answers, log and metrics show which starts would have waited.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
@@ -47,7 +47,7 @@ fn each_request_is_granted_at_once_with_its_outcome_in_the_model() {
         assert_eq!((reply.status, reply.header("psl-mode")), (200, Some("shadow")), "{target}");
         assert_eq!(reply.body, format!("Lock acquired\n{expected}"), "{target}");
     }
-    assert!(begin.elapsed() < CEILING / 4, "nobody was held");
+    assert!(begin.elapsed() < CEILING / 4, "no request was parked");
     let json = Request::get("/?holder=c")
         .header("Accept", "application/json")
         .send(lock.addr(), CEILING)
@@ -62,7 +62,7 @@ fn each_request_is_granted_at_once_with_its_outcome_in_the_model() {
     assert_eq!(
         lock.get("/?duration=x").status,
         400,
-        "what is not understood is no request for a lease"
+        "an invalid request is no request for a lease"
     );
 
     let state = lock.get("/state").json();
@@ -176,10 +176,10 @@ fn the_model_does_not_survive_a_restart() {
         assert_eq!(shadow.get(&format!("/?holder={n}&duration=10m")).status, 200);
     }
     let queue = shadow.get("/state").json()["queue_length"].clone();
-    assert_eq!(queue, 19, "it does not begin with what really ran before");
+    assert_eq!(queue, 19, "the model does not begin with the leases of enforce mode");
     shadow.signal("TERM");
     shadow.wait(CEILING).expect_code(0);
-    assert_eq!(std::fs::read(&file).unwrap(), before, "nor leaves anything of what would be");
+    assert_eq!(std::fs::read(&file).unwrap(), before, "and does not write the state file");
 
     let mut last = enforce();
     let state = last.get("/state").json();

@@ -71,7 +71,7 @@ fn an_idle_node_starts_one_per_core_at_once_and_one_for_each_first_cost_after() 
     let mut node = Node::new(8, 128);
     assert_eq!(node.admit(), 8);
     assert_eq!(node.reason(), Reason::Pace);
-    // Four starts a second on eight cores, until too many have not been seen.
+    // Four starts a second on eight cores, until too many have not been shown.
     assert_eq!(node.run(2 * SECOND, |node| Some(node.reading(0.0, 0))), 8);
     let status = node.limit.status(node.active, node.now);
     assert_eq!((status.pace, status.idle_cores, status.floor), (8.0 / FIRST_COST, Some(8.0), 8));
@@ -282,7 +282,7 @@ fn starts_that_end_while_the_counters_stand_still_are_not_cheap() {
 fn no_start_above_the_floor_before_a_whole_span_was_read() {
     let mut node = Node::new(2, 32);
     node.admit();
-    // Leases from before a restart are above the floor, and nothing took the credit.
+    // Leases from before a restart are above the floor, and no start has used the credit.
     node.limit.credit = 2.0;
     let next = node.limit.quota(node.active, node.now).next.unwrap();
     assert!(next >= node.now + SPAN, "{:?}", next - node.now);

@@ -200,29 +200,29 @@ fn waiters_stay_parked_while_checks_fail_and_start_together() {
 fn a_refusal_names_no_time_that_cannot_be_known() {
     let start = zero();
     let mut lock = checked(2, Some(60 * SECOND), start);
-    let told = refusal(ask(&mut lock, &polls("a", 1), start));
+    let response = refusal(ask(&mut lock, &polls("a", 1), start));
     assert_eq!(
-        (told.cause, told.expected),
+        (response.cause, response.expected),
         (Cause::Checks(vec!["tcp://db:1: not checked yet".to_owned()]), None)
     );
     lock.checked(down(), start, start + 7 * SECOND + NANO);
-    let told = refusal(ask(&mut lock, &polls("a", 1), start));
-    assert_eq!(told.cause, Cause::Checks(vec!["tcp://db:1: refused".to_owned()]));
+    let response = refusal(ask(&mut lock, &polls("a", 1), start));
+    assert_eq!(response.cause, Cause::Checks(vec!["tcp://db:1: refused".to_owned()]));
     assert_eq!(
-        (told.retry_after, told.position, told.expected),
+        (response.retry_after, response.position, response.expected),
         (8 * SECOND, Some(1), None),
         "the next check"
     );
     lock.checked(down(), start + 58 * SECOND, start + 100 * SECOND);
-    let told = refusal(ask(&mut lock, &polls("", 1), start + 58 * SECOND));
+    let response = refusal(ask(&mut lock, &polls("", 1), start + 58 * SECOND));
     assert_eq!(
-        (told.retry_after, told.position, told.expected),
+        (response.retry_after, response.position, response.expected),
         (2 * SECOND, None, None),
         "the end of the hold"
     );
     // The round is under way.
-    let told = refusal(ask(&mut lock, &polls("", 1), start + 60 * SECOND - NANO));
-    assert_eq!(told.retry_after, SECOND);
+    let response = refusal(ask(&mut lock, &polls("", 1), start + 60 * SECOND - NANO));
+    assert_eq!(response.retry_after, SECOND);
 
     let now = start + 60 * SECOND;
     lock.checked(vec![Ok(())], now, now + 100 * SECOND);
@@ -233,24 +233,32 @@ fn a_refusal_names_no_time_that_cannot_be_known() {
             now,
         ));
     }
-    let told = refusal(ask(&mut lock, &polls("d", 1), now));
-    assert_eq!((told.cause, told.expected), (Cause::SlotsInUse, None), "no lease has ended");
-    assert_eq!((told.retry_after, told.position), (7 * SECOND, Some(1)), "the next deadline");
+    let response = refusal(ask(&mut lock, &polls("d", 1), now));
+    assert_eq!(
+        (response.cause, response.expected),
+        (Cause::SlotsInUse, None),
+        "no lease has ended"
+    );
+    assert_eq!(
+        (response.retry_after, response.position),
+        (7 * SECOND, Some(1)),
+        "the next deadline"
+    );
     lock.advance(now + 7 * SECOND);
     grant(ask(
         &mut lock,
         &LeaseRequest { duration: Some(40 * SECOND), ..polls("e", 9) },
         now + 7 * SECOND,
     ));
-    let mut told = |name, from| {
-        let told = refusal(ask(&mut lock, &polls(name, from), now + 7 * SECOND));
-        (told.position, told.expected, told.retry_after)
+    let mut response = |name, from| {
+        let response = refusal(ask(&mut lock, &polls(name, from), now + 7 * SECOND));
+        (response.position, response.expected, response.retry_after)
     };
     // The leases end after 5 and 40 s, and one took 7 s.
-    assert_eq!(told("d", 1), (Some(1), Some(5 * SECOND), 5 * SECOND));
-    assert_eq!(told("f", 2), (Some(2), Some(40 * SECOND), LONGEST_RETRY));
-    assert_eq!(told("g", 3), (Some(3), Some(12 * SECOND), 12 * SECOND));
-    assert_eq!(told("", 4), (None, Some(47 * SECOND), LONGEST_RETRY), "behind all waiters");
+    assert_eq!(response("d", 1), (Some(1), Some(5 * SECOND), 5 * SECOND));
+    assert_eq!(response("f", 2), (Some(2), Some(40 * SECOND), LONGEST_RETRY));
+    assert_eq!(response("g", 3), (Some(3), Some(12 * SECOND), 12 * SECOND));
+    assert_eq!(response("", 4), (None, Some(47 * SECOND), LONGEST_RETRY), "behind all waiters");
 }
 
 #[test]
@@ -263,8 +271,11 @@ fn a_client_that_has_waited_is_to_come_back_at_once() {
     assert_eq!(lock.poll_at(start), Some(start + LONGEST_WAIT));
     lock.advance(start + LONGEST_WAIT);
     let answers = lock.take_effects().answers;
-    let told = refusal(answers[0].outcome.clone());
-    assert_eq!((told.retry_after, told.position, told.expected), (AT_ONCE, Some(1), None));
+    let response = refusal(answers[0].outcome.clone());
+    assert_eq!(
+        (response.retry_after, response.position, response.expected),
+        (AT_ONCE, Some(1), None)
+    );
     park(&mut lock, "b", 2, 2, start + 31 * SECOND);
     lock.release("a", polls("a", 1).address, start + 33 * SECOND);
     let waited = grant(lock.take_effects().answers.remove(0).outcome).waited;
@@ -283,13 +294,16 @@ fn a_retry_after_is_whole_seconds_also_at_the_ends_of_time() {
     grant(ask(&mut lock, &forever, start + 1000 * SECOND));
     for n in 0..50 {
         for name in ["", &n.to_string()] {
-            let told = refusal(ask(
+            let response = refusal(ask(
                 &mut lock,
                 &LeaseRequest { duration: Some(far), ..polls(name, n) },
                 start,
             ));
-            assert!(told.retry_after >= SECOND && told.retry_after <= LONGEST_RETRY, "{told:?}");
-            assert_eq!(told.retry_after.subsec_nanos(), 0);
+            assert!(
+                response.retry_after >= SECOND && response.retry_after <= LONGEST_RETRY,
+                "{response:?}"
+            );
+            assert_eq!(response.retry_after.subsec_nanos(), 0);
         }
     }
 }
@@ -301,8 +315,11 @@ fn a_probe_takes_no_lease() {
     let probe = LeaseRequest { duration: Some(Duration::ZERO), ..waits("p", 1) };
     assert_eq!(lock.request(&probe, Some(WaiterId(1)), start), Some(Outcome::SlotFree));
     grant(ask(&mut lock, &polls("a", 1), start));
-    let told = refusal(ask(&mut lock, &probe, start));
-    assert_eq!((told.is_probe, told.position, told.retry_after), (true, None, 10 * SECOND));
+    let response = refusal(ask(&mut lock, &probe, start));
+    assert_eq!(
+        (response.is_probe, response.position, response.retry_after),
+        (true, None, 10 * SECOND)
+    );
     assert_eq!((lock.view(start, 0).active, lock.view(start, 0).waiting), (1, 0));
 }
 
@@ -319,16 +336,19 @@ fn no_start_begins_under_pressure_and_each_lease_stays() {
     let at = start + SECOND;
     assert!(matches!(lock.read_pressure(HIGH, at), Some((true, text)) if text.contains("cpu 90%")));
     assert!(matches!(ask(&mut lock, &polls("a", 1), at), Outcome::AlreadyGranted { .. }));
-    let told = refusal(ask(&mut lock, &polls("b", 2), at));
-    let Cause::Pressure(reason) = &told.cause else { panic!("{told:?}") };
+    let response = refusal(ask(&mut lock, &polls("b", 2), at));
+    let Cause::Pressure(reason) = &response.cause else { panic!("{response:?}") };
     assert!(
         reason.contains("cpu 90%") && reason.ends_with("one start begins in 20s at the latest"),
         "{reason}"
     );
-    assert_eq!((told.position, told.expected), (Some(1), None), "no lease has ended");
+    assert_eq!((response.position, response.expected), (Some(1), None), "no lease has ended");
     let probe = LeaseRequest { duration: Some(Duration::ZERO), ..polls("b", 2) };
-    let told = refusal(ask(&mut lock, &probe, at));
-    assert!(matches!(told, Refusal { cause: Cause::Pressure(_), is_probe: true, .. }), "{told:?}");
+    let response = refusal(ask(&mut lock, &probe, at));
+    assert!(
+        matches!(response, Refusal { cause: Cause::Pressure(_), is_probe: true, .. }),
+        "{response:?}"
+    );
     park(&mut lock, "c", 3, 1, at);
     assert!(
         !lock.is_pressure_due(false, at + SECOND - NANO)
@@ -429,8 +449,8 @@ fn the_limit_admits_as_many_as_its_quota() {
     let quota = |lock: &Lock| lock.quota(start).unwrap().more;
     let mut answers = lock.take_effects().answers;
     assert_eq!((answers.len(), quota(&lock)), (2, 0), "without a reading one start for each core");
-    let told = refusal(ask(&mut lock, &polls("p", 9), start));
-    assert!(matches!(told.cause, Cause::Limit(_)), "slots are free: {told:?}");
+    let response = refusal(ask(&mut lock, &polls("p", 9), start));
+    assert!(matches!(response.cause, Cause::Limit(_)), "slots are free: {response:?}");
     let Grant { lease, arrival, .. } = grant(answers.remove(0).outcome);
     lock.undo(lease, arrival, start);
     assert_eq!(
@@ -510,8 +530,8 @@ fn an_old_reading_holds_no_start_back() {
     park(&mut lock, "b", 2, 1, start);
     park(&mut lock, "c", 3, 2, start);
     run(&mut lock, start, start, start + 5 * SECOND, 0.9);
-    let told = refusal(ask(&mut lock, &polls("", 9), start + 5 * SECOND));
-    let Cause::Limit(reason) = told.cause else { panic!("{told:?}") };
+    let response = refusal(ask(&mut lock, &polls("", 9), start + 5 * SECOND));
+    let Cause::Limit(reason) = response.cause else { panic!("{response:?}") };
     assert!(
         reason.starts_with("the node stalls on memory or a disk: 1 start at a time"),
         "{reason}"
@@ -533,14 +553,14 @@ fn the_expected_time_beside_a_limit_is_that_of_its_pace() {
     }
     let now = start + 9 * SECOND;
     run(&mut lock, start, start + 6 * SECOND, now, 0.0);
-    let told = refusal(ask(&mut lock, &polls("late", 99), now));
-    let Cause::Limit(reason) = &told.cause else { panic!("{told:?}") };
+    let response = refusal(ask(&mut lock, &polls("late", 99), now));
+    let Cause::Limit(reason) = &response.cause else { panic!("{response:?}") };
     assert!(
         reason.starts_with("starts are paced: 2.0 of 2 cores idle; the next start begins in "),
         "{reason}"
     );
     // Leases last ten minutes, and one start a second is admitted at least.
-    let (position, expected) = (told.position.unwrap() as u32, told.expected.unwrap());
+    let (position, expected) = (response.position.unwrap() as u32, response.expected.unwrap());
     assert!(
         position > 5 && expected <= 4 * SECOND + position * SECOND,
         "{expected:?} at {position}"
@@ -676,7 +696,7 @@ fn holds(lock: &mut Lock, start: Instant) -> Instant {
     start + 5 * SECOND
 }
 
-/// Without readings the limit cannot tell when it admits the next start.
+/// Without readings the time of the next start is unknown.
 #[test]
 fn the_clock_rests_while_a_gate_holds_the_waiters_of_an_automatic_limit_back() {
     let start = zero();

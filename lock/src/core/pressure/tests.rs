@@ -106,7 +106,7 @@ fn one_starts_in_each_floor_exactly() {
     assert_eq!(
         (cpu.state(now), cpu.starts()),
         (PressureState::One, 3),
-        "what was none is let through again"
+        "an undone start begins again"
     );
     cpu.undo_start(now);
     assert_eq!(cpu.starts(), 3, "once");
@@ -179,14 +179,14 @@ fn read_once_a_second() {
 }
 
 fn readings() -> impl Strategy<Value = Readings> {
-    // What garbage a file may hold is no reading when it comes here; what numbers there are, are.
+    // Garbage in a file gives no reading, and any number is a reading.
     let one =
         || prop_oneof![Just(None), any::<u16>().prop_map(Some), (0u16..=10_000).prop_map(Some)];
     [one(), one(), one()]
 }
 
 proptest! {
-    /// Whoever asks at least once in a floor starts within the floor and what lies between two asks.
+    /// A client that asks at least once in a floor starts within the floor and the time between two requests.
     #[test]
     fn never_closed_for_longer_than_the_floor_without_a_start(
         thresholds in [0u8..=100, 0u8..=100, 0u8..=100],
@@ -196,7 +196,7 @@ proptest! {
         let mut now = zero();
         let mut last_start = now;
         for (millis, readings, asks) in steps {
-            // Reads at least each second, as while somebody waits.
+            // A reading at least each second, as while a client waits.
             let next = now + Duration::from_millis(millis);
             while now + SECOND < next {
                 now += SECOND;
@@ -221,7 +221,7 @@ proptest! {
         }
     }
 
-    /// The same for who asks at each reading: nothing is left to the floor but its own length.
+    /// A client that asks at each reading starts within exactly the floor.
     #[test]
     fn a_waiter_that_asks_at_each_reading_starts_within_the_floor(
         threshold in 1u8..=100, steps in prop::collection::vec(readings(), 1..300),

@@ -260,7 +260,7 @@ fn a_holder_that_comes_back_within_the_grace_keeps_its_order() {
     for (how, returns, order) in [
         ("hangs up", GRACE - NANO, ["a", "b"]),
         ("hangs up", GRACE, ["b", "a"]),
-        // The client is told to return after a second.
+        // The refusal asks the client to return after a second.
         ("wait ends", SECOND + GRACE - NANO, ["a", "b"]),
         ("wait ends", SECOND + GRACE, ["b", "a"]),
     ] {
@@ -333,7 +333,7 @@ fn a_grant_that_was_never_read_goes_to_the_next() {
         Some(start + 10 * SECOND)
     );
     assert_eq!(node.scheduler.undo(grant.lease, grant.arrival, start + 10 * SECOND), None, "once");
-    assert_eq!(node.scheduler.typical, typical, "it tells of no start");
+    assert_eq!(node.scheduler.typical, typical, "an undone grant is no start");
     node.advance(start + 10 * SECOND);
     assert_eq!((node.granted(), node.order()), (vec!["b".to_owned()], vec!["a"]));
     node.request(&waits("a", 1), start + 11 * SECOND);

@@ -1,4 +1,4 @@
-//! Shadow mode in virtual time: no client waits, and the model tells how long each would have waited.
+//! Shadow mode in virtual time: no client waits, and the model counts how long each would have waited.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU8;
@@ -397,7 +397,7 @@ fn enforced(slots: usize, arrivals: &[Arrival]) -> BTreeMap<String, u64> {
     }
 }
 
-/// The same as shadow mode tells it, while all starts begin at once.
+/// The waits that shadow mode counts, while all starts begin at once.
 fn modelled(slots: usize, arrivals: &[Arrival]) -> BTreeMap<String, u64> {
     let start = zero();
     let mut lock = shadow(slots, start);

@@ -14,8 +14,8 @@ const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const ADDRESSES: u32 = 4;
 const MOST_PARKED: usize = 4;
 
-/// A refused client is told to return after this time.
-const TOLD: Duration = SECOND;
+/// The time after which a refused client returns.
+const RETRY: Duration = SECOND;
 
 /// Longer schedules would need the model to forget addresses.
 const LONGEST: Duration = Duration::from_secs(50);
@@ -135,7 +135,7 @@ impl Model {
         self.waiters.retain(|waiter| waiter.parked.is_some() || waiter.ends > now);
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.ends <= now) {
             self.dismissed.extend(waiter.parked.take().map(|(id, _)| id));
-            waiter.ends = now + TOLD + GRACE;
+            waiter.ends = now + RETRY + GRACE;
         }
         while self.may_start() {
             let parked = self.waiters.iter().filter(|waiter| waiter.parked.is_some());
@@ -226,7 +226,7 @@ impl Model {
                 Seen::Granted
             }
             (Some(holder), None) => {
-                let ends = now + TOLD + GRACE;
+                let ends = now + RETRY + GRACE;
                 self.waiters.push(Waiting { ticket, holder, from, since, parked: None, ends });
                 Seen::Refused
             }
@@ -251,7 +251,7 @@ impl Model {
         let ticket = last.unwrap().ticket;
         let last = self.waiters.iter_mut().find(|waiter| waiter.ticket == ticket).unwrap();
         self.dismissed.extend(last.parked.take().map(|(id, _)| id));
-        last.ends = now + TOLD + GRACE;
+        last.ends = now + RETRY + GRACE;
     }
 
     fn undo(&mut self, nth: usize, now: Instant) {
@@ -350,7 +350,7 @@ impl Run {
                 model.parks += u64::from(wait.is_some());
                 let response = node.request(&request, now);
                 let expected = model.request(holder, from, wait, duration, now);
-                let seen = match response {
+                let shown = match response {
                     Admission::AlreadyGranted(Outcome::AlreadyGranted {
                         lease,
                         remaining,
@@ -370,7 +370,7 @@ impl Run {
                     Admission::Parked => Seen::Parked,
                     Admission::Refused => Seen::Refused,
                 };
-                prop_assert_eq!(seen, expected);
+                prop_assert_eq!(shown, expected);
             }
             Event::HangUp { nth } => {
                 let waiter =
