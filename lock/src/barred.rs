@@ -100,7 +100,7 @@ mod tests {
     fn own_addresses() {
         match testkit::own_address() {
             Some(address) => {
-                assert_eq!(bar_reason(address, &[]), Some("an address of this lock"), "{address}")
+                assert_eq!(bar_reason(address, &[]), Some("an address of this lock"), "{address}");
             }
             None => testkit::skip("an address of this machine is barred: it has the loopback only"),
         }

@@ -147,8 +147,11 @@ impl Connections {
 
     /// Closes the connections whose echo is over.
     pub fn expire(&mut self, now: Instant) {
-        while let Some((_, key)) = self.echoes.pop_front_if(|(at, _)| *at <= now) {
-            self.by_key.remove(&key);
+        while let Some((at, key)) = self.echoes.front()
+            && *at <= now
+        {
+            self.by_key.remove(key);
+            self.echoes.pop_front();
         }
     }
 

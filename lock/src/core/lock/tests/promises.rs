@@ -101,7 +101,7 @@ impl Run {
                 self.lock.checked(if passes { vec![Ok(())] } else { down() }, now, now + SECOND);
             }
             Event::Pressure { is_high } => {
-                drop(self.lock.read_pressure(if is_high { HIGH } else { LOW }, now))
+                drop(self.lock.read_pressure(if is_high { HIGH } else { LOW }, now));
             }
             Event::Pass { .. } => {}
         }
