@@ -145,7 +145,6 @@ impl Connections {
         Some(loss)
     }
 
-    /// Closes the connections whose echo is over.
     pub fn expire(&mut self, now: Instant) {
         while let Some((at, key)) = self.echoes.front()
             && *at <= now
@@ -155,7 +154,6 @@ impl Connections {
         }
     }
 
-    /// The end of the next echo.
     pub fn poll_at(&self) -> Option<Instant> {
         self.echoes.front().map(|(at, _)| *at)
     }

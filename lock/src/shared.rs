@@ -39,7 +39,6 @@ pub struct Shared {
     due: Condvar,
     /// The state file is older than the state.
     changed: Condvar,
-    /// The state file was written.
     written: Condvar,
 }
 
@@ -47,9 +46,7 @@ pub struct Shared {
 struct Inner {
     lock: Lock,
     connections: Connections,
-    /// Answers that are ready to be written.
     ready: Vec<Delivery>,
-    /// The clock wakes at this time.
     alarm: Option<Instant>,
     file: Option<FileState>,
 }
@@ -252,7 +249,7 @@ impl Shared {
         }
     }
 
-    /// Collects the consequences of a change, wakes the threads that need it, and ends the mutex.
+    /// Collects the consequences of a change, wakes the threads that need it, and unlocks the mutex.
     fn settle(&self, mut inner: MutexGuard<Inner>, now: Instant) -> Work {
         let mut effects = inner.lock.take_effects();
         for answer in effects.answers.drain(..) {

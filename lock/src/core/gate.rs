@@ -39,7 +39,6 @@ impl Gate {
         Gate { endpoints, max_hold, failing_since, last: None, next_round: now }
     }
 
-    /// Records a finished round and when the next one is due.
     pub fn round(&mut self, results: Vec<CheckResult>, now: Instant, next_round: Instant) {
         self.failing_since = match results.iter().all(Result::is_ok) {
             true => None,
@@ -88,7 +87,6 @@ impl Gate {
             .collect()
     }
 
-    /// When the last round ended.
     pub fn checked_at(&self) -> Option<Instant> {
         self.last.as_ref().map(|(_, at)| *at)
     }

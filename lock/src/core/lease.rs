@@ -26,7 +26,6 @@ pub const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// another process.
 pub const EARLIEST_START: Duration = Duration::from_millis(200);
 
-/// A port whose probe took this long is slow.
 const SLOW_PROBE: Duration = Duration::from_millis(250);
 
 /// Probes of slow ports that run at the same time. The other probers are left to fast ports.
@@ -62,7 +61,6 @@ pub struct PortWatch {
     pub state: WatchState,
     /// A probe found the port closed, so a later success belongs to the application.
     pub was_closed: bool,
-    /// The last probe was slow.
     pub is_slow: bool,
 }
 
@@ -72,7 +70,6 @@ pub enum ProbeResult {
     Open,
     /// The port refuses, or gives any other answer.
     Closed,
-    /// No answer in time.
     Silent,
     /// Ports of this address must not be probed, for this reason.
     Barred(&'static str),
@@ -88,7 +85,6 @@ pub enum WatchState {
     Probing,
 }
 
-/// A port to probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeTarget {
     pub id: LeaseId,
@@ -96,7 +92,6 @@ pub struct ProbeTarget {
     pub ready: Ready,
 }
 
-/// The consequence of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeEffect {
     /// The application is ready.
@@ -265,7 +260,6 @@ impl Leases {
         due.min().filter(|(at, _)| *at <= now).map(|(_, id)| id)
     }
 
-    /// Records the result of a probe that took `took`.
     pub fn finish_probe(
         &mut self,
         target: &ProbeTarget,

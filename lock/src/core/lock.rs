@@ -23,7 +23,7 @@ use crate::core::gate::{Gate, GateState};
 use crate::core::lease::{EARLIEST_START, EndedLease, LeaseEnd, LeaseId, after};
 use crate::core::limit::{Limit, LimitStatus, Quota};
 use crate::core::outcome::{
-    Admission, Arrival, Grant, Kind, LeaseRequest, Outcome, Refusal, ReleaseEffect, Start, Tally,
+    Arrival, Grant, Kind, LeaseRequest, Outcome, Placement, Refusal, ReleaseEffect, Start, Tally,
 };
 use crate::core::pressure::Pressure;
 use crate::core::queue::{MOST_WAITERS, ParkedRequest, WaiterId};
@@ -50,7 +50,6 @@ const ACTIVE_BOUNDS: &[f64] = &[0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.
 /// Bounds of the histogram of waits: up to the longest wait of an init in the manifests.
 const WAIT_BOUNDS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
-/// The outcome of a parked request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParkedOutcome {
     pub waiter: WaiterId,
@@ -58,7 +57,6 @@ pub struct ParkedOutcome {
     pub outcome: Outcome,
 }
 
-/// Results that the caller passes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     pub answers: Vec<ParkedOutcome>,
@@ -192,13 +190,13 @@ impl Lock {
         let until = request.wait.map(|wait| after(now, wait.min(LONGEST_WAIT)));
         let may_start = self.may_start(now);
         match self.scheduler.request(request, park_as.zip(until), may_start, now) {
-            Admission::AlreadyGranted(outcome) => Some(outcome),
-            Admission::Granted(start) => Some(Outcome::Granted(self.record_start(start, now))),
-            Admission::Parked => {
+            Placement::AlreadyGranted(outcome) => Some(outcome),
+            Placement::Granted(start) => Some(Outcome::Granted(self.record_start(start, now))),
+            Placement::Parked => {
                 self.advance(now);
                 None
             }
-            Admission::Refused => {
+            Placement::Refused => {
                 // If an earlier request of this holder was parked, it is answered now.
                 self.advance(now);
                 self.last_refusal = Some(now);
@@ -349,7 +347,6 @@ impl Lock {
         self.advance(now);
     }
 
-    /// The holder ends its lease or its wait.
     pub fn release(&mut self, holder: &str, from: IpAddr, now: Instant) -> ReleaseEffect {
         let now = self.advance(now);
         let effect = self.real_mut().release(holder, from, now);
@@ -375,7 +372,6 @@ impl Lock {
         &self.scheduler
     }
 
-    /// The scheduler to restore leases and waiters into.
     pub fn scheduler_mut(&mut self) -> &mut Scheduler {
         &mut self.scheduler
     }

@@ -13,7 +13,6 @@ use psl::protocol::ready::Ready;
 
 use crate::core::lease::{LeaseId, ProbeResult};
 
-/// A parsed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRequest {
     pub address: IpAddr,
@@ -52,7 +51,6 @@ pub enum Outcome {
     LetThrough(Box<Outcome>),
 }
 
-/// A new lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     pub lease: LeaseId,
@@ -81,7 +79,7 @@ pub struct Arrival {
 
 /// The scheduler's part of a request's outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub enum Placement {
     /// The holder has an active lease.
     AlreadyGranted(Outcome),
     Granted(Start),
@@ -90,7 +88,6 @@ pub enum Admission {
     Refused,
 }
 
-/// A lease that begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
     pub lease: LeaseId,
@@ -134,7 +131,6 @@ pub struct Refusal {
     pub expected: Option<Duration>,
 }
 
-/// The reason of a refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// One reason for each endpoint that is not up.
@@ -212,7 +208,6 @@ impl Outcome {
     }
 }
 
-/// Requests by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally([u64; Kind::Invalid as usize + 1]);
 

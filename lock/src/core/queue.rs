@@ -37,7 +37,6 @@ pub const MOST_REMEMBERED: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WaiterId(pub u64);
 
-/// A holder that waits for a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiter {
     pub arrival: Arrival,
@@ -82,10 +81,8 @@ impl Waiter {
     }
 }
 
-/// The history of an address.
 #[derive(Clone, Copy, Debug)]
 struct AddressHistory {
-    /// Active leases.
     leases: usize,
     /// The number of its last grant.
     served: Option<u64>,
@@ -115,9 +112,9 @@ pub struct Queue {
     waiters: Vec<Waiter>,
     /// The ticket of each holder.
     tickets: HashMap<Arc<str>, u64>,
-    /// The ranks of the waiters: kept, because a position needs all of them.
+    /// The ranks of the waiters, cached because a position needs all of them.
     ranks: Vec<Rank>,
-    /// The ends of their waits and graces: kept, because each change needs the first of them.
+    /// The ends of their waits and graces, cached because each change needs the first of them.
     ends: Vec<Instant>,
     addresses: HashMap<IpAddr, AddressHistory>,
     /// Active leases of all addresses.
@@ -299,7 +296,6 @@ impl Queue {
         self.address(address, now);
     }
 
-    /// Records a grant to this address.
     pub fn note_lease(&mut self, address: IpAddr, now: Instant) {
         self.grants += 1;
         let grant = self.grants;
@@ -310,7 +306,6 @@ impl Queue {
         self.rank(address);
     }
 
-    /// Records the end of a lease of this address.
     pub fn note_end(&mut self, address: IpAddr, now: Instant) {
         self.leases = self.leases.saturating_sub(1);
         let known = self.address(address, now);

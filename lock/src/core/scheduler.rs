@@ -19,7 +19,7 @@ use crate::core::lease::{
     EndedLease, Lease, LeaseEnd, LeaseId, Leases, PortWatch, ProbeEffect, ProbeResult, ProbeTarget,
     WatchState, after,
 };
-use crate::core::outcome::{Admission, Arrival, LeaseRequest, Outcome, ReleaseEffect, Start};
+use crate::core::outcome::{Arrival, LeaseRequest, Outcome, Placement, ReleaseEffect, Start};
 use crate::core::queue::{ParkedRequest, Presence, Queue, Waiter, WaiterId};
 
 pub use crate::core::settings::Durations;
@@ -30,7 +30,6 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A lease that is shorter has log lines of level debug only.
 const SHORTEST_LOGGED: Duration = Duration::from_secs(1);
 
-/// Results that the caller passes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SchedulerEffects {
     pub ended: Vec<EndedLease>,
@@ -76,27 +75,27 @@ impl Scheduler {
         park: Option<(WaiterId, Instant)>,
         may_start: bool,
         now: Instant,
-    ) -> Admission {
+    ) -> Placement {
         self.queue.note_request(request.address, now);
         if let Some(outcome) = self.already_granted(request, now) {
-            return Admission::AlreadyGranted(outcome);
+            return Placement::AlreadyGranted(outcome);
         }
         let arrival = self.arrival(request.holder.as_deref(), request.address, now);
-        let (presence, admission) = match park {
+        let (presence, placement) = match park {
             Some((id, until)) if request.holder.is_some() => {
                 let request = LeaseRequest { node: None, ..request.clone() };
                 let parked = ParkedRequest { id, request, until };
-                (Presence::Parked(Box::new(parked)), Admission::Parked)
+                (Presence::Parked(Box::new(parked)), Placement::Parked)
             }
             _ if may_start && self.has_free_slot() => {
-                return Admission::Granted(self.begin(request, arrival, now));
+                return Placement::Granted(self.begin(request, arrival, now));
             }
-            _ => (Presence::Away { due: now }, Admission::Refused),
+            _ => (Presence::Away { due: now }, Placement::Refused),
         };
         if let Some(holder) = &request.holder {
             self.enqueue(Arc::clone(holder), request.address, arrival, presence, now);
         }
-        admission
+        placement
     }
 
     /// The same lease for the same holder, also if the gates are closed.
@@ -197,7 +196,6 @@ impl Scheduler {
         Start { lease, duration, is_cut, is_quiet, waited, arrival }
     }
 
-    /// Log lines of this lease get level debug.
     pub fn set_quiet(&mut self, lease: LeaseId) {
         if let Some(lease) = self.leases.get_mut(lease) {
             lease.is_quiet = true;
@@ -351,7 +349,6 @@ impl Scheduler {
         self.version
     }
 
-    /// Restores a lease from before a restart.
     pub fn restore_lease(&mut self, mut lease: Lease, now: Instant) {
         if lease.deadline <= now || lease.holder.as_deref().is_some_and(|name| self.knows(name)) {
             return;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use psl::metrics::Histogram;
 
 use crate::core::lease::{EndedLease, LeaseEnd, LeaseId, after};
-use crate::core::outcome::{Admission, Kind, LeaseRequest, Tally};
+use crate::core::outcome::{Kind, LeaseRequest, Placement, Tally};
 use crate::core::queue::{MOST_WAITERS, WaiterId};
 use crate::core::scheduler::Scheduler;
 
@@ -38,7 +38,6 @@ pub struct ModelWait {
     pub is_quiet: bool,
 }
 
-/// Totals since the start.
 #[derive(Clone, Debug)]
 pub struct ShadowTotals {
     /// How long starts would have waited.
@@ -148,9 +147,9 @@ impl Shadow {
         let request = LeaseRequest { holder: Some(Arc::clone(&name)), ..request.clone() };
         self.waiters += 1;
         let id = WaiterId(self.waiters);
-        let admission = model.request(&request, Some((id, after(now, LONGEST))), false, now);
-        let stage = match admission {
-            Admission::Parked => Some(ModelStage::Waiting(id)),
+        let placement = model.request(&request, Some((id, after(now, LONGEST))), false, now);
+        let stage = match placement {
+            Placement::Parked => Some(ModelStage::Waiting(id)),
             _ => None,
         };
         let address = request.address;
@@ -165,7 +164,6 @@ impl Shadow {
         name
     }
 
-    /// Log lines of this lease get level debug.
     pub fn set_quiet(&mut self, real: LeaseId) {
         self.real.set_quiet(real);
         if let Some(start) = self.start_of(real) {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::core::lease::ProbeResult;
-use crate::core::outcome::Admission;
 use crate::core::outcome::LeaseRequest;
+use crate::core::outcome::Placement;
 use crate::core::queue::{GRACE, MOST_WAITERS, Waiter};
 use crate::core::scheduler::Durations;
 use proptest::prelude::*;
@@ -28,7 +28,7 @@ fn ask(
     holder: &str,
     ready: Option<(&str, ProbeResult)>,
     now: Instant,
-) -> Admission {
+) -> Placement {
     let request = LeaseRequest {
         holder: Some(holder.into()),
         address: "10.0.0.1".parse().unwrap(),

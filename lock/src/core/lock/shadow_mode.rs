@@ -3,17 +3,17 @@
 use std::time::Instant;
 
 use crate::core::lock::Lock;
-use crate::core::outcome::{Admission, Grant, Kind, LeaseRequest, Outcome};
+use crate::core::outcome::{Grant, Kind, LeaseRequest, Outcome, Placement};
 
 impl Lock {
     /// Begins a lease for each start, and counts its wait in the model; `None` without shadow mode.
     pub(super) fn let_through(&mut self, request: &LeaseRequest, now: Instant) -> Option<Outcome> {
         let shadow = self.shadow.as_mut()?;
         let start = match shadow.real.request(request, None, true, now) {
-            Admission::AlreadyGranted(outcome) => return Some(outcome),
-            Admission::Granted(start) => start,
+            Placement::AlreadyGranted(outcome) => return Some(outcome),
+            Placement::Granted(start) => start,
             // More starts than the model follows.
-            Admission::Parked | Admission::Refused => {
+            Placement::Parked | Placement::Refused => {
                 shadow.count(Kind::Busy);
                 let refusal = self.refusal(None, now);
                 return Some(Outcome::LetThrough(Box::new(Outcome::Locked(refusal))));

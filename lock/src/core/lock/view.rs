@@ -13,7 +13,6 @@ use crate::core::pressure::Pressure;
 use crate::core::queue::Waiter;
 use crate::core::shadow::ShadowTotals;
 
-/// Totals since the start.
 #[derive(Clone, Debug)]
 pub struct Totals {
     pub requests: Tally,

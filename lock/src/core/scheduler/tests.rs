@@ -47,7 +47,7 @@ impl Node {
         }
     }
 
-    fn request(&mut self, request: &LeaseRequest, now: Instant) -> Admission {
+    fn request(&mut self, request: &LeaseRequest, now: Instant) -> Placement {
         self.advance(now);
         let park = request.wait.map(|wait| {
             self.parks += 1;
@@ -55,13 +55,13 @@ impl Node {
         });
         let response = self.scheduler.request(request, park, self.quota > 0, now);
         match &response {
-            Admission::Granted(_) => self.quota -= 1,
-            Admission::Refused => {
+            Placement::Granted(_) => self.quota -= 1,
+            Placement::Refused => {
                 if let Some(holder) = &request.holder {
                     self.scheduler.expect(holder, now + SECOND);
                 }
             }
-            Admission::AlreadyGranted(_) | Admission::Parked => {}
+            Placement::AlreadyGranted(_) | Placement::Parked => {}
         }
         self.advance(now);
         response
@@ -83,15 +83,15 @@ impl Node {
     }
 }
 
-fn start_of(response: &Admission) -> Start {
+fn start_of(response: &Placement) -> Start {
     match response {
-        Admission::Granted(start) => *start,
+        Placement::Granted(start) => *start,
         other => panic!("{other:?}"),
     }
 }
 
-fn is_granted(response: &Admission) -> bool {
-    matches!(response, Admission::Granted(_))
+fn is_granted(response: &Placement) -> bool {
+    matches!(response, Placement::Granted(_))
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn one_slot_is_free_again_exactly_at_the_deadline() {
     let start = zero();
     let mut node = Node::new(1, 9);
     assert!(is_granted(&node.request(&polls("", 1), start)));
-    assert_eq!(node.request(&polls("", 2), start + 10 * SECOND - NANO), Admission::Refused);
+    assert_eq!(node.request(&polls("", 2), start + 10 * SECOND - NANO), Placement::Refused);
     assert_eq!(node.ended, []);
     assert!(is_granted(&node.request(&polls("", 2), start + 10 * SECOND)));
     assert_eq!(
@@ -120,7 +120,7 @@ fn the_same_holder_gets_the_same_lease() {
             let response = node.request(&request, start + 3 * SECOND);
             let has_moved = has_moved && request.wait.is_none();
             let again = Outcome::AlreadyGranted { lease, remaining: 7 * SECOND, has_moved };
-            assert_eq!(response, Admission::AlreadyGranted(again), "{from}, whatever the quota");
+            assert_eq!(response, Placement::AlreadyGranted(again), "{from}, whatever the quota");
             assert_eq!(node.scheduler.leases().len(), 1);
         }
     }
@@ -189,9 +189,9 @@ fn a_client_that_does_not_wait_passes_no_parked_waiter() {
     let mut node = Node::new(1, 9);
     node.quota = 0;
     node.request(&waits("a", 1), start);
-    assert_eq!(node.request(&polls("", 2), start), Admission::Refused);
+    assert_eq!(node.request(&polls("", 2), start), Placement::Refused);
     node.quota = 1;
-    assert_eq!(node.request(&polls("b", 2), start), Admission::Refused);
+    assert_eq!(node.request(&polls("b", 2), start), Placement::Refused);
     assert_eq!(node.granted(), ["a"]);
     node.release("a", 1, start);
     node.quota = 1;

@@ -334,9 +334,9 @@ fn a_repeated_start_has_the_length_of_the_last_one() {
 }
 
 /// A start of the property below: its arrival in milliseconds, its address, how long it takes.
-type Arrival = (u16, u8, u16);
+type TimedRequest = (u16, u8, u16);
 
-fn arrivals_in_order(arrivals: &[Arrival]) -> Vec<(u64, usize, LeaseRequest)> {
+fn arrivals_in_order(arrivals: &[TimedRequest]) -> Vec<(u64, usize, LeaseRequest)> {
     let named = arrivals.iter().enumerate();
     let request = |n: usize, from, took: u16| LeaseRequest {
         wait: Some(30 * SECOND),
@@ -354,7 +354,7 @@ fn took(request: &LeaseRequest) -> u64 {
 }
 
 /// The waits by holder with parked clients that begin their start with the grant.
-fn enforced(slots: usize, arrivals: &[Arrival]) -> BTreeMap<String, u64> {
+fn enforced(slots: usize, arrivals: &[TimedRequest]) -> BTreeMap<String, u64> {
     let start = zero();
     let mut lock = Lock::new(Settings { mode: Mode::Enforce, ..settings(slots) }, start);
     let mut arrivals = arrivals_in_order(arrivals);
@@ -398,7 +398,7 @@ fn enforced(slots: usize, arrivals: &[Arrival]) -> BTreeMap<String, u64> {
 }
 
 /// The waits that shadow mode counts, while all starts begin at once.
-fn modelled(slots: usize, arrivals: &[Arrival]) -> BTreeMap<String, u64> {
+fn modelled(slots: usize, arrivals: &[TimedRequest]) -> BTreeMap<String, u64> {
     let start = zero();
     let mut lock = shadow(slots, start);
     let (mut waits, mut events) = (BTreeMap::new(), BTreeMap::new());

@@ -137,7 +137,7 @@ fn a_restart_gives_each_holder_its_lease_or_its_place() {
     assert_eq!(new.order(), old.order());
     assert_eq!(new.order(), ["d", "c"]);
     assert_eq!(new.scheduler.poll_at(now), Some(now + GRACE), "the waiters are away");
-    let Admission::AlreadyGranted(Outcome::AlreadyGranted { remaining, .. }) =
+    let Placement::AlreadyGranted(Outcome::AlreadyGranted { remaining, .. }) =
         new.request(&polls("a", 1), now)
     else {
         panic!()

@@ -351,7 +351,7 @@ impl Run {
                 let response = node.request(&request, now);
                 let expected = model.request(holder, from, wait, duration, now);
                 let shown = match response {
-                    Admission::AlreadyGranted(Outcome::AlreadyGranted {
+                    Placement::AlreadyGranted(Outcome::AlreadyGranted {
                         lease,
                         remaining,
                         has_moved,
@@ -359,16 +359,16 @@ impl Run {
                         let number = self.leases.iter().position(|id| *id == lease).unwrap();
                         Seen::Again(number, remaining, has_moved)
                     }
-                    Admission::AlreadyGranted(other) => panic!("{other:?}"),
-                    Admission::Granted(start) => {
+                    Placement::AlreadyGranted(other) => panic!("{other:?}"),
+                    Placement::Granted(start) => {
                         let (.., waited) = model.granted.pop().unwrap();
                         prop_assert_eq!((start.waited, start.duration), (waited, duration));
                         self.leases.push(start.lease);
                         self.undos.push(start.arrival);
                         Seen::Granted
                     }
-                    Admission::Parked => Seen::Parked,
-                    Admission::Refused => Seen::Refused,
+                    Placement::Parked => Seen::Parked,
+                    Placement::Refused => Seen::Refused,
                 };
                 prop_assert_eq!(shown, expected);
             }
