@@ -33,7 +33,7 @@ fn delete(address: SocketAddr, holder: &str) -> Reply {
 }
 
 /// The parked waiters, in the order in which they are served.
-fn held(address: SocketAddr) -> Vec<String> {
+fn parked_holders(address: SocketAddr) -> Vec<String> {
     let state = state(address);
     let places = state["queue"].as_array().expect("a queue").iter();
     places
@@ -44,13 +44,13 @@ fn held(address: SocketAddr) -> Vec<String> {
 
 /// Asks, and returns with the connection once the request is parked.
 #[track_caller]
-fn hold(from: Ipv4Addr, address: SocketAddr, holder: &str, parameters: &str) -> Connection {
+fn park(from: Ipv4Addr, address: SocketAddr, holder: &str, parameters: &str) -> Connection {
     let mut connection =
         Connection::open(address, Some(IpAddr::V4(from)), CEILING).expect("a connection");
     let request = Request::get(&format!("/?holder={holder}&wait=30s&duration=1h{parameters}"));
     connection.write(&request.bytes("lock")).expect("a request that is sent");
-    eventually(&format!("{holder} to be held"), CEILING, || {
-        held(address).iter().any(|it| it == holder).then_some(())
+    eventually(&format!("{holder} to be parked"), CEILING, || {
+        parked_holders(address).iter().any(|it| it == holder).then_some(())
     });
     connection
 }
@@ -403,8 +403,8 @@ fn first_come_first_served() {
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
     let names = ["b", "c", "d", "e"];
     let mut waiting: Vec<_> =
-        names.iter().map(|name| read(hold(Ipv4Addr::LOCALHOST, address, name, ""))).collect();
-    assert_eq!(held(address), names);
+        names.iter().map(|name| read(park(Ipv4Addr::LOCALHOST, address, name, ""))).collect();
+    assert_eq!(parked_holders(address), names);
     let mut last = "a";
     for name in names {
         assert_eq!(delete(address, last).status, 200);
@@ -422,12 +422,12 @@ fn a_free_slot_is_not_reserved_for_an_absent_client() {
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
     assert_eq!(get(address, "/?holder=absent&duration=1h").status, 423);
-    drop(hold(Ipv4Addr::LOCALHOST, address, "gone", ""));
-    eventually("no parked waiter", CEILING, || held(address).is_empty().then_some(()));
+    drop(park(Ipv4Addr::LOCALHOST, address, "gone", ""));
+    eventually("no parked waiter", CEILING, || parked_holders(address).is_empty().then_some(()));
     assert_eq!(delete(address, "a").status, 200);
     assert_eq!(get(address, "/?holder=new&duration=1h").status, 200);
     // A parked waiter has the next slot, also before those that came earlier and do not wait.
-    let waiting = read(hold(Ipv4Addr::LOCALHOST, address, "parked", ""));
+    let waiting = read(park(Ipv4Addr::LOCALHOST, address, "parked", ""));
     assert_eq!(delete(address, "new").status, 200);
     assert_eq!(waiting.join().unwrap().expect("an answer").0.status, 200);
     assert_eq!(get(address, "/?holder=absent&duration=1h").status, 423);
@@ -438,12 +438,12 @@ fn a_client_that_returns_within_the_grace_keeps_its_place() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
-    drop(hold(Ipv4Addr::LOCALHOST, address, "first", ""));
-    let second = read(hold(Ipv4Addr::LOCALHOST, address, "second", ""));
+    drop(park(Ipv4Addr::LOCALHOST, address, "first", ""));
+    let second = read(park(Ipv4Addr::LOCALHOST, address, "second", ""));
     // Its connection broke; within the grace of 2 s it is here again, on a busy machine perhaps not.
     let begin = Instant::now();
-    let first = read(hold(Ipv4Addr::LOCALHOST, address, "first", ""));
-    let order = held(address);
+    let first = read(park(Ipv4Addr::LOCALHOST, address, "first", ""));
+    let order = parked_holders(address);
     if begin.elapsed() < Duration::from_secs(1) {
         assert_eq!(order, ["first", "second"]);
     }
@@ -466,7 +466,7 @@ fn a_parked_request_is_answered_when_the_slot_is_free() {
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=0&duration=1h").status, 200);
     let hand_over = |number: u32| {
-        let next = read(hold(Ipv4Addr::LOCALHOST, address, &(number + 1).to_string(), ""));
+        let next = read(park(Ipv4Addr::LOCALHOST, address, &(number + 1).to_string(), ""));
         let from = Instant::now();
         assert_eq!(delete(address, &number.to_string()).status, 200);
         let (reply, at) = next.join().unwrap().expect("an answer");
@@ -507,7 +507,7 @@ fn each_free_slot_answers_one_parked_request() {
         assert_eq!(get(address, &format!("/?holder={holder}&duration=1h")).status, 200);
     }
     let mut waiting: Vec<_> = (0..5)
-        .map(|number| read(hold(Ipv4Addr::LOCALHOST, address, &format!("next-{number}"), "")))
+        .map(|number| read(park(Ipv4Addr::LOCALHOST, address, &format!("next-{number}"), "")))
         .collect();
     // All at once, before any of them runs.
     lock.stop();
@@ -526,7 +526,7 @@ fn each_free_slot_answers_one_parked_request() {
     for thread in waiting.drain(..3) {
         assert_eq!(thread.join().unwrap().expect("an answer").0.status, 200);
     }
-    assert_eq!(held(address), ["next-3", "next-4"]);
+    assert_eq!(parked_holders(address), ["next-3", "next-4"]);
     assert_eq!(state(address)["slots_in_use"], 3);
 }
 
@@ -537,8 +537,8 @@ fn a_parked_request_outlasts_a_flood_of_connections() {
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
     let from = |n| Ipv4Addr::new(127, 0, 6, n);
     let waiting: Vec<_> =
-        (1..=5).map(|n| read(hold(from(n), address, &format!("h{n}"), ""))).collect();
-    // More than there is room for, for longer than a request that is not held may take.
+        (1..=5).map(|n| read(park(from(n), address, &format!("h{n}"), ""))).collect();
+    // More than there is room for, for longer than a request that is not parked may take.
     let until = Instant::now() + Duration::from_millis(2500);
     while Instant::now() < until {
         let crowd: Vec<_> = (0..100)
@@ -588,7 +588,7 @@ fn a_parked_request_is_refused_at_the_end_of_its_wait() {
     }
     assert_eq!(state(address)["queue_length"], 1);
     // Asking anew ends the older question of the same holder, and giving up ends the newer one.
-    let older = read(hold(Ipv4Addr::LOCALHOST, address, "b", ""));
+    let older = read(park(Ipv4Addr::LOCALHOST, address, "b", ""));
     let newer = read(
         Connection::open(address, None, CEILING)
             .map(|mut connection| {
@@ -598,7 +598,9 @@ fn a_parked_request_is_refused_at_the_end_of_its_wait() {
             .unwrap(),
     );
     assert_eq!(older.join().unwrap().expect("an answer").0.status, 423);
-    eventually("the newer one to be held", CEILING, || (held(address) == ["b"]).then_some(()));
+    eventually("the newer one to be parked", CEILING, || {
+        (parked_holders(address) == ["b"]).then_some(())
+    });
     assert!(!newer.is_finished());
     assert_eq!(delete(address, "b").status, 200);
     assert_eq!(newer.join().unwrap().expect("an answer").0.status, 423);
@@ -623,8 +625,8 @@ fn a_parked_client_that_hangs_up_gets_no_lease() {
     ];
     for (way, leave) in ways {
         assert_eq!(get(address, "/?holder=a&duration=1h").status, 200, "{way}");
-        let gone = hold(Ipv4Addr::new(127, 0, 4, 1), address, "gone", "");
-        let next = read(hold(Ipv4Addr::new(127, 0, 4, 2), address, "next", ""));
+        let gone = park(Ipv4Addr::new(127, 0, 4, 1), address, "gone", "");
+        let next = read(park(Ipv4Addr::new(127, 0, 4, 2), address, "next", ""));
         // The lock is stopped in between, so that it finds both at the same moment.
         lock.stop();
         leave(gone);
@@ -649,8 +651,8 @@ fn a_parked_client_that_hangs_up_gets_no_lease() {
     }
     // Also without any other event.
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
-    drop(hold(Ipv4Addr::LOCALHOST, address, "gone", ""));
-    eventually("no parked request", CEILING, || held(address).is_empty().then_some(()));
+    drop(park(Ipv4Addr::LOCALHOST, address, "gone", ""));
+    eventually("no parked request", CEILING, || parked_holders(address).is_empty().then_some(()));
 }
 
 #[test]
@@ -658,11 +660,11 @@ fn a_parked_client_that_sends_bytes_and_hangs_up_gets_no_lease() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
-    let mut gone = hold(Ipv4Addr::new(127, 0, 4, 1), address, "gone", "");
+    let mut gone = park(Ipv4Addr::new(127, 0, 4, 1), address, "gone", "");
     // An empty line after the request, as some clients send, or the next one.
     gone.write(b"\r\n").unwrap();
     drop(gone);
-    let next = read(hold(Ipv4Addr::new(127, 0, 4, 2), address, "next", ""));
+    let next = read(park(Ipv4Addr::new(127, 0, 4, 2), address, "next", ""));
     assert_eq!(delete(address, "a").status, 200);
     eventually("a lease", CEILING, || (state(address)["slots_in_use"] == 1).then_some(()));
     let shown = state(address);
@@ -828,8 +830,8 @@ fn a_parked_client_that_does_not_read_its_grant_loses_it_to_the_next() {
     let mut undone = 0;
     for round in 0..5 {
         assert_eq!(get(address, "/?holder=a&duration=1h").status, 200, "{round}");
-        let gone = hold(Ipv4Addr::LOCALHOST, address, "gone", "");
-        let next = read(hold(Ipv4Addr::LOCALHOST, address, "next", ""));
+        let gone = park(Ipv4Addr::LOCALHOST, address, "gone", "");
+        let next = read(park(Ipv4Addr::LOCALHOST, address, "next", ""));
         assert_eq!(delete(address, "a").status, 200, "{round}");
         // The answer is written, and the client reads no byte of it.
         gone.reset();
@@ -951,13 +953,13 @@ fn a_signal_ends_lock_at_once_beside_parked_requests() {
         let address = lock.addr();
         assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
         let from = |n| Ipv4Addr::new(127, 0, 7, n);
-        let mut held: Vec<_> =
-            (1..=10).map(|n| hold(from(n), address, &n.to_string(), "")).collect();
+        let mut parked: Vec<_> =
+            (1..=10).map(|n| park(from(n), address, &n.to_string(), "")).collect();
         let sent = Instant::now();
         lock.signal("TERM");
         lock.wait(CEILING).expect_code(0);
         let took = sent.elapsed();
-        assert!(held.iter_mut().all(Connection::closed), "a connection has outlived the process");
+        assert!(parked.iter_mut().all(Connection::closed), "a connection has outlived the process");
         took
     };
     let median = median((0..5).map(end).collect());
@@ -980,7 +982,7 @@ fn waiters_stay_parked_while_checks_fail() {
     eventually("the gate to close", CEILING, || {
         (get(address, "/metrics").sample("psl_gate_open") == 0.0).then_some(())
     });
-    let waiting = read(hold(Ipv4Addr::LOCALHOST, address, "b", ""));
+    let waiting = read(park(Ipv4Addr::LOCALHOST, address, "b", ""));
     // The reason comes when the wait is over, and at once for a client that does not wait.
     for target in ["/?holder=c&wait=100ms", "/?holder=c"] {
         let reply = get(address, target);
@@ -1071,8 +1073,8 @@ fn metrics_are_right_to_the_unit() {
     assert!(metrics.sample("psl_lock_wait_seconds_bucket{le=\"0.1\"}") >= 4.0, "{}", metrics.body);
     assert!(metrics.sample("psl_lock_wait_seconds_bucket{le=\"0.1\"}") < 5.0, "{}", metrics.body);
     // The lease of a has lasted at least as long as e waited.
-    let held = metrics.sample("psl_lock_held_seconds_sum");
-    assert!((0.3..4.0 * most).contains(&held), "{held} of {most}");
+    let seconds_active = metrics.sample("psl_lock_held_seconds_sum");
+    assert!((0.3..4.0 * most).contains(&seconds_active), "{seconds_active} of {most}");
 }
 
 /// The log lines of this holder at the default level.
@@ -1086,11 +1088,11 @@ fn a_lease_has_two_log_lines_and_a_third_if_its_holder_moves() {
     let mut lock = lock(&["--locks", "1"]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=first&duration=1h").status, 200);
-    // Waits, asks again and again, is held, is granted, asks again, and is given back.
+    // Waits, asks again and again, is parked, is granted, asks again, and releases its lease.
     for _ in 0..5 {
         assert_eq!(get(address, "/?holder=second").status, 423);
     }
-    let second = read(hold(Ipv4Addr::LOCALHOST, address, "second", ""));
+    let second = read(park(Ipv4Addr::LOCALHOST, address, "second", ""));
     assert_eq!(delete(address, "first").status, 200);
     assert_eq!(second.join().unwrap().expect("an answer").0.status, 200);
     for _ in 0..5 {

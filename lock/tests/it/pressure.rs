@@ -85,18 +85,18 @@ fn no_start_begins_above_the_threshold_until_pressure_is_ten_points_lower() {
 
     // A parked request stays parked, and is answered when the pressure has fallen.
     let address = lock.addr();
-    let held =
+    let parked =
         thread::spawn(move || Request::get("/?holder=b&wait=30").send(address, CEILING).unwrap());
-    eventually("b to be held", CEILING, || {
+    eventually("b to be parked", CEILING, || {
         lock.get("/state").json()["queue"][0]["held"].as_bool().filter(|h| *h)
     });
     node.set("io", "40.01");
     let mark = lock.mark();
     thread::sleep(Duration::from_millis(2500));
-    assert!(!held.is_finished(), "ten points lower, and not nearly");
+    assert!(!parked.is_finished(), "ten points lower, and not nearly");
     node.set("io", "40.00");
     let fallen = Instant::now();
-    assert_eq!(held.join().unwrap().status, 200);
+    assert_eq!(parked.join().unwrap().status, 200);
     assert!(
         fallen.elapsed() < Duration::from_millis(1900),
         "{:?}: it is read each second",

@@ -264,7 +264,7 @@ fn a_port_that_hangs_delays_no_other() {
         assert_eq!(reply.status, 200);
         assert!(
             reply.took < Duration::from_secs(2),
-            "the baseline probe held the answer up for {:?}",
+            "the baseline probe delayed the answer by {:?}",
             reply.took
         );
     }
@@ -334,7 +334,7 @@ fn a_successful_probe_gives_the_slot_to_the_first_waiter_at_once() {
                 let reply = get(address, &format!("/?holder=b{round}&duration=1h&wait=30s"));
                 (reply, Instant::now())
             });
-            eventually("the next to be held", CEILING, || {
+            eventually("the next to be parked", CEILING, || {
                 (get(address, "/state").json()["queue"][0]["held"] == true).then_some(())
             });
             server.set(Behaviour::ok("up"));

@@ -112,15 +112,15 @@ fn a_lock_killed_at_any_moment_keeps_leases_and_releases() {
     for round in 0..30 {
         let mut lock = program(&file).start();
         let address = lock.addr();
-        let held: Vec<(String, Known)> =
+        let leases: Vec<(String, Known)> =
             known.lock().unwrap().iter().map(|(name, it)| (name.clone(), *it)).collect();
         let shown = state(address);
         let count = shown["slots_in_use"].as_u64().unwrap() as usize;
-        let expected = held.iter().filter(|(_, it)| *it != Known::Nothing).count();
+        let expected = leases.iter().filter(|(_, it)| *it != Known::Nothing).count();
         // One whose 200 or whose end was not heard of may be there as well.
         assert!((expected..=SLOTS).contains(&count), "round {round}: {expected} known, {shown}");
         let there = holders(&shown["leases"]);
-        for (holder, it) in &held {
+        for (holder, it) in &leases {
             if *it == Known::Nothing {
                 assert!(!there.contains(holder), "round {round}: {holder} was given back: {shown}");
                 releases += 1;
@@ -425,7 +425,7 @@ fn a_file_with_unusual_content_stops_no_start() {
     let now = lease(json!({}))["since"].as_u64().unwrap();
     let days = |days: u64| now + days * 24 * 3600 * 1_000_000_000;
     for (what, leases, slots) in [
-        ("an end that no clock holds", vec![lease(json!({"deadline": u64::MAX}))], 1),
+        ("an end beyond the clock", vec![lease(json!({"deadline": u64::MAX}))], 1),
         (
             "a clock that was days ahead",
             vec![lease(json!({"since": days(3), "deadline": days(4)}))],

@@ -1,3 +1,5 @@
+//! The limit on nodes of constant and of random load.
+
 use super::*;
 use crate::core::tests::{SECOND, zero};
 use proptest::prelude::*;

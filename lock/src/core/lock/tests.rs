@@ -179,7 +179,7 @@ fn waiters_stay_parked_while_checks_fail_and_start_together() {
             assert_eq!(
                 lock.poll_at(start + SECOND),
                 Some(opens),
-                "the clock wakes for the end of the hold"
+                "the clock wakes for the end of max_hold"
             );
             lock.advance(opens);
             let answers = lock.take_effects().answers;
@@ -192,7 +192,7 @@ fn waiters_stay_parked_while_checks_fail_and_start_together() {
         }
         lock.release("0", polls("0", 0).address, opens);
         let expected = if max_hold.is_some() { vec!["3".to_owned()] } else { vec![] };
-        assert_eq!(granted(&mut lock), expected, "a new failure holds waiters back again");
+        assert_eq!(granted(&mut lock), expected, "a new failure closes the gate again");
     }
 }
 
@@ -218,7 +218,7 @@ fn a_refusal_names_no_time_that_cannot_be_known() {
     assert_eq!(
         (response.retry_after, response.position, response.expected),
         (2 * SECOND, None, None),
-        "the end of the hold"
+        "the end of max_hold"
     );
     // The round is under way.
     let response = refusal(ask(&mut lock, &polls("", 1), start + 60 * SECOND - NANO));
@@ -490,7 +490,7 @@ fn run(lock: &mut Lock, start: Instant, mut now: Instant, until: Instant, stalle
     wakes
 }
 
-fn held(name: &str, from: u32) -> LeaseRequest {
+fn waits_for_long_lease(name: &str, from: u32) -> LeaseRequest {
     LeaseRequest { duration: Some(600 * SECOND), ..waits(name, from) }
 }
 
@@ -504,7 +504,11 @@ fn a_waiter_wakes_the_clock_for_readings_and_starts_alone() {
     for is_closed in [false, true] {
         let mut lock = automatic(start);
         for n in 0..2 {
-            lock.request(&held(&n.to_string(), n), Some(WaiterId(u64::from(n))), start);
+            lock.request(
+                &waits_for_long_lease(&n.to_string(), n),
+                Some(WaiterId(u64::from(n))),
+                start,
+            );
         }
         assert_eq!(granted(&mut lock), ["0", "1"]);
         // As much credit as an idle node has saved.
@@ -513,7 +517,11 @@ fn a_waiter_wakes_the_clock_for_readings_and_starts_alone() {
             lock.gate = Gate::new(vec!["tcp://db:1".to_owned()], None, now);
         }
         for n in 2..40 {
-            lock.request(&held(&n.to_string(), n), Some(WaiterId(u64::from(n))), now);
+            lock.request(
+                &waits_for_long_lease(&n.to_string(), n),
+                Some(WaiterId(u64::from(n))),
+                now,
+            );
         }
         lock.take_effects();
         let wakes = run(&mut lock, start, now, now + 2 * SECOND, 0.0);
@@ -526,7 +534,7 @@ fn a_waiter_wakes_the_clock_for_readings_and_starts_alone() {
 fn an_old_reading_holds_no_start_back() {
     let start = zero();
     let mut lock = automatic(start);
-    grant(ask(&mut lock, &held("a", 1), start));
+    grant(ask(&mut lock, &waits_for_long_lease("a", 1), start));
     park(&mut lock, "b", 2, 1, start);
     park(&mut lock, "c", 3, 2, start);
     run(&mut lock, start, start, start + 5 * SECOND, 0.9);
@@ -549,7 +557,11 @@ fn the_expected_time_beside_a_limit_is_that_of_its_pace() {
     grant(ask(&mut lock, &polls("first", 1), start));
     lock.release("first", polls("", 1).address, start + 5 * SECOND);
     for n in 0..20 {
-        lock.request(&held(&n.to_string(), n), Some(WaiterId(u64::from(n))), start + 6 * SECOND);
+        lock.request(
+            &waits_for_long_lease(&n.to_string(), n),
+            Some(WaiterId(u64::from(n))),
+            start + 6 * SECOND,
+        );
     }
     let now = start + 9 * SECOND;
     run(&mut lock, start, start + 6 * SECOND, now, 0.0);
@@ -573,11 +585,11 @@ fn a_waiter_beside_free_slots_is_logged_once_a_minute() {
     let start = zero();
     for (slots, expected) in [(Slots::Auto { cores: 2, most: 32 }, 5), (Slots::Fixed(1), 0)] {
         let mut lock = Lock::new(settings(slots), start);
-        grant(ask(&mut lock, &held("a", 1), start));
+        grant(ask(&mut lock, &waits_for_long_lease("a", 1), start));
         let (mut now, mut keys, mut logged) = (start + SECOND, 1, Vec::new());
         // On the automatic lock the second start of the floor begins before the first reading.
         for (key, name) in ["b", "c"].into_iter().enumerate() {
-            lock.request(&held(name, 2), Some(WaiterId(key as u64)), now);
+            lock.request(&waits_for_long_lease(name, 2), Some(WaiterId(key as u64)), now);
         }
         lock.take_effects();
         while let Some(at) = lock.poll_at(now).filter(|at| *at <= start + 302 * SECOND) {
@@ -610,7 +622,7 @@ fn restored_leases_are_starts() {
     let restored = |is_told: bool| {
         let mut lock = automatic(start);
         for n in 0..6u32 {
-            let request = held(&n.to_string(), n);
+            let request = waits_for_long_lease(&n.to_string(), n);
             let since = start - SECOND;
             let lease = Lease {
                 id: LeaseId(0),
@@ -629,7 +641,11 @@ fn restored_leases_are_starts() {
             lock.finish_restore();
         }
         for n in 10..20 {
-            lock.request(&held(&n.to_string(), n), Some(WaiterId(u64::from(n))), start);
+            lock.request(
+                &waits_for_long_lease(&n.to_string(), n),
+                Some(WaiterId(u64::from(n))),
+                start,
+            );
         }
         run(&mut lock, start, start, start + SECOND, 0.0);
         granted(&mut lock).len()
@@ -691,7 +707,7 @@ fn the_clock_wakes_for_a_reading_of_the_pressure_that_is_due() {
 }
 
 /// A lease that began long ago, so that the limit has saved a start.
-fn holds(lock: &mut Lock, start: Instant) -> Instant {
+fn begin_long_lease(lock: &mut Lock, start: Instant) -> Instant {
     grant(ask(lock, &LeaseRequest { duration: Some(600 * SECOND), ..polls("a", 1) }, start));
     start + 5 * SECOND
 }
@@ -704,7 +720,7 @@ fn the_clock_rests_while_a_gate_holds_the_waiters_of_an_automatic_limit_back() {
     let mut checked =
         Lock::new(Settings { endpoints: vec!["tcp://db:1".to_owned()], ..auto.clone() }, start);
     checked.checked(vec![Ok(())], start, start);
-    let now = holds(&mut checked, start);
+    let now = begin_long_lease(&mut checked, start);
     checked.checked(down(), now, now + SECOND);
     park(&mut checked, "b", 2, 1, now);
     assert_eq!(checked.poll_at(now), Some(now + 30 * SECOND), "the end of the wait");
@@ -712,7 +728,7 @@ fn the_clock_rests_while_a_gate_holds_the_waiters_of_an_automatic_limit_back() {
     let pressure =
         PressureLimits { thresholds: [NonZeroU8::new(80), None, None], floor: 20 * SECOND };
     let mut pressed = Lock::new(Settings { pressure, ..auto }, start);
-    let now = holds(&mut pressed, start);
+    let now = begin_long_lease(&mut pressed, start);
     pressed.read_pressure(HIGH, now);
     park(&mut pressed, "b", 2, 1, now);
     assert_eq!(pressed.poll_at(now), Some(now + SECOND), "the next reading of the pressure");
@@ -722,7 +738,7 @@ fn the_clock_rests_while_a_gate_holds_the_waiters_of_an_automatic_limit_back() {
 fn the_clock_rests_between_the_first_readings_of_an_automatic_limit() {
     let start = zero();
     let mut lock = Lock::new(settings(Slots::Auto { cores: 1, most: 16 }), start);
-    let begin = holds(&mut lock, start);
+    let begin = begin_long_lease(&mut lock, start);
     park(&mut lock, "b", 2, 1, begin);
     let (mut now, mut wakes) = (begin, 0);
     while now < begin + SECOND {

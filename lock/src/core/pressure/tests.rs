@@ -39,10 +39,10 @@ fn closes_above_the_threshold_and_opens_ten_points_lower() {
             (opens, false),
             (above, false),
         ];
-        for (at, (reading, holds)) in (0..).zip(steps) {
+        for (at, (reading, closed)) in (0..).zip(steps) {
             let now = start + SECOND * at;
             cpu.read([Some(reading), Some(10_000), None], now);
-            assert_eq!(is_closed(&cpu, now), holds, "{reading} with {threshold}");
+            assert_eq!(is_closed(&cpu, now), closed, "{reading} with {threshold}");
         }
     }
 }
@@ -62,7 +62,7 @@ fn each_resource_has_its_own_threshold() {
     assert_eq!(
         all.read([Some(8100), Some(1900), Some(0)], start + 2 * SECOND),
         None,
-        "another one holds"
+        "another resource closes the gate"
     );
     assert!(
         all.reason(start + 2 * SECOND)
@@ -250,13 +250,13 @@ proptest! {
         let (closes, opens) = (u16::from(threshold) * 100, opens_at(NonZeroU8::new(threshold).unwrap()));
         prop_assert!(opens < closes && opens >= closes.saturating_sub(1000));
         let mut now = zero();
-        let mut holds = false;
+        let mut closed = false;
         for reading in steps {
             now += SECOND;
-            holds = reading.is_some_and(|reading| reading > closes || (holds && reading > opens));
+            closed = reading.is_some_and(|reading| reading > closes || (closed && reading > opens));
             gate.read([None, reading, None], now);
-            prop_assert_eq!(gate.state(now) != PressureState::Open, holds);
-            prop_assert_eq!(gate.resources().next().unwrap().closes_gate, holds);
+            prop_assert_eq!(gate.state(now) != PressureState::Open, closed);
+            prop_assert_eq!(gate.resources().next().unwrap().closes_gate, closed);
         }
     }
 }
