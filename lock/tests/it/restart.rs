@@ -112,15 +112,15 @@ fn a_lock_killed_at_any_moment_keeps_leases_and_releases() {
     for round in 0..30 {
         let mut lock = program(&file).start();
         let address = lock.addr();
-        let leases: Vec<(String, Known)> =
+        let answers: Vec<(String, Known)> =
             known.lock().unwrap().iter().map(|(name, it)| (name.clone(), *it)).collect();
         let shown = state(address);
         let count = shown["slots_in_use"].as_u64().unwrap() as usize;
-        let expected = leases.iter().filter(|(_, it)| *it != Known::Nothing).count();
+        let expected = answers.iter().filter(|(_, it)| *it != Known::Nothing).count();
         // One whose 200 or whose end was not heard of may be there as well.
         assert!((expected..=SLOTS).contains(&count), "round {round}: {expected} known, {shown}");
         let there = holders(&shown["leases"]);
-        for (holder, it) in &leases {
+        for (holder, it) in &answers {
             if *it == Known::Nothing {
                 assert!(!there.contains(holder), "round {round}: {holder} was given back: {shown}");
                 releases += 1;
