@@ -171,8 +171,8 @@ fn join(thread: io::Result<ScopedJoinHandle<'_, CheckResult>>) -> CheckResult {
     }
 }
 
-/// Two results differ at most in the text of an answer. The text may differ each time, so the status
-/// decides.
+/// Two results differ at most in the text of an answer. The text may differ each time, so the
+/// status decides.
 fn is_alike(one: &CheckResult, other: &CheckResult) -> bool {
     fn status(result: &CheckResult) -> Result<(), &str> {
         let Err(reason) = result else { return Ok(()) };
@@ -210,8 +210,8 @@ fn get(client: &HttpClient, endpoint: &Url, timeout: Duration) -> Result<(), Htt
     Ok(())
 }
 
-/// The first line with a reason, bounded, printable and without possible secrets in URLs: an answer may
-/// repeat the request, query included. A page of HTML has no reason.
+/// The first line with a reason, bounded, printable and without possible secrets in URLs: an answer
+/// may repeat the request, query included. A page of HTML has no reason.
 fn reason(body: impl Read) -> Option<String> {
     let mut text = Vec::new();
     // After a read error, the bytes so far are used.

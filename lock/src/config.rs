@@ -149,9 +149,11 @@ pub const PROGRAM: Program = Program {
         (FAILED, "failed at run time, such as a port that is taken"),
         (BAD_CONFIGURATION, "bad configuration"),
     ],
-    notes: "Requests: GET or POST / requests a lease (?holder=, ?duration=, ?ready=, ?wait=, ?node=);\n\
+    notes: "Requests: GET or POST / requests a lease (?holder=, ?duration=, ?ready=, ?wait=, \
+        ?node=);\n\
         DELETE /?holder= ends the lease or the wait; GET /livez, /readyz, /metrics, /state.\n\
-        Durations are whole seconds or 500ms, 1.5s, 1m30s, 2h; above zero unless 0 is named above.\n",
+        Durations are whole seconds or 500ms, 1.5s, 1m30s, 2h; above zero unless 0 is named \
+        above.\n",
 };
 
 #[derive(Clone, Debug)]
@@ -292,8 +294,8 @@ fn endpoints(input: &mut Input) -> Vec<Url> {
             "{name}: {count} endpoints are not accepted; accepted: up to {MOST_CHECKS}"
         ));
     }
-    // Answers and metrics show no queries, so two endpoints that differ in their queries alone would
-    // look the same.
+    // Answers and metrics show no queries, so two endpoints that differ in their queries alone
+    // would look the same.
     let mut shown: Vec<String> = endpoints.iter().map(Url::to_string).collect();
     shown.sort_unstable();
     for pair in shown.windows(2).filter(|pair| pair[0] == pair[1]) {
@@ -311,7 +313,8 @@ fn readable_ca(
     let name = CA_FILE.name();
     let Some(file) = ca_file.or_else(|| tls::default_file(bundle)) else {
         input.reject(format!(
-            "{name}: required for https:// checks: no CA bundle on this system; set it or SSL_CERT_FILE"
+            "{name}: required for https:// checks: no CA bundle on this system; \
+             set it or SSL_CERT_FILE"
         ));
         return None;
     };

@@ -1,4 +1,5 @@
-//! The pure part of lock: leases, the queue, the gates, the limit, and all together in [`lock::Lock`].
+//! The pure part of lock: leases, the queue, the gates, the limit, and all together in
+//! [`lock::Lock`].
 //!
 //! The time and all readings are arguments. Nothing here knows sockets, threads, files, the
 //! environment or the log.

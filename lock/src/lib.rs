@@ -1,10 +1,11 @@
 //! Lets a bounded number of applications on a node start at the same time.
 //!
-//! A request: `psl::server` → `http` (parses it) → `shared` (the mutex, and the threads that it wakes)
-//! → `core::lock` (gates, limit, counts) → `core::scheduler` (leases and queue) → `responses`. The
-//! connection of a client that waits is parked in `connections` until there is an outcome. Beside it,
-//! `checks` checks the endpoints that must be up, `prober` probes the ports of applications,
-//! `state_file` keeps leases and waiters over a restart, and `metrics` and `state` render the state.
+//! A request: `psl::server` → `http` (parses it) → `shared` (the mutex, and the threads that it
+//! wakes) → `core::lock` (gates, limit, counts) → `core::scheduler` (leases and queue) →
+//! `responses`. The connection of a client that waits is parked in `connections` until there is an
+//! outcome. Beside it, `checks` checks the endpoints that must be up, `prober` probes the ports of
+//! applications, `state_file` keeps leases and waiters over a restart, and `metrics` and `state`
+//! render the state.
 //!
 //! `core` is pure: it takes the time as an argument and does no I/O.
 
@@ -58,7 +59,10 @@ pub fn run() -> Result<u8, End> {
     let listener = listen::bind(config.host.as_ref(), config.port).map_err(End::Failed)?;
     let shared = start(&config).map_err(End::Failed)?;
     let (slots, duration) = (config.locks, Compact(config.rules.default));
-    info!(version = VERSION, slots:%, duration:%, checks = config.checks.endpoints.len(); "lock started");
+    info!(
+        version = VERSION, slots:%, duration:%, checks = config.checks.endpoints.len();
+        "lock started"
+    );
     let service = Service::new(config.rules, config.mode, shared);
     let handler =
         move |request: &Request, client: &Client| service.answer(request, client, Instant::now());

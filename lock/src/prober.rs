@@ -35,8 +35,8 @@ const BASELINE: Timeouts = Timeouts {
     whole: Duration::from_millis(40),
 };
 
-/// A pod on this node is reached in less than a millisecond, or not at all. The time for the answer is
-/// that of the kubelet's probes by default ("Configure Liveness, Readiness and Startup Probes").
+/// A pod on this node is reached in less than a millisecond, or not at all. The time for the answer
+/// is that of the kubelet's probes by default ("Configure Liveness, Readiness and Startup Probes").
 const PROBE: Timeouts = Timeouts {
     reach: Duration::from_millis(250),
     answer: Duration::from_secs(1),
@@ -65,8 +65,8 @@ impl Prober {
     /// Probes the port of a request before its application can run: a port that is open now belongs
     /// to another process. `None` if the request has no port, or must not wait for a probe.
     ///
-    /// Each request with a port passes here before its lease: its address may be barred, and the port
-    /// needs the threads, also without a baseline probe.
+    /// Each request with a port passes here before its lease: its address may be barred, and the
+    /// port needs the threads, also without a baseline probe.
     pub fn baseline(
         &self,
         request: &LeaseRequest,
@@ -104,13 +104,16 @@ fn run(client: &HttpClient, shared: &Shared) -> ! {
         let now = Instant::now();
         let effect = shared.with(now, |lock| lock.finish_probe(&target, result, now - begin, now));
         if effect == ProbeEffect::PortIgnored {
-            info!(peer:%, ready:%; "port open before the application can run: the lease lasts its full duration");
+            info!(
+                peer:%, ready:%;
+                "port open before the application can run: the lease lasts its full duration"
+            );
         }
     }
 }
 
-/// A baseline probe. The client library needs a larger stack than a worker's, so a probe with a path
-/// gets a thread.
+/// A baseline probe. The client library needs a larger stack than a worker's, so a probe with a
+/// path gets a thread.
 fn probe_aside(client: &HttpClient, address: IpAddr, ready: &Ready) -> ProbeResult {
     if ready.path().is_none() {
         return probe(client, address, ready, BASELINE);
@@ -124,8 +127,8 @@ fn probe_aside(client: &HttpClient, address: IpAddr, ready: &Ready) -> ProbeResu
     })
 }
 
-/// A port with a path is open if it answers 2xx, and redirects are not followed. A port without a path
-/// is open if it accepts.
+/// A port with a path is open if it answers 2xx, and redirects are not followed. A port without a
+/// path is open if it accepts.
 fn probe(client: &HttpClient, address: IpAddr, ready: &Ready, timeouts: Timeouts) -> ProbeResult {
     let port = ready.port();
     let Some(path) = ready.path() else {

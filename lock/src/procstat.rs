@@ -1,10 +1,10 @@
-//! Reads the load of the node from the kernel's `/proc/stat`, and its stalls on memory and disks from
-//! `/proc/pressure` if the kernel has these files.
+//! Reads the load of the node from the kernel's `/proc/stat`, and its stalls on memory and disks
+//! from `/proc/pressure` if the kernel has these files.
 //!
 //! Inside a container the files are the host's as well (proc(5), "/proc/stat"; the kernel's "PSI -
 //! Pressure Stall Information"), and need no rights. If lxcfs is mounted over them, they are the
-//! container's own and do not show the node. This file knows their form; [`crate::core::limit`] decides
-//! how they bound starts.
+//! container's own and do not show the node. This file knows their form; [`crate::core::limit`]
+//! decides how they bound starts.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -49,7 +49,10 @@ impl Stat {
         let file = self.file.display();
         match &reading {
             Err(error) if !had_failed => {
-                warn!(file:%, reason:% = error; "cannot read the node's load: one start for each core at a time");
+                warn!(
+                    file:%, reason:% = error;
+                    "cannot read the node's load: one start for each core at a time"
+                );
             }
             Ok(_) if had_failed => info!(file:%; "the node's load can be read again"),
             _ => {}

@@ -1,8 +1,8 @@
 //! Reads the pressure of the node from the kernel's files.
 //!
 //! Inside a container the files are the host's as well (the kernel's "PSI - Pressure Stall
-//! Information"). This file knows their paths and their form; [`crate::core::pressure`] decides which
-//! pressure is too high.
+//! Information"). This file knows their paths and their form; [`crate::core::pressure`] decides
+//! which pressure is too high.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,8 +32,8 @@ pub struct Psi {
 }
 
 impl Psi {
-    /// `None` without thresholds. If a file cannot be read, this is logged at once, not when a client
-    /// waits.
+    /// `None` without thresholds. If a file cannot be read, this is logged at once, not when a
+    /// client waits.
     pub fn new(limits: &PressureLimits, directory: &Path) -> Option<Psi> {
         let mut files = [const { None }; Resource::ALL.len()];
         for (at, (_, name)) in Resource::ALL.iter().enumerate() {

@@ -90,7 +90,8 @@ pub fn released(effect: ReleaseEffect, json: bool) -> Response {
         ReleaseEffect::Lease => "Released\nthe lease of this holder\n",
         ReleaseEffect::Waiter => "Released\nthe place of this holder in the queue\n",
         ReleaseEffect::Nothing => {
-            let reason = "no lease and no place in the queue for this holder, or its last request came from another address";
+            let reason = "no lease and no place in the queue for this holder, \
+                or its last request came from another address";
             return Response::error(404, "no_such_holder", reason, json);
         }
     };
@@ -101,7 +102,7 @@ pub fn released(effect: ReleaseEffect, json: bool) -> Response {
 }
 
 /// The JSON of an answer about a lease.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct AnswerJson<'a> {
     granted: bool,
     reason: &'a str,
@@ -114,13 +115,8 @@ fn granted(reason: &str, expires_in: Option<Duration>, json: bool) -> Response {
     if !json {
         return Response::text(200, format!("Lock acquired\n{reason}\n"));
     }
-    let answer = AnswerJson {
-        granted: true,
-        reason,
-        retry_after_seconds: None,
-        position: None,
-        expires_in_seconds: expires_in.map(json::seconds),
-    };
+    let expires_in_seconds = expires_in.map(json::seconds);
+    let answer = AnswerJson { granted: true, reason, expires_in_seconds, ..AnswerJson::default() };
     Response::json(200, json::text(&answer))
 }
 
@@ -128,13 +124,8 @@ fn refused(reason: &str, refusal: &Refusal, json: bool) -> Response {
     let Refusal { retry_after, position, expected, .. } = *refusal;
     let seconds = retry_after.as_secs();
     let response = if json {
-        let answer = AnswerJson {
-            granted: false,
-            reason,
-            retry_after_seconds: Some(seconds),
-            position,
-            expires_in_seconds: None,
-        };
+        let retry_after_seconds = Some(seconds);
+        let answer = AnswerJson { reason, retry_after_seconds, position, ..AnswerJson::default() };
         Response::json(423, json::text(&answer))
     } else {
         let mut text = format!("Locked\n{reason}\n");
@@ -189,12 +180,18 @@ fn log_grant(grant: &Grant, request: &LeaseRequest) {
     if let Some(would) = &grant.would {
         let would_wait = reason(would);
         let would_wait = if would_wait.is_empty() { "no" } else { &would_wait };
-        log!(level, holder, peer:%, duration:%, ready = ready.as_ref(), would_wait; "shadow: lock acquired");
+        log!(
+            level, holder, peer:%, duration:%, ready = ready.as_ref(), would_wait;
+            "shadow: lock acquired"
+        );
         return;
     }
     let waited = Compact::in_millis(grant.waited);
     let overridden = grant.is_overridden;
-    log!(level, holder, peer:%, duration:%, waited:%, ready = ready.as_ref(), overridden; "lock acquired");
+    log!(
+        level, holder, peer:%, duration:%, waited:%, ready = ready.as_ref(), overridden;
+        "lock acquired"
+    );
 }
 
 pub fn log_end(ended: &EndedLease) {
@@ -222,7 +219,10 @@ pub fn log_model_wait(wait: &ModelWait) {
 pub fn log_stall(stall: &Stall) {
     let Stall { holder, waited, reason } = stall;
     let waited = Compact::in_millis(*waited);
-    info!(holder = holder.as_ref(), waited:%, reason = reason.as_str(); "first waiter is not admitted although slots are free");
+    info!(
+        holder = holder.as_ref(), waited:%, reason = reason.as_str();
+        "first waiter is not admitted although slots are free"
+    );
 }
 
 /// The port that ends the lease early, in a log line.

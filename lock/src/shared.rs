@@ -22,7 +22,8 @@ use crate::procstat::Stat;
 use crate::psi::Psi;
 use crate::responses;
 
-/// A grant waits for the state file for this long at most: a disk that hangs must not be the outage.
+/// A grant waits for the state file for this long at most: a disk that hangs must not be the
+/// outage.
 const LONGEST_WRITE: Duration = Duration::from_secs(1);
 
 /// The clock keeps the time, renders answers and writes log lines: 12 KiB were measured.
@@ -145,8 +146,8 @@ impl Shared {
         (take(&inner.lock), inner.lock.scheduler().version())
     }
 
-    /// Records that this version was written, or cannot be, and releases the answers that waited for
-    /// it.
+    /// Records that this version was written, or cannot be, and releases the answers that waited
+    /// for it.
     pub fn finish_write(&self, version: u64, now: Instant) {
         self.change(now, |inner| {
             let Some(file) = &mut inner.file else { return };
@@ -173,8 +174,8 @@ impl Shared {
         }
     }
 
-    /// Starts the clock: the thread for deadlines, for acts of parked clients and for readings of the
-    /// node.
+    /// Starts the clock: the thread for deadlines, for acts of parked clients and for readings of
+    /// the node.
     pub fn start_clock(self: &Arc<Self>, stat: Option<Stat>) -> Result<(), String> {
         let shared = Arc::clone(self);
         process::spawn("clock", STACK, move || shared.run_clock(stat))
@@ -249,7 +250,8 @@ impl Shared {
         }
     }
 
-    /// Collects the consequences of a change, wakes the threads that need it, and unlocks the mutex.
+    /// Collects the consequences of a change, wakes the threads that need it, and unlocks the
+    /// mutex.
     fn settle(&self, mut inner: MutexGuard<Inner>, now: Instant) -> Work {
         let mut effects = inner.lock.take_effects();
         for answer in effects.answers.drain(..) {

@@ -1,7 +1,7 @@
 //! The state file: leases and queue on disk, so that they outlive the process.
 //!
-//! One JSON file, replaced by a rename: a process that is killed at any moment leaves the old file or
-//! the new one. It is not synced to the disk, because it has to outlive the process and not the
+//! One JSON file, replaced by a rename: a process that is killed at any moment leaves the old file
+//! or the new one. It is not synced to the disk, because it has to outlive the process and not the
 //! machine. Knows the form of the file; [`crate::shared`] decides when to write it, and
 //! [`crate::core::scheduler`] knows leases and waiters.
 
@@ -153,7 +153,10 @@ impl StateFile {
         info!(file:%, leases, places; "state restored");
         if leases > slots {
             let over = leases - slots + 1;
-            warn!(file:%, leases, slots; "more leases restored than slots: no start until {over} of them have ended");
+            warn!(
+                file:%, leases, slots;
+                "more leases restored than slots: no start until {over} of them have ended"
+            );
         }
     }
 
@@ -209,7 +212,10 @@ impl StateFile {
         match problem {
             "" => info!(file:%; "state file is complete again"),
             reason => {
-                warn!(file:%, reason; "state file is incomplete: a restart may let too many pods start");
+                warn!(
+                    file:%, reason;
+                    "state file is incomplete: a restart may let too many pods start"
+                );
             }
         }
     }
@@ -310,8 +316,8 @@ fn restore(stored: &StoredState, clocks: Clocks, scheduler: &mut Scheduler, rule
     }
 }
 
-/// A lease ends `--max-duration` after its grant at the latest, also if the file or an earlier setting
-/// has a later end. `None` if it is not valid.
+/// A lease ends `--max-duration` after its grant at the latest, also if the file or an earlier
+/// setting has a later end. `None` if it is not valid.
 fn restored_lease(stored: &StoredLease, clocks: Clocks, rules: &Rules) -> Option<Lease> {
     let (now, address) = (clocks.before, stored.address);
     let since = clocks.to_instant(stored.since).unwrap_or(now).min(now);

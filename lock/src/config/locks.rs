@@ -1,4 +1,5 @@
-//! The value of `--locks`: a number of slots, a share of the cores, or a limit that follows the node.
+//! The value of `--locks`: a number of slots, a share of the cores, or a limit that follows the
+//! node.
 
 use std::fmt;
 
@@ -51,7 +52,8 @@ impl Locks {
         )
     }
 
-    /// The slots on a node with this number of cores. A share is rounded down; at least 1, at most 4096.
+    /// The slots on a node with this number of cores. A share is rounded down; at least 1, at most
+    /// 4096.
     pub fn slots(self, cores: usize) -> Slots {
         match self {
             Locks::Count(count) => Slots::Fixed(count),

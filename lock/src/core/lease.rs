@@ -1,7 +1,7 @@
 //! Active leases: the holder, the deadline, and the state of the holder's `ready` port.
 //!
-//! The time is an argument and never goes back. Knows neither waiters nor HTTP; the scheduler decides
-//! whether a lease may begin.
+//! The time is an argument and never goes back. Knows neither waiters nor HTTP; the scheduler
+//! decides whether a lease may begin.
 //!
 //! Invariants: a lease ends at its deadline at the latest; no two leases have the same holder.
 
@@ -21,9 +21,9 @@ const PAUSE_DIVISOR: u32 = 10;
 
 pub const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// No application runs sooner after its grant: the kubelet was measured to take 213 ms and more from
-/// the end of an init container to the start of the next one. A port that is open earlier belongs to
-/// another process.
+/// No application runs sooner after its grant: the kubelet was measured to take 213 ms and more
+/// from the end of an init container to the start of the next one. A port that is open earlier
+/// belongs to another process.
 pub const EARLIEST_START: Duration = Duration::from_millis(200);
 
 const SLOW_PROBE: Duration = Duration::from_millis(250);
@@ -78,8 +78,8 @@ pub enum ProbeResult {
 /// The next step for a watched port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchState {
-    /// The port was open before the application could run, or must not be probed: the lease lasts its
-    /// full duration.
+    /// The port was open before the application could run, or must not be probed: the lease lasts
+    /// its full duration.
     Ignored,
     DueAt(Instant),
     Probing,
@@ -239,7 +239,8 @@ impl Leases {
         self.next_probe(now).is_some()
     }
 
-    /// Hands out the probe that has been due for longest. [`Leases::finish_probe`] takes its result.
+    /// Hands out the probe that has been due for longest. [`Leases::finish_probe`] takes its
+    /// result.
     pub fn begin_probe(&mut self, now: Instant) -> Option<ProbeTarget> {
         let id = self.next_probe(now)?;
         let lease = self.get_mut(id)?;

@@ -1,16 +1,16 @@
 //! The automatic concurrency limit: how many leases may begin now, for `--locks auto`.
 //!
-//! 1. The floor is one start for each online core, whatever the load of others. Only stalls of memory
-//!    or of a disk go below it, down to one start.
-//! 2. Above the floor, starts are admitted at the pace that the cores carry: cores divided by the CPU
-//!    seconds of one start. More runnable threads than cores slow the pace, and [`CROWDED`] of
+//! 1. The floor is one start for each online core, whatever the load of others. Only stalls of
+//!    memory or of a disk go below it, down to one start.
+//! 2. Above the floor, starts are admitted at the pace that the cores carry: cores divided by the
+//!    CPU seconds of one start. More runnable threads than cores slow the pace, and [`CROWDED`] of
 //!    them for each core stop it. Starts of more threads than there are cores slow it further.
-//! 3. A start that began less than [`GAP`] ago may not have reached a core yet, so idle cores are no
-//!    proof of room for it. [`UNSEEN`] such starts for each core are the most above the floor.
+//! 3. A start that began less than [`GAP`] ago may not have reached a core yet, so idle cores are
+//!    no proof of room for it. [`UNSEEN`] such starts for each core are the most above the floor.
 //! 4. If the counters cannot be read or stand still, the floor is the limit.
-//! 5. If no start has begun for [`STALE`], one more begins above the floor at any number of runnable
-//!    threads: image pulls and starts that hang may have every lease. Not while memory or a disk stalls,
-//!    and not without counters.
+//! 5. If no start has begun for [`STALE`], one more begins above the floor at any number of
+//!    runnable threads: image pulls and starts that hang may have every lease. Not while memory or
+//!    a disk stalls, and not without counters.
 //!
 //! The load of others is not charged to starts: the lowest load while waiters were parked is
 //! subtracted before the rest is shared among the starts that ended.
@@ -40,8 +40,8 @@ pub const SPAN: Duration = Duration::from_millis(500);
 /// 0.8 s on an idle node, 2.5 s on an overloaded one.
 pub const GAP: Duration = Duration::from_millis(2500);
 
-/// Starts for each core that may be in their gap at the same time above the floor. Three that turn out
-/// to cost two CPU seconds each take six seconds together.
+/// Starts for each core that may be in their gap at the same time above the floor. Three that turn
+/// out to cost two CPU seconds each take six seconds together.
 pub const UNSEEN: f64 = 3.0;
 
 /// The assumed cost of a start in CPU seconds until one has ended.
@@ -129,8 +129,8 @@ impl Limit {
         }
     }
 
-    /// Records the end of the lease that began at this time; `was_start` if the application became ready
-    /// within it.
+    /// Records the end of the lease that began at this time; `was_start` if the application became
+    /// ready within it.
     pub fn end_start(&mut self, at: Instant, age: Duration, was_start: bool, now: Instant) {
         self.advance(now);
         self.remove(at);
@@ -220,7 +220,8 @@ impl Limit {
         // Before a whole span was read, no start is admitted above the floor.
         let known = if self.load.mean().is_some() { now } else { now + SPAN };
         let paced = (now + saved.min(STALE)).max(known).max(gap_end);
-        // A reading may change the pace at any time; without one, asking again sooner changes nothing.
+        // A reading may change the pace at any time; without one, asking again sooner changes
+        // nothing.
         Some(paced.min(self.owed_at()).max(now + Duration::from_millis(1)))
     }
 

@@ -142,8 +142,8 @@ impl Lock {
         since.into_iter().for_each(|at| limit.add_start(at));
     }
 
-    /// Handles a request. With `park_as`, a name that was never used before, its connection can wait.
-    /// `None` if the request is parked: [`Effects::answers`] has the outcome, now or later.
+    /// Handles a request. With `park_as`, a name that was never used before, its connection can
+    /// wait. `None` if the request is parked: [`Effects::answers`] has the outcome, now or later.
     pub fn request(
         &mut self,
         request: &LeaseRequest,
@@ -271,7 +271,8 @@ impl Lock {
         grant
     }
 
-    /// The grant of a lease that begins. If its log lines have level info, it counts for their rate.
+    /// The grant of a lease that begins. If its log lines have level info, it counts for their
+    /// rate.
     fn grant(&mut self, start: Start, now: Instant) -> Grant {
         let Start { lease, duration, is_cut, waited, arrival, .. } = start;
         let is_quiet = start.is_quiet || !self.log_rate.has_room(now);
@@ -323,8 +324,8 @@ impl Lock {
 
     /// The client of a parked request has closed its connection, or sent bytes on it.
     ///
-    /// Grants nothing: a slot that is free by now must not go to this waiter, nor to the next one that
-    /// the caller knows to be gone.
+    /// Grants nothing: a slot that is free by now must not go to this waiter, nor to the next one
+    /// that the caller knows to be gone.
     pub fn hang_up(&mut self, id: WaiterId, now: Instant) {
         self.latest = self.latest.max(now);
         if self.scheduler.hang_up(id, self.latest) {

@@ -1,7 +1,7 @@
 //! The pressure gate: whether the node is under too much pressure for another start.
 //!
-//! Pressure is that of the kernel (PSI): the share of the last ten seconds in which some task had to
-//! wait for the resource. Readings and the time are arguments. Knows no waiters.
+//! Pressure is that of the kernel (PSI): the share of the last ten seconds in which some task had
+//! to wait for the resource. Readings and the time are arguments. Knows no waiters.
 //!
 //! Invariants:
 //! - while the gate is closed and a waiter is parked, one start begins in each floor;
@@ -187,7 +187,8 @@ impl Pressure {
         }
     }
 
-    /// The next reading, or the next start by the floor, while a waiter is parked; always after `now`.
+    /// The next reading, or the next start by the floor, while a waiter is parked; always after
+    /// `now`.
     pub fn poll_at(&self, now: Instant) -> Option<Instant> {
         let is_on = self.limits.is_on();
         let read = is_on.then(|| self.read_at.map_or(now, |at| after(at, PERIOD)));
@@ -249,8 +250,8 @@ impl Pressure {
     }
 }
 
-/// Hundredths of a percent. A node never falls to a pressure of ten points below a threshold of ten, so
-/// that the gate would never open again.
+/// Hundredths of a percent. A node never falls to a pressure of ten points below a threshold of
+/// ten, so that the gate would never open again.
 fn opens_at(threshold: NonZeroU8) -> u16 {
     let threshold = threshold.get();
     (u16::from(threshold.saturating_sub(POINTS)) * 100).max(u16::from(threshold) * 50)

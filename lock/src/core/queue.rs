@@ -6,8 +6,8 @@
 //! The time is an argument and never goes back. Knows the active leases of each address, not the
 //! leases.
 //!
-//! Invariants: a holder is one waiter at most; at most [`MOST_WAITERS`] waiters, of which at most as
-//! many are parked as the queue was made for.
+//! Invariants: a holder is one waiter at most; at most [`MOST_WAITERS`] waiters, of which at most
+//! as many are parked as the queue was made for.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -90,8 +90,8 @@ struct AddressHistory {
     last_event: Instant,
 }
 
-/// The order of service: the address with the fewest active leases, then the address that was served
-/// longest ago, then the first to arrive.
+/// The order of service: the address with the fewest active leases, then the address that was
+/// served longest ago, then the first to arrive.
 ///
 /// The second waiter of an address is served after the first, and counts as if the first had its
 /// lease already.
@@ -105,7 +105,7 @@ struct Rank {
     ticket: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Queue {
     most_parked: usize,
     parked: usize,
@@ -129,19 +129,7 @@ pub struct Queue {
 
 impl Queue {
     pub fn new(most_parked: usize) -> Queue {
-        Queue {
-            most_parked,
-            parked: 0,
-            waiters: Vec::new(),
-            tickets: HashMap::new(),
-            ranks: Vec::new(),
-            ends: Vec::new(),
-            addresses: HashMap::new(),
-            leases: 0,
-            forgotten: None,
-            grants: 0,
-            swept: None,
-        }
+        Queue { most_parked, ..Queue::default() }
     }
 
     /// In order of arrival.
@@ -195,8 +183,8 @@ impl Queue {
 
     fn remove_newest_of_largest(&mut self, counts: fn(&Waiter) -> bool) -> Option<Waiter> {
         let counted = (0..self.waiters.len()).filter(|at| counts(&self.waiters[*at]));
-        // The newest waiter of an address has the most of the same address before it; of equals, the
-        // last to arrive is removed.
+        // The newest waiter of an address has the most of the same address before it; of equals,
+        // the last to arrive is removed.
         let newest = counted.max_by_key(|at| (self.ranks[*at].before, *at))?;
         Some(self.take(newest))
     }
@@ -322,7 +310,8 @@ impl Queue {
         known
     }
 
-    /// Forgets addresses without lease and waiter: old ones, and if there are too many the older half.
+    /// Forgets addresses without lease and waiter: old ones, and if there are too many the older
+    /// half.
     fn forget(&mut self, now: Instant) {
         let most = self.leases + self.waiters.len() + MOST_REMEMBERED;
         let is_full = self.addresses.len() > most;

@@ -67,8 +67,9 @@ impl Scheduler {
         }
     }
 
-    /// Handles a request. With `park` it is parked under that name until then; without, it begins a lease
-    /// if `may_start` and a slot is free. Call [`Scheduler::expire`] and grant all that may start before.
+    /// Handles a request. With `park` it is parked under that name until then; without, it begins a
+    /// lease if `may_start` and a slot is free. Call [`Scheduler::expire`] and grant all that may
+    /// start before.
     pub fn request(
         &mut self,
         request: &LeaseRequest,
@@ -151,8 +152,8 @@ impl Scheduler {
         let away = Presence::Away { due: now };
         if let Presence::Parked(parked) = mem::replace(&mut waiter.presence, away) {
             self.effects.dismissed.push(*parked);
-            // A waiter that is away takes no place of a parked one. If it is one too many, its place
-            // is lost.
+            // A waiter that is away takes no place of a parked one. If it is one too many, its
+            // place is lost.
             let _ = self.queue.insert(waiter);
         }
     }
@@ -214,7 +215,8 @@ impl Scheduler {
         }
     }
 
-    /// The client of a parked request has closed its connection. `false` if it is not parked any more.
+    /// The client of a parked request has closed its connection. `false` if it is not parked any
+    /// more.
     pub fn hang_up(&mut self, id: WaiterId, now: Instant) -> bool {
         let Some(mut waiter) = self.queue.remove_parked(id) else { return false };
         waiter.presence = Presence::Away { due: now };
@@ -222,8 +224,8 @@ impl Scheduler {
         true
     }
 
-    /// Takes back a grant that its client never read, and returns its time. `None` if the holder has
-    /// repeated its request: the grant has reached it.
+    /// Takes back a grant that its client never read, and returns its time. `None` if the holder
+    /// has repeated its request: the grant has reached it.
     pub fn undo(&mut self, id: LeaseId, arrival: Arrival, now: Instant) -> Option<Instant> {
         self.leases.get(id).filter(|lease| !lease.is_confirmed)?;
         let lease = self.leases.remove(id)?;
@@ -299,8 +301,8 @@ impl Scheduler {
         self.effects.ended.push(ended);
     }
 
-    /// The time to the grant of a waiter that has `before` waiters before it, if the slots are the only
-    /// bound; `None` before a first lease has ended.
+    /// The time to the grant of a waiter that has `before` waiters before it, if the slots are the
+    /// only bound; `None` before a first lease has ended.
     pub fn expected(&self, before: usize, slots: usize, now: Instant) -> Option<Duration> {
         let typical = self.typical?;
         let left = |lease: &Lease| {

@@ -1,9 +1,9 @@
 //! Shadow mode: each start is let through, and a model counts how long it would have waited.
 //!
-//! Two schedulers. In the real one each start has a lease at once, which ends by its port, by DELETE
-//! or at its deadline, and so shows how long the start takes. The model has the slots, the queue and
-//! the gates; each start is a waiter that is always present, and its lease there lasts as long as the
-//! start took.
+//! Two schedulers. In the real one each start has a lease at once, which ends by its port, by
+//! DELETE or at its deadline, and so shows how long the start takes. The model has the slots, the
+//! queue and the gates; each start is a waiter that is always present, and its lease there lasts as
+//! long as the start took.
 //!
 //! The time is an argument. No client waits here.
 
@@ -131,8 +131,8 @@ impl Shadow {
         self.totals.requests.add(kind);
     }
 
-    /// Adds a start to the model and returns its name there. A holder whose start still waits keeps its
-    /// place in the queue, and a holder with a lease in the model keeps that lease.
+    /// Adds a start to the model and returns its name there. A holder whose start still waits keeps
+    /// its place in the queue, and a holder with a lease in the model keeps that lease.
     pub fn begin(
         &mut self,
         real: LeaseId,

@@ -262,7 +262,8 @@ fn the_bounds_have_their_own_answers() {
     assert_eq!(reply.status, 200, "none of these has taken a lease");
 }
 
-/// The connection of each grant stays open for a moment, in which many others can be granted a lease.
+/// The connection of each grant stays open for a moment, in which many others can be granted a
+/// lease.
 #[test]
 fn many_short_leases_leave_descriptors_for_others() {
     let limited = ["sh", "-c", "ulimit -n 64 && exec \"$0\" \"$@\""];

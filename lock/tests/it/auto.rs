@@ -36,7 +36,8 @@ fn cores() -> usize {
     thread::available_parallelism().map_or(1, Into::into)
 }
 
-/// This many cores have been in use for this time, and the others idle, with this many runnable threads.
+/// This many cores have been in use for this time, and the others idle, with this many runnable
+/// threads.
 fn stat(time: Duration, busy: usize, running: usize) -> String {
     let hundredths = 1000 + time.as_millis() / 10;
     let (used, idle) = (hundredths * busy as u128, hundredths * (cores() - busy) as u128);

@@ -1,4 +1,5 @@
-//! Addresses that lock never probes, and the query of a `ready` path, which it never shows, on the real binary.
+//! Addresses that lock never probes, and the query of a `ready` path, which it never shows, on the
+//! real binary.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! Clients at the bounds on connections: as soon as a connection is over its successor is served.
 //!
-//! Against the real binary, while every core is busy: a server that is late for its client shows only while it waits for a
-//! core.
+//! Against the real binary, while every core is busy: a server that is late for its client shows
+//! only while it waits for a core.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -44,8 +44,8 @@ fn kept(to: SocketAddr, from: IpAddr) -> Connection {
 /// The result of each request that did not get the expected answer.
 type Client = fn(SocketAddr, IpAddr) -> Vec<String>;
 
-/// As many clients of each address ask again and again, each on its own, while all cores are busy and other clients keep all
-/// other connections that these addresses may have.
+/// As many clients of each address ask again and again, each on its own, while all cores are busy
+/// and other clients keep all other connections that these addresses may have.
 fn are_served(client: Client, addresses: usize, clients: usize) {
     let mut lock = lock();
     let to = lock.addr();
@@ -108,7 +108,8 @@ fn opens_before_it_closes(to: SocketAddr, from: IpAddr, target: &str) -> Vec<Str
     (0..REQUESTS).filter_map(|_| failure(ask(), 200)).collect()
 }
 
-/// Reads each answer to its end, closes a connection that the server would keep, and opens the next one.
+/// Reads each answer to its end, closes a connection that the server would keep, and opens the next
+/// one.
 fn closes_first(to: SocketAddr, from: IpAddr) -> Vec<String> {
     let ask = || Ok(connect(to, from)?.send(&Request::get("/livez").keep_alive())?.status);
     (0..REQUESTS).filter_map(|_| failure(ask(), 200)).collect()
@@ -159,7 +160,8 @@ fn clients_are_served_while_each_client_replaces_its_connection() {
     are_served(takes_leases, 1, LIMITS.per_address);
 }
 
-/// A connection is idle after its answer, and closed for the next one of its address. One that has begun a request is not.
+/// A connection is idle after its answer, and closed for the next one of its address. One that has
+/// begun a request is not.
 #[test]
 fn an_idle_connection_makes_room_and_a_begun_request_does_not() {
     let mut lock = lock();

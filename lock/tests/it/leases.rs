@@ -440,7 +440,8 @@ fn a_client_that_returns_within_the_grace_keeps_its_place() {
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
     drop(park(Ipv4Addr::LOCALHOST, address, "first", ""));
     let second = read(park(Ipv4Addr::LOCALHOST, address, "second", ""));
-    // Its connection broke; within the grace of 2 s it is here again, on a busy machine perhaps not.
+    // Its connection broke; within the grace of 2 s it is here again, on a busy machine perhaps
+    // not.
     let begin = Instant::now();
     let first = read(park(Ipv4Addr::LOCALHOST, address, "first", ""));
     let order = parked_holders(address);
@@ -709,8 +710,8 @@ type Goes = fn(Connection);
 /// The ways in which a client can be gone.
 const GONE: [(&str, Goes); 2] = [("closed", drop), ("reset", Connection::reset)];
 
-/// Each with a holder and without, on a connection that would go on and on one that would not; alone, and with bytes behind
-/// it that were sent before its answer.
+/// Each with a holder and without, on a connection that would go on and on one that would not;
+/// alone, and with bytes behind it that were sent before its answer.
 fn requests() -> Vec<Vec<u8>> {
     let requests = ["/", "/?holder=gone", "/?holder=gone&wait=30s"].map(Request::get);
     let alone = requests.iter().flat_map(|request| [request.clone(), request.clone().keep_alive()]);

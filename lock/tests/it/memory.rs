@@ -11,8 +11,9 @@ use testkit::{CEILING, eventually, scripted, skip};
 
 /// Peak memory in KiB.
 const IDLE: u64 = 2 * 1024;
-/// The program's own pages take 1.6 MiB, 65 stacks of 16 to 28 KiB 1.3, the leases 0.3, and an answer of 8.4 KiB for each of
-/// 64 threads 0.6; while JSON is written its buffer may have twice its size.
+/// The program's own pages take 1.6 MiB, 65 stacks of 16 to 28 KiB 1.3, the leases 0.3, and an
+/// answer of 8.4 KiB for each of 64 threads 0.6; while JSON is written its buffer may have twice
+/// its size.
 const UNDER_LOAD: u64 = 4 * 1024;
 
 #[test]
@@ -47,7 +48,8 @@ fn idle_and_under_load() {
     for client in clients {
         client.join().expect("a client that ends");
     }
-    // How many answers were in memory at the same time is chance. Here it is one for each connection.
+    // How many answers were in memory at the same time is chance. Here it is one for each
+    // connection.
     let unread = unread_states(address, 16);
     let load = lock.memory_peak_kib();
     drop(unread);
@@ -56,7 +58,8 @@ fn idle_and_under_load() {
     assert!(load <= UNDER_LOAD, "under load {load} KiB, budget {UNDER_LOAD}");
 }
 
-/// `each` clients at each of four addresses ask for `/state` until the kernel's buffers are full, and do not read.
+/// `each` clients at each of four addresses ask for `/state` until the kernel's buffers are full,
+/// and do not read.
 fn unread_states(address: SocketAddr, each: usize) -> Vec<Connection> {
     let clients: Vec<_> = (0..4u8)
         .flat_map(|n| std::iter::repeat_n(n, each))

@@ -1,4 +1,5 @@
-//! The pressure gate on the real binary, with a pressure of the test's own in place of the kernel's.
+//! The pressure gate on the real binary, with a pressure of the test's own in place of the
+//! kernel's.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -130,7 +130,8 @@ fn a_port_that_is_open_before_the_application_can_run_is_ignored() {
         let said = format!(
             "{ready} is open before the application can run: the lease lasts its full duration"
         );
-        // On a busy machine the answer to the baseline probe may come too late, which makes it a probe like the others.
+        // On a busy machine the answer to the baseline probe may come too late, which makes it a
+        // probe like the others.
         let holder = (0..10).map(|attempt| format!("{}-{attempt}", &ready[..3])).find(|holder| {
             let reply = get(address, &format!("/?holder={holder}&duration=1s&ready={ready}"));
             assert_eq!(reply.status, 200, "{ready}");
@@ -167,7 +168,8 @@ fn probes_become_rarer_with_the_age_of_the_lease() {
     // The test counts a rate, so it waits for the time to pass.
     thread::sleep(window);
     let looks: Vec<Duration> = server.requests().iter().map(|shown| shown.at - asked).collect();
-    // The first look, then the most that one after a tenth of the age, at least 20 ms, at most the period makes.
+    // The first look, then the most that one after a tenth of the age, at least 20 ms, at most the
+    // period makes.
     let mut most = 1;
     let mut age = Duration::ZERO;
     while age < window {

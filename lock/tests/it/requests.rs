@@ -166,7 +166,8 @@ fn metrics_and_state_agree_with_the_events() {
         "/?node=m",
     ] {
         get(lock.addr(), path);
-        // The first lease has to be over before the third request, and virtual time does not reach here.
+        // The first lease has to be over before the third request, and virtual time does not reach
+        // here.
         eventually("the short lease to end", CEILING, || {
             (get(lock.addr(), "/state").json()["leases"][0]["remaining_seconds"] != 0.001)
                 .then_some(())

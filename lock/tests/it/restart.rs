@@ -1,4 +1,5 @@
-//! Leases and queue outlive the process: killed at any moment, and with files of all kinds, on the real binary.
+//! Leases and queue outlive the process: killed at any moment, and with files of all kinds, on the
+//! real binary.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -303,7 +304,8 @@ fn real_file(directory: &Scratch) -> (PathBuf, String) {
     (file, text)
 }
 
-/// Starts empty, logs the reason in one line, serves, and writes a file that the next process can read.
+/// Starts empty, logs the reason in one line, serves, and writes a file that the next process can
+/// read.
 #[track_caller]
 fn starts_empty(what: &str, file: &Path, level: &str, words: &str) {
     let mut lock = program(file).start();
@@ -651,7 +653,8 @@ fn a_shorter_longest_lease_cuts_those_of_before() {
     assert!((0.0..=10.0).contains(&left), "{left}");
 }
 
-/// A new file is written into a pipe that has no reader: opening it does not return. `None` if the machine cannot make one.
+/// A new file is written into a pipe that has no reader: opening it does not return. `None` if the
+/// machine cannot make one.
 fn hang(file: &Path) -> Option<()> {
     let pipe = file.with_extension("json.new");
     let is_made = Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success());

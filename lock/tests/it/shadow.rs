@@ -1,4 +1,5 @@
-//! Shadow mode on the real binary: no client waits, and answers, log and metrics show which starts would have waited.
+//! Shadow mode on the real binary: no client waits, and answers, log and metrics show which starts
+//! would have waited.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread;

@@ -47,7 +47,8 @@ impl Cost {
         self.unread += 1;
     }
 
-    /// Records the CPU seconds used in these seconds, the mean load, and the ages of the active leases.
+    /// Records the CPU seconds used in these seconds, the mean load, and the ages of the active
+    /// leases.
     pub fn learn(
         &mut self,
         used: Option<(f64, f64)>,
@@ -71,7 +72,8 @@ impl Cost {
         let Some(usual) = self.usual.map(|usual| usual.max(SPAN.as_secs_f64())) else { return };
         // Half of a start's work is done while it runs, in the mean.
         let unfinished: f64 = ages.iter().map(|age| (age / usual).min(1.0) / 2.0).sum();
-        // The lowest load may be that of starts, so at most a quarter of it counts as that of others.
+        // The lowest load may be that of starts, so at most a quarter of it counts as that of
+        // others.
         let others = (self.others.unwrap_or(0.0) * self.seconds).min(self.used / 4.0);
         // The first guess counts as one start until the memory is full.
         let guess = (1.0 - self.ended / remembered).max(0.0);

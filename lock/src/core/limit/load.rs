@@ -64,8 +64,8 @@ impl Load {
         let last = before.filter(|_| !self.is_blind)?;
         let seconds = reading.at.saturating_duration_since(last.at).as_secs_f64();
         let used = reading.busy.saturating_sub(last.busy).as_secs_f64();
-        // Counters that jump do not make starts expensive for hours. Twice, because a busy node delays
-        // the reading.
+        // Counters that jump do not make starts expensive for hours. Twice, because a busy node
+        // delays the reading.
         Some((used.min(2.0 * seconds * reading.cores as f64), seconds))
     }
 

@@ -56,8 +56,8 @@ pub struct LimitStatus {
     pub runnable: Option<f64>,
     /// CPU seconds of one start.
     pub cost: f64,
-    /// The time to the next start, if none ends and the load stays the same; `None` if a lease has to
-    /// end first.
+    /// The time to the next start, if none ends and the load stays the same; `None` if a lease has
+    /// to end first.
     pub next: Option<Duration>,
     pub reason: Reason,
 }
@@ -95,8 +95,8 @@ impl Limit {
 }
 
 impl LimitStatus {
-    /// The time until a waiter with `before` waiters before it is admitted above the floor, if the load
-    /// stays the same.
+    /// The time until a waiter with `before` waiters before it is admitted above the floor, if the
+    /// load stays the same.
     pub fn expected(&self, before: usize) -> Option<Duration> {
         let pause = Duration::try_from_secs_f64(1.0 / self.pace).unwrap_or(STALE).min(STALE);
         Some(self.next?.saturating_add(pause.saturating_mul(before as u32)))

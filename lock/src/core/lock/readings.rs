@@ -11,8 +11,8 @@ use crate::core::pressure::Readings;
 /// The clock wakes this long after a reading has become due, at the latest.
 pub(super) const RESOLUTION: Duration = Duration::from_millis(1);
 
-/// A client that does not wait still counts as a waiter for this long after its refusal: the longest
-/// `Retry-After`.
+/// A client that does not wait still counts as a waiter for this long after its refusal: the
+/// longest `Retry-After`.
 pub(super) const STILL_WANTED: Duration = refusal::LONGEST_RETRY;
 
 impl Lock {
@@ -39,8 +39,8 @@ impl Lock {
         self.scheduler.queue().parked() > 0
     }
 
-    /// Records a reading of the node's load; `None` if it cannot be read. Returns whether its counters
-    /// stand still since this reading, at most once a minute.
+    /// Records a reading of the node's load; `None` if it cannot be read. Returns whether its
+    /// counters stand still since this reading, at most once a minute.
     pub fn read_load(&mut self, reading: Option<Reading>, now: Instant) -> bool {
         let now = self.advance(now);
         let active = self.scheduler.leases().len();

@@ -186,7 +186,8 @@ fn readings() -> impl Strategy<Value = Readings> {
 }
 
 proptest! {
-    /// A client that asks at least once in a floor starts within the floor and the time between two requests.
+    /// A client that asks at least once in a floor starts within the floor and the time between two
+    /// requests.
     #[test]
     fn never_closed_for_longer_than_the_floor_without_a_start(
         thresholds in [0u8..=100, 0u8..=100, 0u8..=100],

@@ -1,4 +1,5 @@
-//! Shadow mode in virtual time: no client waits, and the model counts how long each would have waited.
+//! Shadow mode in virtual time: no client waits, and the model counts how long each would have
+//! waited.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU8;

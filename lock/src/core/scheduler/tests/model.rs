@@ -1,11 +1,11 @@
 //! The scheduler against a naive model of the rules: plain lists that are searched from scratch.
 //!
 //! - An active holder gets its lease again; a request from another address moves it.
-//! - A slot goes to the parked waiter whose address has the fewest leases; of equals, to the address
-//!   that was served longest ago; of equals, to the first to arrive.
+//! - A slot goes to the parked waiter whose address has the fewest leases; of equals, to the
+//!   address that was served longest ago; of equals, to the first to arrive.
 //! - A request without a wait begins a lease if a slot is free and no parked waiter may have it.
-//! - The order of arrival is kept for the grace: after a hang-up, after a grant that was not read, and
-//!   after the time that a refusal names.
+//! - The order of arrival is kept for the grace: after a hang-up, after a grant that was not read,
+//!   and after the time that a refusal names.
 
 use super::*;
 use proptest::prelude::*;
@@ -234,7 +234,8 @@ impl Model {
         }
     }
 
-    /// The parked waiter with the most waiters of its address before it is dismissed; of equals, the newest.
+    /// The parked waiter with the most waiters of its address before it is dismissed; of equals,
+    /// the newest.
     fn dismiss_excess(&mut self, now: Instant) {
         let parked = |waiter: &&Waiting| waiter.parked.is_some();
         if self.waiters.iter().filter(parked).count() <= MOST_PARKED {
@@ -316,7 +317,8 @@ impl Model {
 /// The response to a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
-    /// The number of the lease, its remaining time, and whether its holder has moved for the first time.
+    /// The number of the lease, its remaining time, and whether its holder has moved for the first
+    /// time.
     Again(usize, Duration, bool),
     Granted,
     Parked,
