@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use psl::server::ParkedConnection;
 
-use crate::core::lease::{LeaseId, after};
+use crate::core::lease::LeaseId;
 use crate::core::lock::ParkedOutcome;
 use crate::core::outcome::{Arrival, LeaseRequest, Outcome};
 use crate::core::queue::WaiterId;
+use crate::core::time::after;
 use crate::responses;
 
 /// A client that is gone breaks the connection within this time: a round trip and the time until

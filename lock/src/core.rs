@@ -14,6 +14,7 @@ pub mod queue;
 pub mod scheduler;
 pub mod settings;
 pub mod shadow;
+pub mod time;
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use crate::core::lease::{EndedLease, ProbeResult};
 use crate::core::lock::Stall;
 use crate::core::outcome::{Cause, Grant, LeaseRequest, Outcome, Refusal, ReleaseEffect};
 use crate::core::shadow::ModelWait;
+use crate::core::time::whole_seconds;
 use crate::json;
 
 pub fn answer(outcome: &Outcome, baseline: Option<ProbeResult>, json: bool) -> Response {
@@ -139,11 +140,6 @@ fn refused(reason: &str, refusal: &Refusal, json: bool) -> Response {
         Response::text(423, text)
     };
     response.with_header("Retry-After", seconds.to_string())
-}
-
-/// Rounded up.
-fn whole_seconds(duration: Duration) -> Duration {
-    Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
 }
 
 pub fn log(outcome: &Outcome, request: &LeaseRequest) {

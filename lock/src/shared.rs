@@ -14,10 +14,11 @@ use psl::server::{ClientEvent, ParkedConnection, Poller};
 use psl::{process, sync};
 
 use crate::connections::{ClientLoss, Connections, Delivery};
-use crate::core::lease::{ProbeTarget, after};
+use crate::core::lease::ProbeTarget;
 use crate::core::lock::{Effects, Lock, ParkedOutcome};
 use crate::core::outcome::{LeaseRequest, Outcome};
 use crate::core::queue::WaiterId;
+use crate::core::time::after;
 use crate::procstat::Stat;
 use crate::psi::Psi;
 use crate::responses;

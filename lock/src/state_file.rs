@@ -23,8 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::barred::bar_reason;
 use crate::config::Rules;
-use crate::core::lease::{Lease, LeaseId, PortWatch, WatchState, after};
+use crate::core::lease::{Lease, LeaseId, PortWatch, WatchState};
 use crate::core::scheduler::Scheduler;
+use crate::core::time::after;
 use crate::file::read;
 use crate::json::quoted;
 use crate::shared::Shared;

@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 
 use psl::protocol::ready::Ready;
 
-/// Replaces a deadline that the clock cannot represent. No process lives that long.
-const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+use crate::core::time::after;
 
 /// The pause between two probes is this fraction of the lease's age: the end of a start is noticed
 /// at most a tenth of the start late.
@@ -284,11 +283,6 @@ impl Leases {
         watch.record(result, (age / PAUSE_DIVISOR).min(longest_pause).max(SHORTEST_PAUSE), now);
         if is_open { ProbeEffect::PortIgnored } else { ProbeEffect::NoChange }
     }
-}
-
-/// The end of a duration that begins now, also if the clock cannot represent it.
-pub fn after(now: Instant, duration: Duration) -> Instant {
-    now.checked_add(duration).or_else(|| now.checked_add(FAR)).unwrap_or(now)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use psl::protocol::node::NodeName;
 use psl::rate::RateLimiter;
 
 use crate::core::gate::{Gate, GateState};
-use crate::core::lease::{EARLIEST_START, EndedLease, LeaseEnd, LeaseId, after};
+use crate::core::lease::{EARLIEST_START, EndedLease, LeaseEnd, LeaseId};
 use crate::core::limit::{Limit, LimitStatus, Quota};
 use crate::core::outcome::{
     Arrival, Grant, Kind, LeaseRequest, Outcome, Placement, Refusal, ReleaseEffect, Start, Tally,
@@ -29,6 +29,7 @@ use crate::core::pressure::Pressure;
 use crate::core::queue::{MOST_WAITERS, ParkedRequest, WaiterId};
 use crate::core::scheduler::{LONGEST_WAIT, Scheduler};
 use crate::core::shadow::{self, ModelWait, Shadow};
+use crate::core::time::after;
 
 pub use crate::core::settings::{Mode, Settings, Slots};
 pub use view::{Totals, View};
@@ -36,7 +37,7 @@ pub use view::{Totals, View};
 /// A waiter that waits for this long beside free slots is logged, and again after the same time.
 const LONG_WAIT: Duration = Duration::from_secs(60);
 
-/// The `Retry-After` of a client that has waited: it may come back at once, in whole seconds.
+/// The shortest `Retry-After`, in whole seconds: a client that has waited may come back at once.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Leases per second whose log lines have level info: a client that takes leases and releases them

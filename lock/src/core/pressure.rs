@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use psl::duration::Compact;
 
-use crate::core::lease::after;
+use crate::core::time::after;
 
 /// The pause between two readings: the kernel computes its averages every two seconds.
 const PERIOD: Duration = Duration::from_secs(1);

@@ -14,8 +14,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::core::lease::after;
 use crate::core::outcome::{Arrival, LeaseRequest};
+use crate::core::time::after;
 
 /// Waiters in all. Kubernetes runs 110 pods on a node by default.
 pub const MOST_WAITERS: usize = 1024;

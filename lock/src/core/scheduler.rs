@@ -17,10 +17,11 @@ use psl::protocol::ready::Ready;
 
 use crate::core::lease::{
     EndedLease, Lease, LeaseEnd, LeaseId, Leases, PortWatch, ProbeEffect, ProbeResult, ProbeTarget,
-    WatchState, after,
+    WatchState,
 };
 use crate::core::outcome::{Arrival, LeaseRequest, Outcome, Placement, ReleaseEffect, Start};
 use crate::core::queue::{ParkedRequest, Presence, Queue, Waiter, WaiterId};
+use crate::core::time::after;
 
 pub use crate::core::settings::Durations;
 

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use psl::metrics::Histogram;
 
-use crate::core::lease::{EndedLease, LeaseEnd, LeaseId, after};
+use crate::core::lease::{EndedLease, LeaseEnd, LeaseId};
 use crate::core::outcome::{Kind, LeaseRequest, Placement, Tally};
 use crate::core::queue::{MOST_WAITERS, WaiterId};
 use crate::core::scheduler::Scheduler;
+use crate::core::time::after;
 
 /// The longest wait in the model. Without a bound of its own a waiter leaves the queue then.
 pub const LONGEST: Duration = Duration::from_secs(3600);

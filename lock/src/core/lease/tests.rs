@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::tests::{MILLI, NANO, SECOND, zero};
+use crate::core::time::FAR;
 
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::core::gate::CheckResult;
-use crate::core::lease::after;
 use crate::core::limit::Reading;
 use crate::core::lock::{LONG_WAIT, Lock, refusal};
 use crate::core::pressure::Readings;
+use crate::core::time::after;
 
 /// The clock wakes this long after a reading has become due, at the latest.
 pub(super) const RESOLUTION: Duration = Duration::from_millis(1);

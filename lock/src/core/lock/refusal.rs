@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::core::lease::after;
 use crate::core::limit::{LimitStatus, Reason};
-use crate::core::lock::{LONG_WAIT, Lock, Stall};
+use crate::core::lock::{AT_ONCE, LONG_WAIT, Lock, Stall};
 use crate::core::outcome::{Cause, LeaseRequest, Outcome, Refusal};
+use crate::core::time::{after, whole_seconds};
 
 /// The longest `Retry-After`.
 pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(30);
@@ -51,7 +51,7 @@ impl Lock {
         Refusal {
             cause,
             is_probe: false,
-            retry_after: whole_seconds(retry_after),
+            retry_after: whole_seconds(retry_after).max(AT_ONCE),
             position: before.map(|before| before + 1),
             expected,
         }
@@ -130,10 +130,4 @@ impl Lock {
         let event = [deadline, pressure, quota].into_iter().flatten().min()?;
         Some(event.saturating_duration_since(now))
     }
-}
-
-/// Whole seconds, rounded up, at least one.
-fn whole_seconds(duration: Duration) -> Duration {
-    let seconds = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
-    Duration::from_secs(seconds.max(1))
 }
