@@ -81,16 +81,16 @@ fn the_switch_of_version_2() {
     };
     assert_eq!(both("true").unwrap().checks.endpoints.len(), 2);
     assert_eq!(both("false").unwrap().checks.endpoints.len(), 0);
-    let mistakes = config(&[("PSL_HC_ENABLED", "true")]).unwrap_err();
+    let errors = config(&[("PSL_HC_ENABLED", "true")]).unwrap_err();
     assert_eq!(
-        mistakes,
+        errors,
         ["PSL_HC_ENABLED: true is not accepted without an endpoint in --check (PSL_HC_ENDPOINTS)"]
     );
 }
 
 #[test]
 fn all_errors_are_reported_together() {
-    let mistakes = config(&[
+    let errors = config(&[
         ("PSL_BIND_PORT", "http"),
         ("PSL_LOCK_DURATION", "-5"),
         ("PSL_MAX_LOCK_DURATION", "0"),
@@ -101,8 +101,8 @@ fn all_errors_are_reported_together() {
         ("PSL_LOG", "loud"),
     ])
     .unwrap_err();
-    assert_eq!(mistakes.len(), 9, "{mistakes:#?}");
-    assert!(!mistakes.join("\n").contains("secret"), "{mistakes:#?}");
+    assert_eq!(errors.len(), 9, "{errors:#?}");
+    assert!(!errors.join("\n").contains("secret"), "{errors:#?}");
 }
 
 #[test]
@@ -126,26 +126,23 @@ fn pressure_is_off_unless_asked_for() {
         ("PSL_GATE_FLOOR", "0"),
         ("PSL_MODE", "Shadow"),
     ] {
-        let mistakes = config(&[(name, value)]).unwrap_err();
-        assert!(mistakes.len() == 1 && mistakes[0].contains(name), "{mistakes:?}");
+        let errors = config(&[(name, value)]).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains(name), "{errors:?}");
     }
 }
 
 #[test]
 fn endpoints_that_look_the_same_are_an_error() {
-    let mistakes =
+    let errors =
         config(&[("PSL_HC_ENDPOINTS", "http://h/a?x=1,http://h/b,http://h/a?x=2")]).unwrap_err();
-    assert_eq!(
-        mistakes,
-        ["--check (PSL_HC_ENDPOINTS): http://h:80/a is given twice, accepted once"]
-    );
+    assert_eq!(errors, ["--check (PSL_HC_ENDPOINTS): http://h:80/a is given twice, accepted once"]);
 }
 
 #[test]
 fn a_default_above_the_longest_is_an_error() {
-    let mistakes = config(&[("PSL_LOCK_DURATION", "15m")]).unwrap_err();
+    let errors = config(&[("PSL_LOCK_DURATION", "15m")]).unwrap_err();
     assert_eq!(
-        mistakes,
+        errors,
         [
             "--timeout (PSL_LOCK_DURATION): 15m is not accepted; accepted: up to --max-duration (PSL_MAX_LOCK_DURATION), which is 10m"
         ]
@@ -159,9 +156,9 @@ fn a_default_above_the_longest_is_an_error() {
 fn an_unreadable_ca_file_is_an_error_only_with_an_https_check() {
     let file = ("PSL_CA_FILE", "/no/such/file");
     assert!(config(&[file, ("PSL_HC_ENDPOINTS", "http://h")]).is_ok());
-    let mistakes = config(&[file, ("PSL_HC_ENDPOINTS", "https://h")]).unwrap_err();
+    let errors = config(&[file, ("PSL_HC_ENDPOINTS", "https://h")]).unwrap_err();
     assert!(
-        mistakes[0].starts_with("--ca-file (PSL_CA_FILE): CA file /no/such/file: "),
-        "{mistakes:?}"
+        errors[0].starts_with("--ca-file (PSL_CA_FILE): CA file /no/such/file: "),
+        "{errors:?}"
     );
 }

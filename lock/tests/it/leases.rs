@@ -763,7 +763,7 @@ fn a_client_that_hangs_up_before_its_answer_takes_no_slot() {
             }
         }
     }
-    // The last of them may still be looked at.
+    // The last port may still be probed.
     eventually("a free slot", CEILING, || (state(address)["slots_in_use"] == 0).then_some(()));
     assert_eq!(get(address, "/metrics").sample("psl_lock_ended_total{how=\"expired\"}"), 0.0);
 }

@@ -204,7 +204,7 @@ fn pressure_is_read_only_while_a_client_waits() {
         thread::sleep(Duration::from_millis(300));
         (lock.wakes() == before).then_some(before)
     });
-    // Not even a file that changes wakes it: it is not looked at.
+    // A file that changes does not wake lock, because lock does not read it.
     node.set("cpu", "99.00");
     thread::sleep(Duration::from_secs(3));
     assert_eq!(lock.wakes(), quiet);

@@ -93,7 +93,7 @@ fn only_2xx_ends_the_lease() {
         assert_eq!(reply.status, 200, "{name}");
     }
     for (name, server) in servers.iter().filter(|(name, _)| *name != "refused") {
-        eventually(&format!("looks at {name}"), CEILING, || {
+        eventually(&format!("probes at {name}"), CEILING, || {
             (server.connections() >= 4).then_some(())
         });
     }
@@ -167,25 +167,26 @@ fn probes_become_rarer_with_the_age_of_the_lease() {
     let window = Duration::from_secs(4);
     // The test counts a rate, so it waits for the time to pass.
     thread::sleep(window);
-    let looks: Vec<Duration> = server.requests().iter().map(|shown| shown.at - asked).collect();
-    // The first look, then the most that one after a tenth of the age, at least 20 ms, at most the
-    // period makes.
+    let probes: Vec<Duration> = server.requests().iter().map(|shown| shown.at - asked).collect();
+    // The baseline probe, then as many probes as pauses of a tenth of the age allow: at least 20 ms,
+    // at most the period.
     let mut most = 1;
     let mut age = Duration::ZERO;
     while age < window {
         age += (age / 10).max(Duration::from_millis(20)).min(period);
         most += 1;
     }
-    eprintln!("{} looks in {window:?}, {most} at most", looks.len());
-    assert!(looks.len() <= most, "{} looks, {most} at most: {looks:?}", looks.len());
-    assert!(looks.len() >= most / 3, "only {} looks of {most}: {looks:?}", looks.len());
+    eprintln!("{} probes in {window:?}, {most} at most", probes.len());
+    assert!(probes.len() <= most, "{} probes, {most} at most: {probes:?}", probes.len());
+    assert!(probes.len() >= most / 3, "only {} probes of {most}: {probes:?}", probes.len());
     let pauses =
-        |looks: &[Duration]| looks.windows(2).map(|two| two[1] - two[0]).collect::<Vec<_>>();
-    assert!(pauses(&looks)[0] >= Duration::from_millis(19), "{looks:?}");
-    let (early, late) = (median(pauses(&looks[..10])), median(pauses(&looks[looks.len() - 10..])));
+        |probes: &[Duration]| probes.windows(2).map(|two| two[1] - two[0]).collect::<Vec<_>>();
+    assert!(pauses(&probes)[0] >= Duration::from_millis(19), "{probes:?}");
+    let (early, late) =
+        (median(pauses(&probes[..10])), median(pauses(&probes[probes.len() - 10..])));
     assert!(early < late && late >= period * 9 / 10, "{early:?}, then {late:?}");
-    let in_the_end = looks.iter().filter(|at| **at > window - 5 * period).count();
-    assert!(in_the_end <= 6, "{in_the_end} looks in five periods");
+    let in_the_end = probes.iter().filter(|at| **at > window - 5 * period).count();
+    assert!(in_the_end <= 6, "{in_the_end} probes in five periods");
 }
 
 #[test]
@@ -228,7 +229,7 @@ fn both_families_are_looked_at() {
     for host in ["127.0.0.1", "::1"] {
         let at: IpAddr = host.parse().unwrap();
         if std::net::TcpListener::bind((at, 0)).is_err() {
-            skip(&format!("looks at {host}: this machine does not have it"));
+            skip(&format!("probes at {host}: this machine does not have it"));
             continue;
         }
         // On all addresses: there an IPv4 client may come as ::ffff:127.0.0.1.
@@ -275,10 +276,10 @@ fn a_port_that_hangs_delays_no_other() {
         get(address, &format!("/?holder=a&duration=1h&ready=http:{}/", server.port())).status,
         200
     );
-    let looks = server.wait_for_requests(25, CEILING);
-    let pauses: Vec<Duration> = looks.windows(2).map(|two| two[1].at - two[0].at).collect();
+    let probes = server.wait_for_requests(25, CEILING);
+    let pauses: Vec<Duration> = probes.windows(2).map(|two| two[1].at - two[0].at).collect();
     let longest = pauses.iter().max().expect("pauses");
-    eprintln!("longest pause between two looks beside two ports that hang: {longest:?}");
+    eprintln!("longest pause between two probes beside two ports that hang: {longest:?}");
     assert!(*longest < Duration::from_secs(2), "{pauses:?}");
     assert!(
         hanging.iter().all(|server| server.connections() >= 2),
@@ -385,10 +386,10 @@ fn only_the_address_of_the_holder_is_probed() {
     }
     let target = format!("/?holder=a&duration=1h&ready=http:{}/", old.port());
     assert_eq!(get_from("127.0.5.7", address, &target).status, 200);
-    let looks = old.wait_for_requests(5, CEILING);
+    let probes = old.wait_for_requests(5, CEILING);
     assert!(
-        looks.iter().all(|shown| shown.header("host") == Some(&old.addr().to_string())),
-        "{looks:?}"
+        probes.iter().all(|shown| shown.header("host") == Some(&old.addr().to_string())),
+        "{probes:?}"
     );
     assert_eq!((new.connections(), others.connections()), (0, 0));
     // The probes follow the holder. Requests and headers of others do not move them.
@@ -401,11 +402,11 @@ fn only_the_address_of_the_holder_is_probed() {
     assert_eq!(get_from("127.0.5.8", address, &target).status, 200);
     let mut before = old.connections();
     new.wait_for_requests(10, CEILING);
-    // One look at the old address may have been under way.
+    // One probe of the old address may have been under way.
     before += 1;
     assert!(
         old.connections() <= before,
-        "{} looks at the old address, {before} before",
+        "{} probes at the old address, {before} before",
         old.connections()
     );
     old.set(Behaviour::ok("not the holder's any more"));
@@ -420,7 +421,7 @@ fn only_the_address_of_the_holder_is_probed() {
 fn a_probe_sends_the_path_unchanged() {
     let mut lock = lock(&["--locks", "200"]);
     let address = lock.addr();
-    // Open at the baseline probe, so that each is looked at once.
+    // Open at the baseline probe, so that each port is probed once.
     let server = Server::start(Behaviour::ok("up"));
     let all = (0x21..=0x7e_u8).map(char::from).filter(|it| *it != '#');
     let mut paths: Vec<String> = all.clone().map(|it| format!("/a{it}b")).collect();

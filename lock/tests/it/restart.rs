@@ -706,7 +706,8 @@ fn clients_that_wait_for_a_slow_disk_do_not_block_others() {
     assert!(rounds.is_empty() || rounds.contains(&true), "{rounds:?}");
 }
 
-/// Both have gone when lock looks: the one that has the lease, and the one that would have it next.
+/// Two clients hang up at the same time: the one that has the lease, and the one that would get it
+/// next.
 #[test]
 fn an_undone_lease_does_not_go_to_a_waiter_that_has_hung_up() {
     let directory = Scratch::new();
