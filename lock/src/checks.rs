@@ -98,7 +98,7 @@ impl CheckRounds {
             let now = Instant::now();
             let next = now.checked_add(self.pauses.after(passed)).unwrap_or(now + LONGEST_PAUSE);
             let overridden_at = self.shared.with(now, |lock| {
-                lock.checked(results.clone(), now, next);
+                lock.finish_round(results.clone(), now, next);
                 lock.gate().overridden_at()
             });
             self.report(results, now);

@@ -125,7 +125,7 @@ impl Service {
             self.shared.wait_for_file();
         }
         debug!(holder, peer:% = parsed.address; "released: {}", effect.name());
-        responses::released(effect, request.json)
+        responses::release_response(effect, request.json)
     }
 }
 

@@ -26,15 +26,21 @@ pub fn answer(outcome: &Outcome, baseline: Option<ProbeResult>, json: bool) -> R
     };
     match outcome {
         Outcome::Granted(grant) => {
-            granted(&grant_reason(grant, &barred), Some(grant.duration), json)
+            grant_response(&grant_reason(grant, &barred), Some(grant.duration), json)
         }
         Outcome::AlreadyGranted { remaining, .. } => {
             let left = Compact::in_millis(*remaining);
-            granted(&format!("lease already held, {left} left{barred}"), Some(*remaining), json)
+            grant_response(
+                &format!("lease already held, {left} left{barred}"),
+                Some(*remaining),
+                json,
+            )
         }
-        Outcome::LetThrough(would) => granted(&shadow_reason(would), None, json),
-        Outcome::SlotFree => granted("a slot is free; a duration of 0 takes none", None, json),
-        Outcome::Locked(refusal) => refused(&cause(&refusal.cause), refusal, json),
+        Outcome::LetThrough(would) => grant_response(&shadow_reason(would), None, json),
+        Outcome::SlotFree => {
+            grant_response("a slot is free; a duration of 0 takes none", None, json)
+        }
+        Outcome::Locked(refusal) => refusal_response(&cause(&refusal.cause), refusal, json),
         Outcome::Misdirected { .. } => Response::error(421, "misdirected", &reason(outcome), json),
     }
 }
@@ -86,7 +92,7 @@ fn shadow_reason(would: &Outcome) -> String {
 }
 
 /// The HTTP answer to a DELETE.
-pub fn released(effect: ReleaseEffect, json: bool) -> Response {
+pub fn release_response(effect: ReleaseEffect, json: bool) -> Response {
     let text = match effect {
         ReleaseEffect::Lease => "Released\nthe lease of this holder\n",
         ReleaseEffect::Waiter => "Released\nthe place of this holder in the queue\n",
@@ -112,7 +118,7 @@ struct AnswerJson<'a> {
     expires_in_seconds: Option<f64>,
 }
 
-fn granted(reason: &str, expires_in: Option<Duration>, json: bool) -> Response {
+fn grant_response(reason: &str, expires_in: Option<Duration>, json: bool) -> Response {
     if !json {
         return Response::text(200, format!("Lock acquired\n{reason}\n"));
     }
@@ -121,7 +127,7 @@ fn granted(reason: &str, expires_in: Option<Duration>, json: bool) -> Response {
     Response::json(200, json::text(&answer))
 }
 
-fn refused(reason: &str, refusal: &Refusal, json: bool) -> Response {
+fn refusal_response(reason: &str, refusal: &Refusal, json: bool) -> Response {
     let Refusal { retry_after, position, expected, .. } = *refusal;
     let seconds = retry_after.as_secs();
     let response = if json {

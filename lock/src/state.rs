@@ -153,9 +153,9 @@ impl Moment {
             slots: view.slots,
             window: view.limit.as_ref().map(limit),
             slots_in_use: view.active,
-            leases: bounded(leases, |lease| lease.holder),
+            leases: truncate(leases, |lease| lease.holder),
             queue_length: view.waiting,
-            queue: bounded(waiters, |waiter| waiter.holder),
+            queue: truncate(waiters, |waiter| waiter.holder),
             gate: self.gate(view),
             pressure: self.pressure(view),
             checks: self.checks(view),
@@ -255,7 +255,7 @@ fn resource(status: ResourceStatus) -> ResourceJson {
 }
 
 /// The first entries that fit into [`LARGEST_LIST`].
-fn bounded<'v, T>(
+fn truncate<'v, T>(
     entries: impl Iterator<Item = T>,
     holder: impl Fn(&T) -> Option<&'v str>,
 ) -> Vec<T> {

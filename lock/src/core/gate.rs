@@ -39,7 +39,7 @@ impl Gate {
         Gate { endpoints, max_hold, failing_since, last: None, next_round: now }
     }
 
-    pub fn round(&mut self, results: Vec<CheckResult>, now: Instant, next_round: Instant) {
+    pub fn finish_round(&mut self, results: Vec<CheckResult>, now: Instant, next_round: Instant) {
         self.failing_since = match results.iter().all(Result::is_ok) {
             true => None,
             false => self.failing_since.or(Some(now)),
@@ -121,11 +121,11 @@ mod tests {
         let start = zero();
         let mut gate = Gate::new(names(), None, start);
         assert_eq!(gate.state(start + 1000 * SECOND), GateState::Closed);
-        gate.round(down(), start, start + SECOND);
+        gate.finish_round(down(), start, start + SECOND);
         assert_eq!(gate.state(start), GateState::Closed);
-        gate.round(up(), start + SECOND, start + 2 * SECOND);
+        gate.finish_round(up(), start + SECOND, start + 2 * SECOND);
         assert_eq!(gate.state(start + SECOND), GateState::Open);
-        gate.round(down(), start + 2 * SECOND, start + 3 * SECOND);
+        gate.finish_round(down(), start + 2 * SECOND, start + 3 * SECOND);
         assert_eq!(gate.state(start + 2 * SECOND), GateState::Closed);
     }
 
@@ -134,9 +134,9 @@ mod tests {
         let start = zero();
         let mut gate = Gate::new(names(), None, start);
         assert_eq!(gate.reasons(), ["tcp://a:1: not checked yet", "http://b:80/: not checked yet"]);
-        gate.round(down(), start, start + SECOND);
+        gate.finish_round(down(), start, start + SECOND);
         assert_eq!(gate.reasons(), ["http://b:80/: refused"]);
-        gate.round(up(), start, start + SECOND);
+        gate.finish_round(up(), start, start + SECOND);
         assert!(gate.reasons().is_empty());
     }
 
@@ -146,15 +146,15 @@ mod tests {
         let mut gate = Gate::new(names(), Some(10 * SECOND), start);
         assert_eq!(gate.state(start + 10 * SECOND - NANO), GateState::Closed);
         assert_eq!(gate.state(start + 10 * SECOND), GateState::Overridden);
-        gate.round(down(), start + 11 * SECOND, start + 12 * SECOND);
+        gate.finish_round(down(), start + 11 * SECOND, start + 12 * SECOND);
         assert_eq!(
             gate.state(start + 11 * SECOND),
             GateState::Overridden,
             "a failed round does not begin anew"
         );
-        gate.round(up(), start + 12 * SECOND, start + 13 * SECOND);
+        gate.finish_round(up(), start + 12 * SECOND, start + 13 * SECOND);
         assert_eq!(gate.state(start + 100 * SECOND), GateState::Open);
-        gate.round(down(), start + 100 * SECOND, start + 101 * SECOND);
+        gate.finish_round(down(), start + 100 * SECOND, start + 101 * SECOND);
         assert_eq!(gate.state(start + 110 * SECOND - NANO), GateState::Closed);
         assert_eq!(gate.state(start + 110 * SECOND), GateState::Overridden);
     }
@@ -176,7 +176,7 @@ mod tests {
             for (pause, passes) in rounds {
                 now += SECOND * pause;
                 prop_assert!(gate.state(now) != GateState::Closed || now - last_pass < SECOND * (hold + 8));
-                gate.round(if passes { up() } else { down() }, now, now + SECOND);
+                gate.finish_round(if passes { up() } else { down() }, now, now + SECOND);
                 prop_assert_eq!(gate.state(now) == GateState::Open, passes);
                 if passes { last_pass = now; }
             }

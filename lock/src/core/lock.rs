@@ -154,7 +154,7 @@ impl Lock {
         let now = self.advance(now);
         let outcome = self
             .immediate(request, now)
-            .or_else(|| self.let_through(request, now))
+            .or_else(|| self.grant_at_once(request, now))
             .or_else(|| self.enforce(request, park_as, now))?;
         self.count(outcome.kind());
         Some(outcome)

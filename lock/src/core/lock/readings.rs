@@ -17,8 +17,8 @@ pub(super) const STILL_WANTED: Duration = refusal::LONGEST_RETRY;
 
 impl Lock {
     /// Records a finished round of checks.
-    pub fn checked(&mut self, results: Vec<CheckResult>, now: Instant, next_round: Instant) {
-        self.gate.round(results, now, next_round);
+    pub fn finish_round(&mut self, results: Vec<CheckResult>, now: Instant, next_round: Instant) {
+        self.gate.finish_round(results, now, next_round);
         self.advance(now);
     }
 

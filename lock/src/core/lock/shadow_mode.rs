@@ -7,7 +7,11 @@ use crate::core::outcome::{Grant, Kind, LeaseRequest, Outcome, Placement};
 
 impl Lock {
     /// Begins a lease for each start, and counts its wait in the model; `None` without shadow mode.
-    pub(super) fn let_through(&mut self, request: &LeaseRequest, now: Instant) -> Option<Outcome> {
+    pub(super) fn grant_at_once(
+        &mut self,
+        request: &LeaseRequest,
+        now: Instant,
+    ) -> Option<Outcome> {
         let shadow = self.shadow.as_mut()?;
         let start = match shadow.real.request(request, None, true, now) {
             Placement::AlreadyGranted(outcome) => return Some(outcome),

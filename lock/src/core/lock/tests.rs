@@ -39,13 +39,13 @@ fn fixed(slots: usize, now: Instant) -> Lock {
 }
 
 /// Closed above 80 % of CPU pressure, with a floor of 20 s.
-fn pressed(slots: usize, now: Instant) -> Lock {
+fn with_pressure_gate(slots: usize, now: Instant) -> Lock {
     let thresholds = [NonZeroU8::new(80), None, None];
     let pressure = PressureLimits { thresholds, floor: 20 * SECOND };
     Lock::new(Settings { pressure, ..settings(Slots::Fixed(slots)) }, now)
 }
 
-fn checked(slots: usize, max_hold: Option<Duration>, now: Instant) -> Lock {
+fn with_checks(slots: usize, max_hold: Option<Duration>, now: Instant) -> Lock {
     let endpoints = vec!["tcp://db:1".to_owned()];
     Lock::new(Settings { endpoints, max_hold, ..settings(Slots::Fixed(slots)) }, now)
 }
@@ -166,12 +166,12 @@ fn time_that_comes_in_another_order_is_no_harm() {
 fn waiters_stay_parked_while_checks_fail_and_start_together() {
     for (max_hold, opens) in [(None, 25), (Some(15 * SECOND), 15)] {
         let start = zero();
-        let mut lock = checked(3, max_hold, start);
+        let mut lock = with_checks(3, max_hold, start);
         for n in 0..4 {
             park(&mut lock, &n.to_string(), n as u32, n, start);
         }
         refusal(ask(&mut lock, &polls("", 9), start));
-        lock.checked(down(), start + SECOND, start + 25 * SECOND);
+        lock.finish_round(down(), start + SECOND, start + 25 * SECOND);
         let opens = start + opens * SECOND;
         lock.advance(opens - NANO);
         assert_eq!(granted(&mut lock), Vec::<String>::new());
@@ -186,9 +186,9 @@ fn waiters_stay_parked_while_checks_fail_and_start_together() {
             assert_eq!(answers.len(), 3);
             assert!(answers.into_iter().all(|answer| grant(answer.outcome).is_overridden));
         } else {
-            lock.checked(vec![Ok(())], opens, opens + SECOND);
+            lock.finish_round(vec![Ok(())], opens, opens + SECOND);
             assert_eq!(granted(&mut lock), ["0", "1", "2"]);
-            lock.checked(down(), opens, opens + SECOND);
+            lock.finish_round(down(), opens, opens + SECOND);
         }
         lock.release("0", polls("0", 0).address, opens);
         let expected = if max_hold.is_some() { vec!["3".to_owned()] } else { vec![] };
@@ -199,13 +199,13 @@ fn waiters_stay_parked_while_checks_fail_and_start_together() {
 #[test]
 fn a_refusal_names_no_time_that_cannot_be_known() {
     let start = zero();
-    let mut lock = checked(2, Some(60 * SECOND), start);
+    let mut lock = with_checks(2, Some(60 * SECOND), start);
     let response = refusal(ask(&mut lock, &polls("a", 1), start));
     assert_eq!(
         (response.cause, response.expected),
         (Cause::Checks(vec!["tcp://db:1: not checked yet".to_owned()]), None)
     );
-    lock.checked(down(), start, start + 7 * SECOND + NANO);
+    lock.finish_round(down(), start, start + 7 * SECOND + NANO);
     let response = refusal(ask(&mut lock, &polls("a", 1), start));
     assert_eq!(response.cause, Cause::Checks(vec!["tcp://db:1: refused".to_owned()]));
     assert_eq!(
@@ -213,7 +213,7 @@ fn a_refusal_names_no_time_that_cannot_be_known() {
         (8 * SECOND, Some(1), None),
         "the next check"
     );
-    lock.checked(down(), start + 58 * SECOND, start + 100 * SECOND);
+    lock.finish_round(down(), start + 58 * SECOND, start + 100 * SECOND);
     let response = refusal(ask(&mut lock, &polls("", 1), start + 58 * SECOND));
     assert_eq!(
         (response.retry_after, response.position, response.expected),
@@ -225,7 +225,7 @@ fn a_refusal_names_no_time_that_cannot_be_known() {
     assert_eq!(response.retry_after, SECOND);
 
     let now = start + 60 * SECOND;
-    lock.checked(vec![Ok(())], now, now + 100 * SECOND);
+    lock.finish_round(vec![Ok(())], now, now + 100 * SECOND);
     for (name, seconds) in [("b", 12), ("c", 7)] {
         grant(ask(
             &mut lock,
@@ -326,7 +326,7 @@ fn a_probe_takes_no_lease() {
 #[test]
 fn no_start_begins_under_pressure_and_each_lease_stays() {
     let start = zero();
-    let mut lock = pressed(4, start);
+    let mut lock = with_pressure_gate(4, start);
     assert!(
         lock.is_pressure_due(true, start) && !lock.is_pressure_due(false, start),
         "no client waits"
@@ -369,7 +369,7 @@ fn no_start_begins_under_pressure_and_each_lease_stays() {
 #[test]
 fn the_floor_lets_the_first_waiter_start() {
     let start = zero();
-    let mut lock = pressed(4, start);
+    let mut lock = with_pressure_gate(4, start);
     lock.read_pressure(HIGH, start);
     for n in 0..3 {
         park(&mut lock, &n.to_string(), n as u32, n, start);
@@ -397,7 +397,7 @@ fn the_floor_lets_the_first_waiter_start() {
 #[test]
 fn a_grant_that_was_not_read_gives_back_slot_and_floor() {
     let start = zero();
-    let mut lock = pressed(4, start);
+    let mut lock = with_pressure_gate(4, start);
     lock.read_pressure(HIGH, start);
     park(&mut lock, "a", 1, 1, start);
     park(&mut lock, "b", 2, 2, start);
@@ -414,7 +414,7 @@ fn a_grant_that_was_not_read_gives_back_slot_and_floor() {
 #[test]
 fn without_a_reading_no_client_waits_for_pressure() {
     let start = zero();
-    let mut lock = pressed(1, start);
+    let mut lock = with_pressure_gate(1, start);
     lock.read_pressure([None; 3], start);
     grant(ask(&mut lock, &polls("a", 1), start));
     lock.read_pressure(HIGH, start + SECOND);
@@ -428,11 +428,11 @@ fn without_a_reading_no_client_waits_for_pressure() {
 #[test]
 fn the_checks_come_before_the_pressure() {
     let start = zero();
-    let mut lock = pressed(1, start);
+    let mut lock = with_pressure_gate(1, start);
     lock.gate = Gate::new(vec!["tcp://db:1".to_owned()], None, start);
     lock.read_pressure(HIGH, start);
     assert_eq!(ask(&mut lock, &polls("a", 1), start).kind(), Kind::GateClosed);
-    lock.checked(vec![Ok(())], start + SECOND, start + 60 * SECOND);
+    lock.finish_round(vec![Ok(())], start + SECOND, start + 60 * SECOND);
     assert_eq!(ask(&mut lock, &polls("a", 1), start + SECOND).kind(), Kind::Pressure);
     lock.read_pressure(HIGH, start + 20 * SECOND);
     grant(ask(&mut lock, &polls("a", 1), start + 20 * SECOND));
@@ -694,7 +694,7 @@ fn a_waiter_that_hangs_up_gets_no_slot_that_is_free_by_then() {
 #[test]
 fn the_clock_wakes_for_a_reading_of_the_pressure_that_is_due() {
     let start = zero();
-    let mut lock = pressed(1, start);
+    let mut lock = with_pressure_gate(1, start);
     lock.read_pressure(HIGH, start);
     park(&mut lock, "a", 1, 1, start + SECOND);
     for millis in [0, 1, 500] {
@@ -719,9 +719,9 @@ fn the_clock_rests_while_a_gate_holds_the_waiters_of_an_automatic_limit_back() {
     let auto = settings(Slots::Auto { cores: 1, most: 16 });
     let mut checked =
         Lock::new(Settings { endpoints: vec!["tcp://db:1".to_owned()], ..auto.clone() }, start);
-    checked.checked(vec![Ok(())], start, start);
+    checked.finish_round(vec![Ok(())], start, start);
     let now = begin_long_lease(&mut checked, start);
-    checked.checked(down(), now, now + SECOND);
+    checked.finish_round(down(), now, now + SECOND);
     park(&mut checked, "b", 2, 1, now);
     assert_eq!(checked.poll_at(now), Some(now + 30 * SECOND), "the end of the wait");
 

@@ -35,7 +35,7 @@ fn shadow(slots: usize, now: Instant) -> Lock {
     Lock::new(settings(slots), now)
 }
 
-fn pressed(slots: usize, now: Instant) -> Lock {
+fn with_pressure_gate(slots: usize, now: Instant) -> Lock {
     let thresholds = [NonZeroU8::new(50), None, None];
     Lock::new(
         Settings { pressure: PressureLimits { thresholds, floor: 10 * SECOND }, ..settings(slots) },
@@ -223,9 +223,9 @@ fn checks_hold_starts_back_in_the_model_only() {
             let outcome = ask(&mut lock, &by(name, 1), start);
             assert!(matches!(refusal(&outcome).cause, Cause::Checks(_)), "{outcome:?}");
         }
-        lock.checked(vec![Err("refused".to_owned())], start + SECOND, start + 500 * SECOND);
+        lock.finish_round(vec![Err("refused".to_owned())], start + SECOND, start + 500 * SECOND);
         let mut waits = pass(&mut lock, start + SECOND, start + 200 * SECOND - MILLI);
-        lock.checked(vec![Ok(())], start + 200 * SECOND, start + 500 * SECOND);
+        lock.finish_round(vec![Ok(())], start + 200 * SECOND, start + 500 * SECOND);
         waits.extend(pass(&mut lock, start + 200 * SECOND, start + 300 * SECOND));
         assert_eq!(named(&waits), [("a", opens), ("b", opens)], "{max_hold:?}");
         assert_eq!(counted(&mut lock, start + 300 * SECOND), [0, 0, 2, 0, 0]);
@@ -235,7 +235,7 @@ fn checks_hold_starts_back_in_the_model_only() {
 #[test]
 fn pressure_holds_starts_back_in_the_model_only() {
     let start = zero();
-    let mut lock = pressed(4, start);
+    let mut lock = with_pressure_gate(4, start);
     lock.read_pressure([Some(9000), None, None], start);
     for name in ["a", "b", "c"] {
         let outcome = ask(&mut lock, &by(name, 1), start);
@@ -294,7 +294,7 @@ fn starts_beyond_the_bound_are_let_through_without_the_model() {
 #[test]
 fn a_turn_that_comes_with_the_next_start_of_the_same_holder_counts() {
     let start = zero();
-    let mut lock = pressed(1, start);
+    let mut lock = with_pressure_gate(1, start);
     lock.read_pressure([Some(0), None, None], start);
     ask(&mut lock, &by("first", 1), start);
     ask(&mut lock, &by("a", 2), start);

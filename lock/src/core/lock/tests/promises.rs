@@ -54,7 +54,7 @@ impl Run {
             ..settings(Slots::Fixed(slots))
         };
         let mut lock = Lock::new(settings, begin);
-        lock.checked(vec![Ok(())], begin, begin);
+        lock.finish_round(vec![Ok(())], begin, begin);
         Run { lock, begin, now: begin, keys: 0, grants: Vec::new(), log: Vec::new() }
     }
 
@@ -98,7 +98,11 @@ impl Run {
                 }
             }
             Event::Checked { passes } => {
-                self.lock.checked(if passes { vec![Ok(())] } else { down() }, now, now + SECOND);
+                self.lock.finish_round(
+                    if passes { vec![Ok(())] } else { down() },
+                    now,
+                    now + SECOND,
+                );
             }
             Event::Pressure { is_high } => {
                 drop(self.lock.read_pressure(if is_high { HIGH } else { LOW }, now));
