@@ -9,7 +9,7 @@ use std::thread;
 /// The kernel's list, the host's also inside a container: `0-3,5`.
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 
-/// At least one.
+/// One core if neither source has a number.
 pub fn online() -> usize {
     let list = fs::read_to_string(ONLINE).unwrap_or_default();
     let fallback = || thread::available_parallelism().map_or(1, Into::into);

@@ -102,7 +102,6 @@ pub enum ProbeEffect {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseEnd {
-    /// A probe succeeded.
     Ready,
     Released,
     Expired,

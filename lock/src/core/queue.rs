@@ -122,7 +122,6 @@ pub struct Queue {
     /// The last grant to an address that is forgotten. An unknown address counts as served then: an
     /// address that returns after it was forgotten must not pass waiters that were served before.
     forgotten: Option<u64>,
-    /// Grants so far.
     grants: u64,
     swept: Option<Instant>,
 }

@@ -105,7 +105,7 @@ pub struct Shadow {
     starts: Vec<ModelStart>,
     /// Starts without a holder so far.
     nameless: u64,
-    /// Waiters so far.
+    /// The number of waiters so far.
     waiters: u64,
     ended: Vec<EndedLease>,
     waits: Vec<ModelWait>,

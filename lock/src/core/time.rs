@@ -10,7 +10,7 @@ pub fn after(now: Instant, duration: Duration) -> Instant {
     now.checked_add(duration).or_else(|| now.checked_add(FAR)).unwrap_or(now)
 }
 
-/// Rounded up.
+/// The duration, rounded up to whole seconds.
 pub fn whole_seconds(duration: Duration) -> Duration {
     let seconds = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
     Duration::from_secs(seconds)

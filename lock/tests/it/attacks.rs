@@ -27,7 +27,7 @@ enum Target {
     Container(Container),
 }
 
-/// Removed on drop.
+/// The container is removed on drop.
 struct Container {
     name: String,
     address: SocketAddr,

@@ -168,8 +168,8 @@ fn probes_become_rarer_with_the_age_of_the_lease() {
     // The test counts a rate, so it waits for the time to pass.
     thread::sleep(window);
     let probes: Vec<Duration> = server.requests().iter().map(|shown| shown.at - asked).collect();
-    // The baseline probe, then as many probes as pauses of a tenth of the age allow: at least 20 ms,
-    // at most the period.
+    // The baseline probe, then as many probes as pauses of a tenth of the age allow: at least
+    // 20 ms, at most the period.
     let mut most = 1;
     let mut age = Duration::ZERO;
     while age < window {

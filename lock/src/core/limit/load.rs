@@ -23,9 +23,9 @@ pub struct Reading {
 /// The mean of the readings of one span.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MeanLoad {
-    /// Cores in use.
+    /// The number of cores in use.
     pub busy: f64,
-    /// Cores not in use.
+    /// The number of idle cores.
     pub idle: f64,
     pub runnable: f64,
 }

@@ -8,7 +8,7 @@ use super::{Limit, STALE};
 /// Why no more leases may begin now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// More may.
+    /// More leases may begin.
     Free,
     /// The node has CPU time for more, but the next start waits for the pace.
     Pace,
@@ -45,7 +45,6 @@ pub struct LimitStatus {
     pub limit: usize,
     /// Leases that may be active at any load.
     pub floor: usize,
-    /// Active leases.
     pub in_flight: usize,
     /// Starts per second that are admitted above the floor.
     pub pace: f64,
