@@ -1,29 +1,29 @@
 //! Addresses that are never probed: those of the node, of lock itself and of gateways.
 //!
-//! A probe leads to the address that a request came from. If that address is the node's (a host port shows the
-//! bridge's gateway, a masquerade the node's own address), any pod could make lock send requests to ports of the node
-//! that the pod itself cannot reach.
+//! A probe goes to the address that a request came from. If that address is the node's (a host port
+//! shows the bridge's gateway, a masquerade the node's own address), any pod could make lock send
+//! requests to ports of the node that the pod itself cannot reach.
 //!
-//! Loopback addresses are probed: a client there shares lock's network namespace, and reaches these ports itself.
+//! Loopback addresses are probed: a client there shares lock's network namespace, and reaches these
+//! ports itself.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use psl::server::listen::is_local;
 
-use crate::record::read;
+use crate::file::read;
 
 /// The routes of lock's own network namespace (proc(5), `/proc/net/route`).
 const ROUTES_V4: &str = "/proc/net/route";
 const ROUTES_V6: &str = "/proc/net/ipv6_route";
 
-/// Bytes of these files that are read: 500 routes. A pod has a handful; a node may have thousands, but its default route
-/// comes first.
-const ROUTES: u64 = 64 * 1024;
+/// 500 routes. A pod has a handful; a node may have thousands, but its default route comes first.
+const LARGEST: u64 = 64 * 1024;
 
-/// The reason why no port of this address is probed; `None` if probes are allowed. `node` has the node's addresses
-/// from the settings.
-pub fn barred(address: IpAddr, node: &[IpAddr]) -> Option<&'static str> {
+/// The reason why no port of this address is probed; `None` if probes are allowed. `node` has the
+/// node's addresses from the settings.
+pub fn bar_reason(address: IpAddr, node: &[IpAddr]) -> Option<&'static str> {
     if node.contains(&address) {
         Some("an address of the node")
     } else if address.is_loopback() {
@@ -47,29 +47,26 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Whether a route leads through this address. A file that is missing has no routes.
+/// A missing file has no routes.
 fn is_gateway(address: IpAddr) -> bool {
     let (file, gateway): (_, fn(&str) -> Option<IpAddr>) =
         if address.is_ipv4() { (ROUTES_V4, gateway_v4) } else { (ROUTES_V6, gateway_v6) };
-    let routes = read(Path::new(file), ROUTES).unwrap_or_default();
+    let routes = read(Path::new(file), LARGEST).unwrap_or_default();
     routes.lines().any(|line| gateway(line) == Some(address))
 }
 
 /// The third column of `/proc/net/route`: an address in network byte order, printed as one number.
 fn gateway_v4(line: &str) -> Option<IpAddr> {
     let number = u32::from_str_radix(line.split_whitespace().nth(2)?, 16).ok()?;
-    Some(Ipv4Addr::from(number.to_ne_bytes()))
-        .filter(|gateway| !gateway.is_unspecified())
-        .map(IpAddr::from)
+    let gateway = Ipv4Addr::from(number.to_ne_bytes());
+    (!gateway.is_unspecified()).then(|| gateway.into())
 }
 
 /// The fifth column of `/proc/net/ipv6_route`: the 32 digits of the next hop.
 fn gateway_v6(line: &str) -> Option<IpAddr> {
     let digits = line.split_whitespace().nth(4).filter(|digits| digits.len() == 32)?;
-    let number = u128::from_str_radix(digits, 16).ok()?;
-    Some(Ipv6Addr::from(number))
-        .filter(|gateway| !gateway.is_unspecified())
-        .map(|gateway| gateway.to_canonical())
+    let gateway = Ipv6Addr::from(u128::from_str_radix(digits, 16).ok()?);
+    (!gateway.is_unspecified()).then(|| gateway.to_canonical())
 }
 
 #[cfg(test)]
@@ -95,7 +92,7 @@ mod tests {
             // An address for benchmarks (RFC 2544) is neither this machine's nor a gateway's.
             ("198.19.77.77", None),
         ] {
-            assert_eq!(barred(ip(address), &node), expected, "{address}");
+            assert_eq!(bar_reason(ip(address), &node), expected, "{address}");
         }
     }
 
@@ -103,7 +100,7 @@ mod tests {
     fn own_addresses() {
         match testkit::own_address() {
             Some(address) => {
-                assert_eq!(barred(address, &[]), Some("an address of this lock"), "{address}")
+                assert_eq!(bar_reason(address, &[]), Some("an address of this lock"), "{address}");
             }
             None => testkit::skip("an address of this machine is barred: it has the loopback only"),
         }

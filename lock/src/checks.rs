@@ -1,13 +1,12 @@
-//! Asks the endpoints that must be up, round after round, and tells the gate.
+//! Checks the endpoints that must be up, round after round, and reports the results to the gate.
 //!
-//! All checks of a round run side by side. Knows how to ask; the gate decides whether starts may
+//! All checks of a round run side by side. Knows how to check; the gate decides whether starts may
 //! begin.
 
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
@@ -18,26 +17,32 @@ use psl::process;
 use psl::text::masked_line;
 
 use crate::config::Checks;
-use crate::core::gate::{Checked, Verdict};
+use crate::core::gate::{CheckResult, GateState};
 use crate::shared::Shared;
 
-/// A TLS handshake was seen to touch 60 KiB; the rest is address space, not memory.
+/// A TLS handshake was measured to touch 60 KiB; the rest is address space, not memory.
 const STACK: usize = 256 * 1024;
 
-/// So much of an answer's body is waited for; whoever sends more is up.
+/// An endpoint that sends a longer body is up.
 const LARGEST_BODY: u64 = 1024 * 1024;
 
-/// The pause after the first failed round. A checked endpoint mostly starts at the same time as lock: the next pauses
-/// double until a round has passed, or up to the pause of the settings.
+/// The pause after the first failed round. Most endpoints start at the same time as lock: the next
+/// pauses double until a round has passed, or up to the pause of the settings.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The bytes of a refusing answer that are searched for a reason.
+/// Replaces a pause that the clock cannot represent.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600 * 24 * 365);
+
+/// The bytes of an answer that are searched for a reason.
 const REASON: u64 = 1024;
 
 /// The line before the reason in answers of health, also of the Go generations.
 const NO_REASON: &str = "HealthCheck Failed";
 
-/// Starts the rounds; nothing where there is nothing to check.
+/// The begin of a reason with the status of an answer.
+const ANSWERED: &str = "answered ";
+
+/// Starts the rounds, unless there are no endpoints.
 pub fn start(checks: Checks, shared: Arc<Shared>) -> Result<(), String> {
     if checks.endpoints.is_empty() {
         return Ok(());
@@ -47,20 +52,21 @@ pub fn start(checks: Checks, shared: Arc<Shared>) -> Result<(), String> {
         failed: checks.pause_failed,
         passed: checks.pause_passed,
     };
-    let rounds = Rounds { caller: HttpClient::new("lock"), checks, shared, pauses, last: None };
+    let rounds =
+        CheckRounds { client: HttpClient::new("lock"), checks, shared, pauses, last: None };
     process::spawn("checks", STACK, move || rounds.run())
 }
 
-struct Rounds {
-    caller: HttpClient,
+struct CheckRounds {
+    client: HttpClient,
     checks: Checks,
     shared: Arc<Shared>,
     pauses: Pauses,
-    /// What was logged last: each endpoint's result and the verdict.
-    last: Option<(Vec<Checked>, Verdict)>,
+    /// The last logged results, and the last logged state of the gate.
+    last: Option<(Vec<CheckResult>, GateState)>,
 }
 
-/// How long to wait after a round.
+/// The pauses between rounds.
 struct Pauses {
     /// The longest pause after the next failed round; `None` once a round has passed.
     early: Option<Duration>,
@@ -84,109 +90,106 @@ impl Pauses {
     clippy::disallowed_methods,
     reason = "the edge that waits between rounds and reads the clock after each"
 )]
-impl Rounds {
+impl CheckRounds {
     fn run(mut self) -> ! {
         loop {
             let results = self.round();
             let passed = results.iter().all(Result::is_ok);
             let now = Instant::now();
-            let pause = self.pauses.after(passed);
-            // A pause beyond the clock is none that anybody sees the end of.
-            let next = now.checked_add(pause).unwrap_or(now + Duration::from_secs(3600 * 24 * 365));
+            let next = now.checked_add(self.pauses.after(passed)).unwrap_or(now + LONGEST_PAUSE);
             let overridden_at = self.shared.with(now, |lock| {
-                lock.checked(results.clone(), now, next);
+                lock.finish_round(results.clone(), now, next);
                 lock.gate().overridden_at()
             });
             self.report(results, now);
             if let Some(at) = overridden_at.filter(|at| (now..next).contains(at)) {
                 thread::sleep(at - now);
-                self.report_verdict(Instant::now());
+                self.report_state(Instant::now());
             }
             thread::sleep(next.saturating_duration_since(Instant::now()));
         }
     }
 
-    /// A certificate authority's file may have been replaced since the last round.
-    fn round(&mut self) -> Vec<Checked> {
-        let trusted =
-            |file: &PathBuf| Trust::read(file).map(|trust| self.caller.clone().with_trust(trust));
-        let secure = self.checks.ca_file.as_ref().map_or_else(|| Ok(self.caller.clone()), trusted);
-        let (plain, secure, timeout) = (&self.caller, secure.as_ref(), self.checks.timeout);
+    /// The CA file is read in each round, because it may have been replaced.
+    fn round(&mut self) -> Vec<CheckResult> {
+        let plain = &self.client;
+        let secure = match &self.checks.ca_file {
+            Some(file) => Trust::read(file).map(|trust| plain.clone().with_trust(trust)),
+            None => Ok(plain.clone()),
+        };
+        let (secure, timeout) = (secure.as_ref(), self.checks.timeout);
         thread::scope(|scope| {
             let begin = |endpoint| {
-                let check = move || check(plain, secure, endpoint, timeout);
-                thread::Builder::new()
-                    .name("check".to_owned())
-                    .stack_size(STACK)
-                    .spawn_scoped(scope, check)
+                let thread = thread::Builder::new().name("check".to_owned()).stack_size(STACK);
+                thread.spawn_scoped(scope, move || check(plain, secure, endpoint, timeout))
             };
             let running: Vec<_> = self.checks.endpoints.iter().map(begin).collect();
-            let result =
-                |thread: std::io::Result<thread::ScopedJoinHandle<'_, Checked>>| match thread {
-                    Ok(thread) => thread
-                        .join()
-                        .unwrap_or_else(|_| Err("the check has failed to run".to_owned())),
-                    Err(error) => Err(format!("no thread for the check: {error}")),
-                };
-            running.into_iter().map(result).collect()
+            running.into_iter().map(join).collect()
         })
     }
 
-    /// A change is worth a line at info, everything else at debug.
-    fn report(&mut self, results: Vec<Checked>, now: Instant) {
+    /// Logs changes at info, everything else at debug.
+    fn report(&mut self, results: Vec<CheckResult>, now: Instant) {
         let before = self.last.take();
         for (at, (endpoint, result)) in self.checks.endpoints.iter().zip(&results).enumerate() {
-            let same = before.as_ref().is_some_and(|(before, _)| is_alike(&before[at], result));
+            let is_same = before.as_ref().is_some_and(|(before, _)| is_alike(&before[at], result));
             match result {
-                _ if same => debug!(endpoint:%, up = result.is_ok(); "check as before"),
+                _ if is_same => debug!(endpoint:%, up = result.is_ok(); "check unchanged"),
                 Ok(()) => info!(endpoint:%; "check passed"),
                 Err(reason) => info!(endpoint:%, reason; "check failed"),
             }
         }
-        let verdict = before.map_or(Verdict::Closed, |(_, verdict)| verdict);
-        self.last = Some((results, verdict));
-        self.report_verdict(now);
+        let state = before.map_or(GateState::Closed, |(_, state)| state);
+        self.last = Some((results, state));
+        self.report_state(now);
     }
 
-    fn report_verdict(&mut self, now: Instant) {
-        let verdict = self.shared.with(now, |lock| lock.gate().verdict(now));
+    fn report_state(&mut self, now: Instant) {
+        let state = self.shared.with(now, |lock| lock.gate().state(now));
         let Some((_, before)) = &mut self.last else { return };
-        if *before == verdict {
+        if *before == state {
             return;
         }
-        *before = verdict;
-        match verdict {
-            Verdict::Open => info!("gate open: all checks pass"),
-            Verdict::Closed => info!("gate closed: checks fail"),
-            Verdict::Overridden => {
+        *before = state;
+        match state {
+            GateState::Open => info!("gate open: all checks pass"),
+            GateState::Closed => info!("gate closed: checks fail"),
+            GateState::Overridden => {
                 warn!(
-                    "gate overridden: checks have failed for longer than --max-hold, starts go on"
+                    "gate overridden: checks have failed for longer than --max-hold and are ignored"
                 );
             }
         }
     }
 }
 
-/// Whether two results differ at most in the words of an answer: these may differ each time, so the status decides.
-fn is_alike(one: &Checked, other: &Checked) -> bool {
-    fn status(reason: &str) -> &str {
-        if reason.starts_with(ANSWERED) {
-            reason.split(':').next().unwrap_or_default()
-        } else {
-            reason
-        }
+fn join(thread: io::Result<ScopedJoinHandle<'_, CheckResult>>) -> CheckResult {
+    match thread.map(ScopedJoinHandle::join) {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err("the thread of the check failed".to_owned()),
+        Err(error) => Err(format!("cannot start a thread for the check: {error}")),
     }
-    one.as_ref().map_err(|reason| status(reason)) == other.as_ref().map_err(|reason| status(reason))
 }
 
-const ANSWERED: &str = "answered ";
+/// Two results differ at most in the text of an answer. The text may differ each time, so the
+/// status decides.
+fn is_alike(one: &CheckResult, other: &CheckResult) -> bool {
+    fn status(result: &CheckResult) -> Result<(), &str> {
+        let Err(reason) = result else { return Ok(()) };
+        match reason.split_once(':') {
+            Some((status, _)) if status.starts_with(ANSWERED) => Err(status),
+            _ => Err(reason),
+        }
+    }
+    status(one) == status(other)
+}
 
 fn check(
     plain: &HttpClient,
     secure: Result<&HttpClient, &String>,
     endpoint: &Url,
     timeout: Duration,
-) -> Checked {
+) -> CheckResult {
     let result = match endpoint.scheme {
         "tcp" => connect(plain, endpoint, timeout),
         "https" => get(secure.map_err(Clone::clone)?, endpoint, timeout),
@@ -195,19 +198,20 @@ fn check(
     result.map_err(|failure| failure.to_string())
 }
 
-/// 2xx to the last byte; redirects are not followed, whoever is moved is not up here.
-fn get(caller: &HttpClient, endpoint: &Url, timeout: Duration) -> Result<(), HttpError> {
-    let reply = caller.get(endpoint, &[], Timeouts::of(timeout))?;
-    if !(200..300).contains(&reply.status) {
-        let reason = reason(reply.body).map(|reason| format!(": {reason}")).unwrap_or_default();
-        return Err(HttpError::Other(format!("{ANSWERED}{}{reason}", reply.status)));
+/// 2xx to the last byte. Redirects are not followed: an endpoint that has moved is not up.
+fn get(client: &HttpClient, endpoint: &Url, timeout: Duration) -> Result<(), HttpError> {
+    let response = client.get(endpoint, &[], Timeouts::of(timeout))?;
+    let status = response.status;
+    if !(200..300).contains(&status) {
+        let reason = reason(response.body).map(|reason| format!(": {reason}")).unwrap_or_default();
+        return Err(HttpError::Other(format!("{ANSWERED}{status}{reason}")));
     }
-    std::io::copy(&mut reply.body.take(LARGEST_BODY), &mut std::io::sink())?;
+    io::copy(&mut response.body.take(LARGEST_BODY), &mut io::sink())?;
     Ok(())
 }
 
-/// The first line that says something, bounded, printable and without what may be secret in URLs: an answer may repeat the
-/// request, query included. A page of HTML says nothing.
+/// The first line with a reason, bounded, printable and without possible secrets in URLs: an answer
+/// may repeat the request, query included. A page of HTML has no reason.
 fn reason(body: impl Read) -> Option<String> {
     let mut text = Vec::new();
     // After a read error, the bytes so far are used.
@@ -219,14 +223,14 @@ fn reason(body: impl Read) -> Option<String> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the edge that shares one check's time between look-up and addresses"
+    reason = "the edge that shares one check's time between lookup and addresses"
 )]
-fn connect(caller: &HttpClient, endpoint: &Url, timeout: Duration) -> Result<(), HttpError> {
+fn connect(client: &HttpClient, endpoint: &Url, timeout: Duration) -> Result<(), HttpError> {
     let start = Instant::now();
     let addresses =
-        caller.resolver().resolve(&endpoint.host, timeout).map_err(HttpError::ResolveError)?;
+        client.resolver().resolve(&endpoint.host, timeout).map_err(HttpError::ResolveError)?;
     let mut failure = HttpError::NoRoute;
-    // Each address has its share of the time that is left: one that is silent leaves some for the next.
+    // Each address has its share of the time that is left: a silent one leaves some for the next.
     for (address, untried) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
         let share = timeout.saturating_sub(start.elapsed()) / untried;
         if share.is_zero() {
@@ -234,7 +238,7 @@ fn connect(caller: &HttpClient, endpoint: &Url, timeout: Duration) -> Result<(),
         }
         match TcpStream::connect_timeout(&SocketAddr::new(*address, endpoint.port), share) {
             Ok(_) => return Ok(()),
-            // While connecting, silence means that nothing came back at all; a refusal tells more.
+            // A refusal tells more than silence.
             Err(error) if error.kind() == ErrorKind::TimedOut || failure == HttpError::Refused => {}
             Err(error) => failure = HttpError::from(error),
         }
@@ -286,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_status_of_an_answer_is_news() {
+    fn only_a_new_status_of_an_answer_is_a_change() {
         let down = |reason: &str| Err(reason.to_owned());
         for (one, other, expected) in [
             (Ok(()), Ok(()), true),

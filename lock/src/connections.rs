@@ -1,8 +1,8 @@
 //! The parked connections and their answers.
 //!
 //! A connection is `Waiting` until its request has an outcome. A refusal is written and the
-//! connection closed. A grant is written, and the connection kept for [`ECHO`]: if the client breaks
-//! it, the client never read the grant, and the grant is undone.
+//! connection closed. A grant is written, and the connection stays open for [`ECHO`]: if the client
+//! breaks it, the client never read the grant, and the grant is undone.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 
 use psl::server::ParkedConnection;
 
-use crate::core::lease::{LeaseId, after};
-use crate::core::lock::Answer;
-use crate::core::outcome::{LeaseRequest, Outcome, Undo};
+use crate::core::lease::LeaseId;
+use crate::core::lock::ParkedOutcome;
+use crate::core::outcome::{Arrival, LeaseRequest, Outcome};
 use crate::core::queue::WaiterId;
+use crate::core::time::after;
 use crate::responses;
 
-/// A client that has gone breaks the connection within this time: a round trip and the time until
+/// A client that is gone breaks the connection within this time: a round trip and the time until
 /// its kernel runs.
 const ECHO: Duration = Duration::from_millis(100);
 
-/// A parked connection.
 #[derive(Debug)]
 struct Connection {
     parked: Arc<ParkedConnection>,
@@ -31,13 +31,17 @@ struct Connection {
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Waiting,
-    /// The answer is on its way.
-    Granted {
-        lease: LeaseId,
-        undo: Undo,
-    },
-    /// Another answer is on its way.
+    /// The answer is being sent, or was sent.
+    Granted(LostGrant),
+    /// An answer without a lease is being sent.
     Answered,
+}
+
+/// A grant to undo if its client never reads it.
+#[derive(Clone, Copy, Debug)]
+pub struct LostGrant {
+    pub lease: LeaseId,
+    pub arrival: Arrival,
 }
 
 /// An answer to write to its connection, without the mutex.
@@ -50,16 +54,15 @@ pub struct Delivery {
     outcome: Outcome,
 }
 
-/// A written answer, or one that could not be written.
-pub struct Delivered {
+pub struct DeliveryResult {
     key: WaiterId,
     is_written: bool,
 }
 
-/// The act of a client on its parked connection, as far as lock must do something.
-pub enum Consequence {
+/// The consequence of a client's act on its parked connection.
+pub enum ClientLoss {
     HangUp(WaiterId),
-    Undo(LeaseId, Undo),
+    Undo(LostGrant),
 }
 
 #[derive(Debug)]
@@ -73,26 +76,24 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Half as many connections as are parked may have an answer on its way.
+    /// The answers of half as many connections as can be parked may be on their way.
     pub fn new(most_parked: usize) -> Connections {
         let most = most_parked + most_parked / 2;
         Connections { most, last_key: 0, by_key: HashMap::new(), echoes: VecDeque::new() }
     }
 
-    /// A name for a connection. None is used twice.
-    pub fn next_key(&mut self) -> WaiterId {
+    /// Adds a connection under a name that was never used before.
+    pub fn insert(&mut self, parked: Arc<ParkedConnection>, json: bool) -> WaiterId {
         self.last_key += 1;
-        WaiterId(self.last_key)
-    }
-
-    pub fn insert(&mut self, key: WaiterId, parked: Arc<ParkedConnection>, json: bool) {
+        let key = WaiterId(self.last_key);
         self.by_key.insert(key, Connection { parked, json, stage: Stage::Waiting });
-        // Mostly the client has read its grant: a descriptor for the next one is worth more.
+        // Most clients have read their grant: a descriptor for the next client is worth more.
         while self.is_full()
             && let Some((_, key)) = self.echoes.pop_front()
         {
             self.by_key.remove(&key);
         }
+        key
     }
 
     /// There are too many connections. The last one must be answered at once.
@@ -100,30 +101,32 @@ impl Connections {
         self.by_key.len() > self.most
     }
 
-    /// The answer for a connection. `None` if its client has gone.
-    pub fn deliver(&mut self, answer: Answer) -> Option<Delivery> {
-        let Answer { waiter: key, request, outcome } = answer;
+    /// The answer for a connection. `None` if its client is gone.
+    pub fn deliver(&mut self, answer: ParkedOutcome) -> Option<Delivery> {
+        let ParkedOutcome { waiter: key, request, outcome } = answer;
         let connection = self.by_key.get_mut(&key)?;
         connection.stage = match &outcome {
-            Outcome::Granted(grant) => Stage::Granted { lease: grant.lease, undo: grant.undo },
+            Outcome::Granted(grant) => {
+                Stage::Granted(LostGrant { lease: grant.lease, arrival: grant.arrival })
+            }
             _ => Stage::Answered,
         };
         let (parked, json) = (Arc::clone(&connection.parked), connection.json);
         Some(Delivery { key, parked, json, request, outcome })
     }
 
-    /// Records written answers, and returns the grants that no client has.
-    pub fn delivered(&mut self, delivered: Vec<Delivered>, now: Instant) -> Vec<(LeaseId, Undo)> {
+    /// Records written answers, and returns the grants that did not reach their clients.
+    pub fn finish(&mut self, results: Vec<DeliveryResult>, now: Instant) -> Vec<LostGrant> {
         let mut lost = Vec::new();
-        for Delivered { key, is_written } in delivered {
-            // A client that has broken its connection meanwhile is not here any more.
+        for DeliveryResult { key, is_written } in results {
+            // If the client has broken its connection meanwhile, the connection is removed already.
             let Some(Connection { stage, .. }) = self.by_key.get(&key) else { continue };
             match *stage {
-                Stage::Granted { .. } if is_written => {
+                Stage::Granted(_) if is_written => {
                     self.echoes.push_back((after(now, ECHO), key));
                     continue;
                 }
-                Stage::Granted { lease, undo } => lost.push((lease, undo)),
+                Stage::Granted(grant) => lost.push(grant),
                 Stage::Waiting | Stage::Answered => {}
             }
             self.by_key.remove(&key);
@@ -132,31 +135,26 @@ impl Connections {
     }
 
     /// Handles the act of a client: it has hung up, sent bytes, or broken the connection.
-    pub fn act(&mut self, key: WaiterId, is_broken: bool) -> Option<Consequence> {
-        match self.by_key.get(&key)?.stage {
-            Stage::Waiting => {
-                self.by_key.remove(&key);
-                Some(Consequence::HangUp(key))
-            }
-            Stage::Granted { lease, undo } if is_broken => {
-                self.by_key.remove(&key);
-                Some(Consequence::Undo(lease, undo))
-            }
+    pub fn act(&mut self, key: WaiterId, is_broken: bool) -> Option<ClientLoss> {
+        let loss = match self.by_key.get(&key)?.stage {
+            Stage::Waiting => ClientLoss::HangUp(key),
+            Stage::Granted(grant) if is_broken => ClientLoss::Undo(grant),
             // The client has read its grant, or will break the connection when the answer arrives.
-            Stage::Granted { .. } | Stage::Answered => None,
-        }
+            Stage::Granted(_) | Stage::Answered => return None,
+        };
+        self.by_key.remove(&key);
+        Some(loss)
     }
 
-    /// Closes the connections whose echo is over.
     pub fn expire(&mut self, now: Instant) {
-        while self.poll_at().is_some_and(|at| at <= now) {
-            if let Some((_, key)) = self.echoes.pop_front() {
-                self.by_key.remove(&key);
-            }
+        while let Some((at, key)) = self.echoes.front()
+            && *at <= now
+        {
+            self.by_key.remove(key);
+            self.echoes.pop_front();
         }
     }
 
-    /// The end of the next echo.
     pub fn poll_at(&self) -> Option<Instant> {
         self.echoes.front().map(|(at, _)| *at)
     }
@@ -168,12 +166,12 @@ impl Delivery {
         matches!(self.outcome, Outcome::Granted(_) | Outcome::AlreadyGranted { .. })
     }
 
-    /// Writes the answer. The client takes it at once, or has gone.
-    pub fn write(self) -> Delivered {
+    /// Writes the answer. The client takes it at once, or is gone.
+    pub fn write(self) -> DeliveryResult {
         responses::log(&self.outcome, &self.request);
         let answer = responses::answer(&self.outcome, self.request.baseline, self.json);
         // A client that has acted in the meantime is not waiting any more.
         let is_written = !self.parked.has_acted() && self.parked.answer(answer);
-        Delivered { key: self.key, is_written }
+        DeliveryResult { key: self.key, is_written }
     }
 }

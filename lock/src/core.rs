@@ -1,6 +1,8 @@
-//! The pure part of lock: leases, the queue, the gates, the limit and their sum, [`lock::Lock`].
+//! The pure part of lock: leases, the queue, the gates, the limit, and all together in
+//! [`lock::Lock`].
 //!
-//! The time and all readings are arguments. Nothing here knows sockets, threads, files or the log.
+//! The time and all readings are arguments. Nothing here knows sockets, threads, files, the
+//! environment or the log.
 
 pub mod gate;
 pub mod lease;
@@ -12,4 +14,7 @@ pub mod queue;
 pub mod scheduler;
 pub mod settings;
 pub mod shadow;
-pub mod view;
+pub mod time;
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
-//! How many cores the node has online.
+//! The number of online cores of the node.
 //!
-//! What the standard library counts is what this container may use, which is not the question: a
-//! share of the slots is a share of the node. Falls back to it where the kernel does not tell.
+//! The standard library counts the cores that this container may use, but a share of the slots is a
+//! share of the node. The standard library's number is the fallback.
 
 use std::fs;
 use std::thread;
@@ -9,16 +9,14 @@ use std::thread;
 /// The kernel's list, the host's also inside a container: `0-3,5`.
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 
-/// At least one.
+/// One core if neither source has a number.
 pub fn online() -> usize {
-    fs::read_to_string(ONLINE)
-        .ok()
-        .and_then(|list| count(list.trim()))
-        .or_else(|| thread::available_parallelism().map(Into::into).ok())
-        .unwrap_or(1)
+    let list = fs::read_to_string(ONLINE).unwrap_or_default();
+    let fallback = || thread::available_parallelism().map_or(1, Into::into);
+    count(list.trim()).unwrap_or_else(fallback)
 }
 
-/// The length of a list of ranges; nothing where it is no such list.
+/// The length of a list of ranges; `None` if the text is no such list.
 fn count(list: &str) -> Option<usize> {
     let mut sum = 0usize;
     for range in list.split(',') {
@@ -50,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_some() {
+    fn this_machine_has_a_core() {
         assert!(online() >= 1);
     }
 }

@@ -1,210 +1,176 @@
 //! The routes of lock: parses requests and hands them to the lock. Decides nothing.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use log::debug;
 use percent_encoding::percent_decode_str;
-use psl::duration;
 use psl::protocol::holder;
+use psl::protocol::node::NodeName;
 use psl::protocol::ready::Ready;
 use psl::server::{Client, HandlerResult, Method, Request, Response, Route, dispatch};
-use psl::sync;
 use psl::text::quoted;
+use psl::{duration, sync};
 
 use crate::config::Rules;
 use crate::core::lock::Mode;
-use crate::core::outcome::{Grant, Kind, LeaseRequest, Outcome};
-use crate::core::scheduler::Released;
+use crate::core::outcome::{Grant, Kind, LeaseRequest, Outcome, ReleaseEffect};
 use crate::prober::Prober;
-use crate::responses;
 use crate::shared::Shared;
-use crate::view;
+use crate::{metrics, responses, state};
 
-/// The handler of requests.
 pub struct Service {
     rules: Rules,
     shared: Arc<Shared>,
     prober: Prober,
     is_shadow: bool,
-    /// Held while `/state` is rendered, so that only one copy of the state exists at a time.
+    /// Locked while `/state` is rendered, so that only one copy of the state exists at a time.
     rendering: Mutex<()>,
 }
 
-/// A parameter that is not understood.
+/// The error text of a parameter.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Invalid(String);
+pub struct InvalidParameter(String);
 
 impl Service {
-    /// Answers from this state by these rules.
     pub fn new(rules: Rules, mode: Mode, shared: Arc<Shared>) -> Service {
         let prober = Prober::new(Arc::clone(&shared), rules.node_addresses.clone());
-        Service {
-            rules,
-            shared,
-            prober,
-            is_shadow: mode == Mode::Shadow,
-            rendering: Mutex::default(),
-        }
+        let is_shadow = mode == Mode::Shadow;
+        Service { rules, shared, prober, is_shadow, rendering: Mutex::default() }
     }
 
-    /// The answer to a request that came now.
     pub fn answer(&self, request: &Request, client: &Client, now: Instant) -> HandlerResult {
+        let root = |request: &Request| self.root(request, client, now);
+        let metrics = |_: &Request| self.metrics(now).into();
+        let state = |request: &Request| self.state(request, now).into();
         let get = &[Method::Get];
-        let root = &[Method::Get, Method::Post, Method::Delete];
-        dispatch(
-            request,
-            &[
-                Route {
-                    path: "/",
-                    methods: root,
-                    answer: &|request| self.root(request, client, now),
-                },
-                Route { path: "/metrics", methods: get, answer: &|_| self.metrics(now).into() },
-                Route {
-                    path: "/state",
-                    methods: get,
-                    answer: &|request| self.state(request, now).into(),
-                },
-            ],
-        )
+        let all = &[Method::Get, Method::Post, Method::Delete];
+        let routes = [
+            Route { path: "/", methods: all, answer: &root },
+            Route { path: "/metrics", methods: get, answer: &metrics },
+            Route { path: "/state", methods: get, answer: &state },
+        ];
+        dispatch(request, &routes)
     }
 
     fn metrics(&self, now: Instant) -> Response {
         let view = self.shared.with(now, |lock| lock.view(now, 0));
-        view::metrics(&view, now)
+        metrics::render(&view, now)
     }
 
     fn state(&self, request: &Request, now: Instant) -> Response {
         let _one_at_a_time = sync::lock(&self.rendering);
-        let view = self.shared.with(now, |lock| lock.view(now, view::LISTED));
-        view::state(&view, &self.rules, request.peer.is_loopback(), now)
+        let view = self.shared.with(now, |lock| lock.view(now, state::LISTED));
+        state::render(&view, &self.rules, request.peer.is_loopback(), now)
     }
 
     fn root(&self, request: &Request, client: &Client, now: Instant) -> HandlerResult {
-        let is_question = request.method != Method::Delete;
-        match ask(request) {
-            Ok(ask) if is_question => self.lease(ask, request, client, now),
-            Ok(ask) => self.release(&ask, request, client, now).into(),
-            Err(Invalid(why)) => {
-                if is_question {
+        let is_release = request.method == Method::Delete;
+        match parse(request) {
+            Ok(parsed) if is_release => self.release(&parsed, request, client, now).into(),
+            Ok(parsed) => self.lease(parsed, request, client, now),
+            Err(InvalidParameter(reason)) => {
+                if !is_release {
                     self.shared.with(now, |lock| lock.count(Kind::Invalid));
                 }
-                Response::error(400, "invalid_parameter", &why, request.json).into()
+                Response::error(400, "invalid_parameter", &reason, request.json).into()
             }
         }
     }
 
     fn lease(
         &self,
-        ask: LeaseRequest,
+        parsed: LeaseRequest,
         request: &Request,
         client: &Client,
         now: Instant,
     ) -> HandlerResult {
-        let needs_baseline = || self.shared.with(now, |lock| lock.needs_baseline(&ask, now));
-        let baseline = self.prober.baseline(&ask, || needs_baseline() && client.may_wait());
-        let ask = LeaseRequest { baseline, ..ask };
-        let waits = ask.wait.is_some() && !self.is_shadow;
-        if let Some(parked) = waits.then(|| client.park()).flatten() {
-            self.shared.park(ask, parked, request.json, now);
+        let needs_baseline = || self.shared.with(now, |lock| lock.needs_baseline(&parsed, now));
+        let baseline = self.prober.baseline(&parsed, || needs_baseline() && client.may_wait());
+        let parsed = LeaseRequest { baseline, ..parsed };
+        let can_park = parsed.wait.is_some() && !self.is_shadow;
+        let parked = if can_park { client.park() } else { None };
+        let Some(outcome) = self.shared.request(&parsed, parked, request.json, now) else {
             return HandlerResult::parked();
-        }
-        let outcome = self.shared.request(&ask, now);
-        if matches!(outcome.kind(), Kind::Granted | Kind::Again) && client.may_wait() {
+        };
+        if matches!(outcome.kind(), Kind::Granted | Kind::AlreadyGranted) && client.may_wait() {
             self.shared.wait_for_file();
         }
-        responses::log(&outcome, &ask);
-        let mut answer = responses::answer(&outcome, ask.baseline, request.json);
+        responses::log(&outcome, &parsed);
+        let mut response = responses::answer(&outcome, parsed.baseline, request.json);
         if self.is_shadow {
-            answer = answer.with_header("PSL-Mode", "shadow");
+            response = response.with_header("PSL-Mode", "shadow");
         }
-        let reply = HandlerResult::from(answer);
-        let Outcome::Granted(grant) = outcome else { return reply };
+        let result = HandlerResult::from(response);
+        let Outcome::Granted(grant) = outcome else { return result };
         let shared = Arc::clone(&self.shared);
-        reply.or_else(move || undo(&shared, &grant))
+        result.or_else(move || undo(&shared, &grant))
     }
 
     fn release(
         &self,
-        ask: &LeaseRequest,
+        parsed: &LeaseRequest,
         request: &Request,
         client: &Client,
         now: Instant,
     ) -> Response {
-        let Some(holder) = ask.holder.as_deref() else {
-            let why = "holder: missing; DELETE takes ?holder=ID";
-            return Response::error(400, "invalid_parameter", why, request.json);
+        let Some(holder) = parsed.holder.as_deref() else {
+            let reason = "holder: missing; DELETE needs ?holder=ID";
+            return Response::error(400, "invalid_parameter", reason, request.json);
         };
-        let released = self.shared.with(now, |lock| lock.release(holder, ask.address, now));
-        if released != Released::Nothing && client.may_wait() {
+        let effect = self.shared.with(now, |lock| lock.release(holder, parsed.address, now));
+        if effect != ReleaseEffect::Nothing && client.may_wait() {
             self.shared.wait_for_file();
         }
-        debug!(holder, peer:% = ask.address; "released: {}", released.name());
-        responses::released(released, request.json)
+        debug!(holder, peer:% = parsed.address; "released: {}", effect.name());
+        responses::release_response(effect, request.json)
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock after a failed write")]
 fn undo(shared: &Shared, grant: &Grant) {
     let now = Instant::now();
-    shared.with(now, |lock| lock.undo(grant.lease, grant.undo, now));
+    shared.with(now, |lock| lock.undo(grant.lease, grant.arrival, now));
 }
 
-/// Reads the parameters that are known and ignores the others.
-pub fn ask(request: &Request) -> Result<LeaseRequest, Invalid> {
-    let address = request.peer;
-    let mut ask = LeaseRequest {
-        address,
-        holder: None,
-        duration: None,
-        ready: None,
-        baseline: None,
-        wait: None,
-        node: None,
-    };
+/// Reads the known parameters and ignores the others.
+pub fn parse(request: &Request) -> Result<LeaseRequest, InvalidParameter> {
+    let (mut holder, mut duration, mut ready, mut wait, mut node) = Default::default();
     for pair in request.query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = percent_decode_str(name).decode_utf8_lossy();
-        let parse_duration = |text: &str| duration::parse(text).map_err(|e| e.to_string());
         match name.as_ref() {
-            "holder" => {
-                once(&mut ask.holder, &name, value, |text| {
-                    holder::parse(text).map(Arc::from).map_err(str::to_owned)
-                })?;
-            }
-            "duration" => once(&mut ask.duration, &name, value, parse_duration)?,
-            "ready" => once(&mut ask.ready, &name, value, |text| {
-                Ready::parse(text).map_err(str::to_owned)
-            })?,
-            "wait" => once(&mut ask.wait, &name, value, parse_duration)?,
-            "node" => once(&mut ask.node, &name, value, |text| match text.len() {
-                1..=253 => Ok(text.into()),
-                _ => Err("the name of a node".to_owned()),
-            })?,
+            "holder" => set(&mut holder, &name, value, holder::parse)?,
+            "duration" => set(&mut duration, &name, value, duration::parse)?,
+            "ready" => set(&mut ready, &name, value, Ready::parse)?,
+            "wait" => set(&mut wait, &name, value, duration::parse)?,
+            "node" => set(&mut node, &name, value, NodeName::parse)?,
             _ => {}
         }
     }
     // Without time or without a holder, a request does not wait.
-    ask.wait = ask.wait.filter(|wait| !wait.is_zero() && ask.holder.is_some());
-    Ok(ask)
+    let wait = wait.filter(|wait| !wait.is_zero() && holder.is_some());
+    let (address, holder) = (request.peer, holder.map(Arc::from));
+    Ok(LeaseRequest { address, holder, duration, ready, baseline: None, wait, node })
 }
 
-fn once<T>(
+fn set<T, E: Display>(
     into: &mut Option<T>,
     name: &str,
     value: &str,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<(), Invalid> {
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<(), InvalidParameter> {
     if into.is_some() {
-        return Err(Invalid(format!("{name}: given twice, accepted once")));
+        return Err(InvalidParameter(format!("{name}: given twice, accepted once")));
     }
     let text: Cow<str> = percent_decode_str(value).decode_utf8_lossy();
-    let refused = |accepted| {
-        Invalid(format!("{name}: {} is not accepted; accepted: {accepted}", quoted(&text)))
+    let error = |accepted| {
+        let text = quoted(&text);
+        InvalidParameter(format!("{name}: {text} is not accepted; accepted: {accepted}"))
     };
-    *into = Some(parse(&text).map_err(refused)?);
+    *into = Some(parse(&text).map_err(error)?);
     Ok(())
 }
 
@@ -215,8 +181,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn parse(query: &str) -> Result<LeaseRequest, Invalid> {
-        ask(&Request { query, ..Request::default() })
+    fn parse(query: &str) -> Result<LeaseRequest, InvalidParameter> {
+        super::parse(&Request { query, ..Request::default() })
     }
 
     #[test]
@@ -226,7 +192,7 @@ mod tests {
         assert_eq!(request.holder.as_deref(), Some("a/b"));
         assert_eq!((request.duration, request.wait), (Some(90 * SECOND), Some(9 * SECOND)));
         assert_eq!(request.ready, Ready::parse("tcp:80").ok());
-        assert_eq!((request.node.as_deref(), request.baseline), (Some("n-1"), None));
+        assert_eq!((request.node, request.baseline), (NodeName::parse("n-1").ok(), None));
         let nothing = parse("").unwrap();
         assert_eq!(
             (nothing.holder, nothing.duration, nothing.wait, nothing.ready),
@@ -257,7 +223,7 @@ mod tests {
             ("ready=80", "ready: "),
             ("node=", "node: "),
         ] {
-            let Err(Invalid(why)) = parse(query) else { panic!("{query}") };
+            let Err(InvalidParameter(why)) = parse(query) else { panic!("{query}") };
             assert!(why.contains(part), "{query}: {why}");
         }
         assert!(parse(&format!("holder={}", "a".repeat(512))).is_ok());

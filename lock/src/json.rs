@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// The text of a value. It cannot fail: map keys are strings, numbers are finite.
+/// Serialising cannot fail: map keys are strings, numbers are finite.
 pub fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
@@ -18,9 +18,8 @@ pub fn thousandths(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
-/// The bytes of a text with its quotes.
+/// The bytes of a text with its escapes.
 pub fn quoted(text: Option<&str>) -> usize {
-    text.map_or(0, |text| {
-        text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
-    })
+    let text = text.unwrap_or_default();
+    text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
 }

@@ -1,10 +1,11 @@
 //! Lets a bounded number of applications on a node start at the same time.
 //!
-//! A request: `psl::server` → `http` (parses it) → `shared` (the mutex, and the threads that it wakes)
-//! → `core::lock` (gates, limit, counts) → `core::scheduler` (leases and queue) → `responses`. A
-//! client that waits is parked: `connections` has its connection until there is an outcome. Beside
-//! it, `checks` asks the endpoints that must be up, `prober` probes the ports of applications,
-//! `record` keeps leases and waiters over a restart, and `view` renders metrics and state.
+//! A request: `psl::server` → `http` (parses it) → `shared` (the mutex, and the threads that it
+//! wakes) → `core::lock` (gates, limit, counts) → `core::scheduler` (leases and queue) →
+//! `responses`. The connection of a client that waits is parked in `connections` until there is an
+//! outcome. Beside it, `checks` checks the endpoints that must be up, `prober` probes the ports of
+//! applications, `state_file` keeps leases and waiters over a restart, and `metrics` and `state`
+//! render the state.
 //!
 //! `core` is pure: it takes the time as an argument and does no I/O.
 
@@ -14,26 +15,27 @@ pub mod config;
 mod connections;
 pub mod core;
 mod cores;
+mod file;
 pub mod http;
 mod json;
+mod metrics;
 mod prober;
 pub mod procstat;
 pub mod psi;
-pub mod record;
 mod responses;
 pub mod shared;
-mod view;
+mod state;
+pub mod state_file;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use log::info;
+use psl::duration::Compact;
 use psl::logging;
-use psl::process::signals;
-use psl::process::{DONE, End, read_input};
-use psl::server::{self, listen};
-use psl::server::{Client, Request};
+use psl::process::{DONE, End, read_input, signals};
+use psl::server::{self, Client, Request, listen};
 use psl::settings::VERSION;
 
 use config::Config;
@@ -42,8 +44,8 @@ use core::lock::{Lock, Mode, Slots};
 use http::Service;
 use procstat::Stat;
 use psi::Psi;
-use record::Record;
 use shared::Shared;
+use state_file::StateFile;
 
 /// Runs until a signal ends it.
 #[expect(
@@ -54,31 +56,41 @@ pub fn run() -> Result<u8, End> {
     signals::on_stop(|_| i32::from(DONE)).map_err(End::Failed)?;
     let config = Config::from(read_input(&PROGRAM)?).map_err(End::ConfigErrors)?;
     logging::start(&config.logging);
-    let settings = config.settings(cores::online(), server::most_parked());
-    let slots = settings.slots;
     let listener = listen::bind(config.host.as_ref(), config.port).map_err(End::Failed)?;
-    let mut lock = Lock::new(settings, Instant::now());
-    // The model's leases must not take slots after a restart, and it does not begin with real ones.
-    let record =
-        config.state_file.clone().filter(|_| config.mode == Mode::Enforce).map(Record::new);
-    let psi = Psi::new(&config.pressure, Path::new(psi::DIRECTORY));
-    if let Some(record) = &record {
-        record.restore(lock.scheduler_mut(), &config.rules);
-        lock.restored();
-    }
-    let stat = matches!(slots, Slots::Auto { .. });
-    let stat = stat
-        .then(|| Stat::new(Path::new(procstat::FILE), Path::new(psi::DIRECTORY), Instant::now()));
-    let shared = Shared::new(lock, record.is_some(), psi).map_err(End::Failed)?;
-    shared.start_clock(stat).map_err(End::Failed)?;
-    if let Some(record) = record {
-        record.start(Arc::clone(&shared)).map_err(End::Failed)?;
-    }
-    checks::start(config.checks.clone(), Arc::clone(&shared)).map_err(End::Failed)?;
-    let default = psl::duration::Compact(config.rules.default);
-    info!(version = VERSION, slots:% = config.locks, duration:% = default, checks = config.checks.endpoints.len(); "lock started");
+    let shared = start(&config).map_err(End::Failed)?;
+    let (slots, duration) = (config.locks, Compact(config.rules.default));
+    info!(
+        version = VERSION, slots:%, duration:%, checks = config.checks.endpoints.len();
+        "lock started"
+    );
     let service = Service::new(config.rules, config.mode, shared);
     let handler =
         move |request: &Request, client: &Client| service.answer(request, client, Instant::now());
     Err(End::Failed(server::run(listener, handler)))
+}
+
+/// Restores the state, and starts the threads beside those of the server.
+#[expect(clippy::disallowed_methods, reason = "the edge that reads the clock at the start")]
+fn start(config: &Config) -> Result<Arc<Shared>, String> {
+    let settings = config.settings(cores::online(), server::most_parked());
+    let (proc_stat, pressure) = (Path::new(procstat::FILE), Path::new(psi::DIRECTORY));
+    let follows_node = matches!(settings.slots, Slots::Auto { .. });
+    let now = Instant::now();
+    let mut lock = Lock::new(settings, now);
+    let psi = Psi::new(&config.pressure, pressure);
+    // The model's leases must not take slots after a restart, and it does not begin with real ones.
+    let path = config.state_file.clone().filter(|_| config.mode == Mode::Enforce);
+    let state_file = path.map(StateFile::new);
+    if let Some(state_file) = &state_file {
+        state_file.restore(lock.scheduler_mut(), &config.rules);
+        lock.finish_restore();
+    }
+    let stat = follows_node.then(|| Stat::new(proc_stat, pressure, now));
+    let shared = Shared::new(lock, state_file.is_some(), psi)?;
+    shared.start_clock(stat)?;
+    if let Some(state_file) = state_file {
+        state_file.start(Arc::clone(&shared))?;
+    }
+    checks::start(config.checks.clone(), Arc::clone(&shared))?;
+    Ok(shared)
 }

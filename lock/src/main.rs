@@ -1,4 +1,4 @@
-//! The binary: all it does is in the library, so that tests can call it.
+//! The binary. Its code is in the library, so that tests can call it.
 
 use std::process::ExitCode;
 

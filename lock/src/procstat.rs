@@ -1,10 +1,10 @@
-//! Reads how busy the node is from the kernel's `/proc/stat` and, where there are such files, how much
-//! it stalls on memory and disks from `/proc/pressure`.
+//! Reads the load of the node from the kernel's `/proc/stat`, and its stalls on memory and disks
+//! from `/proc/pressure` if the kernel has these files.
 //!
-//! They are the host's inside a container as well (proc(5), "/proc/stat"; the kernel's "PSI - Pressure
-//! Stall Information"), and need no rights; where lxcfs is mounted over them they are the container's
-//! own, and do not show the node. This file knows their form; [`crate::core::limit`] decides how they
-//! bound starts.
+//! Inside a container the files are the host's as well (proc(5), "/proc/stat"; the kernel's "PSI -
+//! Pressure Stall Information"), and need no rights. If lxcfs is mounted over them, they are the
+//! container's own and do not show the node. This file knows their form; [`crate::core::limit`]
+//! decides how they bound starts.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -16,56 +16,57 @@ use log::{info, warn};
 use crate::core::limit::Reading;
 use crate::psi;
 
-/// Where the kernel has it.
 pub const FILE: &str = "/proc/stat";
 
 /// A node of 1,024 cores with as many interrupts has some 200 KiB.
 const LARGEST: u64 = 1 << 20;
 
-/// The kernel counts for us in hundredths of a second, whatever its own clock (`USER_HZ`).
+/// The kernel shows hundredths of a second to user space, at any clock of its own (`USER_HZ`).
 const TICK: Duration = Duration::from_millis(10);
 
-/// The files, and whether the first was told to be missing or garbage.
 #[derive(Debug)]
 pub struct Stat {
     file: PathBuf,
     stalls: [PathBuf; 2],
-    told: bool,
+    /// The failure of the first file is logged already.
+    has_failed: bool,
     text: Vec<u8>,
 }
 
 impl Stat {
-    /// The kernel's files. A first one that cannot be read is logged at once, not when a client waits.
+    /// If the file cannot be read, this is logged at once, not when a client waits.
     pub fn new(file: &Path, pressure: &Path, now: Instant) -> Stat {
         let stalls = [pressure.join("memory"), pressure.join("io")];
-        let mut stat = Stat { file: file.to_owned(), stalls, told: false, text: Vec::new() };
+        let mut stat = Stat { file: file.to_owned(), stalls, has_failed: false, text: Vec::new() };
         stat.read(now);
         stat
     }
 
-    /// A reading of the node. The first one that fails is logged, and the first one after it that succeeds.
+    /// A reading of the node. The first failure is logged, and the first success after it.
     pub fn read(&mut self, now: Instant) -> Option<Reading> {
-        let reading = self.look(now);
-        let was_told = std::mem::replace(&mut self.told, reading.is_err());
+        let reading = self.try_read(now);
+        let had_failed = std::mem::replace(&mut self.has_failed, reading.is_err());
+        let file = self.file.display();
         match &reading {
-            Err(error) if !was_told => {
-                warn!(file:% = self.file.display(), reason:% = error; "the node's load cannot be read: the limit is one start for each core until it can");
+            Err(error) if !had_failed => {
+                warn!(
+                    file:%, reason:% = error;
+                    "cannot read the node's load: one start for each core at a time"
+                );
             }
-            Ok(_) if was_told => {
-                info!(file:% = self.file.display(); "the node's load can be read again")
-            }
+            Ok(_) if had_failed => info!(file:%; "the node's load can be read again"),
             _ => {}
         }
         reading.ok()
     }
 
-    fn look(&mut self, now: Instant) -> io::Result<Reading> {
+    fn try_read(&mut self, now: Instant) -> io::Result<Reading> {
         self.text.clear();
         File::open(&self.file)?.take(LARGEST).read_to_end(&mut self.text)?;
-        let reading = parse(&self.text, now);
-        let mut reading =
-            reading.ok_or_else(|| io::Error::other("it is not what the kernel writes there"))?;
-        // Not every kernel has these, and nothing hangs on them.
+        let Some(mut reading) = parse(&self.text, now) else {
+            return Err(io::Error::other("unexpected content"));
+        };
+        // Kernels without these files do not stall.
         for file in &self.stalls {
             let hundredths = psi::read(file, psi::FULL).unwrap_or(0);
             reading.stalled = reading.stalled.max(f64::from(hundredths) / 10_000.0);
@@ -74,9 +75,7 @@ impl Stat {
     }
 }
 
-/// The sums of all cores, how many there are, and the threads that run or want to.
-///
-/// Time that a hypervisor gave to others is not free for starts here, and counts as used.
+/// Time that a hypervisor gave to other machines is not free for starts here, and counts as used.
 pub fn parse(text: &[u8], now: Instant) -> Option<Reading> {
     let text = str::from_utf8(text).ok()?;
     let mut ticks = None;
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_file_is_nothing() {
+    fn invalid_content_gives_no_reading() {
         for text in [
             "",
             "cpu\nprocs_running 1\n",
@@ -159,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_one() {
+    fn the_file_of_this_machine_is_read() {
         let reading =
             Stat::new(Path::new(FILE), Path::new(psi::DIRECTORY), zero()).read(zero()).unwrap();
         assert!(reading.cores >= 1 && reading.busy > Duration::ZERO);
     }
 
     #[test]
-    fn a_missing_file_is_nothing() {
+    fn a_missing_file_gives_no_reading() {
         assert!(
             Stat::new(Path::new("/no/such/file"), Path::new("/no/such"), zero())
                 .read(zero())

@@ -1,89 +1,89 @@
 //! Reads the pressure of the node from the kernel's files.
 //!
-//! They are the host's inside a container as well (the kernel's "PSI - Pressure Stall Information").
-//! This file knows their paths and their form; [`crate::core::pressure`] decides which pressure is too high.
+//! Inside a container the files are the host's as well (the kernel's "PSI - Pressure Stall
+//! Information"). This file knows their paths and their form; [`crate::core::pressure`] decides
+//! which pressure is too high.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use log::{info, warn};
 
-use crate::core::pressure::{Limits, Readings, Resource};
+use crate::core::pressure::{PressureLimits, Readings, Resource};
+use crate::file;
 
-/// Where the kernel has them.
 pub const DIRECTORY: &str = "/proc/pressure";
 
-/// At least one task waited.
+/// The line of the time in which at least one task waited.
 pub const SOME: &str = "some";
 
-/// All tasks that were not idle waited.
+/// The line of the time in which all tasks that were not idle waited.
 pub const FULL: &str = "full";
 
-/// Two lines of some 70 bytes; what is longer is something else.
+/// The kernel writes two lines of some 70 bytes.
 const LARGEST: u64 = 1024;
 
-/// The files of those resources that have a threshold.
+/// The files of the resources that have a threshold.
 #[derive(Debug)]
 pub struct Psi {
     files: [Option<PathBuf>; Resource::ALL.len()],
     /// The files whose failure is logged already.
-    told: [bool; Resource::ALL.len()],
+    has_failed: [bool; Resource::ALL.len()],
 }
 
 impl Psi {
-    /// `None` without thresholds. A file that cannot be read is logged at once, not when a client waits.
-    pub fn new(limits: &Limits, directory: &Path) -> Option<Psi> {
+    /// `None` without thresholds. If a file cannot be read, this is logged at once, not when a
+    /// client waits.
+    pub fn new(limits: &PressureLimits, directory: &Path) -> Option<Psi> {
         let mut files = [const { None }; Resource::ALL.len()];
         for (at, (_, name)) in Resource::ALL.iter().enumerate() {
             files[at] = limits.thresholds[at].map(|_| directory.join(name));
         }
-        let mut psi = Psi { files, told: Default::default() };
+        let mut psi = Psi { files, has_failed: Default::default() };
         psi.read();
         limits.is_on().then_some(psi)
     }
 
-    /// Reads them all. One that cannot be read is told once, and again when it can be.
+    /// Reads all files. The first failure of a file is logged, and the first success after it.
     pub fn read(&mut self) -> Readings {
+        // The files of each reason: a kernel without PSI is logged once.
         let mut failed: Vec<(String, String)> = Vec::new();
         let mut readings = Readings::default();
-        for (at, file) in self.files.iter().enumerate() {
-            let Some(file) = file else { continue };
-            let reading = read(file, SOME);
-            let was_told = std::mem::replace(&mut self.told[at], reading.is_err());
+        for (at, path) in self.files.iter().enumerate() {
+            let Some(path) = path else { continue };
+            let reading = read(path, SOME);
+            let had_failed = std::mem::replace(&mut self.has_failed[at], reading.is_err());
+            let file = path.display();
             match &reading {
-                Err(error) if !was_told => {
-                    let (file, reason) = (file.display().to_string(), error.to_string());
-                    // A kernel that has none of them is told of once.
+                Err(error) if !had_failed => {
+                    let reason = error.to_string();
                     match failed.iter_mut().find(|(_, other)| *other == reason) {
                         Some((files, _)) => *files += &format!(", {file}"),
-                        None => failed.push((file, reason)),
+                        None => failed.push((file.to_string(), reason)),
                     }
                 }
-                Ok(_) if was_told => info!(file:% = file.display(); "pressure can be read again"),
+                Ok(_) if had_failed => info!(file:%; "pressure can be read again"),
                 _ => {}
             }
             readings[at] = reading.ok();
         }
         for (file, reason) in failed {
-            warn!(file, reason; "no pressure can be read: it holds no start back");
+            warn!(file, reason; "cannot read the node's pressure: its threshold is ignored");
         }
         readings
     }
 }
 
-/// What [`parse`] finds in this file.
-pub fn read(file: &Path, who: &str) -> io::Result<u16> {
-    let mut text = Vec::new();
-    File::open(file)?.take(LARGEST).read_to_end(&mut text)?;
-    parse(&text, who).ok_or_else(|| io::Error::other("it is not what the kernel writes there"))
+pub fn read(file: &Path, line: &str) -> io::Result<u16> {
+    let text = file::read(file, LARGEST)?;
+    parse(text.as_bytes(), line).ok_or_else(|| io::Error::other("unexpected content"))
 }
 
-/// Hundredths of a percent of the last ten seconds in which [`SOME`] task waited, or the [`FULL`]
-/// number of those that were not idle: `some avg10=12.34 avg60=…`.
-pub fn parse(text: &[u8], who: &str) -> Option<u16> {
+/// Hundredths of a percent of the last ten seconds in this line, [`SOME`] or [`FULL`]:
+/// `some avg10=12.34 avg60=…`.
+pub fn parse(text: &[u8], line: &str) -> Option<u16> {
     let text = str::from_utf8(text).ok()?;
-    let fields = text.lines().find_map(|line| line.strip_prefix(who)?.strip_prefix(' '))?;
+    let fields = text.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(' '))?;
     let average = fields.split(' ').find_map(|field| field.strip_prefix("avg10="))?;
     let (percent, hundredths) = average.split_once('.')?;
     let number = |digits: &str, length| {
@@ -136,10 +136,10 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_has_a_threshold_and_nothing_else() {
+    fn only_resources_with_a_threshold_are_read() {
         let directory = Scratch::new();
         let two = [NonZeroU8::new(80), None, NonZeroU8::new(1)];
-        let limits = |thresholds| Limits { thresholds, floor: Duration::from_secs(60) };
+        let limits = |thresholds| PressureLimits { thresholds, floor: Duration::from_secs(60) };
         assert!(Psi::new(&limits([None; 3]), directory.path()).is_none());
         let mut psi = Psi::new(&limits(two), directory.path()).unwrap();
         assert_eq!(psi.read(), [None; 3]);
@@ -154,7 +154,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_kernel_writes_is_read(hundredths in 0u16..=10_000, total in any::<u64>(), rest in 0u16..=9_999) {
+        fn the_kernels_format_is_read(hundredths in 0u16..=10_000, total in any::<u64>(), rest in 0u16..=9_999) {
             let percent = |n: u16| format!("{}.{:02}", n / 100, n % 100);
             let text = format!("some avg10={} avg60={} avg300=0.00 total={total}\n", percent(hundredths), percent(rest));
             prop_assert_eq!(parse(text.as_bytes(), SOME), Some(hundredths));

@@ -4,6 +4,7 @@
 //! an act of a parked client, a grant for the state file. Decides nothing.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -12,17 +13,19 @@ use psl::duration::Compact;
 use psl::server::{ClientEvent, ParkedConnection, Poller};
 use psl::{process, sync};
 
-use crate::connections::{Connections, Consequence, Delivered, Delivery};
-use crate::core::lease::{ProbeTarget, after};
-use crate::core::lock::{self, Answer, Lock, Reply};
+use crate::connections::{ClientLoss, Connections, Delivery};
+use crate::core::lease::ProbeTarget;
+use crate::core::lock::{Effects, Lock, ParkedOutcome};
 use crate::core::outcome::{LeaseRequest, Outcome};
 use crate::core::queue::WaiterId;
+use crate::core::time::after;
 use crate::procstat::Stat;
 use crate::psi::Psi;
 use crate::responses;
 
-/// A grant waits for the state file for this long at most: a disk that hangs must not be the outage.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A grant waits for the state file for this long at most: a disk that hangs must not be the
+/// outage.
+const LONGEST_WRITE: Duration = Duration::from_secs(1);
 
 /// The clock keeps the time, renders answers and writes log lines: 12 KiB were measured.
 const STACK: usize = 64 * 1024;
@@ -30,15 +33,14 @@ const STACK: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Shared {
     inner: Mutex<Inner>,
-    /// The watch over parked connections; the clock waits on it.
-    lot: Poller,
-    /// The files of the node's pressure. Its owner does not own the other mutex.
+    /// Watches parked connections; the clock waits on it.
+    poller: Poller,
+    /// The files of the node's pressure. No thread waits for this mutex while it owns `inner`.
     psi: Option<Mutex<Psi>>,
     /// A port is due to be probed.
     due: Condvar,
     /// The state file is older than the state.
     changed: Condvar,
-    /// The state file was written.
     written: Condvar,
 }
 
@@ -46,9 +48,7 @@ pub struct Shared {
 struct Inner {
     lock: Lock,
     connections: Connections,
-    /// Answers that are ready to be written.
     ready: Vec<Delivery>,
-    /// The clock wakes at this time.
     alarm: Option<Instant>,
     file: Option<FileState>,
 }
@@ -58,29 +58,36 @@ struct Inner {
 struct FileState {
     /// The version in the file; `None` before the first write.
     version: Option<u64>,
-    /// Writing takes longer than [`PATIENCE`]: answers do not wait for it.
+    /// Writing takes longer than [`LONGEST_WRITE`]: answers do not wait for it.
     is_late: bool,
-    /// Answers that wait for a version in the file, with the end of their patience.
-    waiting: VecDeque<(u64, Instant, Delivery)>,
+    waiting: VecDeque<DurableAnswer>,
+}
+
+/// An answer that waits for a version in the file, until a time at most.
+#[derive(Debug)]
+struct DurableAnswer {
+    version: u64,
+    until: Instant,
+    delivery: Delivery,
 }
 
 /// Work that is done without the mutex.
 #[must_use]
 struct Work {
     deliveries: Vec<Delivery>,
-    effects: lock::Effects,
+    effects: Effects,
 }
 
 impl Shared {
-    /// With a state file, grants wait until it has them.
+    /// With a state file, grants wait until the file has them.
     pub fn new(lock: Lock, has_file: bool, psi: Option<Psi>) -> Result<Arc<Shared>, String> {
-        let lot = Poller::new().map_err(|e| format!("cannot watch connections: {e}"))?;
+        let poller = Poller::new().map_err(|e| format!("cannot watch connections: {e}"))?;
         let file = has_file.then(FileState::default);
         let connections = Connections::new(lock.scheduler().queue().most_parked());
         let inner = Inner { lock, connections, ready: Vec::new(), alarm: None, file };
         Ok(Arc::new(Shared {
             inner: Mutex::new(inner),
-            lot,
+            poller,
             psi: psi.map(Mutex::new),
             due: Condvar::new(),
             changed: Condvar::new(),
@@ -93,32 +100,27 @@ impl Shared {
         self.change(now, |inner| change(&mut inner.lock))
     }
 
-    /// Handles a request whose answer cannot be parked.
-    pub fn request(&self, request: &LeaseRequest, now: Instant) -> Outcome {
+    /// Handles a request. `None` if `parked`, its connection, gets the answer, now or later.
+    pub fn request(
+        &self,
+        request: &LeaseRequest,
+        parked: Option<ParkedConnection>,
+        json: bool,
+        now: Instant,
+    ) -> Option<Outcome> {
         self.read_pressure(true, now);
-        match self.with(now, |lock| lock.request(request, None, now)) {
-            Reply::Now(outcome) => outcome,
-            // Without a name nothing is parked.
-            Reply::Parked => Outcome::SlotFree,
-        }
-    }
-
-    /// Handles a request whose connection waits for the outcome.
-    pub fn park(&self, request: LeaseRequest, parked: ParkedConnection, json: bool, now: Instant) {
-        self.read_pressure(true, now);
-        let parked = Arc::new(parked);
         self.change(now, |inner| {
-            let key = inner.connections.next_key();
-            inner.connections.insert(key, Arc::clone(&parked), json);
+            let Some(parked) = parked.map(Arc::new) else {
+                return inner.lock.request(request, None, now);
+            };
+            let key = inner.connections.insert(Arc::clone(&parked), json);
             // Without a watch the connection cannot wait.
-            let is_watched = !inner.connections.is_full() && self.lot.watch(&parked, key.0).is_ok();
-            match inner.lock.request(&request, is_watched.then_some(key), now) {
-                Reply::Parked => {}
-                Reply::Now(outcome) => {
-                    inner.deliver(Answer { waiter: key, request, outcome }, now);
-                }
-            }
-        });
+            let is_watched =
+                !inner.connections.is_full() && self.poller.watch(&parked, key.0).is_ok();
+            let outcome = inner.lock.request(request, is_watched.then_some(key), now)?;
+            inner.deliver(ParkedOutcome { waiter: key, request: request.clone(), outcome }, now);
+            None
+        })
     }
 
     /// Waits until all changes so far are in the state file, if there is one.
@@ -130,7 +132,7 @@ impl Shared {
         while let Some(file) = &mut inner.file
             && !file.has(version)
         {
-            let left = PATIENCE.saturating_sub(begin.elapsed());
+            let left = LONGEST_WRITE.saturating_sub(begin.elapsed());
             if left.is_zero() {
                 file.give_up();
                 return;
@@ -141,18 +143,13 @@ impl Shared {
 
     /// Waits until the state file is older than the state, and takes a snapshot.
     pub fn next_snapshot<T>(&self, take: impl FnOnce(&Lock) -> T) -> (T, u64) {
-        let mut inner = self.inner();
-        loop {
-            let version = inner.lock.scheduler().version();
-            if inner.file.as_ref().is_some_and(|file| file.version != Some(version)) {
-                return (take(&inner.lock), version);
-            }
-            inner = sync::wait(&self.changed, inner);
-        }
+        let inner = sync::wait_while(&self.changed, self.inner(), |inner| !inner.is_file_old());
+        (take(&inner.lock), inner.lock.scheduler().version())
     }
 
-    /// Records that this version was written, or cannot be, and writes the answers that waited for it.
-    pub fn has_written(&self, version: u64, now: Instant) {
+    /// Records that this version was written, or cannot be, and releases the answers that waited
+    /// for it.
+    pub fn finish_write(&self, version: u64, now: Instant) {
         self.change(now, |inner| {
             let Some(file) = &mut inner.file else { return };
             (file.version, file.is_late) = (Some(version), false);
@@ -168,7 +165,7 @@ impl Shared {
         loop {
             let now = Instant::now();
             if let Some(target) = inner.lock.begin_probe(now) {
-                // The clock wakes one prober for all ports that are due: it wakes the next.
+                // The clock wakes one prober for all due ports: this prober wakes the next.
                 if inner.lock.has_due_probe(now) {
                     self.due.notify_one();
                 }
@@ -178,8 +175,8 @@ impl Shared {
         }
     }
 
-    /// Starts the clock: the thread for deadlines, for acts of parked clients and for readings of the
-    /// node.
+    /// Starts the clock: the thread for deadlines, for acts of parked clients and for readings of
+    /// the node.
     pub fn start_clock(self: &Arc<Self>, stat: Option<Stat>) -> Result<(), String> {
         let shared = Arc::clone(self);
         process::spawn("clock", STACK, move || shared.run_clock(stat))
@@ -200,7 +197,7 @@ impl Shared {
             }
             let alarm = self.inner().alarm;
             let left = alarm.map(|alarm| alarm.saturating_duration_since(Instant::now()));
-            self.lot.wait(left, &mut acts);
+            self.poller.wait(left, &mut acts);
         }
     }
 
@@ -211,7 +208,7 @@ impl Shared {
         if !is_due() {
             return;
         }
-        let mut psi = sync::lock(&psi);
+        let mut psi = sync::lock(psi);
         if !is_due() {
             return;
         }
@@ -231,9 +228,7 @@ impl Shared {
         if self.inner().lock.is_load_due(now) {
             let reading = stat.read(now);
             if self.with(now, |lock| lock.read_load(reading, now)) {
-                warn!(
-                    "the node's counters stand still: one start for each core at a time, until they count again"
-                );
+                warn!("the node's CPU counters stand still: one start for each core at a time");
             }
         }
     }
@@ -242,17 +237,22 @@ impl Shared {
         let mut inner = self.inner();
         let result = change(&mut inner);
         let mut work = self.settle(inner, now);
-        while let Some(delivered) = work.run() {
+        loop {
+            work.log();
+            if work.deliveries.is_empty() {
+                return result;
+            }
+            let results = work.deliveries.into_iter().map(Delivery::write).collect();
             let mut inner = self.inner();
-            for (lease, undo) in inner.connections.delivered(delivered, now) {
-                inner.lock.undo(lease, undo, now);
+            for lost in inner.connections.finish(results, now) {
+                inner.lock.undo(lost.lease, lost.arrival, now);
             }
             work = self.settle(inner, now);
         }
-        result
     }
 
-    /// Collects the consequences of a change, wakes the threads that need it, and ends the mutex.
+    /// Collects the consequences of a change, wakes the threads that need it, and unlocks the
+    /// mutex.
     fn settle(&self, mut inner: MutexGuard<Inner>, now: Instant) -> Work {
         let mut effects = inner.lock.take_effects();
         for answer in effects.answers.drain(..) {
@@ -261,40 +261,40 @@ impl Shared {
         let next = inner.poll_at(now);
         if next.is_some_and(|next| inner.alarm.is_none_or(|alarm| next < alarm)) {
             inner.alarm = next;
-            self.lot.wake();
+            self.poller.wake();
         }
-        let version = inner.lock.scheduler().version();
-        if inner.file.as_ref().is_some_and(|file| file.version != Some(version)) {
+        if inner.is_file_old() {
             self.changed.notify_one();
         }
-        Work { deliveries: std::mem::take(&mut inner.ready), effects }
+        Work { deliveries: mem::take(&mut inner.ready), effects }
     }
 
-    /// No owner of this mutex can panic in the middle of a change.
     fn inner(&self) -> MutexGuard<'_, Inner> {
         sync::lock(&self.inner)
     }
 }
 
 impl Inner {
-    /// Does what the time and the clients bring. Returns whether a port is due to be probed.
+    /// Does all that is due, and handles the acts of clients. Returns whether a port is due to be
+    /// probed.
     fn tick(&mut self, acts: &mut Vec<ClientEvent>, now: Instant) -> bool {
-        // An undone lease frees its slot, which no waiter must get that has gone as well.
+        // An undone lease frees its slot, which must not go to a waiter that is gone as well.
         let mut undone = Vec::new();
         for act in acts.drain(..) {
             match self.connections.act(WaiterId(act.key), act.is_broken) {
-                Some(Consequence::HangUp(waiter)) => self.lock.hang_up(waiter, now),
-                Some(Consequence::Undo(lease, undo)) => undone.push((lease, undo)),
+                Some(ClientLoss::HangUp(waiter)) => self.lock.hang_up(waiter, now),
+                Some(ClientLoss::Undo(lost)) => undone.push(lost),
                 None => {}
             }
         }
-        for (lease, undo) in undone {
-            self.lock.undo(lease, undo, now);
+        for lost in undone {
+            self.lock.undo(lost.lease, lost.arrival, now);
         }
         self.connections.expire(now);
-        let first = self.file.as_ref().and_then(|file| file.waiting.front());
-        if first.is_some_and(|(_, until, _)| *until <= now) {
-            self.file.iter_mut().for_each(FileState::give_up);
+        if let Some(file) = &mut self.file
+            && file.waiting.front().is_some_and(|answer| answer.until <= now)
+        {
+            file.give_up();
         }
         self.release_answers();
         self.lock.advance(now);
@@ -303,13 +303,14 @@ impl Inner {
     }
 
     /// An answer that must be durable waits for the state file.
-    fn deliver(&mut self, answer: Answer, now: Instant) {
+    fn deliver(&mut self, answer: ParkedOutcome, now: Instant) {
         let Some(delivery) = self.connections.deliver(answer) else { return };
         let version = self.lock.scheduler().version();
         let must_wait = delivery.must_be_durable() && !self.connections.is_full();
         match &mut self.file {
             Some(file) if must_wait && !file.has(version) => {
-                file.waiting.push_back((version, after(now, PATIENCE), delivery));
+                let until = after(now, LONGEST_WRITE);
+                file.waiting.push_back(DurableAnswer { version, until, delivery });
             }
             _ => self.ready.push(delivery),
         }
@@ -318,16 +319,20 @@ impl Inner {
     /// Answers whose version is in the state file are ready.
     fn release_answers(&mut self) {
         let Some(file) = &mut self.file else { return };
-        while file.waiting.front().is_some_and(|(version, ..)| file.has(*version)) {
-            self.ready.extend(file.waiting.pop_front().map(|(.., delivery)| delivery));
+        while file.waiting.front().is_some_and(|answer| file.has(answer.version)) {
+            self.ready.extend(file.waiting.pop_front().map(|answer| answer.delivery));
         }
     }
 
+    fn is_file_old(&self) -> bool {
+        let version = self.lock.scheduler().version();
+        self.file.as_ref().is_some_and(|file| file.version != Some(version))
+    }
+
     fn poll_at(&self, now: Instant) -> Option<Instant> {
-        let file = self.file.as_ref().and_then(|file| file.waiting.front());
-        let patience = file.map(|(_, until, _)| *until);
-        let events = [self.lock.poll_at(now), self.connections.poll_at(), patience];
-        events.into_iter().flatten().min()
+        let answer = self.file.as_ref().and_then(|file| file.waiting.front());
+        let file = answer.map(|answer| answer.until);
+        [self.lock.poll_at(now), self.connections.poll_at(), file].into_iter().flatten().min()
     }
 }
 
@@ -339,21 +344,18 @@ impl FileState {
     fn give_up(&mut self) {
         if !self.is_late {
             self.is_late = true;
-            let patience = Compact(PATIENCE);
+            let limit = Compact(LONGEST_WRITE);
             warn!(
-                "the state file takes longer than {patience}: answers do not wait for it any more"
+                "writing the state file takes longer than {limit}: answers no longer wait for it"
             );
         }
     }
 }
 
 impl Work {
-    /// Writes log lines and answers. `None` if there was no answer to write.
-    fn run(self) -> Option<Vec<Delivered>> {
+    fn log(&self) {
         self.effects.ended.iter().for_each(responses::log_end);
-        self.effects.overdue.iter().for_each(responses::log_overdue);
-        self.effects.stalled.iter().for_each(responses::log_stalled);
-        let delivered: Vec<_> = self.deliveries.into_iter().map(Delivery::write).collect();
-        Some(delivered).filter(|delivered| !delivered.is_empty())
+        self.effects.waits.iter().for_each(responses::log_model_wait);
+        self.effects.stall.iter().for_each(responses::log_stall);
     }
 }

@@ -1,20 +1,18 @@
 //! The gate of the checks: whether any start may begin.
 //!
-//! Pure: rounds and the time are arguments. Of the endpoints it knows what they are called, not how
-//! they are asked.
+//! Rounds and the time are arguments. Knows the names of the endpoints, not how they are checked.
 //!
 //! Invariant: after `max_hold` without a passed round the gate lets starts begin. A guard must not
 //! become the outage.
 
 use std::time::{Duration, Instant};
 
-/// What one check of a round gave: up, or why not.
-pub type Checked = Result<(), String>;
+/// The result of one check: up, or the reason why not.
+pub type CheckResult = Result<(), String>;
 
-/// What the gate says at some instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The last round has passed, or nothing is checked.
+pub enum GateState {
+    /// The last round has passed, or there are no endpoints.
     Open,
     /// The checks have failed for longer than the bound, so starts may begin.
     Overridden,
@@ -22,50 +20,39 @@ pub enum Verdict {
     Closed,
 }
 
-/// The last round and what came before it.
 #[derive(Clone, Debug)]
 pub struct Gate {
     endpoints: Vec<String>,
     max_hold: Option<Duration>,
     /// When the checks began to fail without a break; `None` while they pass.
     failing_since: Option<Instant>,
-    last: Option<Round>,
+    /// The results of the last round, in the order of the endpoints, and its end.
+    last: Option<(Vec<CheckResult>, Instant)>,
     next_round: Instant,
 }
 
-/// A finished round.
-#[derive(Clone, Debug)]
-struct Round {
-    /// In the order of the endpoints.
-    results: Vec<Checked>,
-    /// When it ended.
-    at: Instant,
-}
-
 impl Gate {
-    /// Closed until a first round has passed, unless there is nothing to check. `max_hold` counts
-    /// from here too, because an endpoint may never come up.
+    /// Closed until a first round has passed, unless there are no endpoints. `max_hold` counts from
+    /// here too, because an endpoint may never come up.
     pub fn new(endpoints: Vec<String>, max_hold: Option<Duration>, now: Instant) -> Gate {
         let failing_since = (!endpoints.is_empty()).then_some(now);
         Gate { endpoints, max_hold, failing_since, last: None, next_round: now }
     }
 
-    /// Records a finished round and when the next one is due.
-    pub fn round(&mut self, results: Vec<Checked>, now: Instant, next_round: Instant) {
+    pub fn finish_round(&mut self, results: Vec<CheckResult>, now: Instant, next_round: Instant) {
         self.failing_since = match results.iter().all(Result::is_ok) {
             true => None,
             false => self.failing_since.or(Some(now)),
         };
-        self.last = Some(Round { results, at: now });
+        self.last = Some((results, now));
         self.next_round = next_round;
     }
 
-    /// The state of the gate now.
-    pub fn verdict(&self, now: Instant) -> Verdict {
+    pub fn state(&self, now: Instant) -> GateState {
         match (self.failing_since, self.overridden_at()) {
-            (None, _) => Verdict::Open,
-            (Some(_), Some(at)) if at <= now => Verdict::Overridden,
-            _ => Verdict::Closed,
+            (None, _) => GateState::Open,
+            (Some(_), Some(at)) if at <= now => GateState::Overridden,
+            _ => GateState::Closed,
         }
     }
 
@@ -83,81 +70,73 @@ impl Gate {
     pub fn results(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.endpoints.iter().enumerate().map(|(at, endpoint)| {
             let failure = match &self.last {
-                Some(round) => round
-                    .results
-                    .get(at)
-                    .and_then(|result| result.as_ref().err().map(String::as_str)),
+                Some((results, _)) => match results.get(at) {
+                    Some(Err(reason)) => Some(reason.as_str()),
+                    Some(Ok(())) | None => None,
+                },
                 None => Some("not checked yet"),
             };
             (endpoint.as_str(), failure)
         })
     }
 
-    /// The reasons of a closed gate: one line for each endpoint that is not up.
+    /// One reason for each endpoint that is not up.
     pub fn reasons(&self) -> Vec<String> {
         self.results()
             .filter_map(|(endpoint, failure)| Some(format!("{endpoint}: {}", failure?)))
             .collect()
     }
 
-    /// When the last round ended.
     pub fn checked_at(&self) -> Option<Instant> {
-        self.last.as_ref().map(|round| round.at)
+        self.last.as_ref().map(|(_, at)| *at)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::tests::{NANO, SECOND, zero};
     use proptest::prelude::*;
-
-    const NANO: Duration = Duration::from_nanos(1);
-    const SECOND: Duration = Duration::from_secs(1);
-
-    #[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
-    fn zero() -> Instant {
-        Instant::now()
-    }
 
     fn names() -> Vec<String> {
         vec!["tcp://a:1".to_owned(), "http://b:80/".to_owned()]
     }
 
-    fn down() -> Vec<Checked> {
+    fn down() -> Vec<CheckResult> {
         vec![Ok(()), Err("refused".to_owned())]
     }
 
-    fn up() -> Vec<Checked> {
+    fn up() -> Vec<CheckResult> {
         vec![Ok(()), Ok(())]
     }
 
     #[test]
-    fn nothing_to_check_is_open() {
+    fn a_gate_without_endpoints_is_open() {
         let start = zero();
-        assert_eq!(Gate::new(vec![], None, start).verdict(start), Verdict::Open);
+        assert_eq!(Gate::new(vec![], None, start).state(start), GateState::Open);
     }
 
     #[test]
     fn closed_until_a_round_has_passed() {
         let start = zero();
         let mut gate = Gate::new(names(), None, start);
-        assert_eq!(gate.verdict(start + 1000 * SECOND), Verdict::Closed);
-        gate.round(down(), start, start + SECOND);
-        assert_eq!(gate.verdict(start), Verdict::Closed);
-        gate.round(up(), start + SECOND, start + 2 * SECOND);
-        assert_eq!(gate.verdict(start + SECOND), Verdict::Open);
-        gate.round(down(), start + 2 * SECOND, start + 3 * SECOND);
-        assert_eq!(gate.verdict(start + 2 * SECOND), Verdict::Closed);
+        assert_eq!(gate.state(start + 1000 * SECOND), GateState::Closed);
+        gate.finish_round(down(), start, start + SECOND);
+        assert_eq!(gate.state(start), GateState::Closed);
+        gate.finish_round(up(), start + SECOND, start + 2 * SECOND);
+        assert_eq!(gate.state(start + SECOND), GateState::Open);
+        gate.finish_round(down(), start + 2 * SECOND, start + 3 * SECOND);
+        assert_eq!(gate.state(start + 2 * SECOND), GateState::Closed);
     }
 
     #[test]
-    fn says_which_endpoints_it_waits_for_and_why() {
+    fn reasons_name_the_endpoints_that_are_not_up() {
         let start = zero();
         let mut gate = Gate::new(names(), None, start);
         assert_eq!(gate.reasons(), ["tcp://a:1: not checked yet", "http://b:80/: not checked yet"]);
-        gate.round(down(), start, start + SECOND);
+        gate.finish_round(down(), start, start + SECOND);
         assert_eq!(gate.reasons(), ["http://b:80/: refused"]);
-        gate.round(up(), start, start + SECOND);
+        gate.finish_round(up(), start, start + SECOND);
         assert!(gate.reasons().is_empty());
     }
 
@@ -165,19 +144,19 @@ mod tests {
     fn overridden_exactly_after_max_hold_without_a_break() {
         let start = zero();
         let mut gate = Gate::new(names(), Some(10 * SECOND), start);
-        assert_eq!(gate.verdict(start + 10 * SECOND - NANO), Verdict::Closed);
-        assert_eq!(gate.verdict(start + 10 * SECOND), Verdict::Overridden);
-        gate.round(down(), start + 11 * SECOND, start + 12 * SECOND);
+        assert_eq!(gate.state(start + 10 * SECOND - NANO), GateState::Closed);
+        assert_eq!(gate.state(start + 10 * SECOND), GateState::Overridden);
+        gate.finish_round(down(), start + 11 * SECOND, start + 12 * SECOND);
         assert_eq!(
-            gate.verdict(start + 11 * SECOND),
-            Verdict::Overridden,
+            gate.state(start + 11 * SECOND),
+            GateState::Overridden,
             "a failed round does not begin anew"
         );
-        gate.round(up(), start + 12 * SECOND, start + 13 * SECOND);
-        assert_eq!(gate.verdict(start + 100 * SECOND), Verdict::Open);
-        gate.round(down(), start + 100 * SECOND, start + 101 * SECOND);
-        assert_eq!(gate.verdict(start + 110 * SECOND - NANO), Verdict::Closed);
-        assert_eq!(gate.verdict(start + 110 * SECOND), Verdict::Overridden);
+        gate.finish_round(up(), start + 12 * SECOND, start + 13 * SECOND);
+        assert_eq!(gate.state(start + 100 * SECOND), GateState::Open);
+        gate.finish_round(down(), start + 100 * SECOND, start + 101 * SECOND);
+        assert_eq!(gate.state(start + 110 * SECOND - NANO), GateState::Closed);
+        assert_eq!(gate.state(start + 110 * SECOND), GateState::Overridden);
     }
 
     #[test]
@@ -185,7 +164,7 @@ mod tests {
         let start = zero();
         let gate = Gate::new(names(), Some(Duration::MAX), start);
         assert_eq!(gate.overridden_at(), None);
-        assert_eq!(gate.verdict(start + 1000 * SECOND), Verdict::Closed);
+        assert_eq!(gate.state(start + 1000 * SECOND), GateState::Closed);
     }
 
     proptest! {
@@ -196,9 +175,9 @@ mod tests {
             let (mut now, mut last_pass) = (start, start);
             for (pause, passes) in rounds {
                 now += SECOND * pause;
-                prop_assert!(gate.verdict(now) != Verdict::Closed || now - last_pass < SECOND * (hold + 8));
-                gate.round(if passes { up() } else { down() }, now, now + SECOND);
-                prop_assert_eq!(gate.verdict(now) == Verdict::Open, passes);
+                prop_assert!(gate.state(now) != GateState::Closed || now - last_pass < SECOND * (hold + 8));
+                gate.finish_round(if passes { up() } else { down() }, now, now + SECOND);
+                prop_assert_eq!(gate.state(now) == GateState::Open, passes);
                 if passes { last_pass = now; }
             }
         }

@@ -1,6 +1,6 @@
 //! Active leases: the holder, the deadline, and the state of the holder's `ready` port.
 //!
-//! Pure: the time is an argument and never goes back. Knows neither waiters nor HTTP; the scheduler
+//! The time is an argument and never goes back. Knows neither waiters nor HTTP; the scheduler
 //! decides whether a lease may begin.
 //!
 //! Invariants: a lease ends at its deadline at the latest; no two leases have the same holder.
@@ -12,22 +12,19 @@ use std::time::{Duration, Instant};
 
 use psl::protocol::ready::Ready;
 
-/// Replaces a deadline that the clock cannot represent. No process lives that long.
-const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+use crate::core::time::after;
 
 /// The pause between two probes is this fraction of the lease's age: the end of a start is noticed
 /// at most a tenth of the start late.
 const PAUSE_DIVISOR: u32 = 10;
 
-/// The shortest pause between two probes of one port.
 pub const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// No application runs sooner after its grant: the kubelet was measured to take 213 ms and more from
-/// the end of an init container to the start of the next one. A port that is open earlier belongs to
-/// another process.
-pub const TOO_SOON: Duration = Duration::from_millis(200);
+/// No application runs sooner after its grant: the kubelet was measured to take 213 ms and more
+/// from the end of an init container to the start of the next one. A port that is open earlier
+/// belongs to another process.
+pub const EARLIEST_START: Duration = Duration::from_millis(200);
 
-/// A port whose probe took this long is slow.
 const SLOW_PROBE: Duration = Duration::from_millis(250);
 
 /// Probes of slow ports that run at the same time. The other probers are left to fast ports.
@@ -37,7 +34,6 @@ const SLOW_PROBES: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LeaseId(pub u64);
 
-/// A slot in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     pub id: LeaseId,
@@ -48,35 +44,31 @@ pub struct Lease {
     pub since: Instant,
     pub deadline: Instant,
     /// The port that ends the lease early.
-    pub watch: Option<Box<Watch>>,
+    pub watch: Option<Box<PortWatch>>,
     /// Its log lines have level debug.
     pub is_quiet: bool,
-    /// The holder has asked from another address since the grant.
+    /// The holder has sent a request from another address since the grant.
     pub has_moved: bool,
-    /// The holder has asked again, so that the grant has reached it.
+    /// The holder has repeated its request, so the grant has reached it.
     pub is_confirmed: bool,
 }
 
-/// The `ready` port of an application that is about to start.
+/// The `ready` port of an application that is about to start, at the holder's own address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Watch {
-    /// The port, at the holder's own address.
+pub struct PortWatch {
     pub ready: Ready,
     pub state: WatchState,
-    /// A probe found the port closed, so that a later success is the application's.
+    /// A probe found the port closed, so a later success belongs to the application.
     pub was_closed: bool,
-    /// The last probe was slow.
     pub is_slow: bool,
 }
 
-/// The result of one probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeResult {
     /// The port accepts, or answers 2xx.
     Open,
-    /// The port refuses, or answers anything else.
+    /// The port refuses, or gives any other answer.
     Closed,
-    /// No answer in time.
     Silent,
     /// Ports of this address must not be probed, for this reason.
     Barred(&'static str),
@@ -85,71 +77,74 @@ pub enum ProbeResult {
 /// The next step for a watched port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchState {
-    /// The port was open before the application could run, or must not be probed: the lease lasts its
-    /// duration.
+    /// The port was open before the application could run, or must not be probed: the lease lasts
+    /// its full duration.
     Ignored,
     DueAt(Instant),
     Probing,
 }
 
-/// A port to probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeTarget {
     pub id: LeaseId,
-    /// The holder's own address.
     pub address: IpAddr,
     pub ready: Ready,
 }
 
-/// How a lease ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// A probe succeeded.
+pub enum ProbeEffect {
+    /// The application is ready.
+    EndsLease,
+    /// The port is open before the application can run: the lease lasts its full duration.
+    PortIgnored,
+    NoChange,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseEnd {
     Ready,
-    /// The holder released it.
     Released,
-    /// At its deadline.
     Expired,
 }
 
-impl End {
+impl LeaseEnd {
     /// All ends with their names in metrics and log, in the order of their metric.
-    pub const ALL: [(End, &str); 3] =
-        [(End::Ready, "ready"), (End::Released, "released"), (End::Expired, "expired")];
+    pub const ALL: [(LeaseEnd, &str); 3] = [
+        (LeaseEnd::Ready, "ready"),
+        (LeaseEnd::Released, "released"),
+        (LeaseEnd::Expired, "expired"),
+    ];
 
     pub fn name(self) -> &'static str {
-        End::ALL[self as usize].1
+        LeaseEnd::ALL[self as usize].1
     }
 }
 
-/// A lease that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct EndedLease {
     pub lease: Lease,
-    pub end: End,
+    pub end: LeaseEnd,
     pub at: Instant,
     /// The client never read its grant.
     pub is_unread: bool,
 }
 
-impl Ended {
-    /// How long the lease was active.
+impl EndedLease {
     pub fn age(&self) -> Duration {
         self.at.saturating_duration_since(self.lease.since)
     }
 }
 
-impl Watch {
-    /// A watch that begins after this baseline probe.
-    pub fn begin(ready: Ready, baseline: ProbeResult, now: Instant) -> Watch {
-        let mut watch =
-            Watch { ready, state: WatchState::Ignored, was_closed: false, is_slow: false };
-        watch.note(baseline, SHORTEST_PAUSE, now);
+impl PortWatch {
+    pub fn new(ready: Ready, baseline: ProbeResult, now: Instant) -> PortWatch {
+        let state = WatchState::Ignored;
+        let mut watch = PortWatch { ready, state, was_closed: false, is_slow: false };
+        watch.record(baseline, SHORTEST_PAUSE, now);
         watch
     }
 
     /// Records a probe that does not end the lease.
-    fn note(&mut self, result: ProbeResult, pause: Duration, now: Instant) {
+    fn record(&mut self, result: ProbeResult, pause: Duration, now: Instant) {
         self.was_closed |= result == ProbeResult::Closed;
         self.state = match result {
             ProbeResult::Open | ProbeResult::Barred(_) => WatchState::Ignored,
@@ -159,24 +154,24 @@ impl Watch {
 }
 
 impl Lease {
-    /// A success of its port ends the lease.
-    pub fn is_watched(&self) -> bool {
-        self.watch.as_ref().is_some_and(|watch| watch.state != WatchState::Ignored)
+    fn watch_state(&self) -> WatchState {
+        self.watch.as_ref().map_or(WatchState::Ignored, |watch| watch.state)
     }
 
-    fn due_at(&self) -> Option<Instant> {
-        match self.watch.as_ref()?.state {
-            WatchState::DueAt(at) => Some(at),
-            WatchState::Ignored | WatchState::Probing => None,
-        }
+    /// A success of its port ends the lease.
+    pub fn is_watched(&self) -> bool {
+        self.watch_state() != WatchState::Ignored
     }
 
     fn is_slow(&self) -> bool {
         self.watch.as_ref().is_some_and(|watch| watch.is_slow)
     }
 
-    fn is_probing(&self) -> bool {
-        self.watch.as_ref().is_some_and(|watch| watch.state == WatchState::Probing)
+    fn due_at(&self) -> Option<Instant> {
+        match self.watch_state() {
+            WatchState::DueAt(at) => Some(at),
+            WatchState::Ignored | WatchState::Probing => None,
+        }
     }
 }
 
@@ -187,7 +182,7 @@ pub struct Leases {
 }
 
 impl Leases {
-    pub fn begin(&mut self, lease: Lease) {
+    pub fn insert(&mut self, lease: Lease) {
         self.active.insert((lease.deadline, lease.id), lease);
     }
 
@@ -198,8 +193,8 @@ impl Leases {
     }
 
     pub fn remove(&mut self, id: LeaseId) -> Option<Lease> {
-        let key = self.get(id).map(|lease| (lease.deadline, id))?;
-        self.active.remove(&key)
+        let deadline = self.get(id)?.deadline;
+        self.active.remove(&(deadline, id))
     }
 
     pub fn get(&self, id: LeaseId) -> Option<&Lease> {
@@ -218,7 +213,6 @@ impl Leases {
         self.active.values_mut().find(|lease| lease.holder.as_deref() == Some(holder))
     }
 
-    /// In the order of their deadlines.
     pub fn iter(&self) -> impl Iterator<Item = &Lease> {
         self.active.values()
     }
@@ -243,7 +237,8 @@ impl Leases {
         self.next_probe(now).is_some()
     }
 
-    /// Hands out the probe that has been due for longest. [`Leases::probed`] takes its result.
+    /// Hands out the probe that has been due for longest. [`Leases::finish_probe`] takes its
+    /// result.
     pub fn begin_probe(&mut self, now: Instant) -> Option<ProbeTarget> {
         let id = self.next_probe(now)?;
         let lease = self.get_mut(id)?;
@@ -254,52 +249,39 @@ impl Leases {
     }
 
     fn next_probe(&self, now: Instant) -> Option<LeaseId> {
-        let slow = self.iter().filter(|lease| lease.is_slow() && lease.is_probing()).count();
-        let may_probe = |lease: &&Lease| slow < SLOW_PROBES || !lease.is_slow();
-        let due =
-            self.iter().filter(may_probe).filter_map(|lease| Some((lease.due_at()?, lease.id)));
+        let is_running =
+            |lease: &&Lease| lease.is_slow() && lease.watch_state() == WatchState::Probing;
+        let may_be_slow = self.iter().filter(is_running).count() < SLOW_PROBES;
+        let due = self
+            .iter()
+            .filter(|lease| may_be_slow || !lease.is_slow())
+            .filter_map(|lease| Some((lease.due_at()?, lease.id)));
         due.min().filter(|(at, _)| *at <= now).map(|(_, id)| id)
     }
 
-    /// Records the result of a probe that took `took`.
-    pub fn probed(
+    pub fn finish_probe(
         &mut self,
         target: &ProbeTarget,
         result: ProbeResult,
         took: Duration,
         longest_pause: Duration,
         now: Instant,
-    ) -> Probed {
-        let lease = self.get_mut(target.id).filter(|lease| lease.is_probing());
+    ) -> ProbeEffect {
+        let Some(lease) = self.get_mut(target.id) else { return ProbeEffect::NoChange };
         // The holder may have moved during the probe.
-        let Some(lease) = lease.filter(|lease| lease.address == target.address) else {
-            return Probed::Nothing;
-        };
+        if lease.address != target.address || lease.watch_state() != WatchState::Probing {
+            return ProbeEffect::NoChange;
+        }
         let age = now.saturating_duration_since(lease.since);
-        let Some(watch) = lease.watch.as_mut() else { return Probed::Nothing };
+        let Some(watch) = lease.watch.as_mut() else { return ProbeEffect::NoChange };
         watch.is_slow = took >= SLOW_PROBE;
         let is_open = result == ProbeResult::Open;
-        if is_open && (watch.was_closed || age >= TOO_SOON) {
-            return Probed::Ready;
+        if is_open && (watch.was_closed || age >= EARLIEST_START) {
+            return ProbeEffect::EndsLease;
         }
-        watch.note(result, (age / PAUSE_DIVISOR).min(longest_pause).max(SHORTEST_PAUSE), now);
-        if is_open { Probed::TooEarly } else { Probed::Nothing }
+        watch.record(result, (age / PAUSE_DIVISOR).min(longest_pause).max(SHORTEST_PAUSE), now);
+        if is_open { ProbeEffect::PortIgnored } else { ProbeEffect::NoChange }
     }
-}
-
-/// The consequence of a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probed {
-    /// The application is ready: the lease ends.
-    Ready,
-    /// The port is open before the application can run: the lease lasts its duration.
-    TooEarly,
-    Nothing,
-}
-
-/// The end of a duration that begins now, also if the clock cannot represent it.
-pub fn after(now: Instant, duration: Duration) -> Instant {
-    now.checked_add(duration).or_else(|| now.checked_add(FAR)).unwrap_or(now)
 }
 
 #[cfg(test)]

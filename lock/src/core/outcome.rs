@@ -1,35 +1,34 @@
 //! A request for a lease and its outcome: the one type that answer, log, metrics and shadow mode
 //! share.
 //!
-//! Pure data.
+//! A new outcome is a variant of [`Outcome`] and of [`Kind`]. Answer and log line are in
+//! `responses`; counts follow from the kind.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use psl::protocol::node::NodeName;
 use psl::protocol::ready::Ready;
 
 use crate::core::lease::{LeaseId, ProbeResult};
 
-/// A parsed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRequest {
-    /// The client's address.
     pub address: IpAddr,
     pub holder: Option<Arc<str>>,
-    /// `None` for the default; zero asks whether a slot is free and takes none.
+    /// `None` for the default. Zero takes no lease: it asks whether a slot is free.
     pub duration: Option<Duration>,
     /// The port that ends the lease early.
     pub ready: Option<Ready>,
     /// The result of the baseline probe of that port; `None` before it.
     pub baseline: Option<ProbeResult>,
-    /// How long the client waits for its lease; `None` if it does not, or names no holder.
+    /// The longest wait of the client; `None` if it does not wait, or names no holder.
     pub wait: Option<Duration>,
     /// The node that the client runs on.
-    pub node: Option<Box<str>>,
+    pub node: Option<NodeName>,
 }
 
-/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Granted(Grant),
@@ -37,54 +36,92 @@ pub enum Outcome {
     AlreadyGranted {
         lease: LeaseId,
         remaining: Duration,
-        /// The holder asks from another address for the first time.
+        /// This is the holder's first request from another address.
         has_moved: bool,
     },
-    /// A probe (`duration=0`) found a free slot.
+    /// A slot is free; the request had `duration=0`.
     SlotFree,
     Locked(Refusal),
     /// The client runs on another node.
     Misdirected {
-        from: Box<str>,
-        serves: String,
+        from: NodeName,
+        serves: NodeName,
     },
     /// Shadow mode: the client starts without a lease, although this would have been its outcome.
     LetThrough(Box<Outcome>),
 }
 
-/// A new lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     pub lease: LeaseId,
     pub duration: Duration,
     /// From the holder's first request.
     pub waited: Duration,
-    /// The client asked for a longer lease.
+    /// The client requested a longer lease.
     pub is_cut: bool,
     /// Checks fail, and have failed for longer than the bound.
     pub is_overridden: bool,
     /// Its log lines have level debug.
     pub is_quiet: bool,
-    /// The state before the grant.
-    pub undo: Undo,
+    /// Restored if the client never reads its grant.
+    pub arrival: Arrival,
     /// Shadow mode: the outcome without shadow mode.
     pub would: Option<Box<Outcome>>,
 }
 
-/// The state that is restored if the client never read its grant.
+/// A holder's place in the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Undo {
-    /// The holder's place in the order of arrival.
+pub struct Arrival {
     pub ticket: u64,
     /// The holder's first request.
     pub since: Instant,
 }
 
-/// No lease now.
+/// The scheduler's part of a request's outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// The holder has an active lease.
+    AlreadyGranted(Outcome),
+    Granted(Start),
+    /// The request waits on its connection.
+    Parked,
+    Refused,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    pub lease: LeaseId,
+    pub duration: Duration,
+    pub is_cut: bool,
+    pub is_quiet: bool,
+    pub waited: Duration,
+    pub arrival: Arrival,
+}
+
+/// The object that a DELETE ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseEffect {
+    Lease,
+    Waiter,
+    /// The holder has neither, or its last request came from another address.
+    Nothing,
+}
+
+impl ReleaseEffect {
+    /// The value in JSON and log.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReleaseEffect::Lease => "lease",
+            ReleaseEffect::Waiter => "place",
+            ReleaseEffect::Nothing => "nothing",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub cause: Cause,
-    /// The request was a probe (`duration=0`).
+    /// The request had `duration=0`.
     pub is_probe: bool,
     /// Whole seconds, at least one.
     pub retry_after: Duration,
@@ -94,7 +131,6 @@ pub struct Refusal {
     pub expected: Option<Duration>,
 }
 
-/// The reason of a refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// One reason for each endpoint that is not up.
@@ -107,11 +143,11 @@ pub enum Cause {
     Limit(String),
 }
 
-/// The closed list of outcomes that metrics, log and answer distinguish.
+/// The closed list of outcomes that metrics distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Granted,
-    Again,
+    AlreadyGranted,
     Busy,
     GateClosed,
     Pressure,
@@ -124,7 +160,7 @@ impl Kind {
     /// The results of `psl_lock_requests_total`. A closed pressure gate counts as busy.
     pub const REQUESTS: [Kind; 7] = [
         Kind::Granted,
-        Kind::Again,
+        Kind::AlreadyGranted,
         Kind::Busy,
         Kind::GateClosed,
         Kind::Probe,
@@ -140,7 +176,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Granted => "granted",
-            Kind::Again => "again",
+            Kind::AlreadyGranted => "again",
             Kind::Busy => "busy",
             Kind::GateClosed => "gate_closed",
             Kind::Pressure => "pressure",
@@ -155,11 +191,15 @@ impl Outcome {
     pub fn kind(&self) -> Kind {
         match self {
             Outcome::Granted(_) => Kind::Granted,
-            Outcome::AlreadyGranted { .. } => Kind::Again,
-            Outcome::SlotFree => Kind::Probe,
-            Outcome::Locked(refusal) => refusal.kind(),
+            Outcome::AlreadyGranted { .. } => Kind::AlreadyGranted,
+            Outcome::SlotFree | Outcome::Locked(Refusal { is_probe: true, .. }) => Kind::Probe,
+            Outcome::Locked(refusal) => match refusal.cause {
+                Cause::Checks(_) => Kind::GateClosed,
+                Cause::Pressure(_) => Kind::Pressure,
+                Cause::SlotsInUse | Cause::Limit(_) => Kind::Busy,
+            },
             Outcome::Misdirected { .. } => Kind::Misdirected,
-            // The client has what a grant gives it.
+            // The client starts as if it had a grant.
             Outcome::LetThrough(would) => match would.kind() {
                 kind @ (Kind::Probe | Kind::Misdirected) => kind,
                 _ => Kind::Granted,
@@ -168,18 +208,6 @@ impl Outcome {
     }
 }
 
-impl Refusal {
-    fn kind(&self) -> Kind {
-        match self.cause {
-            _ if self.is_probe => Kind::Probe,
-            Cause::Checks(_) => Kind::GateClosed,
-            Cause::Pressure(_) => Kind::Pressure,
-            Cause::SlotsInUse | Cause::Limit(_) => Kind::Busy,
-        }
-    }
-}
-
-/// Requests by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally([u64; Kind::Invalid as usize + 1]);
 

@@ -3,19 +3,19 @@
 //! A parked waiter has a client on an open connection. A waiter that is away has none: it keeps its
 //! place in the order of arrival for a short time, but no slot.
 //!
-//! Pure: the time is an argument and never goes back. Knows the active leases of each address, not
-//! the leases.
+//! The time is an argument and never goes back. Knows the active leases of each address, not the
+//! leases.
 //!
-//! Invariants: a holder is one waiter at most; at most [`MOST_WAITERS`] waiters, of which at most as
-//! many are parked as the queue was made for.
+//! Invariants: a holder is one waiter at most; at most [`MOST_WAITERS`] waiters, of which at most
+//! as many are parked as the queue was made for.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::core::lease::after;
-use crate::core::outcome::LeaseRequest;
+use crate::core::outcome::{Arrival, LeaseRequest};
+use crate::core::time::after;
 
 /// Waiters in all. Kubernetes runs 110 pods on a node by default.
 pub const MOST_WAITERS: usize = 1024;
@@ -37,21 +37,17 @@ pub const MOST_REMEMBERED: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WaiterId(pub u64);
 
-/// A holder that waits for a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiter {
-    /// The order of arrival.
-    pub ticket: u64,
+    pub arrival: Arrival,
     pub holder: Arc<str>,
     pub address: IpAddr,
-    /// The holder's first request.
-    pub since: Instant,
     pub presence: Presence,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
-    Parked(Box<Parked>),
+    Parked(Box<ParkedRequest>),
     Away {
         /// The client is expected to ask again.
         due: Instant,
@@ -60,7 +56,7 @@ pub enum Presence {
 
 /// A request whose client waits on an open connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parked {
+pub struct ParkedRequest {
     pub id: WaiterId,
     pub request: LeaseRequest,
     /// The end of the client's wait.
@@ -85,19 +81,17 @@ impl Waiter {
     }
 }
 
-/// The history of an address.
 #[derive(Clone, Copy, Debug)]
-struct Address {
-    /// Active leases.
+struct AddressHistory {
     leases: usize,
     /// The number of its last grant.
     served: Option<u64>,
     /// The last request or end of a lease.
-    seen: Instant,
+    last_event: Instant,
 }
 
-/// The order of service: the address with the fewest active leases, then the address that was served
-/// longest ago, then the first to arrive.
+/// The order of service: the address with the fewest active leases, then the address that was
+/// served longest ago, then the first to arrive.
 ///
 /// The second waiter of an address is served after the first, and counts as if the first had its
 /// lease already.
@@ -111,44 +105,30 @@ struct Rank {
     ticket: u64,
 }
 
-/// The waiters and the addresses.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Queue {
     most_parked: usize,
     parked: usize,
     waiters: Vec<Waiter>,
     /// The ticket of each holder.
     tickets: HashMap<Arc<str>, u64>,
-    /// The ranks of the waiters: kept, because a position needs all of them.
+    /// The ranks of the waiters, cached because a position needs all of them.
     ranks: Vec<Rank>,
-    /// The ends of their waits and graces: kept, because each change needs the first of them.
+    /// The ends of their waits and graces, cached because each change needs the first of them.
     ends: Vec<Instant>,
-    addresses: HashMap<IpAddr, Address>,
+    addresses: HashMap<IpAddr, AddressHistory>,
     /// Active leases of all addresses.
     leases: usize,
     /// The last grant to an address that is forgotten. An unknown address counts as served then: an
     /// address that returns after it was forgotten must not pass waiters that were served before.
     forgotten: Option<u64>,
-    /// Grants so far.
     grants: u64,
     swept: Option<Instant>,
 }
 
 impl Queue {
     pub fn new(most_parked: usize) -> Queue {
-        Queue {
-            most_parked,
-            parked: 0,
-            waiters: Vec::new(),
-            tickets: HashMap::new(),
-            ranks: Vec::new(),
-            ends: Vec::new(),
-            addresses: HashMap::new(),
-            leases: 0,
-            forgotten: None,
-            grants: 0,
-            swept: None,
-        }
+        Queue { most_parked, ..Queue::default() }
     }
 
     /// In order of arrival.
@@ -160,7 +140,6 @@ impl Queue {
         self.most_parked
     }
 
-    /// Parked waiters.
     pub fn parked(&self) -> usize {
         self.parked
     }
@@ -172,10 +151,10 @@ impl Queue {
     /// Waiters are in the order of their tickets.
     fn index_of(&self, holder: &str) -> Option<usize> {
         let ticket = self.tickets.get(holder)?;
-        self.waiters.binary_search_by_key(ticket, |waiter| waiter.ticket).ok()
+        self.waiters.binary_search_by_key(ticket, |waiter| waiter.arrival.ticket).ok()
     }
 
-    /// The first waiter to arrive of those who are parked.
+    /// The first parked waiter in order of arrival.
     pub fn longest_parked(&self) -> Option<&Waiter> {
         self.waiters.iter().find(|waiter| waiter.is_parked())
     }
@@ -185,9 +164,9 @@ impl Queue {
     #[must_use]
     pub fn insert(&mut self, waiter: Waiter) -> Option<Waiter> {
         self.parked += usize::from(waiter.is_parked());
-        let at = self.waiters.partition_point(|other| other.ticket < waiter.ticket);
+        let at = self.waiters.partition_point(|other| other.arrival.ticket < waiter.arrival.ticket);
         let address = waiter.address;
-        self.tickets.insert(Arc::clone(&waiter.holder), waiter.ticket);
+        self.tickets.insert(Arc::clone(&waiter.holder), waiter.arrival.ticket);
         self.ends.insert(at, waiter.ends());
         self.waiters.insert(at, waiter);
         self.ranks.insert(at, Rank::default());
@@ -203,8 +182,8 @@ impl Queue {
 
     fn remove_newest_of_largest(&mut self, counts: fn(&Waiter) -> bool) -> Option<Waiter> {
         let counted = (0..self.waiters.len()).filter(|at| counts(&self.waiters[*at]));
-        // The newest waiter of an address has the most of the same address before it; of equals, the
-        // last to arrive is removed.
+        // The newest waiter of an address has the most of the same address before it; of equals,
+        // the last to arrive is removed.
         let newest = counted.max_by_key(|at| (self.ranks[*at].before, *at))?;
         Some(self.take(newest))
     }
@@ -218,7 +197,6 @@ impl Queue {
         Some(self.take(at))
     }
 
-    /// The client of this waiter is expected back at this time.
     pub fn expect(&mut self, holder: &str, due: Instant) {
         let Some(at) = self.index_of(holder) else { return };
         if let Presence::Away { due: expected } = &mut self.waiters[at].presence {
@@ -227,19 +205,19 @@ impl Queue {
         }
     }
 
-    /// Removes the parked waiter that is served next.
+    /// Removes the parked waiter that is next in the order of service.
     pub fn remove_first(&mut self) -> Option<Waiter> {
         let parked = (0..self.waiters.len()).filter(|at| self.waiters[*at].is_parked());
         // A waiter that is away has no claim, so it does not count as served before.
         let key = |at: &usize| {
             let Rank { leases, before, served, .. } = self.ranks[*at];
-            (leases - before, served, self.waiters[*at].ticket)
+            (leases - before, served, self.waiters[*at].arrival.ticket)
         };
         let at = parked.min_by_key(key)?;
         Some(self.take(at))
     }
 
-    /// Removes a waiter whose wait or grace is over.
+    /// Removes one waiter whose wait or grace is over.
     pub fn expire_one(&mut self, now: Instant) -> Option<Waiter> {
         let at = self.ends.iter().position(|end| *end <= now)?;
         Some(self.take(at))
@@ -264,11 +242,16 @@ impl Queue {
     fn rank(&mut self, address: IpAddr) {
         let (leases, served) = self.standing(address);
         let mut next = None;
-        for (waiter, rank) in
-            self.waiters.iter().zip(&mut self.ranks).filter(|(waiter, _)| waiter.address == address)
-        {
-            let next =
-                next.get_or_insert(Rank { leases, before: 0, served, ticket: waiter.ticket });
+        for (waiter, rank) in self.waiters.iter().zip(&mut self.ranks) {
+            if waiter.address != address {
+                continue;
+            }
+            let next = next.get_or_insert(Rank {
+                leases,
+                before: 0,
+                served,
+                ticket: waiter.arrival.ticket,
+            });
             *rank = *next;
             next.leases += 1;
             next.before += 1;
@@ -288,18 +271,18 @@ impl Queue {
         order.into_iter().map(|(_, waiter)| waiter).take(most).collect()
     }
 
+    /// The active leases of an address, and its last grant.
     fn standing(&self, address: IpAddr) -> (usize, Option<u64>) {
-        self.addresses
-            .get(&address)
-            .map_or((0, self.forgotten), |known| (known.leases, known.served))
+        match self.addresses.get(&address) {
+            Some(known) => (known.leases, known.served),
+            None => (0, self.forgotten),
+        }
     }
 
-    /// Records a request from this address.
     pub fn note_request(&mut self, address: IpAddr, now: Instant) {
         self.address(address, now);
     }
 
-    /// Records a grant to this address.
     pub fn note_lease(&mut self, address: IpAddr, now: Instant) {
         self.grants += 1;
         let grant = self.grants;
@@ -310,7 +293,6 @@ impl Queue {
         self.rank(address);
     }
 
-    /// Records the end of a lease of this address.
     pub fn note_end(&mut self, address: IpAddr, now: Instant) {
         self.leases = self.leases.saturating_sub(1);
         let known = self.address(address, now);
@@ -318,15 +300,17 @@ impl Queue {
         self.rank(address);
     }
 
-    fn address(&mut self, address: IpAddr, now: Instant) -> &mut Address {
+    fn address(&mut self, address: IpAddr, now: Instant) -> &mut AddressHistory {
         self.forget(now);
         let known = self.addresses.entry(address);
-        let known = known.or_insert(Address { leases: 0, served: self.forgotten, seen: now });
-        known.seen = now;
+        let known =
+            known.or_insert(AddressHistory { leases: 0, served: self.forgotten, last_event: now });
+        known.last_event = now;
         known
     }
 
-    /// Forgets addresses without lease and waiter: old ones, and if there are too many the older half.
+    /// Forgets addresses without lease and waiter: old ones, and if there are too many the older
+    /// half.
     fn forget(&mut self, now: Instant) {
         let most = self.leases + self.waiters.len() + MOST_REMEMBERED;
         let is_full = self.addresses.len() > most;
@@ -336,21 +320,22 @@ impl Queue {
         }
         self.swept = Some(now);
         let waiting: HashSet<_> = self.waiters.iter().map(|waiter| waiter.address).collect();
-        let is_idle =
-            |address: &IpAddr, known: &Address| known.leases == 0 && !waiting.contains(address);
+        let is_idle = |address: &IpAddr, known: &AddressHistory| {
+            known.leases == 0 && !waiting.contains(address)
+        };
         // A flood of addresses costs one sweep for each half of the bound.
         let idle = self.addresses.iter().filter(|(address, known)| is_idle(address, known));
-        let mut seen: Vec<Instant> = idle.map(|(_, known)| known.seen).collect();
-        seen.sort_unstable();
-        let middle = seen.get(seen.len() / 2).copied().filter(|_| is_full);
+        let mut events: Vec<Instant> = idle.map(|(_, known)| known.last_event).collect();
+        events.sort_unstable();
+        let middle = events.get(events.len() / 2).copied().filter(|_| is_full);
         self.addresses.retain(|address, known| {
-            let is_old = now.saturating_duration_since(known.seen) >= MEMORY;
-            let is_excess = middle.is_some_and(|middle| known.seen <= middle);
-            let is_kept = !is_idle(address, known) || !(is_old || is_excess);
-            if !is_kept {
+            let is_old = now.saturating_duration_since(known.last_event) >= MEMORY;
+            let is_excess = middle.is_some_and(|middle| known.last_event <= middle);
+            let is_remembered = !is_idle(address, known) || !(is_old || is_excess);
+            if !is_remembered {
                 self.forgotten = self.forgotten.max(known.served);
             }
-            is_kept
+            is_remembered
         });
     }
 }

@@ -1,7 +1,7 @@
 //! Leases and queue together: the next lease goes to the first parked waiter.
 //!
-//! Pure: the time is an argument and never goes back. Knows the slots, not the gates and the limit:
-//! its caller decides how many leases may begin now.
+//! The time is an argument and never goes back. Knows the slots, not the gates and the limit: its
+//! caller decides how many leases may begin now.
 //!
 //! Invariants:
 //! - never more leases than slots, except leases restored from a lock with more slots;
@@ -13,11 +13,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use psl::protocol::ready::Ready;
+
 use crate::core::lease::{
-    End, Ended, Lease, LeaseId, Leases, ProbeResult, ProbeTarget, Probed, Watch, WatchState, after,
+    EndedLease, Lease, LeaseEnd, LeaseId, Leases, PortWatch, ProbeEffect, ProbeResult, ProbeTarget,
+    WatchState,
 };
-use crate::core::outcome::{LeaseRequest, Outcome, Undo};
-use crate::core::queue::{Parked, Presence, Queue, Waiter, WaiterId};
+use crate::core::outcome::{Arrival, LeaseRequest, Outcome, Placement, ReleaseEffect, Start};
+use crate::core::queue::{ParkedRequest, Presence, Queue, Waiter, WaiterId};
+use crate::core::time::after;
+
+pub use crate::core::settings::Durations;
 
 /// The longest wait of a parked waiter: below the idle timeouts of proxies and connection tracking.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -25,65 +31,12 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A lease that is shorter has log lines of level debug only.
 const SHORTEST_LOGGED: Duration = Duration::from_secs(1);
 
-/// Durations of leases and probes.
-#[derive(Clone, Copy, Debug)]
-pub struct Durations {
-    /// The duration of a request that names none.
-    pub default: Duration,
-    /// The longest duration of a lease.
-    pub longest: Duration,
-    /// The longest pause between two probes of a port.
-    pub probe_pause: Duration,
-}
-
-/// The scheduler's part of a request's outcome.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Response {
-    /// The holder has an active lease.
-    Again(Outcome),
-    Granted(Start),
-    /// The request waits on its connection.
-    Parked,
-    Refused,
-}
-
-/// A lease that begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Start {
-    pub lease: LeaseId,
-    pub duration: Duration,
-    pub is_cut: bool,
-    pub is_quiet: bool,
-    pub waited: Duration,
-    pub undo: Undo,
-}
-
-/// The object that a DELETE ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Released {
-    Lease,
-    Waiter,
-    /// The holder has neither, or its last request came from another address.
-    Nothing,
-}
-
-impl Released {
-    pub fn name(self) -> &'static str {
-        match self {
-            Released::Lease => "lease",
-            Released::Waiter => "place",
-            Released::Nothing => "nothing",
-        }
-    }
-}
-
-/// Results that the caller passes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Effects {
-    pub ended: Vec<Ended>,
-    /// Parked requests that are to be refused: the wait is over, the holder has asked anew, or there
-    /// are too many.
-    pub dismissed: Vec<Parked>,
+pub struct SchedulerEffects {
+    pub ended: Vec<EndedLease>,
+    /// Parked requests to refuse: the wait is over, the holder has sent a new request, or there are
+    /// too many.
+    pub dismissed: Vec<ParkedRequest>,
 }
 
 #[derive(Debug)]
@@ -96,13 +49,12 @@ pub struct Scheduler {
     last_number: u64,
     /// The moving average of how long leases were active.
     typical: Option<Duration>,
-    effects: Effects,
+    effects: SchedulerEffects,
     /// Grows with each change that a restart must not lose.
     version: u64,
 }
 
 impl Scheduler {
-    /// A scheduler without leases; `slots` is at least one.
     pub fn new(slots: usize, most_parked: usize, durations: Durations) -> Scheduler {
         Scheduler {
             slots: slots.max(1),
@@ -111,48 +63,45 @@ impl Scheduler {
             queue: Queue::new(most_parked),
             last_number: 0,
             typical: None,
-            effects: Effects::default(),
+            effects: SchedulerEffects::default(),
             version: 0,
         }
     }
 
-    /// Handles a request. With `park` it is parked under that name until then; without, it begins a lease
-    /// if `may_start` and a slot is free. Call [`Scheduler::expire`] and grant all that may start before.
+    /// Handles a request. With `park` it is parked under that name until then; without, it begins a
+    /// lease if `may_start` and a slot is free. Call [`Scheduler::expire`] and grant all that may
+    /// start before.
     pub fn request(
         &mut self,
         request: &LeaseRequest,
         park: Option<(WaiterId, Instant)>,
         may_start: bool,
         now: Instant,
-    ) -> Response {
-        let address = request.address;
-        self.queue.note_request(address, now);
-        if let Some(again) = self.again(request, now) {
-            return Response::Again(again);
+    ) -> Placement {
+        self.queue.note_request(request.address, now);
+        if let Some(outcome) = self.already_granted(request, now) {
+            return Placement::AlreadyGranted(outcome);
         }
-        let (ticket, since) = self.arrival(request.holder.as_deref(), address, now);
-        match (&request.holder, park) {
-            (Some(holder), Some((id, until))) => {
+        let arrival = self.arrival(request.holder.as_deref(), request.address, now);
+        let (presence, placement) = match park {
+            Some((id, until)) if request.holder.is_some() => {
                 let request = LeaseRequest { node: None, ..request.clone() };
-                let parked = Parked { id, request, until };
-                let presence = Presence::Parked(Box::new(parked));
-                self.enqueue(ticket, Arc::clone(holder), address, since, presence, now);
-                Response::Parked
+                let parked = ParkedRequest { id, request, until };
+                (Presence::Parked(Box::new(parked)), Placement::Parked)
             }
             _ if may_start && self.has_free_slot() => {
-                Response::Granted(self.begin(request, ticket, since, now))
+                return Placement::Granted(self.begin(request, arrival, now));
             }
-            (Some(holder), None) => {
-                let presence = Presence::Away { due: now };
-                self.enqueue(ticket, Arc::clone(holder), address, since, presence, now);
-                Response::Refused
-            }
-            (None, _) => Response::Refused,
+            _ => (Presence::Away { due: now }, Placement::Refused),
+        };
+        if let Some(holder) = &request.holder {
+            self.enqueue(Arc::clone(holder), request.address, arrival, presence, now);
         }
+        placement
     }
 
-    /// The same lease for the same holder, whatever the gates say.
-    fn again(&mut self, request: &LeaseRequest, now: Instant) -> Option<Outcome> {
+    /// The same lease for the same holder, also if the gates are closed.
+    fn already_granted(&mut self, request: &LeaseRequest, now: Instant) -> Option<Outcome> {
         let lease = self.leases.of_mut(request.holder.as_deref()?)?;
         lease.is_confirmed = true;
         let id = lease.id;
@@ -164,8 +113,7 @@ impl Scheduler {
             lease.has_moved = true;
             lease.address = request.address;
             let ready = lease.watch.take().map(|watch| watch.ready);
-            let baseline = request.baseline.unwrap_or(ProbeResult::Silent);
-            lease.watch = ready.map(|ready| Box::new(Watch::begin(ready, baseline, now)));
+            lease.watch = new_watch(ready, request.baseline, now);
             self.queue.note_end(old, now);
             self.queue.note_lease(request.address, now);
             self.version += 1;
@@ -174,29 +122,27 @@ impl Scheduler {
     }
 
     /// The holder's place in the order of arrival. An earlier request of the holder is dismissed.
-    fn arrival(&mut self, holder: Option<&str>, address: IpAddr, now: Instant) -> (u64, Instant) {
+    fn arrival(&mut self, holder: Option<&str>, address: IpAddr, now: Instant) -> Arrival {
         let Some(waiter) = holder.and_then(|holder| self.queue.remove(holder)) else {
             self.version += u64::from(holder.is_some());
-            return (self.number(), now);
+            return Arrival { ticket: self.next_number(), since: now };
         };
         self.version += u64::from(waiter.address != address);
         if let Presence::Parked(parked) = waiter.presence {
             self.effects.dismissed.push(*parked);
         }
-        (waiter.ticket, waiter.since)
+        waiter.arrival
     }
 
     fn enqueue(
         &mut self,
-        ticket: u64,
         holder: Arc<str>,
         address: IpAddr,
-        since: Instant,
+        arrival: Arrival,
         presence: Presence,
         now: Instant,
     ) {
-        let removed = self.queue.insert(Waiter { ticket, holder, address, since, presence });
-        if let Some(removed) = removed {
+        if let Some(removed) = self.queue.insert(Waiter { arrival, holder, address, presence }) {
             self.version += 1;
             self.dismiss(removed, now);
         }
@@ -207,7 +153,8 @@ impl Scheduler {
         let away = Presence::Away { due: now };
         if let Presence::Parked(parked) = mem::replace(&mut waiter.presence, away) {
             self.effects.dismissed.push(*parked);
-            // A waiter that is away takes no place of a parked one. If it is one too many, its place is lost.
+            // A waiter that is away takes no place of a parked one. If it is one too many, its
+            // place is lost.
             let _ = self.queue.insert(waiter);
         }
     }
@@ -224,43 +171,33 @@ impl Scheduler {
         }
         let waiter = self.queue.remove_first()?;
         let Presence::Parked(parked) = waiter.presence else { return None };
-        let start = self.begin(&parked.request, waiter.ticket, waiter.since, now);
+        let start = self.begin(&parked.request, waiter.arrival, now);
         Some((parked.id, parked.request, start))
     }
 
-    fn begin(
-        &mut self,
-        request: &LeaseRequest,
-        ticket: u64,
-        since: Instant,
-        now: Instant,
-    ) -> Start {
-        let lease = LeaseId(self.number());
-        let asked = request.duration.unwrap_or(self.durations.default);
-        let duration = asked.min(self.durations.longest);
-        let undo = Undo { ticket, since };
+    fn begin(&mut self, request: &LeaseRequest, arrival: Arrival, now: Instant) -> Start {
+        let lease = LeaseId(self.next_number());
+        let requested = request.duration.unwrap_or(self.durations.default);
+        let duration = requested.min(self.durations.longest);
         let is_quiet = duration < SHORTEST_LOGGED;
-        let baseline = request.baseline.unwrap_or(ProbeResult::Silent);
-        let watch = |ready| Box::new(Watch::begin(ready, baseline, now));
         self.queue.note_lease(request.address, now);
-        self.leases.begin(Lease {
+        self.leases.insert(Lease {
             id: lease,
             holder: request.holder.clone(),
             address: request.address,
             since: now,
             deadline: after(now, duration),
-            watch: request.ready.clone().map(watch),
+            watch: new_watch(request.ready.clone(), request.baseline, now),
             is_quiet,
             has_moved: false,
             is_confirmed: false,
         });
         self.version += 1;
-        let waited = now.saturating_duration_since(since);
-        let is_cut = request.duration.is_some_and(|asked| asked > duration);
-        Start { lease, duration, is_cut, is_quiet, waited, undo }
+        let waited = now.saturating_duration_since(arrival.since);
+        let is_cut = request.duration.is_some_and(|requested| requested > duration);
+        Start { lease, duration, is_cut, is_quiet, waited, arrival }
     }
 
-    /// The log lines of this lease get level debug.
     pub fn set_quiet(&mut self, lease: LeaseId) {
         if let Some(lease) = self.leases.get_mut(lease) {
             lease.is_quiet = true;
@@ -271,7 +208,7 @@ impl Scheduler {
     pub fn expire(&mut self, now: Instant) {
         while let Some(lease) = self.leases.expire_one(now) {
             let at = lease.deadline;
-            self.has_ended(Ended { lease, end: End::Expired, at, is_unread: false }, now);
+            self.record_end(lease, LeaseEnd::Expired, at, now);
         }
         while let Some(waiter) = self.queue.expire_one(now) {
             self.version += u64::from(!waiter.is_parked());
@@ -279,7 +216,8 @@ impl Scheduler {
         }
     }
 
-    /// The client of a parked request has closed its connection. `false` if it is not parked any more.
+    /// The client of a parked request has closed its connection. `false` if it is not parked any
+    /// more.
     pub fn hang_up(&mut self, id: WaiterId, now: Instant) -> bool {
         let Some(mut waiter) = self.queue.remove_parked(id) else { return false };
         waiter.presence = Presence::Away { due: now };
@@ -287,46 +225,46 @@ impl Scheduler {
         true
     }
 
-    /// Takes back a grant that its client never read. `None` if the holder has asked again: the grant
-    /// has reached it.
-    pub fn undo(&mut self, id: LeaseId, undo: Undo, now: Instant) -> Option<Instant> {
+    /// Takes back a grant that its client never read, and returns its time. `None` if the holder
+    /// has repeated its request: the grant has reached it.
+    pub fn undo(&mut self, id: LeaseId, arrival: Arrival, now: Instant) -> Option<Instant> {
         self.leases.get(id).filter(|lease| !lease.is_confirmed)?;
         let lease = self.leases.remove(id)?;
         self.version += 1;
         // The grant counts for its address: grants that are not read must not put it first again.
         self.queue.note_end(lease.address, now);
-        let ended = Ended { lease: lease.clone(), end: End::Released, at: now, is_unread: true };
+        let (address, since, holder) = (lease.address, lease.since, lease.holder.clone());
+        let ended = EndedLease { lease, end: LeaseEnd::Released, at: now, is_unread: true };
         self.effects.ended.push(ended);
-        if let Some(holder) = lease.holder {
-            let away = Presence::Away { due: now };
-            self.enqueue(undo.ticket, holder, lease.address, undo.since, away, now);
+        if let Some(holder) = holder {
+            self.enqueue(holder, address, arrival, Presence::Away { due: now }, now);
         }
-        Some(lease.since)
+        Some(since)
     }
 
     /// Ends the holder's lease or wait, if the request comes from its address or from this machine.
-    pub fn release(&mut self, holder: &str, from: IpAddr, now: Instant) -> Released {
+    pub fn release(&mut self, holder: &str, from: IpAddr, now: Instant) -> ReleaseEffect {
         let may_release = |address: IpAddr| address == from || from.is_loopback();
         if let Some(lease) = self.leases.of(holder).filter(|lease| may_release(lease.address)) {
             let id = lease.id;
-            self.finish(id, End::Released, now, now);
-            return Released::Lease;
+            self.finish(id, LeaseEnd::Released, now, now);
+            return ReleaseEffect::Lease;
         }
         if !self.queue.of(holder).is_some_and(|waiter| may_release(waiter.address)) {
-            return Released::Nothing;
+            return ReleaseEffect::Nothing;
         }
         self.version += 1;
         if let Some(Waiter { presence: Presence::Parked(parked), .. }) = self.queue.remove(holder) {
             self.effects.dismissed.push(*parked);
         }
-        Released::Waiter
+        ReleaseEffect::Waiter
     }
 
     /// Ends a lease at a time that is known elsewhere.
-    pub fn finish(&mut self, id: LeaseId, end: End, at: Instant, now: Instant) {
+    pub fn finish(&mut self, id: LeaseId, end: LeaseEnd, at: Instant, now: Instant) {
         if let Some(lease) = self.leases.remove(id) {
             self.version += 1;
-            self.has_ended(Ended { lease, end, at, is_unread: false }, now);
+            self.record_end(lease, end, at, now);
         }
     }
 
@@ -337,36 +275,35 @@ impl Scheduler {
         }
     }
 
-    /// Hands out the port that is due; see [`Leases::begin_probe`].
     pub fn begin_probe(&mut self, now: Instant) -> Option<ProbeTarget> {
         self.leases.begin_probe(now)
     }
 
-    /// Records the result of a probe.
-    pub fn probed(
+    pub fn finish_probe(
         &mut self,
         target: &ProbeTarget,
         result: ProbeResult,
         took: Duration,
         now: Instant,
-    ) -> Probed {
+    ) -> ProbeEffect {
         let pause = self.durations.probe_pause;
-        let probed = self.leases.probed(target, result, took, pause, now);
-        if probed == Probed::Ready {
-            self.finish(target.id, End::Ready, now, now);
+        let effect = self.leases.finish_probe(target, result, took, pause, now);
+        if effect == ProbeEffect::EndsLease {
+            self.finish(target.id, LeaseEnd::Ready, now, now);
         }
-        probed
+        effect
     }
 
-    fn has_ended(&mut self, ended: Ended, now: Instant) {
+    fn record_end(&mut self, lease: Lease, end: LeaseEnd, at: Instant, now: Instant) {
+        let ended = EndedLease { lease, end, at, is_unread: false };
         let age = ended.age();
         self.typical = Some(self.typical.map_or(age, |typical| (typical * 3 + age) / 4));
         self.queue.note_end(ended.lease.address, now);
         self.effects.ended.push(ended);
     }
 
-    /// The time to the grant of a waiter that has `before` waiters before it, if the slots are the only
-    /// bound; `None` before a first lease has ended.
+    /// The time to the grant of a waiter that has `before` waiters before it, if the slots are the
+    /// only bound; `None` before a first lease has ended.
     pub fn expected(&self, before: usize, slots: usize, now: Instant) -> Option<Duration> {
         let typical = self.typical?;
         let left = |lease: &Lease| {
@@ -391,7 +328,7 @@ impl Scheduler {
         self.leases.poll_at(now).into_iter().chain(self.queue.poll_at()).min()
     }
 
-    pub fn take_effects(&mut self) -> Effects {
+    pub fn take_effects(&mut self) -> SchedulerEffects {
         mem::take(&mut self.effects)
     }
 
@@ -415,14 +352,13 @@ impl Scheduler {
         self.version
     }
 
-    /// Restores a lease from before a restart.
     pub fn restore_lease(&mut self, mut lease: Lease, now: Instant) {
         if lease.deadline <= now || lease.holder.as_deref().is_some_and(|name| self.knows(name)) {
             return;
         }
-        lease.id = LeaseId(self.number());
+        lease.id = LeaseId(self.next_number());
         self.queue.note_lease(lease.address, now);
-        self.leases.begin(lease);
+        self.leases.insert(lease);
     }
 
     /// Restores a waiter from before a restart, after those that were restored before it.
@@ -433,21 +369,29 @@ impl Scheduler {
         since: Instant,
         now: Instant,
     ) {
-        if self.knows(&holder) {
-            return;
+        if !self.knows(&holder) {
+            let arrival = Arrival { ticket: self.next_number(), since };
+            self.enqueue(holder, address, arrival, Presence::Away { due: now }, now);
         }
-        let ticket = self.number();
-        self.enqueue(ticket, holder, address, since, Presence::Away { due: now }, now);
     }
 
     fn knows(&self, holder: &str) -> bool {
         self.leases.of(holder).is_some() || self.queue.of(holder).is_some()
     }
 
-    fn number(&mut self) -> u64 {
+    fn next_number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
     }
+}
+
+fn new_watch(
+    ready: Option<Ready>,
+    baseline: Option<ProbeResult>,
+    now: Instant,
+) -> Option<Box<PortWatch>> {
+    let baseline = baseline.unwrap_or(ProbeResult::Silent);
+    ready.map(|ready| Box::new(PortWatch::new(ready, baseline, now)))
 }
 
 #[cfg(test)]

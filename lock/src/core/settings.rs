@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::core::pressure;
-use crate::core::scheduler::Durations;
+use psl::protocol::node::NodeName;
 
-/// Whether starts wait.
+use crate::core::pressure::PressureLimits;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Starts wait for their lease.
@@ -14,32 +14,37 @@ pub enum Mode {
     Shadow,
 }
 
-/// The slots of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slots {
     Fixed(usize),
-    /// The limit follows the node.
+    /// The limit follows the node, `most` leases at most.
     Auto {
-        /// Online cores.
         cores: usize,
-        /// The upper bound of the limit.
         most: usize,
     },
 }
 
-/// The settings of a lock.
+/// Durations of leases and probes.
+#[derive(Clone, Copy, Debug)]
+pub struct Durations {
+    /// The duration of a request that names none.
+    pub default: Duration,
+    pub longest: Duration,
+    /// The longest pause between two probes of a port.
+    pub probe_pause: Duration,
+}
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub slots: Slots,
     pub mode: Mode,
     pub durations: Durations,
-    pub pressure: pressure::Limits,
+    pub pressure: PressureLimits,
     /// The node that this lock serves.
-    pub node: Option<String>,
+    pub node: Option<NodeName>,
     /// The names of the endpoints that must be up.
     pub endpoints: Vec<String>,
     /// The gate opens although checks fail after this time.
     pub max_hold: Option<Duration>,
-    /// The most parked waiters.
     pub most_parked: usize,
 }

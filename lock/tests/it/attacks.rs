@@ -27,7 +27,7 @@ enum Target {
     Container(Container),
 }
 
-/// Removed on drop.
+/// The container is removed on drop.
 struct Container {
     name: String,
     address: SocketAddr,
@@ -163,7 +163,7 @@ fn attacked(
 }
 
 #[test]
-fn an_honest_client_is_answered_whatever_others_do() {
+fn an_honest_client_is_answered_under_each_attack() {
     let is_static = Program::static_dir().is_some();
     let length = Duration::from_secs(if is_static { 10 } else { 2 });
     let mut target = Target::start();
@@ -178,7 +178,7 @@ fn an_honest_client_is_answered_whatever_others_do() {
     } else {
         skip("the budget on memory: it is that of the static binary");
     }
-    // What the attackers held has to be given back: standard streams, listener, signals' pipe.
+    // All descriptors of the attackers are closed: standard streams, listener, signals' pipe.
     eventually("the descriptors to be closed", CEILING, || {
         (target.descriptors() <= 12).then_some(())
     });
@@ -188,9 +188,9 @@ fn an_honest_client_is_answered_whatever_others_do() {
 }
 
 /// The kernel's buffers count as the container's memory: 512 parked connections that are full of
-/// bytes, and 512 whose clients read nothing.
+/// bytes, and 512 whose clients do not read.
 #[test]
-fn clients_that_fill_the_buffers_while_they_are_parked_leave_it_alive() {
+fn lock_survives_parked_clients_that_fill_the_buffers() {
     let length = Duration::from_secs(if Program::static_dir().is_some() { 10 } else { 2 });
     let mut target = Target::start();
     let address = target.address();
@@ -204,7 +204,7 @@ fn clients_that_fill_the_buffers_while_they_are_parked_leave_it_alive() {
 }
 
 #[test]
-fn without_descriptors_it_goes_on() {
+fn lock_keeps_serving_without_free_descriptors() {
     let limited = ["sh", "-c", "ulimit -n 24 && exec \"$0\" \"$@\""];
     let program = Program::new(env!("CARGO_BIN_EXE_lock"))
         .args(["--host", "127.0.0.1", "--port", "0"])
@@ -262,7 +262,8 @@ fn the_bounds_have_their_own_answers() {
     assert_eq!(reply.status, 200, "none of these has taken a lease");
 }
 
-/// The connection of each grant stays open for a moment, in which many others can be granted a lease.
+/// The connection of each grant stays open for a moment, in which many others can be granted a
+/// lease.
 #[test]
 fn many_short_leases_leave_descriptors_for_others() {
     let limited = ["sh", "-c", "ulimit -n 64 && exec \"$0\" \"$@\""];

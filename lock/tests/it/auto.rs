@@ -10,24 +10,22 @@ use std::time::{Duration, Instant};
 
 use lock::core::limit::FIRST_COST;
 use testkit::http::{Connection, Request};
-use testkit::program::{Program, Running, field};
+use testkit::program::{Running, field};
 use testkit::scratch::Scratch;
 use testkit::{CEILING, eventually, skip};
 
+use crate::support::program;
+
 const KERNELS: &str = "/proc/stat";
 
-fn lock(arguments: &[&str]) -> Program {
-    Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0"]).args(arguments)
-}
-
-/// A lock that sees this in place of the kernel's figures; nothing where mounts of one's own cannot be had.
+/// A lock that reads this text in place of the kernel's counters; `None` if the test may not mount.
 fn with_stat(text: &str, arguments: &[&str]) -> Option<(Scratch, Running)> {
     let directory = Scratch::new();
     let file = directory.file("stat", text);
-    match lock(arguments).seeing(&file, KERNELS) {
+    match program(arguments).seeing(&file, KERNELS) {
         Ok(lock) => Some((directory, lock.start())),
         Err(why) => {
-            skip(&format!("figures of the test's own: {why}"));
+            skip(&format!("mounted counters: {why}"));
             None
         }
     }
@@ -38,7 +36,8 @@ fn cores() -> usize {
     thread::available_parallelism().map_or(1, Into::into)
 }
 
-/// This many cores have been in use for this time, and the others idle, with this many runnable threads.
+/// This many cores have been in use for this time, and the others idle, with this many runnable
+/// threads.
 fn stat(time: Duration, busy: usize, running: usize) -> String {
     let hundredths = 1000 + time.as_millis() / 10;
     let (used, idle) = (hundredths * busy as u128, hundredths * (cores() - busy) as u128);
@@ -114,7 +113,7 @@ fn an_idle_node_starts_more_than_the_floor_at_a_pace() {
 }
 
 #[test]
-fn a_busy_node_keeps_its_floor_and_says_so() {
+fn a_busy_node_keeps_its_floor_and_names_the_reason() {
     let busy = stat(Duration::ZERO, cores(), 1 + 4 * cores());
     let Some((node, mut lock)) = with_stat(&busy, &["--locks=auto", "--timeout=10m"]) else {
         return;
@@ -127,7 +126,7 @@ fn a_busy_node_keeps_its_floor_and_says_so() {
         reply.body.contains("the node is busy").then_some(reply)
     });
     let start = format!(
-        "Locked\nthe node is busy: 0.0 of {} cores idle; the next start is admitted in ",
+        "Locked\nthe node is busy: 0.0 of {} cores idle; the next start begins in ",
         cores()
     );
     assert!(
@@ -150,7 +149,7 @@ fn a_busy_node_keeps_its_floor_and_says_so() {
 }
 
 #[test]
-fn counters_that_stand_still_start_one_a_core() {
+fn counters_that_stand_still_start_one_per_core() {
     let Some((_stat, mut lock)) =
         with_stat(&stat(Duration::ZERO, 0, 1), &["--locks=auto", "--timeout=10m"])
     else {
@@ -163,14 +162,14 @@ fn counters_that_stand_still_start_one_a_core() {
         (metrics.sample("psl_lock_window_why{why=\"blind\"}") == 1.0).then_some(())
     });
     let body = lock.get("/?holder=next").body;
-    assert!(body.starts_with("Locked\nthe node's load is not known: "), "{body}");
+    assert!(body.starts_with("Locked\nthe node's load is unknown: "), "{body}");
     assert_eq!(lock.get("/state").json()["window"]["why"], "blind");
-    lock.wait_for_text("the node's counters stand still", CEILING);
+    lock.wait_for_text("the node's CPU counters stand still", CEILING);
 }
 
 #[test]
 fn grants_that_die_leave_the_room_to_others() {
-    let mut lock = lock(&["--locks=auto", "--timeout=10m"]).start();
+    let mut lock = program(&["--locks=auto", "--timeout=10m"]).start();
     // A lock that is stopped does not say where it listens.
     lock.addr();
     let address = lock.addr();
@@ -190,15 +189,15 @@ fn grants_that_die_leave_the_room_to_others() {
 }
 
 #[test]
-fn garbage_is_told_at_start_and_once_and_starts_one_a_core() {
+fn an_unreadable_load_is_logged_once_at_start_and_starts_one_per_core() {
     let Some((_stat, mut lock)) = with_stat("cpu many\n", &["--locks=auto", "--timeout=10m"])
     else {
         return;
     };
-    let warning = lock.wait_for_text("cannot be read", CEILING);
+    let warning = lock.wait_for_text("cannot read the node's load", CEILING);
     assert_eq!(field(&warning, "file").as_deref(), Some(KERNELS), "{warning}");
     fill(&mut lock);
-    assert_eq!(lock.get("/?holder=next&wait=1s").status, 423, "nothing has ended");
+    assert_eq!(lock.get("/?holder=next&wait=1s").status, 423, "no lease has ended");
     thread::sleep(Duration::from_millis(500));
     let metrics = lock.get("/metrics");
     assert_eq!(
@@ -208,8 +207,8 @@ fn garbage_is_told_at_start_and_once_and_starts_one_a_core() {
 }
 
 #[test]
-fn a_most_of_one_is_one_slot() {
-    let mut lock = lock(&["--locks=auto:1", "--timeout=10m"]).start();
+fn a_maximum_of_one_is_one_slot() {
+    let mut lock = program(&["--locks=auto:1", "--timeout=10m"]).start();
     assert_eq!(lock.get("/?holder=a").status, 200);
     assert_eq!(lock.get("/?holder=b&wait=2s").status, 423);
     assert_eq!(
@@ -220,8 +219,8 @@ fn a_most_of_one_is_one_slot() {
 }
 
 #[test]
-fn nobody_looks_at_the_node_while_nobody_waits() {
-    let mut lock = lock(&["--locks=auto:2", "--timeout=10m"]).start();
+fn the_load_is_read_only_while_a_client_waits() {
+    let mut lock = program(&["--locks=auto:2", "--timeout=10m"]).start();
     assert_eq!(lock.get("/?holder=a").status, 200);
     let quiet = eventually("a lock that sleeps", CEILING, || {
         let before = lock.wakes();

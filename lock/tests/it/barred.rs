@@ -1,4 +1,5 @@
-//! Addresses that lock never probes, and the query of a `ready` path, which it never shows, on the real binary.
+//! Addresses that lock never probes, and the query of a `ready` path, which it never shows, on the
+//! real binary.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -11,14 +12,8 @@ use testkit::scripted::{Behaviour, Server};
 use testkit::{CEILING, eventually, own_address, skip};
 
 fn lock() -> Program {
-    Program::new(env!("CARGO_BIN_EXE_lock")).args([
-        "--port",
-        "0",
-        "--locks",
-        "64",
-        "--ready-period",
-        "50ms",
-    ])
+    let fixed = ["--port", "0", "--locks", "64", "--ready-period", "50ms"];
+    Program::new(env!("CARGO_BIN_EXE_lock")).args(fixed)
 }
 
 #[track_caller]
@@ -45,19 +40,19 @@ fn is_not_probed(running: &mut Running, lock: SocketAddr, from: IpAddr, holder: 
             &format!("/?holder={holder}&duration=2s&ready={}", ready.replace('?', "%3F")),
         );
         let expected = format!(
-            "Lock acquired\nfor 2s; ready is not probed at {why}: the lease lasts its duration\n"
+            "Lock acquired\nfor 2s; the ready port is not probed at {why}: the lease lasts its full duration\n"
         );
         assert_eq!((reply.status, reply.body), (200, expected), "{holder}");
         let line = running
             .wait_for(|line| is_about(line, &holder) && line.contains("lock acquired"), CEILING);
         let shown = ready.split('?').next().unwrap_or_default();
-        let expected = format!("{shown} is not probed at {why}: the lease lasts its duration");
+        let expected = format!("{shown} is not probed at {why}: the lease lasts its full duration");
         assert_eq!(field(&line, "ready"), Some(expected), "{line}");
         let line = running
             .wait_for(|line| is_about(line, &holder) && line.contains("lease ended"), CEILING);
         assert_eq!(field(&line, "how").as_deref(), Some("expired"), "{line}");
     }
-    assert_eq!(server.connections(), 0, "{holder}: nobody has looked");
+    assert_eq!(server.connections(), 0, "{holder}: no probe was sent");
     assert!(!running.stderr().contains("hidden"), "{running}");
 }
 
@@ -100,7 +95,7 @@ fn a_holder_that_moves_to_a_barred_address_is_not_probed_there() {
     assert_eq!(reply.status, 200);
     assert!(
         reply.body.contains(
-            "; ready is not probed at an address of the node: the lease lasts its duration"
+            "; the ready port is not probed at an address of the node: the lease lasts its full duration"
         ),
         "{reply}"
     );
@@ -125,7 +120,7 @@ fn a_lease_from_before_a_restart_is_not_probed_at_a_barred_address() {
     let mut second = lock().arg("--state-file").arg(&file).env("PSL_LOG", "debug").start();
     let before = server.requests().len();
     let looks = server.wait_for_requests(before + 2, CEILING);
-    assert!(looks.iter().all(|seen| seen.target == "/x?token=hidden"), "{looks:?}");
+    assert!(looks.iter().all(|listed| listed.target == "/x?token=hidden"), "{looks:?}");
     for path in ["/state", "/metrics"] {
         assert!(!get(second.addr(), path).body.contains("hidden"), "{path}");
     }
@@ -148,7 +143,7 @@ fn a_query_is_never_shown() {
     let mut lock = lock().env("PSL_LOG", "debug").start();
     let address = lock.addr();
     let server = Server::start(Behaviour::ok("up"));
-    // Open at the first look, then by another holder that moves, then what is refused.
+    // Open at the baseline probe, then a holder that moves, then invalid requests.
     for (target, status) in [
         (format!("/?holder=a&ready=http:{}/x%3Ftoken=hidden", server.port()), 200),
         (format!("/?holder=a&ready=http:{}/x%3Ftoken=hidden", server.port()), 200),
@@ -170,7 +165,7 @@ fn a_query_is_never_shown() {
     for path in ["/state", "/metrics"] {
         assert!(!get(address, path).body.contains("hidden"), "{path}");
     }
-    lock.wait_for_text("lease follows its holder", CEILING);
+    lock.wait_for_text("holder has a new address", CEILING);
     assert!(!lock.stderr().contains("hidden"), "{lock}");
     assert_eq!(server.requests()[0].target, "/x?token=hidden");
 }
@@ -249,7 +244,7 @@ fn a_gateway() {
         let reply = ask("198.18.77.3".parse().unwrap(), address, &target);
         assert_eq!(reply.body, "Lock acquired\nfor 1m\n", "{write}");
         let own = ask("198.18.77.1".parse().unwrap(), address, &target);
-        assert!(own.body.contains("ready is not probed at a gateway"), "{write}: {own}");
+        assert!(own.body.contains("the ready port is not probed at a gateway"), "{write}: {own}");
     }
 }
 
@@ -274,7 +269,10 @@ fn an_address_with_too_many_connections_is_not_probed_either() {
         connect(&Request::get(&target).bytes("lock")).reply().ok()
     });
     assert_eq!(reply.status, 200);
-    assert!(reply.body.contains("; ready is not probed at an address of the node"), "{reply}");
+    assert!(
+        reply.body.contains("; the ready port is not probed at an address of the node"),
+        "{reply}"
+    );
     running.wait_for(
         |line| is_about(line, "a") && line.contains("lease ended") && line.contains("expired"),
         CEILING,

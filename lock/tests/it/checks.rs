@@ -8,22 +8,11 @@ use testkit::scripted::{Behaviour, Server, blackhole};
 use testkit::tls::Authority;
 use testkit::{CEILING, eventually};
 
+use crate::support::program;
+
 fn lock(arguments: &[&str]) -> Running {
-    let fixed = [
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--failHc",
-        "100ms",
-        "--passHc",
-        "100ms",
-        "--locks",
-        "4096",
-        "--timeout",
-        "1ms",
-    ];
-    Program::new(env!("CARGO_BIN_EXE_lock")).args(fixed).args(arguments).start()
+    let fixed = ["--failHc=100ms", "--passHc=100ms", "--locks=4096", "--timeout=1ms"];
+    program(&fixed).args(arguments).start()
 }
 
 fn ask(lock: &mut Running) -> Reply {
@@ -86,11 +75,11 @@ fn closed_until_all_are_up_and_again_when_one_goes_down() {
     wait_for_status(&mut lock, 423);
     lock.wait_for_text("gate closed", CEILING);
     assert!(!lock.stderr().contains("secret"), "{}", lock.stderr());
-    assert!(web.requests().iter().all(|seen| seen.target == "/ready?token=secret"));
+    assert!(web.requests().iter().all(|shown| shown.target == "/ready?token=secret"));
 }
 
 #[test]
-fn readyz_is_ready_whatever_the_checks_say() {
+fn readyz_does_not_depend_on_the_checks() {
     let mut lock = lock(&["--check", "tcp://127.0.0.1:1"]);
     wait_for_status(&mut lock, 423);
     assert_eq!(lock.get("/readyz").status, 200);
@@ -121,7 +110,7 @@ fn retry_after_is_when_the_next_round_is_due() {
 }
 
 #[test]
-fn what_is_not_up() {
+fn answers_that_are_not_up() {
     let (hole, _guard) = blackhole();
     let behaviours = [
         ("silent", Behaviour::Silent, "connected, but no whole answer in time"),
@@ -155,7 +144,7 @@ fn until_a_first_round_has_passed_rounds_come_soon() {
         "--failHc=1h",
     ]);
     let mut lock = program.args(["--passHc=100ms", "--check", &server.url("/")]).start();
-    let at: Vec<_> = server.wait_for_requests(4, CEILING).iter().map(|seen| seen.at).collect();
+    let at: Vec<_> = server.wait_for_requests(4, CEILING).iter().map(|shown| shown.at).collect();
     let pauses: Vec<f64> = at.windows(2).map(|two| (two[1] - two[0]).as_secs_f64()).collect();
     assert!(pauses.iter().zip([0.5, 1.0, 2.0]).all(|(pause, least)| *pause >= least), "{pauses:?}");
     // Once one has passed the pause is the one of the settings.
@@ -169,7 +158,7 @@ fn until_a_first_round_has_passed_rounds_come_soon() {
 }
 
 #[test]
-fn what_an_endpoint_says_is_passed_on_in_one_line() {
+fn the_reason_of_an_endpoint_is_passed_on_in_one_line() {
     let long =
         format!("HealthCheck Failed\nwaiting for \u{1b}[31m{}\nsecond line", "x".repeat(3000));
     let server = Server::start(Behaviour::status(
@@ -193,7 +182,7 @@ fn what_an_endpoint_says_is_passed_on_in_one_line() {
     wait_for_reason(&mut lock, &format!("{waiting}\n"));
     // Words that change are no change of the check.
     let rounds = server.requests().len();
-    server.set(Behaviour::call(|seen| Behaviour::status(412, &format!("round {:?}", seen.at))));
+    server.set(Behaviour::call(|shown| Behaviour::status(412, &format!("round {:?}", shown.at))));
     server.wait_for_requests(rounds + 5, CEILING);
     assert_eq!(lock.count(|line| line.contains("msg=\"check failed\"")), 1, "{lock}");
     server.set(Behaviour::status(503, "another"));
@@ -221,7 +210,7 @@ fn all_checks_of_a_round_run_side_by_side() {
 }
 
 #[test]
-fn a_private_authority_and_one_that_does_not_fit() {
+fn https_checks_trust_the_given_authority_only() {
     let (authority, other) = (Authority::new(), Authority::new());
     let server =
         Server::start_tls(Behaviour::ok("up"), &authority.issue(&["localhost", "127.0.0.1"]));
@@ -261,12 +250,12 @@ fn an_authority_that_is_replaced_on_disk_is_read_anew() {
 }
 
 #[test]
-fn a_guard_that_fails_for_too_long_holds_nobody_back_until_it_passes_again() {
+fn checks_that_fail_for_too_long_are_ignored_until_they_pass() {
     let server = Server::start(Behaviour::status(500, ""));
     let mut lock = lock(&["--check", &server.url("/"), "--max-hold", "500ms"]);
     wait_for_status(&mut lock, 423);
     let reply = wait_for_status(&mut lock, 200);
-    assert!(reply.body.contains("checks fail, but have failed for longer"), "{}", reply.body);
+    assert!(reply.body.contains("checks have failed for longer"), "{}", reply.body);
     lock.wait_for_text("gate overridden", CEILING);
     let metrics = lock.get("/metrics").body;
     assert!(
@@ -281,7 +270,7 @@ fn a_guard_that_fails_for_too_long_holds_nobody_back_until_it_passes_again() {
 }
 
 #[test]
-fn no_system_bundle_and_none_given_is_a_mistake() {
+fn no_system_bundle_and_no_ca_file_is_an_error() {
     let program = Program::new(env!("CARGO_BIN_EXE_lock")).args(["--check=https://localhost/"]);
     let finished = program.env("SSL_CERT_FILE", "/no/such/bundle").run(CEILING).expect_code(2);
     assert!(

@@ -1,7 +1,7 @@
 //! Clients at the bounds on connections: as soon as a connection is over its successor is served.
 //!
-//! Against the real binary, while every core is busy: a server that is late for its client shows only while it waits for a
-//! core.
+//! Against the real binary, while every core is busy: a server that is late for its client shows
+//! only while it waits for a core.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,7 +11,9 @@ use std::thread;
 use psl::server::LIMITS;
 use testkit::CEILING;
 use testkit::http::{Connection, Request};
-use testkit::program::{Program, Running};
+use testkit::program::Running;
+
+use crate::support::program;
 
 /// Requests of each client.
 const REQUESTS: usize = 200;
@@ -21,9 +23,7 @@ const ADDRESSES: usize = LIMITS.connections / LIMITS.per_address;
 
 fn lock() -> Running {
     // A lease for each request of `takes_leases`, and more than one at a time.
-    Program::new(env!("CARGO_BIN_EXE_lock"))
-        .args(["--host=127.0.0.1", "--port=0", "--locks=4096"])
-        .start()
+    program(&["--locks=4096"]).start()
 }
 
 fn address(last: usize) -> IpAddr {
@@ -44,8 +44,8 @@ fn kept(to: SocketAddr, from: IpAddr) -> Connection {
 /// The result of each request that did not get the expected answer.
 type Client = fn(SocketAddr, IpAddr) -> Vec<String>;
 
-/// As many clients of each address ask again and again, each on its own, while all cores are busy and other clients keep all
-/// other connections that these addresses may have.
+/// As many clients of each address ask again and again, each on its own, while all cores are busy
+/// and other clients keep all other connections that these addresses may have.
 fn are_served(client: Client, addresses: usize, clients: usize) {
     let mut lock = lock();
     let to = lock.addr();
@@ -108,7 +108,8 @@ fn opens_before_it_closes(to: SocketAddr, from: IpAddr, target: &str) -> Vec<Str
     (0..REQUESTS).filter_map(|_| failure(ask(), 200)).collect()
 }
 
-/// Reads each answer to its end, closes a connection that the server would keep, and opens the next one.
+/// Reads each answer to its end, closes a connection that the server would keep, and opens the next
+/// one.
 fn closes_first(to: SocketAddr, from: IpAddr) -> Vec<String> {
     let ask = || Ok(connect(to, from)?.send(&Request::get("/livez").keep_alive())?.status);
     (0..REQUESTS).filter_map(|_| failure(ask(), 200)).collect()
@@ -145,13 +146,13 @@ fn a_refused_connection_makes_room_for_the_next() {
 }
 
 #[test]
-fn so_it_is_where_all_connections_are_in_use() {
+fn clients_are_served_while_all_connections_are_in_use() {
     are_served(closes_late, ADDRESSES, 1);
     are_served(takes_leases, ADDRESSES, 1);
 }
 
 #[test]
-fn so_it_is_where_each_connection_is_of_a_client_that_opens_the_next() {
+fn clients_are_served_while_each_client_replaces_its_connection() {
     for client in [closes_late as Client, closes_first, is_refused] {
         are_served(client, ADDRESSES, LIMITS.per_address);
     }
@@ -159,7 +160,8 @@ fn so_it_is_where_each_connection_is_of_a_client_that_opens_the_next() {
     are_served(takes_leases, 1, LIMITS.per_address);
 }
 
-/// A connection is idle after its answer, and closed for the next one of its address. One that has begun a request is not.
+/// A connection is idle after its answer, and closed for the next one of its address. One that has
+/// begun a request is not.
 #[test]
 fn an_idle_connection_makes_room_and_a_begun_request_does_not() {
     let mut lock = lock();

@@ -11,17 +11,13 @@ use testkit::program::{Program, Running, field};
 use testkit::scripted::{Behaviour, Server};
 use testkit::{CEILING, eventually, median, own_address, skip};
 
+use crate::support::{get_from, program, state};
+
 /// A request that is not parked is answered within this, also on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 fn lock(arguments: &[&str]) -> Running {
-    let fixed = ["--host", "127.0.0.1", "--port", "0", "--max-duration", "2h"];
-    Program::new(env!("CARGO_BIN_EXE_lock")).args(fixed).args(arguments).start()
-}
-
-#[track_caller]
-fn get_from(from: &str, address: SocketAddr, target: &str) -> Reply {
-    Request::get(target).from(from).send(address, CEILING).expect("an answer")
+    program(arguments).args(["--max-duration", "2h"]).start()
 }
 
 #[track_caller]
@@ -36,12 +32,8 @@ fn delete(address: SocketAddr, holder: &str) -> Reply {
     Request::delete(&format!("/?holder={holder}")).send(address, CEILING).expect("an answer")
 }
 
-fn state(address: SocketAddr) -> Value {
-    get(address, "/state").json()
-}
-
 /// The parked waiters, in the order in which they are served.
-fn held(address: SocketAddr) -> Vec<String> {
+fn parked_holders(address: SocketAddr) -> Vec<String> {
     let state = state(address);
     let places = state["queue"].as_array().expect("a queue").iter();
     places
@@ -52,13 +44,13 @@ fn held(address: SocketAddr) -> Vec<String> {
 
 /// Asks, and returns with the connection once the request is parked.
 #[track_caller]
-fn hold(from: Ipv4Addr, address: SocketAddr, holder: &str, parameters: &str) -> Connection {
+fn park(from: Ipv4Addr, address: SocketAddr, holder: &str, parameters: &str) -> Connection {
     let mut connection =
         Connection::open(address, Some(IpAddr::V4(from)), CEILING).expect("a connection");
     let request = Request::get(&format!("/?holder={holder}&wait=30s&duration=1h{parameters}"));
     connection.write(&request.bytes("lock")).expect("a request that is sent");
-    eventually(&format!("{holder} to be held"), CEILING, || {
-        held(address).iter().any(|it| it == holder).then_some(())
+    eventually(&format!("{holder} to be parked"), CEILING, || {
+        parked_holders(address).iter().any(|it| it == holder).then_some(())
     });
     connection
 }
@@ -69,7 +61,7 @@ fn read(mut connection: Connection) -> JoinHandle<io::Result<(Reply, Instant)>> 
 }
 
 #[test]
-fn the_same_holder_gets_the_same_lease_from_wherever_it_asks() {
+fn the_same_holder_gets_the_same_lease_from_any_address() {
     let mut lock = lock(&["--locks", "2"]);
     let address = lock.addr();
     assert_eq!(
@@ -83,12 +75,16 @@ fn the_same_holder_gets_the_same_lease_from_wherever_it_asks() {
             let request = Request::get(&format!("/?holder=a{duration}")).from(from);
             let reply =
                 request.header("Accept", "application/json").send(address, CEILING).unwrap();
-            let told = reply.json();
-            let left = told["expires_in_seconds"].as_f64().expect("a number");
-            assert_eq!((reply.status, &told["granted"]), (200, &true.into()), "{from}: {told}");
+            let response = reply.json();
+            let left = response["expires_in_seconds"].as_f64().expect("a number");
+            assert_eq!(
+                (reply.status, &response["granted"]),
+                (200, &true.into()),
+                "{from}: {response}"
+            );
             assert!(
-                told["reason"].as_str().unwrap().starts_with("lease already held, 59m59"),
-                "{told}"
+                response["reason"].as_str().unwrap().starts_with("lease already held, 59m59"),
+                "{response}"
             );
             assert!(left <= before && left > 3500.0, "{from}: {left} after {before}");
             before = left;
@@ -108,7 +104,7 @@ fn the_same_holder_gets_the_same_lease_from_wherever_it_asks() {
 }
 
 #[test]
-fn one_holder_that_asks_from_everywhere_at_once_has_one_lease() {
+fn a_holder_that_asks_from_many_addresses_at_once_has_one_lease() {
     let mut lock = lock(&["--locks", "8"]);
     let address = lock.addr();
     let ask = |n: u8| {
@@ -118,11 +114,11 @@ fn one_holder_that_asks_from_everywhere_at_once_has_one_lease() {
     let replies: Vec<Reply> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     assert!(replies.iter().all(|reply| reply.status == 200), "{lock}");
     assert_eq!(replies.iter().filter(|reply| reply.body == "Lock acquired\nfor 1h\n").count(), 1);
-    let seen = state(address);
+    let shown = state(address);
     assert_eq!(
-        (seen["slots_in_use"].as_u64(), seen["queue_length"].as_u64()),
+        (shown["slots_in_use"].as_u64(), shown["queue_length"].as_u64()),
         (Some(1), Some(0)),
-        "{seen}"
+        "{shown}"
     );
 }
 
@@ -137,7 +133,7 @@ fn without_a_holder_every_request_counts_for_itself() {
 }
 
 #[test]
-fn what_delete_says() {
+fn answers_to_delete() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     let json = |target: &str| {
@@ -150,7 +146,7 @@ fn what_delete_says() {
     let (status, error) = json("/");
     assert_eq!((status, &error["kind"]), (400, &"invalid_parameter".into()));
     assert!(error["value"].as_str().unwrap().starts_with("holder: missing"), "{error}");
-    let (status, error) = json("/?holder=nobody");
+    let (status, error) = json("/?holder=unknown");
     assert_eq!((status, &error["kind"]), (404, &"no_such_holder".into()), "{error}");
     for (target, parameter) in
         [("/?holder=", "holder"), ("/?holder=a&holder=a", "holder"), ("/?holder=a&wait=x", "wait")]
@@ -170,21 +166,23 @@ fn what_delete_says() {
     assert_eq!(get(address, "/?holder=b").status, 423);
     assert_eq!(get(address, "/?holder=c").status, 423);
     assert_eq!(json("/?holder=b"), (200, serde_json::json!({ "released": "place" })));
-    assert_eq!(delete(address, "c").body, "Released\nthe place of this holder\n");
+    assert_eq!(delete(address, "c").body, "Released\nthe place of this holder in the queue\n");
     assert_eq!(delete(address, "a").body, "Released\nthe lease of this holder\n");
     assert_eq!(delete(address, "a").status, 404, "it has none any more");
     assert_eq!(state(address)["slots_in_use"], 0);
     assert_eq!(
         get(address, "/metrics").sample("psl_lock_requests_total{result=\"invalid\"}"),
         0.0,
-        "these asked nothing"
+        "requests without a lease"
     );
 }
 
 #[test]
 fn delete_is_for_the_address_that_asked_last_and_for_this_machine() {
     let Some(own) = own_address() else {
-        return skip("who may DELETE: this machine has no address but its loopback's");
+        return skip(
+            "the addresses that may DELETE: this machine has no address but its loopback's",
+        );
     };
     let mut lock =
         Program::new(env!("CARGO_BIN_EXE_lock")).args(["--port", "0", "--locks", "2"]).start();
@@ -219,7 +217,7 @@ fn delete_is_for_the_address_that_asked_last_and_for_this_machine() {
         (names["slots_in_use"].as_u64(), names["queue_length"].as_u64()),
         (Some(2), Some(3))
     );
-    // (what, holder, from where, status)
+    // (case, holder, address, status)
     for (what, holder, from, expected) in [
         ("another's place", "c", far, 404),
         ("its own place", "d", far, 200),
@@ -240,7 +238,7 @@ fn delete_is_for_the_address_that_asked_last_and_for_this_machine() {
 }
 
 #[test]
-fn bad_parameters_are_named_and_nothing_is_taken() {
+fn bad_parameters_are_named_and_take_no_lease() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     let too_long = format!("holder={}", "x".repeat(513));
@@ -289,11 +287,11 @@ fn bad_parameters_are_named_and_nothing_is_taken() {
         assert!(value.starts_with(&format!("{parameter}: ")) && tells, "{query}: {value}");
         assert!(value.bytes().all(|byte| byte != b'\n') && value.len() < 1024, "{query}: {value}");
     }
-    let seen = state(address);
+    let shown = state(address);
     assert_eq!(
-        (seen["slots_in_use"].as_u64(), seen["queue_length"].as_u64()),
+        (shown["slots_in_use"].as_u64(), shown["queue_length"].as_u64()),
         (Some(0), Some(0)),
-        "{seen}"
+        "{shown}"
     );
     let invalid = get(address, "/metrics").sample("psl_lock_requests_total{result=\"invalid\"}");
     assert_eq!(invalid, targets.len() as f64);
@@ -305,7 +303,7 @@ fn bad_parameters_are_named_and_nothing_is_taken() {
 }
 
 #[test]
-fn a_duration_of_zero_takes_nothing_and_waits_for_nothing() {
+fn a_duration_of_zero_takes_no_lease_and_does_not_wait() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     let empty = |what: &str, slots: u64| {
@@ -334,7 +332,7 @@ fn a_duration_of_zero_takes_nothing_and_waits_for_nothing() {
 }
 
 #[test]
-fn who_waits_is_told_where_and_how_long() {
+fn a_waiter_learns_its_position_and_expected_time() {
     let mut lock = lock(&["--timeout", "1h"]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=50s").status, 200);
@@ -344,7 +342,7 @@ fn who_waits_is_told_where_and_how_long() {
     // Before a lease has ended an estimate would be a guess.
     assert_eq!(
         get(address, "/?holder=b").body,
-        "Locked\nall slots are taken\nposition 1 in line\n"
+        "Locked\nall slots are taken\nposition 1 in the queue\n"
     );
     // The one that ends leaves its length as the estimate of the next.
     assert_eq!(delete(address, "a").status, 200);
@@ -359,8 +357,8 @@ fn who_waits_is_told_where_and_how_long() {
             (423, vec!["Locked", "all slots are taken"]),
             "{holder}"
         );
-        let text =
-            lines[2].strip_prefix(&format!("position {position} in line, a slot is expected in "));
+        let text = lines[2]
+            .strip_prefix(&format!("position {position} in the queue, a slot is expected in "));
         // Whole seconds may have passed on a busy machine.
         let near = |text: &str| text == expected || text.starts_with('4') || text.starts_with('5');
         assert!(lines.len() == 3 && text.is_some_and(near), "{holder}: {lines:?}");
@@ -368,30 +366,34 @@ fn who_waits_is_told_where_and_how_long() {
         let request =
             Request::get(&format!("/?holder={holder}")).header("Accept", "application/json");
         let reply = request.send(address, CEILING).unwrap();
-        let told = reply.json();
+        let response = reply.json();
         assert_eq!(
-            (reply.status, told["position"].as_u64()),
+            (reply.status, response["position"].as_u64()),
             (423, Some(position)),
-            "{holder}: {told}"
+            "{holder}: {response}"
         );
-        assert_eq!(told["retry_after_seconds"].as_u64(), Some(seconds(&reply)), "{holder}: {told}");
         assert_eq!(
-            (&told["granted"], &told["expires_in_seconds"]),
-            (&false.into(), &Value::Null),
-            "{holder}: {told}"
+            response["retry_after_seconds"].as_u64(),
+            Some(seconds(&reply)),
+            "{holder}: {response}"
         );
-        assert_eq!(told["reason"], "all slots are taken");
+        assert_eq!(
+            (&response["granted"], &response["expires_in_seconds"]),
+            (&false.into(), &Value::Null),
+            "{holder}: {response}"
+        );
+        assert_eq!(response["reason"], "all slots are taken");
     }
     // A client without a holder has no place, but its answer says when to ask again.
-    let (status, told) = get_json(address, "/");
-    assert_eq!((status, &told["position"]), (423, &Value::Null));
+    let (status, response) = get_json(address, "/");
+    assert_eq!((status, &response["position"]), (423, &Value::Null));
     assert!(
-        told["retry_after_seconds"].as_u64().is_some_and(|seconds| (1..=30).contains(&seconds)),
-        "{told}"
+        response["retry_after_seconds"].as_u64().is_some_and(|seconds| (1..=30).contains(&seconds)),
+        "{response}"
     );
     // A client that has waited is to come back at once.
-    let (_, told) = get_json(address, "/?holder=b&wait=1ms");
-    assert_eq!(told["retry_after_seconds"], 1, "{told}");
+    let (_, response) = get_json(address, "/?holder=b&wait=1ms");
+    assert_eq!(response["retry_after_seconds"], 1, "{response}");
 }
 
 #[test]
@@ -401,50 +403,48 @@ fn first_come_first_served() {
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
     let names = ["b", "c", "d", "e"];
     let mut waiting: Vec<_> =
-        names.iter().map(|name| read(hold(Ipv4Addr::LOCALHOST, address, name, ""))).collect();
-    assert_eq!(held(address), names);
+        names.iter().map(|name| read(park(Ipv4Addr::LOCALHOST, address, name, ""))).collect();
+    assert_eq!(parked_holders(address), names);
     let mut last = "a";
     for name in names {
         assert_eq!(delete(address, last).status, 200);
         let (reply, _) = waiting.remove(0).join().unwrap().expect("an answer");
         assert_eq!((reply.status, reply.first_line()), (200, "Lock acquired"), "{name}");
-        assert!(
-            waiting.iter().all(|thread| !thread.is_finished()),
-            "somebody overtook after {name}"
-        );
+        assert!(waiting.iter().all(|thread| !thread.is_finished()), "a waiter overtook {name}");
         assert_eq!(state(address)["leases"][0]["holder"], name);
         last = name;
     }
 }
 
 #[test]
-fn a_free_slot_is_kept_for_no_client_that_is_absent() {
+fn a_free_slot_is_not_reserved_for_an_absent_client() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
     assert_eq!(get(address, "/?holder=absent&duration=1h").status, 423);
-    drop(hold(Ipv4Addr::LOCALHOST, address, "gone", ""));
-    eventually("no parked waiter", CEILING, || held(address).is_empty().then_some(()));
+    drop(park(Ipv4Addr::LOCALHOST, address, "gone", ""));
+    eventually("no parked waiter", CEILING, || parked_holders(address).is_empty().then_some(()));
     assert_eq!(delete(address, "a").status, 200);
     assert_eq!(get(address, "/?holder=new&duration=1h").status, 200);
     // A parked waiter has the next slot, also before those that came earlier and do not wait.
-    let waiting = read(hold(Ipv4Addr::LOCALHOST, address, "parked", ""));
+    let waiting = read(park(Ipv4Addr::LOCALHOST, address, "parked", ""));
     assert_eq!(delete(address, "new").status, 200);
     assert_eq!(waiting.join().unwrap().expect("an answer").0.status, 200);
     assert_eq!(get(address, "/?holder=absent&duration=1h").status, 423);
 }
 
 #[test]
-fn a_client_that_comes_back_soon_keeps_its_place() {
+fn a_client_that_returns_within_the_grace_keeps_its_place() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
-    drop(hold(Ipv4Addr::LOCALHOST, address, "first", ""));
-    let second = read(hold(Ipv4Addr::LOCALHOST, address, "second", ""));
-    // Its connection broke; within the grace of 2 s it is here again, on a busy machine perhaps not.
+    drop(park(Ipv4Addr::LOCALHOST, address, "first", ""));
+    let second = read(park(Ipv4Addr::LOCALHOST, address, "second", ""));
+    // Its connection broke; within the grace of 2 s it is here again, on a busy machine perhaps
+    // not.
     let begin = Instant::now();
-    let first = read(hold(Ipv4Addr::LOCALHOST, address, "first", ""));
-    let order = held(address);
+    let first = read(park(Ipv4Addr::LOCALHOST, address, "first", ""));
+    let order = parked_holders(address);
     if begin.elapsed() < Duration::from_secs(1) {
         assert_eq!(order, ["first", "second"]);
     }
@@ -462,12 +462,12 @@ fn a_client_that_comes_back_soon_keeps_its_place() {
 }
 
 #[test]
-fn a_held_answer_comes_the_moment_the_slot_is_free() {
+fn a_parked_request_is_answered_when_the_slot_is_free() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=0&duration=1h").status, 200);
     let hand_over = |number: u32| {
-        let next = read(hold(Ipv4Addr::LOCALHOST, address, &(number + 1).to_string(), ""));
+        let next = read(park(Ipv4Addr::LOCALHOST, address, &(number + 1).to_string(), ""));
         let from = Instant::now();
         assert_eq!(delete(address, &number.to_string()).status, 200);
         let (reply, at) = next.join().unwrap().expect("an answer");
@@ -481,7 +481,7 @@ fn a_held_answer_comes_the_moment_the_slot_is_free() {
 }
 
 #[test]
-fn a_held_answer_comes_the_moment_a_lease_is_over() {
+fn a_parked_request_is_answered_at_the_end_of_a_lease() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     let hand_over = |number: u32| {
@@ -501,14 +501,14 @@ fn a_held_answer_comes_the_moment_a_lease_is_over() {
 }
 
 #[test]
-fn as_many_held_answers_as_slots_become_free() {
+fn each_free_slot_answers_one_parked_request() {
     let mut lock = lock(&["--locks", "3"]);
     let address = lock.addr();
     for holder in ["a", "b", "c"] {
         assert_eq!(get(address, &format!("/?holder={holder}&duration=1h")).status, 200);
     }
     let mut waiting: Vec<_> = (0..5)
-        .map(|number| read(hold(Ipv4Addr::LOCALHOST, address, &format!("next-{number}"), "")))
+        .map(|number| read(park(Ipv4Addr::LOCALHOST, address, &format!("next-{number}"), "")))
         .collect();
     // All at once, before any of them runs.
     lock.stop();
@@ -527,19 +527,19 @@ fn as_many_held_answers_as_slots_become_free() {
     for thread in waiting.drain(..3) {
         assert_eq!(thread.join().unwrap().expect("an answer").0.status, 200);
     }
-    assert_eq!(held(address), ["next-3", "next-4"]);
+    assert_eq!(parked_holders(address), ["next-3", "next-4"]);
     assert_eq!(state(address)["slots_in_use"], 3);
 }
 
 #[test]
-fn a_held_answer_outlasts_those_who_crowd_the_door() {
+fn a_parked_request_outlasts_a_flood_of_connections() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
     let from = |n| Ipv4Addr::new(127, 0, 6, n);
     let waiting: Vec<_> =
-        (1..=5).map(|n| read(hold(from(n), address, &format!("h{n}"), ""))).collect();
-    // More than there is room for, for longer than a request that is not held may take.
+        (1..=5).map(|n| read(park(from(n), address, &format!("h{n}"), ""))).collect();
+    // More than there is room for, for longer than a request that is not parked may take.
     let until = Instant::now() + Duration::from_millis(2500);
     while Instant::now() < until {
         let crowd: Vec<_> = (0..100)
@@ -573,14 +573,14 @@ fn a_connection_ends_with_the_answer_to_a_parked_request() {
 }
 
 #[test]
-fn a_held_answer_ends_with_its_time() {
+fn a_parked_request_is_refused_at_the_end_of_its_wait() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
     for _ in 0..3 {
         let reply = get(address, "/?holder=b&wait=200ms");
         assert_eq!((reply.status, reply.header("retry-after")), (423, Some("1")), "{reply}");
-        assert_eq!(reply.body, "Locked\nall slots are taken\nposition 1 in line\n");
+        assert_eq!(reply.body, "Locked\nall slots are taken\nposition 1 in the queue\n");
         assert!(
             reply.took >= Duration::from_millis(200) && reply.took < AT_ONCE,
             "{:?}",
@@ -589,7 +589,7 @@ fn a_held_answer_ends_with_its_time() {
     }
     assert_eq!(state(address)["queue_length"], 1);
     // Asking anew ends the older question of the same holder, and giving up ends the newer one.
-    let older = read(hold(Ipv4Addr::LOCALHOST, address, "b", ""));
+    let older = read(park(Ipv4Addr::LOCALHOST, address, "b", ""));
     let newer = read(
         Connection::open(address, None, CEILING)
             .map(|mut connection| {
@@ -599,18 +599,20 @@ fn a_held_answer_ends_with_its_time() {
             .unwrap(),
     );
     assert_eq!(older.join().unwrap().expect("an answer").0.status, 423);
-    eventually("the newer one to be held", CEILING, || (held(address) == ["b"]).then_some(()));
+    eventually("the newer one to be parked", CEILING, || {
+        (parked_holders(address) == ["b"]).then_some(())
+    });
     assert!(!newer.is_finished());
     assert_eq!(delete(address, "b").status, 200);
     assert_eq!(newer.join().unwrap().expect("an answer").0.status, 423);
     assert_eq!(state(address)["queue_length"], 0);
 }
 
-/// What a client does that does not want its answer any more.
+/// The act of a client that gives up its wait.
 type Leave = fn(Connection);
 
 #[test]
-fn a_held_client_that_has_gone_is_noticed_before_it_is_granted() {
+fn a_parked_client_that_hangs_up_gets_no_lease() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     let ways: [(&str, Leave); 3] = [
@@ -624,9 +626,9 @@ fn a_held_client_that_has_gone_is_noticed_before_it_is_granted() {
     ];
     for (way, leave) in ways {
         assert_eq!(get(address, "/?holder=a&duration=1h").status, 200, "{way}");
-        let gone = hold(Ipv4Addr::new(127, 0, 4, 1), address, "gone", "");
-        let next = read(hold(Ipv4Addr::new(127, 0, 4, 2), address, "next", ""));
-        // Nothing of it runs in between, so that it finds both at the same moment.
+        let gone = park(Ipv4Addr::new(127, 0, 4, 1), address, "gone", "");
+        let next = read(park(Ipv4Addr::new(127, 0, 4, 2), address, "next", ""));
+        // The lock is stopped in between, so that it finds both at the same moment.
         lock.stop();
         leave(gone);
         let mut release = Connection::open(address, None, CEILING).unwrap();
@@ -635,10 +637,10 @@ fn a_held_client_that_has_gone_is_noticed_before_it_is_granted() {
         assert_eq!(release.reply().unwrap().status, 200, "{way}");
         let (reply, _) = next.join().unwrap().expect("an answer");
         assert_eq!(reply.status, 200, "{way}");
-        let seen = state(address);
-        assert_eq!(seen["leases"][0]["holder"], "next", "{way}: {seen}");
+        let shown = state(address);
+        assert_eq!(shown["leases"][0]["holder"], "next", "{way}: {shown}");
         assert_eq!(
-            (&seen["queue"][0]["holder"], &seen["queue"][0]["held"]),
+            (&shown["queue"][0]["holder"], &shown["queue"][0]["held"]),
             (&"gone".into(), &false.into()),
             "{way}"
         );
@@ -648,26 +650,26 @@ fn a_held_client_that_has_gone_is_noticed_before_it_is_granted() {
             "{way}"
         );
     }
-    // Also where nothing else happens.
+    // Also without any other event.
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
-    drop(hold(Ipv4Addr::LOCALHOST, address, "gone", ""));
-    eventually("nobody to be held", CEILING, || held(address).is_empty().then_some(()));
+    drop(park(Ipv4Addr::LOCALHOST, address, "gone", ""));
+    eventually("no parked request", CEILING, || parked_holders(address).is_empty().then_some(()));
 }
 
 #[test]
-fn a_held_client_that_has_said_more_and_gone_is_noticed_too() {
+fn a_parked_client_that_sends_bytes_and_hangs_up_gets_no_lease() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
-    let mut gone = hold(Ipv4Addr::new(127, 0, 4, 1), address, "gone", "");
+    let mut gone = park(Ipv4Addr::new(127, 0, 4, 1), address, "gone", "");
     // An empty line after the request, as some clients send, or the next one.
     gone.write(b"\r\n").unwrap();
     drop(gone);
-    let next = read(hold(Ipv4Addr::new(127, 0, 4, 2), address, "next", ""));
+    let next = read(park(Ipv4Addr::new(127, 0, 4, 2), address, "next", ""));
     assert_eq!(delete(address, "a").status, 200);
     eventually("a lease", CEILING, || (state(address)["slots_in_use"] == 1).then_some(()));
-    let seen = state(address);
-    assert_eq!(seen["leases"][0]["holder"], "next", "{seen}");
+    let shown = state(address);
+    assert_eq!(shown["leases"][0]["holder"], "next", "{shown}");
     assert_eq!(next.join().unwrap().expect("an answer").0.status, 200);
 }
 
@@ -689,15 +691,15 @@ fn a_lease_whose_answer_cannot_be_written_is_given_back() {
             (granted == f64::from(round) && released == granted).then_some(())
         });
         // It has its place in the queue again, but no slot is kept for it.
-        let seen = state(address);
+        let shown = state(address);
         assert_eq!(
-            (seen["slots_in_use"].as_u64(), seen["queue_length"].as_u64()),
+            (shown["slots_in_use"].as_u64(), shown["queue_length"].as_u64()),
             (Some(0), Some(1)),
-            "{seen}"
+            "{shown}"
         );
     }
     lock.wait_for(
-        |line| line.contains("the answer could not be sent") && line.contains("holder=gone"),
+        |line| line.contains("answer not delivered") && line.contains("holder=gone"),
         CEILING,
     );
     assert_eq!(get(address, "/").status, 200);
@@ -708,8 +710,8 @@ type Goes = fn(Connection);
 /// The ways in which a client can be gone.
 const GONE: [(&str, Goes); 2] = [("closed", drop), ("reset", Connection::reset)];
 
-/// Each with a holder and without, on a connection that would go on and on one that would not; alone, and with bytes behind
-/// it that were sent before its answer.
+/// Each with a holder and without, on a connection that would go on and on one that would not;
+/// alone, and with bytes behind it that were sent before its answer.
 fn requests() -> Vec<Vec<u8>> {
     let requests = ["/", "/?holder=gone", "/?holder=gone&wait=30s"].map(Request::get);
     let alone = requests.iter().flat_map(|request| [request.clone(), request.clone().keep_alive()]);
@@ -727,7 +729,7 @@ fn requests() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_client_that_has_gone_before_its_answer_takes_no_slot() {
+fn a_client_that_hangs_up_before_its_answer_takes_no_slot() {
     let mut lock = lock(&["--timeout", "1h"]);
     let address = lock.addr();
     for (name, go) in GONE {
@@ -761,7 +763,7 @@ fn a_client_that_has_gone_before_its_answer_takes_no_slot() {
             }
         }
     }
-    // The last of them may still be looked at.
+    // The last port may still be probed.
     eventually("a free slot", CEILING, || (state(address)["slots_in_use"] == 0).then_some(()));
     assert_eq!(get(address, "/metrics").sample("psl_lock_ended_total{how=\"expired\"}"), 0.0);
 }
@@ -800,7 +802,7 @@ fn a_client_that_closes_its_own_half_reads_its_answer_and_keeps_its_lease() {
 }
 
 #[test]
-fn a_client_that_has_read_its_answer_keeps_its_lease_however_it_goes_on() {
+fn a_client_that_has_read_its_answer_keeps_its_lease() {
     let mut lock = lock(&["--timeout", "1h", "--locks", "64"]);
     let address = lock.addr();
     let mut idle = Connection::open(address, None, CEILING).unwrap();
@@ -809,7 +811,7 @@ fn a_client_that_has_read_its_answer_keeps_its_lease_however_it_goes_on() {
         let mut connection = Connection::open(address, None, CEILING).unwrap();
         assert_eq!(connection.send(&request).unwrap().status, 200);
     }
-    // Two requests at once: the second says nothing of the first answer, but is answered.
+    // Two requests at once: the second is answered, but does not confirm the first answer.
     let mut twice = Connection::open(address, None, CEILING).unwrap();
     let bytes =
         [Request::get("/").keep_alive().bytes("lock"), Request::get("/").bytes("lock")].concat();
@@ -829,10 +831,10 @@ fn a_parked_client_that_does_not_read_its_grant_loses_it_to_the_next() {
     let mut undone = 0;
     for round in 0..5 {
         assert_eq!(get(address, "/?holder=a&duration=1h").status, 200, "{round}");
-        let gone = hold(Ipv4Addr::LOCALHOST, address, "gone", "");
-        let next = read(hold(Ipv4Addr::LOCALHOST, address, "next", ""));
+        let gone = park(Ipv4Addr::LOCALHOST, address, "gone", "");
+        let next = read(park(Ipv4Addr::LOCALHOST, address, "next", ""));
         assert_eq!(delete(address, "a").status, 200, "{round}");
-        // Its answer is written, and nothing of it is read.
+        // The answer is written, and the client reads no byte of it.
         gone.reset();
         let from = Instant::now();
         while !next.is_finished() && from.elapsed() < AT_ONCE {
@@ -869,7 +871,7 @@ fn parked_connections_leave_room_for_others() {
     eventually("500 parked waiters", CEILING, || {
         (state(address)["queue_length"] == 500).then_some(())
     });
-    // Of the address that has so many parked connections, and of others.
+    // From the address of the parked connections, and from others.
     for from in ["127.0.6.1", "127.0.6.2"] {
         let took: Vec<Duration> =
             (0..21).map(|_| get_from(from, address, "/?duration=0").took).collect();
@@ -946,19 +948,19 @@ fn of_too_many_the_newest_of_the_largest_address_is_refused() {
 }
 
 #[test]
-fn a_signal_ends_it_at_once_whoever_is_held() {
+fn a_signal_ends_lock_at_once_beside_parked_requests() {
     let end = |_| {
         let mut lock = lock(&[]);
         let address = lock.addr();
         assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
         let from = |n| Ipv4Addr::new(127, 0, 7, n);
-        let mut held: Vec<_> =
-            (1..=10).map(|n| hold(from(n), address, &n.to_string(), "")).collect();
+        let mut parked: Vec<_> =
+            (1..=10).map(|n| park(from(n), address, &n.to_string(), "")).collect();
         let sent = Instant::now();
         lock.signal("TERM");
         lock.wait(CEILING).expect_code(0);
         let took = sent.elapsed();
-        assert!(held.iter_mut().all(Connection::closed), "a connection has outlived the process");
+        assert!(parked.iter_mut().all(Connection::closed), "a connection has outlived the process");
         took
     };
     let median = median((0..5).map(end).collect());
@@ -981,13 +983,13 @@ fn waiters_stay_parked_while_checks_fail() {
     eventually("the gate to close", CEILING, || {
         (get(address, "/metrics").sample("psl_gate_open") == 0.0).then_some(())
     });
-    let waiting = read(hold(Ipv4Addr::LOCALHOST, address, "b", ""));
+    let waiting = read(park(Ipv4Addr::LOCALHOST, address, "b", ""));
     // The reason comes when the wait is over, and at once for a client that does not wait.
     for target in ["/?holder=c&wait=100ms", "/?holder=c"] {
         let reply = get(address, target);
         assert_eq!(reply.status, 423, "{reply}");
         let reason =
-            format!("Locked\nwaiting for {check}: connection refused\nposition 2 in line\n");
+            format!("Locked\nwaiting for {check}: connection refused\nposition 2 in the queue\n");
         assert_eq!(reply.body, reason, "an estimate would be that of the next check");
     }
     assert_eq!(get(address, "/?holder=a").status, 200, "a lease outlasts the gate");
@@ -1065,33 +1067,33 @@ fn metrics_are_right_to_the_unit() {
     ] {
         assert_eq!(metrics.sample(name), expected, "{name}\n{}", metrics.body);
     }
-    // Four came at once; e waited for its 300 ms at least, and nobody longer than all this took.
+    // Four came at once; e waited for at least 300 ms, and none longer than the whole test.
     let most = begin.elapsed().as_secs_f64();
     let waited = metrics.sample("psl_lock_wait_seconds_sum");
     assert!((0.3..most).contains(&waited), "{waited} of {most}");
     assert!(metrics.sample("psl_lock_wait_seconds_bucket{le=\"0.1\"}") >= 4.0, "{}", metrics.body);
     assert!(metrics.sample("psl_lock_wait_seconds_bucket{le=\"0.1\"}") < 5.0, "{}", metrics.body);
     // The lease of a has lasted at least as long as e waited.
-    let held = metrics.sample("psl_lock_held_seconds_sum");
-    assert!((0.3..4.0 * most).contains(&held), "{held} of {most}");
+    let seconds_active = metrics.sample("psl_lock_held_seconds_sum");
+    assert!((0.3..4.0 * most).contains(&seconds_active), "{seconds_active} of {most}");
 }
 
-/// What a person sees of this holder at the level that is the default.
+/// The log lines of this holder at the default level.
 fn lines_about(lock: &Running, holder: &str) -> Vec<String> {
     let is_about = |line: &String| field(line, "holder").as_deref() == Some(holder);
     lock.lines().into_iter().filter(is_about).collect()
 }
 
 #[test]
-fn a_lease_has_two_lines_and_a_third_where_its_holder_moves() {
+fn a_lease_has_two_log_lines_and_a_third_if_its_holder_moves() {
     let mut lock = lock(&["--locks", "1"]);
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=first&duration=1h").status, 200);
-    // Waits, asks again and again, is held, is granted, asks again, and is given back.
+    // Waits, asks again and again, is parked, is granted, asks again, and releases its lease.
     for _ in 0..5 {
         assert_eq!(get(address, "/?holder=second").status, 423);
     }
-    let second = read(hold(Ipv4Addr::LOCALHOST, address, "second", ""));
+    let second = read(park(Ipv4Addr::LOCALHOST, address, "second", ""));
     assert_eq!(delete(address, "first").status, 200);
     assert_eq!(second.join().unwrap().expect("an answer").0.status, 200);
     for _ in 0..5 {
@@ -1107,7 +1109,7 @@ fn a_lease_has_two_lines_and_a_third_where_its_holder_moves() {
     for (holder, expected) in [
         ("first", &["lock acquired", "lease ended"][..]),
         ("second", &["lock acquired", "lease ended"]),
-        ("third", &["lock acquired", "lease follows its holder to another address", "lease ended"]),
+        ("third", &["lock acquired", "holder has a new address: lease kept", "lease ended"]),
     ] {
         let messages: Vec<_> =
             lines_about(&lock, holder).iter().map(|line| field(line, "msg").unwrap()).collect();

@@ -23,3 +23,4 @@ mod restart;
 mod settings;
 mod shadow;
 mod starve;
+mod support;

@@ -11,8 +11,9 @@ use testkit::{CEILING, eventually, scripted, skip};
 
 /// Peak memory in KiB.
 const IDLE: u64 = 2 * 1024;
-/// The program's own pages take 1.6 MiB, 65 stacks of 16 to 28 KiB 1.3, the leases 0.3, and an answer of 8.4 KiB for each of
-/// 64 threads 0.6; while JSON is written its buffer may have twice its size.
+/// The program's own pages take 1.6 MiB, 65 stacks of 16 to 28 KiB 1.3, the leases 0.3, and an
+/// answer of 8.4 KiB for each of 64 threads 0.6; while JSON is written its buffer may have twice
+/// its size.
 const UNDER_LOAD: u64 = 4 * 1024;
 
 #[test]
@@ -47,7 +48,8 @@ fn idle_and_under_load() {
     for client in clients {
         client.join().expect("a client that ends");
     }
-    // How many answers were in memory at the same time is chance. Here it is one for each connection.
+    // How many answers were in memory at the same time is chance. Here it is one for each
+    // connection.
     let unread = unread_states(address, 16);
     let load = lock.memory_peak_kib();
     drop(unread);
@@ -56,7 +58,8 @@ fn idle_and_under_load() {
     assert!(load <= UNDER_LOAD, "under load {load} KiB, budget {UNDER_LOAD}");
 }
 
-/// `each` clients at each of four addresses ask for `/state` until the kernel's buffers are full, and do not read.
+/// `each` clients at each of four addresses ask for `/state` until the kernel's buffers are full,
+/// and do not read.
 fn unread_states(address: SocketAddr, each: usize) -> Vec<Connection> {
     let clients: Vec<_> = (0..4u8)
         .flat_map(|n| std::iter::repeat_n(n, each))
@@ -74,7 +77,7 @@ fn unread_states(address: SocketAddr, each: usize) -> Vec<Connection> {
         let mut first = [0];
         clients.iter().all(|client| matches!(client.stream().peek(&mut first), Ok(1))).then_some(())
     });
-    // Now the answers fill what there is between them, until lock gives up after two seconds.
+    // Now the answers fill the buffers between them, until lock gives up after two seconds.
     thread::sleep(Duration::from_secs(1));
     clients
 }
@@ -83,7 +86,7 @@ fn unread_states(address: SocketAddr, each: usize) -> Vec<Connection> {
 const LARGEST_STATE: u64 = 7 * 1024;
 
 #[test]
-fn the_largest_state_for_as_many_clients_as_there_is_room_for() {
+fn the_largest_state_for_the_largest_number_of_clients() {
     let program = Program::new(env!("CARGO_BIN_EXE_lock")).args([
         "--host=127.0.0.1",
         "--port=0",
@@ -169,7 +172,7 @@ fn five_hundred_parked_waiters() {
 }
 
 #[test]
-fn checks_by_tls_keep_within_it_too() {
+fn tls_checks_stay_within_the_budget() {
     if Program::static_dir().is_none() {
         return skip(
             "the budget on memory is that of the static binary: PSL_TEST_BIN_DIR is not set",
@@ -196,7 +199,7 @@ fn checks_by_tls_keep_within_it_too() {
 }
 
 #[test]
-fn threads_come_as_they_are_needed_and_names_that_hang_do_not_pile_up() {
+fn threads_start_when_needed_and_hanging_names_do_not_pile_up() {
     let mut lock =
         Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0"]).start();
     let address = lock.addr();

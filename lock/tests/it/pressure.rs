@@ -1,12 +1,15 @@
-//! The pressure gate on the real binary, with a pressure of the test's own in place of the kernel's.
+//! The pressure gate on the real binary, with a pressure of the test's own in place of the
+//! kernel's.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::http::Request;
-use testkit::program::{Program, Running, field};
+use testkit::program::{Running, field};
 use testkit::scratch::Scratch;
 use testkit::{CEILING, eventually, skip};
+
+use crate::support::program;
 
 const KERNELS: &str = "/proc/pressure";
 
@@ -16,13 +19,13 @@ struct Node {
 }
 
 impl Node {
-    /// Nothing where mounts of one's own cannot be had.
+    /// `None` if the test may not mount.
     fn new() -> Option<Node> {
         let node = Node { directory: Scratch::new() };
         for name in ["cpu", "io", "memory"] {
             node.set(name, "0.00");
         }
-        match lock(&[]).seeing(node.directory.path(), KERNELS) {
+        match program(&[]).seeing(node.directory.path(), KERNELS) {
             Ok(_) => Some(node),
             Err(why) => {
                 skip(&format!("a pressure of the test's own: {why}"));
@@ -31,7 +34,7 @@ impl Node {
         }
     }
 
-    /// Replaced as a whole, so that nobody reads half of it.
+    /// Replaced by a rename, so that no reader finds half a file.
     fn write(&self, name: &str, text: &str) {
         let new = self.directory.file("new", text);
         std::fs::rename(new, self.directory.join(name)).unwrap();
@@ -43,38 +46,33 @@ impl Node {
     }
 
     fn lock(&self, arguments: &[&str]) -> Running {
-        lock(arguments)
+        program(arguments)
             .seeing(self.directory.path(), KERNELS)
-            .expect("what could be done a moment ago")
+            .expect("a mount, as a moment ago")
             .start()
     }
 }
 
-fn lock(arguments: &[&str]) -> Program {
-    Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0"]).args(arguments)
-}
-
 #[test]
-fn nobody_starts_above_the_threshold_until_it_is_ten_points_lower() {
+fn no_start_begins_above_the_threshold_until_pressure_is_ten_points_lower() {
     let Some(node) = Node::new() else { return };
     let mut lock = node.lock(&["--locks=4", "--io-pressure=50", "--gate-floor=1h"]);
     node.set("cpu", "99.00");
-    assert_eq!(lock.get("/?holder=a").status, 200, "another resource's");
+    assert_eq!(lock.get("/?holder=a").status, 200, "another resource has no threshold");
     node.set("io", "83.02");
     // It was read for a, and is read no more than once a second.
     let refused = eventually("a pressure gate that is closed", CEILING, || {
         Some(lock.get("/?holder=b&duration=0")).filter(|reply| reply.status == 423)
     });
-    let reason =
-        "the node is under pressure: io 83.02% (closes above 50%, opens at 40%); one starts in ";
+    let reason = "the node is under pressure: io 83.02% (closes above 50%, opens at 40%); one start begins in ";
     assert!(refused.body.starts_with(&format!("Locked\n{reason}")), "{}", refused.body);
-    assert_eq!(lock.get("/?holder=a").status, 200, "who has a lease has it");
+    assert_eq!(lock.get("/?holder=a").status, 200, "an active lease stays");
     let closed = lock.wait_for_text("pressure gate closed", CEILING);
     assert_eq!(field(&closed, "level").as_deref(), Some("info"), "{closed}");
     let polling = lock.get("/?holder=b");
     let retry_after: u64 = polling.header("retry-after").unwrap().parse().unwrap();
     assert!(polling.status == 423 && (1..=5).contains(&retry_after), "{polling:?}");
-    assert!(polling.body.contains("position 1 in line"), "{}", polling.body);
+    assert!(polling.body.contains("position 1 in the queue"), "{}", polling.body);
     let metrics = lock.get("/metrics");
     let samples = ["psl_pressure_open", "psl_gate_open", "psl_pressure_ratio{resource=\"io\"}"];
     assert_eq!(samples.map(|name| metrics.sample(name)), [0.0, 1.0, 0.8302]);
@@ -88,26 +86,26 @@ fn nobody_starts_above_the_threshold_until_it_is_ten_points_lower() {
 
     // A parked request stays parked, and is answered when the pressure has fallen.
     let address = lock.addr();
-    let held =
+    let parked =
         thread::spawn(move || Request::get("/?holder=b&wait=30").send(address, CEILING).unwrap());
-    eventually("b to be held", CEILING, || {
+    eventually("b to be parked", CEILING, || {
         lock.get("/state").json()["queue"][0]["held"].as_bool().filter(|h| *h)
     });
     node.set("io", "40.01");
     let mark = lock.mark();
     thread::sleep(Duration::from_millis(2500));
-    assert!(!held.is_finished(), "ten points lower, and not nearly");
+    assert!(!parked.is_finished(), "ten points lower, and not nearly");
     node.set("io", "40.00");
     let fallen = Instant::now();
-    assert_eq!(held.join().unwrap().status, 200);
+    assert_eq!(parked.join().unwrap().status, 200);
     assert!(
         fallen.elapsed() < Duration::from_millis(1900),
         "{:?}: it is read each second",
         fallen.elapsed()
     );
     lock.wait_for_after(mark, |line| line.contains("pressure gate open"), CEILING);
-    let told = |lock: &Running, what: &str| lock.count(|line| line.contains(what));
-    assert_eq!((told(&lock, "pressure gate closed"), told(&lock, "pressure gate open")), (1, 1));
+    let count = |lock: &Running, text: &str| lock.count(|line| line.contains(text));
+    assert_eq!((count(&lock, "pressure gate closed"), count(&lock, "pressure gate open")), (1, 1));
 }
 
 #[test]
@@ -143,16 +141,16 @@ fn one_starts_in_each_floor() {
 }
 
 #[test]
-fn garbage_is_told_once_and_holds_nobody() {
+fn an_unreadable_pressure_is_logged_once_and_delays_no_start() {
     let Some(node) = Node::new() else { return };
     node.set("cpu", "90.00");
     node.write("io", "some avg10=many\n");
     let mut lock =
         node.lock(&["--locks=8", "--cpu-pressure=80", "--io-pressure=80", "--gate-floor=1h"]);
-    let warning = lock.wait_for_text("no pressure can be read", CEILING);
+    let warning = lock.wait_for_text("cannot read the node's pressure", CEILING);
     assert_eq!(
         ["level", "file", "reason"].map(|key| field(&warning, key).unwrap()),
-        ["warn", "/proc/pressure/io", "it is not what the kernel writes there"]
+        ["warn", "/proc/pressure/io", "unexpected content"]
     );
     assert_eq!(lock.get("/?holder=a").status, 423, "the other one counts");
     for (garbage, status) in [("", 200), ("some avg10=100.01 avg60=0.00\n", 200), ("\0\u{ff}", 200)]
@@ -167,17 +165,22 @@ fn garbage_is_told_once_and_holds_nobody() {
         lock.get("/?duration=0");
         (lock.count(|line| line.contains("pressure can be read again")) == 1).then_some(())
     });
-    assert_eq!(lock.count(|line| line.contains("no pressure can be read")), 2, "{}", lock.stderr());
+    assert_eq!(
+        lock.count(|line| line.contains("cannot read the node's pressure")),
+        2,
+        "{}",
+        lock.stderr()
+    );
 }
 
 #[test]
-fn a_kernel_without_it_is_told_once_and_holds_nobody() {
+fn a_kernel_without_pressure_is_logged_once_and_delays_no_start() {
     let Some(node) = Node::new() else { return };
     for name in ["cpu", "io", "memory"] {
         std::fs::remove_file(node.directory.join(name)).unwrap();
     }
     let mut lock = node.lock(&["--locks=4", "--cpu-pressure=1", "--memory-pressure=1"]);
-    let warning = lock.wait_for_text("no pressure can be read", CEILING);
+    let warning = lock.wait_for_text("cannot read the node's pressure", CEILING);
     let files = "/proc/pressure/cpu, /proc/pressure/memory";
     assert_eq!(field(&warning, "file").as_deref(), Some(files), "{warning}");
     lock.wait_for_text("lock started", CEILING);
@@ -191,7 +194,7 @@ fn a_kernel_without_it_is_told_once_and_holds_nobody() {
 }
 
 #[test]
-fn nobody_reads_while_nobody_waits() {
+fn pressure_is_read_only_while_a_client_waits() {
     let Some(node) = Node::new() else { return };
     let mut lock = node.lock(&["--locks=1", "--cpu-pressure=80", "--timeout=10m"]);
     assert_eq!(lock.get("/?holder=a").status, 200);
@@ -201,7 +204,7 @@ fn nobody_reads_while_nobody_waits() {
         thread::sleep(Duration::from_millis(300));
         (lock.wakes() == before).then_some(before)
     });
-    // Not even a file that changes wakes it: it is not looked at.
+    // A file that changes does not wake lock, because lock does not read it.
     node.set("cpu", "99.00");
     thread::sleep(Duration::from_secs(3));
     assert_eq!(lock.wakes(), quiet);

@@ -4,20 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::http::{Reply, Request, get};
+use testkit::http::{Request, get};
 use testkit::program::{Program, Running, field};
 use testkit::scratch::Scratch;
 use testkit::scripted::{Behaviour, Server, blackhole};
 use testkit::{CEILING, eventually, median, skip};
 
-fn lock(arguments: &[&str]) -> Running {
-    let fixed = ["--host", "127.0.0.1", "--port", "0", "--max-duration", "2h"];
-    Program::new(env!("CARGO_BIN_EXE_lock")).args(fixed).args(arguments).start()
-}
+use crate::support::{get_from, program};
 
-#[track_caller]
-fn get_from(from: &str, address: SocketAddr, target: &str) -> Reply {
-    Request::get(target).from(from).send(address, CEILING).expect("an answer")
+fn lock(arguments: &[&str]) -> Running {
+    program(arguments).args(["--max-duration", "2h"]).start()
 }
 
 fn ended(address: SocketAddr, how: &str) -> f64 {
@@ -97,7 +93,7 @@ fn only_2xx_ends_the_lease() {
         assert_eq!(reply.status, 200, "{name}");
     }
     for (name, server) in servers.iter().filter(|(name, _)| *name != "refused") {
-        eventually(&format!("looks at {name}"), CEILING, || {
+        eventually(&format!("probes at {name}"), CEILING, || {
             (server.connections() >= 4).then_some(())
         });
     }
@@ -114,7 +110,10 @@ fn only_2xx_ends_the_lease() {
         );
         wait_for_end(address, "ready", at as f64 + 1.0);
         assert!(
-            server.requests().iter().all(|seen| seen.method == "GET" && seen.target == "/healthz"),
+            server
+                .requests()
+                .iter()
+                .all(|shown| shown.method == "GET" && shown.target == "/healthz"),
             "{name}"
         );
     }
@@ -122,15 +121,17 @@ fn only_2xx_ends_the_lease() {
 }
 
 #[test]
-fn a_port_that_is_open_before_the_application_can_run_says_nothing() {
+fn a_port_that_is_open_before_the_application_can_run_is_ignored() {
     let mut lock = lock(&["--locks", "64", "--ready-period", "50ms"]);
     let address = lock.addr();
-    let server = Server::start(Behaviour::ok("somebody else"));
+    let server = Server::start(Behaviour::ok("another process"));
     let mut missed = 0;
     for ready in [format!("http:{}/x", server.port()), format!("tcp:{}", server.port())] {
-        let said =
-            format!("{ready} is open before the application can run: the duration alone counts");
-        // On a busy machine the answer to the first look may come too late, which makes it a look like the others.
+        let said = format!(
+            "{ready} is open before the application can run: the lease lasts its full duration"
+        );
+        // On a busy machine the answer to the baseline probe may come too late, which makes it a
+        // probe like the others.
         let holder = (0..10).map(|attempt| format!("{}-{attempt}", &ready[..3])).find(|holder| {
             let reply = get(address, &format!("/?holder={holder}&duration=1s&ready={ready}"));
             assert_eq!(reply.status, 200, "{ready}");
@@ -139,7 +140,7 @@ fn a_port_that_is_open_before_the_application_can_run_says_nothing() {
             missed += u32::from(!is_said);
             is_said
         });
-        let holder = holder.unwrap_or_else(|| panic!("{ready}: never seen as open: {lock}"));
+        let holder = holder.unwrap_or_else(|| panic!("{ready}: never shown as open: {lock}"));
         let state = get(address, "/state").json();
         let lease =
             state["leases"].as_array().unwrap().iter().find(|lease| lease["holder"] == *holder);
@@ -153,7 +154,7 @@ fn a_port_that_is_open_before_the_application_can_run_says_nothing() {
 }
 
 #[test]
-fn looks_become_rarer_and_never_come_more_often_than_said() {
+fn probes_become_rarer_with_the_age_of_the_lease() {
     let period = Duration::from_millis(200);
     let mut lock = lock(&["--ready-period", "200ms"]);
     let address = lock.addr();
@@ -164,30 +165,32 @@ fn looks_become_rarer_and_never_come_more_often_than_said() {
         200
     );
     let window = Duration::from_secs(4);
-    // What is counted is a rate: there is nothing to wait for but the time.
+    // The test counts a rate, so it waits for the time to pass.
     thread::sleep(window);
-    let looks: Vec<Duration> = server.requests().iter().map(|seen| seen.at - asked).collect();
-    // The first look, then the most that one after a tenth of the age, at least 20 ms, at most the period makes.
+    let probes: Vec<Duration> = server.requests().iter().map(|shown| shown.at - asked).collect();
+    // The baseline probe, then as many probes as pauses of a tenth of the age allow: at least
+    // 20 ms, at most the period.
     let mut most = 1;
     let mut age = Duration::ZERO;
     while age < window {
         age += (age / 10).max(Duration::from_millis(20)).min(period);
         most += 1;
     }
-    eprintln!("{} looks in {window:?}, {most} at most", looks.len());
-    assert!(looks.len() <= most, "{} looks, {most} at most: {looks:?}", looks.len());
-    assert!(looks.len() >= most / 3, "only {} looks of {most}: {looks:?}", looks.len());
+    eprintln!("{} probes in {window:?}, {most} at most", probes.len());
+    assert!(probes.len() <= most, "{} probes, {most} at most: {probes:?}", probes.len());
+    assert!(probes.len() >= most / 3, "only {} probes of {most}: {probes:?}", probes.len());
     let pauses =
-        |looks: &[Duration]| looks.windows(2).map(|two| two[1] - two[0]).collect::<Vec<_>>();
-    assert!(pauses(&looks)[0] >= Duration::from_millis(19), "{looks:?}");
-    let (early, late) = (median(pauses(&looks[..10])), median(pauses(&looks[looks.len() - 10..])));
+        |probes: &[Duration]| probes.windows(2).map(|two| two[1] - two[0]).collect::<Vec<_>>();
+    assert!(pauses(&probes)[0] >= Duration::from_millis(19), "{probes:?}");
+    let (early, late) =
+        (median(pauses(&probes[..10])), median(pauses(&probes[probes.len() - 10..])));
     assert!(early < late && late >= period * 9 / 10, "{early:?}, then {late:?}");
-    let in_the_end = looks.iter().filter(|at| **at > window - 5 * period).count();
-    assert!(in_the_end <= 6, "{in_the_end} looks in five periods");
+    let in_the_end = probes.iter().filter(|at| **at > window - 5 * period).count();
+    assert!(in_the_end <= 6, "{in_the_end} probes in five periods");
 }
 
 #[test]
-fn the_first_look_holds_no_answer_up_for_long() {
+fn the_baseline_probe_delays_no_answer_for_long() {
     let mut lock = lock(&["--locks", "64"]);
     let address = lock.addr();
     let (hole, _guard) = blackhole();
@@ -226,7 +229,7 @@ fn both_families_are_looked_at() {
     for host in ["127.0.0.1", "::1"] {
         let at: IpAddr = host.parse().unwrap();
         if std::net::TcpListener::bind((at, 0)).is_err() {
-            skip(&format!("looks at {host}: this machine does not have it"));
+            skip(&format!("probes at {host}: this machine does not have it"));
             continue;
         }
         // On all addresses: there an IPv4 client may come as ::ffff:127.0.0.1.
@@ -247,7 +250,7 @@ fn both_families_are_looked_at() {
         tcp.set(Behaviour::CloseAtOnce);
         server.set(Behaviour::ok("up"));
         wait_for_end(metrics, "ready", 2.0);
-        assert!(server.requests().iter().all(|seen| seen.from.ip() == at), "{host}");
+        assert!(server.requests().iter().all(|shown| shown.from.ip() == at), "{host}");
     }
 }
 
@@ -264,7 +267,7 @@ fn a_port_that_hangs_delays_no_other() {
         assert_eq!(reply.status, 200);
         assert!(
             reply.took < Duration::from_secs(2),
-            "the first look held the answer up for {:?}",
+            "the baseline probe delayed the answer by {:?}",
             reply.took
         );
     }
@@ -273,10 +276,10 @@ fn a_port_that_hangs_delays_no_other() {
         get(address, &format!("/?holder=a&duration=1h&ready=http:{}/", server.port())).status,
         200
     );
-    let looks = server.wait_for_requests(25, CEILING);
-    let pauses: Vec<Duration> = looks.windows(2).map(|two| two[1].at - two[0].at).collect();
+    let probes = server.wait_for_requests(25, CEILING);
+    let pauses: Vec<Duration> = probes.windows(2).map(|two| two[1].at - two[0].at).collect();
     let longest = pauses.iter().max().expect("pauses");
-    eprintln!("longest pause between two looks beside two ports that hang: {longest:?}");
+    eprintln!("longest pause between two probes beside two ports that hang: {longest:?}");
     assert!(*longest < Duration::from_secs(2), "{pauses:?}");
     assert!(
         hanging.iter().all(|server| server.connections() >= 2),
@@ -299,10 +302,7 @@ fn the_number_of_threads_does_not_grow_with_the_leases() {
         names.sort();
         names
     };
-    assert!(
-        !names(&lock).iter().any(|name| name == "prober"),
-        "no thread looks where there is nothing to look at"
-    );
+    assert!(!names(&lock).iter().any(|name| name == "prober"), "no prober starts without a port");
     let server = Server::start(Behaviour::status(503, "starting"));
     for number in 0..50 {
         // Half of them refuse, half of them answer that they are starting.
@@ -322,7 +322,7 @@ fn the_number_of_threads_does_not_grow_with_the_leases() {
 }
 
 #[test]
-fn the_next_in_line_has_the_slot_the_moment_a_look_succeeds() {
+fn a_successful_probe_gives_the_slot_to_the_first_waiter_at_once() {
     let mut lock = lock(&[]);
     let address = lock.addr();
     let took: Vec<Duration> = (0..11)
@@ -337,7 +337,7 @@ fn the_next_in_line_has_the_slot_the_moment_a_look_succeeds() {
                 let reply = get(address, &format!("/?holder=b{round}&duration=1h&wait=30s"));
                 (reply, Instant::now())
             });
-            eventually("the next to be held", CEILING, || {
+            eventually("the next to be parked", CEILING, || {
                 (get(address, "/state").json()["queue"][0]["held"] == true).then_some(())
             });
             server.set(Behaviour::ok("up"));
@@ -377,7 +377,7 @@ fn at_one_port<const N: usize>(hosts: [&str; N]) -> [Server; N] {
 }
 
 #[test]
-fn nobody_but_the_holder_is_looked_at() {
+fn only_the_address_of_the_holder_is_probed() {
     let mut lock = lock(&["--ready-period", "50ms"]);
     let address = lock.addr();
     let [old, new, others] = at_one_port(["127.0.5.7", "127.0.5.8", "127.0.0.1"]);
@@ -386,13 +386,13 @@ fn nobody_but_the_holder_is_looked_at() {
     }
     let target = format!("/?holder=a&duration=1h&ready=http:{}/", old.port());
     assert_eq!(get_from("127.0.5.7", address, &target).status, 200);
-    let looks = old.wait_for_requests(5, CEILING);
+    let probes = old.wait_for_requests(5, CEILING);
     assert!(
-        looks.iter().all(|seen| seen.header("host") == Some(&old.addr().to_string())),
-        "{looks:?}"
+        probes.iter().all(|shown| shown.header("host") == Some(&old.addr().to_string())),
+        "{probes:?}"
     );
     assert_eq!((new.connections(), others.connections()), (0, 0));
-    // The looks follow the holder. Another's request, or another's header, moves nothing.
+    // The probes follow the holder. Requests and headers of others do not move them.
     let spoofed = Request::get(&target.replace("=a&", "=b&"))
         .header("X-Forwarded-For", "127.0.0.1")
         .header("Forwarded", "for=127.0.0.1")
@@ -402,11 +402,11 @@ fn nobody_but_the_holder_is_looked_at() {
     assert_eq!(get_from("127.0.5.8", address, &target).status, 200);
     let mut before = old.connections();
     new.wait_for_requests(10, CEILING);
-    // One look at the old address may have been under way.
+    // One probe of the old address may have been under way.
     before += 1;
     assert!(
         old.connections() <= before,
-        "{} looks at the old address, {before} before",
+        "{} probes at the old address, {before} before",
         old.connections()
     );
     old.set(Behaviour::ok("not the holder's any more"));
@@ -418,10 +418,10 @@ fn nobody_but_the_holder_is_looked_at() {
 }
 
 #[test]
-fn the_path_arrives_as_it_was_given() {
+fn a_probe_sends_the_path_unchanged() {
     let mut lock = lock(&["--locks", "200"]);
     let address = lock.addr();
-    // Open at the first look, so that each is looked at once.
+    // Open at the baseline probe, so that each port is probed once.
     let server = Server::start(Behaviour::ok("up"));
     let all = (0x21..=0x7e_u8).map(char::from).filter(|it| *it != '#');
     let mut paths: Vec<String> = all.clone().map(|it| format!("/a{it}b")).collect();
@@ -455,12 +455,9 @@ fn the_path_arrives_as_it_was_given() {
         paths.iter().enumerate().filter(is_taken).map(|(_, path)| path).collect();
     assert!(taken.len() > paths.len() / 2, "only {} of {} are accepted", taken.len(), paths.len());
     let missing = || {
-        let seen: Vec<String> = server.requests().into_iter().map(|seen| seen.target).collect();
-        assert!(
-            seen.iter().all(|target| paths.contains(target)),
-            "asked for what nobody gave: {seen:?}"
-        );
-        taken.iter().filter(|path| !seen.contains(path)).collect::<Vec<_>>()
+        let shown: Vec<String> = server.requests().into_iter().map(|shown| shown.target).collect();
+        assert!(shown.iter().all(|target| paths.contains(target)), "unexpected request: {shown:?}");
+        taken.iter().filter(|path| !shown.contains(path)).collect::<Vec<_>>()
     };
     let until = Instant::now() + Duration::from_secs(5);
     while !missing().is_empty() && Instant::now() < until {

@@ -7,15 +7,14 @@ use testkit::http::{Request, get};
 use testkit::program::{Program, Running};
 use testkit::{CEILING, eventually};
 
+use crate::support::program;
+
 fn lock(arguments: &[&str]) -> Running {
-    Program::new(env!("CARGO_BIN_EXE_lock"))
-        .args(["--host", "127.0.0.1", "--port", "0"])
-        .args(arguments)
-        .start()
+    program(arguments).start()
 }
 
 #[test]
-fn the_first_is_let_through_and_the_others_wait_until_the_lease_ends() {
+fn the_first_client_gets_the_lease_and_the_others_wait_for_its_end() {
     let mut lock = lock(&["--timeout", "1s"]);
     let first = get(lock.addr(), "/");
     assert_eq!(
@@ -32,11 +31,11 @@ fn the_first_is_let_through_and_the_others_wait_until_the_lease_ends() {
 }
 
 #[test]
-fn as_many_as_there_are_slots() {
+fn each_slot_admits_one_client() {
     let mut lock = lock(&["--locks=3"]);
     let statuses: Vec<u16> = (0..5).map(|_| get(lock.addr(), "/?duration=1m").status).collect();
     assert_eq!(statuses, [200, 200, 200, 423, 423]);
-    // A lease may be given up early, so nobody is told to stay away for longer than half a minute.
+    // A lease may end early, so no client is asked to stay away for longer than half a minute.
     let retry_after: u64 = get(lock.addr(), "/").header("retry-after").unwrap().parse().unwrap();
     assert!((15..=30).contains(&retry_after), "{retry_after}");
 }
@@ -79,7 +78,16 @@ fn answers_to_the_letter() {
             "duration: \"99999999999999999999\" is not accepted; accepted: whole seconds or a duration such as 500ms, 1.5s, 1m30s, 2h\n",
         ),
         ("/?duration=1&duration=1", 400, "duration: given twice, accepted once\n"),
-        ("/?node=", 400, "node: \"\" is not accepted; accepted: the name of a node\n"),
+        (
+            "/?node=",
+            400,
+            "node: \"\" is not accepted; accepted: a node's name: at most 253 lower-case letters, digits, - and ., beginning and ending with a letter or digit\n",
+        ),
+        (
+            "/?node=Node_B",
+            400,
+            "node: \"Node_B\" is not accepted; accepted: a node's name: at most 253 lower-case letters, digits, - and ., beginning and ending with a letter or digit\n",
+        ),
         ("/?duration=1%6ds", 200, "Lock acquired\nfor 1ms\n"),
         ("/?dur%61tion=0", 200, "Lock acquired\na slot is free; a duration of 0 takes none\n"),
         ("/nothing", 404, "there are /, /metrics, /state, /livez, /readyz\n"),
@@ -142,11 +150,11 @@ fn only_get_and_post_of_the_root_take_a_lease() {
     let reply = Request::post("/").body("duration=3").send(lock.addr(), CEILING).unwrap();
     assert_eq!(reply.status, 413);
     let reply = Request::post("/").send(lock.addr(), CEILING).unwrap();
-    assert_eq!(reply.status, 200, "nothing before it has taken the slot");
+    assert_eq!(reply.status, 200, "no earlier request has taken the slot");
 }
 
 #[test]
-fn metrics_and_state_tell_what_happened() {
+fn metrics_and_state_agree_with_the_events() {
     let mut lock = lock(&["--locks", "2", "--node", "n"]);
     for path in [
         "/?duration=1ms",
@@ -158,7 +166,8 @@ fn metrics_and_state_tell_what_happened() {
         "/?node=m",
     ] {
         get(lock.addr(), path);
-        // The first lease has to be over before the third request, and virtual time does not reach here.
+        // The first lease has to be over before the third request, and virtual time does not reach
+        // here.
         eventually("the short lease to end", CEILING, || {
             (get(lock.addr(), "/state").json()["leases"][0]["remaining_seconds"] != 0.001)
                 .then_some(())
@@ -233,7 +242,7 @@ fn both_families_on_all_addresses() {
 }
 
 #[test]
-fn a_signal_ends_it_at_once() {
+fn a_signal_ends_lock_at_once() {
     for (signal, as_pid_1) in [("TERM", false), ("INT", false), ("TERM", true), ("INT", true)] {
         let program =
             Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host", "127.0.0.1", "--port", "0"]);
@@ -254,7 +263,7 @@ fn a_signal_ends_it_at_once() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_nobody_up() {
+fn a_log_without_a_reader_delays_no_answer() {
     // The harness reads everything, so the pipe is made here and left alone until it is full.
     let exe = match testkit::program::Program::static_dir() {
         Some(directory) => directory.join("lock"),

@@ -1,4 +1,5 @@
-//! Leases and queue outlive the process: killed at any moment, and with files of all kinds, on the real binary.
+//! Leases and queue outlive the process: killed at any moment, and with files of all kinds, on the
+//! real binary.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,9 +17,11 @@ use testkit::program::{Program, Running, field};
 use testkit::scratch::{Scratch, Volume};
 use testkit::{CEILING, eventually, skip};
 
+use crate::support::{holders, state};
+
 const SLOTS: usize = 3;
 
-/// So many askers keep a lease.
+/// Clients that keep a lease.
 const KEEPERS: usize = 2;
 
 /// Both clocks of a restart, and milliseconds in JSON.
@@ -29,17 +32,7 @@ fn program(file: &Path) -> Program {
 }
 
 fn of(program: Program, file: &Path) -> Program {
-    let fixed = [
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--max-duration",
-        "2h",
-        "--locks",
-        "3",
-        "--state-file",
-    ];
+    let fixed = ["--host=127.0.0.1", "--port=0", "--max-duration=2h", "--locks=3", "--state-file"];
     program.args(fixed).arg(file)
 }
 
@@ -48,27 +41,14 @@ fn kill(mut lock: Running) {
     lock.wait(CEILING);
 }
 
-/// Nothing where the lock has ended before the whole answer was there.
+/// `None` if the lock ends before the whole answer has arrived.
 fn ask(address: SocketAddr, method: &str, query: &str) -> Option<(u16, Value)> {
     let request = Request::new(method, &format!("/?{query}")).header("Accept", "application/json");
     let reply = request.send(address, CEILING).ok()?;
     Some((reply.status, reply.json()))
 }
 
-fn state(address: SocketAddr) -> Value {
-    get(address, "/state").json()
-}
-
-fn names(places: &Value) -> Vec<String> {
-    places
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|place| place["holder"].as_str().unwrap().to_owned())
-        .collect()
-}
-
-/// Waits until the file holds what this fits.
+/// Waits until the content of the file fits.
 fn written(file: &Path, fits: impl Fn(&Value) -> bool) -> Value {
     eventually("the state file", CEILING, || {
         let text = fs::read_to_string(file).ok()?;
@@ -79,12 +59,12 @@ fn written(file: &Path, fits: impl Fn(&Value) -> bool) -> Value {
     })
 }
 
-/// What a holder was told last, and when.
+/// The last answer to a holder, with its time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Known {
     /// It has a lease that ends then at the latest.
     Lease(Instant),
-    /// It has given up what it had.
+    /// The holder has released its lease.
     Nothing,
 }
 
@@ -98,14 +78,14 @@ fn keep_asking(
     for number in 0.. {
         let holder = format!("r{round}-a{asker}-{number}");
         loop {
-            let Some((status, told)) =
+            let Some((status, response)) =
                 ask(address, "GET", &format!("holder={holder}&duration=1h&wait=5ms"))
             else {
                 return;
             };
             if status == 200 {
                 let left = Duration::from_secs_f64(
-                    told["expires_in_seconds"].as_f64().unwrap() + RESOLUTION,
+                    response["expires_in_seconds"].as_f64().unwrap() + RESOLUTION,
                 );
                 known.lock().unwrap().insert(holder.clone(), Known::Lease(Instant::now() + left));
                 break;
@@ -115,7 +95,7 @@ fn keep_asking(
         if asker < KEEPERS && number == asker {
             continue;
         }
-        // Until it is answered nobody knows whether it was heard.
+        // Without an answer, the request may have been handled or not.
         known.lock().unwrap().remove(&holder);
         if ask(address, "DELETE", &format!("holder={holder}")).is_none() {
             return;
@@ -125,7 +105,7 @@ fn keep_asking(
 }
 
 #[test]
-fn killed_at_any_moment_it_forgets_no_lease_and_no_release() {
+fn a_lock_killed_at_any_moment_keeps_leases_and_releases() {
     let directory = Scratch::new();
     let file = directory.join("state.json");
     let known: Mutex<BTreeMap<String, Known>> = Mutex::default();
@@ -133,31 +113,31 @@ fn killed_at_any_moment_it_forgets_no_lease_and_no_release() {
     for round in 0..30 {
         let mut lock = program(&file).start();
         let address = lock.addr();
-        let held: Vec<(String, Known)> =
+        let answers: Vec<(String, Known)> =
             known.lock().unwrap().iter().map(|(name, it)| (name.clone(), *it)).collect();
-        let seen = state(address);
-        let count = seen["slots_in_use"].as_u64().unwrap() as usize;
-        let expected = held.iter().filter(|(_, it)| *it != Known::Nothing).count();
+        let shown = state(address);
+        let count = shown["slots_in_use"].as_u64().unwrap() as usize;
+        let expected = answers.iter().filter(|(_, it)| *it != Known::Nothing).count();
         // One whose 200 or whose end was not heard of may be there as well.
-        assert!((expected..=SLOTS).contains(&count), "round {round}: {expected} known, {seen}");
-        let there = names(&seen["leases"]);
-        for (holder, it) in &held {
+        assert!((expected..=SLOTS).contains(&count), "round {round}: {expected} known, {shown}");
+        let there = holders(&shown["leases"]);
+        for (holder, it) in &answers {
             if *it == Known::Nothing {
-                assert!(!there.contains(holder), "round {round}: {holder} was given back: {seen}");
+                assert!(!there.contains(holder), "round {round}: {holder} was given back: {shown}");
                 releases += 1;
                 continue;
             }
             let Known::Lease(end) = it else { unreachable!() };
             let asked = Instant::now();
-            let (status, told) =
+            let (status, response) =
                 ask(address, "GET", &format!("holder={holder}&duration=2h")).expect("an answer");
-            assert_eq!(status, 200, "round {round}: {holder}: {told}; {lock}");
+            assert_eq!(status, 200, "round {round}: {holder}: {response}; {lock}");
             assert!(
-                told["reason"].as_str().unwrap().starts_with("lease already held"),
-                "{round}: {told}"
+                response["reason"].as_str().unwrap().starts_with("lease already held"),
+                "{round}: {response}"
             );
             let (left, most) =
-                (told["expires_in_seconds"].as_f64().unwrap(), end.duration_since(asked));
+                (response["expires_in_seconds"].as_f64().unwrap(), end.duration_since(asked));
             assert!(
                 left <= most.as_secs_f64() + RESOLUTION,
                 "round {round}: {holder} has {left}, had {most:?}"
@@ -165,7 +145,7 @@ fn killed_at_any_moment_it_forgets_no_lease_and_no_release() {
             leases += 1;
         }
         // All of them end, the unknown ones too, so that there is something to ask for.
-        for holder in there.into_iter().chain(names(&seen["queue"])) {
+        for holder in there.into_iter().chain(holders(&shown["queue"])) {
             assert_eq!(
                 ask(address, "DELETE", &format!("holder={holder}")).expect("an answer").0,
                 200
@@ -191,7 +171,7 @@ fn killed_at_any_moment_it_forgets_no_lease_and_no_release() {
 }
 
 #[test]
-fn a_deadline_is_where_it_was() {
+fn a_restart_keeps_deadlines() {
     let directory = Scratch::new();
     let file = directory.join("state.json");
     let mut lock = program(&file).start();
@@ -206,10 +186,10 @@ fn a_deadline_is_where_it_was() {
         lock = program(&file).start();
         let address = lock.addr();
         let asked = Instant::now();
-        let (status, told) = ask(address, "GET", "holder=a").expect("an answer");
+        let (status, response) = ask(address, "GET", "holder=a").expect("an answer");
         assert_eq!(status, 200);
-        let left = told["expires_in_seconds"].as_f64().expect("a number");
-        // Nothing is won between two processes, and what is lost is a pause between two looks at clocks.
+        let left = response["expires_in_seconds"].as_f64().expect("a number");
+        // A restart adds no time, and loses at most a pause between two readings of the clocks.
         let most = 3600.0 - (asked - after).as_secs_f64() + RESOLUTION;
         let least = 3600.0 - before.elapsed().as_secs_f64() - 0.5;
         assert!((least..=most).contains(&left), "{left} is not within {least} and {most}");
@@ -218,7 +198,7 @@ fn a_deadline_is_where_it_was() {
     eventually("the short one to end", CEILING, || {
         (state(address)["slots_in_use"] == 2).then_some(())
     });
-    // Who has named nobody has its slot all the same.
+    // A lease without a holder keeps its slot.
     let leases = state(address)["leases"].clone();
     assert!(leases.as_array().unwrap().iter().any(|lease| lease["holder"].is_null()), "{leases}");
     // One that ended while there was no process is not there any more.
@@ -231,7 +211,7 @@ fn a_deadline_is_where_it_was() {
 }
 
 #[test]
-fn the_line_keeps_its_order() {
+fn the_queue_keeps_its_order() {
     let directory = Scratch::new();
     let file = directory.join("state.json");
     let mut lock = program(&file).start();
@@ -252,10 +232,10 @@ fn the_line_keeps_its_order() {
     kill(lock);
     let mut lock = program(&file).start();
     let address = lock.addr();
-    assert_eq!(names(&state(address)["queue"]), line);
-    let (_, told) = ask(address, "GET", "holder=y").expect("an answer");
-    assert_eq!(told["position"], 3, "{told}");
-    // Who has given up its place has given it up, and who comes anew is the last.
+    assert_eq!(holders(&state(address)["queue"]), line);
+    let (_, response) = ask(address, "GET", "holder=y").expect("an answer");
+    assert_eq!(response["position"], 3, "{response}");
+    // A holder that has left the queue stays out of it, and a new holder is the last.
     assert_eq!(ask(address, "DELETE", "holder=x").expect("an answer").0, 200);
     assert_eq!(ask(address, "GET", "holder=new").expect("an answer").0, 423);
     line.remove(1);
@@ -266,7 +246,7 @@ fn the_line_keeps_its_order() {
     kill(lock);
     let mut lock = program(&file).start();
     let address = lock.addr();
-    assert_eq!(names(&state(address)["queue"]), line);
+    assert_eq!(holders(&state(address)["queue"]), line);
     assert_eq!(ask(address, "DELETE", "holder=a").expect("an answer").0, 200);
     assert_eq!(
         ask(address, "GET", "holder=y").expect("an answer").0,
@@ -276,7 +256,7 @@ fn the_line_keeps_its_order() {
 }
 
 #[test]
-fn asking_again_writes_nothing() {
+fn a_repeated_request_does_not_write_the_state_file() {
     let directory = Scratch::new();
     let file = directory.join("state.json");
     let mut lock = program(&file).start();
@@ -286,11 +266,11 @@ fn asking_again_writes_nothing() {
     }
     assert_eq!(get(address, "/?holder=waiting").status, 423);
     written(&file, |value| value["queue"][0]["holder"] == "waiting");
-    let seen = |file: &Path| {
+    let shown = |file: &Path| {
         let it = fs::metadata(file).expect("a state file");
         (it.ino(), it.mtime(), it.mtime_nsec(), it.ctime_nsec())
     };
-    let before = seen(&file);
+    let before = shown(&file);
     for _ in 0..20 {
         for holder in ["a", "b", "c"] {
             assert_eq!(get(address, &format!("/?holder={holder}&duration=2h")).status, 200);
@@ -298,14 +278,14 @@ fn asking_again_writes_nothing() {
         assert_eq!(get(address, "/?holder=waiting&wait=5ms").status, 423);
         assert_eq!(get(address, "/").status, 423);
         assert_eq!(get(address, "/?duration=0").status, 423);
-        assert_eq!(Request::delete("/?holder=nobody").send(address, CEILING).unwrap().status, 404);
+        assert_eq!(Request::delete("/?holder=unknown").send(address, CEILING).unwrap().status, 404);
         get(address, "/state");
         get(address, "/metrics");
     }
-    assert_eq!(seen(&file), before);
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(shown(&file), before);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no other file is left");
     assert_eq!(Request::delete("/?holder=a").send(address, CEILING).unwrap().status, 200);
-    assert_ne!(seen(&file), before, "but a release does");
+    assert_ne!(shown(&file), before, "but a release does");
 }
 
 /// A file as a lock of this boot writes it, with three leases and two places.
@@ -324,7 +304,8 @@ fn real_file(directory: &Scratch) -> (PathBuf, String) {
     (file, text)
 }
 
-/// Starts empty, says why in one line, serves, and writes a file that the next process can read.
+/// Starts empty, logs the reason in one line, serves, and writes a file that the next process can
+/// read.
 #[track_caller]
 fn starts_empty(what: &str, file: &Path, level: &str, words: &str) {
     let mut lock = program(file).start();
@@ -333,17 +314,17 @@ fn starts_empty(what: &str, file: &Path, level: &str, words: &str) {
     assert_eq!(field(&line, "level").as_deref(), Some(level), "{what}: {line}");
     assert_eq!(field(&line, "file").as_deref(), file.to_str(), "{what}: {line}");
     assert!(line.contains(words) && line.len() < 1024, "{what}: {line}");
-    let seen = state(address);
+    let shown = state(address);
     assert_eq!(
-        (seen["slots_in_use"].as_u64(), seen["queue_length"].as_u64()),
+        (shown["slots_in_use"].as_u64(), shown["queue_length"].as_u64()),
         (Some(0), Some(0)),
-        "{what}: {seen}"
+        "{what}: {shown}"
     );
     let statuses = [(); 4].map(|()| get(address, "/?duration=1h").status);
     assert_eq!(statuses, [200, 200, 200, 423], "{what}");
 }
 
-/// As [`starts_empty`], and the next process takes over what that one has written.
+/// As [`starts_empty`], and the next process restores the file of that process.
 #[track_caller]
 fn starts_anew(what: &str, file: &Path, level: &str, words: &str) {
     starts_empty(what, file, level, words);
@@ -368,7 +349,7 @@ fn a_file_that_ends_too_early() {
             &format!("{end} of {} bytes", text.len()),
             &file,
             "warn",
-            "torn, or not a state file",
+            "truncated, or not a state file",
         );
     }
 }
@@ -383,7 +364,7 @@ fn a_file_that_is_not_of_this_program_this_version_or_this_boot() {
         value[key] = new;
         value.to_string()
     };
-    let not_ours = "torn, or not a state file";
+    let not_ours = "truncated, or not a state file";
     let boot = "01234567-89ab-cdef-0123-456789abcdef";
     let garbage: Vec<u8> =
         (0..1024 * 1024_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
@@ -399,19 +380,27 @@ fn a_file_that_is_not_of_this_program_this_version_or_this_boot() {
             not_ours,
         ),
         ("a version alone", br#"{"version":1}"#.to_vec(), not_ours),
-        ("a future version", with("version", json!(2)).into(), "version 2, this program reads 1"),
+        (
+            "a future version",
+            with("version", json!(2)).into(),
+            "version 2, this program reads version 1",
+        ),
         (
             "a far version",
             br#"{"version":18446744073709551615,"x":[]}"#.to_vec(),
             "has version 18446744073709551615",
         ),
         ("a negative version", with("version", json!(-1)).into(), not_ours),
-        ("another boot", with("boot", json!(boot)).into(), "another boot's"),
-        ("no boot", with("boot", json!("")).into(), "another boot's"),
+        (
+            "before the last reboot",
+            with("boot", json!(boot)).into(),
+            "written before the last reboot",
+        ),
+        ("no boot", with("boot", json!("")).into(), "written before the last reboot"),
         ("leases of another kind", with("leases", json!([{"holder": 1}])).into(), not_ours),
         ("a lease from nowhere", text.replace("127.0.0.1", "nowhere").into(), not_ours),
-        ("bytes", garbage, "not read"),
-        ("nothing but zeros", vec![0; 1024 * 1024], not_ours),
+        ("bytes", garbage, "cannot read"),
+        ("only zeros", vec![0; 1024 * 1024], not_ours),
         ("brackets", vec![b'['; 1024 * 1024], not_ours),
         ("a long word", long_word.into(), not_ours),
         ("more than there may be", ours_then_much.into(), not_ours),
@@ -424,7 +413,7 @@ fn a_file_that_is_not_of_this_program_this_version_or_this_boot() {
 }
 
 #[test]
-fn a_file_with_what_no_lock_would_write_harms_nobody() {
+fn a_file_with_unusual_content_stops_no_start() {
     let directory = Scratch::new();
     let (_, text) = real_file(&directory);
     let real: Value = serde_json::from_str(&text).unwrap();
@@ -438,7 +427,7 @@ fn a_file_with_what_no_lock_would_write_harms_nobody() {
     let now = lease(json!({}))["since"].as_u64().unwrap();
     let days = |days: u64| now + days * 24 * 3600 * 1_000_000_000;
     for (what, leases, slots) in [
-        ("an end that no clock holds", vec![lease(json!({"deadline": u64::MAX}))], 1),
+        ("an end beyond the clock", vec![lease(json!({"deadline": u64::MAX}))], 1),
         (
             "a clock that was days ahead",
             vec![lease(json!({"since": days(3), "deadline": days(4)}))],
@@ -448,12 +437,8 @@ fn a_file_with_what_no_lock_would_write_harms_nobody() {
         ("an end in the past", vec![lease(json!({"deadline": 1}))], 0),
         ("a beginning in the future", vec![lease(json!({"since": u64::MAX}))], 1),
         ("the same holder twice", vec![lease(json!({})), lease(json!({"address": "10.0.0.1"}))], 1),
-        ("a holder that nobody could name", vec![lease(json!({"holder": "a b\n"}))], 0),
-        (
-            "a port that nobody could name",
-            vec![lease(json!({"ready": "tcp:0", "look": "watched"}))],
-            1,
-        ),
+        ("an invalid holder", vec![lease(json!({"holder": "a b\n"}))], 0),
+        ("an invalid port", vec![lease(json!({"ready": "tcp:0", "look": "watched"}))], 1),
         (
             "more leases than slots",
             (0..9).map(|n| lease(json!({"holder": n.to_string()}))).collect(),
@@ -466,16 +451,16 @@ fn a_file_with_what_no_lock_would_write_harms_nobody() {
         let file = directory.file("state.json", value.to_string());
         let mut lock = program(&file).start();
         let address = lock.addr();
-        let seen = state(address);
-        assert_eq!(seen["slots_in_use"], slots, "{what}: {seen}");
-        for lease in seen["leases"].as_array().unwrap() {
+        let shown = state(address);
+        assert_eq!(shown["slots_in_use"], slots, "{what}: {shown}");
+        for lease in shown["leases"].as_array().unwrap() {
             assert!(
                 lease["remaining_seconds"].as_f64().unwrap() <= 7200.0,
-                "{what}: at most --max-duration: {seen}"
+                "{what}: at most --max-duration: {shown}"
             );
         }
         let said = format!(
-            "the state file has more leases than slots: no start until {} of them have ended",
+            "more leases restored than slots: no start until {} of them have ended",
             slots.max(3) - 2
         );
         assert_eq!(
@@ -498,46 +483,47 @@ fn a_file_with_what_no_lock_would_write_harms_nobody() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_or_written_stops_nobody() {
+fn a_file_that_cannot_be_read_or_written_stops_no_start() {
     let directory = Scratch::new();
     fs::create_dir(directory.join("directory")).unwrap();
     directory.file("file", "");
     for (what, path, read) in [
         ("a directory that is not there", "none/state.json", "no state file yet"),
-        ("a directory in its place", "directory", "state file not read"),
-        ("a file in the place of its directory", "file/state.json", "state file not read"),
+        ("a directory in its place", "directory", "cannot read the state file"),
+        ("a file in the place of its directory", "file/state.json", "cannot read the state file"),
     ] {
         let mut lock = program(&directory.join(path)).start();
         let address = lock.addr();
         lock.wait_for_text(read, CEILING);
-        let line = lock.wait_for_text("a restart may let too many start", CEILING);
+        let line = lock.wait_for_text("a restart may let too many pods start", CEILING);
         assert_eq!(field(&line, "level").as_deref(), Some("warn"), "{what}: {line}");
         assert!(
-            field(&line, "reason").is_some_and(|reason| reason.starts_with("cannot write it: ")),
+            field(&line, "reason")
+                .is_some_and(|reason| reason.starts_with("cannot write the file: ")),
             "{what}: {line}"
         );
         let statuses = [(); 4].map(|()| get(address, "/?duration=1h").status);
         assert_eq!(statuses, [200, 200, 200, 423], "{what}");
         assert_eq!(
-            lock.count(|line| line.contains("a restart may let too many start")),
+            lock.count(|line| line.contains("a restart may let too many pods start")),
             1,
             "{what}: {lock}"
         );
     }
-    // Where it can be written after all, that is told too, and the file is whole.
+    // Once the file can be written, this is logged and the file is complete.
     let mut lock = program(&directory.join("late/state.json")).start();
     let address = lock.addr();
-    lock.wait_for_text("a restart may let too many start", CEILING);
+    lock.wait_for_text("a restart may let too many pods start", CEILING);
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
     fs::create_dir(directory.join("late")).unwrap();
     assert_eq!(get(address, "/?holder=b&duration=1h").status, 200);
-    lock.wait_for_text("state file is whole again", CEILING);
+    lock.wait_for_text("state file is complete again", CEILING);
     let value = written(&directory.join("late/state.json"), |_| true);
-    assert_eq!(names(&value["leases"]), ["a", "b"]);
+    assert_eq!(holders(&value["leases"]), ["a", "b"]);
 }
 
 #[test]
-fn without_the_right_to_read_or_write_it_goes_on() {
+fn lock_starts_without_the_right_to_read_or_write_the_file() {
     let directory = Scratch::new();
     let place = directory.join("place");
     fs::create_dir(&place).unwrap();
@@ -547,7 +533,7 @@ fn without_the_right_to_read_or_write_it_goes_on() {
         |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     mode(&file, 0o000);
     mode(&place, 0o555);
-    // Root may do everything everywhere, so that somebody else has to run it.
+    // Root may read and write every file, so another user runs the lock.
     let built = Program::new(env!("CARGO_BIN_EXE_lock"));
     let copy = directory.join("lock");
     fs::copy(built.file(), &copy).unwrap();
@@ -564,19 +550,19 @@ fn without_the_right_to_read_or_write_it_goes_on() {
     }
     let mut lock = program.start();
     let address = lock.addr();
-    let line = lock.wait_for_text("state file not read", CEILING);
+    let line = lock.wait_for_text("cannot read the state file", CEILING);
     assert!(line.contains("Permission denied"), "{line}");
-    lock.wait_for(|line| line.contains("cannot write it: Permission denied"), CEILING);
+    lock.wait_for(|line| line.contains("cannot write the file: Permission denied"), CEILING);
     let statuses = [(); 4].map(|()| get(address, "/?duration=1h").status);
     assert_eq!(statuses, [200, 200, 200, 423]);
     mode(&place, 0o777);
     mode(&file, 0o666);
     assert_eq!(get(address, "/?holder=a").status, 423);
-    lock.wait_for_text("state file is whole again", CEILING);
+    lock.wait_for_text("state file is complete again", CEILING);
 }
 
 #[test]
-fn a_volume_that_is_full_stops_nobody() {
+fn a_full_volume_stops_no_start() {
     let volume = match Volume::new(32 * 1024) {
         Ok(volume) => volume,
         Err(why) => return skip(&format!("a state file on a full volume: {why}")),
@@ -586,26 +572,26 @@ fn a_volume_that_is_full_stops_nobody() {
     let address = lock.addr();
     assert_eq!(get(address, "/?holder=a&duration=1h").status, 200);
     written(&file, |value| value["leases"][0]["holder"] == "a");
-    // Fills what is left, to the last page.
+    // Fills the volume to the last page.
     let rest = volume.join("rest");
     let error = fs::write(&rest, vec![0; 64 * 1024]).expect_err("a volume with an end");
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
     assert_eq!(get(address, "/?holder=b&duration=1h").status, 200);
-    let line = lock.wait_for_text("a restart may let too many start", CEILING);
-    assert!(line.contains("cannot write it: No space left on device"), "{line}");
+    let line = lock.wait_for_text("a restart may let too many pods start", CEILING);
+    assert!(line.contains("cannot write the file: No space left on device"), "{line}");
     let before = fs::read_to_string(&file).expect("the old file");
     assert!(serde_json::from_str::<Value>(&before).is_ok(), "the old file is whole: {before}");
     fs::remove_file(&rest).unwrap();
     assert_eq!(get(address, "/?holder=c&duration=1h").status, 200);
-    lock.wait_for_text("state file is whole again", CEILING);
+    lock.wait_for_text("state file is complete again", CEILING);
     kill(lock);
     let mut lock = program(&file).start();
     let leases = state(lock.addr())["leases"].clone();
-    assert_eq!(names(&leases), ["a", "b", "c"]);
+    assert_eq!(holders(&leases), ["a", "b", "c"]);
 }
 
 #[test]
-fn a_pipe_in_the_place_of_the_file_does_not_keep_it_from_starting() {
+fn a_pipe_in_place_of_the_state_file_does_not_block_the_start() {
     let directory = Scratch::new();
     let pipe = directory.join("state.json");
     if !Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()) {
@@ -618,13 +604,13 @@ fn a_pipe_in_the_place_of_the_file_does_not_keep_it_from_starting() {
 }
 
 #[test]
-fn a_disk_that_hangs_holds_nobody_up_for_long() {
+fn a_disk_that_hangs_delays_answers_by_a_second_at_most() {
     let directory = Scratch::new();
     let file = directory.join("state.json");
     let mut lock = program(&file).start();
     let address = lock.addr();
     written(&file, |_| true);
-    // The new file is written into a pipe that nobody reads: opening it does not return.
+    // The new file is a pipe without a reader: opening it does not return.
     let pipe = directory.join("state.json.new");
     let made = Command::new("mkfifo").arg(&pipe).status();
     if !made.is_ok_and(|status| status.success()) {
@@ -633,7 +619,7 @@ fn a_disk_that_hangs_holds_nobody_up_for_long() {
     let first = get(address, "/?holder=a&duration=1h");
     assert_eq!(first.status, 200);
     assert!(first.took < Duration::from_secs(5), "{:?}", first.took);
-    lock.wait_for_text("answers do not wait for it any more", CEILING);
+    lock.wait_for_text("answers no longer wait for it", CEILING);
     let second = get(address, "/?holder=b&duration=1h");
     assert_eq!(second.status, 200);
     assert!(
@@ -667,7 +653,8 @@ fn a_shorter_longest_lease_cuts_those_of_before() {
     assert!((0.0..=10.0).contains(&left), "{left}");
 }
 
-/// A new file is written into a pipe that has no reader: opening it does not return. `None` if the machine cannot make one.
+/// A new file is written into a pipe that has no reader: opening it does not return. `None` if the
+/// machine cannot make one.
 fn hang(file: &Path) -> Option<()> {
     let pipe = file.with_extension("json.new");
     let is_made = Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success());
@@ -679,7 +666,7 @@ fn hang(file: &Path) -> Option<()> {
 
 /// Requests that wait for the state file leave a thread to accept the next one.
 #[test]
-fn clients_that_wait_for_a_slow_disk_do_not_keep_out_others() {
+fn clients_that_wait_for_a_slow_disk_do_not_block_others() {
     const LEASES: usize = 12;
     let round = || {
         let directory = Scratch::new();
@@ -719,9 +706,10 @@ fn clients_that_wait_for_a_slow_disk_do_not_keep_out_others() {
     assert!(rounds.is_empty() || rounds.contains(&true), "{rounds:?}");
 }
 
-/// Both have gone when lock looks: the one that has the lease, and the one that would have it next.
+/// Two clients hang up at the same time: the one that has the lease, and the one that would get it
+/// next.
 #[test]
-fn a_lease_of_a_client_that_has_gone_passes_over_a_waiter_that_has_gone_too() {
+fn an_undone_lease_does_not_go_to_a_waiter_that_has_hung_up() {
     let directory = Scratch::new();
     let file = directory.join("state.json");
     let program = Program::new(env!("CARGO_BIN_EXE_lock")).args([

@@ -1,4 +1,4 @@
-//! Each setting by flag and by variable, and the mistakes, on the real binary.
+//! Each setting by flag and by variable, and the errors, on the real binary.
 
 use testkit::CEILING;
 use testkit::http::Request;
@@ -91,7 +91,7 @@ fn a_share_of_the_cores() {
 }
 
 #[test]
-fn mistakes_are_reported_together() {
+fn errors_are_reported_together() {
     let finished = lock()
         .args([
             "--port",
@@ -122,7 +122,7 @@ fn mistakes_are_reported_together() {
 }
 
 #[test]
-fn a_period_below_a_tenth_of_a_second_is_a_mistake() {
+fn a_period_below_a_tenth_of_a_second_is_an_error() {
     for (flag, variable) in [
         ("--failHc", "PSL_HC_PERIOD_FAIL"),
         ("--passHc", "PSL_HC_PERIOD_PASS"),
@@ -155,6 +155,9 @@ fn help_and_version() {
             assert!(help.stdout.contains(name), "{name}");
         }
     }
+    for line in help.stdout.lines() {
+        assert!(line.chars().count() <= 100 && !line.contains('`'), "{line}");
+    }
     assert_eq!(help.stderr, "");
     let version = lock().arg("--version").env("PSL_BIND_PORT", "x").run(CEILING).expect_code(0);
     assert!(
@@ -164,7 +167,7 @@ fn help_and_version() {
 }
 
 #[test]
-fn a_taken_port_is_a_failure_that_names_it() {
+fn a_taken_port_is_a_failure_with_the_address() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let finished =

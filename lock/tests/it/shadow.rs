@@ -1,4 +1,5 @@
-//! Shadow mode on the real binary: nobody waits, and everybody can see who would have.
+//! Shadow mode on the real binary: no client waits, and answers, log and metrics show which starts
+//! would have waited.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
@@ -10,35 +11,36 @@ use testkit::program::{Program, Running, field};
 use testkit::scratch::Scratch;
 use testkit::{CEILING, eventually};
 
+use crate::support::program;
+
 fn lock(arguments: &[&str]) -> Running {
-    let fixed = ["--host=127.0.0.1", "--port=0", "--mode=shadow"];
-    Program::new(env!("CARGO_BIN_EXE_lock")).args(fixed).args(arguments).start()
+    program(arguments).args(["--mode=shadow"]).start()
 }
 
 #[test]
-fn everybody_is_granted_at_once_and_told_what_would_have_been() {
+fn each_request_is_granted_at_once_with_its_outcome_in_the_model() {
     let mut lock = lock(&["--locks=1", "--node=here"]);
     let begin = Instant::now();
-    let nobody = "shadow mode: this lock holds nobody back";
+    let prefix = "shadow mode: not enforced; this request would";
     for (target, expected) in [
-        ("/?holder=a&duration=1m", format!("for 1m\n{nobody}, and would not have here\n")),
+        ("/?holder=a&duration=1m", format!("for 1m\n{prefix} not have waited\n")),
         (
             "/?holder=b&wait=30",
             format!(
-                "for 10s\n{nobody}, but would have here, at position 1 in line: all slots are taken\n"
+                "for 10s\n{prefix} have waited at position 1 in the queue: all slots are taken\n"
             ),
         ),
         (
             "/",
             format!(
-                "for 10s\n{nobody}, but would have here, at position 2 in line: all slots are taken\n"
+                "for 10s\n{prefix} have waited at position 2 in the queue: all slots are taken\n"
             ),
         ),
-        ("/?duration=0", format!("{nobody}, but would have here: all slots are taken\n")),
+        ("/?duration=0", format!("{prefix} have waited: all slots are taken\n")),
         (
             "/?node=there",
             format!(
-                "{nobody}, but would have here: this lock serves node here, the request comes from node there\n"
+                "{prefix} have waited: this lock serves node here, the request comes from node there\n"
             ),
         ),
     ] {
@@ -46,7 +48,7 @@ fn everybody_is_granted_at_once_and_told_what_would_have_been() {
         assert_eq!((reply.status, reply.header("psl-mode")), (200, Some("shadow")), "{target}");
         assert_eq!(reply.body, format!("Lock acquired\n{expected}"), "{target}");
     }
-    assert!(begin.elapsed() < CEILING / 4, "nobody was held");
+    assert!(begin.elapsed() < CEILING / 4, "no request was parked");
     let json = Request::get("/?holder=c")
         .header("Accept", "application/json")
         .send(lock.addr(), CEILING)
@@ -57,11 +59,11 @@ fn everybody_is_granted_at_once_and_told_what_would_have_been() {
         (&true.into(), &10.0.into()),
         "{json}"
     );
-    assert!(json["reason"].as_str().unwrap().contains("at position 3 in line"), "{json}");
+    assert!(json["reason"].as_str().unwrap().contains("at position 3 in the queue"), "{json}");
     assert_eq!(
         lock.get("/?duration=x").status,
         400,
-        "what is not understood is no request for a lease"
+        "an invalid request is no request for a lease"
     );
 
     let state = lock.get("/state").json();
@@ -117,7 +119,7 @@ fn a_start_that_ends_by_its_port_makes_room_for_the_next() {
         let name = format!("app-{n}");
         let line = lock.wait_for(
             |line| {
-                line.contains("shadow: its turn comes now")
+                line.contains("shadow: start would begin now")
                     && field(line, "holder").as_deref() == Some(&name)
             },
             CEILING,
@@ -139,7 +141,7 @@ fn a_start_that_ends_by_its_port_makes_room_for_the_next() {
 }
 
 #[test]
-fn closed_checks_let_everybody_go() {
+fn closed_checks_end_all_waits() {
     let mut lock = lock(&["--check=tcp://127.0.0.1:1", "--failHc=1h"]);
     lock.wait_for_text("check failed", CEILING);
     let reply = lock.get("/?holder=a&wait=30");
@@ -155,7 +157,7 @@ fn closed_checks_let_everybody_go() {
 }
 
 #[test]
-fn nothing_of_it_holds_anybody_back_after_a_restart() {
+fn the_model_does_not_survive_a_restart() {
     let directory = Scratch::new();
     let file = directory.join("state");
     let state_file = format!("--state-file={}", file.display());
@@ -175,10 +177,10 @@ fn nothing_of_it_holds_anybody_back_after_a_restart() {
         assert_eq!(shadow.get(&format!("/?holder={n}&duration=10m")).status, 200);
     }
     let queue = shadow.get("/state").json()["queue_length"].clone();
-    assert_eq!(queue, 19, "it does not begin with what really ran before");
+    assert_eq!(queue, 19, "the model does not begin with the leases of enforce mode");
     shadow.signal("TERM");
     shadow.wait(CEILING).expect_code(0);
-    assert_eq!(std::fs::read(&file).unwrap(), before, "nor leaves anything of what would be");
+    assert_eq!(std::fs::read(&file).unwrap(), before, "and does not write the state file");
 
     let mut last = enforce();
     let state = last.get("/state").json();
@@ -187,7 +189,7 @@ fn nothing_of_it_holds_anybody_back_after_a_restart() {
 }
 
 #[test]
-fn init_takes_it_for_what_it_is() {
+fn init_understands_the_answers() {
     let init = Program::static_dir().map(|directory| directory.join("init"));
     let Some(init) = init else {
         return testkit::skip("init with a lock in shadow mode: PSL_TEST_BIN_DIR is not set");

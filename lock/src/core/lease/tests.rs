@@ -1,16 +1,10 @@
 //! Leases and the probes of their ports, in named cases.
 
 use super::*;
+use crate::core::tests::{MILLI, NANO, SECOND, zero};
+use crate::core::time::FAR;
 
-const NANO: Duration = Duration::from_nanos(1);
-const MILLI: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-
-#[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
-fn zero() -> Instant {
-    Instant::now()
-}
 
 /// A lease of ten seconds whose port had this baseline.
 fn lease(id: u64, baseline: ProbeResult, since: Instant) -> Lease {
@@ -20,7 +14,7 @@ fn lease(id: u64, baseline: ProbeResult, since: Instant) -> Lease {
         address: [10, 0, 0, 1].into(),
         since,
         deadline: since + 10 * SECOND,
-        watch: Some(Box::new(Watch::begin(Ready::parse("tcp:80").unwrap(), baseline, since))),
+        watch: Some(Box::new(PortWatch::new(Ready::parse("tcp:80").unwrap(), baseline, since))),
         is_quiet: false,
         has_moved: false,
         is_confirmed: false,
@@ -30,13 +24,18 @@ fn lease(id: u64, baseline: ProbeResult, since: Instant) -> Lease {
 fn leases(baselines: &[ProbeResult], since: Instant) -> Leases {
     let mut leases = Leases::default();
     for (id, baseline) in (1..).zip(baselines) {
-        leases.begin(lease(id, *baseline, since));
+        leases.insert(lease(id, *baseline, since));
     }
     leases
 }
 
-fn probed(leases: &mut Leases, target: &ProbeTarget, result: ProbeResult, now: Instant) -> Probed {
-    leases.probed(target, result, MILLI, LONGEST_PAUSE, now)
+fn probed(
+    leases: &mut Leases,
+    target: &ProbeTarget,
+    result: ProbeResult,
+    now: Instant,
+) -> ProbeEffect {
+    leases.finish_probe(target, result, MILLI, LONGEST_PAUSE, now)
 }
 
 #[test]
@@ -44,7 +43,7 @@ fn leases_expire_in_the_order_of_their_deadlines() {
     let start = zero();
     let mut leases = Leases::default();
     for (id, seconds) in [(1, 5), (2, 3), (3, 5), (4, 9)] {
-        leases.begin(Lease {
+        leases.insert(Lease {
             deadline: start + seconds * SECOND,
             watch: None,
             ..lease(id, ProbeResult::Open, start)
@@ -83,7 +82,10 @@ fn probes_come_after_a_tenth_of_the_age_and_the_first_success_ends_the_lease() {
             let target = leases.begin_probe(now).expect("a probe is due");
             assert!(!leases.has_due_probe(now), "one probe at a time");
             assert_eq!(leases.poll_at(now), Some(start + 10 * SECOND), "its result is awaited");
-            assert_eq!(probed(&mut leases, &target, ProbeResult::Closed, now), Probed::Nothing);
+            assert_eq!(
+                probed(&mut leases, &target, ProbeResult::Closed, now),
+                ProbeEffect::NoChange
+            );
         }
         assert_eq!(leases.poll_at(now), Some(now + pause * MILLI), "{age}");
         assert_eq!(leases.begin_probe(now + pause * MILLI - NANO), None, "{age}");
@@ -91,20 +93,20 @@ fn probes_come_after_a_tenth_of_the_age_and_the_first_success_ends_the_lease() {
     let now = start + 9600 * MILLI;
     assert!(leases.poll_at(now) > Some(now), "a probe that is due waits for a prober");
     let target = leases.begin_probe(now).unwrap();
-    assert_eq!(probed(&mut leases, &target, ProbeResult::Open, now), Probed::Ready);
+    assert_eq!(probed(&mut leases, &target, ProbeResult::Open, now), ProbeEffect::EndsLease);
 }
 
 #[test]
 fn a_port_that_was_never_closed_ends_the_lease_only_once_an_application_can_run() {
     let start = zero();
     for (second, age, expected) in [
-        (ProbeResult::Silent, TOO_SOON - NANO, Probed::TooEarly),
-        (ProbeResult::Silent, TOO_SOON, Probed::Ready),
-        (ProbeResult::Closed, TOO_SOON - NANO, Probed::Ready),
+        (ProbeResult::Silent, EARLIEST_START - NANO, ProbeEffect::PortIgnored),
+        (ProbeResult::Silent, EARLIEST_START, ProbeEffect::EndsLease),
+        (ProbeResult::Closed, EARLIEST_START - NANO, ProbeEffect::EndsLease),
     ] {
         let mut leases = leases(&[ProbeResult::Silent], start);
         for (result, at, expected) in
-            [(second, 70 * MILLI, Probed::Nothing), (ProbeResult::Open, age, expected)]
+            [(second, 70 * MILLI, ProbeEffect::NoChange), (ProbeResult::Open, age, expected)]
         {
             let target = leases.begin_probe(start + at).unwrap();
             assert_eq!(
@@ -113,12 +115,12 @@ fn a_port_that_was_never_closed_ends_the_lease_only_once_an_application_can_run(
                 "{second:?} {at:?}"
             );
         }
-        assert_eq!(leases.iter().next().unwrap().is_watched(), expected == Probed::Ready);
+        assert_eq!(leases.iter().next().unwrap().is_watched(), expected == ProbeEffect::EndsLease);
     }
 }
 
 #[test]
-fn ports_that_hang_do_not_hold_up_the_probes_of_others() {
+fn ports_that_hang_do_not_delay_the_probes_of_others() {
     let start = zero();
     let mut leases = leases(&[ProbeResult::Closed; 5], start);
     let then = start + SECOND;
@@ -126,7 +128,7 @@ fn ports_that_hang_do_not_hold_up_the_probes_of_others() {
     assert_eq!(targets.len(), 5);
     for (n, target) in targets.iter().enumerate() {
         let took = if n < 4 { SLOW_PROBE } else { SLOW_PROBE - NANO };
-        leases.probed(target, ProbeResult::Silent, took, LONGEST_PAUSE, then);
+        leases.finish_probe(target, ProbeResult::Silent, took, LONGEST_PAUSE, then);
     }
     let later = then + SECOND;
     let probes: Vec<_> =
@@ -136,22 +138,22 @@ fn ports_that_hang_do_not_hold_up_the_probes_of_others() {
 }
 
 #[test]
-fn a_result_from_an_old_address_or_of_an_old_probe_counts_for_nothing() {
+fn a_result_from_an_old_address_or_of_an_old_probe_is_ignored() {
     let start = zero();
     let mut leases = leases(&[ProbeResult::Closed], start);
     let now = start + SECOND;
     let target = leases.begin_probe(now).unwrap();
     leases.get_mut(LeaseId(1)).unwrap().address = [10, 0, 0, 2].into();
-    assert_eq!(probed(&mut leases, &target, ProbeResult::Open, now), Probed::Nothing);
+    assert_eq!(probed(&mut leases, &target, ProbeResult::Open, now), ProbeEffect::NoChange);
     let moved = ProbeTarget { address: [10, 0, 0, 2].into(), ..target };
-    assert_eq!(probed(&mut leases, &moved, ProbeResult::Closed, now), Probed::Nothing);
+    assert_eq!(probed(&mut leases, &moved, ProbeResult::Closed, now), ProbeEffect::NoChange);
     assert_eq!(
         probed(&mut leases, &moved, ProbeResult::Open, now),
-        Probed::Nothing,
+        ProbeEffect::NoChange,
         "no probe is under way"
     );
     leases.remove(LeaseId(1));
-    assert_eq!(probed(&mut leases, &moved, ProbeResult::Open, now), Probed::Nothing);
+    assert_eq!(probed(&mut leases, &moved, ProbeResult::Open, now), ProbeEffect::NoChange);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the node does: its idle cores and runnable threads over the last [`SPAN`](super::SPAN).
+//! The load of the node: its idle cores and runnable threads over the last [`SPAN`](super::SPAN).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -8,15 +8,13 @@ use super::SPAN;
 /// The counters of the node at one time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
-    /// When they were read.
     pub at: Instant,
     /// CPU time used since boot, of all cores together.
     pub busy: Duration,
     /// CPU time not used since boot.
     pub idle: Duration,
-    /// Threads that run or want to, at this instant.
+    /// Threads that run or are ready to run.
     pub runnable: usize,
-    /// Online cores.
     pub cores: usize,
     /// Share of the last ten seconds in which all tasks waited for memory, or for a disk.
     pub stalled: f64,
@@ -24,26 +22,24 @@ pub struct Reading {
 
 /// The mean of the readings of one span.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Mean {
-    /// Cores in use.
+pub struct MeanLoad {
+    /// The number of cores in use.
     pub busy: f64,
-    /// Cores not in use.
+    /// The number of idle cores.
     pub idle: f64,
-    /// Threads that run or want to.
     pub runnable: f64,
 }
 
-/// The readings of the last span in which a waiter was there.
+/// The readings of the last span with a parked waiter.
 #[derive(Clone, Debug, Default)]
 pub struct Load {
     readings: VecDeque<Reading>,
     read_at: Option<Instant>,
-    mean: Option<Mean>,
+    mean: Option<MeanLoad>,
     is_blind: bool,
 }
 
 impl Load {
-    /// Drops readings that are too old to say anything about the present.
     pub fn forget(&mut self) {
         self.readings.clear();
         self.mean = None;
@@ -54,7 +50,9 @@ impl Load {
     pub fn read(&mut self, reading: Option<Reading>, now: Instant) -> Option<(f64, f64)> {
         self.read_at = Some(now);
         // Counters of a node that has run are not zero.
-        let Some(reading) = reading.filter(|it| !it.busy.is_zero() || !it.idle.is_zero()) else {
+        let Some(reading) =
+            reading.filter(|reading| !reading.busy.is_zero() || !reading.idle.is_zero())
+        else {
             self.is_blind = true;
             self.forget();
             return None;
@@ -62,11 +60,12 @@ impl Load {
         let before = self.readings.back().copied();
         self.readings.push_back(reading);
         self.average(reading);
-        // Counters that stand still do not tell the CPU time of the starts that end meanwhile.
+        // Without moving counters the CPU time of the starts that end meanwhile is unknown.
         let last = before.filter(|_| !self.is_blind)?;
         let seconds = reading.at.saturating_duration_since(last.at).as_secs_f64();
         let used = reading.busy.saturating_sub(last.busy).as_secs_f64();
-        // Counters that jump do not make starts dear for hours. Twice, because a busy node delays the reading.
+        // Counters that jump do not make starts expensive for hours. Twice, because a busy node
+        // delays the reading.
         Some((used.min(2.0 * seconds * reading.cores as f64), seconds))
     }
 
@@ -85,15 +84,14 @@ impl Load {
         self.is_blind = 2.0 * (busy + idle) < reading.cores as f64;
         let runnable: f64 = self.readings.iter().map(|reading| reading.runnable as f64).sum();
         let runnable = runnable / self.readings.len() as f64;
-        self.mean = (!self.is_blind).then_some(Mean { busy, idle, runnable });
+        self.mean = (!self.is_blind).then_some(MeanLoad { busy, idle, runnable });
     }
 
     /// The mean of the last span; `None` before a whole span was read.
-    pub fn mean(&self) -> Option<Mean> {
+    pub fn mean(&self) -> Option<MeanLoad> {
         self.mean
     }
 
-    /// When the node was read last.
     pub fn read_at(&self) -> Option<Instant> {
         self.read_at
     }

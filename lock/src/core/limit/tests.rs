@@ -1,12 +1,8 @@
+//! The limit on nodes of constant and of random load.
+
 use super::*;
+use crate::core::tests::{SECOND, zero};
 use proptest::prelude::*;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-#[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
-fn zero() -> Instant {
-    Instant::now()
-}
 
 /// A node of constant load, read in every period, and a queue that never runs dry.
 struct Node {
@@ -40,7 +36,7 @@ impl Node {
     fn admit(&mut self) -> usize {
         let mut admitted = 0;
         while self.limit.quota(self.active, self.now).more > 0 {
-            self.limit.began(self.now);
+            self.limit.add_start(self.now);
             self.active += 1;
             admitted += 1;
         }
@@ -62,8 +58,8 @@ impl Node {
 
     /// The oldest start ends, at this age.
     fn end(&mut self, age: Duration, was_start: bool) {
-        let at = self.limit.begun.front().map_or(self.now, |begun| begun.at);
-        self.limit.ended(at, age, was_start, self.now);
+        let at = self.limit.starts.front().map_or(self.now, |start| start.at);
+        self.limit.end_start(at, age, was_start, self.now);
         self.active = self.active.saturating_sub(1);
     }
 
@@ -73,11 +69,11 @@ impl Node {
 }
 
 #[test]
-fn an_idle_node_starts_one_a_core_at_once_and_one_for_each_first_cost_after() {
+fn an_idle_node_starts_one_per_core_at_once_and_one_for_each_first_cost_after() {
     let mut node = Node::new(8, 128);
     assert_eq!(node.admit(), 8);
     assert_eq!(node.reason(), Reason::Pace);
-    // Four starts a second on eight cores, until too many have not been seen.
+    // Four starts a second on eight cores, until too many have not been shown.
     assert_eq!(node.run(2 * SECOND, |node| Some(node.reading(0.0, 0))), 8);
     let status = node.limit.status(node.active, node.now);
     assert_eq!((status.pace, status.idle_cores, status.floor), (8.0 / FIRST_COST, Some(8.0), 8));
@@ -94,7 +90,7 @@ fn image_pulls_in_every_slot_do_not_keep_an_idle_node_empty() {
 }
 
 #[test]
-fn a_node_full_of_threads_starts_one_a_core_and_one_more_after_a_stale_time() {
+fn a_node_full_of_threads_starts_one_per_core_and_one_more_after_a_stale_time() {
     let mut node = Node::new(8, 128);
     let full = |node: &Node| Some(node.reading(8.0, 24));
     // The first span is not known yet, so no start is admitted above the floor.
@@ -103,7 +99,7 @@ fn a_node_full_of_threads_starts_one_a_core_and_one_more_after_a_stale_time() {
     let words = node.limit.status(node.active, node.now).to_string();
     assert_eq!(
         words,
-        "the node is busy: 0.0 of 8 cores idle; the next start is admitted in 1s at the latest"
+        "the node is busy: 0.0 of 8 cores idle; the next start begins in 1s at the latest"
     );
     assert_eq!(node.run(2 * SECOND, full), 1);
     // The floor holds under any load: each start that ends makes room for one.
@@ -142,7 +138,7 @@ fn counters_that_stand_still_are_the_floor() {
         );
         assert_eq!(
             status.to_string(),
-            "the node's load is not known: 2 starts at a time; the next start is admitted when one ends"
+            "the node's load is unknown: 2 starts at a time; the next start begins when a lease ends"
         );
         // The counters count again.
         assert!(node.run(3 * SECOND, |node| Some(node.reading(0.0, 0))) > 0, "{name}");
@@ -152,11 +148,11 @@ fn counters_that_stand_still_are_the_floor() {
 #[test]
 fn stalls_go_below_the_floor_down_to_one() {
     let mut node = Node::new(8, 128);
-    let stalled = |node: &Node| Some(Reading { stalled: 0.51, ..node.reading(0.0, 0) });
+    let stall = |node: &Node| Some(Reading { stalled: 0.51, ..node.reading(0.0, 0) });
     node.now += PERIOD;
-    let reading = stalled(&node);
+    let reading = stall(&node);
     node.limit.read(reading, 0, node.now);
-    assert_eq!(node.run(60 * SECOND, stalled), 1);
+    assert_eq!(node.run(60 * SECOND, stall), 1);
     assert_eq!(node.reason(), Reason::Stalled);
     node.active = 0;
     assert_eq!(node.admit(), 1);
@@ -194,12 +190,12 @@ fn load_of_others_is_not_charged_to_starts() {
 fn a_grant_that_is_undone_leaves_no_trace() {
     let mut node = Node::new(2, 32);
     node.admit();
-    let before = (node.limit.credit, node.limit.begun.len(), node.limit.began_at[0]);
+    let before = (node.limit.credit, node.limit.starts.len(), node.limit.last_starts[0]);
     for _ in 0..100 {
-        node.limit.began(node.now);
-        node.limit.undone(node.now, node.now);
+        node.limit.add_start(node.now);
+        node.limit.undo_start(node.now, node.now);
     }
-    assert_eq!((node.limit.credit, node.limit.begun.len(), node.limit.began_at[0]), before);
+    assert_eq!((node.limit.credit, node.limit.starts.len(), node.limit.last_starts[0]), before);
     assert_eq!(node.admit(), 0);
 }
 
@@ -225,16 +221,16 @@ fn a_lease_that_did_not_begin_here_ends_no_other() {
     let unseen = node.limit.unseen(node.now);
     assert!(unseen > 0);
     for _ in 0..20 {
-        node.limit.ended(node.start - SECOND, 11 * SECOND, true, node.now);
+        node.limit.end_start(node.start - SECOND, 11 * SECOND, true, node.now);
     }
     assert_eq!(node.limit.unseen(node.now), unseen);
     // Not the last grant is undone, but the one before.
     let (first, last) = (node.now, node.now + PERIOD);
-    node.limit.began(first);
-    node.limit.began(last);
-    node.limit.undone(first, last);
-    assert_eq!(node.limit.begun.back().map(|begun| begun.at), Some(last));
-    assert_eq!(node.limit.began_at[0], last);
+    node.limit.add_start(first);
+    node.limit.add_start(last);
+    node.limit.undo_start(first, last);
+    assert_eq!(node.limit.starts.back().map(|start| start.at), Some(last));
+    assert_eq!(node.limit.last_starts[0], last);
 }
 
 /// Nine starts of a tenth of a CPU second have ended on two cores.
@@ -285,10 +281,10 @@ fn starts_that_end_while_the_counters_stand_still_are_not_cheap() {
 }
 
 #[test]
-fn nothing_is_promised_before_a_whole_span_was_read() {
+fn no_start_above_the_floor_before_a_whole_span_was_read() {
     let mut node = Node::new(2, 32);
     node.admit();
-    // Leases from before a restart are above the floor, and nothing took the credit.
+    // Leases from before a restart are above the floor, and no start has used the credit.
     node.limit.credit = 2.0;
     let next = node.limit.quota(node.active, node.now).next.unwrap();
     assert!(next >= node.now + SPAN, "{:?}", next - node.now);
@@ -315,7 +311,7 @@ fn a_steady_state_does_not_swing() {
         while let Some(nth) = running.iter().position(|it| it.1 <= 1e-9) {
             let (began, _) = running.remove(nth).unwrap();
             node.active -= 1;
-            node.limit.ended(began, now - began, true, now);
+            node.limit.end_start(began, now - began, true, now);
         }
         let all = 60.0 + f64::from(tick + 1) * 0.1;
         let idle = Duration::from_secs_f64(all * cores as f64 - busy);
@@ -340,7 +336,7 @@ fn a_steady_state_does_not_swing() {
 enum Event {
     Began,
     Undone,
-    Ended(u64, bool),
+    EndedLease(u64, bool),
     Read { busy: f64, runnable: usize, stalled: f64 },
     Blind,
     Later(u64),
@@ -350,9 +346,9 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => Just(Event::Began),
         1 => Just(Event::Undone),
-        2 => (0u64..100_000, any::<bool>()).prop_map(|(age, was_start)| Event::Ended(age, was_start)),
+        2 => (0u64..100_000, any::<bool>()).prop_map(|(age, was_start)| Event::EndedLease(age, was_start)),
         4 => (0.0..1.0f64, 0usize..60, 0.0..1.0f64)
-            .prop_map(|(busy, runnable, stalled)| Event::Read { busy, runnable, stalled: stalled.powi(8) }),
+            .prop_map(|(busy, runnable, stall)| Event::Read { busy, runnable, stalled: stall.powi(8) }),
         1 => Just(Event::Blind),
         4 => (0u64..5000).prop_map(Event::Later),
     ]
@@ -369,17 +365,17 @@ proptest! {
         for event in events {
             match event {
                 Event::Began if node.limit.quota(node.active, node.now).more > 0 => {
-                    node.limit.began(node.now);
+                    node.limit.add_start(node.now);
                     node.active += 1;
                 }
                 Event::Began => {}
                 Event::Undone if node.active > 0 => {
-                    let at = node.limit.begun.back().map_or(node.now, |begun| begun.at);
-                    node.limit.undone(at, node.now);
+                    let at = node.limit.starts.back().map_or(node.now, |start| start.at);
+                    node.limit.undo_start(at, node.now);
                     node.active -= 1;
                 }
                 Event::Undone => {}
-                Event::Ended(age, was_start) => {
+                Event::EndedLease(age, was_start) => {
                     node.end(Duration::from_millis(age), was_start);
                 }
                 Event::Read { busy: share, runnable, stalled } => {

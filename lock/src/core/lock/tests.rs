@@ -1,24 +1,23 @@
 //! The lock in virtual time: counts, gates, limit, refusals. The directory has the promises to
 //! honest clients.
 
+use super::readings::{RESOLUTION, STILL_WANTED};
 use super::refusal::LONGEST_RETRY;
 use super::*;
+use crate::core::gate::CheckResult;
+use crate::core::lease::Lease;
+use crate::core::limit::Reading;
+use crate::core::outcome::Cause;
+use crate::core::pressure::{PressureLimits, Readings};
 use crate::core::queue::Waiter;
 use crate::core::scheduler::Durations;
+use crate::core::tests::{MILLI, NANO, SECOND, polls, waits, zero};
 use std::num::NonZeroU8;
 
 mod promises;
 
-const NANO: Duration = Duration::from_nanos(1);
-const MILLI: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
 const HIGH: Readings = [Some(9000), None, None];
 const LOW: Readings = [Some(0), None, None];
-
-#[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
-fn zero() -> Instant {
-    Instant::now()
-}
 
 fn settings(slots: Slots) -> Settings {
     let durations =
@@ -27,8 +26,8 @@ fn settings(slots: Slots) -> Settings {
         slots,
         mode: Mode::Enforce,
         durations,
-        pressure: pressure::Limits { thresholds: [None; 3], floor: 20 * SECOND },
-        node: Some("here".to_owned()),
+        pressure: PressureLimits { thresholds: [None; 3], floor: 20 * SECOND },
+        node: NodeName::parse("here").ok(),
         endpoints: Vec::new(),
         max_hold: None,
         most_parked: 64,
@@ -40,44 +39,26 @@ fn fixed(slots: usize, now: Instant) -> Lock {
 }
 
 /// Closed above 80 % of CPU pressure, with a floor of 20 s.
-fn pressed(slots: usize, now: Instant) -> Lock {
+fn with_pressure_gate(slots: usize, now: Instant) -> Lock {
     let thresholds = [NonZeroU8::new(80), None, None];
-    let pressure = pressure::Limits { thresholds, floor: 20 * SECOND };
+    let pressure = PressureLimits { thresholds, floor: 20 * SECOND };
     Lock::new(Settings { pressure, ..settings(Slots::Fixed(slots)) }, now)
 }
 
-fn checked(slots: usize, max_hold: Option<Duration>, now: Instant) -> Lock {
+fn with_checks(slots: usize, max_hold: Option<Duration>, now: Instant) -> Lock {
     let endpoints = vec!["tcp://db:1".to_owned()];
     Lock::new(Settings { endpoints, max_hold, ..settings(Slots::Fixed(slots)) }, now)
 }
 
-fn down() -> Vec<Checked> {
+fn down() -> Vec<CheckResult> {
     vec![Err("refused".to_owned())]
-}
-
-fn polls(holder: &str, from: u8) -> LeaseRequest {
-    let holder = Some(holder).filter(|holder| !holder.is_empty()).map(Arc::from);
-    let address = [10, 0, 0, from].into();
-    LeaseRequest {
-        address,
-        holder,
-        duration: None,
-        ready: None,
-        baseline: None,
-        wait: None,
-        node: None,
-    }
-}
-
-fn waits(holder: &str, from: u8) -> LeaseRequest {
-    LeaseRequest { wait: Some(30 * SECOND), ..polls(holder, from) }
 }
 
 /// Asks without a connection that can wait.
 fn ask(lock: &mut Lock, request: &LeaseRequest, now: Instant) -> Outcome {
     match lock.request(request, None, now) {
-        Reply::Now(outcome) => outcome,
-        Reply::Parked => panic!("parked without a name"),
+        Some(outcome) => outcome,
+        None => panic!("parked without a name"),
     }
 }
 
@@ -102,16 +83,16 @@ fn granted(lock: &mut Lock) -> Vec<String> {
     grants.map(|answer| answer.request.holder.unwrap().to_string()).collect()
 }
 
-fn park(lock: &mut Lock, name: &str, from: u8, id: u64, now: Instant) {
-    assert_eq!(lock.request(&waits(name, from), Some(WaiterId(id)), now), Reply::Parked);
+fn park(lock: &mut Lock, name: &str, from: u32, id: u64, now: Instant) {
+    assert_eq!(lock.request(&waits(name, from), Some(WaiterId(id)), now), None);
 }
 
 #[test]
 fn counts_are_right_to_the_unit() {
     let start = zero();
     let mut lock = fixed(1, start);
-    let elsewhere = LeaseRequest { node: Some("there".into()), ..polls("a", 1) };
-    let here = LeaseRequest { node: Some("here".into()), ..polls("a", 1) };
+    let elsewhere = LeaseRequest { node: NodeName::parse("there").ok(), ..polls("a", 1) };
+    let here = LeaseRequest { node: NodeName::parse("here").ok(), ..polls("a", 1) };
     let probe = LeaseRequest { duration: Some(Duration::ZERO), ..polls("a", 1) };
     for request in [here, polls("a", 1), polls("b", 1), elsewhere, probe] {
         ask(&mut lock, &request, start);
@@ -121,26 +102,26 @@ fn counts_are_right_to_the_unit() {
     park(&mut lock, "c", 1, 2, start);
     park(&mut lock, "d", 1, 3, start);
     assert_eq!(
-        lock.view(start, 9).counts.requests.of(Kind::Busy),
+        lock.view(start, 9).totals.requests.of(Kind::Busy),
         1,
         "parked requests count with their outcome"
     );
     lock.hang_up(WaiterId(3), start + SECOND);
     lock.hang_up(WaiterId(3), start + SECOND);
-    assert_eq!(lock.release("a", polls("a", 1).address, start + 4 * SECOND), Released::Lease);
-    assert_eq!(lock.release("c", polls("c", 1).address, start + 5 * SECOND), Released::Waiter);
+    assert_eq!(lock.release("a", polls("a", 1).address, start + 4 * SECOND), ReleaseEffect::Lease);
+    assert_eq!(lock.release("c", polls("c", 1).address, start + 5 * SECOND), ReleaseEffect::Waiter);
     lock.advance(start + 14 * SECOND);
     let view = lock.view(start + 14 * SECOND, 9);
-    let requests = Kind::REQUESTS.map(|kind| view.counts.requests.of(kind));
+    let requests = Kind::REQUESTS.map(|kind| view.totals.requests.of(kind));
     assert_eq!(requests, [2, 1, 3, 0, 1, 1, 1]);
-    assert_eq!(view.counts.ended, [0, 1, 1]);
+    assert_eq!(view.totals.ended, [0, 1, 1]);
     assert_eq!((view.active, view.waiting, view.parked), (0, 0, 0));
     let effects = lock.take_effects();
     assert_eq!((effects.ended.len(), effects.answers.len()), (2, 2), "b's grant and c's refusal");
     assert_eq!(lock.take_effects(), Effects::default());
     let mut out = psl::metrics::Exposition::default();
-    out.histogram("w", "waited", &view.counts.waited);
-    out.histogram("h", "active", &view.counts.active);
+    out.histogram("w", "waited", &view.totals.waited);
+    out.histogram("h", "active", &view.totals.active);
     let text = out.finish();
     for line in ["w_sum 4", "w_count 2", "h_sum 14", "h_count 2"] {
         assert!(text.lines().any(|l| l == line), "{line} in {text}");
@@ -185,12 +166,12 @@ fn time_that_comes_in_another_order_is_no_harm() {
 fn waiters_stay_parked_while_checks_fail_and_start_together() {
     for (max_hold, opens) in [(None, 25), (Some(15 * SECOND), 15)] {
         let start = zero();
-        let mut lock = checked(3, max_hold, start);
+        let mut lock = with_checks(3, max_hold, start);
         for n in 0..4 {
-            park(&mut lock, &n.to_string(), n as u8, n, start);
+            park(&mut lock, &n.to_string(), n as u32, n, start);
         }
         refusal(ask(&mut lock, &polls("", 9), start));
-        lock.checked(down(), start + SECOND, start + 25 * SECOND);
+        lock.finish_round(down(), start + SECOND, start + 25 * SECOND);
         let opens = start + opens * SECOND;
         lock.advance(opens - NANO);
         assert_eq!(granted(&mut lock), Vec::<String>::new());
@@ -198,53 +179,53 @@ fn waiters_stay_parked_while_checks_fail_and_start_together() {
             assert_eq!(
                 lock.poll_at(start + SECOND),
                 Some(opens),
-                "the clock wakes for the end of the hold"
+                "the clock wakes for the end of max_hold"
             );
             lock.advance(opens);
             let answers = lock.take_effects().answers;
             assert_eq!(answers.len(), 3);
             assert!(answers.into_iter().all(|answer| grant(answer.outcome).is_overridden));
         } else {
-            lock.checked(vec![Ok(())], opens, opens + SECOND);
+            lock.finish_round(vec![Ok(())], opens, opens + SECOND);
             assert_eq!(granted(&mut lock), ["0", "1", "2"]);
-            lock.checked(down(), opens, opens + SECOND);
+            lock.finish_round(down(), opens, opens + SECOND);
         }
         lock.release("0", polls("0", 0).address, opens);
         let expected = if max_hold.is_some() { vec!["3".to_owned()] } else { vec![] };
-        assert_eq!(granted(&mut lock), expected, "a new failure holds waiters back again");
+        assert_eq!(granted(&mut lock), expected, "a new failure closes the gate again");
     }
 }
 
 #[test]
 fn a_refusal_names_no_time_that_cannot_be_known() {
     let start = zero();
-    let mut lock = checked(2, Some(60 * SECOND), start);
-    let told = refusal(ask(&mut lock, &polls("a", 1), start));
+    let mut lock = with_checks(2, Some(60 * SECOND), start);
+    let response = refusal(ask(&mut lock, &polls("a", 1), start));
     assert_eq!(
-        (told.cause, told.expected),
+        (response.cause, response.expected),
         (Cause::Checks(vec!["tcp://db:1: not checked yet".to_owned()]), None)
     );
-    lock.checked(down(), start, start + 7 * SECOND + NANO);
-    let told = refusal(ask(&mut lock, &polls("a", 1), start));
-    assert_eq!(told.cause, Cause::Checks(vec!["tcp://db:1: refused".to_owned()]));
+    lock.finish_round(down(), start, start + 7 * SECOND + NANO);
+    let response = refusal(ask(&mut lock, &polls("a", 1), start));
+    assert_eq!(response.cause, Cause::Checks(vec!["tcp://db:1: refused".to_owned()]));
     assert_eq!(
-        (told.retry_after, told.position, told.expected),
+        (response.retry_after, response.position, response.expected),
         (8 * SECOND, Some(1), None),
         "the next check"
     );
-    lock.checked(down(), start + 58 * SECOND, start + 100 * SECOND);
-    let told = refusal(ask(&mut lock, &polls("", 1), start + 58 * SECOND));
+    lock.finish_round(down(), start + 58 * SECOND, start + 100 * SECOND);
+    let response = refusal(ask(&mut lock, &polls("", 1), start + 58 * SECOND));
     assert_eq!(
-        (told.retry_after, told.position, told.expected),
+        (response.retry_after, response.position, response.expected),
         (2 * SECOND, None, None),
-        "the end of the hold"
+        "the end of max_hold"
     );
     // The round is under way.
-    let told = refusal(ask(&mut lock, &polls("", 1), start + 60 * SECOND - NANO));
-    assert_eq!(told.retry_after, SECOND);
+    let response = refusal(ask(&mut lock, &polls("", 1), start + 60 * SECOND - NANO));
+    assert_eq!(response.retry_after, SECOND);
 
     let now = start + 60 * SECOND;
-    lock.checked(vec![Ok(())], now, now + 100 * SECOND);
+    lock.finish_round(vec![Ok(())], now, now + 100 * SECOND);
     for (name, seconds) in [("b", 12), ("c", 7)] {
         grant(ask(
             &mut lock,
@@ -252,24 +233,32 @@ fn a_refusal_names_no_time_that_cannot_be_known() {
             now,
         ));
     }
-    let told = refusal(ask(&mut lock, &polls("d", 1), now));
-    assert_eq!((told.cause, told.expected), (Cause::SlotsInUse, None), "no lease has ended");
-    assert_eq!((told.retry_after, told.position), (7 * SECOND, Some(1)), "the next deadline");
+    let response = refusal(ask(&mut lock, &polls("d", 1), now));
+    assert_eq!(
+        (response.cause, response.expected),
+        (Cause::SlotsInUse, None),
+        "no lease has ended"
+    );
+    assert_eq!(
+        (response.retry_after, response.position),
+        (7 * SECOND, Some(1)),
+        "the next deadline"
+    );
     lock.advance(now + 7 * SECOND);
     grant(ask(
         &mut lock,
         &LeaseRequest { duration: Some(40 * SECOND), ..polls("e", 9) },
         now + 7 * SECOND,
     ));
-    let mut told = |name, from| {
-        let told = refusal(ask(&mut lock, &polls(name, from), now + 7 * SECOND));
-        (told.position, told.expected, told.retry_after)
+    let mut response = |name, from| {
+        let response = refusal(ask(&mut lock, &polls(name, from), now + 7 * SECOND));
+        (response.position, response.expected, response.retry_after)
     };
     // The leases end after 5 and 40 s, and one took 7 s.
-    assert_eq!(told("d", 1), (Some(1), Some(5 * SECOND), 5 * SECOND));
-    assert_eq!(told("f", 2), (Some(2), Some(40 * SECOND), LONGEST_RETRY));
-    assert_eq!(told("g", 3), (Some(3), Some(12 * SECOND), 12 * SECOND));
-    assert_eq!(told("", 4), (None, Some(47 * SECOND), LONGEST_RETRY), "behind all waiters");
+    assert_eq!(response("d", 1), (Some(1), Some(5 * SECOND), 5 * SECOND));
+    assert_eq!(response("f", 2), (Some(2), Some(40 * SECOND), LONGEST_RETRY));
+    assert_eq!(response("g", 3), (Some(3), Some(12 * SECOND), 12 * SECOND));
+    assert_eq!(response("", 4), (None, Some(47 * SECOND), LONGEST_RETRY), "behind all waiters");
 }
 
 #[test]
@@ -278,12 +267,15 @@ fn a_client_that_has_waited_is_to_come_back_at_once() {
     let mut lock = fixed(1, start);
     ask(&mut lock, &LeaseRequest { duration: Some(300 * SECOND), ..polls("a", 1) }, start);
     let long = LeaseRequest { wait: Some(600 * SECOND), ..waits("b", 2) };
-    assert_eq!(lock.request(&long, Some(WaiterId(1)), start), Reply::Parked);
+    assert_eq!(lock.request(&long, Some(WaiterId(1)), start), None);
     assert_eq!(lock.poll_at(start), Some(start + LONGEST_WAIT));
     lock.advance(start + LONGEST_WAIT);
     let answers = lock.take_effects().answers;
-    let told = refusal(answers[0].outcome.clone());
-    assert_eq!((told.retry_after, told.position, told.expected), (AT_ONCE, Some(1), None));
+    let response = refusal(answers[0].outcome.clone());
+    assert_eq!(
+        (response.retry_after, response.position, response.expected),
+        (AT_ONCE, Some(1), None)
+    );
     park(&mut lock, "b", 2, 2, start + 31 * SECOND);
     lock.release("a", polls("a", 1).address, start + 33 * SECOND);
     let waited = grant(lock.take_effects().answers.remove(0).outcome).waited;
@@ -302,13 +294,16 @@ fn a_retry_after_is_whole_seconds_also_at_the_ends_of_time() {
     grant(ask(&mut lock, &forever, start + 1000 * SECOND));
     for n in 0..50 {
         for name in ["", &n.to_string()] {
-            let told = refusal(ask(
+            let response = refusal(ask(
                 &mut lock,
                 &LeaseRequest { duration: Some(far), ..polls(name, n) },
                 start,
             ));
-            assert!(told.retry_after >= SECOND && told.retry_after <= LONGEST_RETRY, "{told:?}");
-            assert_eq!(told.retry_after.subsec_nanos(), 0);
+            assert!(
+                response.retry_after >= SECOND && response.retry_after <= LONGEST_RETRY,
+                "{response:?}"
+            );
+            assert_eq!(response.retry_after.subsec_nanos(), 0);
         }
     }
 }
@@ -318,17 +313,20 @@ fn a_probe_takes_no_lease() {
     let start = zero();
     let mut lock = fixed(1, start);
     let probe = LeaseRequest { duration: Some(Duration::ZERO), ..waits("p", 1) };
-    assert_eq!(lock.request(&probe, Some(WaiterId(1)), start), Reply::Now(Outcome::SlotFree));
+    assert_eq!(lock.request(&probe, Some(WaiterId(1)), start), Some(Outcome::SlotFree));
     grant(ask(&mut lock, &polls("a", 1), start));
-    let told = refusal(ask(&mut lock, &probe, start));
-    assert_eq!((told.is_probe, told.position, told.retry_after), (true, None, 10 * SECOND));
+    let response = refusal(ask(&mut lock, &probe, start));
+    assert_eq!(
+        (response.is_probe, response.position, response.retry_after),
+        (true, None, 10 * SECOND)
+    );
     assert_eq!((lock.view(start, 0).active, lock.view(start, 0).waiting), (1, 0));
 }
 
 #[test]
-fn no_start_under_pressure_and_each_lease_is_kept() {
+fn no_start_begins_under_pressure_and_each_lease_stays() {
     let start = zero();
-    let mut lock = pressed(4, start);
+    let mut lock = with_pressure_gate(4, start);
     assert!(
         lock.is_pressure_due(true, start) && !lock.is_pressure_due(false, start),
         "no client waits"
@@ -338,16 +336,19 @@ fn no_start_under_pressure_and_each_lease_is_kept() {
     let at = start + SECOND;
     assert!(matches!(lock.read_pressure(HIGH, at), Some((true, text)) if text.contains("cpu 90%")));
     assert!(matches!(ask(&mut lock, &polls("a", 1), at), Outcome::AlreadyGranted { .. }));
-    let told = refusal(ask(&mut lock, &polls("b", 2), at));
-    let Cause::Pressure(reason) = &told.cause else { panic!("{told:?}") };
+    let response = refusal(ask(&mut lock, &polls("b", 2), at));
+    let Cause::Pressure(reason) = &response.cause else { panic!("{response:?}") };
     assert!(
-        reason.contains("cpu 90%") && reason.ends_with("one starts in 20s at the latest"),
+        reason.contains("cpu 90%") && reason.ends_with("one start begins in 20s at the latest"),
         "{reason}"
     );
-    assert_eq!((told.position, told.expected), (Some(1), None), "no lease has ended");
+    assert_eq!((response.position, response.expected), (Some(1), None), "no lease has ended");
     let probe = LeaseRequest { duration: Some(Duration::ZERO), ..polls("b", 2) };
-    let told = refusal(ask(&mut lock, &probe, at));
-    assert!(matches!(told, Refusal { cause: Cause::Pressure(_), is_probe: true, .. }), "{told:?}");
+    let response = refusal(ask(&mut lock, &probe, at));
+    assert!(
+        matches!(response, Refusal { cause: Cause::Pressure(_), is_probe: true, .. }),
+        "{response:?}"
+    );
     park(&mut lock, "c", 3, 1, at);
     assert!(
         !lock.is_pressure_due(false, at + SECOND - NANO)
@@ -361,17 +362,17 @@ fn no_start_under_pressure_and_each_lease_is_kept() {
     assert_eq!(granted(&mut lock), Vec::<String>::new());
     assert!(matches!(lock.read_pressure(LOW, at + SECOND), Some((false, _))));
     assert_eq!(granted(&mut lock), ["c"]);
-    let counts = lock.view(at, 0).counts.requests;
+    let counts = lock.view(at, 0).totals.requests;
     assert_eq!((counts.of(Kind::Pressure), counts.of(Kind::Busy)), (1, 0));
 }
 
 #[test]
 fn the_floor_lets_the_first_waiter_start() {
     let start = zero();
-    let mut lock = pressed(4, start);
+    let mut lock = with_pressure_gate(4, start);
     lock.read_pressure(HIGH, start);
     for n in 0..3 {
-        park(&mut lock, &n.to_string(), n as u8, n, start);
+        park(&mut lock, &n.to_string(), n as u32, n, start);
     }
     let due = start + 20 * SECOND;
     for second in 1..20 {
@@ -386,17 +387,17 @@ fn the_floor_lets_the_first_waiter_start() {
         lock.read_pressure(HIGH, due + SECOND * second);
     }
     for n in 1..3 {
-        park(&mut lock, &n.to_string(), n as u8, n + 10, due + 19 * SECOND);
+        park(&mut lock, &n.to_string(), n as u32, n + 10, due + 19 * SECOND);
     }
     lock.advance(due + 20 * SECOND);
     assert_eq!(granted(&mut lock), ["1"], "one, and the next after another floor");
-    assert_eq!(lock.pressure.let_through(), 2);
+    assert_eq!(lock.pressure.starts(), 2);
 }
 
 #[test]
 fn a_grant_that_was_not_read_gives_back_slot_and_floor() {
     let start = zero();
-    let mut lock = pressed(4, start);
+    let mut lock = with_pressure_gate(4, start);
     lock.read_pressure(HIGH, start);
     park(&mut lock, "a", 1, 1, start);
     park(&mut lock, "b", 2, 2, start);
@@ -404,16 +405,16 @@ fn a_grant_that_was_not_read_gives_back_slot_and_floor() {
     lock.read_pressure(HIGH, due);
     let answer = lock.take_effects().answers.remove(0);
     assert_eq!(answer.waiter, WaiterId(1));
-    let Grant { lease, undo, .. } = grant(answer.outcome);
-    lock.undo(lease, undo, due + SECOND);
+    let Grant { lease, arrival, .. } = grant(answer.outcome);
+    lock.undo(lease, arrival, due + SECOND);
     assert_eq!(granted(&mut lock), ["b"]);
-    assert_eq!(lock.pressure.let_through(), 1);
+    assert_eq!(lock.pressure.starts(), 1);
 }
 
 #[test]
 fn without_a_reading_no_client_waits_for_pressure() {
     let start = zero();
-    let mut lock = pressed(1, start);
+    let mut lock = with_pressure_gate(1, start);
     lock.read_pressure([None; 3], start);
     grant(ask(&mut lock, &polls("a", 1), start));
     lock.read_pressure(HIGH, start + SECOND);
@@ -427,11 +428,11 @@ fn without_a_reading_no_client_waits_for_pressure() {
 #[test]
 fn the_checks_come_before_the_pressure() {
     let start = zero();
-    let mut lock = pressed(1, start);
+    let mut lock = with_pressure_gate(1, start);
     lock.gate = Gate::new(vec!["tcp://db:1".to_owned()], None, start);
     lock.read_pressure(HIGH, start);
     assert_eq!(ask(&mut lock, &polls("a", 1), start).kind(), Kind::GateClosed);
-    lock.checked(vec![Ok(())], start + SECOND, start + 60 * SECOND);
+    lock.finish_round(vec![Ok(())], start + SECOND, start + 60 * SECOND);
     assert_eq!(ask(&mut lock, &polls("a", 1), start + SECOND).kind(), Kind::Pressure);
     lock.read_pressure(HIGH, start + 20 * SECOND);
     grant(ask(&mut lock, &polls("a", 1), start + 20 * SECOND));
@@ -442,16 +443,16 @@ fn the_limit_admits_as_many_as_its_quota() {
     let start = zero();
     let mut lock = Lock::new(settings(Slots::Auto { cores: 2, most: 8 }), start);
     for n in 0..4 {
-        let reply = lock.request(&waits(&n.to_string(), n as u8), Some(WaiterId(n)), start);
-        assert_eq!(reply, Reply::Parked);
+        let reply = lock.request(&waits(&n.to_string(), n as u32), Some(WaiterId(n)), start);
+        assert_eq!(reply, None);
     }
     let quota = |lock: &Lock| lock.quota(start).unwrap().more;
     let mut answers = lock.take_effects().answers;
     assert_eq!((answers.len(), quota(&lock)), (2, 0), "without a reading one start for each core");
-    let told = refusal(ask(&mut lock, &polls("p", 9), start));
-    assert!(matches!(told.cause, Cause::Limit(_)), "slots are free: {told:?}");
-    let Grant { lease, undo, .. } = grant(answers.remove(0).outcome);
-    lock.undo(lease, undo, start);
+    let response = refusal(ask(&mut lock, &polls("p", 9), start));
+    assert!(matches!(response.cause, Cause::Limit(_)), "slots are free: {response:?}");
+    let Grant { lease, arrival, .. } = grant(answers.remove(0).outcome);
+    lock.undo(lease, arrival, start);
     assert_eq!(
         (granted(&mut lock), quota(&lock)),
         (vec!["2".to_owned()], 0),
@@ -489,7 +490,7 @@ fn run(lock: &mut Lock, start: Instant, mut now: Instant, until: Instant, stalle
     wakes
 }
 
-fn held(name: &str, from: u8) -> LeaseRequest {
+fn waits_for_long_lease(name: &str, from: u32) -> LeaseRequest {
     LeaseRequest { duration: Some(600 * SECOND), ..waits(name, from) }
 }
 
@@ -503,7 +504,11 @@ fn a_waiter_wakes_the_clock_for_readings_and_starts_alone() {
     for is_closed in [false, true] {
         let mut lock = automatic(start);
         for n in 0..2 {
-            lock.request(&held(&n.to_string(), n), Some(WaiterId(u64::from(n))), start);
+            lock.request(
+                &waits_for_long_lease(&n.to_string(), n),
+                Some(WaiterId(u64::from(n))),
+                start,
+            );
         }
         assert_eq!(granted(&mut lock), ["0", "1"]);
         // As much credit as an idle node has saved.
@@ -512,7 +517,11 @@ fn a_waiter_wakes_the_clock_for_readings_and_starts_alone() {
             lock.gate = Gate::new(vec!["tcp://db:1".to_owned()], None, now);
         }
         for n in 2..40 {
-            lock.request(&held(&n.to_string(), n), Some(WaiterId(u64::from(n))), now);
+            lock.request(
+                &waits_for_long_lease(&n.to_string(), n),
+                Some(WaiterId(u64::from(n))),
+                now,
+            );
         }
         lock.take_effects();
         let wakes = run(&mut lock, start, now, now + 2 * SECOND, 0.0);
@@ -525,12 +534,12 @@ fn a_waiter_wakes_the_clock_for_readings_and_starts_alone() {
 fn an_old_reading_holds_no_start_back() {
     let start = zero();
     let mut lock = automatic(start);
-    grant(ask(&mut lock, &held("a", 1), start));
+    grant(ask(&mut lock, &waits_for_long_lease("a", 1), start));
     park(&mut lock, "b", 2, 1, start);
     park(&mut lock, "c", 3, 2, start);
     run(&mut lock, start, start, start + 5 * SECOND, 0.9);
-    let told = refusal(ask(&mut lock, &polls("", 9), start + 5 * SECOND));
-    let Cause::Limit(reason) = told.cause else { panic!("{told:?}") };
+    let response = refusal(ask(&mut lock, &polls("", 9), start + 5 * SECOND));
+    let Cause::Limit(reason) = response.cause else { panic!("{response:?}") };
     assert!(
         reason.starts_with("the node stalls on memory or a disk: 1 start at a time"),
         "{reason}"
@@ -548,18 +557,22 @@ fn the_expected_time_beside_a_limit_is_that_of_its_pace() {
     grant(ask(&mut lock, &polls("first", 1), start));
     lock.release("first", polls("", 1).address, start + 5 * SECOND);
     for n in 0..20 {
-        lock.request(&held(&n.to_string(), n), Some(WaiterId(u64::from(n))), start + 6 * SECOND);
+        lock.request(
+            &waits_for_long_lease(&n.to_string(), n),
+            Some(WaiterId(u64::from(n))),
+            start + 6 * SECOND,
+        );
     }
     let now = start + 9 * SECOND;
     run(&mut lock, start, start + 6 * SECOND, now, 0.0);
-    let told = refusal(ask(&mut lock, &polls("late", 99), now));
-    let Cause::Limit(reason) = &told.cause else { panic!("{told:?}") };
+    let response = refusal(ask(&mut lock, &polls("late", 99), now));
+    let Cause::Limit(reason) = &response.cause else { panic!("{response:?}") };
     assert!(
-        reason.starts_with("starts are paced: 2.0 of 2 cores idle; the next start is admitted in "),
+        reason.starts_with("starts are paced: 2.0 of 2 cores idle; the next start begins in "),
         "{reason}"
     );
     // Leases last ten minutes, and one start a second is admitted at least.
-    let (position, expected) = (told.position.unwrap() as u32, told.expected.unwrap());
+    let (position, expected) = (response.position.unwrap() as u32, response.expected.unwrap());
     assert!(
         position > 5 && expected <= 4 * SECOND + position * SECOND,
         "{expected:?} at {position}"
@@ -572,11 +585,11 @@ fn a_waiter_beside_free_slots_is_logged_once_a_minute() {
     let start = zero();
     for (slots, expected) in [(Slots::Auto { cores: 2, most: 32 }, 5), (Slots::Fixed(1), 0)] {
         let mut lock = Lock::new(settings(slots), start);
-        grant(ask(&mut lock, &held("a", 1), start));
+        grant(ask(&mut lock, &waits_for_long_lease("a", 1), start));
         let (mut now, mut keys, mut logged) = (start + SECOND, 1, Vec::new());
         // On the automatic lock the second start of the floor begins before the first reading.
         for (key, name) in ["b", "c"].into_iter().enumerate() {
-            lock.request(&held(name, 2), Some(WaiterId(key as u64)), now);
+            lock.request(&waits_for_long_lease(name, 2), Some(WaiterId(key as u64)), now);
         }
         lock.take_effects();
         while let Some(at) = lock.poll_at(now).filter(|at| *at <= start + 302 * SECOND) {
@@ -585,19 +598,19 @@ fn a_waiter_beside_free_slots_is_logged_once_a_minute() {
                 lock.read_load(Some(reading(start, now, 0.9)), now);
             }
             lock.advance(now);
-            let Effects { answers, stalled, .. } = lock.take_effects();
+            let Effects { answers, stall, .. } = lock.take_effects();
             for answer in answers {
                 keys += 1;
                 lock.request(&answer.request, Some(WaiterId(keys)), now);
             }
-            logged.extend(stalled.map(|stalled| (now - start, stalled)));
+            logged.extend(stall.map(|stall| (now - start, stall)));
         }
         assert_eq!(logged.len(), expected, "{logged:?}");
-        for (nth, (at, stalled)) in (1..).zip(&logged) {
+        for (nth, (at, stall)) in (1..).zip(&logged) {
             assert!((*at - SECOND).abs_diff(60 * SECOND * nth) < SECOND, "{logged:?}");
             assert!(
-                *stalled.holder == *"c" && stalled.reason.starts_with("the node stalls"),
-                "{stalled:?}"
+                *stall.holder == *"c" && stall.reason.starts_with("the node stalls"),
+                "{stall:?}"
             );
         }
     }
@@ -608,8 +621,8 @@ fn restored_leases_are_starts() {
     let start = zero();
     let restored = |is_told: bool| {
         let mut lock = automatic(start);
-        for n in 0..6u8 {
-            let request = held(&n.to_string(), n);
+        for n in 0..6u32 {
+            let request = waits_for_long_lease(&n.to_string(), n);
             let since = start - SECOND;
             let lease = Lease {
                 id: LeaseId(0),
@@ -625,10 +638,14 @@ fn restored_leases_are_starts() {
             lock.scheduler_mut().restore_lease(lease, start);
         }
         if is_told {
-            lock.restored();
+            lock.finish_restore();
         }
         for n in 10..20 {
-            lock.request(&held(&n.to_string(), n), Some(WaiterId(u64::from(n))), start);
+            lock.request(
+                &waits_for_long_lease(&n.to_string(), n),
+                Some(WaiterId(u64::from(n))),
+                start,
+            );
         }
         run(&mut lock, start, start, start + SECOND, 0.0);
         granted(&mut lock).len()
@@ -664,7 +681,7 @@ fn a_waiter_that_hangs_up_gets_no_slot_that_is_free_by_then() {
     let mut lock = fixed(1, start);
     ask(&mut lock, &polls("a", 1), start);
     for (name, id) in [("b", 1), ("c", 2), ("d", 3)] {
-        park(&mut lock, name, id as u8 + 1, id, start);
+        park(&mut lock, name, id as u32 + 1, id, start);
     }
     let end = start + 10 * SECOND;
     lock.hang_up(WaiterId(1), end);
@@ -677,7 +694,7 @@ fn a_waiter_that_hangs_up_gets_no_slot_that_is_free_by_then() {
 #[test]
 fn the_clock_wakes_for_a_reading_of_the_pressure_that_is_due() {
     let start = zero();
-    let mut lock = pressed(1, start);
+    let mut lock = with_pressure_gate(1, start);
     lock.read_pressure(HIGH, start);
     park(&mut lock, "a", 1, 1, start + SECOND);
     for millis in [0, 1, 500] {
@@ -690,28 +707,28 @@ fn the_clock_wakes_for_a_reading_of_the_pressure_that_is_due() {
 }
 
 /// A lease that began long ago, so that the limit has saved a start.
-fn holds(lock: &mut Lock, start: Instant) -> Instant {
+fn begin_long_lease(lock: &mut Lock, start: Instant) -> Instant {
     grant(ask(lock, &LeaseRequest { duration: Some(600 * SECOND), ..polls("a", 1) }, start));
     start + 5 * SECOND
 }
 
-/// Without readings the limit cannot tell when it admits the next start.
+/// Without readings the time of the next start is unknown.
 #[test]
 fn the_clock_rests_while_a_gate_holds_the_waiters_of_an_automatic_limit_back() {
     let start = zero();
     let auto = settings(Slots::Auto { cores: 1, most: 16 });
     let mut checked =
         Lock::new(Settings { endpoints: vec!["tcp://db:1".to_owned()], ..auto.clone() }, start);
-    checked.checked(vec![Ok(())], start, start);
-    let now = holds(&mut checked, start);
-    checked.checked(down(), now, now + SECOND);
+    checked.finish_round(vec![Ok(())], start, start);
+    let now = begin_long_lease(&mut checked, start);
+    checked.finish_round(down(), now, now + SECOND);
     park(&mut checked, "b", 2, 1, now);
     assert_eq!(checked.poll_at(now), Some(now + 30 * SECOND), "the end of the wait");
 
     let pressure =
-        pressure::Limits { thresholds: [NonZeroU8::new(80), None, None], floor: 20 * SECOND };
+        PressureLimits { thresholds: [NonZeroU8::new(80), None, None], floor: 20 * SECOND };
     let mut pressed = Lock::new(Settings { pressure, ..auto }, start);
-    let now = holds(&mut pressed, start);
+    let now = begin_long_lease(&mut pressed, start);
     pressed.read_pressure(HIGH, now);
     park(&mut pressed, "b", 2, 1, now);
     assert_eq!(pressed.poll_at(now), Some(now + SECOND), "the next reading of the pressure");
@@ -721,7 +738,7 @@ fn the_clock_rests_while_a_gate_holds_the_waiters_of_an_automatic_limit_back() {
 fn the_clock_rests_between_the_first_readings_of_an_automatic_limit() {
     let start = zero();
     let mut lock = Lock::new(settings(Slots::Auto { cores: 1, most: 16 }), start);
-    let begin = holds(&mut lock, start);
+    let begin = begin_long_lease(&mut lock, start);
     park(&mut lock, "b", 2, 1, begin);
     let (mut now, mut wakes) = (begin, 0);
     while now < begin + SECOND {

@@ -1,19 +1,7 @@
 //! Bounds of the queue under floods. Its order is tested with the scheduler.
 
 use super::*;
-use std::net::Ipv4Addr;
-
-const NANO: Duration = Duration::from_nanos(1);
-const SECOND: Duration = Duration::from_secs(1);
-
-#[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
-fn zero() -> Instant {
-    Instant::now()
-}
-
-fn address(n: u32) -> IpAddr {
-    Ipv4Addr::from(0x0a00_0000 + n).into()
-}
+use crate::core::tests::{NANO, SECOND, address, zero};
 
 fn waiter(ticket: u64, from: u32, is_parked: bool, now: Instant) -> Waiter {
     let (holder, address) = (Some(Arc::from(ticket.to_string())), address(from));
@@ -28,14 +16,14 @@ fn waiter(ticket: u64, from: u32, is_parked: bool, now: Instant) -> Waiter {
     };
     let holder = Arc::clone(request.holder.as_ref().unwrap());
     let presence = match is_parked {
-        true => Presence::Parked(Box::new(Parked {
+        true => Presence::Parked(Box::new(ParkedRequest {
             id: WaiterId(ticket),
             request,
             until: now + 30 * SECOND,
         })),
         false => Presence::Away { due: now },
     };
-    Waiter { ticket, holder, address, since: now, presence }
+    Waiter { arrival: Arrival { ticket, since: now }, holder, address, presence }
 }
 
 #[test]
@@ -44,7 +32,9 @@ fn the_address_with_the_most_waiters_of_a_kind_loses_its_newest() {
     let mut queue = Queue::new(4);
     let mut removed = Vec::new();
     for (ticket, from) in [(1, 1), (2, 2), (3, 2), (4, 1), (5, 3), (6, 2), (7, 4)] {
-        removed.extend(queue.insert(waiter(ticket, from, true, now)).map(|waiter| waiter.ticket));
+        removed.extend(
+            queue.insert(waiter(ticket, from, true, now)).map(|waiter| waiter.arrival.ticket),
+        );
     }
     // Of two addresses with two each, the newest of all; then of the one that is left with two.
     assert_eq!((removed, queue.parked()), (vec![4, 6, 3], 4));
@@ -53,7 +43,7 @@ fn the_address_with_the_most_waiters_of_a_kind_loses_its_newest() {
         assert!(removed.is_none_or(|waiter| !waiter.is_parked() && waiter.address == address(2)));
     }
     assert_eq!((queue.parked(), queue.waiters().len()), (4, MOST_WAITERS));
-    assert!(queue.waiters().is_sorted_by_key(|waiter| waiter.ticket));
+    assert!(queue.waiters().is_sorted_by_key(|waiter| waiter.arrival.ticket));
 }
 
 #[test]
@@ -73,9 +63,9 @@ fn waits_and_graces_end_exactly() {
         "a parked waiter is expected at no time"
     );
     assert_eq!(queue.expire_one(start + 8 * SECOND + GRACE - NANO), None);
-    assert_eq!(queue.expire_one(start + 8 * SECOND + GRACE).unwrap().ticket, 2);
+    assert_eq!(queue.expire_one(start + 8 * SECOND + GRACE).unwrap().arrival.ticket, 2);
     assert_eq!(queue.expire_one(start + 30 * SECOND - NANO), None);
-    assert_eq!(queue.expire_one(start + 30 * SECOND).unwrap().ticket, 1);
+    assert_eq!(queue.expire_one(start + 30 * SECOND).unwrap().arrival.ticket, 1);
     assert_eq!((queue.poll_at(), queue.parked()), (None, 0));
 }
 

@@ -2,23 +2,11 @@
 
 use super::*;
 use crate::core::queue::GRACE;
+use crate::core::tests::{MILLI, NANO, SECOND, address, polls, waits, zero};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 mod bounds;
 mod model;
-
-const NANO: Duration = Duration::from_nanos(1);
-const MILLI: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-
-#[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
-fn zero() -> Instant {
-    Instant::now()
-}
-
-fn address(n: u32) -> IpAddr {
-    Ipv4Addr::from(0x0a00_0000 + n).into()
-}
 
 fn durations() -> Durations {
     Durations { default: 10 * SECOND, longest: 600 * SECOND, probe_pause: 500 * MILLI }
@@ -30,7 +18,7 @@ struct Node {
     quota: usize,
     /// Names of parked requests so far.
     parks: u64,
-    ended: Vec<Ended>,
+    ended: Vec<EndedLease>,
     dismissed: Vec<WaiterId>,
     /// Grants to parked waiters.
     granted: Vec<(WaiterId, LeaseRequest, Start)>,
@@ -51,7 +39,7 @@ impl Node {
             self.quota = self.quota.saturating_sub(1);
             self.granted.push(grant);
         }
-        let Effects { ended, dismissed } = self.scheduler.take_effects();
+        let SchedulerEffects { ended, dismissed } = self.scheduler.take_effects();
         self.ended.extend(ended);
         for parked in dismissed {
             self.scheduler.expect(parked.request.holder.as_deref().unwrap(), now + SECOND);
@@ -59,7 +47,7 @@ impl Node {
         }
     }
 
-    fn request(&mut self, request: &LeaseRequest, now: Instant) -> Response {
+    fn request(&mut self, request: &LeaseRequest, now: Instant) -> Placement {
         self.advance(now);
         let park = request.wait.map(|wait| {
             self.parks += 1;
@@ -67,13 +55,13 @@ impl Node {
         });
         let response = self.scheduler.request(request, park, self.quota > 0, now);
         match &response {
-            Response::Granted(_) => self.quota -= 1,
-            Response::Refused => {
+            Placement::Granted(_) => self.quota -= 1,
+            Placement::Refused => {
                 if let Some(holder) = &request.holder {
                     self.scheduler.expect(holder, now + SECOND);
                 }
             }
-            Response::Again(_) | Response::Parked => {}
+            Placement::AlreadyGranted(_) | Placement::Parked => {}
         }
         self.advance(now);
         response
@@ -88,40 +76,22 @@ impl Node {
         self.scheduler.queue().order(usize::MAX).iter().map(|waiter| &*waiter.holder).collect()
     }
 
-    fn release(&mut self, holder: &str, from: u32, now: Instant) -> Released {
+    fn release(&mut self, holder: &str, from: u32, now: Instant) -> ReleaseEffect {
         let released = self.scheduler.release(holder, address(from), now);
         self.advance(now);
         released
     }
 }
 
-fn polls(holder: &str, from: u32) -> LeaseRequest {
-    let holder = Some(holder).filter(|holder| !holder.is_empty()).map(Into::into);
-    let address = address(from);
-    LeaseRequest {
-        address,
-        holder,
-        duration: None,
-        ready: None,
-        baseline: None,
-        wait: None,
-        node: None,
-    }
-}
-
-fn waits(holder: &str, from: u32) -> LeaseRequest {
-    LeaseRequest { wait: Some(30 * SECOND), ..polls(holder, from) }
-}
-
-fn start_of(response: &Response) -> Start {
+fn start_of(response: &Placement) -> Start {
     match response {
-        Response::Granted(start) => *start,
+        Placement::Granted(start) => *start,
         other => panic!("{other:?}"),
     }
 }
 
-fn is_granted(response: &Response) -> bool {
-    matches!(response, Response::Granted(_))
+fn is_granted(response: &Placement) -> bool {
+    matches!(response, Placement::Granted(_))
 }
 
 #[test]
@@ -129,12 +99,12 @@ fn one_slot_is_free_again_exactly_at_the_deadline() {
     let start = zero();
     let mut node = Node::new(1, 9);
     assert!(is_granted(&node.request(&polls("", 1), start)));
-    assert_eq!(node.request(&polls("", 2), start + 10 * SECOND - NANO), Response::Refused);
+    assert_eq!(node.request(&polls("", 2), start + 10 * SECOND - NANO), Placement::Refused);
     assert_eq!(node.ended, []);
     assert!(is_granted(&node.request(&polls("", 2), start + 10 * SECOND)));
     assert_eq!(
         (node.ended.len(), node.ended[0].end, node.ended[0].at),
-        (1, End::Expired, start + 10 * SECOND)
+        (1, LeaseEnd::Expired, start + 10 * SECOND)
     );
     assert_eq!(Node::new(0, 9).scheduler.slots(), 1, "there is always a slot");
 }
@@ -150,7 +120,7 @@ fn the_same_holder_gets_the_same_lease() {
             let response = node.request(&request, start + 3 * SECOND);
             let has_moved = has_moved && request.wait.is_none();
             let again = Outcome::AlreadyGranted { lease, remaining: 7 * SECOND, has_moved };
-            assert_eq!(response, Response::Again(again), "{from}, whatever the quota");
+            assert_eq!(response, Placement::AlreadyGranted(again), "{from}, whatever the quota");
             assert_eq!(node.scheduler.leases().len(), 1);
         }
     }
@@ -181,14 +151,14 @@ fn the_holder_releases_from_its_last_address_and_this_machine_for_all() {
             node.request(&waits("a", 2), start);
             node
         };
-        let expected = if is_lease { Released::Lease } else { Released::Waiter };
+        let expected = if is_lease { ReleaseEffect::Lease } else { ReleaseEffect::Waiter };
         let mut node = prepared();
-        assert_eq!(node.release("a", 1, start), Released::Nothing, "not from the old address");
-        assert_eq!(node.release("b", 2, start), Released::Nothing, "not another holder's");
+        assert_eq!(node.release("a", 1, start), ReleaseEffect::Nothing, "not from the old address");
+        assert_eq!(node.release("b", 2, start), ReleaseEffect::Nothing, "not another holder's");
         node.dismissed.clear();
         assert_eq!(node.release("a", 2, start), expected);
         assert_eq!(node.dismissed.len(), usize::from(!is_lease), "the parked request is answered");
-        assert_eq!(node.release("a", 2, start), Released::Nothing, "once");
+        assert_eq!(node.release("a", 2, start), ReleaseEffect::Nothing, "once");
         for loopback in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
             assert_eq!(prepared().scheduler.release("a", loopback, start), expected);
         }
@@ -219,9 +189,9 @@ fn a_client_that_does_not_wait_passes_no_parked_waiter() {
     let mut node = Node::new(1, 9);
     node.quota = 0;
     node.request(&waits("a", 1), start);
-    assert_eq!(node.request(&polls("", 2), start), Response::Refused);
+    assert_eq!(node.request(&polls("", 2), start), Placement::Refused);
     node.quota = 1;
-    assert_eq!(node.request(&polls("b", 2), start), Response::Refused);
+    assert_eq!(node.request(&polls("b", 2), start), Placement::Refused);
     assert_eq!(node.granted(), ["a"]);
     node.release("a", 1, start);
     node.quota = 1;
@@ -290,7 +260,7 @@ fn a_holder_that_comes_back_within_the_grace_keeps_its_order() {
     for (how, returns, order) in [
         ("hangs up", GRACE - NANO, ["a", "b"]),
         ("hangs up", GRACE, ["b", "a"]),
-        // The client is told to return after a second.
+        // The refusal asks the client to return after a second.
         ("wait ends", SECOND + GRACE - NANO, ["a", "b"]),
         ("wait ends", SECOND + GRACE, ["b", "a"]),
     ] {
@@ -359,11 +329,11 @@ fn a_grant_that_was_never_read_goes_to_the_next() {
     let typical = node.scheduler.typical;
     let (_, _, grant) = node.granted.remove(0);
     assert_eq!(
-        node.scheduler.undo(grant.lease, grant.undo, start + 10 * SECOND),
+        node.scheduler.undo(grant.lease, grant.arrival, start + 10 * SECOND),
         Some(start + 10 * SECOND)
     );
-    assert_eq!(node.scheduler.undo(grant.lease, grant.undo, start + 10 * SECOND), None, "once");
-    assert_eq!(node.scheduler.typical, typical, "it tells of no start");
+    assert_eq!(node.scheduler.undo(grant.lease, grant.arrival, start + 10 * SECOND), None, "once");
+    assert_eq!(node.scheduler.typical, typical, "an undone grant is no start");
     node.advance(start + 10 * SECOND);
     assert_eq!((node.granted(), node.order()), (vec!["b".to_owned()], vec!["a"]));
     node.request(&waits("a", 1), start + 11 * SECOND);
@@ -376,6 +346,6 @@ fn a_grant_that_its_holder_has_read_is_not_undone() {
     let mut node = Node::new(1, 9);
     let grant = start_of(&node.request(&polls("a", 1), zero()));
     node.request(&polls("a", 1), zero());
-    assert_eq!(node.scheduler.undo(grant.lease, grant.undo, zero()), None);
+    assert_eq!(node.scheduler.undo(grant.lease, grant.arrival, zero()), None);
     assert_eq!(node.scheduler.leases().len(), 1);
 }

@@ -1,25 +1,20 @@
-//! Shadow mode in virtual time: no client waits, and the model tells how long each would have waited.
+//! Shadow mode in virtual time: no client waits, and the model counts how long each would have
+//! waited.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU8;
 
 use proptest::prelude::*;
+use psl::protocol::node::NodeName;
 use psl::protocol::ready::Ready;
 
 use super::*;
 use crate::core::lease::ProbeResult;
-use crate::core::lock::{Lock, Mode, Reply, Settings, Slots};
+use crate::core::lock::{Lock, Mode, Settings, Slots};
 use crate::core::outcome::{Cause, Outcome, Refusal};
-use crate::core::pressure;
+use crate::core::pressure::PressureLimits;
 use crate::core::scheduler::Durations;
-
-const MILLI: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-
-#[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
-fn zero() -> Instant {
-    Instant::now()
-}
+use crate::core::tests::{MILLI, SECOND, zero};
 
 fn settings(slots: usize) -> Settings {
     let durations =
@@ -28,8 +23,8 @@ fn settings(slots: usize) -> Settings {
         slots: Slots::Fixed(slots),
         mode: Mode::Shadow,
         durations,
-        pressure: pressure::Limits { thresholds: [None; 3], floor: 10 * SECOND },
-        node: Some("here".to_owned()),
+        pressure: PressureLimits { thresholds: [None; 3], floor: 10 * SECOND },
+        node: NodeName::parse("here").ok(),
         endpoints: Vec::new(),
         max_hold: None,
         most_parked: 64,
@@ -40,13 +35,10 @@ fn shadow(slots: usize, now: Instant) -> Lock {
     Lock::new(settings(slots), now)
 }
 
-fn pressed(slots: usize, now: Instant) -> Lock {
+fn with_pressure_gate(slots: usize, now: Instant) -> Lock {
     let thresholds = [NonZeroU8::new(50), None, None];
     Lock::new(
-        Settings {
-            pressure: pressure::Limits { thresholds, floor: 10 * SECOND },
-            ..settings(slots)
-        },
+        Settings { pressure: PressureLimits { thresholds, floor: 10 * SECOND }, ..settings(slots) },
         now,
     )
 }
@@ -60,8 +52,8 @@ fn by(holder: &str, from: u8) -> LeaseRequest {
 
 fn ask(lock: &mut Lock, request: &LeaseRequest, now: Instant) -> Outcome {
     match lock.request(request, Some(WaiterId(0)), now) {
-        Reply::Now(outcome) => outcome,
-        Reply::Parked => panic!("a client waits"),
+        Some(outcome) => outcome,
+        None => panic!("a client waits"),
     }
 }
 
@@ -85,18 +77,18 @@ fn refusal(outcome: &Outcome) -> &Refusal {
 }
 
 /// Passes the time event by event, as the clock does.
-fn pass(lock: &mut Lock, mut from: Instant, to: Instant) -> Vec<Overdue> {
-    let mut overdue = lock.take_effects().overdue;
+fn pass(lock: &mut Lock, mut from: Instant, to: Instant) -> Vec<ModelWait> {
+    let mut waits = lock.take_effects().waits;
     while from < to {
         from = lock.poll_at(from).map_or(to, |at| at.min(to));
         lock.advance(from);
-        overdue.extend(lock.take_effects().overdue);
+        waits.extend(lock.take_effects().waits);
     }
-    overdue
+    waits
 }
 
-fn named(overdue: &[Overdue]) -> Vec<(&str, u64)> {
-    overdue.iter().map(|o| (o.holder.as_deref().unwrap_or("none"), o.waited.as_secs())).collect()
+fn named(waits: &[ModelWait]) -> Vec<(&str, u64)> {
+    waits.iter().map(|o| (o.holder.as_deref().unwrap_or("none"), o.waited.as_secs())).collect()
 }
 
 /// Requests by their outcome without shadow mode.
@@ -106,7 +98,7 @@ fn counted(lock: &mut Lock, now: Instant) -> [u64; 5] {
 }
 
 #[test]
-fn all_start_at_once_and_would_have_started_one_after_the_other() {
+fn starts_are_let_through_at_once_and_queue_in_the_model() {
     let start = zero();
     let mut lock = shadow(1, start);
     let names = ["a", "b", "c", "d"];
@@ -122,26 +114,26 @@ fn all_start_at_once_and_would_have_started_one_after_the_other() {
     }
     let view = lock.view(start, 9);
     assert_eq!((view.active, view.waiting), (1, 3), "the model has one slot");
-    let mut overdue = Vec::new();
+    let mut waits = Vec::new();
     for (n, name) in names.into_iter().enumerate() {
         // The starts run side by side, and take 3 s, 4 s, 5 s, 6 s.
         let at = start + SECOND * (3 + n as u32);
-        overdue.extend(pass(&mut lock, at - SECOND, at));
+        waits.extend(pass(&mut lock, at - SECOND, at));
         release(&mut lock, name, n as u8, at);
     }
     // a ends after 3 s, b takes 4 s from then on, and c takes 5 s after that.
-    overdue.extend(pass(&mut lock, start + 6 * SECOND, start + 60 * SECOND));
-    assert_eq!(named(&overdue), [("b", 3), ("c", 7), ("d", 12)]);
+    waits.extend(pass(&mut lock, start + 6 * SECOND, start + 60 * SECOND));
+    assert_eq!(named(&waits), [("b", 3), ("c", 7), ("d", 12)]);
     let view = lock.view(start + 60 * SECOND, 9);
     assert_eq!((view.active, view.waiting), (0, 0));
     assert_eq!(counted(&mut lock, start + 60 * SECOND), [1, 3, 0, 0, 0]);
-    assert_eq!(view.counts.requests.of(Kind::Granted), 4);
-    assert_eq!(view.counts.ended, [0, 4, 0]);
+    assert_eq!(view.totals.requests.of(Kind::Granted), 4);
+    assert_eq!(view.totals.ended, [0, 4, 0]);
     assert_eq!(lock.poll_at(start + 60 * SECOND), None);
 }
 
 #[test]
-fn a_port_that_opens_before_the_turn_tells_how_long_the_start_took() {
+fn a_port_that_opens_before_the_turn_gives_the_length_of_the_start() {
     let start = zero();
     let mut lock = shadow(1, start);
     ask(&mut lock, &LeaseRequest { duration: Some(20 * SECOND), ..by("first", 1) }, start);
@@ -153,15 +145,15 @@ fn a_port_that_opens_before_the_turn_tells_how_long_the_start_took() {
     }
     pass(&mut lock, start, start + 4 * SECOND);
     while let Some(target) = lock.begin_probe(start + 4 * SECOND) {
-        lock.probed(&target, ProbeResult::Open, MILLI, start + 4 * SECOND);
+        lock.finish_probe(&target, ProbeResult::Open, MILLI, start + 4 * SECOND);
     }
-    let overdue = pass(&mut lock, start + 4 * SECOND, start + 60 * SECOND);
+    let waits = pass(&mut lock, start + 4 * SECOND, start + 60 * SECOND);
     assert_eq!(
-        named(&overdue),
+        named(&waits),
         [("quick", 20), ("last", 24)],
         "quick has its slot for the 4 s that it took"
     );
-    assert_eq!(lock.view(start + 60 * SECOND, 0).counts.ended, [2, 0, 1]);
+    assert_eq!(lock.view(start + 60 * SECOND, 0).totals.ended, [2, 0, 1]);
 }
 
 #[test]
@@ -171,8 +163,8 @@ fn each_request_without_a_holder_is_a_start() {
     for n in 0..6 {
         assert!(matches!(ask(&mut lock, &by("", 1), start), Outcome::Granted(_)), "{n}");
     }
-    let overdue = pass(&mut lock, start, start + 60 * SECOND);
-    assert_eq!(named(&overdue), [("none", 10), ("none", 10), ("none", 20), ("none", 20)]);
+    let waits = pass(&mut lock, start, start + 60 * SECOND);
+    assert_eq!(named(&waits), [("none", 10), ("none", 10), ("none", 20), ("none", 20)]);
 }
 
 #[test]
@@ -187,8 +179,8 @@ fn a_holder_that_asks_again_keeps_its_lease_and_its_place() {
     // Its pod starts anew before its turn: there is one waiter, and the first start counts.
     let outcome = ask(&mut lock, &by("a", 2), start + 3 * SECOND);
     assert_eq!(refusal(&outcome).position, Some(1));
-    let overdue = pass(&mut lock, start + 3 * SECOND, start + 60 * SECOND);
-    assert_eq!(named(&overdue), [("a", 10)]);
+    let waits = pass(&mut lock, start + 3 * SECOND, start + 60 * SECOND);
+    assert_eq!(named(&waits), [("a", 10)]);
     assert_eq!(lock.poll_at(start + 60 * SECOND), None);
 }
 
@@ -198,8 +190,8 @@ fn a_grant_that_was_not_read_makes_room_for_the_next() {
     let mut lock = shadow(1, start);
     let Outcome::Granted(grant) = ask(&mut lock, &by("a", 1), start) else { panic!() };
     ask(&mut lock, &by("b", 2), start);
-    lock.undo(grant.lease, grant.undo, start + MILLI);
-    assert_eq!(named(&lock.take_effects().overdue), [("b", 0)]);
+    lock.undo(grant.lease, grant.arrival, start + MILLI);
+    assert_eq!(named(&lock.take_effects().waits), [("b", 0)]);
     assert!(
         matches!(ask(&mut lock, &by("a", 1), start + SECOND), Outcome::Granted(_)),
         "it asks again"
@@ -213,12 +205,12 @@ fn a_request_that_takes_no_lease_is_let_through_too() {
     ask(&mut lock, &by("a", 1), start);
     let probe = LeaseRequest { duration: Some(Duration::ZERO), ..by("b", 2) };
     assert!(refusal(&ask(&mut lock, &probe, start)).is_probe);
-    let elsewhere = LeaseRequest { node: Some("there".into()), ..by("b", 2) };
+    let elsewhere = LeaseRequest { node: NodeName::parse("there").ok(), ..by("b", 2) };
     assert!(matches!(would(&ask(&mut lock, &elsewhere, start)), Outcome::Misdirected { .. }));
     assert_eq!(counted(&mut lock, start), [1, 0, 0, 0, 1]);
     let view = lock.view(start, 9);
     assert_eq!(view.waiting, 0);
-    assert_eq!(Kind::REQUESTS.map(|kind| view.counts.requests.of(kind)), [1, 0, 0, 0, 1, 1, 0]);
+    assert_eq!(Kind::REQUESTS.map(|kind| view.totals.requests.of(kind)), [1, 0, 0, 0, 1, 1, 0]);
 }
 
 #[test]
@@ -231,11 +223,11 @@ fn checks_hold_starts_back_in_the_model_only() {
             let outcome = ask(&mut lock, &by(name, 1), start);
             assert!(matches!(refusal(&outcome).cause, Cause::Checks(_)), "{outcome:?}");
         }
-        lock.checked(vec![Err("refused".to_owned())], start + SECOND, start + 500 * SECOND);
-        let mut overdue = pass(&mut lock, start + SECOND, start + 200 * SECOND - MILLI);
-        lock.checked(vec![Ok(())], start + 200 * SECOND, start + 500 * SECOND);
-        overdue.extend(pass(&mut lock, start + 200 * SECOND, start + 300 * SECOND));
-        assert_eq!(named(&overdue), [("a", opens), ("b", opens)], "{max_hold:?}");
+        lock.finish_round(vec![Err("refused".to_owned())], start + SECOND, start + 500 * SECOND);
+        let mut waits = pass(&mut lock, start + SECOND, start + 200 * SECOND - MILLI);
+        lock.finish_round(vec![Ok(())], start + 200 * SECOND, start + 500 * SECOND);
+        waits.extend(pass(&mut lock, start + 200 * SECOND, start + 300 * SECOND));
+        assert_eq!(named(&waits), [("a", opens), ("b", opens)], "{max_hold:?}");
         assert_eq!(counted(&mut lock, start + 300 * SECOND), [0, 0, 2, 0, 0]);
     }
 }
@@ -243,13 +235,13 @@ fn checks_hold_starts_back_in_the_model_only() {
 #[test]
 fn pressure_holds_starts_back_in_the_model_only() {
     let start = zero();
-    let mut lock = pressed(4, start);
+    let mut lock = with_pressure_gate(4, start);
     lock.read_pressure([Some(9000), None, None], start);
     for name in ["a", "b", "c"] {
         let outcome = ask(&mut lock, &by(name, 1), start);
         assert!(matches!(refusal(&outcome).cause, Cause::Pressure(_)), "{outcome:?}");
     }
-    let mut overdue = Vec::new();
+    let mut waits = Vec::new();
     for second in 1..=25 {
         let at = start + SECOND * second;
         assert!(
@@ -257,11 +249,11 @@ fn pressure_holds_starts_back_in_the_model_only() {
             "the pressure is read for the waiters"
         );
         lock.read_pressure([Some(if second == 25 { 4000 } else { 9000 }), None, None], at);
-        overdue.extend(lock.take_effects().overdue);
+        waits.extend(lock.take_effects().waits);
     }
-    assert_eq!(named(&overdue), [("a", 10), ("b", 20), ("c", 25)]);
+    assert_eq!(named(&waits), [("a", 10), ("b", 20), ("c", 25)]);
     assert_eq!(counted(&mut lock, start + 25 * SECOND), [0, 0, 0, 3, 0]);
-    assert_eq!(lock.view(start + 25 * SECOND, 0).pressure.let_through(), 2);
+    assert_eq!(lock.view(start + 25 * SECOND, 0).pressure.starts(), 2);
 }
 
 #[test]
@@ -271,8 +263,8 @@ fn a_wait_in_the_model_has_an_end() {
         Lock::new(Settings { endpoints: vec!["tcp://db:1".to_owned()], ..settings(1) }, start);
     ask(&mut lock, &by("a", 1), start);
     assert_eq!(pass(&mut lock, start, start + LONGEST - MILLI), []);
-    let overdue = pass(&mut lock, start + LONGEST - MILLI, start + LONGEST);
-    assert_eq!((named(&overdue), overdue[0].is_cut), (vec![("a", LONGEST.as_secs())], true));
+    let waits = pass(&mut lock, start + LONGEST - MILLI, start + LONGEST);
+    assert_eq!((named(&waits), waits[0].is_cut), (vec![("a", LONGEST.as_secs())], true));
     assert_eq!(lock.view(start + LONGEST, 0).waiting, 0);
     assert_eq!(lock.poll_at(start + LONGEST), None);
 }
@@ -286,7 +278,7 @@ fn starts_beyond_the_bound_are_let_through_without_the_model() {
         let outcome = ask(&mut lock, &request, start);
         assert_eq!(matches!(outcome, Outcome::Granted(_)), n < MOST_WAITERS, "{n}: {outcome:?}");
     }
-    assert_eq!(lock.view(start, 0).counts.requests.of(Kind::Granted), MOST_WAITERS as u64 + 1);
+    assert_eq!(lock.view(start, 0).totals.requests.of(Kind::Granted), MOST_WAITERS as u64 + 1);
     // Starts that end before their turn are bounded, too.
     let mut at = start + 600 * SECOND;
     for n in 0..2 * MOST_WAITERS {
@@ -302,21 +294,21 @@ fn starts_beyond_the_bound_are_let_through_without_the_model() {
 #[test]
 fn a_turn_that_comes_with_the_next_start_of_the_same_holder_counts() {
     let start = zero();
-    let mut lock = pressed(1, start);
+    let mut lock = with_pressure_gate(1, start);
     lock.read_pressure([Some(0), None, None], start);
     ask(&mut lock, &by("first", 1), start);
     ask(&mut lock, &by("a", 2), start);
     release(&mut lock, "a", 2, start + 4 * SECOND);
-    assert_eq!(named(&lock.take_effects().overdue), []);
+    assert_eq!(named(&lock.take_effects().waits), []);
     // Its pod starts anew as the slot comes free, and the clock has not run yet.
     let outcome = ask(&mut lock, &by("a", 2), start + 10 * SECOND);
     assert_eq!(would(&outcome), &Outcome::SlotFree);
-    assert_eq!(named(&lock.take_effects().overdue), [("a", 10)]);
+    assert_eq!(named(&lock.take_effects().waits), [("a", 10)]);
     assert_eq!(counted(&mut lock, start + 10 * SECOND), [2, 1, 0, 0, 0]);
 }
 
 #[test]
-fn a_start_lasts_as_long_as_the_last_one_of_its_holder() {
+fn a_repeated_start_has_the_length_of_the_last_one() {
     let start = zero();
     let at = |second| start + SECOND * second;
     for is_behind_another in [true, false] {
@@ -327,25 +319,25 @@ fn a_start_lasts_as_long_as_the_last_one_of_its_holder() {
         // The answer is lost, and the pod asks again at once from another address.
         let Outcome::Granted(grant) = ask(&mut lock, &by("a", 2), start) else { panic!() };
         if is_behind_another {
-            lock.undo(grant.lease, grant.undo, start);
+            lock.undo(grant.lease, grant.arrival, start);
         } else {
             release(&mut lock, "a", 2, start);
         }
         ask(&mut lock, &by("a", 3), start);
         ask(&mut lock, &by("b", 4), start);
-        let mut overdue = pass(&mut lock, start, at(4));
+        let mut waits = pass(&mut lock, start, at(4));
         release(&mut lock, "a", 3, at(4));
-        overdue.extend(pass(&mut lock, at(4), at(60)));
+        waits.extend(pass(&mut lock, at(4), at(60)));
         let expected = if is_behind_another { vec![("a", 10), ("b", 14)] } else { vec![("b", 4)] };
-        assert_eq!(named(&overdue), expected);
+        assert_eq!(named(&waits), expected);
         assert_eq!(lock.poll_at(at(60)), None);
     }
 }
 
 /// A start of the property below: its arrival in milliseconds, its address, how long it takes.
-type Arrival = (u16, u8, u16);
+type TimedRequest = (u16, u8, u16);
 
-fn arrivals_in_order(arrivals: &[Arrival]) -> Vec<(u64, usize, LeaseRequest)> {
+fn arrivals_in_order(arrivals: &[TimedRequest]) -> Vec<(u64, usize, LeaseRequest)> {
     let named = arrivals.iter().enumerate();
     let request = |n: usize, from, took: u16| LeaseRequest {
         wait: Some(30 * SECOND),
@@ -363,7 +355,7 @@ fn took(request: &LeaseRequest) -> u64 {
 }
 
 /// The waits by holder with parked clients that begin their start with the grant.
-fn enforced(slots: usize, arrivals: &[Arrival]) -> BTreeMap<String, u64> {
+fn enforced(slots: usize, arrivals: &[TimedRequest]) -> BTreeMap<String, u64> {
     let start = zero();
     let mut lock = Lock::new(Settings { mode: Mode::Enforce, ..settings(slots) }, start);
     let mut arrivals = arrivals_in_order(arrivals);
@@ -378,7 +370,7 @@ fn enforced(slots: usize, arrivals: &[Arrival]) -> BTreeMap<String, u64> {
         }
         while let Some((_, _, request)) = arrivals.pop_if(|(arrives, ..)| *arrives <= now) {
             keys += 1;
-            assert_eq!(lock.request(&request, Some(WaiterId(keys)), at), Reply::Parked);
+            assert_eq!(lock.request(&request, Some(WaiterId(keys)), at), None);
         }
         for answer in lock.take_effects().answers {
             match answer.outcome {
@@ -406,8 +398,8 @@ fn enforced(slots: usize, arrivals: &[Arrival]) -> BTreeMap<String, u64> {
     }
 }
 
-/// The same as shadow mode tells it, while all starts begin at once.
-fn modelled(slots: usize, arrivals: &[Arrival]) -> BTreeMap<String, u64> {
+/// The waits that shadow mode counts, while all starts begin at once.
+fn modelled(slots: usize, arrivals: &[TimedRequest]) -> BTreeMap<String, u64> {
     let start = zero();
     let mut lock = shadow(slots, start);
     let (mut waits, mut events) = (BTreeMap::new(), BTreeMap::new());
@@ -416,10 +408,10 @@ fn modelled(slots: usize, arrivals: &[Arrival]) -> BTreeMap<String, u64> {
         events.insert((at, 1, n), request);
     }
     let mut now = start;
-    let mut overdue = Vec::new();
+    let mut reported = Vec::new();
     for ((at, is_arrival, _), request) in events {
         let at = start + Duration::from_millis(at);
-        overdue.extend(pass(&mut lock, now, at));
+        reported.extend(pass(&mut lock, now, at));
         now = at;
         let name = request.holder.as_deref().unwrap();
         if is_arrival == 0 {
@@ -428,9 +420,9 @@ fn modelled(slots: usize, arrivals: &[Arrival]) -> BTreeMap<String, u64> {
             waits.insert(name.to_owned(), 0);
         }
     }
-    overdue.extend(pass(&mut lock, now, now + 1000 * SECOND));
+    reported.extend(pass(&mut lock, now, now + 1000 * SECOND));
     waits.extend(
-        overdue
+        reported
             .iter()
             .map(|o| (o.holder.as_deref().unwrap().to_owned(), o.waited.as_millis() as u64)),
     );
@@ -443,7 +435,7 @@ proptest! {
 
     /// No start takes longer because others run, so that the model must be right to the event.
     #[test]
-    fn the_model_tells_the_waits_of_enforcing(
+    fn the_model_has_the_waits_of_enforce_mode(
         slots in 1usize..4,
         arrivals in prop::collection::vec((0u16..20_000, 0u8..4, 1u16..7_000), 1..30),
     ) {

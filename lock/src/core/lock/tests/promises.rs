@@ -37,14 +37,14 @@ struct Run {
     begin: Instant,
     now: Instant,
     keys: u64,
-    grants: Vec<(LeaseId, Undo)>,
+    grants: Vec<(LeaseId, Arrival)>,
     log: Log,
 }
 
 impl Run {
     fn new(slots: usize, begin: Instant) -> Run {
         let pressure =
-            pressure::Limits { thresholds: [NonZeroU8::new(50), None, None], floor: 300 * MILLI };
+            PressureLimits { thresholds: [NonZeroU8::new(50), None, None], floor: 300 * MILLI };
         let (endpoints, max_hold) = (vec!["tcp://db:1".to_owned()], Some(500 * MILLI));
         let settings = Settings {
             pressure,
@@ -54,7 +54,7 @@ impl Run {
             ..settings(Slots::Fixed(slots))
         };
         let mut lock = Lock::new(settings, begin);
-        lock.checked(vec![Ok(())], begin, begin);
+        lock.finish_round(vec![Ok(())], begin, begin);
         Run { lock, begin, now: begin, keys: 0, grants: Vec::new(), log: Vec::new() }
     }
 
@@ -65,9 +65,10 @@ impl Run {
                 self.keys += 1;
                 let duration = Some(millis * MILLI);
                 let wait = Some(wait * MILLI).filter(|wait| !wait.is_zero());
-                let request = LeaseRequest { duration, wait, ..polls(&holder.to_string(), from) };
+                let request =
+                    LeaseRequest { duration, wait, ..polls(&holder.to_string(), from.into()) };
                 let key = WaiterId(self.keys);
-                if let Reply::Now(outcome) = self.lock.request(&request, Some(key), now) {
+                if let Some(outcome) = self.lock.request(&request, Some(key), now) {
                     self.note(key, &outcome);
                 }
             }
@@ -97,10 +98,14 @@ impl Run {
                 }
             }
             Event::Checked { passes } => {
-                self.lock.checked(if passes { vec![Ok(())] } else { down() }, now, now + SECOND);
+                self.lock.finish_round(
+                    if passes { vec![Ok(())] } else { down() },
+                    now,
+                    now + SECOND,
+                );
             }
             Event::Pressure { is_high } => {
-                drop(self.lock.read_pressure(if is_high { HIGH } else { LOW }, now))
+                drop(self.lock.read_pressure(if is_high { HIGH } else { LOW }, now));
             }
             Event::Pass { .. } => {}
         }
@@ -109,7 +114,7 @@ impl Run {
 
     fn note(&mut self, key: WaiterId, outcome: &Outcome) {
         if let Outcome::Granted(grant) = outcome {
-            self.grants.push((grant.lease, grant.undo));
+            self.grants.push((grant.lease, grant.arrival));
         }
         self.log.push((self.now - self.begin, key, outcome.kind()));
     }
@@ -238,7 +243,7 @@ struct Siege {
     hostile: u8,
     /// The address of the last relay.
     relay: u8,
-    last: Option<(LeaseId, Undo)>,
+    last: Option<(LeaseId, Arrival)>,
     /// The honest client waits, or has its lease.
     is_waiting: bool,
     /// Leases of hostile addresses since the honest client has come.
@@ -249,14 +254,14 @@ impl Siege {
     fn request(&mut self, request: &LeaseRequest) {
         self.keys += 1;
         let key = WaiterId(self.keys);
-        if let Reply::Now(outcome) = self.lock.request(request, Some(key), self.now) {
+        if let Some(outcome) = self.lock.request(request, Some(key), self.now) {
             self.note(&request.clone(), &outcome);
         }
         self.drain();
     }
 
     fn honest(&mut self) {
-        self.request(&waits("honest", HONEST));
+        self.request(&waits("honest", HONEST.into()));
     }
 
     fn note(&mut self, request: &LeaseRequest, outcome: &Outcome) {
@@ -264,7 +269,7 @@ impl Siege {
         match (outcome, is_honest) {
             (Outcome::Granted(_), true) => self.is_waiting = false,
             (Outcome::Granted(grant), false) => {
-                self.last = Some((grant.lease, grant.undo));
+                self.last = Some((grant.lease, grant.arrival));
                 let std::net::IpAddr::V4(from) = request.address else { return };
                 self.leases[usize::from(from.octets()[3])] += usize::from(self.is_waiting);
             }
@@ -290,7 +295,7 @@ impl Siege {
                 self.request(&LeaseRequest {
                     wait,
                     duration,
-                    ..polls(&format!("evil-{name}"), from)
+                    ..polls(&format!("evil-{name}"), from.into())
                 });
             }
             Attack::HangUp { nth } => {

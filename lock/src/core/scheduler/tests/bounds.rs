@@ -16,7 +16,7 @@ fn grants_that_are_never_read_do_not_keep_others_from_the_slot() {
     // The hostile clients break the connection with the grant and come back in their grace.
     let (_, request, grant) = node.granted.remove(0);
     let now = start + 50 * MILLI;
-    node.scheduler.undo(grant.lease, grant.undo, now);
+    node.scheduler.undo(grant.lease, grant.arrival, now);
     node.advance(now);
     node.request(&request, now);
     assert_eq!(node.granted(), ["honest"], "one lease of the hostile address");
@@ -82,7 +82,7 @@ fn floods_are_bounded_and_the_address_with_the_most_loses_its_newest() {
     }
     let queue = node.scheduler.queue();
     assert!(queue.of("early").is_some() && queue.of("late").is_some());
-    assert_eq!(node.scheduler.take_effects(), Effects::default());
+    assert_eq!(node.scheduler.take_effects(), SchedulerEffects::default());
     node.advance(start + 40 * SECOND);
     node.advance(start + 50 * SECOND);
     let queue = node.scheduler.queue();
@@ -126,7 +126,7 @@ fn a_restart_gives_each_holder_its_lease_or_its_place() {
                 new.scheduler.restore_waiter(
                     Arc::clone(&waiter.holder),
                     waiter.address,
-                    waiter.since,
+                    waiter.arrival.since,
                     now,
                 );
             }
@@ -137,7 +137,7 @@ fn a_restart_gives_each_holder_its_lease_or_its_place() {
     assert_eq!(new.order(), old.order());
     assert_eq!(new.order(), ["d", "c"]);
     assert_eq!(new.scheduler.poll_at(now), Some(now + GRACE), "the waiters are away");
-    let Response::Again(Outcome::AlreadyGranted { remaining, .. }) =
+    let Placement::AlreadyGranted(Outcome::AlreadyGranted { remaining, .. }) =
         new.request(&polls("a", 1), now)
     else {
         panic!()
@@ -180,7 +180,7 @@ proptest! {
             let before = new.scheduler.leases().len();
             let expected = slots.saturating_sub(before);
             prop_assert_eq!(expected, 0, "a slot is free while waiters are parked");
-            let ended = usize::from(new.release(&at.to_string(), *at as u32, start + n as u32 * MILLI) == Released::Lease);
+            let ended = usize::from(new.release(&at.to_string(), *at as u32, start + n as u32 * MILLI) == ReleaseEffect::Lease);
             let grants = new.granted.len() - granted;
             prop_assert_eq!(grants, if before <= slots { ended } else { 0 });
         }

@@ -1,11 +1,11 @@
 //! The scheduler against a naive model of the rules: plain lists that are searched from scratch.
 //!
 //! - An active holder gets its lease again; a request from another address moves it.
-//! - A slot goes to the parked waiter whose address has the fewest leases; of equals, to the address
-//!   that was served longest ago; of equals, to the first to arrive.
+//! - A slot goes to the parked waiter whose address has the fewest leases; of equals, to the
+//!   address that was served longest ago; of equals, to the first to arrive.
 //! - A request without a wait begins a lease if a slot is free and no parked waiter may have it.
-//! - The order of arrival is kept for the grace: after a hang-up, after a grant that was not read, and
-//!   after the time that a refusal names.
+//! - The order of arrival is kept for the grace: after a hang-up, after a grant that was not read,
+//!   and after the time that a refusal names.
 
 use super::*;
 use proptest::prelude::*;
@@ -14,8 +14,8 @@ const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const ADDRESSES: u32 = 4;
 const MOST_PARKED: usize = 4;
 
-/// A refused client is told to return after this time.
-const TOLD: Duration = SECOND;
+/// The time after which a refused client returns.
+const RETRY: Duration = SECOND;
 
 /// Longer schedules would need the model to forget addresses.
 const LONGEST: Duration = Duration::from_secs(50);
@@ -92,7 +92,7 @@ struct Model {
     tickets: u64,
     numbers: usize,
     parks: u64,
-    ended: Vec<(usize, End, Instant)>,
+    ended: Vec<(usize, LeaseEnd, Instant)>,
     dismissed: Vec<WaiterId>,
     granted: Vec<Granted>,
 }
@@ -129,13 +129,13 @@ impl Model {
     fn advance(&mut self, now: Instant) {
         self.leases.sort_by_key(|lease| (lease.deadline, lease.number));
         for lease in self.leases.extract_if(.., |lease| lease.deadline <= now) {
-            self.ended.push((lease.number, End::Expired, lease.deadline));
+            self.ended.push((lease.number, LeaseEnd::Expired, lease.deadline));
         }
         self.waiters.sort_by_key(|waiter| waiter.ticket);
         self.waiters.retain(|waiter| waiter.parked.is_some() || waiter.ends > now);
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.ends <= now) {
             self.dismissed.extend(waiter.parked.take().map(|(id, _)| id));
-            waiter.ends = now + TOLD + GRACE;
+            waiter.ends = now + RETRY + GRACE;
         }
         while self.may_start() {
             let parked = self.waiters.iter().filter(|waiter| waiter.parked.is_some());
@@ -226,7 +226,7 @@ impl Model {
                 Seen::Granted
             }
             (Some(holder), None) => {
-                let ends = now + TOLD + GRACE;
+                let ends = now + RETRY + GRACE;
                 self.waiters.push(Waiting { ticket, holder, from, since, parked: None, ends });
                 Seen::Refused
             }
@@ -234,7 +234,8 @@ impl Model {
         }
     }
 
-    /// The parked waiter with the most waiters of its address before it is dismissed; of equals, the newest.
+    /// The parked waiter with the most waiters of its address before it is dismissed; of equals,
+    /// the newest.
     fn dismiss_excess(&mut self, now: Instant) {
         let parked = |waiter: &&Waiting| waiter.parked.is_some();
         if self.waiters.iter().filter(parked).count() <= MOST_PARKED {
@@ -251,7 +252,7 @@ impl Model {
         let ticket = last.unwrap().ticket;
         let last = self.waiters.iter_mut().find(|waiter| waiter.ticket == ticket).unwrap();
         self.dismissed.extend(last.parked.take().map(|(id, _)| id));
-        last.ends = now + TOLD + GRACE;
+        last.ends = now + RETRY + GRACE;
     }
 
     fn undo(&mut self, nth: usize, now: Instant) {
@@ -259,7 +260,7 @@ impl Model {
             return;
         }
         let Active { number, holder, from, ticket, arrived: since, .. } = self.leases.remove(nth);
-        self.ended.push((number, End::Released, now));
+        self.ended.push((number, LeaseEnd::Released, now));
         self.quota = self.quota.saturating_add(1);
         if let Some(holder) = holder {
             self.waiters.push(Waiting {
@@ -273,23 +274,23 @@ impl Model {
         }
     }
 
-    fn release(&mut self, holder: usize, from: u32, now: Instant) -> Released {
+    fn release(&mut self, holder: usize, from: u32, now: Instant) -> ReleaseEffect {
         let may_release = |address: u32| address == from || from == ADDRESSES;
         let lease = self
             .leases
             .iter()
             .position(|lease| lease.holder == Some(holder) && may_release(lease.from));
         if let Some(at) = lease {
-            self.ended.push((self.leases.remove(at).number, End::Released, now));
-            return Released::Lease;
+            self.ended.push((self.leases.remove(at).number, LeaseEnd::Released, now));
+            return ReleaseEffect::Lease;
         }
         let waiter = self
             .waiters
             .iter()
             .position(|waiter| waiter.holder == holder && may_release(waiter.from));
-        let Some(at) = waiter else { return Released::Nothing };
+        let Some(at) = waiter else { return ReleaseEffect::Nothing };
         self.dismissed.extend(self.waiters.remove(at).parked.map(|(id, _)| id));
-        Released::Waiter
+        ReleaseEffect::Waiter
     }
 
     /// All waiters, present or not, as if all were granted one by one and no lease ended.
@@ -316,7 +317,8 @@ impl Model {
 /// The response to a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
-    /// The number of the lease, its remaining time, and whether its holder has moved for the first time.
+    /// The number of the lease, its remaining time, and whether its holder has moved for the first
+    /// time.
     Again(usize, Duration, bool),
     Granted,
     Parked,
@@ -328,7 +330,7 @@ struct Run {
     model: Model,
     /// Leases by their number in the model.
     leases: Vec<LeaseId>,
-    undos: Vec<Undo>,
+    undos: Vec<Arrival>,
     /// The state and its version after the last event.
     durable: Vec<(Option<usize>, u32, Instant, bool)>,
     version: u64,
@@ -350,23 +352,27 @@ impl Run {
                 model.parks += u64::from(wait.is_some());
                 let response = node.request(&request, now);
                 let expected = model.request(holder, from, wait, duration, now);
-                let seen = match response {
-                    Response::Again(Outcome::AlreadyGranted { lease, remaining, has_moved }) => {
+                let shown = match response {
+                    Placement::AlreadyGranted(Outcome::AlreadyGranted {
+                        lease,
+                        remaining,
+                        has_moved,
+                    }) => {
                         let number = self.leases.iter().position(|id| *id == lease).unwrap();
                         Seen::Again(number, remaining, has_moved)
                     }
-                    Response::Again(other) => panic!("{other:?}"),
-                    Response::Granted(start) => {
+                    Placement::AlreadyGranted(other) => panic!("{other:?}"),
+                    Placement::Granted(start) => {
                         let (.., waited) = model.granted.pop().unwrap();
                         prop_assert_eq!((start.waited, start.duration), (waited, duration));
                         self.leases.push(start.lease);
-                        self.undos.push(start.undo);
+                        self.undos.push(start.arrival);
                         Seen::Granted
                     }
-                    Response::Parked => Seen::Parked,
-                    Response::Refused => Seen::Refused,
+                    Placement::Parked => Seen::Parked,
+                    Placement::Refused => Seen::Refused,
                 };
-                prop_assert_eq!(seen, expected);
+                prop_assert_eq!(shown, expected);
             }
             Event::HangUp { nth } => {
                 let waiter =
@@ -395,8 +401,8 @@ impl Run {
             Event::Ready { nth } => {
                 if nth < model.leases.len() {
                     let number = model.leases.remove(nth).number;
-                    model.ended.push((number, End::Ready, now));
-                    node.scheduler.finish(self.leases[number], End::Ready, now, now);
+                    model.ended.push((number, LeaseEnd::Ready, now));
+                    node.scheduler.finish(self.leases[number], LeaseEnd::Ready, now, now);
                 }
             }
             Event::Quota { left } => (node.quota, model.quota) = (left, left),
@@ -416,7 +422,7 @@ impl Run {
             let holder = NAMES.iter().position(|name| Some(*name) == request.holder.as_deref());
             prop_assert_eq!((Some(id), self.leases.len(), holder, start.waited), expected);
             self.leases.push(start.lease);
-            self.undos.push(start.undo);
+            self.undos.push(start.arrival);
         }
         let number = |id: LeaseId| self.leases.iter().position(|known| *known == id).unwrap();
         let ended: Vec<_> = node
@@ -447,8 +453,11 @@ impl Run {
             Presence::Away { .. } => None,
         };
         let queue = scheduler.queue();
-        let waiters: Vec<_> =
-            queue.waiters().iter().map(|w| (&*w.holder, w.address, w.since, parked(w))).collect();
+        let waiters: Vec<_> = queue
+            .waiters()
+            .iter()
+            .map(|w| (&*w.holder, w.address, w.arrival.since, parked(w)))
+            .collect();
         let expected =
             |w: &Waiting| (NAMES[w.holder], address(w.from), w.since, w.parked.map(|(id, _)| id));
         let expected: Vec<_> = model.waiters.iter().map(expected).collect();
