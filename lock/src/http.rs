@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use psl::protocol::holder;
 use psl::protocol::node::NodeName;
 use psl::protocol::ready::Ready;
-use psl::server::{Client, HandlerResult, Method, Request, Response, Route, dispatch};
+use psl::server::{HandlerResult, Method, Request, RequestPeer, Response, Route, dispatch};
 use psl::text::quoted;
 use psl::{duration, sync};
 
@@ -41,7 +41,7 @@ impl Service {
         Service { rules, shared, prober, is_shadow, rendering: Mutex::default() }
     }
 
-    pub fn answer(&self, request: &Request, client: &Client, now: Instant) -> HandlerResult {
+    pub fn answer(&self, request: &Request, client: &RequestPeer, now: Instant) -> HandlerResult {
         let root = |request: &Request| self.root(request, client, now);
         let metrics = |_: &Request| self.metrics(now).into();
         let state = |request: &Request| self.state(request, now).into();
@@ -66,7 +66,7 @@ impl Service {
         state::render(&view, &self.rules, request.peer.is_loopback(), now)
     }
 
-    fn root(&self, request: &Request, client: &Client, now: Instant) -> HandlerResult {
+    fn root(&self, request: &Request, client: &RequestPeer, now: Instant) -> HandlerResult {
         let is_release = request.method == Method::Delete;
         match parse(request) {
             Ok(parsed) if is_release => self.release(&parsed, request, client, now).into(),
@@ -84,18 +84,18 @@ impl Service {
         &self,
         parsed: LeaseRequest,
         request: &Request,
-        client: &Client,
+        client: &RequestPeer,
         now: Instant,
     ) -> HandlerResult {
         let needs_baseline = || self.shared.with(now, |lock| lock.needs_baseline(&parsed, now));
-        let baseline = self.prober.baseline(&parsed, || needs_baseline() && client.may_wait());
+        let baseline = self.prober.baseline(&parsed, || needs_baseline() && client.begin_wait());
         let parsed = LeaseRequest { baseline, ..parsed };
         let can_park = parsed.wait.is_some() && !self.is_shadow;
         let parked = if can_park { client.park() } else { None };
         let Some(outcome) = self.shared.request(&parsed, parked, request.json, now) else {
-            return HandlerResult::parked();
+            return HandlerResult::Parked;
         };
-        if matches!(outcome.kind(), Kind::Granted | Kind::AlreadyGranted) && client.may_wait() {
+        if matches!(outcome.kind(), Kind::Granted | Kind::AlreadyGranted) && client.begin_wait() {
             self.shared.wait_for_file();
         }
         responses::log(&outcome, &parsed);
@@ -113,7 +113,7 @@ impl Service {
         &self,
         parsed: &LeaseRequest,
         request: &Request,
-        client: &Client,
+        client: &RequestPeer,
         now: Instant,
     ) -> Response {
         let Some(holder) = parsed.holder.as_deref() else {
@@ -121,7 +121,7 @@ impl Service {
             return Response::error(400, "invalid_parameter", reason, request.json);
         };
         let effect = self.shared.with(now, |lock| lock.release(holder, parsed.address, now));
-        if effect != ReleaseEffect::Nothing && client.may_wait() {
+        if effect != ReleaseEffect::Nothing && client.begin_wait() {
             self.shared.wait_for_file();
         }
         debug!(holder, peer:% = parsed.address; "released: {}", effect.name());

@@ -34,8 +34,8 @@ use std::time::Instant;
 use log::info;
 use psl::duration::Compact;
 use psl::logging;
-use psl::process::{DONE, End, read_input, signals};
-use psl::server::{self, Client, Request, listen};
+use psl::process::{DONE, EarlyExit, read_input, signals};
+use psl::server::{self, Request, RequestPeer, listen};
 use psl::settings::VERSION;
 
 use config::Config;
@@ -52,21 +52,22 @@ use state_file::StateFile;
     clippy::disallowed_methods,
     reason = "the edge that reads the clock once for each request"
 )]
-pub fn run() -> Result<u8, End> {
-    signals::on_stop(|_| i32::from(DONE)).map_err(End::Failed)?;
-    let config = Config::from(read_input(&PROGRAM)?).map_err(End::ConfigErrors)?;
+pub fn run() -> Result<u8, EarlyExit> {
+    signals::on_stop(|_| i32::from(DONE)).map_err(EarlyExit::Failed)?;
+    let config = Config::from(read_input(&PROGRAM)?).map_err(EarlyExit::ConfigErrors)?;
     logging::start(&config.logging);
-    let listener = listen::bind(config.host.as_ref(), config.port).map_err(End::Failed)?;
-    let shared = start(&config).map_err(End::Failed)?;
+    let listener = listen::bind(config.host.as_ref(), config.port).map_err(EarlyExit::Failed)?;
+    let shared = start(&config).map_err(EarlyExit::Failed)?;
     let (slots, duration) = (config.locks, Compact(config.rules.default));
     info!(
         version = VERSION, slots:%, duration:%, checks = config.checks.endpoints.len();
         "lock started"
     );
     let service = Service::new(config.rules, config.mode, shared);
-    let handler =
-        move |request: &Request, client: &Client| service.answer(request, client, Instant::now());
-    Err(End::Failed(server::run(listener, handler)))
+    let handler = move |request: &Request, client: &RequestPeer| {
+        service.answer(request, client, Instant::now())
+    };
+    Err(EarlyExit::Failed(server::run(listener, handler)))
 }
 
 /// Restores the state, and starts the threads beside those of the server.

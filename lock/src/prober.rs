@@ -142,7 +142,7 @@ fn probe(client: &HttpClient, address: IpAddr, ready: &Ready, timeouts: Timeouts
     let url = Url::root(HTTP, Host::Ip(address), port).join(path);
     match client.get(&url, &[], timeouts) {
         Ok(response) if (200..300).contains(&response.status) => ProbeResult::Open,
-        Err(HttpError::NoRoute | HttpError::Silent) => ProbeResult::Silent,
+        Err(HttpError::Unreachable | HttpError::Timeout) => ProbeResult::Silent,
         _ => ProbeResult::Closed,
     }
 }

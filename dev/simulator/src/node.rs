@@ -259,7 +259,7 @@ impl<'a> Run<'a> {
             if let Some(limit) = &mut self.limit {
                 let was_start = lease.is_ready || !self.node.ready;
                 let since = self.zero + Duration::from_secs_f64(lease.since);
-                limit.ended(since, Duration::from_secs_f64(now - lease.since), was_start, at);
+                limit.end_start(since, Duration::from_secs_f64(now - lease.since), was_start, at);
             }
         }
     }
@@ -280,7 +280,7 @@ impl<'a> Run<'a> {
             let ends = self.now + self.node.duration;
             self.leases.push(Lease { nth, since: self.now, ends, is_ready: false });
             if let Some(limit) = &mut self.limit {
-                limit.began(at);
+                limit.add_start(at);
             }
             let pod = &mut self.pods[nth];
             self.result.waits[nth] = Some(self.now - pod.asked);

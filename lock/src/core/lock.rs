@@ -276,7 +276,7 @@ impl Lock {
     /// rate.
     fn grant(&mut self, start: Start, now: Instant) -> Grant {
         let Start { lease, duration, is_cut, waited, arrival, .. } = start;
-        let is_quiet = start.is_quiet || !self.log_rate.has_room(now);
+        let is_quiet = start.is_quiet || !self.log_rate.allows(now);
         if !is_quiet {
             self.log_rate.note();
         }

@@ -113,16 +113,16 @@ fn retry_after_is_when_the_next_round_is_due() {
 fn answers_that_are_not_up() {
     let (hole, _guard) = blackhole();
     let behaviours = [
-        ("silent", Behaviour::Silent, "connected, but no whole answer in time"),
-        ("cut", Behaviour::CloseAtOnce, "connection closed before the whole answer"),
-        ("truncated", Behaviour::Truncated200, "connection closed before the whole answer"),
-        ("garbage", Behaviour::Garbage, "not an HTTP answer"),
-        ("a huge head", Behaviour::HugeHead(1_000_000), "not an HTTP answer"),
+        ("silent", Behaviour::Silent, "response timed out: no complete response in time"),
+        ("cut", Behaviour::CloseAtOnce, "connection closed before the complete response"),
+        ("truncated", Behaviour::Truncated200, "connection closed before the complete response"),
+        ("garbage", Behaviour::Garbage, "malformed HTTP response"),
+        ("a huge head", Behaviour::HugeHead(1_000_000), "malformed HTTP response"),
         ("a redirect", Behaviour::status_with(301, "", &[("Location", "/up")]), "answered 301"),
         (
             "one byte a second",
             Behaviour::Trickle(Duration::from_secs(1)),
-            "no whole answer in time",
+            "no complete response in time",
         ),
     ];
     for (name, behaviour, reason) in behaviours {
@@ -220,7 +220,7 @@ fn https_checks_trust_the_given_authority_only() {
     wait_for_status(&mut trusting, 200);
     let mut distrusting =
         lock(&["--check", &endpoint, "--ca-file", other.file().to_str().unwrap()]);
-    wait_for_reason(&mut distrusting, "TLS: invalid peer certificate");
+    wait_for_reason(&mut distrusting, "certificate verify failed");
     let by_variable =
         Program::new(env!("CARGO_BIN_EXE_lock")).args(["--host=127.0.0.1", "--port=0"]);
     let mut by_variable =
@@ -229,7 +229,7 @@ fn https_checks_trust_the_given_authority_only() {
     let expired = Server::start_tls(Behaviour::ok("up"), &authority.issue_expired(&["localhost"]));
     let mut lock =
         lock(&["--check", &format!("https://localhost:{}/", expired.port()), "--ca-file", file]);
-    wait_for_reason(&mut lock, "TLS: invalid peer certificate: expired");
+    wait_for_reason(&mut lock, "certificate verify failed: certificate has expired");
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn an_authority_that_is_replaced_on_disk_is_read_anew() {
         "--ca-file",
         file.to_str().unwrap(),
     ]);
-    wait_for_reason(&mut lock, "TLS: invalid peer certificate");
+    wait_for_reason(&mut lock, "certificate verify failed");
     std::fs::write(&file, new.pem()).unwrap();
     wait_for_status(&mut lock, 200);
 }

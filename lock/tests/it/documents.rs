@@ -112,7 +112,7 @@ fn the_rules_of_auto_name_every_reason() {
 
 #[test]
 fn the_values_of_the_label_how() {
-    for (_, how) in lock::core::lease::End::ALL {
+    for (_, how) in lock::core::lease::LeaseEnd::ALL {
         assert!(section(OPERATIONS, "## Metrics").contains(&format!("`{how}`")), "{how}");
     }
 }

@@ -80,7 +80,7 @@ fn at_max_wait_init_reports_the_reason_of_the_lock() {
         .expect_code(0);
     let last = finished.lines().pop().unwrap();
     assert!(
-        last.contains("reason=\"423 Locked; all slots are taken; position 1 in line"),
+        last.contains("reason=\"423 Locked; all slots are taken; position 1 in the queue"),
         "{finished}"
     );
     // Its waiter is gone.

@@ -25,7 +25,7 @@ use health::core::quantity::Quantity;
 use lock::config::Rules;
 use lock::core::queue::MOST_WAITERS;
 use lock::core::scheduler::{Durations, Scheduler};
-use lock::record::Record;
+use lock::state_file::StateFile;
 use psl::client::url::{HTTP, HTTPS, Scheme, TCP, Url};
 use psl::duration::{self, Compact};
 use psl::protocol::ready::Ready;
@@ -66,15 +66,17 @@ pub fn head(bytes: &[u8]) {
                 parsed,
                 "what follows a head does not change it"
             );
-            let _ = lock::http::ask(request);
+            let _ = lock::http::parse(request);
         }
         ParsedHead::Refused(answer) => {
             assert!((400..=505).contains(&answer.status()), "a refusal is an error");
         }
         ParsedHead::Partial => assert!(bytes.len() < 8192, "a head that is too large is refused"),
     }
-    let _ =
-        lock::http::ask(&Request { query: &String::from_utf8_lossy(bytes), ..Request::default() });
+    let _ = lock::http::parse(&Request {
+        query: &String::from_utf8_lossy(bytes),
+        ..Request::default()
+    });
 }
 
 /// A duration: an accepted text is written and reads back as the same.
@@ -139,13 +141,13 @@ pub fn claims(bytes: &[u8]) {
 
 /// The state file: restored within the bounds of the scheduler and written again, or refused.
 pub fn record(bytes: &[u8]) {
-    let record = Record::of_boot(PathBuf::new(), "boot");
+    let record = StateFile::of_boot(PathBuf::new(), "boot");
     let (default, longest) = (Duration::from_secs(10), Duration::from_secs(600));
     let durations = Durations { default, longest, probe_pause: Duration::from_secs(1) };
     let new = || Scheduler::new(2, 512, durations);
     let rules = Rules { default, longest, node: None, node_addresses: Vec::new() };
     let mut scheduler = new();
-    if record.take_over(&String::from_utf8_lossy(bytes), &mut scheduler, &rules).is_err() {
+    if record.restore_text(&String::from_utf8_lossy(bytes), &mut scheduler, &rules).is_err() {
         assert_eq!(
             (scheduler.leases().len(), scheduler.queue().waiters().len()),
             (0, 0),
@@ -155,8 +157,8 @@ pub fn record(bytes: &[u8]) {
     }
     assert!(scheduler.queue().waiters().len() <= MOST_WAITERS);
     let mut again = new();
-    let words = String::from_utf8_lossy(&record.words(&scheduler)).into_owned();
-    assert_eq!(record.take_over(&words, &mut again, &rules), Ok(()), "what was written is read");
+    let words = String::from_utf8_lossy(&record.content(&scheduler)).into_owned();
+    assert_eq!(record.restore_text(&words, &mut again, &rules), Ok(()), "what was written is read");
     assert!(again.leases().len() <= scheduler.leases().len(), "no holder gets more than it had");
 }
 
