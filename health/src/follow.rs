@@ -10,7 +10,7 @@ mod watched;
 
 use std::sync::Arc;
 
-use psl::process;
+use psl::thread;
 
 use crate::config::ClusterConfig;
 use crate::status_cell::StatusCell;
@@ -37,7 +37,7 @@ pub fn start(config: ClusterConfig, status: Arc<StatusCell>) -> Result<(), Strin
 
 fn spawn(name: &str, follower: &Arc<Follower>, run: fn(&Follower)) -> Result<(), String> {
     let follower = Arc::clone(follower);
-    process::spawn(name, STACK, move || run(&follower))
+    thread::spawn(name, STACK, move || run(&follower))
 }
 
 #[cfg(test)]

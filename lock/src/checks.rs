@@ -13,7 +13,7 @@ use log::{debug, info, warn};
 use psl::client::tls::Trust;
 use psl::client::url::Url;
 use psl::client::{HttpClient, HttpError, Timeouts};
-use psl::process;
+use psl::thread;
 use psl::text::masked_line;
 
 use crate::config::Checks;
@@ -54,7 +54,7 @@ pub fn start(checks: Checks, shared: Arc<Shared>) -> Result<(), String> {
     };
     let rounds =
         CheckRounds { client: HttpClient::new("lock"), checks, shared, pauses, last: None };
-    process::spawn("checks", STACK, move || rounds.run())
+    thread::spawn("checks", STACK, move || rounds.run())
 }
 
 struct CheckRounds {

@@ -36,7 +36,7 @@ use psl::duration::Compact;
 use psl::logging;
 use psl::process::{DONE, EarlyExit, read_input, signals};
 use psl::server::{self, Request, RequestPeer, listen};
-use psl::settings::VERSION;
+use psl::version::VERSION;
 
 use config::Config;
 pub use config::PROGRAM;

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
-use psl::process;
+use psl::thread;
 use psl::protocol::holder;
 use psl::protocol::ready::Ready;
 use rustix::time::{ClockId, clock_gettime};
@@ -182,7 +182,7 @@ impl StateFile {
 
     /// Starts the thread that writes each change.
     pub fn start(self, shared: Arc<Shared>) -> Result<(), String> {
-        process::spawn("state-file", STACK, move || self.run(&shared))
+        thread::spawn("state-file", STACK, move || self.run(&shared))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the edge that rests between two writes")]

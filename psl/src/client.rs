@@ -25,7 +25,7 @@ pub use error::HttpError;
 
 use crate::client::url::Url;
 use crate::resolve::Resolver;
-use crate::settings::VERSION;
+use crate::version::VERSION;
 
 /// The bytes of a response's head; the peers of these programs send a few hundred.
 const LARGEST_HEAD: usize = 16 * 1024;

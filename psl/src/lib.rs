@@ -20,6 +20,8 @@ pub mod rate;
 pub mod settings;
 pub mod sync;
 pub mod text;
+pub mod thread;
+pub mod version;
 
 #[cfg(feature = "client")]
 pub mod client;

@@ -2,7 +2,7 @@
 //!
 //! Does not know the metrics of a program.
 
-use crate::settings::{COMMIT, VERSION};
+use crate::version::{COMMIT, VERSION};
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 

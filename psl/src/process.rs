@@ -1,7 +1,6 @@
 //! Start and end of a program: its arguments, its threads, its output and its exit code.
 
 pub mod signals;
-pub(crate) mod thread;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -9,7 +8,6 @@ use std::process::ExitCode;
 
 use crate::logging::stderr::{self, EXIT_FLUSH};
 use crate::settings::{Input, Program};
-pub use thread::spawn;
 
 pub const DONE: u8 = 0;
 pub const FAILED: u8 = 1;

@@ -19,12 +19,6 @@ mod input;
 
 pub use input::Input;
 
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The commit that `scripts/build.sh` has built; `unknown` without it.
-pub const COMMIT: &str = match option_env!("PSL_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
-};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ValueForm {

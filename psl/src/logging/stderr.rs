@@ -4,7 +4,7 @@
 //! blocked, lines wait in a short queue; lines that do not fit are counted and dropped.
 //! Does not know the content of the lines.
 
-use crate::process::thread;
+use crate::thread;
 use crate::sync;
 use std::collections::VecDeque;
 use std::io::{self, Write};

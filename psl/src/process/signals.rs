@@ -6,7 +6,7 @@
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::thread::spawn;
+use crate::thread::spawn;
 use crate::logging::stderr::{self, SIGNAL_FLUSH};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

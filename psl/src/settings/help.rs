@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{COMMIT, Program, Setting, VERSION, ValueForm};
+use super::{Program, Setting, ValueForm};
+use crate::version::{COMMIT, VERSION};
 
 /// The width of the first column of `--help`, in characters.
 const FIRST_COLUMN: usize = 27;
