@@ -1,54 +1,51 @@
-//! How often the log says why the wait goes on.
+//! Limits how often the log repeats why the wait goes on.
 //!
-//! Pure: the time is an argument. Does not know the meaning of a reason, nor how a line is written.
+//! Pure: the time is an argument. Does not know what a reason means or how a line is written.
 
 use std::time::Duration;
 
-use crate::wait::Kind;
+use super::wait::ReasonKind;
 
-/// A line is written at least this long after the last one, unless its reason is new.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
+/// A known reason is logged again after this time without a line.
+const REPEAT_AFTER: Duration = Duration::from_secs(60);
 
-/// The bound on new reasons. A wait has a handful of them; a server that puts a random word into
-/// each answer must not get a line for each.
+/// A wait has a handful of reasons. A server that puts a random word into each answer must not get
+/// a line for each.
 const MOST_REASONS: usize = 8;
 
-/// Admits a new reason at once, and one line a minute after that.
-///
-/// A reason that comes back, as one of two that alternate, is not new.
+/// Admits a new reason at once, and one line a minute after that. A reason that comes back, as one
+/// of two that alternate, is not new.
 #[derive(Clone, Debug, Default)]
 pub struct LogThrottle {
-    known: Vec<(Kind, String)>,
-    /// When the last line was written.
-    last: Option<Duration>,
+    known: Vec<(ReasonKind, String)>,
+    last_line: Option<Duration>,
 }
 
 impl LogThrottle {
-    /// Whether a line is to be written about this reason now.
-    pub fn admits(&mut self, kind: Kind, words: &str, now: Duration) -> bool {
-        let gist = gist(words);
+    pub fn admit(&mut self, kind: ReasonKind, text: &str, now: Duration) -> bool {
+        let gist = gist(text);
         let is_known = self.known.iter().any(|(other, known)| *other == kind && *known == gist);
         let is_new = !is_known && self.known.len() < MOST_REASONS;
-        let is_due = self.last.is_none_or(|last| now.saturating_sub(last) >= SAY_AGAIN);
+        let is_due = self.last_line.is_none_or(|last| now.saturating_sub(last) >= REPEAT_AFTER);
         if is_new {
             self.known.push((kind, gist));
         }
         if is_new || is_due {
-            self.last = Some(now);
+            self.last_line = Some(now);
         }
         is_new || is_due
     }
 }
 
-/// A reason without its numbers: a count, a time or an address that changes makes no other reason.
-/// A word with a digit in it counts as a number, so `1m5s` and `59s` are the same.
-fn gist(words: &str) -> String {
-    let is_of_a_word = |c: char| c.is_alphanumeric() || c == '.';
+/// The text without its numbers, because a new count, time or address does not make a new reason.
+/// A word with a digit is a number, so `1m5s` and `59s` are the same.
+fn gist(text: &str) -> String {
+    let is_in_word = |c: char| c.is_alphanumeric() || c == '.';
     let mut gist = String::new();
-    let mut rest = words;
+    let mut rest = text;
     while let Some(first) = rest.chars().next() {
-        let end = match is_of_a_word(first) {
-            true => rest.find(|c| !is_of_a_word(c)).unwrap_or(rest.len()),
+        let end = match is_in_word(first) {
+            true => rest.find(|c| !is_in_word(c)).unwrap_or(rest.len()),
             false => first.len_utf8(),
         };
         let (word, after) = rest.split_at(end);
@@ -65,34 +62,37 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use psl::duration::Compact;
+    use std::collections::HashSet;
 
     fn seconds(s: u64) -> Duration {
         Duration::from_secs(s)
     }
 
-    /// At which of these seconds a line is written, if the reasons come in turn.
-    fn said<R: AsRef<str>>(reasons: &[R], at: impl Iterator<Item = u64>) -> Vec<u64> {
+    /// The seconds at which a line is written, if the reasons take turns.
+    fn logged_at<R: AsRef<str>>(reasons: &[R], at: impl Iterator<Item = u64>) -> Vec<u64> {
         let mut throttle = LogThrottle::default();
         let mut reasons = reasons.iter().cycle();
-        at.filter(|s| throttle.admits(Kind::Held, reasons.next().unwrap().as_ref(), seconds(*s)))
-            .collect()
+        at.filter(|s| {
+            throttle.admit(ReasonKind::Locked, reasons.next().unwrap().as_ref(), seconds(*s))
+        })
+        .collect()
     }
 
     #[test]
-    fn each_reason_once_and_then_a_line_a_minute() {
-        assert_eq!(said(&["a"], 0..200), [0, 60, 120, 180]);
-        assert_eq!(said(&["a", "b"], 0..200), [0, 1, 61, 121, 181]);
-        assert_eq!(said(&["a", "b", "c"], 0..200), [0, 1, 2, 62, 122, 182]);
+    fn new_reasons_are_logged_at_once_and_known_ones_once_a_minute() {
+        assert_eq!(logged_at(&["a"], 0..200), [0, 60, 120, 180]);
+        assert_eq!(logged_at(&["a", "b"], 0..200), [0, 1, 61, 121, 181]);
+        assert_eq!(logged_at(&["a", "b", "c"], 0..200), [0, 1, 2, 62, 122, 182]);
         assert_eq!(
-            said(&["a", "b"], (0..240).step_by(30)),
+            logged_at(&["a", "b"], (0..240).step_by(30)),
             [0, 30, 90, 150, 210],
-            "also if answers are rare"
+            "rare answers"
         );
-        assert_eq!(said(&["a", "a", "a", "b"], 0..200), [0, 3, 63, 123, 183]);
+        assert_eq!(logged_at(&["a", "a", "a", "b"], 0..200), [0, 3, 63, 123, 183]);
     }
 
     #[test]
-    fn a_minute_is_a_minute_to_the_nanosecond() {
+    fn the_minute_is_exact() {
         let mut throttle = LogThrottle::default();
         let minute = seconds(60);
         for (now, expected) in [
@@ -100,22 +100,23 @@ mod tests {
             (seconds(1) + minute - Duration::from_nanos(1), false),
             (seconds(1) + minute, true),
         ] {
-            assert_eq!(throttle.admits(Kind::Held, "a", now), expected, "{now:?}");
+            assert_eq!(throttle.admit(ReasonKind::Locked, "a", now), expected, "{now:?}");
         }
     }
 
     #[test]
-    fn the_same_words_of_another_kind_are_another_reason() {
+    fn the_same_text_with_another_kind_is_a_new_reason() {
         let mut throttle = LogThrottle::default();
-        let admitted: Vec<_> = [Kind::Held, Kind::Unreachable, Kind::Held, Kind::Unreachable]
-            .into_iter()
-            .map(|kind| throttle.admits(kind, "a", Duration::ZERO))
-            .collect();
+        let admitted: Vec<_> =
+            [ReasonKind::Locked, ReasonKind::NoAnswer, ReasonKind::Locked, ReasonKind::NoAnswer]
+                .into_iter()
+                .map(|kind| throttle.admit(kind, "a", Duration::ZERO))
+                .collect();
         assert_eq!(admitted, [true, true, false, false]);
     }
 
     #[test]
-    fn numbers_that_change_are_no_new_reason() {
+    fn changed_numbers_do_not_make_a_new_reason() {
         let place = |n: u64| {
             format!(
                 "423 Locked; position {} in line, a slot is expected in {}",
@@ -127,23 +128,24 @@ mod tests {
             format!("423 Locked; the node is busy: 0.{n} of 8 cores idle; at most {n}m{n}s")
         };
         let places: Vec<_> = (0..180).map(place).collect();
-        assert_eq!(said(&places, 0..180), [0, 60, 120]);
+        assert_eq!(logged_at(&places, 0..180), [0, 60, 120]);
         let both: Vec<_> = (0..180).map(|n| if n % 2 == 0 { place(n) } else { busy(n) }).collect();
-        assert_eq!(said(&both, 0..180), [0, 1, 61, 121]);
+        assert_eq!(logged_at(&both, 0..180), [0, 1, 61, 121]);
     }
 
     #[test]
-    fn random_words_do_not_fill_the_log() {
+    fn random_words_do_not_flood_the_log() {
         let reasons: Vec<_> =
             (0..180u32).map(|n| format!("{}x", "ab".repeat(n as usize))).collect();
-        assert_eq!(said(&reasons, 0..180), [0, 1, 2, 3, 4, 5, 6, 7, 67, 127]);
+        assert_eq!(logged_at(&reasons, 0..180), [0, 1, 2, 3, 4, 5, 6, 7, 67, 127]);
     }
 
     #[test]
-    fn gists() {
+    fn gist_drops_numbers() {
         let words = |position: &str, expected: &str| {
             format!(
-                "423 Locked; all slots are taken; position {position} in line, a slot is expected in {expected}"
+                "423 Locked; all slots are taken; position {position} in line, \
+                 a slot is expected in {expected}"
             )
         };
         let first = gist(&words("12", "1h2m5s"));
@@ -167,12 +169,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_number_and_no_duration_is_a_new_reason(
+        fn counts_and_durations_do_not_make_a_new_reason(
             counts in [any::<u32>(), any::<u32>()],
             expected in [any::<u64>(), any::<u64>()],
         ) {
             let text = |n: usize| Compact(Duration::from_millis(expected[n]));
-            let words = |n: usize| format!("position {} in line, expected in {}, later", counts[n], text(n));
+            let words =
+                |n: usize| format!("position {} in line, in {}, later", counts[n], text(n));
             prop_assert_eq!(gist(&words(0)), gist(&words(1)));
         }
 
@@ -181,10 +184,12 @@ mod tests {
             between in 0..40u64,
             reasons in prop::collection::vec("[a-e0-9 .:]{0,4}", 1..100),
         ) {
-            let seen: std::collections::HashSet<_> = reasons.iter().map(|words| gist(words)).collect();
-            let lines = said(&reasons, (0..reasons.len() as u64).map(|n| n * between)).len() as u64;
+            let gists: HashSet<_> = reasons.iter().map(|words| gist(words)).collect();
+            let times = (0..reasons.len() as u64).map(|n| n * between);
+            let lines = logged_at(&reasons, times).len() as u64;
             let span = (reasons.len() as u64 - 1) * between;
-            prop_assert!(lines >= 1 && lines <= seen.len().min(MOST_REASONS) as u64 + span / 60, "{lines}");
+            let most = gists.len().min(MOST_REASONS) as u64 + span / 60;
+            prop_assert!((1..=most).contains(&lines), "{lines}");
         }
     }
 }
