@@ -342,9 +342,9 @@ rolled_out() {
     fail "DaemonSet $1 is not ready on each node after $wait s; list the nodes with: scripts/deploy.sh status"
 }
 
-# Prints NODE POD READY REASON IMAGE MESSAGE for each pod of a program; - stands for a missing field.
-# The message is quoted, because it may have several lines. For a container that crashes, the message
-# is that of its last end.
+# Prints NODE POD READY REASON IMAGE MESSAGE for each pod of a program; - stands for a missing
+# field. The message is quoted, because it may have several lines. For a container that crashes, the
+# message is that of its last end.
 pods() {
     # shellcheck disable=SC2016 # the template's variables
     kube --namespace "$namespace" get pods --selector "$label,app.kubernetes.io/name=$1" --output go-template='{{range .items}}{{$image := "-"}}{{with .spec.containers}}{{with index . 0}}{{$image = or .image "-"}}{{end}}{{end}}{{$ready := "false"}}{{$reason := "-"}}{{$message := "-"}}{{with .status.containerStatuses}}{{with index . 0}}{{if .ready}}{{$ready = "true"}}{{end}}{{$last := .lastState}}{{with .state.waiting}}{{$reason = or .reason "-"}}{{$message = or .message "-"}}{{if eq $reason "CrashLoopBackOff"}}{{with $last}}{{with .terminated}}{{$message = or .message $message}}{{end}}{{end}}{{end}}{{end}}{{with .state.terminated}}{{$reason = or .reason "-"}}{{$message = or .message "-"}}{{end}}{{end}}{{else}}{{with .status.conditions}}{{with index . 0}}{{$reason = or .reason "-"}}{{$message = or .message "-"}}{{end}}{{end}}{{end}}{{or .spec.nodeName "-"}} {{.metadata.name}} {{$ready}} {{$reason}} {{$image}} {{printf "%q" $message}}{{"\n"}}{{end}}'
@@ -364,8 +364,8 @@ explain() {
     done <"$scratch/explained"
 }
 
-# Reads the state of up to three locks through the API server. The rollout has succeeded, so a request
-# that this user may not send, or that does not reach the pods, is only a warning.
+# Reads the state of up to three locks through the API server. The rollout has succeeded, so a
+# request that this user may not send, or that does not reach the pods, is only a warning.
 check_locks() {
     if ! pods lock >"$scratch/locks" 2>"$scratch/error"; then
         say "warning: no lock was checked, because listing the pods failed: $(tail -n 1 "$scratch/error")"
@@ -440,8 +440,9 @@ do_example() {
 # True if the node reports an image of this program.
 reports() { case " $names " in *"/psl-$1:"* | *"/psl-$1@"*) ;; *) return 1 ;; esac }
 
-# Adds the images that the node lacks to $wrong. A node reports new images up to a minute late: while
-# its list lacks the image of the lock that is ready there, the list is too old to judge psl-init.
+# Adds the images that the node lacks to $wrong. A node reports new images up to a minute late:
+# while its list lacks the image of the lock that is ready there, the list is too old to judge
+# psl-init.
 judge_images() {
     if [ "$1" = true ] && ! reports lock; then
         reports init || say "$node: psl-init unknown: the node's list of images is older than its lock; repeat status in a minute"

@@ -20,7 +20,8 @@ kustomize() {
 }
 
 # Writes all manifests to $scratch/manifests.yaml; if $given is set, without the annotation of a
-# namespace that delete removes. Names are quoted, because YAML reads null, true and 123 as other types.
+# namespace that delete removes. Names are quoted, because YAML reads null, true and 123 as other
+# types.
 render() {
     need_kubectl
     cp -R "$root/deploy" "$scratch/deploy"

@@ -10,8 +10,8 @@ labelled() {
     kube get "$@" --selector "$label" --output 'go-template={{range .items}}{{or .metadata.namespace "-"}} {{.apiVersion}} {{.kind}} {{.metadata.name}}{{range .subjects}} {{or .namespace "-"}}{{end}}{{with .spec}}{{with .matchResources}}{{with .namespaceSelector}}{{range .matchExpressions}}{{range .values}} {{.}}{{end}}{{end}}{{end}}{{end}}{{end}}{{"\n"}}{{end}}'
 }
 
-# Sets $own and $cluster to the kinds of deploy/ with and without a namespace. kubectl refuses a list
-# with a kind that the cluster does not serve.
+# Sets $own and $cluster to the kinds of deploy/ with and without a namespace. kubectl refuses a
+# list with a kind that the cluster does not serve.
 list_kinds() {
     own=daemonsets.apps,services,configmaps,serviceaccounts,resourcequotas,networkpolicies.networking.k8s.io
     cluster=clusterrolebindings.rbac.authorization.k8s.io,clusterroles.rbac.authorization.k8s.io
@@ -32,8 +32,8 @@ list_ours() {
         labelled rolebindings.rbac.authorization.k8s.io,roles.rbac.authorization.k8s.io --all-namespaces || all=
         labelled "$own" --namespace "$namespace" || all=
     } >"$scratch/labelled" 2>>"$scratch/error"
-    # A role belongs to the lock whose namespace the binding of the same name has as its subject. Names
-    # are compared as text: 1e3 is not 1000.
+    # A role belongs to the lock whose namespace the binding of the same name has as its subject.
+    # Names are compared as text: 1e3 is not 1000.
     namespace=$namespace awk '
         BEGIN { own = ENVIRON["namespace"] "" }
         { key[NR] = $1 " " $4; line[NR] = $0 }

@@ -119,7 +119,7 @@ mod tests {
     fn changed_numbers_do_not_make_a_new_reason() {
         let place = |n: u64| {
             format!(
-                "423 Locked; position {} in line, a slot is expected in {}",
+                "423 Locked; position {} in the queue, a slot is expected in {}",
                 200 - n,
                 Compact(seconds(5 * (200 - n)))
             )
@@ -144,7 +144,7 @@ mod tests {
     fn gist_drops_numbers() {
         let words = |position: &str, expected: &str| {
             format!(
-                "423 Locked; all slots are taken; position {position} in line, \
+                "423 Locked; all slots are taken; position {position} in the queue, \
                  a slot is expected in {expected}"
             )
         };
@@ -156,7 +156,11 @@ mod tests {
         }
         for (one, other, are_the_same) in [
             ("423 Locked; all slots are taken", "423 Locked; the gate is closed", false),
-            ("position 3 in line", "position 3 in line, a slot is expected in 12s", false),
+            (
+                "position 3 in the queue",
+                "position 3 in the queue, a slot is expected in 12s",
+                false,
+            ),
             ("12 slots", "12 pods", false),
             ("12", "", true),
             ("request 3fa9c2 refused", "request 00b17e refused", true),
@@ -175,7 +179,7 @@ mod tests {
         ) {
             let text = |n: usize| Compact(Duration::from_millis(expected[n]));
             let words =
-                |n: usize| format!("position {} in line, in {}, later", counts[n], text(n));
+                |n: usize| format!("position {} in the queue, in {}", counts[n], text(n));
             prop_assert_eq!(gist(&words(0)), gist(&words(1)));
         }
 

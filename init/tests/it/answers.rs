@@ -240,7 +240,9 @@ fn is_waiting(line: &str) -> bool {
 #[test]
 fn alternating_reasons_are_logged_once_each() {
     let place = |n: usize| {
-        format!("Locked\nall slots are taken\nposition {n} in line, a slot is expected in {n}s\n")
+        format!(
+            "Locked\nall slots are taken\nposition {n} in the queue, a slot is expected in {n}s\n"
+        )
     };
     let answer = move |n: usize| match n % 3 {
         0 => Behaviour::status(423, &place(n)),
@@ -264,7 +266,7 @@ fn alternating_reasons_are_logged_once_each() {
 /// them.
 #[test]
 fn a_line_does_not_contradict_its_reason() {
-    let body = "Locked\nall slots are taken\nposition 1 in line, a slot is expected in 14s\n";
+    let body = "Locked\nall slots are taken\nposition 1 in the queue, a slot is expected in 14s\n";
     let server = Server::start(Behaviour::status_with(423, body, &[("Retry-After", "1")]));
     let line = wait_for_reason(&mut init_at(&server).start(), "a slot is expected in 14s");
     assert_eq!(field(&line, "expected"), None, "{line}");

@@ -476,14 +476,15 @@ fn a_new_position_is_not_a_new_reason() {
         Behaviour::status(
             423,
             &format!(
-                "Locked\nall slots are taken\nposition {n} in line, a slot is expected in {}s\n",
+                "Locked\nall slots are taken\nposition {n} in the queue, a slot is expected in {}s\n",
                 n * 25
             ),
         )
     };
     let server = Server::start(Behaviour::Sequence((1..=12).rev().map(place).collect()));
     let mut running = init_at(&server).start();
-    let reason = "423 Locked; all slots are taken; position 12 in line, a slot is expected in 300s";
+    let reason =
+        "423 Locked; all slots are taken; position 12 in the queue, a slot is expected in 300s";
     wait_for_reason(&mut running, reason);
     server.wait_for_requests(13, CEILING);
     assert_eq!(running.count(is_waiting), 1, "{running}");

@@ -182,14 +182,26 @@ fn a_missing_tool_is_named() {
             &[],
             "command not found: ssh; install it, or name another with --ssh, such as \"ssh -l admin\"",
         ),
-        (&["load", "--nodes", "a", "--ssh", "./x -v"], &[], "command not found: ./x; install it, or name another with --ssh"),
-        (&["status"], &[], "command not found: kubectl; install it, or name another with --kubectl, such as \"k3s kubectl\""),
+        (
+            &["load", "--nodes", "a", "--ssh", "./x -v"],
+            &[],
+            "command not found: ./x; install it, or name another with --ssh",
+        ),
+        (
+            &["status"],
+            &[],
+            "command not found: kubectl; install it, or name another with --kubectl, such as \"k3s kubectl\"",
+        ),
         (
             &["load", "--arch", "amd64", "--with", "kind"],
             &["kind"],
             "command not found: docker; the nodes of kind are",
         ),
-        (&["load", "--arch", "amd64", "--with", "ctr", "--sudo"], &["ctr"], "command not found: sudo"),
+        (
+            &["load", "--arch", "amd64", "--with", "ctr", "--sudo"],
+            &["ctr"],
+            "command not found: sudo",
+        ),
         (&["push", "--registry", "r.example", "--sudo"], &["podman"], "command not found: sudo"),
     ];
     for (words, there, why) in cases {
@@ -269,7 +281,10 @@ fn a_mistake_in_the_words_changes_nothing() {
         ("apply --namespace kube-system", "--namespace: kube-system belongs to Kubernetes"),
         ("delete --namespace default", "--namespace: default belongs to Kubernetes"),
         ("delete --namespace kube-public", "--namespace: kube-public belongs to Kubernetes"),
-        ("delete --namespace kube-node-lease", "--namespace: kube-node-lease belongs to Kubernetes"),
+        (
+            "delete --namespace kube-node-lease",
+            "--namespace: kube-node-lease belongs to Kubernetes",
+        ),
         ("apply --registry Registry.example", "--registry: 'Registry.example' is not accepted"),
         ("apply --registry registry.example:x", "--registry: 'registry.example:x' is not accepted"),
         (
@@ -282,7 +297,10 @@ fn a_mistake_in_the_words_changes_nothing() {
         ),
         ("push --registry admin:secret@registry.example", "user and password are not accepted"),
         ("push", "push needs --registry"),
-        ("push --registry registry.example --with kind", "--with: 'kind' is not accepted; accepted: skopeo"),
+        (
+            "push --registry registry.example --with kind",
+            "--with: 'kind' is not accepted; accepted: skopeo",
+        ),
         ("load --registry registry.example", "load keeps the names in the archives"),
         ("load --with skopeo", "--with: 'skopeo' is not accepted; accepted: k3s"),
         ("load --nodes -oProxyCommand=x", "--nodes: '-oProxyCommand=x' is not accepted"),
@@ -1138,7 +1156,8 @@ fn status_knows_what_a_node_does_not_tell() {
     let waits = "*'get nodes'*) echo node-a 1 a:1 ;; *'get pods'*) echo node-a lock-a false ErrImageNeverPull localhost/psl-lock:0.2.0 - ;;";
     let Some(stand) = Stand::with_kubectl(waits) else { return };
     let ended = stand.deploy("status").with(1);
-    let expected = "node-a: lock not ready (ErrImageNeverPull), no image psl-lock, no image psl-init\n";
+    let expected =
+        "node-a: lock not ready (ErrImageNeverPull), no image psl-lock, no image psl-init\n";
     assert_eq!(ended.stdout, expected, "{}", ended.stderr);
 }
 
@@ -1307,14 +1326,22 @@ fn load_fails_where_a_step_fails() {
             "*'image ls') printf '%s\\n' localhost/psl-lock:0.2.0 localhost/psl-health:0.2.0 ;;",
             "minikube failed to load dist/images/psl-init-amd64.tar",
         ),
-        ("ctr", "*import*psl-lock*) exit 1 ;;", "ctr failed to load dist/images/psl-lock-amd64.tar"),
+        (
+            "ctr",
+            "*import*psl-lock*) exit 1 ;;",
+            "ctr failed to load dist/images/psl-lock-amd64.tar",
+        ),
         ("ctr", "*label*psl-lock*) exit 1 ;;", "ctr failed to load dist/images/psl-lock-amd64.tar"),
         (
             "k3s",
             "*import*psl-health*) exit 1 ;;",
             "k3s failed to load dist/images/psl-health-amd64.tar",
         ),
-        ("kind", "'load'*psl-lock*) exit 1 ;;", "kind failed to load dist/images/psl-lock-amd64.tar"),
+        (
+            "kind",
+            "'load'*psl-lock*) exit 1 ;;",
+            "kind failed to load dist/images/psl-lock-amd64.tar",
+        ),
         ("kind", "'get nodes'*) exit 1 ;;", "kind has no nodes in cluster kind"),
         ("kind", "'get nodes'*) ;;", "kind has no nodes in cluster kind"),
     ];
@@ -1361,7 +1388,9 @@ fn load_over_ssh_asks_each_node_before_it_gives_any_of_them_anything() {
     );
     let ended = nodes("node-a node-d").with(1);
     assert!(
-        ended.stderr.contains("node-d has both docker and ctr; choose the one of its kubelet with --with"),
+        ended
+            .stderr
+            .contains("node-d has both docker and ctr; choose the one of its kubelet with --with"),
         "{}",
         ended.stderr
     );
