@@ -16,8 +16,8 @@ use testkit::{CEILING, eventually};
 fn a_mistake_in_the_words_asks_no_cluster() {
     let stand = Stand::new("");
     let cases = [
-        ("now", "no option 'now'"),
-        ("--scenario herd", "no option '--scenario'"),
+        ("now", "unknown option 'now'"),
+        ("--scenario herd", "unknown option '--scenario'"),
         ("--only", "--only needs a value"),
         ("--only=", "--only needs a value"),
         ("--only everything", "--only: 'everything' is not a scenario; accepted: install overlays"),
