@@ -1,10 +1,9 @@
 #!/bin/sh
 # Measures the static programs and prints tables.
 #
-#   scripts/bench.sh [PART...] [--write] [--json FILE] [--rounds N] [--seconds N] [--peer-… FILE]
+#   scripts/bench.sh [PART...] [--write] [--rounds N] [--seconds N] [--peer-… FILE]
 #   scripts/bench.sh herd [--applications N] [--cpu MS] [--latency MS] [--factor N] [--runs N]
 #                         [--only NAME,...] [--pictures DIR]
-#   scripts/bench.sh compare OLD.json NEW.json
 #   scripts/bench.sh --help           this text
 #
 # Parts (default: all of them):
@@ -12,21 +11,19 @@
 #   attack         latency of an honest client while lock is attacked, and its wait for a lease
 #                  beside hostile waiters
 #   leases         a herd of inits, 1,000 waiting holders, the hand-over with 500 parked waiters
-#   herd           a node after a reboot: applications that burn CPU time under a start-up probe, with
-#                  and without a lock
+#   herd           a node after a reboot: applications that burn CPU time under a start-up probe,
+#                  with and without a lock
 #   cluster        simulated with lock's own limit: --locks auto against the best fixed number for
 #                  each herd, and 5,000 nodes after a power cut
 #   health         from the answer of the Kubernetes API to the verdict, in a large cluster
 #   cost           bytes, starts, memory, and CPU and latency of a request, as waiters, clients and
 #                  DaemonSets grow
 #
-#   --write        also write the tables to dev/bench/RESULTS.md, and the figures of http and cost,
-#                  run by run, to dev/bench/RESULTS.json
-#   --json FILE    also write those figures to this file
+#   --write        also write the tables to dev/bench/RESULTS.md
 #   --rounds N     pairs of rounds in http (default 8), runs of cost (default 5)
 #   --seconds N    length of a round in http (default 1), of an attack (default 6), of an attack by
-#                  hostile waiters (default 12; the goals are meant for 120, half an hour in all), or
-#                  of the measurement of a long queue (default 30)
+#                  hostile waiters (default 12; the goals are meant for 120, half an hour in all),
+#                  or of the measurement of a long queue (default 30)
 #   --peer-lock FILE, --peer-init FILE, --peer-health FILE
 #                  cost also measures this binary, in turn with ours: an older build, or a Go
 #                  generation. Only arguments and variables are used that all generations
@@ -38,35 +35,29 @@
 #   --latency MS       time of the kubelet from the end of init to the start (default 800)
 #   --factor N         a second of the node takes 1/N s (default 10)
 #   --runs N           runs of each remedy, in turn (default 3)
-#   --only NAME,...    these alone, by the names of their pictures: alike-none, disk-none, ...
-#   --pictures DIR     draws the run in the middle of each remedy as DIR/HERD-REMEDY.svg
+#   --only NAME,...    only these, by the names of their pictures: alike-none, disk-none, ...
+#   --pictures DIR     draw the median run of each remedy as DIR/HERD-REMEDY.svg
 #
-# compare says which medians have moved: where no run of one file reaches into the runs of the
-# other, and the medians are further apart than the runs of either, and by 1 % of the old one at
-# least. Fewer than three runs are not judged. Exit codes: 0 nothing is worse, 1 something is, 2 bad
-# arguments, or a file that cannot be read.
-#
-# Takes about twenty minutes after the build, of which attack has four and a half, herd six and a
-# half and cluster two, and twice that with peers. Other work on the machine spoils the figures. All
-# traffic stays on the loopback. Needs what scripts/build.sh needs.
-# Exit codes: 0 all promises kept, 1 one is not (or it could not be measured), 2 bad arguments.
+# Takes about twenty minutes after the build, of which attack takes four and a half, herd six and a
+# half and cluster two, and twice that with peers. Other work on the machine changes the figures. All
+# traffic stays on the loopback. Needs the tools of scripts/build.sh.
+# Exit codes: 0 all goals met, 1 a goal missed or not measured, 2 bad arguments.
 set -eu
 from=$PWD
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 root=$PWD
 
 # The names are judged before the build, which takes minutes; the values by the benchmark.
-value='' is_compared=''
+value=''
 for word; do
-    if [ -n "$value$is_compared" ]; then
+    if [ -n "$value" ]; then
         value=''
         continue
     fi
     case ${word%%=*} in
     --help) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/bench.sh && exit 0 ;;
-    compare) is_compared=yes ;;
     http | attack | leases | herd | cluster | health | cost | --write) ;;
-    --json | --rounds | --seconds | --peer-lock | --peer-init | --peer-health | --applications | --cpu | --latency | --factor | --runs | --only | --pictures)
+    --rounds | --seconds | --peer-lock | --peer-init | --peer-health | --applications | --cpu | --latency | --factor | --runs | --only | --pictures)
         case $word in *=*) ;; *) value=yes ;; esac
         ;;
     *) echo "bench.sh: unknown argument '$word'; scripts/bench.sh --help lists options and parts" >&2 && exit 2 ;;
@@ -74,13 +65,6 @@ for word; do
 done
 
 target=x86_64-unknown-linux-musl
-
-if [ "${1:-}" = compare ]; then
-    # Nothing is measured, so nothing is built but what compares.
-    # From where the files are named.
-    cd "$from"
-    exec cargo run --quiet --locked --manifest-path "$root/Cargo.toml" --package bench --bin bench -- "$@"
-fi
 
 # First, because it also brings the target.
 scripts/build.sh lock init health >&2

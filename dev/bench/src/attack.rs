@@ -1,7 +1,8 @@
-//! How long an honest client waits while lock is attacked from other addresses: for an answer here,
-//! for a lease in `starve`.
+//! The time to an answer for an honest client while other addresses attack the lock; `starve`
+//! measures the time to a
+//! lease.
 //!
-//! Each attack meets a lock of its own, so that memory and threads are what this attack cost.
+//! Each attack has a lock of its own, so memory and threads are those of one attack.
 
 mod starve;
 
@@ -22,10 +23,9 @@ use crate::table::{Table, millis};
 const HONEST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 9, 9));
 const EVERY: Duration = Duration::from_millis(50);
 
-/// For the 99th percentile; a goal and no promise, because the attacker has the same cores.
+/// For the 99th percentile. The attacker has the same cores, so a miss does not fail the command.
 const GOAL: Duration = Duration::from_millis(100);
 
-/// What one attack came to.
 struct Met {
     name: String,
     honest: Latencies,
@@ -53,14 +53,14 @@ pub fn run(options: &Options) -> Result<Section, String> {
         .into_iter()
         .chain(goals.iter().filter_map(|goal| goal.broken("attack")))
         .collect();
-    Ok(Section { title: "Under attack", text, broken, figures: Vec::new() })
+    Ok(Section { title: "Under attack", text, broken })
 }
 
-/// All of them from one address, those that need many connections also from eight; first none, to
-/// compare with.
+/// First none, to compare with; then all from one address, and those with many connections also
+/// from eight.
 fn attacks() -> Vec<(String, Attack, Vec<Ipv4Addr>)> {
     let mut attacks: Vec<(String, Attack, Vec<Ipv4Addr>)> =
-        vec![("none".to_owned(), nobody, addresses(1))];
+        vec![("none".to_owned(), no_attack, addresses(1))];
     attacks
         .extend(ATTACKS.iter().map(|(name, attack)| ((*name).to_owned(), *attack, addresses(1))));
     for (name, attack) in
@@ -71,7 +71,7 @@ fn attacks() -> Vec<(String, Attack, Vec<Ipv4Addr>)> {
     attacks
 }
 
-fn nobody(_: std::net::SocketAddr, _: Vec<Ipv4Addr>, _: Instant) -> AttackReport {
+fn no_attack(_: std::net::SocketAddr, _: Vec<Ipv4Addr>, _: Instant) -> AttackReport {
     AttackReport::default()
 }
 
@@ -133,7 +133,7 @@ fn against_goal(met: &[Met]) -> String {
     }
 }
 
-/// The honest client is answered every time: that is the promise.
+/// The honest client gets an answer to each request.
 fn broken(met: &[Met]) -> Vec<String> {
     let unanswered =
         met.iter().filter_map(|met| match (&met.honest.failures[..], met.honest.n()) {

@@ -1,24 +1,23 @@
-//! Ends what was started when this program ends by a panic: the release profile aborts then, so
-//! that nothing is dropped, and servers would stay behind.
+//! Kills the child processes if this program panics: the release profile aborts without dropping
+//! them.
 
 use std::fs;
 use std::panic;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// From now on; the panic itself is told as before.
 pub fn end_on_panic() {
     let tell = panic::take_hook();
     panic::set_hook(Box::new(move |what| {
         tell(what);
         for pid in children() {
-            // It may have ended by itself.
+            // The process may have ended already.
             let _ = kill_process(pid, Signal::KILL);
         }
     }));
 }
 
-/// Those of all threads. None where the kernel does not list them.
+/// The children of all threads.
 fn children() -> Vec<Pid> {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let lists =

@@ -1,13 +1,14 @@
-//! How many at a time, on paper: what `--locks auto` is worth, and a cluster after a power cut.
+//! `--locks auto` against the best fixed number of slots, and a cluster after a power cut.
 //!
-//! Both are played by the crate `simulator`, in virtual time on lock's own limit: what is
-//! measured here is decisions, not speed, and the same commit gives the same figures everywhere.
+//! The crate `simulator` plays both in virtual time on lock's own limit, so the figures of a commit
+//! are the same on each
+//! machine.
 
 use std::fmt::Write as _;
 use std::time::Instant;
 
 use simulator::cluster::{Cluster, Lease, Number, Outcome};
-use simulator::compare::{Case, Compared, JUDGED_ON, Summary, cases, others, summary};
+use simulator::compare::{Case, Comparison, JUDGED_ON, Summary, cases, others, summary};
 use simulator::herd::{Arrival, Mix};
 use simulator::parallel;
 
@@ -19,10 +20,10 @@ use crate::table::Table;
 
 const THREADS: usize = 2;
 
-/// The fixed numbers beside it, for each core.
+/// The fixed numbers of slots, for each core.
 const A_CORE: [usize; 4] = [1, 2, 4, 8];
 
-/// How inits come, and whether leases end when the application is ready.
+/// The arrival of the inits, and whether a lease ends when its application is ready.
 const WAYS: [(&str, Arrival, bool); 4] = [
     ("All at once", Arrival::AtOnce, true),
     ("Five inits a second for each core", Arrival::ACore(5.0), true),
@@ -34,12 +35,12 @@ const WAYS: [(&str, Arrival, bool); 4] = [
     ),
 ];
 
-/// The ones that goals are about. `REAL` is as fast as a node was seen to let them come.
+/// Indexes of `WAYS` that have goals. `REAL` is the arrival rate that was measured on a real node.
 const AT_ONCE: usize = 0;
 const REAL: usize = 2;
 const BY_TIME: usize = 3;
 
-/// Of the tables; where goals are judged there are herds of all seeds that the constants were not chosen on.
+/// The seed of the tables. Goals use all of `JUDGED_ON`, none of which chose a constant.
 const SEED: u64 = JUDGED_ON[0];
 
 pub fn run(options: &Options) -> Result<Section, String> {
@@ -51,10 +52,10 @@ pub fn run(options: &Options) -> Result<Section, String> {
     for (at, (name, arrival, ready)) in WAYS.into_iter().enumerate() {
         let seeds = if at == REAL { &JUDGED_ON[..] } else { &[SEED] };
         let all: Vec<_> = seeds.iter().flat_map(|seed| cases(arrival, ready, *seed)).collect();
-        let compared = table_of(name, &all, began, &mut text);
-        let auto = summary(compared.iter().map(|herd| &herd.auto));
+        let comparisons = table_of(name, &all, began, &mut text);
+        let auto = summary(comparisons.iter().map(|herd| &herd.auto));
         match at {
-            REAL => goals.extend(goals_of(auto, compared.len() as f64 / all.len() as f64)),
+            REAL => goals.extend(goals_of(auto, comparisons.len() as f64 / all.len() as f64)),
             AT_ONCE => goals.push(goal(
                 "all at once: time over that of the best fixed number, in the mean",
                 auto.mean,
@@ -71,29 +72,29 @@ pub fn run(options: &Options) -> Result<Section, String> {
         }
     }
     let (_, arrival, ready) = WAYS[REAL];
-    let compared = table_of(
+    let comparisons = table_of(
         "Other herds, two inits a second for each core",
         &others(arrival, ready, SEED),
         began,
         &mut text,
     );
-    goals.extend(goals_of_others(&compared));
+    goals.extend(goals_of_others(&comparisons));
     goals.extend(goals_of_cheap(began));
     text += &after_a_power_cut(&cluster(), began);
-    text += "\n### Goals\n\n- where nothing else is said, two inits a second for each core come, and leases end at ready\n";
+    text += "\n### Goals\n\n- unless a goal says otherwise, two inits a second and core arrive, and leases end at ready\n";
     text.extend(goals.iter().map(Goal::line));
     let _ = writeln!(text, "\nAll of this took {:.0} s.", began.elapsed().as_secs_f64());
     let broken = goals.iter().filter_map(|goal| goal.broken("cluster")).collect();
-    Ok(Section { title: "Cluster", text, broken, figures: Vec::new() })
+    Ok(Section { title: "Cluster", text, broken })
 }
 
 /// Adds the table of these herds to the text.
-fn table_of(name: &str, cases: &[Case], zero: Instant, text: &mut String) -> Vec<Compared> {
-    let compared = parallel::map(THREADS, cases, |case| case.compared(&A_CORE, zero));
-    let compared: Vec<Compared> = compared.into_iter().flatten().collect();
-    *text += &format!("### {name}\n\n{}\n", numbers(&compared));
-    *text += &farthest(&compared);
-    compared
+fn table_of(name: &str, cases: &[Case], zero: Instant, text: &mut String) -> Vec<Comparison> {
+    let comparisons = parallel::map(THREADS, cases, |case| case.compare(&A_CORE, zero));
+    let comparisons: Vec<Comparison> = comparisons.into_iter().flatten().collect();
+    *text += &format!("### {name}\n\n{}\n", numbers(&comparisons));
+    *text += &farthest(&comparisons);
+    comparisons
 }
 
 fn how_many() -> String {
@@ -101,42 +102,46 @@ fn how_many() -> String {
     let (judged, seeds) = (herds * JUDGED_ON.len(), JUDGED_ON.len());
     format!(
         "### How many at a time\n\n\
-         - {herds} herds in each table below, and {judged} where goals are judged, for there they are drawn with {seeds} \
-         seeds: each mix with 20, 60 and 200 pods on 2, 8 and 64 cores, with a latency of 0, 1 and \
-         2 s (give or take 30 %) from the end of init to the start. A start takes 0.5 to 1.5 CPU s in one thread where \
-         nothing else is said (one that waits takes as long, and what it does not wait is CPU), is killed when it is not \
-         ready after 6 s, and begins anew: the first time at once, then after 10 s, 20 s and so on\n\
-         - *half I/O*: every second start waits for half of its time; *threads*: one, two or four, each of which burns so much; \
-         *wide*: every second start has as many threads as there are cores; *I/O heavy*: 85 % of each start are waiting; *image \
-         pulls*: every fourth takes a minute. Other herds: *cheap, then dear*: the first half as I/O heavy, then two threads \
-         that burn so much each; *a long tail*: 0.3 to 3.5 CPU s, half of them below 0.6; *spin up*: four threads, a wait, one \
-         thread; *half the node taken*: by threads of others; *all taken at low weight*: by three batch threads for each core, each with \
-         a fortieth of the weight of a start; *kubelet's CPU*: kubelet, containerd and runc burn 0.8 CPU s for each start, half of \
-         it before init asks and half after the grant; *pulls of 3 min*: every fourth image takes 135 to 225 s; *all pull 3 \
-         min*: each one does; *frozen counters*: `/proc/stat` stands still\n\
-         - the constants of auto were chosen on herds of other seeds than these\n\
-         - the ratio is the time until all are ready over that of the best fixed number *for that herd*, which was searched \
-         from 1 to all in steps of a quarter; in brackets the starts that were killed and would have become ready. Who is not \
-         home after 10 times the best number's time counts as 10\n\n"
+         - {herds} herds in each table below, and {judged}, of {seeds} seeds, for the goals: each mix \
+         with 20, 60 and 200 pods on 2, 8 and 64 cores, with a latency of 0, 1 and 2 s (up to 30 % \
+         more or less) from the end of init to the start. By default a start uses 0.5 to 1.5 CPU s \
+         in one thread; a start with waits takes as long. The kubelet kills a start after 6 s and \
+         restarts it: at once, then after 10 s, 20 s and so on\n\
+         - *half I/O*: every second start waits for half of its time; *threads*: one, two or four, \
+         each with 0.5 to 1.5 CPU s; *wide*: every second start has a thread for each core; *I/O \
+         heavy*: each start waits for 85 % of its time; *image pulls*: every fourth takes a minute. \
+         Other herds: *cheap, then dear*: the first half as I/O heavy, then two threads with 0.5 to \
+         1.5 CPU s each; *a long tail*: 0.3 to 3.5 CPU s, half of them below 0.6; *spin up*: four \
+         threads, a wait, one thread; *half the node taken*: by threads of other programs; *all \
+         taken at low weight*: by three batch threads for each core, each with a fortieth of the \
+         weight of a start; *kubelet's CPU*: kubelet, containerd and runc use 0.8 CPU s for each \
+         start, half before init asks and half after the grant; *pulls of 3 min*: every fourth image \
+         takes 135 to 225 s; *all pull 3 min*: each image does; *frozen counters*: `/proc/stat` \
+         stands still\n\
+         - the constants of `auto` were chosen on herds of other seeds\n\
+         - the ratio is the time until all are ready over that of the best fixed number *for that \
+         herd*, from 1 to all in steps of a quarter. In brackets: killed starts that would have become \
+         ready. A herd is cut off at a ratio of 10\n\n"
     )
 }
 
-/// One row for each mix, and one for all.
-fn numbers(compared: &[Compared]) -> String {
+/// A row for each mix, and one for all.
+fn numbers(comparisons: &[Comparison]) -> String {
     let fixed = A_CORE.map(|number| format!("{number} a core"));
     let head = ["mix", "best numbers", "auto: mean", "worst", "above 1.5", "killed", "most in one"];
     let mut table = Table::new(head.map(str::to_owned).into_iter().chain(fixed));
     for (mix, name) in Mix::ALL {
-        let of_it: Vec<&Compared> = compared.iter().filter(|herd| herd.case.mix == mix).collect();
+        let of_it: Vec<&Comparison> =
+            comparisons.iter().filter(|herd| herd.case.mix == mix).collect();
         if !of_it.is_empty() {
             table.row(row(name, &of_it));
         }
     }
-    table.row(row("all", &compared.iter().collect::<Vec<_>>()));
+    table.row(row("all", &comparisons.iter().collect::<Vec<_>>()));
     table.text()
 }
 
-fn row(name: &str, herds: &[&Compared]) -> Vec<String> {
+fn row(name: &str, herds: &[&Comparison]) -> Vec<String> {
     let auto = summary(herds.iter().map(|herd| &herd.auto));
     let least = herds.iter().map(|herd| herd.best.slots).min().unwrap_or(0);
     let most = herds.iter().map(|herd| herd.best.slots).max().unwrap_or(0);
@@ -154,9 +159,9 @@ fn row(name: &str, herds: &[&Compared]) -> Vec<String> {
     row
 }
 
-/// The three that are farthest from the best number, that they can be looked at.
-fn farthest(compared: &[Compared]) -> String {
-    let mut herds: Vec<&Compared> = compared.iter().collect();
+/// The three herds that are farthest from their best number.
+fn farthest(comparisons: &[Comparison]) -> String {
+    let mut herds: Vec<&Comparison> = comparisons.iter().collect();
     herds.sort_by(|a, b| b.auto.ratio.total_cmp(&a.auto.ratio));
     let named = herds.iter().take(3).map(|herd| {
         let case = herd.case;
@@ -183,10 +188,10 @@ fn goals_of(auto: Summary, home: f64) -> [Goal; 4] {
     ]
 }
 
-fn goals_of_others(compared: &[Compared]) -> Vec<Goal> {
-    let of = |mix: Mix| compared.iter().filter(move |herd| herd.case.mix == mix);
+fn goals_of_others(comparisons: &[Comparison]) -> Vec<Goal> {
+    let of = |mix: Mix| comparisons.iter().filter(move |herd| herd.case.mix == mix);
     let auto = |mix: Mix| summary(of(mix).map(|herd| &herd.auto));
-    // The first fixed number is one a core.
+    // `A_CORE[0]` is one for each core.
     let over_one_a_core = |mix: Mix| {
         let ratios = of(mix).filter_map(|herd| Some(herd.auto.ratio / herd.fixed.first()?.ratio));
         ratios.fold(0.0, f64::max)
@@ -209,13 +214,13 @@ fn goals_of_others(compared: &[Compared]) -> Vec<Goal> {
     ]
 }
 
-/// Few of these herds lose a start, so one seed does not show how many one of them may lose.
+/// Few of these herds lose a start, so the goal needs all seeds.
 fn goals_of_cheap(zero: Instant) -> [Goal; 2] {
     let (_, arrival, ready) = WAYS[REAL];
     let all = JUDGED_ON.iter().flat_map(|seed| others(arrival, ready, *seed));
     let all: Vec<Case> = all.filter(|case| case.mix == Mix::CheapFirst).collect();
-    let compared = parallel::map(THREADS, &all, |case| case.compared(&[], zero));
-    let cheap = summary(compared.iter().flatten().map(|herd| &herd.auto));
+    let comparisons = parallel::map(THREADS, &all, |case| case.compare(&[], zero));
+    let cheap = summary(comparisons.iter().flatten().map(|herd| &herd.auto));
     [
         goal(
             "cheap, then dear: time over that of the best fixed number, at worst",
@@ -253,10 +258,10 @@ fn cluster() -> Cluster {
     }
 }
 
-/// What a lease may last where it ends when the application is ready, as the manifests have it.
+/// The longest lease that ends at ready, in seconds, as in the manifests.
 const LONGEST: f64 = 120.0;
 
-/// What a start takes alone, in the mean, with the kubelet's part of it: the right guess.
+/// The mean length of a start alone, with the kubelet's latency, in seconds: the best guess.
 const GUESSED: f64 = 6.0;
 
 fn remedies() -> Vec<(String, Number, Lease)> {
@@ -300,7 +305,7 @@ fn after_a_power_cut(cluster: &Cluster, zero: Instant) -> String {
     let mut table = Table::new(head);
     for (name, number, lease) in remedies() {
         let began = Instant::now();
-        let outcome = cluster.wake(number, lease, zero, THREADS);
+        let outcome = cluster.run(number, lease, zero, THREADS);
         table.row(remedy(name, &outcome, began.elapsed().as_secs_f64()));
     }
     format!(
@@ -413,8 +418,8 @@ mod tests {
             [(judged, &Mix::ALL[..Mix::JUDGED]), (shown, &Mix::ALL[Mix::JUDGED..])]
         {
             let mut text = String::new();
-            let compared = table_of("Herds", &cases, zero, &mut text);
-            assert!(!compared.is_empty() && text.starts_with("### Herds\n\n| mix "), "{text}");
+            let comparisons = table_of("Herds", &cases, zero, &mut text);
+            assert!(!comparisons.is_empty() && text.starts_with("### Herds\n\n| mix "), "{text}");
             assert_eq!(
                 text.lines().filter(|line| line.starts_with('|')).count(),
                 2 + mixes.len() + 1,
@@ -423,7 +428,7 @@ mod tests {
             for (_, name) in mixes {
                 assert_eq!(text.matches(&format!("\n| {name} ")).count(), 1, "{name} in {text}");
             }
-            assert!(farthest(&compared).contains("20 pods on "), "{}", farthest(&compared));
+            assert!(farthest(&comparisons).contains("20 pods on "), "{}", farthest(&comparisons));
         }
     }
 }

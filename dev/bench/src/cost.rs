@@ -1,368 +1,487 @@
-//! What the programs cost a node: bytes, starts, memory, and the processor time of what they are asked. Beside a
-//! peer, whose binaries are measured in the same runs.
+//! The cost of the programs on a node: bytes, starts, memory, and the CPU time and latency of a
+//! request.
 //!
-//! Each program's scenes are a file; `pairs` runs them, here their figures become tables. All of it is done with
-//! arguments and variables that every generation of the programs understands.
+//! A scene runs one program and returns its figures. If there is a peer, such as an older build,
+//! each run measures both
+//! binaries, one after the other. Flags and variables are those that all generations of the
+//! programs understand.
 
-mod bytes;
-mod health;
-mod init;
-mod lock;
-mod pairs;
 mod server;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use testkit::budget;
+use testkit::http::Request;
+use testkit::large::Large;
 use testkit::scratch::Scratch;
+use testkit::scripted::{self, Behaviour};
+use testkit::{CEILING, budget};
 
 use crate::Options;
-use crate::compare::shown;
 use crate::goal::Goal;
+use crate::health::{Scene as Cluster, recorded};
 use crate::machine;
 use crate::results::Section;
 use crate::table::{Table, median, spread};
-use pairs::{Column, Measured, Outcome, Pair};
+use crate::waiters::Waiters;
+use server::{Server, Settings, check_failures, millis};
 
 /// Enough for a spread.
 const RUNS: usize = 5;
 
-/// Binaries to be measured beside ours, and where our images are.
+/// A start takes some milliseconds: a run has the median of this many.
+const STARTS: usize = 10;
+
+/// One run of init takes some milliseconds: a run has the median of this many.
+const INITS: usize = 50;
+
+const CALLERS: [usize; 3] = [1, 16, 48];
+const WAITERS: [usize; 3] = [1, 100, 1000];
+const DAEMONSETS: [usize; 3] = [10, 100, 1000];
+
+/// One DaemonSet of this many has a pod on the node.
+const SETS_A_POD: usize = 4;
+
+/// A thousand waiters come within a second.
+const ARRIVAL: Duration = Duration::from_millis(1);
+
+/// After this all waiters have been refused once.
+const SETTLED: Duration = Duration::from_millis(500);
+
+/// Asks for a slot without taking it.
+const QUERY: &str = "/?duration=0";
+
+/// Takes the slot for longer than a scene lasts, in seconds, which all generations read.
+const TAKE: &str = "/?duration=600";
+
+/// Refused while the slot is taken.
+const REFUSED: &str = "/?duration=1";
+
+const PEAK: &str = "peak memory, KiB";
+
+/// Binaries to measure beside ours, and the directory of our images.
 #[derive(Default)]
-pub struct Beside {
+pub struct Peers {
     pub lock: Option<PathBuf>,
     pub init: Option<PathBuf>,
     pub health: Option<PathBuf>,
     pub images: Option<PathBuf>,
 }
 
-/// The tables: a title, what is in them, and their columns.
-const TABLES: &[(&str, &str, &[Column])] = &[
-    (
-        "Bytes",
-        "the image is the archive that `scripts/image.sh` makes",
-        &[bytes::BINARY, bytes::BINARY_GZIP, bytes::IMAGE_GZIP],
-    ),
-    (
-        "Starts",
-        "from before the process is there to its first answer (lock: the median of 10 starts; health: whatever it says, and \
-         until it says that all are ready) or, for init, to its end where the lock is free (the median of 100); CPU until then",
-        &[server::FIRST_ANSWER, health::VERDICT, init::WHOLE_RUN, server::START_CPU],
-    ),
-    (
-        "Memory",
-        "VmRSS and VmHWM: lock and health after 0.3 s without a request, init while it waits; lock with waiters while they \
-         wait, each at an address of its own and as init does",
-        &[server::RESIDENT, server::PEAK],
-    ),
-    (
-        "Requests",
-        "CPU of the server for a request, and what the client waits, in rounds of 0.3 s: lock without waiters is asked \
-         `/?duration=0`, with waiters by 16 callers without a name, who are refused; health by 16 callers",
-        &[
-            server::KEPT.cost,
-            server::KEPT.half,
-            server::KEPT.most,
-            server::NEW.cost,
-            server::NEW.half,
-            server::NEW.most,
-        ],
-    ),
-    (
-        "While holders wait",
-        "CPU of lock for each question of theirs, from when the first comes until half a second after the last, and for \
-         each answer about itself (what a long line takes of a core is in \"Leases\")",
-        &[lock::ASKING, lock::METRICS],
-    ),
-];
+type Figures = Vec<(&'static str, f64)>;
+type Measure<'a> = Box<dyn FnMut(&Path) -> Result<Figures, String> + 'a>;
 
-pub fn run(options: &Options) -> Result<Section, String> {
-    let Beside { lock, init, health, images } = &options.beside;
-    let files = Scratch::new();
-    let lock = pair(&files, "lock", &options.lock, lock.as_deref())?;
-    let init = pair(&files, "init", &options.init, init.as_deref())?;
-    let health = pair(&files, "health", &options.health, health.as_deref())?;
-    let named = [("lock", &lock), ("init", &init), ("health", &health)];
-    let runs = options.rounds.unwrap_or(RUNS);
-    let mut text = machine::described("cost", &options.lock);
-    text += &format!("- runs of each: {runs}; medians, with least and most where they differ\n");
-    if let Some(peers) = peers(&named) {
-        text += &peers;
-    }
-    let mut scenes: Vec<_> =
-        named.iter().map(|(name, pair)| bytes::scene(name, pair, images.as_deref())).collect();
-    scenes.extend(lock::scenes(&lock));
-    scenes.push(init::scene(&init));
-    scenes.extend(health::scenes(&health));
-    let outcome = pairs::run(&mut scenes, runs);
-    for (title, words, columns) in TABLES {
-        text +=
-            &format!("\n### {title}\n\n- {words}\n\n{}", table(&outcome.measured, columns).text());
-    }
-    text += &format!(
-        "\n### Growth\n\n- of each run's two figures the ratio\n\n{}",
-        growth(&outcome).text()
-    );
-    text += "\n### Budgets\n\n";
-    let goals = goals(&outcome);
-    text.extend(goals.iter().map(Goal::line));
-    if !outcome.notes.is_empty() {
-        text += "\n### What the peer lacks\n\n";
-        text.extend(outcome.notes.iter().map(|note| format!("- {note}\n")));
-    }
-    if !outcome.failures.is_empty() {
-        text += "\n### What failed\n\n";
-        text.extend(outcome.failures.iter().map(|failure| format!("- {failure}\n")));
-    }
-    let failures = outcome.failures.iter().map(|failure| format!("cost, {failure}"));
-    let broken = goals.iter().filter_map(|goal| goal.broken("cost")).chain(failures).collect();
-    let figures = outcome.measured.iter().map(Measured::figure).collect();
-    Ok(Section { title: "Costs", text, broken, figures })
+/// The two binaries of one program.
+struct Pair {
+    ours: PathBuf,
+    peer: Option<PathBuf>,
 }
 
-/// Copies, made alike: what of a file is resident depends on how the kernel keeps it, and the same binary differed
-/// by 7 % where one file had just been written by a build and the other had been copied.
+struct Scene<'a> {
+    name: String,
+    pair: &'a Pair,
+    measure: Measure<'a>,
+}
+
+/// All runs of one figure. `peer` is empty if the peer cannot be measured.
+struct Runs {
+    scene: String,
+    figure: &'static str,
+    ours: Vec<f64>,
+    peer: Vec<f64>,
+}
+
+#[derive(Default)]
+struct Measured {
+    runs: Vec<Runs>,
+    /// Scenes in which our binary failed.
+    failures: Vec<String>,
+    /// Scenes in which a peer failed.
+    notes: Vec<String>,
+}
+
+pub fn run(options: &Options) -> Result<Section, String> {
+    let (files, peers) = (Scratch::new(), &options.peers);
+    let lock = pair(&files, "lock", &options.lock, peers.lock.as_deref())?;
+    let init = pair(&files, "init", &options.init, peers.init.as_deref())?;
+    let health = pair(&files, "health", &options.health, peers.health.as_deref())?;
+    let images = peers.images.as_deref();
+    let mut scenes = Vec::new();
+    for (name, pair) in [("lock", &lock), ("init", &init), ("health", &health)] {
+        let image = images.map(|images| images.join(format!("psl-{name}-amd64.tar")));
+        scenes.push(scene(name, pair, move |file| bytes(file, image.as_deref())));
+    }
+    scenes.extend(lock_scenes(&lock));
+    scenes.push(scene("init, slot free", &init, init_runs));
+    scenes.push(scene("init, waiting", &init, init_waits));
+    scenes.extend(health_scenes(&health));
+    let runs = options.rounds.unwrap_or(RUNS);
+    let measured = measure(&mut scenes, runs);
+    let goals = measured.goals();
+    let mut text = machine::described("cost", &options.lock);
+    text += &format!("- {runs} runs of each; medians, with least and most if they differ\n");
+    text += "- a start: to the first answer (health also: to the verdict), its CPU time until then; memory of lock and \
+             health at rest, of init while it waits; requests: one second each, keep-alive and a new connection each\n\n";
+    text += &measured.table();
+    text += "\n### Budgets\n\n";
+    text.extend(goals.iter().map(Goal::line));
+    text.extend(measured.notes.iter().chain(&measured.failures).map(|line| format!("- {line}\n")));
+    let failures = measured.failures.iter().map(|failure| format!("cost, {failure}"));
+    let broken = goals.iter().filter_map(|goal| goal.broken("cost")).chain(failures).collect();
+    Ok(Section { title: "Costs", text, broken })
+}
+
+/// Copies both binaries: the resident share of a file depends on how the kernel caches it, and one
+/// binary differed by 7 %
+/// between a fresh build and a copy.
 fn pair(files: &Scratch, name: &str, ours: &Path, peer: Option<&Path>) -> Result<Pair, String> {
-    let copied = |whose: &str, file: &Path| {
-        let directory = files.join(&format!("{name}-{whose}"));
-        let to = directory.join(file.file_name().unwrap_or_default());
-        let copied = fs::create_dir(&directory).and_then(|()| fs::copy(file, &to));
-        copied.map(|_| to).map_err(|e| format!("cannot copy {}: {e}", file.display()))
+    let copied = |owner: &str, file: &Path| {
+        let to = files.join(&format!("{name}-{owner}"));
+        fs::copy(file, &to).map_err(|e| format!("cannot copy {}: {e}", file.display()))?;
+        Ok::<_, String>(to)
     };
     Ok(Pair {
         ours: copied("ours", ours)?,
-        peer: peer.map(|peer| copied("peer", peer)).transpose()?,
+        peer: peer.map(|file| copied("peer", file)).transpose()?,
     })
 }
 
-/// Their files' names, since where they lie is of no interest elsewhere.
-fn peers(named: &[(&str, &Pair)]) -> Option<String> {
-    let peers = named.iter().filter_map(|(name, pair)| Some((name, pair.peer.as_ref()?)));
-    let peers: Vec<_> = peers
-        .map(|(name, file)| {
-            format!("{name} by `{}`", file.file_name().unwrap_or_default().to_string_lossy())
-        })
-        .collect();
-    let words =
-        "run by run beside a peer (the ratio is ours by its, of each run; n/a: it lacks something)";
-    (!peers.is_empty()).then(|| format!("- {words}: {}\n", peers.join(", ")))
+fn scene<'a>(
+    name: impl Into<String>,
+    pair: &'a Pair,
+    measure: impl FnMut(&Path) -> Result<Figures, String> + 'a,
+) -> Scene<'a> {
+    Scene { name: name.into(), pair, measure: Box::new(measure) }
 }
 
-/// One row for each scene that has such figures; with a peer two more.
-fn table(measured: &[Measured], columns: &[Column]) -> Table {
-    let mut table = Table::new(
-        std::iter::once(String::new())
-            .chain(columns.iter().map(|column| format!("{} {}", column.name, column.unit))),
-    );
-    let of_table: Vec<_> = measured.iter().filter(|one| columns.contains(&one.column)).collect();
-    let mut rows: Vec<&str> = Vec::new();
-    for one in &of_table {
-        if !rows.contains(&one.row.as_str()) {
-            rows.push(&one.row);
+/// The first binary changes from run to run, so that neither always has the warmer machine. A peer
+/// that fails once is
+/// not measured again.
+fn measure(scenes: &mut [Scene], runs: usize) -> Measured {
+    let mut measured = Measured::default();
+    for run in 0..runs {
+        for scene in &mut *scenes {
+            let peer = scene.pair.peer.as_deref().filter(|_| !measured.has_note(&scene.name));
+            let mut from_peer = None;
+            if run % 2 == 1 {
+                from_peer = peer.map(&mut scene.measure);
+            }
+            let ours = (scene.measure)(&scene.pair.ours);
+            if run % 2 == 0 {
+                from_peer = peer.map(&mut scene.measure);
+            }
+            measured.take(&scene.name, run, ours, from_peer);
         }
     }
-    for row in rows {
-        let in_columns = |cell: &dyn Fn(&Measured) -> String| -> Vec<String> {
-            let found = |column| of_table.iter().find(|one| one.row == row && one.column == column);
-            columns
-                .iter()
-                .map(|column| found(*column).map_or_else(String::new, |one| cell(one)))
-                .collect()
-        };
-        let mut add = |name: String, cell: &dyn Fn(&Measured) -> String| {
-            table.row(std::iter::once(name).chain(in_columns(cell)));
-        };
-        add(row.to_owned(), &|one| shown(&one.ours));
-        if of_table.iter().any(|one| one.row == row && one.peer.is_some()) {
-            add(format!("{row}: peer"), &|one| one.beside(shown));
-            add(format!("{row}: ratio"), &|one| {
-                one.beside(|peer| spread(&ratios(&one.ours, peer)))
-            });
-        }
-    }
-    table
+    measured
 }
 
 impl Measured {
-    /// A cell about the peer.
-    fn beside(&self, cell: impl Fn(&[f64]) -> String) -> String {
-        match self.peer.as_deref() {
-            None => String::new(),
-            Some([]) => "n/a".to_owned(),
-            Some(peer) => cell(peer),
+    fn take(
+        &mut self,
+        scene: &str,
+        run: usize,
+        ours: Result<Figures, String>,
+        peer: Option<Result<Figures, String>>,
+    ) {
+        let ours = match ours {
+            Ok(ours) => ours,
+            Err(error) => return self.failures.push(format!("{scene}, run {}: {error}", run + 1)),
+        };
+        let peer = match peer {
+            Some(Err(error)) => {
+                self.notes.push(format!("{scene}: the peer cannot be measured: {error}"));
+                Figures::new()
+            }
+            peer => peer.and_then(Result::ok).unwrap_or_default(),
+        };
+        for (figure, value) in ours {
+            let runs = self.runs_of(scene, figure);
+            runs.ours.push(value);
+            runs.peer.extend(peer.iter().find(|(name, _)| *name == figure).map(|(_, value)| value));
         }
     }
+
+    fn runs_of(&mut self, scene: &str, figure: &'static str) -> &mut Runs {
+        let found = self.runs.iter().position(|runs| runs.scene == scene && runs.figure == figure);
+        let place = found.unwrap_or(self.runs.len());
+        if found.is_none() {
+            self.runs.push(Runs { scene: scene.to_owned(), figure, ours: vec![], peer: vec![] });
+        }
+        &mut self.runs[place]
+    }
+
+    fn has_note(&self, scene: &str) -> bool {
+        self.notes.iter().any(|note| note.starts_with(&format!("{scene}: ")))
+    }
+
+    /// A row for each figure. The ratio is ours by the peer's of the same run.
+    fn table(&self) -> String {
+        let mut table = Table::new(["", "figure", "ours", "peer", "ratio"]);
+        for Runs { scene, figure, ours, peer } in &self.runs {
+            let is_paired = !peer.is_empty() && peer.len() == ours.len();
+            let ratios: Vec<_> = ours.iter().zip(peer).map(|(ours, peer)| ours / peer).collect();
+            let [peer, ratio] = match is_paired {
+                true => [spread(peer), spread(&ratios)],
+                false => [String::new(), String::new()],
+            };
+            table.row([scene.clone(), (*figure).to_owned(), spread(ours), peer, ratio]);
+        }
+        table.text()
+    }
+
+    /// NaN, which no goal accepts, if our binary was not measured.
+    fn median(&self, scene: &str, figure: &str) -> f64 {
+        let found = self.runs.iter().find(|runs| runs.scene == scene && runs.figure == figure);
+        found.map_or(f64::NAN, |runs| median(&runs.ours))
+    }
+
+    /// The size of a file is exact. Peak memory misses its budget widely or not at all.
+    fn goals(&self) -> Vec<Goal> {
+        let bytes = budget::BYTES.iter().map(|(name, budget)| {
+            let (measured, goal) = (self.median(name, "binary, bytes"), *budget as f64);
+            Goal { what: name, unit: " bytes", measured, goal, broken: goal + 1.0 }
+        });
+        let peaks = [
+            ("peak memory of lock, idle", "lock, idle", 2048.0),
+            ("peak memory of lock, 1000 waiters", "lock, 1000 waiters", 4096.0),
+            ("peak memory of init", "init, waiting", 1536.0),
+            ("peak memory of health, 1000 DaemonSets, TLS", "health, 1000 DaemonSets, TLS", 4096.0),
+        ];
+        let peaks = peaks.map(|(what, scene, goal)| {
+            let measured = self.median(scene, PEAK);
+            Goal { what, unit: " KiB", measured, goal, broken: goal * 1.5 }
+        });
+        bytes.chain(peaks).collect()
+    }
 }
 
-/// Run by run.
-fn ratios(ones: &[f64], others: &[f64]) -> Vec<f64> {
-    ones.iter().zip(others).map(|(one, other)| one / other).collect()
+/// A peer has no image here.
+fn bytes(file: &Path, image: Option<&Path>) -> Result<Figures, String> {
+    let bytes = fs::metadata(file).map_err(|e| format!("{}: {e}", file.display()))?.len();
+    let mut figures =
+        vec![("binary, bytes", bytes as f64), ("binary, gzip -9, bytes", compressed(file)?)];
+    if let Some(image) = image {
+        figures.push(("image, gzip -9, bytes", compressed(image)?));
+    }
+    Ok(figures)
 }
 
-/// How far figures go up with what they ought not to depend on.
-fn growth(outcome: &Outcome) -> Table {
-    let columns = [
-        server::RESIDENT,
-        server::KEPT.cost,
-        server::KEPT.half,
-        server::NEW.cost,
-        server::NEW.half,
-    ];
-    let [one_caller, .., most_callers] = lock::CALLERS;
-    let [one_waiter, .., most_waiters] = lock::WAITERS;
-    let [few, .., many] = health::DAEMONSETS;
-    let mut table = Table::new(std::iter::once("").chain(columns.iter().map(|column| column.name)));
-    for (from, to) in [
-        (lock::callers_row(one_caller), lock::callers_row(most_callers)),
-        (lock::waiters_row(one_waiter), lock::waiters_row(most_waiters)),
-        (health::row(few, false), health::row(many, false)),
-    ] {
-        let cell = |column: Column| match (outcome.ours(&from, column), outcome.ours(&to, column)) {
-            (Some(from), Some(to)) => spread(&ratios(to, from)),
-            _ => String::new(),
-        };
-        table.row(std::iter::once(format!("{to} over {from}")).chain(columns.map(cell)));
+/// By the tool whose sizes `scripts/build.sh` prints.
+fn compressed(file: &Path) -> Result<f64, String> {
+    let failed = |error: String| format!("gzip -9 of {}: {error}", file.display());
+    let input = File::open(file).map_err(|e| failed(e.to_string()))?;
+    let output = Command::new("gzip").arg("-9").stdin(input).stderr(Stdio::inherit()).output();
+    let output = output.map_err(|e| failed(e.to_string()))?;
+    match output.status.success() {
+        true => Ok(output.stdout.len() as f64),
+        false => Err(failed(output.status.to_string())),
     }
-    table
 }
 
-/// A file is as large as it is; memory is the peak, which is missed by a wide margin or not at all.
-fn goals(outcome: &Outcome) -> Vec<Goal> {
-    let at_half = |row: &str, column| outcome.ours(row, column).map_or(f64::NAN, median);
-    let mut goals: Vec<Goal> = Vec::new();
-    for (name, budget) in budget::BYTES {
-        let (measured, goal) = (at_half(name, bytes::BINARY), *budget as f64);
-        goals.push(Goal { what: name, unit: " bytes", measured, goal, broken: goal + 1.0 });
+fn lock_scenes(lock: &Pair) -> Vec<Scene<'_>> {
+    let mut scenes = vec![scene("lock, idle", lock, lock_idle)];
+    for callers in CALLERS {
+        let name = format!("lock, {callers} callers");
+        scenes.push(scene(name, lock, move |file| start_lock(file)?.requests(200, QUERY, callers)));
     }
-    let [.., most_waiters] = lock::WAITERS;
-    let [.., many] = health::DAEMONSETS;
-    for (what, row, goal) in [
-        ("peak memory of lock, idle", "lock, idle".to_owned(), 2048.0),
-        ("peak memory of lock with most waiters", lock::waiters_row(most_waiters), 4096.0),
-        ("peak memory of init", init::ROW.to_owned(), 1536.0),
-        ("peak memory of health with most DaemonSets, TLS", health::row(many, true), 4096.0),
-    ] {
-        let measured = at_half(&row, server::PEAK);
-        goals.push(Goal { what, unit: " KiB", measured, goal, broken: goal * 1.5 });
+    for waiters in WAITERS {
+        let name = format!("lock, {waiters} waiters");
+        scenes.push(scene(name, lock, move |file| lock_waiters(file, waiters)));
     }
-    goals
+    scenes
 }
 
-impl Outcome {
-    fn ours(&self, row: &str, column: Column) -> Option<&[f64]> {
-        let found = self.measured.iter().find(|one| one.row == row && one.column == column)?;
-        Some(&found.ours)
+/// One slot and no endpoints, in all generations.
+fn start_lock(file: &Path) -> Result<Server, String> {
+    Server::start(file, &Settings::default(), QUERY)
+}
+
+fn lock_idle(file: &Path) -> Result<Figures, String> {
+    let (mut starts, mut cpu, mut figures) = (Vec::new(), Vec::new(), Figures::new());
+    for _ in 0..STARTS {
+        let mut server = start_lock(file)?;
+        starts.push(millis(server.first_answer));
+        cpu.push(millis(server.start_cpu()?));
+        figures = server.memory_at_rest()?;
     }
+    figures.extend([("start, ms", median(&starts)), ("start CPU, ms", median(&cpu))]);
+    Ok(figures)
+}
+
+fn lock_waiters(file: &Path, count: usize) -> Result<Figures, String> {
+    let mut server = start_lock(file)?;
+    server.ask(&Request::get(TAKE), 200)?;
+    let arrival = ARRIVAL * count as u32;
+    let failed = |e: std::io::Error| format!("the waiters: {e}");
+    let mut waiters = Waiters::new(server.address(), count, arrival, false).map_err(failed)?;
+    waiters.play(Instant::now() + arrival + SETTLED).map_err(failed)?;
+    let counts = &waiters.counts;
+    check_failures(counts.asked, counts.failures, counts.first_failure.as_deref())?;
+    let mut figures = server.memory()?;
+    figures.extend(server.requests(423, REFUSED, 16)?);
+    Ok(figures)
+}
+
+fn init_settings(port: u16) -> Settings {
+    let port = port.to_string();
+    Settings {
+        flags: ["--host", "127.0.0.1", "--port", &port].map(str::to_owned).to_vec(),
+        variables: vec![("PSL_LOCK_HOST", "127.0.0.1".to_owned()), ("PSL_LOCK_PORT", port)],
+    }
+}
+
+fn init_runs(file: &Path) -> Result<Figures, String> {
+    let lock = scripted::Server::start(Behaviour::ok("Lock acquired\n"));
+    let settings = init_settings(lock.port());
+    let form = init_form(file, &settings)?;
+    let mut command = Command::new(file);
+    command.env_clear().envs(settings.variables.iter().cloned()).args(settings.flags_of(form));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut taken = Vec::new();
+    for _ in 0..INITS {
+        let begin = Instant::now();
+        let status = command.status().map_err(|e| e.to_string())?;
+        taken.push(millis(begin.elapsed()));
+        if !status.success() {
+            return Err(format!("the slot is free, and init ends with {status}"));
+        }
+    }
+    Ok(vec![("run, ms", median(&taken))])
+}
+
+/// The form of its settings in which init gets a free slot.
+fn init_form(file: &Path, settings: &Settings) -> Result<usize, String> {
+    let ended = settings.forms(file).map(|program| program.run(CEILING));
+    let accepted = ended.iter().position(|ended| ended.code == Some(0));
+    accepted.ok_or_else(|| format!("the slot is free, and init fails: {}", ended[0]))
+}
+
+fn init_waits(file: &Path) -> Result<Figures, String> {
+    let free = scripted::Server::start(Behaviour::ok("Lock acquired\n"));
+    let form = init_form(file, &init_settings(free.port()))?;
+    let lock = scripted::Server::start(Behaviour::status(423, "Locked\n"));
+    let mut init = init_settings(lock.port()).forms(file)[form].start();
+    testkit::eventually("init's first request", CEILING, || {
+        (!lock.requests().is_empty()).then_some(())
+    });
+    thread::sleep(Duration::from_millis(200));
+    if let Some(code) = init.try_wait() {
+        return Err(format!("init ends with {code} while it should wait"));
+    }
+    Ok(vec![
+        ("resident memory, KiB", init.memory_kib() as f64),
+        (PEAK, init.memory_peak_kib() as f64),
+    ])
+}
+
+fn health_scenes(health: &Pair) -> Vec<Scene<'_>> {
+    let sizes = DAEMONSETS.iter().flat_map(|count| [(*count, false), (*count, true)]);
+    let scene_of = |(count, tls): (usize, bool)| {
+        let mut cluster = None;
+        let name = format!("health, {count} DaemonSets{}", if tls { ", TLS" } else { "" });
+        scene(name, health, move |file| {
+            let large =
+                || Large::sized(&recorded().join("scale"), count, count / SETS_A_POD).all_ready();
+            health_verdict(file, cluster.get_or_insert_with(|| Cluster::of(large(), tls)), tls)
+        })
+    };
+    sizes.map(scene_of).collect()
+}
+
+fn health_verdict(file: &Path, cluster: &Cluster, tls: bool) -> Result<Figures, String> {
+    let url = cluster.api.url();
+    let mut variables = vec![("PSL_K8S_API_URL", url.clone())];
+    variables.extend(["PSL_NODE_NAME", "NODE_NAME"].map(|name| (name, "node-big".to_owned())));
+    if tls {
+        // Variables alone: a generation without these flags would not start.
+        let names = ["PSL_K8S_CA_FILE", "PSL_K8S_TOKEN_FILE"];
+        let files = cluster.credentials().map(|file| file.display().to_string());
+        variables.extend(names.into_iter().zip(files));
+    }
+    let settings = Settings { flags: vec!["--baseUrl".to_owned(), url], variables };
+    let mut server = Server::start(file, &settings, "/")?;
+    let mut figures = vec![("start, ms", millis(server.first_answer))];
+    figures.push(("until ready, ms", millis(server.until("/", 200)?)));
+    figures.push(("CPU until ready, ms", millis(server.start_cpu()?)));
+    figures.extend(server.memory_at_rest()?);
+    // TLS to the API server makes no difference to the clients of health.
+    if !tls {
+        figures.extend(server.requests(200, "/", 16)?);
+    }
+    Ok(figures)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn measured(row: &str, column: Column, ours: &[f64], peer: Option<&[f64]>) -> Measured {
-        Measured {
-            row: row.to_owned(),
-            column,
-            ours: ours.to_vec(),
-            peer: peer.map(<[f64]>::to_vec),
-        }
+    fn pair_of(peer: bool) -> Pair {
+        Pair { ours: "ours".into(), peer: peer.then(|| "peer".into()) }
     }
 
     #[test]
-    fn a_peer_has_a_row_and_a_ratio() {
-        let all = [
-            measured("lock", server::RESIDENT, &[10.0, 12.0], Some(&[20.0, 20.0])),
-            measured("lock", server::PEAK, &[1.0, 1.0], Some(&[])),
-            measured("lock", lock::ASKING, &[9.0, 9.0], Some(&[9.0, 9.0])),
-            measured("init", server::PEAK, &[3.0], None),
-        ];
-        assert_eq!(
-            table(&all, &[server::RESIDENT, server::PEAK]).text(),
-            "|             |     resident KiB | peak KiB |\n\
-             | ----------- | ---------------: | -------: |\n\
-             | lock        |       11 (10–12) |        1 |\n\
-             | lock: peer  |               20 |      n/a |\n\
-             | lock: ratio | 0.55 (0.50–0.60) |      n/a |\n\
-             | init        |                  |        3 |\n"
-        );
-    }
-
-    #[test]
-    fn both_are_copied_alike() {
-        let (files, given) = (Scratch::new(), Scratch::new());
-        let (ours, peer) = (given.file("psl", "ours"), given.file("peer", "peer's"));
-        let read =
-            |file: &Path| (file.starts_with(files.path()), fs::read_to_string(file).unwrap());
-        let copies = pair(&files, "lock", &ours, Some(&peer)).unwrap();
-        // Files of one name do not take the place of each other.
-        let same = pair(&files, "init", &peer, Some(&ours)).unwrap();
-        for (copy, content) in [
-            (Some(copies.ours), "ours"),
-            (copies.peer, "peer's"),
-            (Some(same.ours), "peer's"),
-            (same.peer, "ours"),
-        ] {
-            assert_eq!(read(&copy.unwrap()), (true, content.to_owned()));
-        }
-        let error = pair(&files, "health", &given.join("missing"), None).err().unwrap();
-        assert!(
-            error.starts_with("cannot copy ") && error.contains("missing: No such file"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn growth_is_that_of_each_run() {
-        let outcome = Outcome {
-            measured: vec![
-                measured("lock, 1 waiter", server::RESIDENT, &[1000.0, 2000.0], None),
-                measured("lock, 1000 waiters", server::RESIDENT, &[2000.0, 2000.0], None),
-            ],
-            ..Outcome::default()
+    fn runs_are_paired_in_turn() {
+        let pair = pair_of(true);
+        let mut order = Vec::new();
+        let both = |file: &Path| {
+            order.push(file.to_owned());
+            Ok(vec![("ms", order.len() as f64)])
         };
-        let text = growth(&outcome).text();
-        assert!(
-            text.contains(
-                "| lock, 1000 waiters over lock, 1 waiter             | 1.50 (1.00–2.00) |"
-            ),
-            "{text}"
-        );
+        let measured = measure(&mut [scene("a", &pair, both)], 2);
+        assert_eq!(measured.runs[0].ours, [1.0, 4.0]);
+        assert_eq!(measured.runs[0].peer, [2.0, 3.0]);
+        let table = measured.table();
+        assert!(table.contains("2.50 (1.00–4.00) |"), "{table}");
+        assert!(table.contains("0.92 (0.50–1.33) |"), "{table}");
     }
 
     #[test]
-    fn what_was_not_measured_is_over_budget() {
-        let broken = |outcome: &Outcome| {
-            goals(outcome).iter().filter_map(|goal| goal.broken("cost")).count()
+    fn a_peer_that_fails_is_noted_once_and_ours_is_a_failure() {
+        let pair = pair_of(true);
+        let fails = |name: &'static str| {
+            move |file: &Path| match file == Path::new(name) {
+                true => Err("status 404".to_owned()),
+                false => Ok(vec![("ms", 1.0)]),
+            }
         };
-        assert_eq!(broken(&Outcome::default()), 7);
-        let all = |more: f64| Outcome {
-            measured: goals(&Outcome::default())
-                .iter()
-                .zip([
-                    ("init", bytes::BINARY),
-                    ("lock", bytes::BINARY),
-                    ("health", bytes::BINARY),
-                    ("lock, idle", server::PEAK),
-                    ("lock, 1000 waiters", server::PEAK),
-                    ("init", server::PEAK),
-                    ("health, 1000 DaemonSets, TLS", server::PEAK),
-                ])
-                .map(|(goal, (row, column))| measured(row, column, &[goal.goal + more], None))
-                .collect(),
-            ..Outcome::default()
-        };
-        assert_eq!([broken(&all(0.0)), broken(&all(1.0)), broken(&all(3000.0))], [0, 3, 7]);
+        let measured = measure(&mut [scene("a", &pair, fails("peer"))], 3);
+        assert_eq!(measured.notes, ["a: the peer cannot be measured: status 404"]);
+        assert_eq!((measured.runs[0].ours.len(), measured.runs[0].peer.len()), (3, 0));
+        let measured = measure(&mut [scene("a", &pair, fails("ours"))], 2);
+        assert_eq!(measured.failures, ["a, run 1: status 404", "a, run 2: status 404"]);
     }
 
     #[test]
-    fn each_figure_has_a_name_of_its_own() {
-        let pair = Pair { ours: PathBuf::new(), peer: None };
-        let mut rows: Vec<_> =
-            lock::scenes(&pair).into_iter().chain(health::scenes(&pair)).map(|s| s.row).collect();
-        let all = rows.len();
-        rows.sort();
-        rows.dedup();
-        assert_eq!(rows.len(), all);
+    fn a_figure_without_a_measurement_breaks_its_goal() {
+        let broken = |measured: &Measured| {
+            measured.goals().iter().filter_map(|goal| goal.broken("cost")).count()
+        };
+        let mut measured = Measured::default();
+        assert_eq!(broken(&measured), 7);
+        measured.take("lock, idle", 0, Ok(vec![(PEAK, 2048.0)]), None);
+        assert_eq!(broken(&measured), 6);
+    }
+
+    #[test]
+    fn scenes_of_lock_and_health_have_different_names() {
+        let pair = pair_of(false);
+        let scenes = lock_scenes(&pair).into_iter().chain(health_scenes(&pair));
+        let mut names: Vec<_> = scenes.map(|scene| scene.name).collect();
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = bytes(Path::new("/bin/sh"), Some(Path::new("/no/image.tar"))).unwrap_err();
+        assert!(error.starts_with("gzip -9 of /no/image.tar: "), "{error}");
+        assert_eq!(init_runs(Path::new("/bin/true")).map(|figures| figures.len()), Ok(1));
+        assert!(init_runs(Path::new("/bin/false")).is_err());
     }
 }

@@ -1,8 +1,6 @@
-//! What a part aims at, and from where on missing it is a broken promise.
-//!
-//! Since whoever measures shares the cores with what is measured, only a wide miss is one.
+//! A goal of a part. Generator and program share the cores, so only a wide miss fails the command.
 
-/// A goal, what was measured, and how far off breaks the promise.
+/// The command fails if `measured` reaches `broken`.
 pub struct Goal {
     pub what: &'static str,
     pub unit: &'static str,
@@ -12,7 +10,6 @@ pub struct Goal {
 }
 
 impl Goal {
-    /// As a table's note has it.
     pub fn line(&self) -> String {
         let Goal { what, unit, measured, goal, broken } = self;
         let verdict = if self.is_met() { "met" } else { "MISSED" };
@@ -25,7 +22,7 @@ impl Goal {
         self.measured <= self.goal
     }
 
-    /// Also where nothing was measured, which is no number.
+    /// A missing measurement is NaN, and fails.
     pub fn broken(&self, part: &str) -> Option<String> {
         let is_kept = self.measured < self.broken;
         (!is_kept).then(|| format!("{part}, {}", self.line().trim_start_matches("- ").trim_end()))

@@ -1,8 +1,9 @@
-//! How fast health follows the Kubernetes API in a large cluster, and at what cost: from the last
-//! byte of an answer, or of an event, to the verdict as somebody else sees it.
+//! The time and the CPU with which health follows the Kubernetes API of a large cluster: from the
+//! last byte of an answer
+//! or event to the verdict in `/metrics`.
 //!
-//! The API server is a replaying one in this process, over TLS. What it needs to make an answer or
-//! an event is done before the moment from which is measured.
+//! The API server replays recordings in this process, over TLS. It prepares an answer before the
+//! measured time begins.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,21 +25,20 @@ use crate::results::Section;
 use crate::table::{Table, quantile};
 
 const STARTS: usize = 5;
-/// Of which the verdict is looked for at once.
+/// Events whose verdict is polled for.
 const SEEN: usize = 50;
-/// Of which nobody asks before their work is done, so that it is theirs alone.
+/// Events whose CPU is measured; no client asks health meanwhile.
 const ALONE: usize = 100;
 
 const DAEMONSETS: &str = "/apis/apps/v1/daemonsets";
 const PODS: &str = "/api/v1/pods";
 const NODE: &str = "/api/v1/nodes/node-big";
 
-/// How often the verdict is looked for.
+/// The pause between two reads of the verdict.
 const LOOK: Duration = Duration::from_millis(1);
-/// Without any work for so long, an event's work is done.
+/// The work of an event is done if health uses no CPU for this long.
 const QUIET: Duration = Duration::from_millis(10);
 
-/// The cluster and whom it is shown to.
 pub struct Scene {
     pub api: Api,
     large: Large,
@@ -46,7 +46,6 @@ pub struct Scene {
     files: Scratch,
 }
 
-/// All that was measured.
 #[derive(Default)]
 struct Measured {
     from_list: Vec<Duration>,
@@ -62,7 +61,7 @@ pub fn run(options: &Options) -> Result<Section, String> {
         "- {SETS} DaemonSets, {ON_NODE} pods of theirs on the node, each as large as recorded ones; a replaying API server \
          with TLS on the same cores; the verdict is looked for in `/metrics` each {LOOK:?}\n\
          - {STARTS} starts; {SEEN} events (a pod becomes ready, or ceases to be) to the verdict; {ALONE} more whose CPU is \
-         that of all of health's threads until they rest, while nobody asks\n\n",
+         that of all of health's threads until they rest, without a client\n\n",
     );
     let mut measured = measure(options)?;
     text += &measured.table().text();
@@ -70,10 +69,10 @@ pub fn run(options: &Options) -> Result<Section, String> {
     let goals = measured.goals();
     text.extend(goals.iter().map(Goal::line));
     let broken = goals.iter().filter_map(|goal| goal.broken("health")).collect();
-    Ok(Section { title: "Health", text, broken, figures: Vec::new() })
+    Ok(Section { title: "Health", text, broken })
 }
 
-/// Where the objects are that clusters are made of.
+/// The recorded objects.
 pub fn recorded() -> PathBuf {
     testkit::root().join("health/tests/data")
 }
@@ -82,7 +81,7 @@ fn measure(options: &Options) -> Result<Measured, String> {
     let mut measured = Measured::default();
     let mut last = None;
     for _ in 0..STARTS {
-        // The one before ends first, and its server with it, which would go on to tell it what changes.
+        // The API server of the last start would go on to send events.
         drop(last.take());
         let scene = Scene::of(Large::of(&recorded().join("scale")), true);
         let mut health = scene.start(&options.health);
@@ -107,7 +106,7 @@ fn measure(options: &Options) -> Result<Measured, String> {
     Ok(measured)
 }
 
-/// How many DaemonSets it waits for.
+/// The number of DaemonSets that health waits for.
 fn first_verdict(
     scene: &Scene,
     health: &mut Running,
@@ -132,7 +131,7 @@ fn first_verdict(
     waiting.ok_or_else(|| format!("no verdict\n{health}"))
 }
 
-/// When so many DaemonSets are seen to be waited for.
+/// The moment at which health waits for this many DaemonSets.
 fn wait_for_verdict(address: SocketAddr, waiting: usize) -> Result<Instant, String> {
     let end = Instant::now() + CEILING;
     while count(address, "waiting") != Some(waiting) {
@@ -146,14 +145,14 @@ fn wait_for_verdict(address: SocketAddr, waiting: usize) -> Result<Instant, Stri
     Ok(Instant::now())
 }
 
-/// How many DaemonSets have this verdict; nothing where there is no answer.
+/// The number of DaemonSets with this verdict; `None` without an answer.
 fn count(address: SocketAddr, verdict: &str) -> Option<usize> {
     let metrics = Request::get("/metrics").send(address, CEILING).ok()?;
     let start = format!("psl_daemonsets{{verdict=\"{verdict}\"}} ");
     metrics.body.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok())
 }
 
-/// The CPU of all its threads, once they use no more.
+/// The CPU time of all threads, once they are idle.
 fn at_rest(health: &Running) -> Duration {
     loop {
         let before = health.threads_time();
@@ -165,7 +164,7 @@ fn at_rest(health: &Running) -> Duration {
 }
 
 impl Scene {
-    /// Over TLS to who shows the token, or plain and to all, as behind `kubectl proxy`.
+    /// With TLS and a token, or plain and open as behind `kubectl proxy`.
     pub fn of(large: Large, tls: bool) -> Scene {
         let (authority, files) = (Authority::new(), Scratch::new());
         let answers = recorded().join("answers");
@@ -181,12 +180,12 @@ impl Scene {
         Scene { api, large, authority, files }
     }
 
-    /// Where the CA's certificate and the token are.
+    /// The files of the CA certificate and the token.
     pub fn credentials(&self) -> [PathBuf; 2] {
         [self.authority.file().to_path_buf(), self.files.join("token")]
     }
 
-    /// Nothing is listed again within the measurement, which would count as an event's work.
+    /// The periods are so long that health lists no object again during the measurement.
     fn start(&self, health: &Path) -> Running {
         let health = Program::at(health).args([
             "--host=127.0.0.1",
@@ -200,8 +199,9 @@ impl Scene {
         health.arg(ca).arg("--token-file").arg(token).start()
     }
 
-    /// Lets one pod after the other cease to be ready and become so again. Returns when the event was
-    /// sent, and how many are then waited for, where it was so many before.
+    /// Changes the readiness of one pod after the other. Returns the time of the event and the
+    /// number of DaemonSets that
+    /// health waits for then.
     fn change(&mut self, number: usize, waiting: usize) -> (Instant, usize) {
         let is_ready = number % 2 == 1;
         self.large.pod_ready(number / 2 % ON_NODE, is_ready);
@@ -236,7 +236,7 @@ impl Measured {
         table
     }
 
-    /// By the medians, and the peak. To be called on what is sorted.
+    /// Invariant: the durations are sorted.
     fn goals(&self) -> [Goal; 4] {
         let at_half = |taken: &[Duration]| {
             if taken.is_empty() { f64::NAN } else { millis(quantile(taken, 0.5)) }

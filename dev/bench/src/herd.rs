@@ -1,11 +1,11 @@
-//! A node's bad morning with real processes, and what each remedy does to it.
+//! A herd of applications with real processes on one node, with and without a lock.
 //!
-//! `node` plays the kubelet and starts the processes, `remedy` is the table of what is tried, `timeline` what has come of
-//! a run, `picture` its drawing. Here runs are taken in turn and become tables.
+//! `node` plays the kubelet and starts the processes, `remedy` lists the locks that are tried,
+//! `timeline` records a run,
+//! `picture` draws it. This file runs the remedies in turn and makes the tables.
 
 mod node;
 mod picture;
-mod processors;
 mod remedy;
 mod settings;
 mod timeline;
@@ -28,34 +28,34 @@ use remedy::{
 };
 use settings::Scale;
 pub use settings::Settings;
-use timeline::Morning;
+use timeline::RunResult;
 
 /// The herds with the kubelet's latency.
 const SOME_SLUGS: [&str; 3] = ["alike", "disk", "threads"];
 
-/// So many for each core are a herd: all at once, each start takes ten times as long as alone.
+/// Applications for each core: without a lock each start takes ten times as long as alone.
 const A_CORE: usize = 10;
 
-/// A start may take so many times what it takes alone, then its probe kills it.
+/// The start-up probe kills a start after this many times its length alone.
 const DEADLINE: u32 = 4;
 
-/// A run is broken off after so many times what all starts take on all cores.
+/// A run is cut off after this many times the CPU time of all starts by cores.
 const CUT_OFF: f64 = 4.5;
 
-/// Without the kubelet's latency a second of the node takes a quarter of one: lock looks at a port each tenth of its
-/// lease's age, but not more often than each 20 ms, and so leases of less than 200 ms would end later than on a node.
+/// The highest factor of a herd without the kubelet's latency: lock probes a port at most each 20
+/// ms, so leases of less
+/// than 200 ms would end later than on a node.
 const CLOSE: u32 = 4;
 
-/// Where the slots follow the node the time is its own: lock looks at it ten times a second, and guesses what a first
-/// start costs in real seconds.
+/// The factor of `--locks auto`, which reads the node ten times a real second.
 const FOLLOWED: u32 = 1;
 
-/// One herd, and what is tried on it.
+/// One herd, and the remedies for it.
 struct Scene {
     title: &'static str,
-    /// What the names of its pictures begin with.
+    /// The prefix of the names of its pictures.
     slug: &'static str,
-    /// What becomes of every second application's start.
+    /// Changes the start of every second application.
     second: fn(Start, usize) -> Start,
     latency: Duration,
     scale: Scale,
@@ -63,33 +63,33 @@ struct Scene {
 }
 
 /// All runs of one remedy on one herd.
-struct Tried<'a> {
+struct Trial<'a> {
     scene: &'a Scene,
     remedy: Remedy,
-    /// No way to start them is quicker.
+    /// The CPU time of all starts by cores: no order of the starts is quicker.
     limit: Duration,
     node: Node,
-    runs: Vec<Morning>,
+    runs: Vec<RunResult>,
 }
 
 pub fn run(options: &Options) -> Result<Section, String> {
     let settings = &options.herd;
-    // First, since the load that it tells of is to be that of others.
+    // First, so that it shows the machine's load without the benchmark.
     let mut text = machine::described("herd", &options.lock);
     let cores = std::thread::available_parallelism()
         .map_err(|e| format!("the number of cores: {e}"))?
         .get();
     let scenes = scenes(settings.latency, settings.scale);
     check(settings, &scenes)?;
-    let mut all = tried(&scenes, options, cores);
-    // In turn, so that whatever else the machine does meets them all.
+    let mut all = trials(&scenes, options, cores);
+    // In turn, so that other load on the machine affects all remedies.
     for run in 1..=settings.runs {
         eprintln!("bench: herd, run {run} of {} …", settings.runs);
-        for tried in &mut all {
-            let morning = tried.node.morning();
-            tried.runs.push(
-                morning.map_err(|e| {
-                    format!("herd, {}, {}: {e}", tried.scene.title, tried.remedy.name)
+        for trial in &mut all {
+            let result = trial.node.run();
+            trial.runs.push(
+                result.map_err(|e| {
+                    format!("herd, {}, {}: {e}", trial.scene.title, trial.remedy.name)
                 })?,
             );
         }
@@ -102,7 +102,7 @@ pub fn run(options: &Options) -> Result<Section, String> {
     text += &model(settings, &all);
     for scene in &scenes {
         let of_scene: Vec<_> =
-            all.iter().filter(|tried| std::ptr::eq(tried.scene, scene)).collect();
+            all.iter().filter(|trial| std::ptr::eq(trial.scene, scene)).collect();
         if of_scene.is_empty() {
             continue;
         }
@@ -114,11 +114,10 @@ pub fn run(options: &Options) -> Result<Section, String> {
     }
     text.extend(goals.iter().map(Goal::line));
     let broken = goals.iter().filter_map(|goal| goal.broken("herd")).collect();
-    Ok(Section { title: "Herd", text, broken, figures: Vec::new() })
+    Ok(Section { title: "Herd", text, broken })
 }
 
-/// Every remedy is tried on the first; what tells the other herds apart is tried on those, since all of it would take
-/// half an hour.
+/// The first herd has all remedies. All remedies for all herds would take half an hour.
 fn scenes(latency: Duration, scale: Scale) -> Vec<Scene> {
     let alike = |start: Start, _| start;
     let scale_of = |latency: Duration| if latency.is_zero() { scale.at_most(CLOSE) } else { scale };
@@ -143,7 +142,7 @@ fn scenes(latency: Duration, scale: Scale) -> Vec<Scene> {
         ),
     ];
     if latency.is_zero() {
-        // The first one is the same, and more.
+        // The first herd is the same, with more remedies.
         scenes.remove(1);
     }
     scenes
@@ -155,7 +154,6 @@ impl Scene {
     }
 }
 
-/// A name that is not among the pictures is a mistake, and not nothing to do.
 fn check(settings: &Settings, scenes: &[Scene]) -> Result<(), String> {
     let of_scene = |scene: &Scene| {
         scene.remedies.iter().map(|remedy| scene.picture(remedy)).collect::<Vec<_>>()
@@ -175,7 +173,7 @@ fn threads(start: Start, cores: usize) -> Start {
     Start { threads: cores, ..start }
 }
 
-fn tried<'a>(scenes: &'a [Scene], options: &Options, cores: usize) -> Vec<Tried<'a>> {
+fn trials<'a>(scenes: &'a [Scene], options: &Options, cores: usize) -> Vec<Trial<'a>> {
     let settings = &options.herd;
     let count = settings.applications.unwrap_or(A_CORE * cores);
     let plain = Start { cpu: settings.start, waiting: Duration::ZERO, threads: 1 };
@@ -197,7 +195,7 @@ fn tried<'a>(scenes: &'a [Scene], options: &Options, cores: usize) -> Vec<Tried<
             init: options.init.clone(),
             starts,
         };
-        let with = move |remedy: &Remedy| Tried {
+        let with = move |remedy: &Remedy| Trial {
             scene,
             remedy: *remedy,
             limit: shared(&node.starts),
@@ -214,29 +212,27 @@ fn tried<'a>(scenes: &'a [Scene], options: &Options, cores: usize) -> Vec<Tried<
     scenes.iter().flat_map(on_scene).collect()
 }
 
-/// What was played, in the words of the settings.
-fn model(settings: &Settings, all: &[Tried]) -> String {
-    let Some(Tried { node, .. }) = all.first() else { return String::new() };
+fn model(settings: &Settings, all: &[Trial]) -> String {
+    let Some(Trial { node, .. }) = all.first() else { return String::new() };
     let (s, factor) = (seconds, settings.scale.factor());
     let turn = settings.latency + settings.start;
     let [short, long] = [SHORT, LONG].map(|times| turn.mul_f64(times));
     format!(
-        "- {count} applications at once, real processes; a start takes {start} s of a processor; a second of the node took \
-         1/{factor} s here, or 1/{close} s without the kubelet's latency (else leases would end sooner than lock looks often \
-         enough), and a whole one where the slots follow the node (lock guesses in real seconds what a start costs, and looks \
-         ten times in one of them); all times below are the node's\n\
-         - the kubelet takes {latency} s from the end of init to the start (up to an eighth more or less), and before each \
-         restart; a start that is not ready {deadline} s after it began is killed and tried again: the first time at once, then \
-         after 10 s, 20 s and so on, 300 s at most; init is not run again; cut off at {cut_off} s\n\
-         - leases of {short} s (too short), {turn} s (guessed well: what the kubelet and a start alone take together) and \
-         {long} s (too long), or until ready and {most} s at most; one answer in twenty lost: cut in its middle; lock restarted: killed when half of \
-         the applications are ready, back {away} s later with its state file\n\
-         - not every remedy is tried on every herd, for all of them would take half an hour; runs of each, in turn: {runs}; medians, with least and most where they differ; how long a lock tells those to stay away whose answers it does not hold is in whole seconds, and not \
-         scaled; *wait*: from the pod's arrival until its \
-         application is ready, or the cut-off; *wasted*: processor time of killed starts; *idle*: share of the processors' time \
-         until the last was ready; *others*: share that went to what else ran on the machine, so that it was a smaller one; \
-         *over the limit*: the whole time over the sum of all processor time by cores, {limit} s where \
-         all are alike\n",
+        "- {count} applications at once, real processes; a start uses {start} s of CPU. A second of \
+         the node takes 1/{factor} s here, 1/{close} s without the kubelet's latency, and one second \
+         with `auto`, which reads the node in real time. All times below are the node's\n\
+         - the kubelet takes {latency} s from the end of init to the start (up to an eighth more or \
+         less), and before each restart. It kills a start that is not ready after {deadline} s and \
+         restarts it: at once, then after 10 s, 20 s and so on, 300 s at most; a restart does not \
+         run init again. Cut-off at {cut_off} s\n\
+         - leases of {short} s (too short), {turn} s (guessed well: the latency and a start alone) \
+         and {long} s (too long), or until ready, {most} s at most. Lost answers: one in twenty, cut \
+         in its middle. Lock restarted: killed when half of the applications are ready, back \
+         {away} s later with its state file\n\
+         - runs of each remedy, in turn: {runs}; medians, with least and most if they differ. *Wait*: \
+         from the pod's arrival to ready, or to the cut-off. *Wasted*: CPU time of killed starts. \
+         *Over the limit*: the whole time over the CPU time of all starts by cores, {limit} s if all \
+         are alike. `Retry-After` is in whole seconds and not scaled\n",
         count = node.starts.len(),
         start = s(settings.start),
         latency = s(settings.latency),
@@ -253,7 +249,7 @@ fn model(settings: &Settings, all: &[Tried]) -> String {
     )
 }
 
-fn table(all: &[&Tried]) -> String {
+fn table(all: &[&Trial]) -> String {
     let mut table = Table::new([
         "remedy",
         "all ready s",
@@ -262,11 +258,9 @@ fn table(all: &[&Tried]) -> String {
         "p95 s",
         "killed",
         "wasted s",
-        "idle %",
-        "others %",
     ]);
-    for Tried { remedy, limit, runs, .. } in all.iter().copied() {
-        let of = |figure: &dyn Fn(&Morning) -> f64| runs.iter().map(figure).collect::<Vec<f64>>();
+    for Trial { remedy, limit, runs, .. } in all.iter().copied() {
+        let of = |figure: &dyn Fn(&RunResult) -> f64| runs.iter().map(figure).collect::<Vec<f64>>();
         let all_ready = runs.iter().all(|run| run.took().is_some());
         let (took, ratio) = if all_ready {
             let took = of(&|run| run.lasted().as_secs_f64());
@@ -287,17 +281,16 @@ fn table(all: &[&Tried]) -> String {
             about(&of(&|run| run.wait(0.95).as_secs_f64()), 1),
             about(&of(&|run| run.kills() as f64), 0),
             about(&of(&|run| run.wasted().as_secs_f64()), 1),
-            about(&of(&|run| run.idle * 100.0), 0),
-            about(&of(&|run| run.others * 100.0), 0),
         ]);
     }
     table.text()
 }
 
-/// Only what was tried can be promised, and a herd that has room to start at once has no bad morning.
-fn goals(all: &[Tried]) -> Vec<Goal> {
+/// A remedy that was left out has no goal. A herd that can start at once loses no start, so `none`
+/// has no goal then.
+fn goals(all: &[Trial]) -> Vec<Goal> {
     let mut goals = Vec::new();
-    for Tried { scene, remedy, limit, node, runs } in all {
+    for Trial { scene, remedy, limit, node, runs } in all {
         if scene.latency.is_zero()
             && *remedy == READY
             && ["alike", "no-latency"].contains(&scene.slug)
@@ -306,11 +299,12 @@ fn goals(all: &[Tried]) -> Vec<Goal> {
                 runs.iter().map(|run| run.lasted().as_secs_f64() / limit.as_secs_f64()).collect();
             let what = "ready, one a core, no latency: over the limit, median";
             goals.push(Goal { what, unit: "", measured: median(&ratios), goal: 1.15, broken: 1.3 });
-            let killed = runs.iter().map(Morning::kills).sum::<usize>() as f64;
+            let killed = runs.iter().map(RunResult::kills).sum::<usize>() as f64;
             let what = "ready, one a core, no latency: starts killed in all runs";
             goals.push(Goal { what, unit: "", measured: killed, goal: 0.0, broken: 1.0 });
         }
-        // Whoever burns a slot with each answer that is lost, or forgets everything, is half as slow again.
+        // A lock that loses a slot with each lost answer, or all leases with a restart, takes half
+        // as long again.
         for (troubled, what, goal) in [
             (LOST, "ready, one a core, answers lost: over the same without, median", 1.15),
             (RESTARTED, "ready, one a core, lock restarted: over the same without, median", 1.25),
@@ -333,8 +327,8 @@ fn goals(all: &[Tried]) -> Vec<Goal> {
     goals.extend(auto_over_numbers(all));
     let killed = all
         .iter()
-        .filter(|tried| tried.remedy == AUTO)
-        .flat_map(|tried| tried.runs.iter().map(Morning::kills));
+        .filter(|trial| trial.remedy == AUTO)
+        .flat_map(|trial| trial.runs.iter().map(RunResult::kills));
     if let Some(killed) = killed.reduce(|all, killed| all + killed) {
         let what = "ready, auto: starts killed in all runs";
         goals.push(Goal { what, unit: "", measured: killed as f64, goal: 0.0, broken: 4.0 });
@@ -342,15 +336,15 @@ fn goals(all: &[Tried]) -> Vec<Goal> {
     goals
 }
 
-/// How long `auto` takes for all herds with the kubelet's latency together, over the number of slots that is best for them
-/// together; a herd that a number leaves unready counts as cut off.
-fn auto_over_numbers(all: &[Tried]) -> Option<Goal> {
+/// The time of `auto` for all herds with the kubelet's latency, over that of the best number of
+/// slots for all of them.
+fn auto_over_numbers(all: &[Trial]) -> Option<Goal> {
     let sum = |remedy: &Remedy| {
-        let tried = SOME_SLUGS.map(|slug| {
-            all.iter().find(|tried| tried.scene.slug == slug && tried.remedy == *remedy)
+        let trials = SOME_SLUGS.map(|slug| {
+            all.iter().find(|trial| trial.scene.slug == slug && trial.remedy == *remedy)
         });
-        let medians = tried.map(|tried| {
-            let runs: Vec<_> = tried?.runs.iter().map(|run| run.lasted().as_secs_f64()).collect();
+        let medians = trials.map(|trial| {
+            let runs: Vec<_> = trial?.runs.iter().map(|run| run.lasted().as_secs_f64()).collect();
             Some(median(&runs))
         });
         medians.into_iter().sum::<Option<f64>>()
@@ -362,26 +356,27 @@ fn auto_over_numbers(all: &[Tried]) -> Option<Goal> {
     Some(Goal { what, unit: "", measured: sum(&AUTO)? / best, goal: 1.0, broken: 1.25 })
 }
 
-/// The run in the middle of each; all of a herd to one scale.
-fn draw(all: &[Tried], directory: &Path) -> std::io::Result<()> {
+/// The run with the median time of each remedy; all pictures of a herd have one scale.
+fn draw(all: &[Trial], directory: &Path) -> std::io::Result<()> {
     fs::create_dir_all(directory)?;
-    for Tried { scene, remedy, limit, runs, .. } in all {
+    for Trial { scene, remedy, limit, runs, .. } in all {
         let same = all.iter().filter(|other| std::ptr::eq(other.scene, *scene));
-        let end = same.flat_map(|tried| &tried.runs).map(Morning::lasted).max().unwrap_or_default();
-        let Some(morning) = middle(runs) else { continue };
-        let svg = picture::svg(&Chart { title: &remedy.title(), morning, limit: *limit, end });
+        let end =
+            same.flat_map(|trial| &trial.runs).map(RunResult::lasted).max().unwrap_or_default();
+        let Some(result) = middle(runs) else { continue };
+        let svg = picture::svg(&Chart { title: &remedy.title(), result, limit: *limit, end });
         fs::write(directory.join(scene.picture(remedy) + ".svg"), svg)?;
     }
     Ok(())
 }
 
-fn middle(runs: &[Morning]) -> Option<&Morning> {
+fn middle(runs: &[RunResult]) -> Option<&RunResult> {
     let mut sorted: Vec<_> = runs.iter().collect();
     sorted.sort_by_key(|run| run.lasted());
     sorted.get(sorted.len().saturating_sub(1) / 2).copied()
 }
 
-/// A median, and where they differ in what is shown the least and the most.
+/// The median, and least and most if the printed values differ.
 fn about(values: &[f64], digits: usize) -> String {
     let shown = |value: f64| format!("{value:.digits$}");
     let least = shown(values.iter().copied().fold(f64::INFINITY, f64::min));
@@ -391,14 +386,14 @@ fn about(values: &[f64], digits: usize) -> String {
 }
 
 fn seconds(duration: Duration) -> String {
-    // Rounded first, so that no third shows in sixteen digits.
+    // A third must not show sixteen digits.
     ((duration.as_secs_f64() * 100.0).round() / 100.0).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use timeline::{Doing, Pod};
+    use timeline::{Pod, PodState};
 
     fn options(words: &[&str]) -> Options {
         let programs = ["--lock", "l", "--init", "i", "--health", "h", "--plain", "p"];
@@ -410,19 +405,14 @@ mod tests {
         duration.as_secs_f64()
     }
 
-    fn morning(ready: &[Option<u64>]) -> Morning {
+    fn result(ready: &[Option<u64>]) -> RunResult {
         let pod = |ready: &Option<u64>| {
             let mut pod = Pod::default();
-            pod.begins(Doing::Starting, Duration::ZERO);
-            ready.iter().for_each(|at| pod.begins(Doing::Ready, Duration::from_secs(*at)));
+            pod.begins(PodState::Starting, Duration::ZERO);
+            ready.iter().for_each(|at| pod.begins(PodState::Ready, Duration::from_secs(*at)));
             pod
         };
-        Morning {
-            pods: ready.iter().map(pod).collect(),
-            cut_off: Duration::from_secs(50),
-            idle: 0.25,
-            others: 0.03,
-        }
+        RunResult { pods: ready.iter().map(pod).collect(), cut_off: Duration::from_secs(50) }
     }
 
     #[test]
@@ -440,13 +430,13 @@ mod tests {
     fn what_is_tried() {
         let options = options(&[]);
         let scenes = scenes(options.herd.latency, options.herd.scale);
-        let all = tried(&scenes, &options, 2);
+        let all = trials(&scenes, &options, 2);
         assert_eq!(all.len(), ALL.len() + FEW.len() + 2 * SOME.len());
         for (slug, limit, factor) in
             [("alike", 10.0, 10), ("no-latency", 10.0, 4), ("disk", 7.5, 10), ("threads", 10.0, 10)]
         {
-            let Tried { node, limit: measured, .. } =
-                all.iter().find(|tried| tried.scene.slug == slug).unwrap();
+            let Trial { node, limit: measured, .. } =
+                all.iter().find(|trial| trial.scene.slug == slug).unwrap();
             assert_eq!((seconds(*measured), node.scale.factor()), (limit, factor), "{slug}");
             assert_eq!(
                 (node.starts.len(), seconds(node.deadline), seconds(node.cut_off)),
@@ -461,8 +451,8 @@ mod tests {
         let goals_of = |words: &[&str], ready: &[Option<u64>]| {
             let options = options(words);
             let scenes = scenes(options.herd.latency, options.herd.scale);
-            let mut all = tried(&scenes, &options, 2);
-            all.iter_mut().for_each(|tried| tried.runs.push(morning(ready)));
+            let mut all = trials(&scenes, &options, 2);
+            all.iter_mut().for_each(|trial| trial.runs.push(result(ready)));
             goals(&all)
                 .iter()
                 .map(|goal| (goal.what, goal.measured, goal.broken("herd").is_some()))
@@ -495,9 +485,9 @@ mod tests {
         let only =
             options(&["--only", "alike-ready-one-a-core,alike-ready-one-a-core-5-of-answers-lost"]);
         let scenes = super::scenes(only.herd.latency, only.herd.scale);
-        let mut two = tried(&scenes, &only, 2);
-        two[0].runs = vec![morning(&[Some(20)])];
-        two[1].runs = vec![morning(&[Some(30)])];
+        let mut two = trials(&scenes, &only, 2);
+        two[0].runs = vec![result(&[Some(20)])];
+        two[1].runs = vec![result(&[Some(30)])];
         let goals: Vec<_> = super::goals(&two)
             .iter()
             .map(|goal| (goal.what, goal.measured, goal.broken("herd").is_some()))
@@ -517,9 +507,9 @@ mod tests {
     fn a_remedy_that_fails_has_no_time() {
         let options = options(&["--only", "alike-none"]);
         let scenes = scenes(options.herd.latency, options.herd.scale);
-        let mut all = tried(&scenes, &options, 2);
-        all[0].runs = vec![morning(&[Some(12), Some(14)]), morning(&[Some(10), Some(12)])];
-        let row = |all: &[Tried]| {
+        let mut all = trials(&scenes, &options, 2);
+        all[0].runs = vec![result(&[Some(12), Some(14)]), result(&[Some(10), Some(12)])];
+        let row = |all: &[Trial]| {
             let text = table(&all.iter().collect::<Vec<_>>());
             let row = text
                 .lines()
@@ -533,9 +523,9 @@ mod tests {
         };
         assert_eq!(
             row(&all),
-            "none|13.0 (12.0–14.0)|1.30 (1.20–1.40)|11.0 (10.0–12.0)|13.0 (12.0–14.0)|0|0.0|25|3"
+            "none|13.0 (12.0–14.0)|1.30 (1.20–1.40)|11.0 (10.0–12.0)|13.0 (12.0–14.0)|0|0.0"
         );
-        all[0].runs.push(morning(&[Some(11), None]));
+        all[0].runs.push(result(&[Some(11), None]));
         assert!(
             row(&all).starts_with(
                 "none|not in 1 of 3: 0 (0–1) left|–|11.0 (10.0–12.0)|14.0 (12.0–50.0)|"
@@ -547,9 +537,9 @@ mod tests {
 
     #[test]
     fn the_run_in_the_middle_is_drawn() {
-        let runs = [morning(&[Some(3)]), morning(&[None]), morning(&[Some(2)])];
-        assert_eq!(middle(&runs).map(Morning::lasted), Some(Duration::from_secs(3)));
-        assert_eq!(middle(&runs[..2]).map(Morning::lasted), Some(Duration::from_secs(3)));
+        let runs = [result(&[Some(3)]), result(&[None]), result(&[Some(2)])];
+        assert_eq!(middle(&runs).map(RunResult::lasted), Some(Duration::from_secs(3)));
+        assert_eq!(middle(&runs[..2]).map(RunResult::lasted), Some(Duration::from_secs(3)));
         assert!(middle(&[]).is_none());
     }
 
@@ -567,7 +557,7 @@ mod tests {
             ),
             "{mistake}"
         );
-        // A kubelet that takes no time makes two herds the same.
+        // Without latency two herds are the same.
         assert!(
             check(&only("no-latency-none"), &super::scenes(Duration::ZERO, settings.scale))
                 .is_err()

@@ -1,27 +1,26 @@
-//! lock's HTTP beside a plain `tiny_http::Server`: requests a second, and the processor time that
-//! one costs the server.
+//! lock's HTTP server beside a plain `tiny_http::Server`: requests a second, and CPU time a
+//! request.
 //!
-//! The two take turns, round by round, so that whatever else the machine does falls on both; the
-//! ratio of each pair is what counts. Generator and server share the cores: requests a second say
-//! how both together fare, processor time is the server's own.
+//! The servers take turns, round by round, so that other load on the machine affects both.
+//! Generator and server share the
+//! cores: requests a second belong to both, CPU time to the server alone.
 
 use std::time::Duration;
 
 use testkit::program::{Program, Running};
 
 use crate::Options;
-use crate::figures::{Better, Figure, rounded};
 use crate::load::{CONNECTIONS, Load, Outcome, Style, wait_for_room};
 use crate::machine;
 use crate::results::Section;
 use crate::table::{Table, median, millis, quantile, spread};
 
-/// A round of which nothing is kept: threads start, pages are touched.
+/// A round without figures: threads start, pages are touched.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 const ROUNDS: usize = 8;
 
-/// As many connections as lock serves at a time, from four addresses.
+/// The most connections that lock serves at a time, from four addresses.
 const MOST: usize = 64;
 
 const PATH: &str = "/?duration=0";
@@ -31,11 +30,10 @@ struct Server {
     running: Running,
 }
 
-/// One server's rounds in one style.
 #[derive(Default)]
 struct Measured {
     per_second: Vec<f64>,
-    /// Microseconds of processor time for each request.
+    /// CPU microseconds a request.
     cost: Vec<f64>,
     latencies: Vec<Duration>,
     failures: usize,
@@ -59,7 +57,7 @@ pub fn run(options: &Options) -> Result<Section, String> {
         "failed",
         "peak KiB",
     ]);
-    let (mut notes, mut broken, mut figures) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut notes, mut broken) = (Vec::new(), Vec::new());
     for (style, name, callers) in [
         (Style::KeepAlive, "keep-alive", CONNECTIONS),
         (Style::NewConnection, "a new connection each", CONNECTIONS),
@@ -82,7 +80,6 @@ pub fn run(options: &Options) -> Result<Section, String> {
             table.row(measured.row(&name, server.running.memory_peak_kib()));
         }
         let [lock, plain] = &measured;
-        figures.extend(lock.figures(name, plain));
         let throughput = ratios(&lock.per_second, &plain.per_second);
         let cost = ratios(&lock.cost, &plain.cost);
         let none = String::new;
@@ -97,10 +94,11 @@ pub fn run(options: &Options) -> Result<Section, String> {
         ]);
         broken.extend(verdict(name, lock, &cost));
     }
-    Ok(Section { title: "HTTP", text: text + &table.text() + &notes.concat(), broken, figures })
+    Ok(Section { title: "HTTP", text: text + &table.text() + &notes.concat(), broken })
 }
 
-/// Who comes first in a pair changes, so that neither always has the warmer machine.
+/// The first server of a pair changes from round to round, so that neither always has the warmer
+/// machine.
 fn compare(
     servers: &mut [Server; 2],
     style: Style,
@@ -136,20 +134,6 @@ impl Measured {
         self.first_failure = self.first_failure.take().or(outcome.first_failure);
     }
 
-    fn figures(&self, name: &str, plain: &Measured) -> [Figure; 2] {
-        let figure = |what, unit: &str, better, of: fn(&Measured) -> &[f64]| Figure {
-            name: format!("{name}: {what}"),
-            unit: unit.to_owned(),
-            better,
-            runs: rounded(of(self)),
-            peer: Some(rounded(of(plain))),
-        };
-        [
-            figure("answers", "requests/s", Better::More, |measured| &measured.per_second),
-            figure("CPU a request", "µs", Better::Less, |measured| &measured.cost),
-        ]
-    }
-
     fn row(&self, name: &str, peak: u64) -> Vec<String> {
         let mut latencies = self.latencies.clone();
         latencies.sort_unstable();
@@ -165,12 +149,11 @@ impl Measured {
     }
 }
 
-/// Of the rounds of a pair.
 fn ratios(ours: &[f64], theirs: &[f64]) -> Vec<f64> {
     ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect()
 }
 
-/// What lock promises: each request is answered, and for less than the plain server takes.
+/// lock answers each request, with less CPU than the plain server.
 fn verdict(name: &str, lock: &Measured, cost: &[f64]) -> Vec<String> {
     let mut broken = Vec::new();
     if let Some(first) = &lock.first_failure {
@@ -181,7 +164,7 @@ fn verdict(name: &str, lock: &Measured, cost: &[f64]) -> Vec<String> {
         ));
     }
     let ratio = median(cost);
-    // Also where there is no ratio, because nothing was answered.
+    // Without an answer the ratio is NaN.
     if ratio.is_nan() || ratio >= 1.0 {
         broken.push(format!(
             "http, {name}: lock is not ahead of tiny_http::Server in CPU a request: {} of its",
@@ -220,14 +203,5 @@ mod tests {
         measured.add(outcome, Duration::from_micros(10) * answered as u32);
         assert!((measured.cost[0] - 10.0).abs() < 0.1, "{:?}", measured.cost);
         assert_eq!(measured.row("x", 7)[6], "7");
-        let [answers, cost] = measured.figures("x", &Measured::default());
-        assert_eq!(
-            (answers.name.as_str(), answers.better, answers.runs.len()),
-            ("x: answers", Better::More, 1)
-        );
-        assert_eq!(
-            (cost.name.as_str(), cost.better, cost.peer),
-            ("x: CPU a request", Better::Less, Some(vec![]))
-        );
     }
 }

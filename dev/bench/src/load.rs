@@ -1,5 +1,6 @@
-//! One thread that keeps a few connections busy: on each, the next request follows the answer to
-//! the last. Counts what comes back; does not know who answers, nor what it costs him.
+//! One thread that keeps connections busy: on each, the next request follows the last answer.
+//! Counts the answers; does not
+//! know the server.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -13,67 +14,67 @@ use rustix::io::retry_on_intr;
 use socket2::{Domain, Protocol, Socket, Type};
 use testkit::http::{Reply, Request};
 
-/// As many as lock admits from one address.
+/// The most connections that lock admits from one address.
 pub const CONNECTIONS: usize = 16;
 
-/// No answer of a server that works takes this long.
+/// A request without an answer after this time has failed.
 const LOST: Duration = Duration::from_secs(1);
 
-/// How long an event is awaited before the clock is looked at.
+/// The longest wait for an event before the thread reads the clock.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 
-/// Connections that come from one address before the next one is taken: an address has 28,000
-/// ports as Linux is shipped, and none should be met again while anything still remembers it.
+/// Connections from one source address. Linux has 28,000 ephemeral ports for each address, and a
+/// port must not be used
+/// again while the kernel remembers its last connection.
 const FROM_ONE_ADDRESS: usize = 10_000;
 
-/// The number of the next address that nobody has come from yet.
+/// The number of the next unused source address.
 static SOURCES: AtomicUsize = AtomicUsize::new(1);
 
-/// Where the kernel tracks connections (for Docker's or Kubernetes' sake) it remembers each for a
-/// while, and drops new ones when its table is full: that would measure the table.
+/// With connection tracking (Docker, Kubernetes) the kernel remembers each connection for a while,
+/// and drops new ones when
+/// its table is full.
 const TRACKED: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 const TRACKED_AT_MOST: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
-/// One that has ended properly is remembered for two minutes.
+/// The kernel remembers an ended connection for two minutes.
 const FORGOTTEN: Duration = Duration::from_secs(150);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// One connection for all requests.
     KeepAlive,
-    /// A connection for each request, which asks the server to close it.
+    /// A connection for each request, with `Connection: close`.
     NewConnection,
-    /// The same, but the client does not wait until the server has closed it: the last connection may
-    /// still count when the next one comes.
+    /// The same, but the client does not wait for the server's close: the last connection may still
+    /// count when the next
+    /// one comes.
     NextAtOnce,
 }
 
-/// What is asked, of whom, and what the answer has to look like.
+/// The request, its server and the expected answer.
 pub struct Load {
     target: SocketAddr,
     style: Style,
-    /// Connections at a time.
     callers: usize,
     request: Vec<u8>,
-    /// How an answer begins, and its bytes; all are alike but for their date.
+    /// The status line and the length of each answer. Answers differ in their date alone.
     status_line: Vec<u8>,
     answer: usize,
-    /// The number of the first address that connections come from now, and how many have come since.
+    /// The number of the first source address in use, and the connections since it is.
     source: usize,
     opened: usize,
 }
 
-/// What came of it.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// From the request, or from connecting, to the last byte, or to the end of the connection.
+    /// From the request, or from the connect, to the last byte, or to the end of the connection.
     pub latencies: Vec<Duration>,
     pub failures: usize,
     pub first_failure: Option<String>,
     pub took: Duration,
 }
 
-/// A connection and the request that is under way on it.
 struct Lane {
     stream: TcpStream,
     since: Instant,
@@ -85,7 +86,7 @@ impl Load {
         Load::expecting(200, target, path, style)
     }
 
-    /// Asks once, to see what the answers will be.
+    /// Asks once, to learn the expected answer.
     pub fn expecting(
         expected: u16,
         target: SocketAddr,
@@ -118,21 +119,20 @@ impl Load {
         })
     }
 
-    /// As many connections at a time, at most [`CONNECTIONS`] of them from one address.
+    /// This many connections at a time, at most [`CONNECTIONS`] of them from one address.
     pub fn callers(self, callers: usize) -> Load {
         Load { callers, ..self }
     }
 
-    /// Keeps it up for so long; from another address than before, because the server may not have
-    /// noticed yet that the last connections have ended, and admits so many of one address.
+    /// Uses new source addresses: the server may still count the last connections of the old ones.
     pub fn run(&mut self, length: Duration) -> Result<Outcome, String> {
         self.next_source();
         self.drive(length).map_err(|e| format!("load on {}: {e}", self.target))
     }
 
-    /// What is under way at the end is awaited: a server must not be blamed for what it was not
-    /// given the time to answer, and a connection that is reset before it was accepted ends the
-    /// accept loop of `tiny_http`.
+    /// Waits for the last answers: they are no failures, and a reset before the accept would end
+    /// the accept loop of
+    /// `tiny_http`.
     fn drive(&mut self, length: Duration) -> io::Result<Outcome> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let start = Instant::now();
@@ -167,7 +167,7 @@ impl Load {
         Ok(outcome)
     }
 
-    /// Reads what has come. How long the request took, once its answer is whole.
+    /// Reads the available bytes. Returns the latency once the answer is whole.
     fn step(&self, lane: &mut Lane) -> io::Result<Option<Duration>> {
         let mut bytes = [0; 2048];
         loop {
@@ -198,7 +198,7 @@ impl Load {
         }
     }
 
-    /// The next request, on the same connection if that is the style and it still can be.
+    /// Sends the next request, on the same connection if it is kept alive.
     fn next(&mut self, poll: &impl AsFd, place: usize, mut lane: Lane) -> io::Result<Lane> {
         let can_go_on = self.style == Style::KeepAlive && lane.received == self.answer;
         (lane.since, lane.received) = (Instant::now(), 0);
@@ -213,9 +213,10 @@ impl Load {
         let since = Instant::now();
         let socket =
             Socket::new(Domain::for_address(self.target), Type::STREAM, Some(Protocol::TCP))?;
-        // It ends by a reset, but only after the answer and the server's own end have been read. What
-        // ends so does not linger: neither ports nor the kernel's tables run out within a round. A client
-        // that does not wait for the server's end says so by a FIN, as clients do.
+        // The connection ends by a reset, after the answer and the server's close: it does not
+        // linger, so neither ports
+        // nor the kernel's tables run out within a round. A client that does not wait for the close
+        // sends a FIN.
         if self.style != Style::NextAtOnce {
             socket.set_linger(Some(Duration::ZERO))?;
         }
@@ -236,12 +237,10 @@ impl Load {
         (self.source, self.opened) = (SOURCES.fetch_add(self.addresses(), Ordering::Relaxed), 0);
     }
 
-    /// At the same time.
     fn addresses(&self) -> usize {
         self.callers.div_ceil(CONNECTIONS)
     }
 
-    /// 127.2.0.1, then 127.2.0.2, and so on.
     fn address(&self, place: usize) -> IpAddr {
         let [.., high, low] = (self.source + place / CONNECTIONS).to_be_bytes();
         Ipv4Addr::new(127, 2, high, low).into()
@@ -259,7 +258,8 @@ impl Outcome {
     }
 }
 
-/// Waits until less than half of the kernel's table of connections is taken, for as long as they are remembered at most.
+/// Waits until less than half of the kernel's connection table is in use, at most until the kernel
+/// forgets.
 pub fn wait_for_room() {
     let number =
         |path| std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());

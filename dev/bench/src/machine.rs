@@ -1,4 +1,4 @@
-//! Where, when and with what it was measured.
+//! The conditions of a measurement: date, command, machine, versions.
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +30,7 @@ fn processor() -> String {
     model.map_or("an unnamed processor", |(_, name)| name.trim()).to_owned()
 }
 
-/// The first line of what a program prints; a program that is missing costs a word, not the run.
+/// The first line of a program's output; a missing program does not stop the run.
 fn said_by(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)
         .args(arguments)

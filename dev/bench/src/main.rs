@@ -1,17 +1,17 @@
-//! Measures the programs as they are shipped and says where a promise is not kept.
+//! Measures the static programs and compares the figures with their goals.
 //!
-//! `scripts/bench.sh` builds what is measured and runs this. Each part is a file: `http` (with its
-//! generator in `load`), `attack`, `leases`, `herd`, `cluster`, `health` and `cost`. A part measures and makes a section of text;
-//! `results` keeps them in a file, `figures` their numbers in another, and `compare` two of those side by side. Knows the
-//! programs from outside only, as the tests do; `cluster` alone, which is played on paper, uses lock's own limit.
+//! `scripts/bench.sh` builds the programs and runs this. Each part is a file: `http` (with its
+//! generator in `load`),
+//! `attack`, `leases`, `herd`, `cluster`, `health` and `cost`. A part returns a section of text,
+//! and `results` writes the
+//! sections to a file. All parts but `cluster`, which runs lock's limit in virtual time, use the
+//! programs from outside.
 #![allow(clippy::disallowed_methods, reason = "what is measured lives on the real clock")]
 
 mod attack;
 mod children;
 mod cluster;
-mod compare;
 mod cost;
-mod figures;
 mod goal;
 mod health;
 mod herd;
@@ -31,10 +31,8 @@ use std::time::Duration;
 
 use pico_args::Arguments;
 
-use figures::Kept;
 use results::Section;
 
-/// A part measures by these options, and says what came of it.
 type Part = fn(&Options) -> Result<Section, String>;
 
 /// In the order in which they run.
@@ -49,46 +47,33 @@ const PARTS: &[(&str, Part)] = &[
 ];
 
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/RESULTS.md");
-const FIGURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/RESULTS.json");
 
 const BROKEN: u8 = 1;
 const BAD_ARGUMENTS: u8 = 2;
 
-/// What the parts are told.
 pub struct Options {
-    /// What is measured.
     pub lock: PathBuf,
-    /// Who asks it, where that is no generator.
     pub init: PathBuf,
-    /// Who asks the Kubernetes API.
     pub health: PathBuf,
-    /// What lock is measured against.
+    /// The plain `tiny_http::Server`.
     pub plain: PathBuf,
-    /// Who is measured beside them where it is about costs.
-    pub beside: cost::Beside,
-    /// Pairs of rounds; each part has its own default.
+    pub peers: cost::Peers,
+    /// The default depends on the part.
     pub rounds: Option<usize>,
-    /// Each part has its own default.
+    /// The default depends on the part.
     pub seconds: Option<Duration>,
-    /// What the herd is made of.
     pub herd: herd::Settings,
 }
 
-/// The whole command line.
 struct Command {
     parts: Vec<(&'static str, Part)>,
     write: bool,
-    /// Where else figures are kept.
-    json: Option<PathBuf>,
     options: Options,
 }
 
 fn main() -> ExitCode {
     children::end_on_panic();
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if words.first().is_some_and(|word| word == "compare") {
-        return compared(&words[1..]);
-    }
     let command = match parse(Arguments::from_vec(words)) {
         Ok(command) => command,
         Err(error) => return misused(error),
@@ -97,18 +82,6 @@ fn main() -> ExitCode {
         Ok(broken) if broken.is_empty() => ExitCode::SUCCESS,
         Ok(broken) => failed(&broken, BROKEN),
         Err(error) => failed(&[error], BROKEN),
-    }
-}
-
-/// Two files; whether anything has become worse is the exit code.
-fn compared(files: &[OsString]) -> ExitCode {
-    let [old, new] = files else {
-        return misused("compare: two files are accepted, OLD.json and NEW.json".to_owned());
-    };
-    match compare::run(old.as_ref(), new.as_ref()) {
-        Ok(false) => ExitCode::SUCCESS,
-        Ok(true) => ExitCode::from(BROKEN),
-        Err(error) => misused(error),
     }
 }
 
@@ -129,7 +102,7 @@ fn parse(mut arguments: Arguments) -> Result<Command, String> {
         init: path(&mut arguments, "--init")?,
         health: path(&mut arguments, "--health")?,
         plain: path(&mut arguments, "--plain")?,
-        beside: cost::Beside {
+        peers: cost::Peers {
             lock: peer(&mut arguments, "--peer-lock")?,
             init: peer(&mut arguments, "--peer-init")?,
             health: peer(&mut arguments, "--peer-health")?,
@@ -141,12 +114,11 @@ fn parse(mut arguments: Arguments) -> Result<Command, String> {
         herd: herd::Settings::take(&mut arguments)?,
     };
     let write = arguments.contains("--write");
-    let json = optional(&mut arguments, "--json")?;
     let named = arguments.finish();
     let named =
         named.iter().map(|name| part(&name.to_string_lossy())).collect::<Result<Vec<_>, _>>()?;
     let parts = if named.is_empty() { PARTS.to_vec() } else { named };
-    Ok(Command { parts, write, json, options })
+    Ok(Command { parts, write, options })
 }
 
 fn path(arguments: &mut Arguments, name: &'static str) -> Result<PathBuf, String> {
@@ -157,7 +129,7 @@ fn optional(arguments: &mut Arguments, name: &'static str) -> Result<Option<Path
     arguments.opt_value_from_str(name).map_err(|error| format!("{name}: {error}"))
 }
 
-/// A binary that is not ours; that it cannot run is better said before minutes of measuring than after.
+/// A peer that cannot run is an error before minutes of measuring.
 fn peer(arguments: &mut Arguments, name: &'static str) -> Result<Option<PathBuf>, String> {
     let Some(file) = optional(arguments, name)? else { return Ok(None) };
     match file.metadata() {
@@ -184,7 +156,7 @@ fn part(name: &str) -> Result<(&'static str, Part), String> {
         .ok_or_else(|| format!("no part {name:?}; there are {}", known()))
 }
 
-/// Runs the parts and prints each as soon as it is there. What it returns are broken promises.
+/// Runs the parts and prints each section. Returns the goals that fail.
 fn run(command: &Command) -> Result<Vec<String>, String> {
     let mut sections = Vec::new();
     for (name, part) in &command.parts {
@@ -195,12 +167,6 @@ fn run(command: &Command) -> Result<Vec<String>, String> {
     }
     if command.write {
         write(&sections).map_err(|e| format!("cannot write {RESULTS}: {e}"))?;
-    }
-    let kept_in =
-        command.write.then(|| PathBuf::from(FIGURES)).into_iter().chain(command.json.clone());
-    for file in kept_in {
-        Kept::write(&file, sections.iter().filter_map(Section::measured))
-            .map_err(|e| format!("cannot write {e}"))?;
     }
     Ok(sections.into_iter().flat_map(|section| section.broken).collect())
 }
@@ -243,12 +209,9 @@ mod tests {
             (names(&one), one.write, one.options.seconds),
             (vec!["attack"], true, Some(Duration::from_secs(3)))
         );
-        let beside = parsed(&["cost", "--peer-lock", "/bin/sh", "--json", "x.json"]).unwrap();
-        let Options { beside: cost::Beside { lock, init, .. }, .. } = beside.options;
-        assert_eq!(
-            (lock, init, beside.json),
-            (Some("/bin/sh".into()), None, Some("x.json".into()))
-        );
+        let cost = parsed(&["cost", "--peer-lock", "/bin/sh"]).unwrap();
+        let cost::Peers { lock, init, .. } = cost.options.peers;
+        assert_eq!((lock, init), (Some("/bin/sh".into()), None));
         for words in [
             &["--rounds", "0"][..],
             &["htp"],

@@ -1,33 +1,13 @@
-//! The file that keeps what was measured last: one section for each part, so that a part that is
-//! measured anew replaces its own alone. Figures are kept beside it, see `figures`.
+//! The file of the last results: one section for each part. A new measurement replaces the section
+//! of its part alone.
 
-use crate::figures::{Figure, Measured};
-
-/// What a part has to say.
+/// The section of one part.
 pub struct Section {
-    /// Its heading, by which it is found again.
+    /// The heading, which finds the old section in the file.
     pub title: &'static str,
     pub text: String,
-    /// Promises that were not kept, one line each.
+    /// Goals that fail the command, one line each.
     pub broken: Vec<String>,
-    /// For `compare`.
-    pub figures: Vec<Figure>,
-}
-
-impl Section {
-    /// Its figures by its title; none has a part that is a text alone.
-    pub fn measured(&self) -> Option<(String, Measured)> {
-        // The first lines of the text say when, how and where, and the JSON has to say the same.
-        let mut said = self.text.lines().filter_map(|line| line.strip_prefix("- "));
-        let (date, command) = said.next()?.split_once(", ")?;
-        let measured = Measured {
-            date: date.to_owned(),
-            command: command.trim_matches('`').to_owned(),
-            machine: said.next()?.split("; load").next()?.to_owned(),
-            figures: self.figures.clone(),
-        };
-        (!self.figures.is_empty()).then(|| (self.title.to_owned(), measured))
-    }
 }
 
 const HEAD: &str = "\
@@ -63,23 +43,7 @@ mod tests {
     use super::*;
 
     fn section(title: &'static str, text: &str) -> Section {
-        Section { title, text: text.to_owned(), broken: Vec::new(), figures: Vec::new() }
-    }
-
-    #[test]
-    fn what_the_text_says_is_kept_with_the_figures() {
-        use crate::figures::{Better, tests::figure};
-        let text = crate::machine::described("x", "/bin/no-such-lock".as_ref());
-        assert!(section("A", &text).measured().is_none(), "there are no figures");
-        let with =
-            Section { figures: vec![figure("f", Better::Less, &[1.0])], ..section("A", &text) };
-        let (title, kept) = with.measured().unwrap();
-        assert_eq!(
-            (title.as_str(), kept.command.as_str(), kept.figures.len()),
-            ("A", "scripts/bench.sh x", 1)
-        );
-        assert!(kept.date.ends_with(" UTC") && kept.machine.contains(" cores of "), "{kept:?}");
-        assert!(!kept.machine.contains("load"), "the load is not the machine: {}", kept.machine);
+        Section { title, text: text.to_owned(), broken: Vec::new() }
     }
 
     #[test]

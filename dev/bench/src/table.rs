@@ -1,8 +1,8 @@
-//! Tables that read well in a terminal and are Markdown, and the numbers in them.
+//! Markdown tables that are aligned for a terminal, and the statistics in them.
 
 use std::time::Duration;
 
-/// Columns are as wide as their widest cell; all but the first are flush right.
+/// Columns are as wide as their widest cell; all but the first are right-aligned.
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
@@ -12,7 +12,6 @@ impl Table {
         Table { rows: vec![head.into_iter().map(Into::into).collect()] }
     }
 
-    /// As many cells as the head has.
     pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
@@ -34,7 +33,7 @@ impl Table {
     }
 }
 
-/// The colon is Markdown's sign for flush right.
+/// The colon right-aligns a column in Markdown.
 fn rule(widths: &[usize]) -> String {
     let dashes = widths.iter().enumerate().map(|(column, width)| match column {
         0 => "-".repeat(*width),
@@ -52,7 +51,7 @@ fn line(cells: &[String], widths: &[usize]) -> String {
     line + "\n"
 }
 
-/// The middle one, or the mean of the two in the middle; not a number if there is none.
+/// NaN without a value.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -71,13 +70,12 @@ pub fn spread(values: &[f64]) -> String {
     format!("{:.2} ({least:.2}–{most:.2})", median(values))
 }
 
-/// The smallest that is not exceeded by this share of them; zero if there is none.
+/// The smallest value that this share does not exceed; zero without a value.
 pub fn quantile(sorted: &[Duration], share: f64) -> Duration {
     let place = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(place.saturating_sub(1)).copied().unwrap_or_default()
 }
 
-/// Milliseconds, to a hundredth.
 pub fn millis(duration: Duration) -> String {
     format!("{:.2}", duration.as_secs_f64() * 1000.0)
 }

@@ -1,8 +1,10 @@
-//! A line of holders that wait: one thread plays them all, each at an address of its own, and each as
-//! init behaves. It asks with `wait`, stays away for as long as `Retry-After` says and up to a fifth
-//! more, asks again at once if the lock held the request for all of its `wait`, and after a second if
-//! the connection ended without an answer. Does not know what that costs the lock, nor which lock it
-//! is: one that knows no holders is asked each second.
+//! Waiting holders: one thread plays them all, each at an address of its own, and each as init
+//! behaves. A holder asks
+//! with `wait`, pauses for `Retry-After` and up to a fifth more, asks again at once if its request
+//! was parked for all of
+//! its `wait`, and after a second if the connection ended without an answer. A lock without
+//! `Retry-After` is asked each
+//! second.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,49 +19,47 @@ use rustix::io::retry_on_intr;
 use testkit::CEILING;
 use testkit::http::{Request, connect_from};
 
-/// What init takes between two questions (`--pause`), and the share of it that chance adds at most.
+/// The pause of init between two requests, and the most that chance adds, as a share of it.
 const PAUSE: Duration = Duration::from_secs(1);
 pub const JITTER: f64 = 0.2;
 
-/// For how long the lock may hold a request (`--wait`).
+/// The time for which the lock may park a request (`--wait`).
 pub const WAIT: Duration = Duration::from_secs(30);
 
-/// A lease in a line that moves: then it is given back, and somebody else comes.
+/// If leases end: the age at which a holder gives its lease back and a new holder takes its place.
 const LEASE: Duration = Duration::from_secs(1);
 
-/// How long an event is awaited before the clock is looked at.
+/// The longest wait for an event before the thread reads the clock.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
 pub struct Waiters {
     lock: SocketAddr,
-    /// Leases end; else the slots stay taken.
+    /// Whether leases end.
     moves: bool,
     poll: OwnedFd,
     holders: Vec<Holder>,
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     chance: u64,
-    pub seen: Seen,
+    pub counts: Counts,
 }
 
 #[derive(Default)]
 struct Holder {
-    /// Grows with each one that takes the place of the one before.
+    /// Counts the holders in this place.
     generation: usize,
     has_lease: bool,
     asking: Option<Asking>,
 }
 
-/// A request that is under way.
 struct Asking {
     stream: TcpStream,
     since: Instant,
     answer: Vec<u8>,
 }
 
-/// What came back since it was last reset.
+/// The counts since the last reset.
 #[derive(Default)]
-pub struct Seen {
-    /// Whether it was answered or not.
+pub struct Counts {
     pub asked: usize,
     pub answers: usize,
     pub granted: usize,
@@ -67,15 +67,14 @@ pub struct Seen {
     pub first_failure: Option<String>,
 }
 
-/// What an answer says.
 #[derive(Debug, PartialEq, Eq)]
-struct Told {
+struct Response {
     status: u16,
     retry_after: Duration,
 }
 
 impl Waiters {
-    /// So many, who come one by one within this time.
+    /// The holders come one by one within `arrival`.
     pub fn new(
         lock: SocketAddr,
         count: usize,
@@ -92,7 +91,7 @@ impl Waiters {
             holders: (0..count).map(|_| Holder::default()).collect(),
             due: (0..count).map(arrives).collect(),
             chance: 1,
-            seen: Seen::default(),
+            counts: Counts::default(),
         })
     }
 
@@ -107,13 +106,13 @@ impl Waiters {
             }
             retry_on_intr(|| epoll::wait(&self.poll, spare_capacity(&mut events), Some(&TICK)))?;
             for event in events.drain(..) {
-                self.hear(event.data.u64() as usize);
+                self.read_answer(event.data.u64() as usize);
             }
         }
         Ok(())
     }
 
-    /// Asks for a lease, or gives back the one that it has.
+    /// Asks for a lease, or gives it back.
     fn ask(&mut self, number: usize) -> io::Result<()> {
         let since = Instant::now();
         let mut stream = connect_from(Some(address(number)), self.lock, CEILING)?;
@@ -125,7 +124,7 @@ impl Waiters {
             epoll::EventData::new_u64(number as u64),
             epoll::EventFlags::IN,
         )?;
-        self.seen.asked += 1;
+        self.counts.asked += 1;
         self.holders[number].asking = Some(Asking { stream, since, answer: Vec::new() });
         Ok(())
     }
@@ -142,8 +141,8 @@ impl Waiters {
         }
     }
 
-    /// Reads what has come; at the end of the connection the answer is whole.
-    fn hear(&mut self, number: usize) {
+    /// Reads the available bytes. The answer ends with the connection.
+    fn read_answer(&mut self, number: usize) {
         let Some(asking) = &mut self.holders[number].asking else { return };
         let mut bytes = [0; 1024];
         let error = loop {
@@ -155,36 +154,36 @@ impl Waiters {
             }
         };
         let took = asking.since.elapsed();
-        let told = told(&asking.answer)
+        let response = parse_response(&asking.answer)
             .ok_or_else(|| error.unwrap_or_else(|| "no whole answer".to_owned()));
         self.holders[number].asking = None;
-        let pause = match told {
-            Ok(told) => self.told(number, &told, took),
+        let pause = match response {
+            Ok(response) => self.respond(number, &response, took),
             Err(why) => {
-                self.seen.failures += 1;
-                self.seen.first_failure.get_or_insert(why);
+                self.counts.failures += 1;
+                self.counts.first_failure.get_or_insert(why);
                 self.lengthened(PAUSE)
             }
         };
         self.due.push(Reverse((Instant::now() + pause, number)));
     }
 
-    /// How long it stays away now.
-    fn told(&mut self, number: usize, told: &Told, took: Duration) -> Duration {
-        self.seen.answers += 1;
+    /// The pause before the next request.
+    fn respond(&mut self, number: usize, response: &Response, took: Duration) -> Duration {
+        self.counts.answers += 1;
         let holder = &mut self.holders[number];
         if holder.has_lease {
             *holder = Holder { generation: holder.generation + 1, ..Holder::default() };
             return Duration::ZERO;
         }
-        if told.status == 200 {
-            self.seen.granted += 1;
+        if response.status == 200 {
+            self.counts.granted += 1;
             holder.has_lease = self.moves;
             return LEASE;
         }
-        match told.retry_after <= PAUSE || took >= WAIT {
+        match response.retry_after <= PAUSE || took >= WAIT {
             true => self.lengthened(PAUSE).saturating_sub(took),
-            false => self.lengthened(told.retry_after),
+            false => self.lengthened(response.retry_after),
         }
     }
 
@@ -197,14 +196,13 @@ impl Waiters {
     }
 }
 
-/// 127.6.0.1 and so on.
 fn address(number: usize) -> IpAddr {
     let [.., high, low] = (number + 1).to_be_bytes();
     Ipv4Addr::new(127, 6, high, low).into()
 }
 
-/// Nothing where the answer is not whole, or is none that there is in a line.
-fn told(answer: &[u8]) -> Option<Told> {
+/// `None` if the answer is not whole, or has another status than 200 and 423.
+fn parse_response(answer: &[u8]) -> Option<Response> {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n")?;
     let number_after = |name: &str| -> Option<u64> {
@@ -212,9 +210,9 @@ fn told(answer: &[u8]) -> Option<Told> {
         rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
     };
     match number_after("HTTP/1.1 ")? {
-        200 => Some(Told { status: 200, retry_after: Duration::ZERO }),
-        // The Go generations say nothing of when to come back.
-        423 => Some(Told {
+        200 => Some(Response { status: 200, retry_after: Duration::ZERO }),
+        // The Go generations send no `Retry-After`.
+        423 => Some(Response {
             status: 423,
             retry_after: Duration::from_secs(number_after("Retry-After: ").unwrap_or(0)),
         }),
@@ -230,18 +228,18 @@ mod tests {
     #[test]
     fn answers() {
         let locked = "HTTP/1.1 423 Locked\r\nRetry-After: 7\r\nContent-Length: 27\r\n\r\nLocked\nall slots are taken\n";
-        let told_of = |answer: &str| told(answer.as_bytes());
-        let expected = Told { status: 423, retry_after: Duration::from_secs(7) };
-        assert_eq!(told_of(locked), Some(expected));
+        let parse = |answer: &str| parse_response(answer.as_bytes());
+        let expected = Response { status: 423, retry_after: Duration::from_secs(7) };
+        assert_eq!(parse(locked), Some(expected));
         assert_eq!(
-            told_of("HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\nLock acquired\n")
-                .map(|told| told.status),
+            parse("HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\nLock acquired\n")
+                .map(|response| response.status),
             Some(200)
         );
         for broken in
             ["", &locked[..40], &locked[..locked.len() - 1], &locked.replace("423", "400")]
         {
-            assert_eq!(told_of(broken), None, "{broken}");
+            assert_eq!(parse(broken), None, "{broken}");
         }
     }
 
@@ -249,24 +247,24 @@ mod tests {
     fn pauses_are_those_of_init() {
         let mut line =
             Waiters::new(SocketAddr::from(([127, 0, 0, 1], 1)), 1, Duration::ZERO, true).unwrap();
-        let told = |seconds| Told { status: 423, retry_after: Duration::from_secs(seconds) };
+        let refused = |seconds| Response { status: 423, retry_after: Duration::from_secs(seconds) };
         for seconds in [1, 10] {
             assert_eq!(
-                line.told(0, &told(seconds), WAIT),
+                line.respond(0, &refused(seconds), WAIT),
                 Duration::ZERO,
                 "the answer was the pause"
             );
         }
-        let far = line.told(0, &told(10), Duration::from_millis(1));
+        let far = line.respond(0, &refused(10), Duration::from_millis(1));
         assert!((10.0..12.0).contains(&far.as_secs_f64()), "{far:?}");
-        assert_eq!(line.seen.answers, 3);
-        let granted = Told { status: 200, ..told(0) };
-        assert_eq!(line.told(0, &granted, Duration::ZERO), LEASE);
+        assert_eq!(line.counts.answers, 3);
+        let granted = Response { status: 200, ..refused(0) };
+        assert_eq!(line.respond(0, &granted, Duration::ZERO), LEASE);
         assert_eq!(
-            line.told(0, &granted, Duration::ZERO),
+            line.respond(0, &granted, Duration::ZERO),
             Duration::ZERO,
-            "somebody else comes at once"
+            "the next holder comes at once"
         );
-        assert_eq!((line.holders[0].generation, line.seen.granted), (1, 1));
+        assert_eq!((line.holders[0].generation, line.counts.granted), (1, 1));
     }
 }

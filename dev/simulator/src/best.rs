@@ -7,20 +7,19 @@ use lock::core::settings::Slots;
 use crate::herd::Application;
 use crate::node::{Node, run_while_hopeful};
 
-/// A number that is so much worse than the best so far is not waited for.
+/// The run of a number is cut off this many seconds after the best time so far.
 const HOPELESS: f64 = 1.0;
 
 /// The longest time for the first number with which all applications get ready.
 const LONGEST: f64 = 10_000.0;
 
-/// The best fixed number and its result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Best {
-    /// When the last was ready.
+    /// X
     pub home: f64,
-    /// The smallest number that gets there so soon.
+    /// The smallest number with this time.
     pub slots: usize,
-    /// Starts that were killed on the way.
+    /// Killed starts.
     pub kills: usize,
 }
 
@@ -28,23 +27,24 @@ pub struct Best {
 pub fn best(node: &Node, herd: &[Application], zero: Instant) -> Option<Best> {
     let mut best: Option<Best> = None;
     let mut enough = usize::MAX;
-    let held = held(node, herd);
+    let slot_seconds = slot_seconds(node, herd);
     for slots in in_turn(&numbers(herd.len()), 2 * node.cores) {
-        let is_too_few = best.is_some_and(|best| held / slots as f64 > best.home + HOPELESS);
+        let is_too_few =
+            best.is_some_and(|best| slot_seconds / slots as f64 > best.home + HOPELESS);
         if is_too_few || slots > enough {
             continue;
         }
         let cut_off = best.map_or(LONGEST, |best| best.home) + HOPELESS;
-        let morning = run_while_hopeful(
+        let result = run_while_hopeful(
             &Node { slots: Slots::Fixed(slots), cut_off, ..node.clone() },
             herd,
             zero,
         );
-        let Some(home) = morning.home else { continue };
-        if morning.waits.iter().flatten().all(|waited| *waited == 0.0) {
+        let Some(home) = result.home else { continue };
+        if result.waits.iter().flatten().all(|waited| *waited == 0.0) {
             enough = enough.min(slots);
         }
-        let found = Best { home, slots, kills: morning.kills };
+        let found = Best { home, slots, kills: result.kills };
         if best.is_none_or(|best| (found.home, found.slots) < (best.home, best.slots)) {
             best = Some(found);
         }
@@ -52,8 +52,8 @@ pub fn best(node: &Node, herd: &[Application], zero: Instant) -> Option<Best> {
     best
 }
 
-/// Seconds for which slots are taken at least, all of them together.
-fn held(node: &Node, herd: &[Application]) -> f64 {
+/// A lower bound of the sum of all leases, in seconds.
+fn slot_seconds(node: &Node, herd: &[Application]) -> f64 {
     let needed = herd.iter().filter(|application| !application.never);
     needed.map(|application| application.alone().min(node.duration)).sum()
 }
@@ -67,7 +67,7 @@ pub fn numbers(pods: usize) -> Vec<usize> {
     numbers
 }
 
-/// Those near a good guess first, so that the others can be given up soon.
+/// Numbers near a good guess come first, so that the runs of the others are cut off early.
 fn in_turn(numbers: &[usize], guess: usize) -> Vec<usize> {
     let mut numbers = numbers.to_vec();
     numbers.sort_by(|a, b| distance(*a, guess).total_cmp(&distance(*b, guess)));
@@ -92,9 +92,11 @@ mod tests {
     }
 
     #[test]
-    fn the_best_number_overlaps_latency_and_kills_nobody() {
-        // One core, a second of latency and one of work: four at a time are two rounds of a second of idling
-        // and four of work, and a look that comes 0.25 s late. Eight at a time would all be killed after 6.
+    fn the_best_number_overlaps_latency_without_a_kill() {
+        // One core, a second of latency and one of work: four at a time are two rounds of a second
+        // of idling
+        // and four of work, and a probe that comes 0.25 s late. Eight at a time would all be killed
+        // after 6 s.
         let herd: Vec<Application> =
             (0..8).map(|_| Application { latency: 1.0, ..burning(1, 1.0) }).collect();
         let best = best(&node(1, Slots::Fixed(1)), &herd, zero()).unwrap();
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_home_who_needs_more_than_the_deadline() {
+    fn a_start_longer_than_the_deadline_has_no_best_number() {
         let herd = [burning(1, 7.0)];
         assert_eq!(
             best(&Node { back_off: 1000.0, ..node(2, Slots::Fixed(1)) }, &herd, zero()),

@@ -1,6 +1,7 @@
-//! Numbers that look random and are the same each time.
+//! Pseudorandom numbers that are the same in each run.
 
-/// SplitMix64, after Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014).
+/// SplitMix64, after Steele, Lea and Flood, "Fast splittable pseudorandom number generators"
+/// (2014).
 #[derive(Clone, Debug)]
 pub struct Chance(u64);
 
@@ -10,7 +11,6 @@ impl Chance {
         Chance(seed)
     }
 
-    /// Any number.
     pub fn any(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -19,12 +19,11 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// From the first up to the second.
     pub fn between(&mut self, least: f64, most: f64) -> f64 {
         least + (most - least) * (self.any() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// One of so many.
+    /// A number below `count`.
     pub fn below(&mut self, count: usize) -> usize {
         (self.any() % count.max(1) as u64) as usize
     }

@@ -1,7 +1,8 @@
-//! Many nodes after a power cut: when all pods are ready, and how many starts were killed.
+//! Many nodes after a power cut: the time until all pods are ready, and the killed starts.
 //!
-//! Each node has a lock of its own and none knows of the others: what they share (the API server, the
-//! registry) is taken to bear them all, so that a cluster is as many mornings as it has nodes.
+//! Each node has a lock of its own. The model has no bound for the API server and the registry, so
+//! the nodes do not
+//! affect each other.
 
 use std::time::Instant;
 
@@ -10,17 +11,16 @@ use lock::core::settings::Slots;
 use crate::chance::Chance;
 use crate::compare::MOST_A_CORE;
 use crate::herd::{Application, Arrival, Phase, waiting};
-use crate::node::{Morning, Node, run};
+use crate::node::{Node, RunResult, run};
 use crate::parallel;
 
-/// What is assumed of the cluster. Pairs are the least and the most of what is drawn between them.
+/// The assumptions. A pair is the least and the most of a drawn value.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    /// How many.
     pub nodes: usize,
-    /// On each node.
+    /// Pods on each node.
     pub pods: usize,
-    /// Of a node; each of these as often.
+    /// The cores of a node; each number is as likely.
     pub cores: Vec<usize>,
     /// From the return of the power to the first init of a node.
     pub boot: (f64, f64),
@@ -34,56 +34,51 @@ pub struct Cluster {
     pub work: (f64, f64),
     /// The kubelet kills a start that is not ready this long after its container started.
     pub deadline: f64,
-    /// And starts it anew after this, then twice that, and so on.
+    /// The pause before the second restart; each later one is twice as long.
     pub back_off: f64,
     /// A pod that is not ready this long after the first init of its node is given up.
     pub cut_off: f64,
-    /// Chance.
     pub seed: u64,
 }
 
-/// How many may start at a time on a node.
+/// The slots of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Number {
-    /// As many as there are.
+    /// A slot for each pod.
     All,
-    /// This many on each node.
     Fixed(usize),
-    /// So many for each core.
+    /// This many for each core.
     ACore(usize),
     /// `--locks auto`.
     Auto,
 }
 
-/// When a lease ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Lease {
-    /// When the application is ready, after this at the latest.
+    /// A lease ends when its application is ready, after this time at the latest.
     Ready(f64),
-    /// After this.
+    /// A lease ends after this time.
     Time(f64),
 }
 
-/// The result of a cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// From the return of the power until the last was ready; `None` if one was given up.
+    /// From the return of the power until the last pod is ready; `None` if one was cut off.
     pub home: Option<f64>,
-    /// Nodes with one that was given up.
+    /// Nodes with a pod that was cut off.
     pub nodes_lost: usize,
-    /// Pods that were given up.
+    /// Pods that were cut off.
     pub pods_lost: usize,
-    /// From each pod's first init to its open port, in order; those who were given up are not in it.
+    /// From each pod's first init to its open port, sorted, without the pods that were cut off.
     pub waits: Vec<f64>,
-    /// Starts that were killed.
+    /// Killed starts.
     pub kills: usize,
-    /// CPU seconds of those.
+    /// CPU seconds of killed starts.
     pub wasted: f64,
     /// CPU seconds of the starts of all pods, each counted once.
     pub work: f64,
 }
 
-/// A node and the applications that start on it.
 struct Drawn {
     boots: f64,
     cores: usize,
@@ -92,22 +87,22 @@ struct Drawn {
 
 impl Cluster {
     /// Runs all nodes on this many threads.
-    pub fn wake(&self, number: Number, lease: Lease, zero: Instant, threads: usize) -> Outcome {
+    pub fn run(&self, number: Number, lease: Lease, zero: Instant, threads: usize) -> Outcome {
         let nodes: Vec<usize> = (0..self.nodes).collect();
-        let mornings = parallel::map(threads, &nodes, |nth| {
+        let results = parallel::map(threads, &nodes, |nth| {
             let drawn = self.draw(*nth);
-            let morning = run(&self.node(&drawn, number, lease), &drawn.herd, zero);
-            (drawn, morning)
+            let result = run(&self.node(&drawn, number, lease), &drawn.herd, zero);
+            (drawn, result)
         });
         let mut outcome = Outcome { home: Some(0.0), ..Outcome::default() };
-        for (drawn, morning) in &mornings {
-            outcome.add(drawn, morning);
+        for (drawn, result) in &results {
+            outcome.add(drawn, result);
         }
         outcome.waits.sort_by(f64::total_cmp);
         outcome
     }
 
-    /// The same node each time.
+    /// The same number gives the same node.
     fn draw(&self, nth: usize) -> Drawn {
         let mut chance = Chance::new(self.seed.wrapping_mul(1 << 32).wrapping_add(nth as u64));
         let boots = within(self.boot, &mut chance);
@@ -120,7 +115,8 @@ impl Cluster {
 
     fn application(&self, chance: &mut Chance) -> Application {
         let work = within(self.work, chance);
-        // Half of them burn in one thread, a quarter in two, a quarter waits for half of its start.
+        // Half of the starts have one thread, a quarter two threads, and a quarter waits for half
+        // of its time.
         let start = match chance.below(4) {
             0 => waiting(0.5, 2.0 * work),
             1 => vec![Phase::Burn { threads: 2, each: work / 2.0 }],
@@ -167,26 +163,25 @@ impl Cluster {
 }
 
 impl Outcome {
-    fn add(&mut self, drawn: &Drawn, morning: &Morning) {
-        let home = morning.home.map(|home| drawn.boots + home);
+    fn add(&mut self, drawn: &Drawn, result: &RunResult) {
+        let home = result.home.map(|home| drawn.boots + home);
         self.home = self.home.zip(home).map(|(last, home)| last.max(home));
         let waits = drawn
             .herd
             .iter()
-            .zip(&morning.ready)
+            .zip(&result.ready)
             .filter_map(|(it, ready)| Some((*ready)? - it.arrives));
         let before = self.waits.len();
         self.waits.extend(waits);
         let lost = drawn.herd.len() - (self.waits.len() - before);
         self.pods_lost += lost;
         self.nodes_lost += usize::from(lost > 0);
-        self.kills += morning.kills;
-        self.wasted += morning.wasted;
+        self.kills += result.kills;
+        self.wasted += result.wasted;
         self.work += drawn.herd.iter().map(Application::work).sum::<f64>();
     }
 
-    /// How long this share of all pods had waited at most; `None` if pods that were given up are among
-    /// them.
+    /// The quantile of the waits of all pods; `None` if it falls on a pod that was cut off.
     pub fn waited(&self, share: f64) -> Option<f64> {
         let all = self.waits.len() + self.pods_lost;
         let place = (share * all as f64).ceil() as usize;
@@ -224,8 +219,8 @@ mod tests {
 
     #[test]
     fn all_at_once_share_the_core_of_their_node() {
-        let outcome = cluster().wake(Number::All, READY, zero(), 2);
-        // Four starts of two seconds on one core, but for those who wait for half of theirs.
+        let outcome = cluster().run(Number::All, READY, zero(), 2);
+        // Four starts of two seconds on one core; some wait for half of their time.
         let home = outcome.home.unwrap();
         assert!((68.0..72.0).contains(&home), "{home}");
         assert_eq!(
@@ -239,24 +234,24 @@ mod tests {
 
     #[test]
     fn one_slot_serves_one_after_the_other() {
-        let by_time = cluster().wake(Number::Fixed(1), Lease::Time(10.0), zero(), 1);
+        let by_time = cluster().run(Number::Fixed(1), Lease::Time(10.0), zero(), 1);
         assert!(
             by_time.home.is_some_and(|home| (92.0..94.1).contains(&home)),
             "three leases, and a start: {by_time:?}"
         );
         assert_eq!(
             by_time,
-            cluster().wake(Number::ACore(1), Lease::Time(10.0), zero(), 3),
+            cluster().run(Number::ACore(1), Lease::Time(10.0), zero(), 3),
             "one core has each node"
         );
-        let auto = cluster().wake(Number::Auto, READY, zero(), 2);
+        let auto = cluster().run(Number::Auto, READY, zero(), 2);
         assert!(auto.home.unwrap() < by_time.home.unwrap() && auto.kills == 0, "{auto:?}");
     }
 
     #[test]
     fn who_is_never_ready_is_given_up() {
         let herd = Cluster { deadline: 5.0, cut_off: 40.0, ..cluster() };
-        let outcome = herd.wake(Number::All, READY, zero(), 2);
+        let outcome = herd.run(Number::All, READY, zero(), 2);
         assert_eq!((outcome.home, outcome.waited(1.0)), (None, None));
         assert!(outcome.nodes_lost > 0 && outcome.nodes_lost <= outcome.pods_lost, "{outcome:?}");
         assert_eq!(outcome.waits.len() + outcome.pods_lost, 24);

@@ -8,50 +8,46 @@ use crate::best::{Best, best};
 use crate::herd::{Application, Arrival, Mix};
 use crate::node::{Node, run};
 
-/// The kubelet kills a start that is not ready this long after its container started, and starts it anew: at once, then
-/// after this.
+/// The kubelet kills a start that is not ready after `DEADLINE`. The first restart comes at once,
+/// the second after
+/// `BACK_OFF`.
 const DEADLINE: f64 = 6.0;
 const BACK_OFF: f64 = 10.0;
 
-/// How long leases last that end when the application is ready, if it never is.
+/// The duration of a lease that ends at ready, if the application never is.
 const LONGEST_LEASE: f64 = 120.0;
 
-/// And how long those last that end by time alone.
+/// The duration of a lease that ends by time alone.
 const FIXED_LEASE: f64 = 10.0;
 
-/// A herd that takes longer than this many times the time of the best number counts as this late.
+/// A herd is cut off at this multiple of the best number's time, and counts as this ratio.
 const CUT_OFF: f64 = 10.0;
 
-/// As lock has it by default.
+/// The default of lock.
 pub const MOST_A_CORE: usize = 16;
 
 /// One herd on one node.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Case {
-    /// What it is made of.
     pub mix: Mix,
-    /// Of the node.
     pub cores: usize,
-    /// How many start.
     pub pods: usize,
-    /// The kubelet's, give or take 30 %.
+    /// The kubelet's latency, with up to 30 % more or less.
     pub latency: f64,
-    /// How their inits come.
     pub arrival: Arrival,
-    /// Leases end when the application is ready, and not by time alone.
+    /// A lease ends when its application is ready.
     pub ready: bool,
-    /// Chance.
     pub seed: u64,
 }
 
 /// The constants of `lock::core::limit` were chosen on herds of these seeds.
 pub const CHOSEN_ON: [u64; 6] = [0, 1, 2, 3, 4, 5];
 
-/// They are judged on herds of these, which were not played before the choice was made.
+/// Goals are judged on herds of these seeds, which were not used before the choice.
 pub const JUDGED_ON: [u64; 6] = [10, 11, 12, 13, 14, 15];
 
-/// Each mix that is judged with latencies of 0, 1 and 2 s on 2, 8 and 64 cores with 20, 60 and 200 pods, drawn with
-/// this seed.
+/// Each mix with goals, with latencies of 0, 1 and 2 s on 2, 8 and 64 cores with 20, 60 and 200
+/// pods.
 pub fn cases(arrival: Arrival, ready: bool, seed: u64) -> Vec<Case> {
     cases_of(&Mix::ALL[..Mix::JUDGED], arrival, ready, seed)
 }
@@ -86,21 +82,17 @@ pub struct Outcome {
     pub kills: usize,
 }
 
-/// One herd, several ways.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Compared {
-    /// Which.
+pub struct Comparison {
     pub case: Case,
-    /// The best fixed number for it.
     pub best: Best,
     /// `--locks auto`.
     pub auto: Outcome,
-    /// Fixed numbers for each core, in the order in which they were asked for.
+    /// Fixed numbers for each core, in the order of the request.
     pub fixed: Vec<Outcome>,
 }
 
 impl Case {
-    /// Who starts.
     pub fn herd(&self) -> Vec<Application> {
         let mut herd = self.mix.herd(
             self.pods,
@@ -112,7 +104,6 @@ impl Case {
         herd
     }
 
-    /// Where.
     pub fn node(&self, slots: Slots) -> Node {
         Node {
             cores: self.cores,
@@ -134,44 +125,37 @@ impl Case {
     }
 
     /// `None` if no fixed number gets this herd ready.
-    pub fn compared(&self, a_core: &[usize], zero: Instant) -> Option<Compared> {
+    pub fn compare(&self, a_core: &[usize], zero: Instant) -> Option<Comparison> {
         let herd = self.herd();
         let best = best(&self.node(Slots::Fixed(1)), &herd, zero)?;
         let outcome = |slots| {
             let node = Node { cut_off: CUT_OFF * best.home, ..self.node(slots) };
-            let morning = run(&node, &herd, zero);
-            let ratio = morning.home.map_or(CUT_OFF, |home| home / best.home);
-            Outcome { ratio, is_home: morning.home.is_some(), kills: morning.kills }
+            let result = run(&node, &herd, zero);
+            let ratio = result.home.map_or(CUT_OFF, |home| home / best.home);
+            Outcome { ratio, is_home: result.home.is_some(), kills: result.kills }
         };
         let fixed =
             a_core.iter().map(|number| outcome(Slots::Fixed(number * self.cores))).collect();
-        Some(Compared { case: *self, best, auto: outcome(self.auto()), fixed })
+        Some(Comparison { case: *self, best, auto: outcome(self.auto()), fixed })
     }
 }
 
-/// The results of many herds with one way to choose the number.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Summary {
-    /// How many.
     pub herds: usize,
-    /// Of their ratios.
     pub mean: f64,
-    /// The same.
     pub worst: f64,
-    /// How many were above this ratio.
+    /// Herds above [`ABOVE`].
     pub above: usize,
-    /// How many were not home when they were cut off.
+    /// Herds that were cut off.
     pub lost: usize,
-    /// In all of them.
     pub kills: usize,
-    /// In the one with most.
+    /// The most killed starts of one herd.
     pub most_kills: usize,
 }
 
-/// Half as long again is too long.
 pub const ABOVE: f64 = 1.5;
 
-/// Of these.
 pub fn summary<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Summary {
     let mut summary = Summary::default();
     let mut sum = 0.0;
@@ -215,12 +199,11 @@ mod tests {
             ready: true,
             seed: 3,
         };
-        let compared = case.compared(&[1, 4], zero()).unwrap();
-        for outcome in compared.fixed.iter().chain([&compared.auto]) {
+        let comparisons = case.compare(&[1, 4], zero()).unwrap();
+        for outcome in comparisons.fixed.iter().chain([&comparisons.auto]) {
             assert_eq!(*outcome, Outcome { ratio: 1.0, is_home: true, kills: 0 });
         }
-        let slow =
-            Case { pods: 60, cores: 2, latency: 2.0, ..case }.compared(&[1], zero()).unwrap();
+        let slow = Case { pods: 60, cores: 2, latency: 2.0, ..case }.compare(&[1], zero()).unwrap();
         assert!(
             slow.fixed[0].ratio > 2.0 && slow.best.slots > 2,
             "one a core waits for the kubelet: {slow:?}"

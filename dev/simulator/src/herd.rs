@@ -1,6 +1,5 @@
-//! The applications that start, as sequences of waiting and burning, drawn by mix.
-//!
-//! Knows neither cores' speed nor lock.
+//! Applications as sequences of waits and CPU use, drawn by mix. Knows neither the speed of cores
+//! nor lock.
 
 use crate::chance::Chance;
 
@@ -11,15 +10,14 @@ pub enum Phase {
     Wait(f64),
     /// This number of threads burns this much CPU each.
     Burn {
-        /// At once.
         threads: usize,
-        /// CPU seconds of each.
+        /// CPU seconds of each thread.
         each: f64,
     },
 }
 
 impl Phase {
-    /// Seconds that it takes where each of its threads has a core.
+    /// Seconds, if each thread has a core.
     pub fn alone(self) -> f64 {
         match self {
             Phase::Wait(seconds) => seconds,
@@ -27,7 +25,6 @@ impl Phase {
         }
     }
 
-    /// CPU seconds.
     pub fn work(self) -> f64 {
         match self {
             Phase::Wait(_) => 0.0,
@@ -35,7 +32,7 @@ impl Phase {
         }
     }
 
-    /// Threads that run or want to.
+    /// Threads that are runnable.
     pub fn threads(self) -> usize {
         match self {
             Phase::Wait(_) => 0,
@@ -44,21 +41,21 @@ impl Phase {
     }
 }
 
-/// One application.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Application {
-    /// When its init asks first.
+    /// The time of its init's first request.
     pub arrives: f64,
-    /// From its grant to the start of its container: the kubelet, and the image where it is pulled.
+    /// From the grant to the start of the container: the kubelet, and the pull of the image.
     pub latency: f64,
-    /// CPU seconds that kubelet, container runtime and runc spend on it: half of them before its init asks, and half
-    /// between its grant and the start of its container.
+    /// CPU seconds of kubelet, container runtime and runc: half before its init asks, and half
+    /// between the grant and the
+    /// start of the container.
     pub overhead: f64,
-    /// From there to its open port.
+    /// From the start of the container to the open port.
     pub start: Vec<Phase>,
     /// Its first start hangs until it is killed.
     pub hangs: bool,
-    /// It never gets ready, and is left alone after its first start was killed.
+    /// It never gets ready, and has no second start.
     pub never: bool,
 }
 
@@ -68,7 +65,7 @@ impl Application {
         self.start.iter().map(|phase| phase.work()).sum()
     }
 
-    /// Seconds from its grant to its open port on an idle node.
+    /// Seconds from the grant to the open port on an idle node.
     pub fn alone(&self) -> f64 {
         self.latency
             + self.overhead / 2.0
@@ -76,42 +73,41 @@ impl Application {
     }
 }
 
-/// The applications of a herd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mix {
     /// 0.5 to 1.5 CPU s in one thread.
     Cpu,
-    /// Every second one waits for half of its start.
+    /// Every second application waits for half of its start.
     HalfIo,
     /// One, two or four threads of 0.5 to 1.5 CPU s each.
     Threads,
-    /// Every second one burns in as many threads as there are cores.
+    /// Every second application has a thread for each core.
     Wide,
-    /// 85 % of each start are waiting.
+    /// Each start waits for 85 % of its time.
     IoHeavy,
     /// As `Cpu`; the first one hangs.
     Hang,
     /// As `Cpu`; the second one never gets ready.
     Never,
-    /// As `Cpu`; every fourth one's image takes a minute to pull, more or less.
+    /// As `Cpu`; every fourth image takes 45 to 75 s to pull.
     Pulls,
     /// The first half as `IoHeavy`; then two threads of 0.5 to 1.5 CPU s each.
     CheapFirst,
-    /// The same the other way round.
+    /// The reverse of `CheapFirst`.
     DearFirst,
-    /// Most burn less than 0.6 CPU s in one thread, and a few up to 3.5.
+    /// Most starts use less than 0.6 CPU s in one thread, and a few up to 3.5.
     Tail,
-    /// Four threads burn 0.15 of its 0.5 to 1.5 s each; then 0.3 of them are waiting, and 0.6 are one thread's.
+    /// Of 0.5 to 1.5 s: four threads use 0.15 each, then a wait of 0.3, then one thread uses 0.6.
     SpinUp,
-    /// As `Cpu`, while half of the cores are taken by threads beside the starts.
+    /// As `Cpu`, while threads of other programs use half of the cores.
     Beside,
     /// As `Cpu`, beside three batch threads of low weight for each core.
     Batch,
-    /// As `Cpu`, each with the CPU that the kubelet and its runtimes were measured to burn for it.
+    /// As `Cpu`, with the measured CPU of kubelet and container runtime for each start.
     Overhead,
-    /// As `Cpu`; every fourth one's image takes three minutes to pull, more or less.
+    /// As `Cpu`; every fourth image takes 135 to 225 s to pull.
     LongPulls,
-    /// As `Cpu`; all images take three minutes to pull, more or less.
+    /// As `Cpu`; each image takes 135 to 225 s to pull.
     AllPull,
     /// As `Cpu`, while the kernel's counters stand still.
     Frozen,
@@ -120,11 +116,11 @@ pub enum Mix {
 /// CPU seconds of kubelet, containerd and runc for each start, on a real node of two cores.
 pub const OVERHEAD: f64 = 0.8;
 
-/// Of a start that waits, each so many parts end with their share of the work.
+/// A start that waits has this many waits, each followed by its share of the work.
 const SLICES: usize = 4;
 
 impl Mix {
-    /// All of them, in the order of tables, and what they are called there.
+    /// All mixes with their names, in the order of the tables.
     pub const ALL: [(Mix, &str); 18] = [
         (Mix::Cpu, "CPU only"),
         (Mix::HalfIo, "half I/O"),
@@ -146,15 +142,15 @@ impl Mix {
         (Mix::Frozen, "frozen counters"),
     ];
 
-    /// The first so many are those by which a way to choose the number is judged; the others are shown.
+    /// The number of mixes, from the first on, that have goals.
     pub const JUDGED: usize = 8;
 
-    /// As tables have it.
     pub fn name(self) -> &'static str {
         Mix::ALL[self as usize].1
     }
 
-    /// This many applications, all there from the beginning. `latency` is the kubelet's, give or take 30 %.
+    /// This many applications, which all arrive at zero. `latency` is the kubelet's, with up to 30
+    /// % more or less.
     pub fn herd(self, count: usize, cores: usize, latency: f64, seed: u64) -> Vec<Application> {
         let mut chance = Chance::new(seed);
         let is_late = |nth| nth >= count / 2;
@@ -163,7 +159,7 @@ impl Mix {
             .collect()
     }
 
-    /// Threads beside the starts that burn all the time.
+    /// Threads of other programs that always use CPU.
     pub fn background(self, cores: usize) -> usize {
         if self == Mix::Beside { cores / 2 } else { 0 }
     }
@@ -235,7 +231,7 @@ impl Mix {
     }
 }
 
-/// A start in one thread that waits for this share of it, in turn with its work.
+/// A start in one thread whose waits take this share of it and alternate with its work.
 pub fn waiting(share: f64, seconds: f64) -> Vec<Phase> {
     let slice = [
         Phase::Wait(seconds * share / SLICES as f64),
@@ -244,17 +240,15 @@ pub fn waiting(share: f64, seconds: f64) -> Vec<Phase> {
     slice.repeat(SLICES)
 }
 
-/// How the inits of a herd come.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Arrival {
-    /// All in the same instant.
     AtOnce,
-    /// One after the other, at this rate a second for each core.
+    /// One after the other, at this rate a second and core.
     ACore(f64),
 }
 
 impl Arrival {
-    /// Lets these come so, in their order.
+    /// Sets the arrivals, in the order of the herd.
     pub fn set(self, herd: &mut [Application], cores: usize) {
         for (nth, application) in herd.iter_mut().enumerate() {
             application.arrives = match self {

@@ -1,13 +1,16 @@
 //! Nodes and clusters in virtual time, on lock's own limit.
 //!
-//! `herd` draws the applications by `chance`; `node` lets them start on cores that are shared by
-//! weight (each start is a `pod`). `lock::core::limit` says how many may begin; the queue is first
-//! come, first served. `best` finds the best fixed number of slots for a herd, `compare` holds
-//! `--locks auto` against it, and `cluster` lets many nodes come back after a power cut.
-//! `parallel` spreads them over threads.
+//! `herd` draws applications by `chance`. `node` starts them on cores that threads share by weight;
+//! each application is a
+//! `pod`. `lock::core::limit` says how many starts may begin, and the queue is first come, first
+//! served. `best` finds the
+//! best fixed number of slots for a herd, `compare` compares `--locks auto` with it, and `cluster`
+//! starts many nodes after
+//! a power cut. `parallel` runs cases on several threads.
 //!
-//! Nothing here waits, reads a clock or a file: the same seed gives the same morning. Seconds are
-//! plain numbers, as in formulas; they become instants where lock is asked.
+//! The crate reads no clock and no file: the same seed gives the same run. Seconds are plain
+//! numbers, as in formulas; they
+//! become instants for lock's limit.
 
 pub mod best;
 pub mod chance;

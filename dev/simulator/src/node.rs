@@ -1,8 +1,9 @@
-//! One node's morning: cores that are shared by weight, a kubelet that kills and restarts, and a queue.
+//! One node: cores that threads share by weight, a kubelet that kills and restarts, and a queue.
 //!
-//! The time goes from one event to the next. Lock's own code (`lock::core::limit`) says how many leases
-//! may begin; the queue is first come, first served, and every waiter is parked, so that a free slot
-//! goes to the first at once.
+//! The time goes from one event to the next. Lock's own code (`lock::core::limit`) says how many
+//! leases may begin. The
+//! queue is first come, first served, and every waiter is parked, so a free slot goes to the first
+//! waiter at once.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,7 +15,8 @@ use crate::chance::Chance;
 use crate::herd::Application;
 use crate::pod::{CLOSE, Pod, Progress, Stage};
 
-/// From the opening of a port to the probe that finds it open: half of the pause between two probes,
+/// From the opening of a port to the probe that finds it open: half of the pause between two
+/// probes,
 /// which is a tenth of the lease's age within these bounds.
 const SEEN_LATE: f64 = 0.05;
 const LEAST_LATE: f64 = 0.01;
@@ -23,27 +25,28 @@ const MOST_LATE: f64 = 0.25;
 /// The kubelet doubles its back-off this many times at most.
 const MOST_DOUBLED: u32 = 5;
 
-/// A restart itself takes from the first to the second: 1.5 s on real nodes, where the first came without a back-off.
+/// The bounds of the length of a restart: 1.5 s on real nodes, where the first restart has no
+/// back-off.
 const RESTART: (f64, f64) = (0.5, 2.5);
 
 /// A batch thread's share of a core beside one of a start: `cpu.weight` 1 of a container without
 /// requests beside 39, which is that of a request of one core.
 const BATCH_WEIGHT: f64 = 1.0 / 39.0;
 
-/// The node, and what its operator has set.
 #[derive(Clone, Debug)]
 pub struct Node {
     /// Shared by weight among all threads.
     pub cores: usize,
-    /// Threads beside the starts that burn all the time, with the weight of starts.
+    /// Threads of other programs that always use CPU, with the weight of starts.
     pub background: usize,
-    /// The same at low weight: they take what is left.
+    /// The same at low weight.
     pub batch: usize,
     /// The kernel's counters stand still.
     pub frozen: bool,
     /// The kubelet kills a start that is not ready this long after its container started.
     pub deadline: f64,
-    /// The pause before the second restart; each later one is twice as long. The first comes at once.
+    /// The pause before the second restart; each later one is twice as long. The first comes at
+    /// once.
     pub back_off: f64,
     /// `--locks`.
     pub slots: Slots,
@@ -57,16 +60,15 @@ pub struct Node {
 
 /// The result of one run.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Morning {
-    /// When the last was ready; `None` if one was not at the cut-off.
+pub struct RunResult {
+    /// The time at which the last application is ready; `None` if one is not ready at the cut-off.
     pub home: Option<f64>,
-    /// When each was ready.
     pub ready: Vec<Option<f64>>,
     /// From each holder's first request to its grant.
     pub waits: Vec<Option<f64>>,
     /// Starts that were killed and would have become ready.
     pub kills: usize,
-    /// CPU seconds of those.
+    /// CPU seconds of killed starts.
     pub wasted: f64,
     /// CPU seconds of all starts.
     pub busy: f64,
@@ -74,21 +76,22 @@ pub struct Morning {
     pub peak: usize,
 }
 
-/// Lets them start; any instant serves as the zero of virtual time.
-pub fn run(node: &Node, herd: &[Application], zero: Instant) -> Morning {
+/// Any instant serves as the zero of virtual time.
+pub fn run(node: &Node, herd: &[Application], zero: Instant) -> RunResult {
     Run::new(node, herd, zero).until(|_| false)
 }
 
-/// The same, but ends as soon as it is certain that an application is not ready at the cut-off: more work
-/// is left than the cores can do by then, or a killed start begins anew too late.
-pub fn run_while_hopeful(node: &Node, herd: &[Application], zero: Instant) -> Morning {
+/// The same, but ends as soon as an application cannot be ready at the cut-off: the cores cannot do
+/// the rest of the work
+/// by then, or a killed start begins anew too late.
+pub fn run_while_hopeful(node: &Node, herd: &[Application], zero: Instant) -> RunResult {
     Run::new(node, herd, zero).until(|run| run.home_at_least > run.node.cut_off)
 }
 
 struct Lease {
     nth: usize,
     since: f64,
-    /// Its duration is over then, or a probe finds its port open.
+    /// The end of its duration, or the probe that finds its port open.
     ends: f64,
     is_ready: bool,
 }
@@ -102,13 +105,13 @@ struct Run<'a> {
     leases: Vec<Lease>,
     waiters: VecDeque<usize>,
     pods: Vec<Pod<'a>>,
-    morning: Morning,
-    /// When the limit is asked again.
+    result: RunResult,
+    /// The next deadline of the limit.
     alarm: f64,
     chance: Chance,
     /// CPU seconds of the starts of all applications that get ready.
     needed: f64,
-    /// The last of them is not ready before this.
+    /// A lower bound of the time at which the last application is ready.
     home_at_least: f64,
 }
 
@@ -129,10 +132,10 @@ impl<'a> Run<'a> {
             leases: Vec::new(),
             waiters: VecDeque::new(),
             pods: herd.iter().map(Pod::new).collect(),
-            morning: Morning {
+            result: RunResult {
                 ready: vec![None; herd.len()],
                 waits: vec![None; herd.len()],
-                ..Morning::default()
+                ..RunResult::default()
             },
             alarm: f64::MAX,
             chance: Chance::new(herd.len() as u64),
@@ -141,27 +144,27 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn until(mut self, is_over: impl Fn(&Run) -> bool) -> Morning {
+    fn until(mut self, is_over: impl Fn(&Run) -> bool) -> RunResult {
         loop {
-            self.happen();
+            self.process_events();
             if self.pods.iter().all(Pod::is_settled) {
-                self.morning.home = self.morning.ready.iter().copied().flatten().reduce(f64::max);
-                return self.morning;
+                self.result.home = self.result.ready.iter().copied().flatten().reduce(f64::max);
+                return self.result;
             }
             let threads = self.threads();
             let (speed, batch_speed) = self.speeds(threads);
             let next = self.next(speed);
             if next > self.node.cut_off || is_over(&self) {
-                return self.morning;
+                return self.result;
             }
-            self.pass(next, threads, speed, batch_speed);
+            self.advance(next, threads, speed, batch_speed);
         }
     }
 
-    /// Whatever is due now.
-    fn happen(&mut self) {
+    /// Processes all events that are due.
+    fn process_events(&mut self) {
         for nth in 0..self.pods.len() {
-            while self.act(nth) {}
+            while self.process_pod(nth) {}
         }
         self.end_leases();
         self.read();
@@ -189,18 +192,18 @@ impl<'a> Run<'a> {
         self.leases.iter().map(|lease| lease.ends).fold(pods, f64::min).max(self.now)
     }
 
-    fn pass(&mut self, next: f64, threads: usize, speed: f64, batch_speed: f64) {
+    fn advance(&mut self, next: f64, threads: usize, speed: f64, batch_speed: f64) {
         let seconds = next - self.now;
-        self.morning.busy +=
+        self.result.busy +=
             (threads as f64 * speed + self.node.batch as f64 * batch_speed) * seconds;
         for pod in &mut self.pods {
-            pod.go_on(seconds, speed);
+            pod.advance(seconds, speed);
         }
         self.now = next;
     }
 
-    /// What a pod does now; whether it may have more to do.
-    fn act(&mut self, nth: usize) -> bool {
+    /// Processes one event of a pod. Returns whether there was one.
+    fn process_pod(&mut self, nth: usize) -> bool {
         let (now, pod) = (self.now, &mut self.pods[nth]);
         match pod.stage {
             Stage::Comes(at) if at <= now + CLOSE => pod.begin(Stage::SetUp, now),
@@ -234,9 +237,9 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// A port opens, and a probe finds it so a little later.
+    /// A port opens, and a probe finds it open a little later.
     fn open(&mut self, nth: usize) {
-        self.morning.ready[nth] = Some(self.now);
+        self.result.ready[nth] = Some(self.now);
         let lease = self.leases.iter_mut().find(|lease| lease.nth == nth);
         if let Some(lease) = lease.filter(|_| self.node.ready) {
             let late = ((self.now - lease.since) * SEEN_LATE).clamp(LEAST_LATE, MOST_LATE);
@@ -261,7 +264,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Slots go to those who came first.
+    /// Slots go to the waiters that came first.
     fn grant(&mut self) {
         let at = self.at(self.now);
         if let Some(limit) = &mut self.limit {
@@ -280,10 +283,10 @@ impl<'a> Run<'a> {
                 limit.began(at);
             }
             let pod = &mut self.pods[nth];
-            self.morning.waits[nth] = Some(self.now - pod.asked);
+            self.result.waits[nth] = Some(self.now - pod.asked);
             pod.begin(Stage::Gap, self.now);
         }
-        self.morning.peak = self.morning.peak.max(self.leases.len());
+        self.result.peak = self.result.peak.max(self.leases.len());
         self.alarm = self.next_alarm(at);
     }
 
@@ -297,7 +300,7 @@ impl<'a> Run<'a> {
         next.saturating_duration_since(self.zero).as_secs_f64()
     }
 
-    /// lock reads the node's counters while a waiter is there.
+    /// lock reads the node's counters while the queue has a waiter.
     fn read(&mut self) {
         let at = self.at(self.now);
         let Some(limit) = self
@@ -308,10 +311,10 @@ impl<'a> Run<'a> {
             return;
         };
         let (node, pods) = (self.node, &self.pods);
-        let idle = (self.now * node.cores as f64 - self.morning.busy).max(0.0);
+        let idle = (self.now * node.cores as f64 - self.result.busy).max(0.0);
         let reading = Reading {
             at,
-            busy: Duration::from_secs_f64(if node.frozen { 1.0 } else { self.morning.busy }),
+            busy: Duration::from_secs_f64(if node.frozen { 1.0 } else { self.result.busy }),
             idle: Duration::from_secs_f64(if node.frozen { 1.0 } else { idle }),
             runnable: pods.iter().map(Pod::threads).sum::<usize>() + node.background + node.batch,
             cores: node.cores,
@@ -320,15 +323,15 @@ impl<'a> Run<'a> {
         limit.read(Some(reading), self.leases.len(), at);
     }
 
-    /// The kubelet's probe has lost its patience.
+    /// The start-up probe kills a start.
     fn kill(&mut self, nth: usize, progress: Progress) {
         let pod = &mut self.pods[nth];
         let doubled =
             pod.restarts.checked_sub(1).map_or(0.0, |nth| f64::from(1 << nth.min(MOST_DOUBLED)));
         let back_off = self.node.back_off * doubled + self.chance.between(RESTART.0, RESTART.1);
         if !pod.is_hopeless() {
-            self.morning.kills += 1;
-            self.morning.wasted += progress.burnt;
+            self.result.kills += 1;
+            self.result.wasted += progress.burnt;
         }
         pod.restarts += 1;
         if pod.application.never {
@@ -337,7 +340,7 @@ impl<'a> Run<'a> {
         }
         pod.stage = Stage::BackOff(self.now + back_off);
         let alone = pod.application.alone() - pod.application.latency;
-        let work = (self.needed + self.morning.wasted) / self.node.cores as f64;
+        let work = (self.needed + self.result.wasted) / self.node.cores as f64;
         self.home_at_least = self.home_at_least.max(self.now + back_off + alone).max(work);
     }
 }

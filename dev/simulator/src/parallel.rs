@@ -1,9 +1,9 @@
-//! The same work on many things, on several threads. Knows nothing of what it is.
+//! Runs a function over a slice on several threads.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// What `work` makes of each, in their order.
+/// The results in the order of the slice.
 pub fn map<T: Sync, R: Send>(
     threads: usize,
     things: &[T],
@@ -19,7 +19,7 @@ pub fn map<T: Sync, R: Send>(
     };
     let mut done: Vec<(usize, R)> = thread::scope(|scope| {
         let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(worker)).collect();
-        // A worker that has panicked has said so, and takes this thread with it.
+        // A panic of a worker ends this thread too.
         workers
             .into_iter()
             .flat_map(|worker| worker.join().unwrap_or_else(|why| std::panic::resume_unwind(why)))

@@ -1,53 +1,44 @@
-//! One pod, from its creation to its open port. Knows neither lock nor the others.
+//! One pod, from its creation to its open port. Knows neither lock nor the other pods.
 
 use crate::herd::{Application, Phase};
 
-/// Nearer than this is the same instant, because sums of floating-point numbers are never exact.
+/// Two times that are nearer are one instant, because sums of floating-point numbers are not exact.
 pub const CLOSE: f64 = 1e-9;
 
-/// The stage of a pod.
 #[derive(Clone, Copy, Debug)]
 pub enum Stage {
-    /// It is created then.
+    /// The pod is created at this time.
     Comes(f64),
-    /// The kubelet sets it up; its init asks for a lease after that.
+    /// The kubelet sets the pod up; then its init asks for a lease.
     SetUp(Progress),
-    /// Its init is parked.
     Waits,
-    /// It has its lease; the kubelet starts the container.
+    /// The pod has its lease, and the kubelet starts the container.
     Gap(Progress),
-    /// On its way to its open port.
     Starts(Progress),
-    /// It was killed, and starts anew then.
+    /// The start was killed, and begins anew at this time.
     BackOff(f64),
-    /// Its port is open.
     Ready,
-    /// Never gets ready, and is not killed any more.
+    /// The application never gets ready, and is not killed any more.
     Stuck,
 }
 
-/// How far a stage is.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     nth: usize,
     /// Seconds of this phase that are left.
     left: f64,
-    /// When the stage began.
     pub since: f64,
-    /// CPU seconds so far.
     pub burnt: f64,
 }
 
-/// One application and its state.
 #[derive(Debug)]
 pub struct Pod<'a> {
     pub application: &'a Application,
     set_up: [Phase; 1],
     gap: [Phase; 2],
     pub stage: Stage,
-    /// How often it was killed.
     pub restarts: u32,
-    /// When its init first asked.
+    /// The time of the init's first request.
     pub asked: f64,
 }
 
@@ -64,17 +55,17 @@ impl<'a> Pod<'a> {
         }
     }
 
-    /// The run need not wait for it any more.
+    /// The run does not wait for this pod any more.
     pub fn is_settled(&self) -> bool {
         self.application.never || matches!(self.stage, Stage::Ready | Stage::Stuck)
     }
 
-    /// Whether killing it is right: it would not have become ready.
+    /// The current start would not become ready.
     pub fn is_hopeless(&self) -> bool {
         self.hangs() || self.application.never
     }
 
-    /// Threads that run or want to.
+    /// Threads that are runnable.
     pub fn threads(&self) -> usize {
         self.phase().map_or(0, Phase::threads)
     }
@@ -87,7 +78,7 @@ impl<'a> Pod<'a> {
     }
 
     /// It goes on for so long, each thread at this share of a core.
-    pub fn go_on(&mut self, seconds: f64, speed: f64) {
+    pub fn advance(&mut self, seconds: f64, speed: f64) {
         let phase = self.phase();
         let Some(progress) = self.progress_mut() else { return };
         match phase {
@@ -119,7 +110,7 @@ impl<'a> Pod<'a> {
         nth == count && !(is_start && self.application.never)
     }
 
-    /// When it does something next by itself; a start is killed `deadline` after it began.
+    /// The next event; a start is killed `deadline` after its begin.
     pub fn next(&self, now: f64, speed: f64, deadline: f64) -> f64 {
         match self.stage {
             Stage::Comes(at) | Stage::BackOff(at) => at,
@@ -142,7 +133,7 @@ impl<'a> Pod<'a> {
         self.phases().get(self.progress()?.nth).copied()
     }
 
-    /// None where it hangs.
+    /// Empty if the start hangs.
     fn phases(&self) -> &[Phase] {
         match self.stage {
             Stage::SetUp(_) => &self.set_up,
@@ -170,7 +161,7 @@ impl<'a> Pod<'a> {
         }
     }
 
-    /// Its start burns nothing and goes on for ever.
+    /// The start uses no CPU and never ends.
     fn hangs(&self) -> bool {
         self.application.hangs && self.restarts == 0
     }

@@ -21,15 +21,15 @@ fn herds(arrival: Arrival, ready: bool) -> Vec<Case> {
 #[expect(clippy::disallowed_methods, reason = "any instant serves as the zero of virtual time")]
 fn auto(cases: &[Case]) -> Summary {
     let zero = Instant::now();
-    let compared = parallel::map(2, cases, |case| case.compared(&[], zero));
-    let compared: Vec<_> = compared.into_iter().flatten().collect();
-    for herd in compared.iter().filter(|herd| herd.auto.ratio > 1.4 || herd.auto.kills > 0) {
+    let comparisons = parallel::map(2, cases, |case| case.compare(&[], zero));
+    let comparisons: Vec<_> = comparisons.into_iter().flatten().collect();
+    for herd in comparisons.iter().filter(|herd| herd.auto.ratio > 1.4 || herd.auto.kills > 0) {
         println!(
             "{:?} after {:.1} s with {}; auto {:?}",
             herd.case, herd.best.home, herd.best.slots, herd.auto
         );
     }
-    let summary = summary(compared.iter().map(|herd| &herd.auto));
+    let summary = summary(comparisons.iter().map(|herd| &herd.auto));
     println!("{summary:?}");
     assert_eq!((summary.herds, summary.lost), (cases.len(), 0));
     summary
@@ -63,9 +63,9 @@ fn no_slower_than_one_a_core_beside_others_and_without_counters() {
     let cases = others(Arrival::ACore(2.0), true, SEED);
     let is_meant = |case: &Case| matches!(case.mix, Mix::Beside | Mix::Batch | Mix::Frozen);
     for case in cases.iter().filter(|case| is_meant(case) && case.pods < 200 && case.cores < 64) {
-        let compared = case.compared(&[1], beginning()).unwrap();
-        let (auto, one_a_core) = (compared.auto, compared.fixed[0]);
-        assert!(auto.ratio <= 1.1 * one_a_core.ratio && auto.kills == 0, "{compared:?}");
+        let comparisons = case.compare(&[1], beginning()).unwrap();
+        let (auto, one_a_core) = (comparisons.auto, comparisons.fixed[0]);
+        assert!(auto.ratio <= 1.1 * one_a_core.ratio && auto.kills == 0, "{comparisons:?}");
     }
 }
 

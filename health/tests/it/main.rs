@@ -9,13 +9,13 @@
 )]
 
 mod credentials;
+mod documents;
 mod failures;
 mod filters;
 mod heavy;
 mod hostile;
 mod large;
 mod lists;
-mod readme;
 mod scale;
 mod schedule;
 mod settings;

@@ -10,10 +10,10 @@
 
 mod answers;
 mod bounds;
+mod documents;
 mod holder;
 mod memory;
 mod names;
-mod readme;
 mod settings;
 mod signals;
 mod termination;

@@ -1,5 +1,5 @@
-//! Whether ten honest clients get a lease beside hostile ones that wait for a lease too, and for how
-//! long a slot is free meanwhile.
+//! Ten honest clients beside hostile waiters: the leases that they get, and the time for which a
+//! slot is idle.
 
 use std::thread;
 use std::time::Duration;
@@ -12,10 +12,9 @@ use crate::Options;
 use crate::goal::Goal;
 use crate::table::Table;
 
-/// Hostile addresses.
+/// The numbers of hostile addresses.
 const HOSTILE: [u8; 2] = [1, 8];
 
-/// One attack at one setting.
 struct Run {
     name: &'static str,
     hostile: u8,

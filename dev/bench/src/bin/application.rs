@@ -1,7 +1,9 @@
-//! An application of the herd: burns processor time, waits in between as if for a disk, and then opens its port.
+//! An application of the herd: burns CPU time, waits in between as for a disk, and then opens its
+//! port.
 //!
-//! `application MICROSECONDS_OF_CPU THREADS MICROSECONDS_OF_WAITING`; its standard input is the socket, bound and not
-//! yet listening. It says on standard output that it is ready, and ends when nobody reads that any more.
+//! `application MICROSECONDS_OF_CPU THREADS MICROSECONDS_OF_WAITING`. Its standard input is the
+//! socket, bound but not yet
+//! listening. It writes `ready` to standard output, and ends when the reader closes that.
 #![allow(clippy::disallowed_methods, reason = "what takes time lives on the real clock")]
 
 use std::env;
@@ -17,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::{ClockId, clock_gettime};
 use socket2::Socket;
 
-/// A start reads a little, computes a little, and so on.
+/// CPU time and waits alternate, as in a start that reads a disk.
 const SLICES: u32 = 10;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -29,7 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let threads = usize::try_from(threads)?.max(1);
     let (cpu, waiting) =
         (Duration::from_micros(cpu / threads as u64), Duration::from_micros(waiting));
-    // Nobody ends before all have done their part, so that what was spent can be read from outside at any time.
+    // No thread ends before the others, because the CPU time of an ended thread cannot be read from
+    // outside.
     let all = Barrier::new(threads);
     let work = || {
         for _ in 0..SLICES {
@@ -46,12 +49,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     Socket::from(io::stdin().as_fd().try_clone_to_owned()?).listen(16)?;
     io::stdout().write_all(b"ready\n")?;
-    // Without a wish to hear anything one is told only of the other end's close.
+    // Without requested events, poll reports only the close of the other end.
     poll(&mut [PollFd::new(&io::stdout(), PollFlags::empty())], None)?;
     Ok(())
 }
 
-/// By the thread's own clock: where others want the processor too, it takes longer.
+/// By the thread's CPU clock.
 fn burn(cpu: Duration) {
     let until = spent() + cpu;
     while spent() < until {

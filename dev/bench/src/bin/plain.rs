@@ -1,6 +1,7 @@
-//! What lock's server is measured against: `tiny_http::Server` as its documentation shows it, one
-//! loop that answers what comes. It sends what lock sends to `GET /?duration=0`, whatever it is
-//! asked, and says where it listens as lock does. It has none of lock's bounds.
+//! The server that lock is comparisons with: `tiny_http::Server` as in its documentation, one loop
+//! that answers each request
+//! with lock's answer to `GET /?duration=0`. It logs its address as lock does, and has none of
+//! lock's bounds.
 
 use std::error::Error;
 
@@ -17,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         let response = Response::from_string(BODY)
             .with_header(content_type.clone())
             .with_header(cache_control.clone());
-        // A client that has gone away is no reason to end.
+        // The client may have closed the connection.
         let _ = request.respond(response);
     }
     Ok(())

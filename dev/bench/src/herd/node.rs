@@ -1,8 +1,10 @@
-//! A node's morning with real processes: each pod's init, the kubelet's latency, the application, the start-up probe
-//! that kills what is late, and the back-off. A thread for each pod plays the kubelet.
+//! One run with real processes: for each pod its init, the kubelet's latency, the application, the
+//! start-up probe that
+//! kills a late start, and the back-off. A thread for each pod plays the kubelet.
 //!
-//! As on a node, init is not run again when an application is restarted. Simpler than on a node: all pods come at
-//! once, and the probe learns at once that an application is ready.
+//! As on a node, a restart of the application does not run init again. Simpler than on a node: all
+//! pods come at once, and
+//! the probe has no period.
 
 use std::io::{self, Read as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,26 +21,24 @@ use testkit::program::{Program, Running, threads_time};
 use testkit::relay::Relay;
 use testkit::scratch::Scratch;
 
-use super::processors::{self, Ticks};
 use super::remedy::{Gate, Lease, Trouble};
 use super::settings::Scale;
-use super::timeline::{Doing, Morning, Pod};
+use super::timeline::{Pod, PodState, RunResult};
 
-/// From a lock's end to its next start: what was seen of the first restart of a container.
+/// From a lock's end to its next start, as measured for the first restart of a container.
 pub const LOCK_AWAY: Duration = Duration::from_millis(1_500);
 
-/// init's own default.
+/// The default of init.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// init refuses a shorter `--pause`.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// One of so many answers is lost, where some are.
+/// The relay loses one answer of this many.
 const LOST: usize = 20;
 
 const STACK: usize = 128 * 1024;
 
-/// What an application's start is made of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Start {
     pub cpu: Duration,
@@ -46,16 +46,16 @@ pub struct Start {
     pub threads: usize,
 }
 
-/// A node, its pods and what is tried. All times are the node's.
+/// A node, its pods and the remedy. All times are the node's.
 #[derive(Clone)]
 pub struct Node {
     pub starts: Vec<Start>,
     pub gate: Option<Gate>,
     pub cores: usize,
-    /// What a start takes alone on the node.
+    /// The length of a start alone on the node.
     pub start: Duration,
     pub latency: Duration,
-    /// An application that is not ready so long after its start is killed.
+    /// The start-up probe kills an application that is not ready after this time.
     pub deadline: Duration,
     pub cut_off: Duration,
     pub scale: Scale,
@@ -63,7 +63,7 @@ pub struct Node {
     pub init: PathBuf,
 }
 
-/// A lock that runs, perhaps not always.
+/// The lock, which may be restarted.
 struct Guard {
     program: Program,
     running: Running,
@@ -71,24 +71,23 @@ struct Guard {
     relay: Option<Relay>,
     lease: Lease,
     trouble: Trouble,
-    /// Where its state file is.
+    /// The directory of the state file.
     _scratch: Scratch,
 }
 
-/// Ended on drop, also where the run is broken off.
+/// A process that is killed on drop.
 struct Process(Child);
 
-/// What the pods of a run share.
 struct Run<'a> {
     node: &'a Node,
-    /// Where the inits ask, and for which lease.
+    /// The lock's address, and the lease that the inits ask for.
     asked: Option<(SocketAddr, Lease)>,
     application: PathBuf,
     begin: Instant,
 }
 
 impl Node {
-    pub fn morning(&self) -> Result<Morning, String> {
+    pub fn run(&self) -> Result<RunResult, String> {
         let mut guard = self.gate.map(|gate| Guard::start(self, gate));
         let applications: Vec<_> =
             self.starts.iter().map(|_| Application::starting(Ipv4Addr::LOCALHOST)).collect();
@@ -100,8 +99,7 @@ impl Node {
             application: application.with_file_name("application"),
             begin: Instant::now(),
         };
-        let (ticks, own) = (Ticks::now()?, processors::own()?);
-        let morning = thread::scope(|scope| {
+        thread::scope(|scope| {
             let (ready, news) = channel();
             let mut pods = Vec::new();
             for (number, application) in applications.iter().enumerate() {
@@ -112,32 +110,28 @@ impl Node {
             }
             drop(ready);
             let end = run.watch(&news, guard.as_mut());
-            let idle = Ticks::now()?.idle_since(ticks);
             let pods = pods
                 .into_iter()
                 .map(|pod| pod.join().map_err(|_| "a thread of a pod has failed".to_owned())?);
-            // Those that are ready run until all are.
+            // Ready applications run until all are ready.
             let (pods, _processes): (Vec<_>, Vec<_>) =
                 pods.collect::<Result<Vec<_>, String>>()?.into_iter().unzip();
             end?;
-            Ok::<_, String>(Morning { pods, cut_off: self.cut_off, idle, others: 0.0 })
-        });
-        // What a child has used is told when it has ended.
-        drop(guard);
-        let own = processors::own()?.saturating_sub(own);
-        let others = Ticks::now()?.others_since(ticks, own);
-        morning.map(|morning| Morning { others, ..morning })
+            Ok(RunResult { pods, cut_off: self.cut_off })
+        })
     }
 
-    /// Up to an eighth more or less, the same for a pod in each run: a kubelet takes care of one after the other.
+    /// Up to an eighth more or less, the same for a pod in each run: a kubelet starts one pod after
+    /// the other.
     fn latency(&self, pod: usize) -> Duration {
         let spread = (pod * 7 % 11) as u32;
         self.latency * (35 + spread) / 40
     }
 }
 
-/// Before the restart of this number; 0 is the first start. As was seen of the kubelet the first restart comes at once,
-/// the second after ten seconds, and each later one after twice the time, five minutes at most.
+/// The pause before this restart; 0 is the first start. As measured on a kubelet, the first restart
+/// comes at once, the
+/// second after ten seconds, and each later one after twice the time, five minutes at most.
 pub fn back_off(restart: u32) -> Duration {
     const FIRST: u64 = 10;
     const MOST: u64 = 300;
@@ -179,19 +173,19 @@ impl Guard {
         self.relay.as_ref().map_or(self.address, Relay::address)
     }
 
-    /// As the kubelet does with a container that has crashed.
+    /// As the kubelet restarts a crashed container.
     fn restart(&mut self, away: Duration) {
         self.running.signal("KILL");
         thread::sleep(away);
         self.running =
             self.program.clone().args(["--port", &self.address.port().to_string()]).start();
-        // Asked for nothing but that it listens.
+        // Waits until the lock listens.
         self.running.port();
     }
 }
 
 impl Run<'_> {
-    /// Until all are ready, or it is cut off.
+    /// Returns when all applications are ready, or at the cut-off.
     fn watch(&self, news: &Receiver<()>, mut guard: Option<&mut Guard>) -> Result<(), String> {
         let all = self.node.starts.len();
         for ready in 1..=all {
@@ -209,7 +203,7 @@ impl Run<'_> {
         has_ended.map_or(Ok(()), |code| Err(format!("the lock has ended with {code}")))
     }
 
-    /// One pod's morning, and its application if that is ready.
+    /// Returns the application if it is ready.
     fn pod(
         &self,
         number: usize,
@@ -218,7 +212,7 @@ impl Run<'_> {
     ) -> Result<(Pod, Option<Process>), String> {
         let mut pod = Pod::default();
         if let Some((lock, lease)) = self.asked {
-            pod.begins(Doing::Waiting, self.now());
+            pod.begins(PodState::Waiting, self.now());
             let through =
                 self.init(number, lock, lease, at).map_err(|e| format!("an init: {e}"))?;
             if !through {
@@ -226,21 +220,21 @@ impl Run<'_> {
             }
         }
         for restart in 0.. {
-            pod.begins(Doing::Idle, self.now());
+            pod.begins(PodState::Idle, self.now());
             if !self.rest(self.node.latency(number) + back_off(restart)) {
                 break;
             }
-            pod.begins(Doing::Starting, self.now());
+            pod.begins(PodState::Starting, self.now());
             let mut process =
                 self.application(number, at).map_err(|e| format!("an application: {e}"))?;
             let deadline = Instant::now() + self.node.scale.here(self.node.deadline);
             if process
-                .has_told(deadline.min(self.end()))
+                .has_output_by(deadline.min(self.end()))
                 .map_err(|e| format!("an application's output: {e}"))?
             {
-                pod.begins(Doing::Ready, self.now());
-                process.said_ready()?;
-                // Nobody listens any more once the run was cut off.
+                pod.begins(PodState::Ready, self.now());
+                process.read_ready()?;
+                // After the cut-off the receiver is gone.
                 let _ = news.send(());
                 return Ok((pod, Some(process)));
             }
@@ -250,14 +244,14 @@ impl Run<'_> {
             let late = self.now();
             let spent = threads_time(process.0.id().cast_signed())
                 .map_err(|e| format!("an application's time: {e}"))?;
-            // A thread has to have a turn to die, so on a full node that takes a while.
+            // A killed thread needs a time slice to end, which takes a while on a full node.
             drop(process);
             pod.killed(late, self.node.scale.on_the_node(spent));
         }
         Ok((pod, None))
     }
 
-    /// Runs a pod's init; false where the run was cut off before it was let through.
+    /// Runs a pod's init. `false` if the cut-off came first.
     fn init(
         &self,
         number: usize,
@@ -271,15 +265,15 @@ impl Run<'_> {
         let pause = format!("{}ms", self.node.scale.here(PAUSE).max(SHORTEST_PAUSE).as_millis());
         command.args(["--holder", &format!("bench/pod-{number:03}/uid"), "--pause", &pause]);
         command.args(["--wait=30s", "--on-timeout=fail"]);
-        // So that it ends even where this program is killed and cannot end it.
+        // init ends by itself if this program is killed.
         command.args(["--max-wait=1h", "--unreachable-wait=1m"]);
         command.args(["--duration", &here(lease.duration(self.node.latency + self.node.start))]);
         if lease == Lease::UntilReady {
             command.args(["--ready", &at.ready()]);
         }
         let mut init = Process::start(command.stdin(Stdio::null()))?;
-        // It writes nothing there, so that what is told is its end.
-        if !init.has_told(self.end())? {
+        // init writes no output, so this waits for its end.
+        if !init.has_output_by(self.end())? {
             return Ok(false);
         }
         let status = init.0.wait()?;
@@ -299,7 +293,7 @@ impl Run<'_> {
         )
     }
 
-    /// False where the run is cut off before that.
+    /// `false` if the cut-off came first.
     fn rest(&self, on_the_node: Duration) -> bool {
         let left = self.end().saturating_duration_since(Instant::now());
         thread::sleep(self.node.scale.here(on_the_node).min(left));
@@ -324,13 +318,13 @@ impl Process {
         command.env_clear().stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map(Process)
     }
 
-    /// Whether it has written to its output, or ended, by then.
-    fn has_told(&self, until: Instant) -> io::Result<bool> {
+    /// Whether the process has written output, or ended, by then.
+    fn has_output_by(&self, until: Instant) -> io::Result<bool> {
         let output = self.0.stdout.as_ref().ok_or_else(|| io::Error::other("it has no output"))?;
         is_readable(output, until)
     }
 
-    fn said_ready(&mut self) -> Result<(), String> {
+    fn read_ready(&mut self) -> Result<(), String> {
         let mut byte = [0];
         let read = self.0.stdout.as_mut().map_or(Ok(0), |output| output.read(&mut byte));
         match read {
@@ -342,7 +336,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only for one that has ended, which is what is wanted.
+        // Both fail only if the process has ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -380,12 +374,12 @@ mod tests {
         let start =
             |script: &str| Process::start(Command::new("/bin/sh").args(["-c", script])).unwrap();
         let mut ready = start("echo ready; exec /bin/sleep 60");
-        assert!(ready.has_told(Instant::now() + CEILING).unwrap());
-        ready.said_ready().unwrap();
+        assert!(ready.has_output_by(Instant::now() + CEILING).unwrap());
+        ready.read_ready().unwrap();
         let silent = start("exec /bin/sleep 60");
-        assert!(!silent.has_told(Instant::now() + soon).unwrap());
+        assert!(!silent.has_output_by(Instant::now() + soon).unwrap());
         let mut over = start("exit 0");
-        assert!(over.has_told(Instant::now() + CEILING).unwrap());
-        over.said_ready().unwrap_err();
+        assert!(over.has_output_by(Instant::now() + CEILING).unwrap());
+        over.read_ready().unwrap_err();
     }
 }

@@ -1,34 +1,32 @@
-//! A run as a Gantt chart in SVG: a row for each application, told apart by form and not by colour, so that it reads in
-//! black and white.
-//!
-//! Pure: what has happened goes in, a file's text comes out.
+//! A run as a Gantt chart in SVG, with a row for each application. States differ by form and not by
+//! colour, so that the
+//! chart reads in black and white. Pure.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::timeline::{Doing, Morning, Pod};
+use super::timeline::{Pod, PodState, RunResult};
 
-/// What is drawn.
 pub struct Chart<'a> {
     pub title: &'a str,
-    pub morning: &'a Morning,
-    /// The sum of the processors' work over the processors.
+    pub result: &'a RunResult,
+    /// The CPU time of all starts by cores.
     pub limit: Duration,
-    /// Where the axis ends; the same for pictures that stand side by side.
+    /// The end of the axis, the same for all pictures of a herd.
     pub end: Duration,
 }
 
 const WIDTH: f64 = 480.0;
 const LEFT: f64 = 14.0;
 const RIGHT: f64 = 466.0;
-/// Of the first row.
+/// The top of the first row.
 const TOP: f64 = 62.0;
-/// Of one row, and of the bar in it.
+/// The height of a row, and of the bar in it.
 const ROW: f64 = 11.0;
 const BAR: f64 = 8.0;
-/// The longest name of a moment.
+/// The width of the longest name of a moment.
 const NAME: f64 = 60.0;
-/// Labelled steps of the axis, at most.
+/// The most labels of the axis.
 const STEPS: u64 = 8;
 
 const HATCH: &str = "\
@@ -36,9 +34,9 @@ const HATCH: &str = "\
 <rect width=\"4\" height=\"4\" fill=\"#fff\"/><rect width=\"1.4\" height=\"4\" fill=\"#000\"/></pattern></defs>\n";
 
 pub fn svg(chart: &Chart) -> String {
-    let bottom = TOP + ROW * chart.morning.pods.len() as f64 + 4.0;
+    let bottom = TOP + ROW * chart.result.pods.len() as f64 + 4.0;
     let height = bottom + 66.0;
-    let (title, result) = (escaped(chart.title), escaped(&result(chart.morning)));
+    let (title, result) = (escaped(chart.title), escaped(&result(chart.result)));
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
          role=\"img\" font-family=\"sans-serif\" font-size=\"11\">\n\
@@ -53,7 +51,7 @@ pub fn svg(chart: &Chart) -> String {
     );
     svg += &text(LEFT, 34.0, "start", &result);
     svg += &axis(chart, bottom);
-    for (number, pod) in in_order(&chart.morning.pods).into_iter().enumerate() {
+    for (number, pod) in in_order(&chart.result.pods).into_iter().enumerate() {
         let top = TOP + ROW * number as f64;
         pod.spans(chart.end)
             .for_each(|(doing, from, to)| svg += &bar(doing, chart.x(from), chart.x(to), top));
@@ -65,7 +63,7 @@ pub fn svg(chart: &Chart) -> String {
         "lower limit",
         "stroke-dasharray=\"4 3\"",
     );
-    if let Some(took) = chart.morning.took() {
+    if let Some(took) = chart.result.took() {
         svg += &moment(chart.x(took), bottom, Side::Right, "all ready", "");
     }
     svg += &legend(bottom + 54.0);
@@ -73,39 +71,39 @@ pub fn svg(chart: &Chart) -> String {
 }
 
 impl Chart<'_> {
-    /// Cut to the axis.
+    /// The place on the axis, at most its end.
     fn x(&self, at: Duration) -> f64 {
         let share = at.as_secs_f64() / self.end.as_secs_f64().max(f64::MIN_POSITIVE);
         LEFT + share.min(1.0) * (RIGHT - LEFT)
     }
 }
 
-fn result(morning: &Morning) -> String {
-    let kills = match morning.kills() {
+fn result(result: &RunResult) -> String {
+    let kills = match result.kills() {
         0 => "no start killed".to_owned(),
         1 => "1 start killed".to_owned(),
         kills => format!("{kills} starts killed"),
     };
-    match morning.took() {
+    match result.took() {
         Some(took) => {
-            format!("all {} ready after {:.1} s, {kills}", morning.pods.len(), took.as_secs_f64())
+            format!("all {} ready after {:.1} s, {kills}", result.pods.len(), took.as_secs_f64())
         }
         None => format!(
             "{} of {} not ready after {:.0} s, {kills}",
-            morning.left(),
-            morning.pods.len(),
-            morning.cut_off.as_secs_f64()
+            result.left(),
+            result.pods.len(),
+            result.cut_off.as_secs_f64()
         ),
     }
 }
 
-/// Who is ready first stands on top; of those that never are, who has begun first.
+/// Sorted by the time of ready, then by the begin of the start.
 fn in_order(pods: &[Pod]) -> Vec<&Pod> {
     let mut pods: Vec<_> = pods.iter().collect();
     let key = |pod: &&Pod| {
         let started = pod
             .spans(Duration::MAX)
-            .find(|(doing, ..)| *doing != Doing::Waiting)
+            .find(|(doing, ..)| *doing != PodState::Waiting)
             .map(|(_, from, _)| from);
         (pod.ready().unwrap_or(Duration::MAX), started)
     };
@@ -113,8 +111,8 @@ fn in_order(pods: &[Pod]) -> Vec<&Pod> {
     pods
 }
 
-/// A bar's height tells as much as its tone: what uses the processors is thick.
-fn bar(doing: Doing, from: f64, to: f64, top: f64) -> String {
+/// A state that uses CPU has a thick bar.
+fn bar(doing: PodState, from: f64, to: f64, top: f64) -> String {
     let middle = top + BAR / 2.0;
     let line = |style: &str| {
         format!("<path d=\"M{from:.1} {middle:.1}H{to:.1}\" stroke=\"#000\" {style}/>\n")
@@ -126,10 +124,10 @@ fn bar(doing: Doing, from: f64, to: f64, top: f64) -> String {
         )
     };
     match doing {
-        Doing::Waiting => line("stroke-width=\"1\""),
-        Doing::Idle => line("stroke-width=\"1.4\" stroke-dasharray=\"1.4 2.6\""),
-        Doing::Starting => rect("fill=\"#444\" stroke=\"#000\" stroke-width=\"0.6\""),
-        Doing::Killed => {
+        PodState::Waiting => line("stroke-width=\"1\""),
+        PodState::Idle => line("stroke-width=\"1.4\" stroke-dasharray=\"1.4 2.6\""),
+        PodState::Starting => rect("fill=\"#444\" stroke=\"#000\" stroke-width=\"0.6\""),
+        PodState::Killed => {
             let (left, right, upper, lower) =
                 (to - 3.5, (to + 3.5).min(RIGHT), top + 0.5, top + BAR - 0.5);
             let cross = format!(
@@ -138,7 +136,7 @@ fn bar(doing: Doing, from: f64, to: f64, top: f64) -> String {
             rect("fill=\"url(#hatch)\" stroke=\"#000\" stroke-width=\"0.6\"")
                 + &format!("<path d=\"{cross}\" stroke=\"#000\" stroke-width=\"1.8\"/>\n")
         }
-        Doing::Ready => {
+        PodState::Ready => {
             let tip = from + 6.0;
             rect("fill=\"#ddd\"")
                 + &format!(
@@ -166,7 +164,7 @@ fn axis(chart: &Chart, bottom: f64) -> String {
     )
 }
 
-/// 1, 2 or 5 times a power of ten, so that there are no more than the labels that fit.
+/// 1, 2 or 5 times a power of ten, with at most `STEPS` labels.
 fn step(seconds: u64) -> u64 {
     let steps = std::iter::successors(Some(1_u64), |power| power.checked_mul(10))
         .flat_map(|power| [1, 2, 5].map(|n| n * power));
@@ -174,34 +172,33 @@ fn step(seconds: u64) -> u64 {
     fitting.next().unwrap_or(seconds.max(1))
 }
 
-/// Where the name of a moment stands. The limit comes before the end, so that their names never meet.
+/// The place of a moment's name. The limit comes before the end, so their names never meet.
 #[derive(PartialEq)]
 enum Side {
     Left,
     Right,
 }
 
-/// A moment that all rows share.
 fn moment(x: f64, bottom: f64, side: Side, name: &str, style: &str) -> String {
     let top = TOP - 6.0;
     let line = format!(
         "<path d=\"M{x:.1} {top:.1}V{bottom:.1}\" stroke=\"#000\" stroke-width=\"1.2\" {style}/>\n"
     );
-    // Near an end of the axis a name would leave the picture.
+    // Near an end of the axis the name would leave the picture.
     let is_left = if side == Side::Left { x > LEFT + NAME } else { x > RIGHT - NAME };
     line + &text(x, top - 4.0, if is_left { "end" } else { "start" }, name)
 }
 
 fn legend(y: f64) -> String {
     let entries = [
-        (Doing::Waiting, "in line"),
-        (Doing::Idle, "kubelet's latency, back-off"),
-        (Doing::Starting, "starting"),
-        (Doing::Killed, "killed"),
-        (Doing::Ready, "ready"),
+        (PodState::Waiting, "in line"),
+        (PodState::Idle, "kubelet's latency, back-off"),
+        (PodState::Starting, "starting"),
+        (PodState::Killed, "killed"),
+        (PodState::Ready, "ready"),
     ];
     let places = [LEFT, 80.0, 258.0, 334.0, 412.0];
-    let entry = |((doing, name), x): ((Doing, &str), f64)| {
+    let entry = |((doing, name), x): ((PodState, &str), f64)| {
         bar(doing, x, x + 18.0, y - BAR) + &text(x + 25.0, y, "start", name)
     };
     entries.into_iter().zip(places).map(entry).collect()
@@ -224,19 +221,25 @@ mod tests {
     }
 
     fn drawn(pods: Vec<Pod>) -> String {
-        let morning = Morning { pods, cut_off: s(50), idle: 0.0, others: 0.0 };
-        svg(&Chart { title: "5 % < 6 %", morning: &morning, limit: s(10), end: s(50) })
+        let result = RunResult { pods, cut_off: s(50) };
+        svg(&Chart { title: "5 % < 6 %", result: &result, limit: s(10), end: s(50) })
     }
 
-    /// Without the legend, which shows one of each.
+    /// Without the legend, which shows each state once.
     fn count(svg: &str, part: &str) -> usize {
         svg.matches(part).count()
     }
 
     #[test]
     fn each_state_has_a_form_of_its_own() {
-        let forms = [Doing::Waiting, Doing::Idle, Doing::Starting, Doing::Killed, Doing::Ready]
-            .map(|doing| bar(doing, 0.0, 9.0, 0.0));
+        let forms = [
+            PodState::Waiting,
+            PodState::Idle,
+            PodState::Starting,
+            PodState::Killed,
+            PodState::Ready,
+        ]
+        .map(|doing| bar(doing, 0.0, 9.0, 0.0));
         for (number, form) in forms.iter().enumerate() {
             assert!(forms.iter().skip(number + 1).all(|other| other != form), "{form}");
         }
@@ -246,12 +249,12 @@ mod tests {
     fn all_are_ready() {
         let svg = drawn(vec![
             Pod::of(&[
-                (Doing::Waiting, 0),
-                (Doing::Idle, 2),
-                (Doing::Starting, 3),
-                (Doing::Ready, 20),
+                (PodState::Waiting, 0),
+                (PodState::Idle, 2),
+                (PodState::Starting, 3),
+                (PodState::Ready, 20),
             ]),
-            Pod::of(&[(Doing::Starting, 0), (Doing::Ready, 5)]),
+            Pod::of(&[(PodState::Starting, 0), (PodState::Ready, 5)]),
         ]);
         assert_eq!(
             svg.matches("5 % &lt; 6 %: all 2 ready after 20.0 s, no start killed").count(),
@@ -264,7 +267,7 @@ mod tests {
             (2 + 1, 2 + 1, 1),
             "{svg}"
         );
-        // 452 units are 50 s: the first to be ready stands in the first row, from 5 s on.
+        // 452 units are 50 s: the application that is ready first has the first row, from 5 s on.
         assert!(
             svg.contains(
                 "<rect x=\"59.2\" y=\"62.0\" width=\"406.8\" height=\"8\" fill=\"#ddd\"/>"
@@ -279,9 +282,9 @@ mod tests {
 
     #[test]
     fn some_are_killed_and_never_ready() {
-        let mut killed = Pod::of(&[(Doing::Starting, 1)]);
+        let mut killed = Pod::of(&[(PodState::Starting, 1)]);
         killed.killed(s(5), s(1));
-        let svg = drawn(vec![killed, Pod::of(&[(Doing::Starting, 0), (Doing::Ready, 1)])]);
+        let svg = drawn(vec![killed, Pod::of(&[(PodState::Starting, 0), (PodState::Ready, 1)])]);
         assert!(svg.contains("1 of 2 not ready after 50 s, 1 start killed"), "{svg}");
         assert!(!svg.contains(">all ready<") && svg.contains(">lower limit<"), "{svg}");
         assert_eq!(count(&svg, "url(#hatch)"), 1 + 1, "{svg}");
@@ -294,7 +297,7 @@ mod tests {
         {
             assert_eq!(step(seconds), expected, "{seconds}");
         }
-        let svg = drawn(vec![Pod::of(&[(Doing::Waiting, 0)])]);
+        let svg = drawn(vec![Pod::of(&[(PodState::Waiting, 0)])]);
         for label in [">0<", ">10<", ">50<", "seconds since"] {
             assert!(svg.contains(label), "{label} in {svg}");
         }
@@ -302,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_run_that_took_longer_than_the_axis_stays_within() {
-        let svg = drawn(vec![Pod::of(&[(Doing::Starting, 0), (Doing::Ready, 60)])]);
+        let svg = drawn(vec![Pod::of(&[(PodState::Starting, 0), (PodState::Ready, 60)])]);
         assert!(svg.contains("width=\"452.0\"") && svg.contains("M466.0"), "{svg}");
     }
 }

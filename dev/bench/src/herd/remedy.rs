@@ -1,19 +1,18 @@
-//! What is tried against the herd: a table, one line for each remedy.
+//! The remedies for a herd, one line each.
 
 use std::time::Duration;
 
 use Lease::{Fixed, UntilReady};
 use Trouble::{Calm, LostAnswers, Restart};
 
-/// A way for a node's pods to start. Without a gate they all start at once.
+/// Without a gate all pods start at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Remedy {
-    /// As in the table; the name of its picture is made of it.
+    /// The row of the table. The name of the picture is made of it.
     pub name: &'static str,
     pub gate: Option<Gate>,
 }
 
-/// A lock, and an init in front of each application.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gate {
     pub slots: Slots,
@@ -23,23 +22,22 @@ pub struct Gate {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Slots {
-    /// As `--locks` takes it.
+    /// The value of `--locks`.
     Input(&'static str),
     ACore(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Lease {
-    /// So many times what the kubelet and a start alone take together.
+    /// A multiple of the kubelet's latency and a start alone.
     Fixed(f64),
-    /// Ends when the application's port answers.
     UntilReady,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Trouble {
     Calm,
-    /// Of twenty answers one is lost on its way.
+    /// One answer of twenty is lost.
     LostAnswers,
     /// The lock is killed and started again when half of the applications are ready.
     Restart,
@@ -48,20 +46,18 @@ pub enum Trouble {
 const ONE: Slots = Slots::Input("1");
 
 pub const NONE: Remedy = Remedy { name: "none", gate: None };
-/// What the goal is about.
 pub const READY: Remedy = gate("ready, one a core", Slots::ACore(1), UntilReady, Calm);
-/// What is to cost little beside it.
+/// Remedies with a goal relative to `READY`.
 pub const LOST: Remedy =
     gate("ready, one a core, 5 % of answers lost", Slots::ACore(1), UntilReady, LostAnswers);
 pub const RESTARTED: Remedy =
     gate("ready, one a core, lock restarted", Slots::ACore(1), UntilReady, Restart);
 const GUESSED: Remedy = gate("guessed well, one a core", Slots::ACore(1), Fixed(WELL), Calm);
 pub const READY_ONE: Remedy = gate("ready, one slot", ONE, UntilReady, Calm);
-/// Nobody has to guess anything.
 pub const AUTO: Remedy = gate("ready, auto", Slots::Input("auto"), UntilReady, Calm);
 pub const READY_TWO: Remedy = gate("ready, two a core", Slots::ACore(2), UntilReady, Calm);
 
-/// Every remedy, for the herd that is looked at closely.
+/// The remedies of the first herd.
 pub const ALL: &[Remedy] = &[
     NONE,
     gate("too short, one slot", ONE, Fixed(SHORT), Calm),
@@ -81,10 +77,10 @@ pub const ALL: &[Remedy] = &[
     RESTARTED,
 ];
 
-/// Those between which herds of other applications differ.
+/// The remedies of the herds with a disk or threads.
 pub const SOME: &[Remedy] = &[NONE, GUESSED, READY_ONE, READY, READY_TWO, AUTO];
 
-/// What is left where the kubelet takes no time, and one slot leaves all cores but one idle.
+/// The remedies of the herd without latency.
 pub const FEW: &[Remedy] = &[NONE, READY, READY_TWO];
 
 pub const SHORT: f64 = 1.0 / 3.0;
@@ -97,12 +93,11 @@ const fn gate(name: &'static str, slots: Slots, lease: Lease, trouble: Trouble) 
 }
 
 impl Remedy {
-    /// Of its picture.
     pub fn title(&self) -> String {
         self.gate.map_or_else(|| "no lock".to_owned(), |_| format!("lock: {}", self.name))
     }
 
-    /// For the name of a file.
+    /// The name of a file.
     pub fn slug(&self) -> String {
         let words =
             self.name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
@@ -111,7 +106,8 @@ impl Remedy {
 }
 
 impl Slots {
-    /// What `--locks` is given. Not a share of the cores, for this program may be tied to a few of the machine's.
+    /// The value of `--locks`. No percentage, because this program may be bound to a few cores of
+    /// the machine.
     pub fn argument(self, cores: usize) -> String {
         match self {
             Slots::Input(slots) => slots.to_owned(),
@@ -121,8 +117,9 @@ impl Slots {
 }
 
 impl Lease {
-    /// What init asks for. The upper bound of a lease that ends at ready is generous, and yet one: an application that is
-    /// killed holds its slot through the back-off.
+    /// The duration that init asks for. A lease that ends at ready needs a bound: a killed
+    /// application keeps its slot
+    /// through the back-off.
     pub fn duration(self, turn: Duration) -> Duration {
         match self {
             Fixed(times) => turn.mul_f64(times),

@@ -1,4 +1,4 @@
-//! What the herd is made of, as the command line says it, and how a node's seconds become those of a run.
+//! The settings of the herd, and the scale between the node's time and the time of a run.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,22 +8,21 @@ use pico_args::Arguments;
 /// All times are a node's.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How many; ten for each core where it is not said.
+    /// Default: ten for each core.
     pub applications: Option<usize>,
-    /// What a start takes of a processor, alone on the node.
+    /// The CPU time of a start.
     pub start: Duration,
-    /// What the kubelet takes from the end of init to the start of the application.
+    /// From the end of init to the start of the application.
     pub latency: Duration,
     pub runs: usize,
     pub scale: Scale,
-    /// Where the pictures go.
+    /// The directory of the pictures.
     pub pictures: Option<PathBuf>,
-    /// What is tried, by the names of the pictures; everything where it is empty.
+    /// The remedies to run, by the names of their pictures; all if empty.
     pub only: Vec<String>,
 }
 
-/// A second of the node takes a second over `factor` here. Everything that lasts is divided by it, what a process
-/// itself costs is not.
+/// A second of the node takes 1/`factor` s here. The cost of a process itself is not scaled.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     factor: u32,
@@ -35,7 +34,7 @@ impl Settings {
         let millis = |number: u32| Duration::from_millis(number.into());
         let list: Option<String> =
             arguments.opt_value_from_str("--only").map_err(|e| format!("--only: {e}"))?;
-        // Zero is a kubelet that takes no time at all.
+        // Zero is accepted: a kubelet without latency.
         let latency: Option<u32> =
             arguments.opt_value_from_str("--latency").map_err(|e| format!("--latency: {e}"))?;
         Ok(Settings {
@@ -57,17 +56,15 @@ impl Settings {
 }
 
 impl Scale {
-    /// What takes this long on the node takes so long here.
     pub fn here(self, node: Duration) -> Duration {
         node / self.factor
     }
 
-    /// What has taken this long here takes so long on the node.
     pub fn on_the_node(self, here: Duration) -> Duration {
         here * self.factor
     }
 
-    /// Where what lasts must not be too short.
+    /// For times that must not become too short.
     pub fn at_most(self, factor: u32) -> Scale {
         Scale { factor: self.factor.min(factor) }
     }

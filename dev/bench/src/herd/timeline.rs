@@ -1,75 +1,68 @@
-//! What has become of the pods of one run, in the node's seconds: what each did when, and the figures that follow.
-//!
-//! Knows neither processes nor the clock.
+//! The states of the pods of one run over time, in the node's seconds, and the figures that follow.
+//! Knows neither
+//! processes nor the clock.
 
 use std::time::Duration;
 
 use crate::table::quantile;
 
-/// What a pod is doing. A state lasts until the next one begins.
+/// A state lasts until the next one begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doing {
+pub enum PodState {
     /// Its init asks the lock.
     Waiting,
-    /// The kubelet takes its time, or the back-off after a kill lasts.
+    /// The kubelet's latency, or the back-off after a kill.
     Idle,
     Starting,
-    /// A start that its probe has ended.
+    /// A start that the probe killed.
     Killed,
     Ready,
 }
 
-/// One pod's morning.
 #[derive(Clone, Debug, Default)]
 pub struct Pod {
-    began: Vec<(Doing, Duration)>,
-    /// What its killed starts took of the processors.
+    began: Vec<(PodState, Duration)>,
+    /// The CPU time of killed starts.
     wasted: Duration,
 }
 
 impl Pod {
-    pub fn begins(&mut self, doing: Doing, at: Duration) {
+    pub fn begins(&mut self, doing: PodState, at: Duration) {
         self.began.push((doing, at));
     }
 
-    /// The start that is under way was in vain, after so much of a processor; the pod idles from then on.
+    /// The probe kills the current start, which has used this CPU time.
     pub fn killed(&mut self, at: Duration, spent: Duration) {
         if let Some((doing, _)) = self.began.last_mut() {
-            *doing = Doing::Killed;
+            *doing = PodState::Killed;
         }
         self.wasted += spent;
-        self.begins(Doing::Idle, at);
+        self.begins(PodState::Idle, at);
     }
 
     pub fn ready(&self) -> Option<Duration> {
-        self.began.iter().find(|(doing, _)| *doing == Doing::Ready).map(|(_, at)| *at)
+        self.began.iter().find(|(doing, _)| *doing == PodState::Ready).map(|(_, at)| *at)
     }
 
     pub fn kills(&self) -> usize {
-        self.began.iter().filter(|(doing, _)| *doing == Doing::Killed).count()
+        self.began.iter().filter(|(doing, _)| *doing == PodState::Killed).count()
     }
 
-    /// What it did, from when to when; the last of it until `end`.
-    pub fn spans(&self, end: Duration) -> impl Iterator<Item = (Doing, Duration, Duration)> {
+    /// The states with begin and end; the last one ends at `end`.
+    pub fn spans(&self, end: Duration) -> impl Iterator<Item = (PodState, Duration, Duration)> {
         let ends = self.began.iter().skip(1).map(|(_, at)| *at).chain([end]);
         self.began.iter().zip(ends).map(|((doing, from), to)| (*doing, *from, to.max(*from)))
     }
 }
 
-/// One run.
 #[derive(Clone, Debug)]
-pub struct Morning {
+pub struct RunResult {
     pub pods: Vec<Pod>,
-    /// When it was broken off at the latest.
     pub cut_off: Duration,
-    /// The share of the processors' time that nobody used, until the last was ready.
-    pub idle: f64,
-    /// The share of it that went to whatever else ran on the machine.
-    pub others: f64,
 }
 
-impl Morning {
-    /// Until the last application is ready; nothing where one is not.
+impl RunResult {
+    /// Until the last application is ready; `None` if one is not.
     pub fn took(&self) -> Option<Duration> {
         let ready: Option<Vec<_>> = self.pods.iter().map(Pod::ready).collect();
         ready?.into_iter().max()
@@ -84,8 +77,8 @@ impl Morning {
         self.pods.iter().filter(|pod| pod.ready().is_none()).count()
     }
 
-    /// What this share of the applications did not wait longer than, from the pod's arrival to ready. Those that are
-    /// still not ready have waited until the cut-off.
+    /// The quantile of the time from the pod's arrival to ready. An application that is not ready
+    /// waits until the cut-off.
     pub fn wait(&self, share: f64) -> Duration {
         let mut waits: Vec<_> =
             self.pods.iter().map(|pod| pod.ready().unwrap_or(self.cut_off)).collect();
@@ -104,8 +97,7 @@ impl Morning {
 
 #[cfg(test)]
 impl Pod {
-    /// What it did, each from so many seconds on.
-    pub fn of(begins: &[(Doing, u64)]) -> Pod {
+    pub fn of(begins: &[(PodState, u64)]) -> Pod {
         let mut pod = Pod::default();
         begins.iter().for_each(|(doing, at)| pod.begins(*doing, Duration::from_secs(*at)));
         pod
@@ -115,7 +107,7 @@ impl Pod {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Doing::{Idle, Killed, Ready, Starting, Waiting};
+    use PodState::{Idle, Killed, Ready, Starting, Waiting};
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -150,18 +142,17 @@ mod tests {
     #[test]
     fn figures() {
         let ready = |at| Pod::of(&[(Starting, 0), (Ready, at)]);
-        let mut morning =
-            Morning { pods: (1..=20).map(ready).collect(), cut_off: s(50), idle: 0.0, others: 0.0 };
-        assert_eq!((morning.took(), morning.left(), morning.lasted()), (Some(s(20)), 0, s(20)));
-        assert_eq!((morning.wait(0.5), morning.wait(0.95)), (s(10), s(19)));
-        assert_eq!((morning.kills(), morning.wasted()), (0, s(0)));
+        let mut result = RunResult { pods: (1..=20).map(ready).collect(), cut_off: s(50) };
+        assert_eq!((result.took(), result.left(), result.lasted()), (Some(s(20)), 0, s(20)));
+        assert_eq!((result.wait(0.5), result.wait(0.95)), (s(10), s(19)));
+        assert_eq!((result.kills(), result.wasted()), (0, s(0)));
         for spent in [3, 4] {
             let mut killed = Pod::of(&[(Starting, 0)]);
             killed.killed(s(4), s(spent));
-            morning.pods[spent as usize] = killed;
+            result.pods[spent as usize] = killed;
         }
-        assert_eq!((morning.took(), morning.left(), morning.lasted()), (None, 2, s(50)));
-        assert_eq!((morning.wait(0.95), morning.wait(0.9)), (s(50), s(20)));
-        assert_eq!((morning.kills(), morning.wasted()), (2, s(7)));
+        assert_eq!((result.took(), result.left(), result.lasted()), (None, 2, s(50)));
+        assert_eq!((result.wait(0.95), result.wait(0.9)), (s(50), s(20)));
+        assert_eq!((result.kills(), result.wasted()), (2, s(7)));
     }
 }

@@ -91,17 +91,17 @@ fn latency_lies_between_the_grant_and_the_start() {
         [Some(2300), Some(2800)],
         "half a second each has the core alone"
     );
-    let morning = run(&fixed(1, 1), &herd, zero());
+    let result = run(&fixed(1, 1), &herd, zero());
     let expected = 1.8 + 1.8 * SEEN_LATE - 0.5;
-    assert!((morning.waits[1].unwrap() - expected).abs() < 1e-6, "{morning:?}");
+    assert!((result.waits[1].unwrap() - expected).abs() < 1e-6, "{result:?}");
 }
 
 #[test]
 fn who_is_not_ready_at_the_deadline_is_killed_and_starts_anew_later_each_time() {
-    let morning = run(&Node { cut_off: 55.0, ..fixed(1, 1) }, &[burning(1, 6.1)], zero());
+    let result = run(&Node { cut_off: 55.0, ..fixed(1, 1) }, &[burning(1, 6.1)], zero());
     // At 6; then between 12.5 and 14.5, for it starts anew at once; then 10 s later, and what a restart and a start take.
-    assert_eq!((morning.home, morning.kills), (None, 3));
-    assert!((morning.wasted - 18.0).abs() < 1e-6, "{morning:?}");
+    assert_eq!((result.home, result.kills), (None, 3));
+    assert!((result.wasted - 18.0).abs() < 1e-6, "{result:?}");
     let before = run(&Node { cut_off: 28.9, ..fixed(1, 1) }, &[burning(1, 6.1)], zero());
     assert_eq!(before.kills, 2, "10 s and three starts are not over by then");
     assert_eq!(ready(&fixed(1, 1), &[burning(1, 5.9)]), [Some(5900)]);
@@ -112,9 +112,9 @@ fn who_was_killed_gets_ready_where_it_has_the_core_alone() {
     // The second is ready after 5.8 s, and has left the first 0.2 s alone: 3.1 s of its work are lost. It
     // starts anew half a second to 2.5 s later.
     let herd = [burning(1, 4.0), burning(1, 2.9)];
-    let morning = run(&fixed(1, 2), &herd, zero());
-    assert!((morning.wasted - 3.1).abs() < 1e-6 && morning.kills == 1, "{morning:?}");
-    assert!(morning.home.is_some_and(|home| (10.5..12.5).contains(&home)), "{morning:?}");
+    let result = run(&fixed(1, 2), &herd, zero());
+    assert!((result.wasted - 3.1).abs() < 1e-6 && result.kills == 1, "{result:?}");
+    assert!(result.home.is_some_and(|home| (10.5..12.5).contains(&home)), "{result:?}");
 }
 
 #[test]
@@ -129,10 +129,10 @@ fn one_that_hangs_holds_its_slot_until_its_second_start() {
 }
 
 #[test]
-fn nobody_waits_for_one_that_never_gets_ready() {
+fn an_application_that_never_gets_ready_delays_no_other() {
     let herd = [burning(1, 1.0), Application { never: true, ..burning(1, 1.0) }];
-    let morning = run(&fixed(2, 2), &herd, zero());
-    assert_eq!((morning.home, &morning.ready[1], morning.kills), (Some(1.0), &None, 0));
+    let result = run(&fixed(2, 2), &herd, zero());
+    assert_eq!((result.home, &result.ready[1], result.kills), (Some(1.0), &None, 0));
 }
 
 #[test]
@@ -150,9 +150,9 @@ fn first_come_first_served() {
 fn the_automatic_limit_keeps_its_floor_and_goes_beyond() {
     let herd = crate::herd::Mix::Cpu.herd(40, 2, 1.0, 1);
     let auto = Slots::Auto { cores: 2, most: 32 };
-    let morning = run(&node(2, auto), &herd, zero());
-    assert_eq!(morning.kills, 0);
-    assert!((4..=10).contains(&morning.peak), "{morning:?}");
+    let result = run(&node(2, auto), &herd, zero());
+    assert_eq!(result.kills, 0);
+    assert!((4..=10).contains(&result.peak), "{result:?}");
     for node in [Node { frozen: true, ..node(2, auto) }, Node { batch: 6, ..node(2, auto) }] {
         let one_a_core = Node { slots: Slots::Fixed(2), ..node.clone() };
         let (auto, fixed) = (run(&node, &herd, zero()), run(&one_a_core, &herd, zero()));
@@ -188,9 +188,9 @@ fn low_weight_takes_what_is_left() {
 #[test]
 fn the_kubelet_burns_before_the_question_and_after_the_grant() {
     let start = Application { latency: 0.5, overhead: 0.8, ..burning(1, 1.0) };
-    let morning = run(&fixed(2, 1), &[start.clone(), start], zero());
-    assert_eq!(morning.ready[0], Some(0.4 + 0.5 + 0.4 + 1.0));
-    assert!(morning.waits[0] == Some(0.0) && (morning.busy - 3.6).abs() < 1e-9, "{morning:?}");
+    let result = run(&fixed(2, 1), &[start.clone(), start], zero());
+    assert_eq!(result.ready[0], Some(0.4 + 0.5 + 0.4 + 1.0));
+    assert!(result.waits[0] == Some(0.0) && (result.busy - 3.6).abs() < 1e-9, "{result:?}");
 }
 
 mod properties {
@@ -229,24 +229,24 @@ mod properties {
             (ready, duration) in (any::<bool>(), 1.0..20.0),
         ) {
             let node = Node { background, ready, duration, cut_off: 300.0, ..node(cores, slots) };
-            let morning = run(&node, &herd, zero());
-            prop_assert_eq!(&morning, &run(&node, &herd, zero()), "the same once more");
+            let result = run(&node, &herd, zero());
+            prop_assert_eq!(&result, &run(&node, &herd, zero()), "the same once more");
 
-            let mut work = morning.wasted;
-            for (application, ready) in herd.iter().zip(&morning.ready) {
+            let mut work = result.wasted;
+            for (application, ready) in herd.iter().zip(&result.ready) {
                 let Some(ready) = ready else { continue };
                 work += application.work();
                 prop_assert!(*ready >= application.arrives + application.alone() - 1e-6, "{} {:?}", ready, application);
                 prop_assert!(!application.never);
             }
             let hopeful = run_while_hopeful(&node, &herd, zero());
-            prop_assert_eq!(hopeful.home, morning.home);
-            if morning.home.is_some() {
-                prop_assert_eq!(&hopeful, &morning);
+            prop_assert_eq!(hopeful.home, result.home);
+            if result.home.is_some() {
+                prop_assert_eq!(&hopeful, &result);
             }
-            let end = morning.home.unwrap_or(node.cut_off);
-            prop_assert!(morning.busy >= work - 1e-6, "{} done, {} burnt", work, morning.busy);
-            prop_assert!(morning.busy <= end * cores as f64 + 1e-6, "{} burnt by {}", morning.busy, end);
+            let end = result.home.unwrap_or(node.cut_off);
+            prop_assert!(result.busy >= work - 1e-6, "{} done, {} burnt", work, result.busy);
+            prop_assert!(result.busy <= end * cores as f64 + 1e-6, "{} burnt by {}", result.busy, end);
         }
 
         #[test]
@@ -257,8 +257,8 @@ mod properties {
         ) {
             let herd: Vec<_> = herd.into_iter().map(|it| Application { overhead: 0.0, ..it }).collect();
             let node = Node { ready: false, duration, cut_off: 1000.0, ..fixed(4, slots) };
-            let morning = run(&node, &herd, zero());
-            let granted = herd.iter().zip(&morning.waits).filter_map(|(it, waited)| Some(it.arrives + (*waited)?));
+            let result = run(&node, &herd, zero());
+            let granted = herd.iter().zip(&result.waits).filter_map(|(it, waited)| Some(it.arrives + (*waited)?));
             let mut granted: Vec<f64> = granted.collect();
             granted.sort_by(f64::total_cmp);
             for pair in granted.windows(slots + 1) {

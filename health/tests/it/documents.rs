@@ -1,28 +1,32 @@
-//! What the README says of health: its tables row by row, and its examples against the real binary.
+//! The documents about health: tables row by row, and examples against the real binary.
 
 use health::config::PROGRAM;
 use psl::settings::Setting;
 use serde_json::Value;
 use testkit::api::Api;
+use testkit::document::{self, codes, same_rows};
 use testkit::http::{Reply, Request};
 use testkit::program::{Program, Running};
-use testkit::readme::{described, same_rows, section};
 use testkit::{CEILING, eventually};
+
+const CONFIGURATION: &str = "docs/configuration.md";
+const OPERATIONS: &str = "docs/operations.md";
+const PROTOCOL: &str = "docs/protocol.md";
 
 #[test]
 fn settings() {
     let expected: Vec<_> = PROGRAM.listed().map(Setting::markdown).collect();
-    same_rows("### Settings of health", "|", &expected);
+    same_rows(CONFIGURATION, "## Settings of health", "|", &expected);
 }
 
 #[test]
 fn exit_codes() {
     let row = |(code, meaning): &(u8, &str)| format!("| health | {code} | {meaning} |");
     let expected: Vec<_> = PROGRAM.exit_codes.iter().map(row).collect();
-    same_rows("## Exit codes", "| health |", &expected);
+    same_rows(CONFIGURATION, "## Exit codes", "| health |", &expected);
 }
 
-/// health for node-a of the recorded cluster, as the README's examples have it, once it has judged.
+/// health for node-a of the recorded cluster, as in the examples, after its first verdict.
 fn judged() -> (Running, Api) {
     let api = Api::start(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/answers"));
     api.open(true);
@@ -48,7 +52,7 @@ fn get(health: &mut Running, path: &str) -> Reply {
 fn metrics() {
     let (mut health, _api) = judged();
     let metrics = get(&mut health, "/metrics");
-    same_rows("## Metrics", "| health |", &described("health", &metrics.body));
+    same_rows(OPERATIONS, "## Metrics", "| health |", &document::metrics("health", &metrics.body));
 }
 
 /// A JSON value without its numbers and texts.
@@ -63,12 +67,11 @@ fn shape(value: &Value) -> Value {
 #[test]
 fn examples() {
     let (mut health, _api) = judged();
-    let mut blocks = section("### Asking health by hand").split("\n```").skip(1).step_by(2);
-    let mut example =
-        || blocks.next().and_then(|block| block.split_once('\n')).expect("an example").1;
-    let (_, answer) = example().split_once('\n').expect("an answer");
+    let examples = codes(PROTOCOL, "### Asking health by hand");
+    let [session, state_example] = &examples[..] else { panic!("two examples: {examples:?}") };
+    let (_, answer) = session.split_once('\n').expect("an answer");
     assert_eq!(answer, get(&mut health, "/").body.trim_end());
     let state = get(&mut health, "/state").json();
-    let shown: Value = serde_json::from_str(example()).unwrap();
+    let shown: Value = serde_json::from_str(state_example).unwrap();
     assert_eq!(shape(&shown), shape(&state), "{state}");
 }
