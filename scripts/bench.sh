@@ -39,8 +39,8 @@
 #   --pictures DIR     draw the median run of each remedy as DIR/HERD-REMEDY.svg
 #
 # Takes about twenty minutes after the build, of which attack takes four and a half, herd six and a
-# half and cluster two, and twice that with peers. Other work on the machine changes the figures. All
-# traffic stays on the loopback. Needs the tools of scripts/build.sh.
+# half and cluster two, and twice that with peers. Other work on the machine changes the figures.
+# All traffic stays on the loopback. Needs the tools of scripts/build.sh.
 # Exit codes: 0 all goals met, 1 a goal missed or not measured, 2 bad arguments.
 set -eu
 from=$PWD

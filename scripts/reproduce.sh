@@ -35,6 +35,11 @@ if [ "$(git rev-parse --is-inside-work-tree 2>/dev/null || :)" != true ]; then
 fi
 for program in $programs; do [ -f "dist/$arch/$program" ] || fail "dist/$arch/$program is missing; run: scripts/build.sh --arch $arch"; done
 
+commit=$(sed -n 's/^commit=//p' "dist/$arch/${programs##* }.built")
+for program in $programs; do
+    grep -qx "commit=$commit" "dist/$arch/$program.built" || fail "the programs in dist/$arch are of different commits; run: scripts/build.sh --arch $arch"
+done
+
 elsewhere=$(mktemp -d)
 trap 'rm -rf "$elsewhere"' EXIT
 trap 'exit 130' INT
@@ -45,7 +50,7 @@ mkdir "$elsewhere/another directory"
 git ls-files --cached --others --exclude-standard -z | tar --create --null --files-from=- --ignore-failed-read | tar --extract --directory "$elsewhere/another directory"
 # The copy is not a checkout. As in the sources of a release, this file names the commit.
 first=dist/$arch/${programs##* }.built
-echo "$(sed -n 's/^commit=//p' "$first") $(sed -n 's/^epoch=//p' "$first")" >"$elsewhere/another directory/scripts/commit.txt"
+echo "$commit $(sed -n 's/^epoch=//p' "$first")" >"$elsewhere/another directory/scripts/commit.txt"
 tar --extract --gzip --file dist/crates.tar.gz --directory "$elsewhere/another directory"
 
 alone=

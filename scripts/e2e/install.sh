@@ -8,7 +8,7 @@ locks_answer() {
     done
 }
 
-# The commands of README's "Install".
+# The commands of README's "Quick start".
 scenario_install() {
     images_there
     apply --with-health

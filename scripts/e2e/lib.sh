@@ -174,7 +174,7 @@ space() {
 }
 forget() { kube delete namespace "$1" --wait="${2:-false}" >/dev/null; }
 
-# The init container of README, with its bounds; gate ", --more=1" adds arguments.
+# The init container of docs/install.md, with its bounds; gate ", --more=1" adds arguments.
 # shellcheck disable=SC2120
 gate() {
     cat <<END

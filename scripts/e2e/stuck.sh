@@ -1,26 +1,27 @@
 #!/bin/sh
-# Scenario: each command of README's "When it is stuck", as written. Read by scenario.sh.
+# Scenario: each command of docs/operations.md, "When it is stuck", as written. Read by scenario.sh.
 
 # Prints the commands of the section, one a line: in its code block, after "then:" there, and in its
 # sentences.
 stuck_commands() {
-    awk '/^## / {inside = $0 == "## When it is stuck"} inside' README.md >"$E2E_SCRATCH/section"
+    awk '/^## / {inside = $0 == "## When it is stuck"} inside' docs/operations.md >"$E2E_SCRATCH/section"
     awk '/^```/ {block = !block; next}
         block && /^kubectl/ {line = $0; sub(/ *#.*/, "", line); print line}
         block && /then: / {sub(/.*then: /, ""); print}
         !block && /`/ {n = split($0, parts, "`"); for (i = 2; i <= n; i += 2) if (parts[i] ~ /^(kubectl|curl|scripts\/)/) print parts[i]}' "$E2E_SCRATCH/section"
 }
 
-# Runs a command of README with its placeholders filled in; its output goes to $E2E_SCRATCH/printed.
+# Runs a command of the section with its placeholders filled in; its output goes to
+# $E2E_SCRATCH/printed.
 written() {
     command=$(printf %s "$1" | sed "s|LOCK-POD|$(pod_of lock "$held")|; s|HEALTH-POD|$(pod_of health "$held")|; s|spec.nodeName=NODE|spec.nodeName=$held|; s|-n NAMESPACE|-n $ns|; s| POD | $(waiting_pod) |; s|daemonset NAME|daemonset never-$shut|; s|deployment NAME|deployment shop|; s|holder=ID|holder=$(printf %s "${holder:-}" | sed 's/&/\\&/g')|")
-    case $command in *NODE* | *NAMESPACE* | *POD* | *NAME* | *ID) fail "README uses an unknown placeholder: $1" ;; esac
+    case $command in *NODE* | *NAMESPACE* | *POD* | *NAME* | *ID) fail "docs/operations.md uses an unknown placeholder: $1" ;; esac
     bounded sh -c "$command" >"$E2E_SCRATCH/printed" 2>&1 || fail "command failed: $command: $(tail -n 1 "$E2E_SCRATCH/printed")"
 }
 printed() { grep -qE -- "$1" "$E2E_SCRATCH/printed" || fail "$command does not show $1"; }
 waiting_pod() { kube --namespace "$ns" get pods --selector app=shop --output 'jsonpath={.items[0].metadata.name}'; }
 
-# A port-forward of README, in the background until the next one.
+# A port-forward of the section, in the background until the next one.
 forward() {
     end_background
     program=$(case $1 in *LOCK-POD*) echo lock ;; *) echo health ;; esac)
@@ -63,7 +64,7 @@ scenario_stuck() {
     space "$ns"
     shut_gate
     stuck_commands >"$E2E_SCRATCH/commands"
-    [ "$(wc -l <"$E2E_SCRATCH/commands")" -ge 14 ] || fail "README's section 'When it is stuck' has $(wc -l <"$E2E_SCRATCH/commands") commands, expected at least 14"
+    [ "$(wc -l <"$E2E_SCRATCH/commands")" -ge 14 ] || fail "docs/operations.md, 'When it is stuck', has $(wc -l <"$E2E_SCRATCH/commands") commands, expected at least 14"
     while read -r line; do stuck_command "$line" </dev/null; done <"$E2E_SCRATCH/commands"
     end_background
     # These commands remove the lock, so they come last.
@@ -92,12 +93,12 @@ stuck_command() {
     'scripts/deploy.sh status') written "$1" ;;
     'kubectl delete -k' | 'kubectl delete -k deploy') take_away="${take_away:+$take_away && }${1% deploy} deploy/with-health --ignore-not-found" ;;
     'scripts/deploy.sh delete') take_away="${take_away:+$take_away && }$1" ;;
-    *) fail "README has a command without a check in scripts/e2e/stuck.sh: $1" ;;
+    *) fail "docs/operations.md has a command without a check in scripts/e2e/stuck.sh: $1" ;;
     esac
 }
-# The command that undoes the one before, as README gives it.
+# The command that undoes the one before, as the section gives it.
 undone_by() {
-    grep -qF -- "undone by \`$1\`" "$E2E_SCRATCH/section" || fail "README does not say that $1 undoes it"
+    grep -qF -- "undone by \`$1\`" "$E2E_SCRATCH/section" || fail "docs/operations.md does not say that $1 undoes it"
     undo=$1
 }
 # Starts a pod that keeps its lease, and reads its holder from /state on the loopback.

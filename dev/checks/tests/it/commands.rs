@@ -270,7 +270,8 @@ fn all_steps_run_and_the_end_counts_them() {
     );
     let (before, summary) = end(1);
     assert!(before.contains("\nscenes\n"), "the steps after it ran: {before}");
-    let last = ["failed: format, tests, with the static binaries", "12 passed, 3 failed, 4 skipped"];
+    let last =
+        ["failed: format, tests, with the static binaries", "12 passed, 3 failed, 4 skipped"];
     assert_eq!(summary[summary.len() - 2..], last);
 
     machine.tool("scripts/build.sh", "exit 1");

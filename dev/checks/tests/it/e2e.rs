@@ -276,9 +276,9 @@ fn a_tool_that_cannot_do_this_skips_the_scenario() {
     }
 }
 
-/// A command that README gains is noticed without a cluster.
+/// A new command in the document is noticed without a cluster.
 #[test]
-fn every_command_of_readme_has_its_check() {
+fn every_command_for_stuck_pods_has_its_check() {
     let stand = Stand::new("");
     let script = ". scripts/e2e/stuck.sh; E2E_SCRATCH=.; take_away=''; undo=''
         for name in written printed forward shop_starts shut_gate eventually undone_by one_lease load_again; do eval \"$name() { :; }\"; done
@@ -286,11 +286,12 @@ fn every_command_of_readme_has_its_check() {
         stuck_commands >commands; while read -r line; do stuck_command \"$line\"; done <commands; wc -l <commands";
     let commands = run(stand.checkout.command("sh").args(["-c", script])).ok();
     assert!(commands.trim().parse::<u32>().unwrap() >= 14, "{commands}");
-    fs::write(stand.path("README.md"), "## When it is stuck\n\n`kubectl drain NODE`\n").unwrap();
+    fs::write(stand.path("docs/operations.md"), "## When it is stuck\n\n`kubectl drain NODE`\n")
+        .unwrap();
     let said = run(stand.checkout.command("sh").args(["-c", script])).with(1).stdout;
     assert_eq!(
         said,
-        "README has a command without a check in scripts/e2e/stuck.sh: kubectl drain NODE\n"
+        "docs/operations.md has a command without a check in scripts/e2e/stuck.sh: kubectl drain NODE\n"
     );
 }
 
@@ -338,8 +339,11 @@ impl Stand {
     /// With a kubectl that answers with these cases of `case`, then as an empty cluster does.
     fn new(cases: &str) -> Stand {
         let stand = Stand { checkout: Checkout::new() };
-        run(Command::new("cp").arg(shell::root().join("README.md")).arg(stand.checkout.path()))
-            .ok();
+        run(Command::new("cp")
+            .arg("-R")
+            .arg(shell::root().join("docs"))
+            .arg(stand.checkout.path()))
+        .ok();
         fs::create_dir_all(stand.path("dist/images")).unwrap();
         for program in ["lock", "init", "health", "e2e"] {
             fs::write(stand.path(&format!("dist/images/psl-{program}-amd64.tar")), "").unwrap();
