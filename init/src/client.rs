@@ -1,4 +1,4 @@
-//! Sends requests to the lock, and turns answers and errors into [`AttemptResult`].
+//! Sends requests to the lock, and turns answers and errors into a grant or a [`Reason`].
 //!
 //! Does not know when to ask again or how an answer changes the wait.
 
@@ -11,7 +11,7 @@ use psl::client::{HttpClient, HttpError, HttpResponse, Timeouts};
 use psl::text::one_line;
 
 use crate::config::LockUrls;
-use crate::core::wait::{Attempt, AttemptResult, Reason, ReasonKind};
+use crate::core::wait::{Attempt, Reason, ReasonKind};
 
 /// A grant is one line; a longer body does not come from a lock.
 const LARGEST_GRANT: u64 = 64 * 1024;
@@ -34,7 +34,7 @@ impl LockClient {
         LockClient { http: HttpClient::new("init"), urls, knows_holders: AtomicBool::new(false) }
     }
 
-    pub fn ask(&self, attempt: &Attempt) -> AttemptResult {
+    pub fn ask(&self, attempt: &Attempt) -> Result<(), Reason> {
         let timeouts = Timeouts {
             reach: attempt.timeout,
             answer: attempt.answer_timeout(),
@@ -48,9 +48,9 @@ impl LockClient {
                 if response.status == 200 || kind.is_from_lock() {
                     self.knows_holders.store(response.is_ours, Ordering::Relaxed);
                 }
-                if response.status == 200 { granted(response) } else { not_granted(response) }
+                if response.status == 200 { granted(response) } else { Err(not_granted(response)) }
             }
-            Err(error) => no_response(&error),
+            Err(error) => Err(no_response(&error)),
         }
     }
 
@@ -70,24 +70,24 @@ impl LockClient {
 }
 
 /// An incomplete 200 is no grant, because any server may have sent it.
-fn granted(response: HttpResponse) -> AttemptResult {
+fn granted(response: HttpResponse) -> Result<(), Reason> {
     let text = match io::copy(&mut response.body.take(LARGEST_GRANT + 1), &mut io::sink()) {
-        Ok(length) if length <= LARGEST_GRANT => return AttemptResult::Granted,
+        Ok(length) if length <= LARGEST_GRANT => return Ok(()),
         Ok(_) => format!("200, but not from a lock: body longer than {LARGEST_GRANT} bytes"),
         Err(error) => format!("200, but the answer is incomplete: {}", HttpError::from(error)),
     };
-    reason(ReasonKind::NotALock, text, response.retry_after)
+    Err(Reason { kind: ReasonKind::NotALock, text, retry_after: response.retry_after })
 }
 
-fn not_granted(response: HttpResponse) -> AttemptResult {
+fn not_granted(response: HttpResponse) -> Reason {
     let mut body = Vec::new();
     // The status decides. If the body is cut, the part that came is shown.
     let _ = response.body.take(LARGEST_REASON).read_to_end(&mut body);
     let text = reason_text(response.status, &String::from_utf8_lossy(&body));
-    reason(reason_kind(response.status), text, response.retry_after)
+    Reason { kind: reason_kind(response.status), text, retry_after: response.retry_after }
 }
 
-fn no_response(error: &HttpError) -> AttemptResult {
+fn no_response(error: &HttpError) -> Reason {
     let (kind, text) = match error {
         HttpError::Refused => (ReasonKind::ConnectionRefused, error.to_string()),
         // A Service with `internalTrafficPolicy: Local` and no endpoint on this node drops packets.
@@ -100,11 +100,7 @@ fn no_response(error: &HttpError) -> AttemptResult {
         }
         _ => (ReasonKind::NoAnswer, error.to_string()),
     };
-    reason(kind, text, None)
-}
-
-fn reason(kind: ReasonKind, text: String, retry_after: Option<Duration>) -> AttemptResult {
-    AttemptResult::NotGranted(Reason { kind, text, retry_after })
+    Reason { kind, text, retry_after: None }
 }
 
 fn reason_kind(status: u16) -> ReasonKind {
@@ -185,7 +181,7 @@ mod tests {
                 "name does not resolve: lock: NXDOMAIN from 10.96.0.10",
             ),
         ] {
-            let AttemptResult::NotGranted(reason) = no_response(&error) else { panic!("{error}") };
+            let reason = no_response(&error);
             assert_eq!((reason.kind, reason.retry_after), (kind, None), "{error}");
             assert!(reason.text.contains(part), "{}", reason.text);
         }

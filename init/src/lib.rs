@@ -21,7 +21,7 @@ use psl::random;
 
 use client::LockClient;
 use config::{Config, PROGRAM};
-use core::wait::{Action, Attempt, AttemptResult, LogLevel, Reason, WaitState};
+use core::wait::{Action, Attempt, LogLevel, Reason, WaitState};
 use termination::{Ending, TerminationMessage};
 
 /// The name of the pod, or of the node on the host network.
@@ -128,7 +128,7 @@ fn ask(
     let result = client.ask(attempt);
     let now = message.elapsed();
     let (action, level) = state.process(&result, began, now, random::fraction());
-    if let AttemptResult::NotGranted(reason) = &result {
+    if let Err(reason) = &result {
         // If `--max-wait` cuts an attempt, its error says nothing about the lock.
         let is_cut = now.saturating_sub(began) >= attempt.within && !reason.kind.is_from_lock();
         if !(is_cut && message.has_reason()) {

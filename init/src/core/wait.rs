@@ -59,12 +59,6 @@ pub enum Bound {
     UnreachableWait,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AttemptResult {
-    Granted,
-    NotGranted(Reason),
-}
-
 /// Why an attempt did not get the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
@@ -213,15 +207,12 @@ impl WaitState {
     /// the pause.
     pub fn process(
         &mut self,
-        result: &AttemptResult,
+        result: &Result<(), Reason>,
         began: Duration,
         now: Duration,
         chance: f64,
     ) -> (Action, LogLevel) {
-        let reason = match result {
-            AttemptResult::Granted => return (Action::Granted, LogLevel::Debug),
-            AttemptResult::NotGranted(reason) => reason,
-        };
+        let Err(reason) = result else { return (Action::Granted, LogLevel::Debug) };
         let took = now.saturating_sub(began);
         let pause = self.pause(reason, self.attempt(began).wait, took, chance);
         if reason.kind.is_from_lock() {

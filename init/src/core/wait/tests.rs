@@ -30,7 +30,7 @@ fn with_reason(rules: Rules) -> WaitState {
 
 #[test]
 fn first_wait_is_short_and_longer_than_the_pause() {
-    let wait = |pause: u64, answered: Option<AttemptResult>| {
+    let wait = |pause: u64, answered: Option<Result<(), Reason>>| {
         let mut waiting = WaitState::new(
             Rules { pause: seconds(pause), ..rules(None, None, AtBound::Start) },
             true,
@@ -57,15 +57,15 @@ fn asks(next: Action) -> Attempt {
     }
 }
 
-fn no_lease(kind: ReasonKind, text: &str) -> AttemptResult {
-    AttemptResult::NotGranted(Reason { kind, text: text.to_owned(), retry_after: None })
+fn no_lease(kind: ReasonKind, text: &str) -> Result<(), Reason> {
+    Err(Reason { kind, text: text.to_owned(), retry_after: None })
 }
 
-fn answer(kind: ReasonKind, retry_after: Option<Duration>) -> AttemptResult {
-    AttemptResult::NotGranted(Reason { kind, text: "423 Locked".to_owned(), retry_after })
+fn answer(kind: ReasonKind, retry_after: Option<Duration>) -> Result<(), Reason> {
+    Err(Reason { kind, text: "423 Locked".to_owned(), retry_after })
 }
 
-fn locked(retry_after: Option<Duration>) -> AttemptResult {
+fn locked(retry_after: Option<Duration>) -> Result<(), Reason> {
     answer(ReasonKind::Locked, retry_after)
 }
 
@@ -73,7 +73,7 @@ impl WaitState {
     /// Processes an attempt that took no time.
     fn process_at_once(
         &mut self,
-        answer: &AttemptResult,
+        answer: &Result<(), Reason>,
         now: Duration,
         chance: f64,
     ) -> (Action, LogLevel) {
@@ -86,7 +86,7 @@ fn a_late_grant_still_counts() {
     let mut waiting = WaitState::new(rules(Some(8), Some(2), AtBound::Fail), false, [0.0; 2]);
     for now in [Duration::ZERO, seconds(7), seconds(100)] {
         assert_eq!(
-            waiting.process_at_once(&AttemptResult::Granted, now, 0.5),
+            waiting.process_at_once(&Ok(()), now, 0.5),
             (Action::Granted, LogLevel::Debug),
             "a late grant"
         );
@@ -490,7 +490,7 @@ fn any_duration() -> impl Strategy<Value = Duration> {
     ]
 }
 
-fn any_answer() -> impl Strategy<Value = AttemptResult> {
+fn any_answer() -> impl Strategy<Value = Result<(), Reason>> {
     let kinds = [
         ReasonKind::Locked,
         ReasonKind::BadRequest,
@@ -505,9 +505,7 @@ fn any_answer() -> impl Strategy<Value = AttemptResult> {
         "[a-c0-9]{0,2}",
         proptest::option::of(any_duration()),
     );
-    reason.prop_map(|(kind, text, retry_after)| {
-        AttemptResult::NotGranted(Reason { kind, text, retry_after })
-    })
+    reason.prop_map(|(kind, text, retry_after)| Err(Reason { kind, text, retry_after }))
 }
 
 fn any_rules() -> impl Strategy<Value = Rules> {
@@ -578,7 +576,7 @@ proptest! {
                     return Ok(());
                 }
             };
-            let AttemptResult::NotGranted(reason) = answer else { unreachable!() };
+            let Err(reason) = answer else { unreachable!() };
             let (next, _) = waiting.process(answer, asked, now, *chance);
             let Action::Pause(length) = next else {
                 prop_assert!(matches!(next, Action::Start(_) | Action::Fail(_)));
