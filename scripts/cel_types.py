@@ -9,9 +9,10 @@ import re
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_optional
 
-# The key under which a map keeps the name of the typed object that it stands for.
+# The key in a map for the name of the typed object that it replaces.
 MADE_OF = "@type"
-# Where the encoded cel.expr.CheckedExpr has its parts, and which fields of each kind of cel.expr.Expr are expressions again.
+# Field numbers of the encoded cel.expr.CheckedExpr, and the fields of each cel.expr.Expr that are
+# expressions.
 CHECKED, TYPES, EXPRESSION = 2, 3, 4
 ID, CONSTANT, LIST, MAP = 2, 3, 7, 8
 CHILDREN = {5: {1}, 6: {1, 3}, LIST: {1}, 9: {2, 4, 5, 6, 7}}
@@ -19,18 +20,18 @@ ENTRIES, KEY, VALUE, TEXT = 2, 3, 4, 6
 
 
 class TypeMismatch(Exception):
-    """An expression that CEL takes and the API server does not."""
+    """An expression that CEL accepts and the API server refuses."""
 
 
 def untyped(expression):
-    """The expression with maps for Kubernetes' typed objects, which no CEL but the API server's knows."""
+    """Replaces typed objects, which only the API server's CEL knows, by maps."""
     expression = re.sub(r"\b(Object(?:\.\w+)*|JSONPatch)\s*\{", rf"{{'{MADE_OF}': '\1', ", expression)
     return re.sub(r"([{,]\s*)(\w+):(?=\s)", r"\1'\2':", expression)
 
 
 def compiled(expression, variables, wanted=None):
-    """The compiled expression; fails if a literal mixes types, or if the result is of another type than the one wanted."""
-    # The API server has optional values, too, and with them the type of `anything['key']` is unknown.
+    """Compiles the expression; fails if a literal mixes types or the result has another type."""
+    # As in the API server, optional values make the type of anything['key'] unknown.
     found = cel.NewEnv(variables=variables, extensions=[ext_optional.ExtOptional()]).compile(untyped(expression))
     checked = first(found.serialize(), CHECKED)
     types = {first(entry, 1, 0): first(entry, 2) for number, entry in fields(checked) if number == TYPES}
@@ -42,7 +43,7 @@ def compiled(expression, variables, wanted=None):
 
 
 def without_names(value, place=None):
-    """The value without the names of the typed objects; fails if an object stands in a place of another name."""
+    """Removes the names of typed objects; fails if an object is in the place of another type."""
     if isinstance(value, list):
         return [without_names(element, place) for element in value]
     if not isinstance(value, dict):
@@ -50,13 +51,13 @@ def without_names(value, place=None):
     name = value.get(MADE_OF)
     if name is not None and place not in (None, name) and name != "JSONPatch":
         raise TypeMismatch(f"{name} at {place}")
-    # An object begins a path of its own inside of a patch.
+    # An object in a patch starts a new path.
     inside = lambda key: None if name in (None, "JSONPatch") else f"{name}.{key}"
     return {key: without_names(inner, inside(key)) for key, inner in value.items() if key != MADE_OF}
 
 
 def mixed(expression, types):
-    """Whether a literal in this encoded expression has elements of more than one type."""
+    """True if a literal in this encoded expression has elements of more than one type."""
     for kind, part in fields(expression):
         if kind == MAP:
             entries = [entry for number, entry in fields(part) if number == ENTRIES]
@@ -81,7 +82,7 @@ def first(message, number, default=b""):
 
 
 def fields(message):
-    """Number and value of each field of an encoded message: whole numbers as int, all else as bytes."""
+    """Yields number and value of each field of an encoded message: integers as int, others as bytes."""
     at = 0
 
     def whole_number():

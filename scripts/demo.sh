@@ -1,18 +1,17 @@
 #!/bin/sh
-# Shows the main job with real processes on this machine, as a live time line.
+# Shows how pods wait for each other, with real processes on this machine, as a live time line.
 #
 #   scripts/demo.sh [--no-build]
 #   scripts/demo.sh --help            this text
 #
-#   --no-build      plays the programs that scripts/build.sh has left in dist/amd64
+#   --no-build      use the programs in dist/amd64, which scripts/build.sh has built
 #
-# 1. One slot and five applications that come one after the other: their positions in the queue, and
-#    how the next one starts as soon as the port of the one before is open.
-# 2. Applications that come in the same moment, and something that they depend on comes up late.
-# 3. health, which asks a recorded Kubernetes API, opens the lock when the last DaemonSet is ready.
+# Scene 1: five pods and one slot. The queue, and leases that end when the application is ready.
+# Scene 2: a check of lock fails, so no pod starts until the dependency is up.
+# Scene 3: health opens the lock once all DaemonSets of the node are ready (recorded API answers).
 #
-# Needs what scripts/build.sh needs. The first build takes some minutes, the scenes about 20 seconds.
-# Ends all processes that it started. Exit codes: 0 played, 1 not played, 2 bad arguments.
+# Needs the tools of scripts/build.sh. The first build takes some minutes, the scenes 20 seconds.
+# All started processes are ended. Exit codes: 0 played, 1 not played, 2 bad arguments.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 
@@ -25,58 +24,65 @@ case $* in
 "") scripts/build.sh ;;
 --no-build) ;;
 --help) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/demo.sh && exit 0 ;;
-*) fail "'$*' is not accepted; accepted: --no-build, --help, or nothing" 2 ;;
+*) fail "unknown argument '$*'; accepted: --no-build, --help" 2 ;;
 esac
 for program in lock init health; do
-    [ -x "dist/amd64/$program" ] || fail "dist/amd64/$program is missing: run scripts/build.sh"
+    [ -x "dist/amd64/$program" ] || fail "dist/amd64/$program is missing; run: scripts/build.sh"
 done
-command -v cargo >/dev/null || fail "cargo is missing: install Rust's stable toolchain with rustup (https://rustup.rs)"
+command -v cargo >/dev/null || fail "command not found: cargo; install Rust's stable toolchain with rustup (https://rustup.rs)"
 echo "building the applications and the Kubernetes API of the scenes, a minute the first time"
 cargo build --locked --target-dir "${CARGO_TARGET_DIR:-target}" -p testkit --example cluster --example get --example ports ||
-    fail "the examples of testkit cannot be built, for the reason above"
+    fail "cannot build the examples of testkit, see above"
 examples=${CARGO_TARGET_DIR:-target}/debug/examples
 
 scratch=$(mktemp -d)
-running=
-finish() {
-    # A program that has ended already is no reason to stop here.
+running='' waiting=''
+stop() {
+    # Programs that have already ended are no error.
     for pid in $running; do kill "$pid" 2>/dev/null || :; done
-    rm -rf "$scratch"
+    running=
 }
-trap finish EXIT
+trap 'stop; rm -rf "$scratch"' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Hundredths of a second since boot, in any POSIX shell.
+# Hundredths of a second since boot.
 clock() { read -r up _ </proc/uptime && echo "${up%.*}${up#*.}"; }
 
-# One line of the time line: who, what.
-say() {
-    gone=$(($(clock) - begin))
-    printf '%4d.%02d s  %-7s %s\n' $((gone / 100)) $((gone % 100)) "$1" "$2"
+# scene TITLE TEXT
+scene() {
+    printf '\n== %s\n%s\n\n' "$1" "$2"
+    begin=$(clock)
 }
 
-# Log lines to the time line; what is of no interest here is left out.
+# say WHO WHAT: a line of the time line.
+say() {
+    elapsed=$(($(clock) - begin))
+    printf '%4d.%02d s  %-7s %s\n' $((elapsed / 100)) $((elapsed % 100)) "$1" "$2"
+}
+
+# Turns log lines into the time line. Lines are recognized by their keys, if possible.
 tell() {
     while IFS= read -r line; do
         reason=${line#*reason=\"} && reason=${reason%%\"*}
+        reason=${reason#423 Locked; } && reason=${reason#waiting for }
         waited=${line##*waited=} && waited=${waited%% *}
         holder=${line##*holder=} && holder=${holder%% *}
         held=${line##*held=}
         case $line in
-        *'msg="waiting for the lock"'*) say "$1" "waits   because: $reason" ;;
-        *'msg="lock acquired" waited='*) say "$1" "STARTS  after $waited" ;;
-        *'msg="check failed"'*) say "$1" "lets no start begin: $reason" ;;
-        *'msg="lease ended"'*how=ready*) say "$1" "$holder is ready after $held: its slot is free" ;;
-        *'msg="gate open'*) say "$1" "all checks pass: starts begin" ;;
-        *'msg="the node is healthy"'*) say "$1" "turns from 412 to 200" ;;
-        *'msg="the node is not healthy"'*) say "$1" "answers 412: ${line##*why=}" ;;
+        *'msg="waiting for the lock'*) say "$1" "waits: $reason" ;;
+        *'msg="lock acquired" waited='*) say "$1" "STARTS, after a wait of $waited" ;;
+        *' endpoint='*' reason='*) say "$1" "check failed, no pod may start: $reason" ;;
+        *' how=ready '*) say "$1" "$holder is ready, its lease ends after $held, the slot is free" ;;
+        *'msg="gate open'*) say "$1" "check passed, pods may start" ;;
+        *' not_here='*' why='*) say "$1" "answers 412: ${line##*why=}" ;;
+        *' not_here='*) say "$1" "answers 200: all DaemonSets of the node are ready" ;;
         esac
     done
 }
 
-# Starts a server, waits until it listens, and leaves its port in $port. Its log goes to the time line.
+# serve NAME COMMAND...: starts a server and sets $port. Its log goes to the time line.
 serve() {
     name=$1 && shift
     log=$scratch/$name.log && pipe=$scratch/$name.pipe && : >"$log"
@@ -91,8 +97,8 @@ serve() {
     done
 }
 
-# An init that waits under the name of its application, with these further settings.
-ask() {
+# pod NAME OPTION...: the init container of a pod, with these options of init.
+pod() {
     app=$1 && shift
     pipe=$scratch/$app.pipe
     rm -f "$pipe" && mkfifo "$pipe"
@@ -103,21 +109,15 @@ ask() {
     waiting="$waiting $init" && running="$running $init"
 }
 
-# Waits until all that have asked have started.
-started() {
+# Waits until all pods have started.
+all_started() {
     # shellcheck disable=SC2086 # one word for each process
     wait $waiting
     waiting=
 }
-waiting=
 
-stop() {
-    for pid in $running; do kill "$pid" 2>/dev/null || :; done
-    running=
-}
-
-begin=$(clock)
-printf '\n1. One slot, leases of 20 seconds at most; each of five applications is ready a second after its init\n\n'
+scene "1. Five pods, one slot" "Each application is ready one second after its init container. Then its lease ends, and the first
+pod in the queue starts."
 serve lock dist/amd64/lock --host 127.0.0.1 --port 0 --locks 1
 lock=$port
 mkfifo "$scratch/hold-ports"
@@ -125,12 +125,12 @@ mkfifo "$scratch/hold-ports"
 running="$running $!"
 exec 8>"$scratch/hold-ports"
 until ports=$(cat "$scratch/ports") && [ -n "$ports" ]; do sleep 0.05; done
-number=0
+number=0 applications=''
 for port in $ports; do
     number=$((number + 1))
-    # The lock answers with the position after half a second; then they wait on.
-    ask "app-$number" --duration 20s --ready "tcp:$port" --wait 500ms
-    applications="${applications:-} $init:$port"
+    # lock answers with the position after half a second, and init asks again.
+    pod "app-$number" --duration 20s --ready "tcp:$port" --wait 500ms
+    applications="$applications $init:$port"
     sleep 0.1
 done
 for application in $applications; do
@@ -138,32 +138,32 @@ for application in $applications; do
     sleep 1
     echo "${application#*:}" >&8
 done
-started
+all_started
 sleep 0.3
 stop
 
-begin=$(clock)
-printf '\n2. Leases of one second, three applications at once; what they depend on comes up after three seconds\n\n'
+scene "2. A dependency that is late" "lock checks a dependency, which comes up after three seconds. Until then no pod starts. Leases last
+one second."
 serve late dist/amd64/lock --host 127.0.0.1 --port 0
 late=$port
 stop
 serve lock dist/amd64/lock --host 127.0.0.1 --port 0 --timeout 1s --failHc 500ms --check "http://127.0.0.1:$late/livez"
 lock=$port
 {
-    # A subshell has no part in what its parent cleans up.
+    # The traps of the parent must not run in this subshell.
     trap - EXIT HUP INT TERM
-    # In steps, so that nothing is left of it for long where the demonstration is ended.
+    # Short steps, so that an ended demonstration leaves no long sleep behind.
     for _ in 1 2 3 4 5 6; do sleep 0.5; done
     say late "comes up"
     exec dist/amd64/lock --host 127.0.0.1 --port "$late" 2>/dev/null
 } &
 running="$running $!"
-for app in app-1 app-2 app-3; do ask "$app" --pause 200ms; done
-started
+for app in app-1 app-2 app-3; do pod "$app" --pause 200ms; done
+all_started
 stop
 
-begin=$(clock)
-printf '\n3. health answers 412 until the last DaemonSet of node-a is ready, after four seconds\n\n'
+scene "3. A node whose DaemonSets are not ready" "health asks a recorded Kubernetes API for the DaemonSets of node-a; the last one is ready after four
+seconds. lock checks health."
 mkfifo "$scratch/hold"
 "$examples/cluster" health/tests/data/answers 4 <"$scratch/hold" >"$scratch/url" &
 running="$running $!"
@@ -173,8 +173,8 @@ serve health dist/amd64/health --host 127.0.0.1 --port 0 --baseUrl "$url" --node
 health=$port
 serve lock dist/amd64/lock --host 127.0.0.1 --port 0 --timeout 1s --failHc 500ms --check "http://127.0.0.1:$health/"
 lock=$port
-for app in app-1 app-2; do ask "$app" --pause 200ms; done
-started
+for app in app-1 app-2; do pod "$app" --pause 200ms; done
+all_started
 
-printf '\nThe requests that lock counts in /metrics:\n'
-"$examples/get" "127.0.0.1:$lock" /metrics | grep '^psl_lock_requests_total'
+printf '\nlock counted these requests (GET /metrics):\n'
+"$examples/get" "127.0.0.1:$lock" /metrics | grep '^psl_lock_requests_total.* [1-9]'

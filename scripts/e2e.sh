@@ -1,46 +1,45 @@
 #!/bin/sh
-# Runs Pod Startup Lock on a real cluster and asserts on the cluster's objects.
+# Tests Pod Startup Lock on a real cluster, and checks the objects of the cluster.
 #
 #   scripts/e2e.sh [OPTION...]
 #
-# The cluster is that of the variable KUBECONFIG, which has to be set: the file ~/.kube/config is
-# never taken by accident. A cluster that has a lock, in any namespace, is refused.
+# KUBECONFIG names the cluster and must be set, so that ~/.kube/config is never used by accident. A
+# cluster with a lock in any namespace is refused.
 #
-#   --list                the scenarios, in their order, with the seconds that each may take
-#   --only NAME           this scenario; may be given several times
-#   --load "OPTIONS"      options of scripts/deploy.sh load, which brings the images to the nodes,
-#                         such as "--with kind --cluster dev"
-#   --registry R          push the images there with scripts/deploy.sh push instead
-#   --nodes-tool DIR      a tool that controls the nodes, for the scenarios that need one
-#   --seconds N           the bound on all scenarios together (default and most: 840); the removal
-#                         at the end takes at most a minute more
-#   --keep                leave everything in place after a failure, to look at it
+#   --list                list the scenarios in their order, with the time limit of each in seconds
+#   --only NAME           run only this scenario; may be repeated
+#   --load "OPTIONS"      options of scripts/deploy.sh load, such as "--with kind --cluster dev"
+#   --registry R          push the images to this registry instead
+#   --nodes-tool DIR      a tool that controls the nodes, see below
+#   --seconds N           time limit of all scenarios together (default and most: 840); the cleanup
+#                         takes at most a minute more
+#   --keep                keep all objects after a failure
 #   --help                this text
 #
-# Without --load and --registry the images are loaded over DIR/ssh if the nodes' tool has it, else
-# with the first tool that scripts/deploy.sh load finds. The images stay on the nodes.
+# Without --load and --registry the images are loaded with DIR/ssh if it exists, else with the first
+# tool that scripts/deploy.sh load finds. The images stay on the nodes.
 #
 # A nodes' tool is a directory with these executables:
-#   node.sh NODE exec COMMAND...       runs COMMAND on the node; passes on its output and exit code
-#   node.sh NODE reboot SECONDS        cuts the node's power for SECONDS; a new boot ID follows
-#   node.sh NODE restart kubelet       restarts the kubelet, and no container
-#   control.sh stop|start kube-apiserver   ends the API server, brings it back
+#   node.sh NODE exec COMMAND...       run COMMAND on the node, with its output and exit code
+#   node.sh NODE reboot SECONDS        cut the node's power for SECONDS; a new boot ID follows
+#   node.sh NODE restart kubelet       restart the kubelet, and no container
+#   control.sh stop|start kube-apiserver   stop the API server, start it again
 #   control.sh pause|go kube-apiserver     SIGSTOP, SIGCONT: the API server hangs
-#   ssh NODE COMMAND                   optional: in place of ssh, with ctr on the node's PATH
-# NODE is the name of the Node object. Exit code 77 means that the tool does not support the verb: the
-# scenario is skipped. Without a nodes' tool all scenarios that need one are skipped. CONTRIBUTING.md
-# has a tool for kind.
+#   ssh NODE COMMAND                   optional: replaces ssh, with ctr on the node's PATH
+# NODE is the name of the Node object. Exit code 77 means that the tool does not support the verb,
+# and the scenario is skipped. Without a nodes' tool, scenarios that need one are skipped.
+# CONTRIBUTING.md has a tool for kind.
 #
 # Needs kubectl, GNU timeout, and the archives of scripts/build.sh and scripts/image.sh (lock, init,
-# health, e2e); missing archives are built.
-# One line for each scenario, and "N passed, N failed, N skipped" at the end.
+# health, e2e); missing archives are built. Prints one line for each scenario, and "N passed, N
+# failed, N skipped" at the end.
 # Exit codes: 0 passed, 1 failed or refused for a lock, 2 bad arguments, 3 no cluster.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 export LC_ALL=C
 
-# NAME SECONDS, in the order in which they run: first the scenarios that need a cluster without a lock,
-# then the scenarios that share one, last the scenario that removes that lock.
+# NAME SECONDS in order: first the scenarios that need a cluster without a lock, then the scenarios
+# that share a lock, last the scenario that removes it.
 scenarios='
 install 150
 overlays 240
@@ -71,8 +70,8 @@ main() {
     read_options "$@"
     # shellcheck source=scripts/e2e/lib.sh
     . scripts/e2e/lib.sh
-    [ -n "${KUBECONFIG:-}" ] || fail "no cluster: KUBECONFIG is not set; set it to the file of the cluster to use" 3
-    for tool in kubectl timeout tar; do command -v "$tool" >/dev/null || fail "$tool is missing" 1; done
+    [ -n "${KUBECONFIG:-}" ] || fail "KUBECONFIG is not set; set it to the file of the cluster to test" 3
+    for tool in kubectl timeout tar; do command -v "$tool" >/dev/null || fail "command not found: $tool" 1; done
     E2E_SCRATCH=$(mktemp -d)
     export E2E_SCRATCH
     running='' changed=''
@@ -82,7 +81,7 @@ main() {
     trap finish EXIT
     # shellcheck disable=SC2034 # bounds every call in lib.sh
     deadline=$(($(now) + 20))
-    kube get --raw /readyz >/dev/null 2>"$E2E_SCRATCH/error" || fail "no cluster answers: $(tail -n 1 "$E2E_SCRATCH/error")" 3
+    kube get --raw /readyz >/dev/null 2>"$E2E_SCRATCH/error" || fail "cannot reach the cluster: $(tail -n 1 "$E2E_SCRATCH/error")" 3
     has_no_lock
     need_archives
     say "cluster: $(kubectl config current-context), $(kube get nodes --no-headers | wc -l) nodes"
@@ -112,14 +111,14 @@ read_options() {
             value=$2
             shift
             ;;
-        *) fail "no option '$option'; --help lists them" 2 ;;
+        *) fail "unknown option '$option'; --help lists the options" 2 ;;
         esac
         shift
         [ -n "$value" ] || fail "$option needs a value" 2
         take "$option" "$value"
     done
     chosen=${chosen:-$(names)}
-    [ -z "$E2E_LOAD" ] || [ -z "$E2E_REGISTRY" ] || fail "--load and --registry exclude each other; give one of them" 2
+    [ -z "$E2E_LOAD" ] || [ -z "$E2E_REGISTRY" ] || fail "--load and --registry exclude each other; choose one" 2
     export E2E_LOAD E2E_REGISTRY E2E_NODES_TOOL
 }
 
@@ -144,25 +143,25 @@ take() {
     esac
 }
 
-# A lock is known by the label of its objects, or by the image of its DaemonSet.
+# Ends the script if the cluster has a lock, known by the label of its objects or by its image.
 has_no_lock() {
     kube get daemonsets --all-namespaces --output 'jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {.metadata.labels.app\.kubernetes\.io/part-of} {.spec.template.spec.containers[*].image}{"\n"}{end}' \
-        >"$E2E_SCRATCH/daemonsets" 2>"$E2E_SCRATCH/error" || fail "the cluster does not list its DaemonSets: $(tail -n 1 "$E2E_SCRATCH/error")"
+        >"$E2E_SCRATCH/daemonsets" 2>"$E2E_SCRATCH/error" || fail "cannot list DaemonSets: $(tail -n 1 "$E2E_SCRATCH/error")"
     found=$(grep -E ' pod-startup-lock |/?psl-lock[:@]' "$E2E_SCRATCH/daemonsets" | head -n 1 | cut -d' ' -f1)
-    [ -z "$found" ] || fail "the cluster has a lock: the DaemonSet $found; this these scenarios would remove it"
+    [ -z "$found" ] || fail "the cluster already has a lock, the DaemonSet $found, and the scenarios would remove it; use another cluster"
     found=$(left | head -n 1)
-    [ -z "$found" ] || fail "the cluster has an object of a lock, or of an earlier run of this script: $found; delete it first"
+    [ -z "$found" ] || fail "the cluster has an object of a lock or of an earlier run: $found; delete it first"
 }
 
 need_archives() {
     arch=$(kube get nodes --output 'jsonpath={.items[0].status.nodeInfo.architecture}')
     for program in lock init health e2e; do
         [ ! -f "dist/images/psl-$program-$arch.tar" ] || continue
-        { scripts/build.sh --arch "$arch" "$program" && scripts/image.sh --arch "$arch" "$program"; } >&2 || fail "cannot make the image of $program"
+        { scripts/build.sh --arch "$arch" "$program" && scripts/image.sh --arch "$arch" "$program"; } >&2 || fail "cannot build the image of $program, see above"
     done
 }
 
-# Runs one scenario as a process of its own, within its own bound and that of the whole run, and prints its line.
+# Runs a scenario as a separate process, within its time limit and that of the run; prints its line.
 run_scenario() {
     bound=$(bound_of "$1")
     left=$((began + seconds - $(now)))
@@ -170,7 +169,7 @@ run_scenario() {
     begun=$(now) code=1
     : >"$E2E_SCRATCH/why"
     if [ "$bound" -le 0 ]; then
-        echo "not run: the $seconds s for all scenarios are over" >"$E2E_SCRATCH/why"
+        echo "not run: the time limit of $seconds s is over" >"$E2E_SCRATCH/why"
     else
         timeout --kill-after=5 "$bound" sh scripts/e2e/scenario.sh "$1" "$bound" >"$E2E_SCRATCH/log" 2>&1 &
         running=$! code=0
@@ -183,17 +182,17 @@ run_scenario() {
     0) passed=$((passed + 1)) && echo "$1: ok ($took s)" ;;
     77) skipped=$((skipped + 1)) && echo "$1: skipped: $why" ;;
     *)
-        [ "$bound" -le 0 ] || [ "$took" -lt "$bound" ] || why="not done after $bound s${why:+: $why}"
+        [ "$bound" -le 0 ] || [ "$took" -lt "$bound" ] || why="not finished after $bound s${why:+: $why}"
         failed=$((failed + 1)) && echo "$1: failed: ${why:-exit code $code} ($took s)"
         tail -n 25 "$E2E_SCRATCH/log" | sed 's/^/    /' >&2
-        [ -z "$keep" ] || { say "--keep: everything is left as it is" && changed='' && exit 1; }
+        [ -z "$keep" ] || { say "--keep: all objects are kept" && changed='' && exit 1; }
         deadline=$(($(now) + 60))
         remove_everything >>"$E2E_SCRATCH/log" 2>&1 || true
         ;;
     esac
 }
 
-# Also after a failure and a signal: ends the running scenario and removes its objects.
+# Runs also after a failure and a signal: ends the running scenario and removes its objects.
 finish() {
     code=$?
     trap '' HUP INT TERM
@@ -212,7 +211,7 @@ cleanup() {
     deadline=$(($(now) + 60))
     remove_everything >"$E2E_SCRATCH/log" 2>&1 || true
     remains=$(left)
-    [ -z "$remains" ] || { echo "cleanup: failed: left in the cluster: $(echo "$remains" | head -n 5 | tr '\n' ';')" && failed=$((${failed:-0} + 1)) && return 1; }
+    [ -z "$remains" ] || { echo "cleanup: failed: objects remain in the cluster: $(echo "$remains" | head -n 5 | tr '\n' ';')" && failed=$((${failed:-0} + 1)) && return 1; }
 }
 
 main "$@"

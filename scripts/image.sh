@@ -1,26 +1,26 @@
 #!/bin/sh
-# Makes image archives of the static binaries, with a shell, GNU tar, gzip and sha256sum alone.
+# Makes image archives of the static binaries, with only a shell, GNU tar, gzip and sha256sum.
 #
 #   scripts/image.sh [--arch ARCH]... [--tag TAG] [--index] [PROGRAM...]
 #   scripts/image.sh --help           this text
 #
 #   PROGRAM         lock, init, health; default all three. e2e: the application of
 #                   scripts/e2e.sh
-#   --arch ARCH     amd64 or arm64; without it each that has been built in dist/
-#   --tag TAG       the images' tag (default: the version in Cargo.toml)
-#   --index         also one archive with both architectures for each program
+#   --arch ARCH     amd64 or arm64 (default: each architecture in dist/)
+#   --tag TAG       tag of the images (default: the version in Cargo.toml)
+#   --index         also make one archive with both architectures for each program
 #
-# Makes dist/images/psl-PROGRAM-ARCH.tar. Each holds one layer with one file, /PROGRAM, and is both an
-# OCI layout and what `docker save` writes, over the same blobs: `docker load`, `ctr images import`,
-# `podman load` and skopeo take it. Its name is localhost/psl-PROGRAM:TAG, which no registry answers
-# for. The archive psl-PROGRAM.tar of --index is an OCI layout alone, for registries and containerd:
-# what Docker writes has no place for a second architecture.
-# The same programs (see PROGRAM.built beside them) give the same bytes: times are the commit's, and
-# layers are not compressed, so that no version of gzip decides a digest.
+# Makes dist/images/psl-PROGRAM-ARCH.tar. Each has one layer with one file, /PROGRAM. It is both an
+# OCI layout and an archive in the format of docker save, over the same blobs: docker load, ctr
+# images import, podman load and skopeo accept it. The image's name is localhost/psl-PROGRAM:TAG,
+# which is no registry. The archive psl-PROGRAM.tar of --index is only an OCI layout, for registries
+# and containerd, because Docker's format has no second architecture. The same programs (see
+# PROGRAM.built beside them) give the same bytes: times are the commit's, and layers are not
+# compressed, so that a digest does not depend on the version of gzip.
 # Exit codes: 0 made, 1 not made, 2 bad arguments.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
-# The order of files does not depend on the language of who runs this, nor the bytes on what else tar is told.
+# Locale and environment must not change the order of files or the bytes.
 export LC_ALL=C
 unset TAR_OPTIONS
 
@@ -35,7 +35,7 @@ while [ $# -gt 0 ]; do
     --help) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/image.sh && exit 0 ;;
     --arch=*) architectures="$architectures ${1#*=}" ;;
     --arch | --tag)
-        # An option in the place of the value would be lost.
+        # If a value is forgotten, the next option must not be taken for it.
         case ${2:--} in -*) fail "$1 needs a value" 2 ;; esac
         if [ "$1" = --tag ]; then tag=$2; else architectures="$architectures $2"; fi
         shift
@@ -43,18 +43,18 @@ while [ $# -gt 0 ]; do
     --tag=*) tag=${1#*=} ;;
     --index) index=yes ;;
     lock | init | health | e2e) programs="$programs $1" ;;
-    *) fail "no option or program '$1'; there are --arch ARCH, --tag TAG, --index, lock, init, health, e2e" 2 ;;
+    *) fail "unknown argument '$1'; accepted: --arch ARCH, --tag TAG, --index, lock, init, health, e2e" 2 ;;
     esac
     shift
 done
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml)
 tag=${tag:-$version}
-case $tag in [!A-Za-z0-9_]* | *[!A-Za-z0-9_.-]* | "") fail "the tag '$tag' is none: letters, digits and _ . - are accepted" 2 ;; esac
+case $tag in [!A-Za-z0-9_]* | *[!A-Za-z0-9_.-]* | "") fail "--tag: '$tag' is not accepted; accepted: letters, digits and _ . -" 2 ;; esac
 if [ -z "$architectures" ]; then
     for arch in amd64 arm64; do [ ! -d "dist/$arch" ] || architectures="$architectures $arch"; done
 fi
-[ -n "$architectures" ] || fail "nothing has been built: run scripts/build.sh"
-case $(tar --version 2>/dev/null) in *"GNU tar"*) ;; *) fail "GNU tar is missing: others cannot be told times, owners and order" ;; esac
+[ -n "$architectures" ] || fail "dist/ has no programs; run: scripts/build.sh"
+case $(tar --version 2>/dev/null) in *"GNU tar"*) ;; *) fail "GNU tar not found; other versions of tar cannot set times, owners and order" ;; esac
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -62,8 +62,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 mkdir -p dist/images
 
-# An archive whose bytes depend on the files' names, order and content alone. Directories take a group's bit from the one
-# that they are made in, and u=rwX alone would leave it.
+# Makes an archive whose bytes depend only on names, order and content of the files. a-st removes
+# the setgid bit that directories inherit, because u=rwX would keep it.
 pack() {
     archive=$1 directory=$2
     shift 2
@@ -71,17 +71,17 @@ pack() {
         --owner=0 --group=0 --numeric-owner --mode='a-st,u=rwX,go=rX' -- "$@"
 }
 
-# Moves a file among the blobs and leaves its digest in $digest and its length in $bytes.
+# Moves a file to the blobs and sets $digest and $bytes.
 blob() {
     digest=$(sha256sum <"$1") && digest=${digest%% *} && bytes=$(wc -c <"$1")
     mv "$1" "$layout/blobs/sha256/$digest"
 }
 
-# The values of dist/ARCH/PROGRAM.built.
+# Prints a value of dist/ARCH/PROGRAM.built.
 built() { sed -n "s/^$1=//p" "dist/$arch/$program.built"; }
 quoted() { printf '"%s"' "$(printf %s "$1" | sed 's/[\\"]/\\&/g')"; }
 
-about() {
+description() {
     case $1 in
     lock) echo "Pod Startup Lock: hands out a node's start slots" ;;
     init) echo "Pod Startup Lock: the init container that waits for a slot" ;;
@@ -97,10 +97,11 @@ ports() {
     esac
 }
 
-# The image of $program for $arch, as blobs of $layout; leaves $config, $layer and $manifest: its descriptor.
+# Makes the image of $program for $arch as blobs in $layout. Sets $config, $layer and $manifest, the
+# descriptor.
 image() {
     for file in "dist/$arch/$program" "dist/$arch/$program.built"; do
-        [ -f "$file" ] || fail "$file is missing: run scripts/build.sh --arch $arch"
+        [ -f "$file" ] || fail "$file is missing; run: scripts/build.sh --arch $arch"
     done
     epoch=$(built epoch)
     created=$(date -u -d "@$epoch" +%Y-%m-%dT%H:%M:%SZ)
@@ -115,7 +116,7 @@ image() {
         printf '{"created":"%s","architecture":"%s","os":"linux",' "$created" "$arch"
         printf '"config":{"User":"65532:65532",%s"Entrypoint":["/%s"],"Labels":{' "$(ports "$program")" "$program"
         printf '"org.opencontainers.image.title":"psl-%s",' "$program"
-        printf '"org.opencontainers.image.description":%s,' "$(quoted "$(about "$program")")"
+        printf '"org.opencontainers.image.description":%s,' "$(quoted "$(description "$program")")"
         printf '"org.opencontainers.image.version":"%s",' "$version"
         printf '"org.opencontainers.image.revision":"%s",' "$(built commit)"
         printf '"org.opencontainers.image.created":"%s",' "$created"
@@ -137,7 +138,7 @@ image() {
     manifest=$(printf '"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:%s","size":%d,"platform":{"architecture":"%s","os":"linux"}' "$digest" "$bytes" "$arch")
 }
 
-# A layout without images in $layout.
+# Makes an empty layout in $layout.
 new_layout() {
     layout=$scratch/layout
     rm -rf "$layout"
@@ -145,13 +146,13 @@ new_layout() {
     printf '{"imageLayoutVersion":"1.0.0"}' >"$layout/oci-layout"
 }
 
-# The entry point of a layout: one descriptor, with the names under which containerd and others keep the image.
+# Writes the entry point of a layout: one descriptor, with the names for containerd and other tools.
 entry() {
     printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{%s,' "$1" >"$layout/index.json"
     printf '"annotations":{"io.containerd.image.name":"%s","org.opencontainers.image.ref.name":"%s"}}]}' "$name" "$tag" >>"$layout/index.json"
 }
 
-# The layout as an archive, its files in a fixed order, put in place when it is whole.
+# Packs the layout in a fixed order, and moves the complete archive into place.
 finish() {
     entries='oci-layout index.json'
     [ ! -f "$layout/manifest.json" ] || entries="$entries manifest.json"
@@ -167,7 +168,7 @@ printf '%-40s %10s %10s  %s\n' archive bytes 'gzip -9' name
 for program in ${programs:-lock init health}; do
     name=localhost/psl-$program:$tag
     for arch in $architectures; do
-        case $arch in amd64 | arm64) ;; *) fail "no architecture '$arch'; there are amd64, arm64" 2 ;; esac
+        case $arch in amd64 | arm64) ;; *) fail "unknown architecture '$arch'; accepted: amd64, arm64" 2 ;; esac
         new_layout
         image
         entry "$manifest"
@@ -179,7 +180,7 @@ for program in ${programs:-lock init health}; do
     arch=amd64 && image && first=$manifest && commit=$(built commit)
     arch=arm64 && image
     [ "$(built commit)" = "$commit" ] ||
-        fail "dist/amd64/$program is of commit $commit, dist/arm64/$program of $(built commit): build both again, an index is of one"
+        fail "dist/amd64/$program is of commit $commit, dist/arm64/$program of $(built commit); build both from one commit for --index"
     printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{%s},{%s}]}' "$first" "$manifest" >"$scratch/index"
     blob "$scratch/index"
     entry "$(printf '"mediaType":"application/vnd.oci.image.index.v1+json","digest":"sha256:%s","size":%d' "$digest" "$bytes")"

@@ -1,8 +1,8 @@
-"""Holds the manifests against Kubernetes' published schemas, evaluates the expressions of the injection, and parses those
-of the alerts and the dashboard.
+"""Validates the manifests against the schemas of Kubernetes, evaluates the expressions of the
+injection, and parses the expressions of the alerts and the dashboard.
 
-Run by scripts/manifests.sh, with the rendered manifests as files: NAME.yaml each. It does not know what the settings mean:
-dev/checks/tests/it/manifests.rs holds them against the programs.
+scripts/manifests.sh runs it with the rendered manifests as files NAME.yaml. Does not check the
+settings; dev/checks/tests/it/manifests.rs compares them with the programs.
 """
 
 import json
@@ -17,11 +17,11 @@ from cel_expr_python import cel
 from cel_types import TypeMismatch, compiled, without_names
 
 OLDEST = (1, 25)
-# The versions in which each kind that is younger than OLDEST is served under the version that the manifests name.
+# For each kind newer than OLDEST: the first Kubernetes with the apiVersion in the manifests.
 SINCE = {"MutatingAdmissionPolicy": (1, 36), "MutatingAdmissionPolicyBinding": (1, 36)}
-# Under what the injection is served before that; scripts/deploy.sh writes it.
+# Earlier versions of the injection's kinds, which scripts/deploy.sh sets.
 EARLIER = {(1, 34): "v1beta1", (1, 35): "v1beta1", (1, 32): "v1alpha1", (1, 33): "v1alpha1"}
-# Kinds of the Prometheus operator, whose schemas are not Kubernetes'.
+# Kinds of the Prometheus operator, which Kubernetes has no schemas for.
 FOREIGN = {"monitoring.coreos.com/v1"}
 
 
@@ -31,7 +31,7 @@ def versions():
 
 
 def complaints(name, thing):
-    """What the schemas of all versions that serve this kind say against it."""
+    """Yields the errors of the schemas of all versions that serve this kind."""
     kind = thing["kind"]
     for version in versions():
         if version < SINCE.get(kind, OLDEST):
@@ -48,7 +48,7 @@ def complaints(name, thing):
 
 
 def validate(files):
-    """The number of objects that were held against schemas; ends the program where one does not fit."""
+    """Returns the number of validated objects; ends the program at invalid objects."""
     found, count, foreign = [], 0, set()
     for file in files:
         for thing in yaml.safe_load_all(file.read_text()):
@@ -62,28 +62,28 @@ def validate(files):
     if found:
         sys.exit("\n".join(found))
     for kind in sorted(foreign):
-        print(f"skipped: {kind} is not Kubernetes' own, and there is no schema of it here")
+        print(f"skipped: {kind} has no schema in Kubernetes")
     return count
 
 
 def schemas_notice_a_mistake():
-    """A check that nothing can fail is none."""
+    """Asserts that invalid objects fail."""
     good = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"internalTrafficPolicy": "Local"}}
     assert not list(complaints("good", good))
     assert list(complaints("bad", {**good, "spec": {"internalTrafikPolicy": "Local"}}))
     assert list(complaints("bad", {**good, "spec": {"ports": [{"port": "http"}]}}))
 
 
-# ---- the injection: what the API server would do with a pod ----
+# ---- the injection, as the API server applies it to a pod ----
 
 
 class Policy:
-    """The MutatingAdmissionPolicy, compiled as the API server compiles it and evaluated as far as pods are concerned."""
+    """The MutatingAdmissionPolicy, compiled as by the API server and evaluated for pods."""
 
     def __init__(self, policy):
         self.spec = policy["spec"]
         known = {"object": cel.Type.DYN}
-        # Match conditions know no variables, and no variable knows those after it.
+        # Match conditions see no variables, and a variable sees only the ones before it.
         self.conditions = [compiled(one["expression"], known, cel.Type.BOOL) for one in self.spec["matchConditions"]]
         self.variables = {}
         for one in self.spec["variables"]:
@@ -100,7 +100,7 @@ class Policy:
         return all(one.eval(data={"object": pod}).plain_value() for one in self.conditions)
 
     def mutated(self, pod):
-        """The init containers that the pod then has."""
+        """Returns the init containers of the pod after the mutation."""
         present = list(pod["spec"].get("initContainers", []))
         if not self.matches(pod):
             return present
@@ -135,7 +135,7 @@ def required(terms):
 
 
 def affine(terms):
-    """A pod whose required node affinity has these terms, of key, operator and values."""
+    """Returns a pod whose required node affinity has these terms of key, operator and values."""
     def expression(key, operator, values):
         return {"key": key, "operator": operator} | ({} if values is None else {"values": values})
 
@@ -144,7 +144,7 @@ def affine(terms):
 
 NAME = "pod-startup-lock"
 OS = "kubernetes.io/os"
-# What it is, the pod, and the names of its init containers afterwards.
+# Description, pod, and the names of its init containers after the mutation.
 CASES = [
     ("no init container", pod(), [NAME]),
     ("an empty list of them", pod(present=[]), [NAME]),
@@ -207,13 +207,13 @@ def env_of(policy, **annotations):
 
 
 def replaced(policy, name, expression):
-    """The policy with another expression for one of its variables."""
+    """Returns the policy with another expression for a variable."""
     variables = [{**one, "expression": expression} if one["name"] == name else one for one in policy.spec["variables"]]
     return {"spec": {**policy.spec, "variables": variables}}
 
 
 def types_notice_a_mistake(policy):
-    """What a real API server has refused, and more of its kind."""
+    """Asserts that expressions fail that a real API server has refused, and similar ones."""
     for name, expression in [
         ("asked", "[['PSL_READY', object.metadata.annotations['a']]]"),
         ("asked", "[['PSL_READY', variables.annotations['a']], ['a', 'b']]"),
@@ -241,7 +241,7 @@ def types_notice_a_mistake(policy):
 
 def check_injection(policy, example):
     types_notice_a_mistake(policy)
-    # The API server knows these types in mutations alone; elsewhere the policy would not compile, and do nothing.
+    # The API server knows these types only in mutations; elsewhere the policy would not compile.
     for one in policy.spec["variables"] + policy.spec["matchConditions"]:
         assert "Object" not in one["expression"] and "JSONPatch" not in one["expression"], one
     for case, before, after in CASES:
@@ -253,7 +253,7 @@ def check_injection(policy, example):
     asked = env_of(policy, duration="45s", ready="http:8080/healthz")
     assert asked["PSL_LOCK_DURATION"] == "45s" and asked["PSL_READY"] == "http:8080/healthz", asked
 
-    # What init accepts is passed on, what it does not is left out and keeps no pod from starting.
+    # Values that init accepts are passed on; others are left out, so that the pod still starts.
     for key, variable, passed, left in [
         (
             "duration",
@@ -273,13 +273,13 @@ def check_injection(policy, example):
         for value in left:
             assert variable not in env_of(policy, **{key: value}), f"{key}: {value!r} is passed on"
 
-    # By the address of the node no name is needed.
+    # With the address of the node, no name has to resolve.
     by_address = Policy(replaced(policy, "lockHost", "''"))
     assert env_of(by_address)["PSL_LOCK_HOST"] == {"fieldRef": {"fieldPath": "status.hostIP"}}
     for more in [{"hostNetwork": True}, {"dnsPolicy": "Default"}, {"dnsPolicy": "None"}]:
         assert len(by_address.mutated(pod(**more))) == 1, more
 
-    # The kubelet makes no container that must not be root of a pod that says who runs in it, and says 0.
+    # The kubelet starts no container with runAsNonRoot in a pod with user 0.
     for said, wanted in [(None, True), ({}, True), ({"runAsUser": 1000}, True), ({"runAsNonRoot": True}, True), ({"runAsUser": 0}, False)]:
         of_user = pod()
         if said is not None:
@@ -287,11 +287,11 @@ def check_injection(policy, example):
         (gate,) = policy.mutated(of_user)
         assert gate["securityContext"]["runAsNonRoot"] is wanted, f"a pod's {said}: {gate['securityContext']}"
 
-    # Larger resources than those of the pod as a whole would be refused.
+    # The API server refuses containers with more resources than the pod.
     (gate,) = policy.mutated(pod(resources={"limits": {"cpu": "20m", "memory": "8Mi"}}))
     assert gate["resources"] == {}, gate["resources"]
 
-    # Where the example has the same thing, it is the same; and a pod with it passes the schemas.
+    # Fields that the example also has are equal, and a mutated pod is valid.
     (gate,) = policy.mutated(pod())
     (written,) = example["spec"]["template"]["spec"]["initContainers"]
     for field in ["name", "image", "imagePullPolicy", "resources", "terminationMessagePolicy"]:
@@ -305,12 +305,12 @@ def check_injection(policy, example):
 
 
 def check_queries(objects):
-    """The number of expressions in the rules and the dashboard; ends the program at one that Prometheus would not take."""
+    """Returns the number of expressions in rules and dashboard; ends the program at an invalid one."""
     (rules,) = (one for one in objects if one["kind"] == "PrometheusRule")
     (dashboard,) = (one for one in objects if one["metadata"]["name"] == "pod-startup-lock-dashboard")
     queries = [rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"]]
     for panel in json.loads(dashboard["data"]["pod-startup-lock.json"])["panels"]:
-        # What Grafana puts in.
+        # Grafana replaces this variable.
         queries += [one["expr"].replace("$__rate_interval", "5m").replace("$node", ".*") for one in panel["targets"]]
     for query in queries:
         try:
@@ -329,15 +329,15 @@ def main():
     schemas_notice_a_mistake()
     count = validate(files)
     oldest, newest = (".".join(map(str, version)) for version in (versions()[0], versions()[-1]))
-    print(f"{count} objects of {len(files)} files fit the schemas of Kubernetes {oldest} to {newest}")
+    print(f"{count} objects of {len(files)} files are valid in Kubernetes {oldest} to {newest}")
 
     by_name = {file.name: file for file in files}
     (policy,) = (one for one in documents(by_name["injection.yaml"]) if one["kind"] == "MutatingAdmissionPolicy")
     (example,) = documents(by_name["example.yaml"])
     check_injection(Policy(policy), example)
     queries = check_queries(documents(by_name["monitoring.yaml"]))
-    print(f"{queries} expressions of the alerts and the dashboard are Prometheus's")
-    print(f"the injection does what it should with {len(CASES)} kinds of pods")
+    print(f"{queries} expressions of the alerts and the dashboard are valid PromQL")
+    print(f"the injection is correct for {len(CASES)} kinds of pods")
 
 
 main()

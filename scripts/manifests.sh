@@ -1,33 +1,33 @@
 #!/bin/sh
-# Holds everything in deploy/ against the schemas that Kubernetes publishes, checks the types in the expressions of the
-# injection, tries them, and parses those of the alerts.
+# Validates deploy/ against the schemas of Kubernetes, checks and evaluates the expressions of the
+# injection, and parses the expressions of the alerts.
 #
 #   scripts/manifests.sh [--help]
 #
-# Looks at each file as it is, and at what kubectl renders of the entry points and of each overlay. Needs kubectl,
-# and python3 with venv; what it installs (scripts/manifests.txt) goes to the target directory and is
-# kept there, so that the network is needed once. Exit codes: 0 all fit, 1 not, 2 bad arguments, 3 a
-# tool is missing or cannot be installed.
+# Reads each file, and the output of kubectl kustomize for the entry points and each overlay. Needs
+# kubectl, and python3 with venv. The packages of scripts/manifests.txt are installed once, in the
+# target directory. Exit codes: 0 valid, 1 invalid, 2 bad arguments, 3 a tool is missing or cannot
+# be installed.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 
 case $* in
 "") ;;
 --help) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/manifests.sh && exit 0 ;;
-*) echo "manifests.sh: '$*' is not accepted; accepted: --help, or nothing" >&2 && exit 2 ;;
+*) echo "manifests.sh: unknown argument '$*'; accepted: --help" >&2 && exit 2 ;;
 esac
 missing() {
     echo "manifests.sh: $1" >&2
     exit 3
 }
 
-command -v kubectl >/dev/null || missing "kubectl is missing, which renders the manifests"
-command -v python3 >/dev/null || missing "python3 is missing"
+command -v kubectl >/dev/null || missing "command not found: kubectl"
+command -v python3 >/dev/null || missing "command not found: python3"
 tools=${CARGO_TARGET_DIR:-target}/manifests
 if ! cmp -s scripts/manifests.txt "$tools/installed"; then
-    python3 -m venv --clear "$tools" || missing "python3 cannot make an environment of its own (Debian: apt-get install python3-venv)"
+    python3 -m venv --clear "$tools" || missing "python3 -m venv failed (Debian: apt-get install python3-venv)"
     "$tools/bin/pip" install --quiet --disable-pip-version-check --requirement scripts/manifests.txt ||
-        missing "what scripts/manifests.txt names cannot be installed from here"
+        missing "cannot install the packages of scripts/manifests.txt, see above"
     cp scripts/manifests.txt "$tools/installed"
 fi
 
@@ -47,10 +47,10 @@ done
 "$tools/bin/python" scripts/manifests.py "$scratch"/*.yaml
 
 if command -v promtool >/dev/null; then
-    # What the operator makes of its object: the groups under "spec", one step further to the left.
+    # As the operator does it: the groups under "spec", indented by one step less.
     sed -n '/^spec:/,$s/^  //p' deploy/monitoring/rules.yaml >"$scratch/rules.yaml"
     cp dev/checks/tests/data/alerts.yaml "$scratch/alerts.yaml"
     promtool test rules "$scratch/alerts.yaml"
 else
-    echo "skipped: there is no promtool to play the alerts (Debian: apt-get install prometheus)"
+    echo "skipped: command not found: promtool, which tests the alerts (Debian: apt-get install prometheus)"
 fi

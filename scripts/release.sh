@@ -1,19 +1,19 @@
 #!/bin/sh
-# Makes a release: dist/VERSION/ with everything that leaves the house.
+# Makes a release: dist/VERSION/ with all files to publish.
 #
 #   scripts/release.sh VERSION        such as 1.2.3
 #   scripts/release.sh --help         this text
 #
-# Checks that nothing is uncommitted, that Cargo.toml and deploy/images name VERSION and that
-# CHANGELOG.md has it with a date; runs scripts/test.sh; builds both architectures, each
-# twice (scripts/reproduce.sh). Then in dist/VERSION:
+# Checks that the tree has no uncommitted changes, that Cargo.toml and deploy/images name VERSION,
+# and that CHANGELOG.md has VERSION with a date. Runs scripts/test.sh, and builds both
+# architectures, each twice (scripts/reproduce.sh). Then dist/VERSION has:
 #   psl-PROGRAM-ARCH                  the static programs
 #   psl-PROGRAM-ARCH.tar, psl-PROGRAM.tar   image archives, of one and of both architectures
-#   psl-PROGRAM-ARCH.cdx.json         what each is made of (CycloneDX)
+#   psl-PROGRAM-ARCH.cdx.json         the bill of materials of each (CycloneDX)
 #   source.tar.gz, crates.tar.gz      this commit, and all crates to build it without a network
 #   SHA256SUMS                        of all of these
-# It neither tags nor publishes, and signs nothing: SECURITY.md says how. Repeating it gives the same
-# bytes. Needs what scripts/build.sh --arch arm64 needs; takes as long as the tests.
+# It does not tag, sign or publish; SECURITY.md describes these steps. The same commit gives the
+# same bytes. Needs the tools of scripts/build.sh --arch arm64; takes as long as the tests.
 # Exit codes: 0 made, 1 not made, 2 bad arguments.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
@@ -26,21 +26,21 @@ fail() {
 }
 
 [ "$*" != --help ] || { sed -n '2,/^set/s/^# \{0,1\}//p' scripts/release.sh && exit 0; }
-[ $# -eq 1 ] || fail "accepted is one argument, the version, such as 1.2.3" 2
+[ $# -eq 1 ] || fail "expected one argument, the version, such as 1.2.3" 2
 version=$1
 case $version in
-*[!0-9.]* | .* | *. | *..* | *.*.*.*) fail "'$version' is no version such as 1.2.3" 2 ;;
+*[!0-9.]* | .* | *. | *..* | *.*.*.*) fail "'$version' is not a version such as 1.2.3" 2 ;;
 *.*.*) ;;
-*) fail "'$version' is no version such as 1.2.3" 2 ;;
+*) fail "'$version' is not a version such as 1.2.3" 2 ;;
 esac
 
-# Said now, and not after the tests: what git does not answer looks as if nothing were uncommitted.
-place=$(git rev-parse --show-prefix 2>/dev/null) || fail "git knows no checkout here: $(git rev-parse --show-prefix 2>&1 | head -n 1)"
-[ -z "$place" ] || fail "git knows no checkout here, only one around it"
-[ -z "$(git status --porcelain --untracked-files=normal)" ] || fail "there is something uncommitted: git status"
-[ "$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml)" = "$version" ] || fail "Cargo.toml has another version than $version"
-[ "$(grep -c "newTag: $version\$" deploy/images/kustomization.yaml)" -eq 3 ] || fail "deploy/images/kustomization.yaml has another tag than $version"
-grep -q "^## \[$version\] - [0-9-]*\$" CHANGELOG.md || fail "CHANGELOG.md has no '## [$version] - DATE'"
+# Checked before the tests. If git fails, its empty answer would look like a clean tree.
+place=$(git rev-parse --show-prefix 2>/dev/null) || fail "not a git checkout: $(git rev-parse --show-prefix 2>&1 | head -n 1)"
+[ -z "$place" ] || fail "not the root of a git checkout"
+[ -z "$(git status --porcelain --untracked-files=normal)" ] || fail "the tree has uncommitted changes; see: git status"
+[ "$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml)" = "$version" ] || fail "Cargo.toml does not have the version $version"
+[ "$(grep -c "newTag: $version\$" deploy/images/kustomization.yaml)" -eq 3 ] || fail "deploy/images/kustomization.yaml does not have the tag $version"
+grep -q "^## \[$version\] - [0-9-]*\$" CHANGELOG.md || fail "CHANGELOG.md does not have the heading '## [$version] - DATE'"
 
 scripts/test.sh
 for arch in amd64 arm64; do

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Prints what a static binary is made of, as a CycloneDX 1.5 document.
+# Prints the software bill of materials of a program, as a CycloneDX 1.5 document.
 #
 #   scripts/sbom.sh PROGRAM ARCH      lock, init or health; amd64 or arm64
 #   scripts/sbom.sh --help            this text
 #
-# Lists the crates that Cargo resolves for this program on this target, with their licences, the
-# checksums of Cargo.lock and who needs whom; crates that only run while it is built are "excluded".
-# Needs cargo and the built program. The same program gives the same bytes.
-# Exit codes: 0 printed, 1 not, 2 bad arguments.
+# Lists the crates that Cargo resolves for this program on this target, with their licences, their
+# checksums in Cargo.lock and their dependencies. Crates that only run during the build are
+# "excluded". Needs cargo and the built program. The same program gives the same bytes.
+# Exit codes: 0 printed, 1 not printed, 2 bad arguments.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 export LC_ALL=C
@@ -18,22 +18,23 @@ fail() {
 }
 
 [ "$*" != --help ] || { sed -n '2,/^set/s/^# \{0,1\}//p' scripts/sbom.sh && exit 0; }
-[ $# -eq 2 ] || fail "accepted are a program (lock, init, health) and an architecture (amd64, arm64)" 2
+[ $# -eq 2 ] || fail "expected a program (lock, init, health) and an architecture (amd64, arm64)" 2
 program=$1 arch=$2
-case $program in lock | init | health) ;; *) fail "no program '$program'; there are lock, init, health" 2 ;; esac
+case $program in lock | init | health) ;; *) fail "unknown program '$program'; accepted: lock, init, health" 2 ;; esac
 case $arch in
 amd64) target=x86_64-unknown-linux-musl ;;
 arm64) target=aarch64-unknown-linux-musl ;;
-*) fail "no architecture '$arch'; there are amd64, arm64" 2 ;;
+*) fail "unknown architecture '$arch'; accepted: amd64, arm64" 2 ;;
 esac
 for file in "dist/$arch/$program" "dist/$arch/$program.built"; do
-    [ -f "$file" ] || fail "$file is missing: run scripts/build.sh --arch $arch"
+    [ -f "$file" ] || fail "$file is missing; run: scripts/build.sh --arch $arch"
 done
 
-command -v cargo >/dev/null || fail "cargo is missing: install Rust's stable toolchain with rustup (https://rustup.rs)"
+command -v cargo >/dev/null || fail "command not found: cargo; install Rust's stable toolchain with rustup (https://rustup.rs)"
 built() { sed -n "s/^$1=//p" "dist/$arch/$program.built"; }
 
-# DEPTH NAME VERSION LICENCE, a line for each edge of the tree. A path behind the version marks a crate of ours.
+# Prints DEPTH NAME VERSION LICENCE for each edge of the tree. A path after the version marks a
+# crate of this repository.
 tree() {
     cargo tree --locked --package "$program" --target "$target" --edges "$1" --prefix depth --no-dedupe --format ' {p}|{l}' |
         sed -e 's/^\([0-9]*\) \([^ ]*\) v\([^ |]*\)[^|]*|\(.*\)$/\1 \2 \3 \4/'
@@ -42,11 +43,11 @@ tree() {
 sum=$(sha256sum "dist/$arch/$program")
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-# Macros run while it is built; only their output is in it.
+# Macros only run during the build.
 tree normal,no-proc-macro >"$scratch/normal"
 tree normal,build >"$scratch/all"
-# A pipe ends with sed's exit code, so this line finds a failure of Cargo.
-for list in normal all; do [ -s "$scratch/$list" ] || fail "cargo does not list the crates of $program"; done
+# A pipe has the exit code of sed, so an empty list shows a failure of Cargo.
+for list in normal all; do [ -s "$scratch/$list" ] || fail "cargo tree failed for $program, see above"; done
 
 awk -v program="$program" -v arch="$arch" -v sum="${sum%% *}" -v rustc="$(built rustc)" -v commit="$(built commit)" \
     -v made="$(date -u -d "@$(built epoch)" +%Y-%m-%dT%H:%M:%SZ)" '
@@ -79,7 +80,7 @@ END {
     printf "\"licenses\":[{\"expression\":%s}],\"hashes\":[{\"alg\":\"SHA-256\",\"content\":\"%s\"}],", text(licence_of_root), sum
     printf "\"properties\":[{\"name\":\"pod-startup-lock:architecture\",\"value\":\"%s\"},{\"name\":\"pod-startup-lock:commit\",\"value\":\"%s\"}]}},\n", arch, commit
     printf "\"components\":[\n"
-    # Of these two no checksum is known here: they come with the toolchain, as the linker found them.
+    # These two come with the toolchain and have no checksum here.
     printf "{\"type\":\"library\",\"bom-ref\":\"rust-std\",\"name\":\"rust-std\",\"version\":%s,\"description\":\"The standard library that comes with this compiler\"},\n", text(rustc)
     printf "{\"type\":\"library\",\"bom-ref\":\"musl\",\"name\":\"musl\",\"version\":%s,\"description\":\"The C library that comes with this compiler\"}", text("as in " rustc)
     for (place = 1; place <= count; place++) {
@@ -87,7 +88,8 @@ END {
         if (one == root) continue
         printf ",\n{\"type\":\"library\",\"bom-ref\":%s,\"name\":\"%s\",\"version\":\"%s\",\"scope\":\"%s\"", text(one), names[one], versions[one], ((one in linked) ? "required" : "excluded")
         if (licences[one] != "") printf ",\"licenses\":[{\"expression\":%s}]", text(licences[one])
-        # Ours have none: a crate of the same name in the registry is another one.
+        # Crates of this repository have none: a crate of the same name in the registry is another
+        # one.
         if (one in checksum) printf ",\"purl\":%s,\"hashes\":[{\"alg\":\"SHA-256\",\"content\":\"%s\"}]", text(one), checksum[one]
         printf "}"
     }

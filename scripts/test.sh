@@ -1,17 +1,17 @@
 #!/bin/sh
-# Checks everything: form, lints, the static binaries with their budgets, all tests against them,
-# the manifests, that the binaries can be made again elsewhere, arm64, the documentation, the
-# dependencies, the scripts, the demonstration, a real cluster.
+# Runs all checks: format, lints, the static binaries and their budgets, all tests with them, the
+# manifests, a second build with the same bytes, arm64, the API documentation, the dependencies, the
+# scripts, the demonstration, a real cluster.
 #
 #   scripts/test.sh [--help]
 #
-# The cluster is that of the file in PSL_E2E_KUBECONFIG; PSL_E2E_OPTIONS are options of
-# scripts/e2e.sh, such as "--nodes-tool DIR". KUBECONFIG is ignored.
-# Needs what scripts/build.sh needs. Each step runs, also after a failed one, unless it needs the
-# binaries and they were not built. A line that begins with "skipped:" says what a missing tool
-# prevents. The end names the steps that failed or did not run and each reason for a skip once; the
-# last line counts tests and steps: "N passed, N failed, N skipped". A test that skips a part of its
-# work counts as passed and as skipped. With CI=true warnings are errors.
+# PSL_E2E_KUBECONFIG names the file of the cluster; PSL_E2E_OPTIONS are options of scripts/e2e.sh,
+# such as "--nodes-tool DIR". KUBECONFIG is ignored. Needs the tools of scripts/build.sh. Each step
+# runs, also after a failure, unless it needs binaries that were not built. If a tool is missing, a
+# line that begins with "skipped:" names the tool and the skipped check. The end lists failed steps,
+# steps that did not run, and the reasons for skips. The last line counts tests and steps: "N
+# passed, N failed, N skipped". A test that skips a part counts as passed and as skipped. With
+# CI=true warnings are errors.
 # Exit codes: 0 nothing failed, 1 a step failed or did not run, 2 bad arguments.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
@@ -19,7 +19,7 @@ CDPATH='' cd -- "$(dirname -- "$0")/.."
 case $* in
 "") ;;
 --help) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/test.sh && exit 0 ;;
-*) echo "test.sh: '$*' is not accepted; accepted: --help, or nothing" >&2 && exit 2 ;;
+*) echo "test.sh: unknown argument '$*'; accepted: --help" >&2 && exit 2 ;;
 esac
 
 warnings=
@@ -32,15 +32,15 @@ trap 'exit 143' TERM
 : >"$scratch/skips"
 passed=0 failed=0 failed_steps='' not_run='' built=''
 
-# The sum over all results of Rust's test runner in the last step's output: of "passed" or "failed".
+# Prints the sum of "passed" or "failed" over all results of Rust's test runner in the last output.
 tests() { sed -n "s/^test result: .* \([0-9]*\) $1;.*/\1/p" "$scratch/output" | awk '{ sum += $1 } END { print sum + 0 }'; }
 
-# Runs a command as a step: step NAME COMMAND [ARGUMENT...]. One that ends with 3 is skipped, for the reason in the last line
-# of its output. Never call it in a condition: the shell ignores `set -e` there.
+# step NAME COMMAND...: runs a command as a step. Exit code 3 means skipped; the last line of output
+# is the reason. Never call it in a condition, where the shell ignores set -e.
 step() {
     name=$1 && shift
     printf '\n== %s\n' "$name"
-    # A pipe ends with the exit code of tee, so that of the command goes to a file.
+    # The pipe has the exit code of tee, so the exit code of the command goes to a file.
     {
         set +e
         (
@@ -49,7 +49,7 @@ step() {
         )
         echo $? >"$scratch/code"
     } 2>&1 | tee "$scratch/output"
-    # A scenario of e2e.sh has its name before the word.
+    # A scenario of e2e.sh prints its name first.
     sed -n -e '/^skipped: /p' -e 's/^\([a-z-]*\): skipped: /skipped: \1: /p' "$scratch/output" >>"$scratch/skips"
     passed=$((passed + $(tests passed)))
     failed=$((failed + $(tests failed)))
@@ -58,7 +58,7 @@ step() {
     0) passed=$((passed + 1)) ;;
     3) echo "skipped: $(tail -n 1 "$scratch/output")" | tee -a "$scratch/skips" ;;
     *)
-        # A failed test is counted already.
+        # Failed tests are already counted.
         [ "$(tests failed)" -gt 0 ] || failed=$((failed + 1))
         failed_steps="$failed_steps, $name"
         ;;
@@ -70,12 +70,12 @@ step_with_binaries() {
     if [ -n "$built" ]; then step "$@"; else not_run="$not_run, $1"; fi
 }
 
-# Within a step: ends it, or leaves out a part of it.
+# Within a step: skip ends the step, skip_part leaves out a part of it.
 skip() { echo "$1" && exit 3; }
 skip_part() { echo "skipped: $1"; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
-form() {
+format() {
     cargo fmt --version >/dev/null 2>&1 || skip "rustfmt is not installed (rustup component add rustfmt)"
     cargo fmt --all --check
 }
@@ -92,10 +92,10 @@ all_tests() {
 }
 
 arm64() {
-    echo '#include <stdint.h>' | aarch64-linux-gnu-gcc -E - >/dev/null 2>&1 || skip "the compiler for arm64 or its headers are missing (Debian: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross)"
-    has qemu-aarch64-static || has qemu-aarch64 || skip "qemu-aarch64 is missing, which runs arm64 (Debian: apt-get install qemu-user-static)"
+    echo '#include <stdint.h>' | aarch64-linux-gnu-gcc -E - >/dev/null 2>&1 || skip "the compiler for arm64 or its headers are not installed (Debian: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross)"
+    has qemu-aarch64-static || has qemu-aarch64 || skip "qemu-aarch64, which runs arm64, is not installed (Debian: apt-get install qemu-user-static)"
     [ -d "$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-musl" ] || rustup target add aarch64-unknown-linux-musl ||
-        skip "the target aarch64-unknown-linux-musl cannot be added from here"
+        skip "cannot add the Rust target aarch64-unknown-linux-musl"
     scripts/arm64.sh
 }
 
@@ -108,7 +108,7 @@ dependencies() {
         echo "$advisories"
     else
         case $advisories in
-        *"failed to fetch advisory database"*) skip_part "security advisories: their database cannot be fetched from here" ;;
+        *"failed to fetch advisory database"*) skip_part "security advisories: cannot download their database" ;;
         *) echo "$advisories" && exit 1 ;;
         esac
     fi
@@ -116,23 +116,23 @@ dependencies() {
 
 scripts_form() {
     has shellcheck || skip "shellcheck is not installed (Debian: apt-get install shellcheck)"
-    shellcheck scripts/*.sh scripts/e2e/*.sh || exit 1
+    shellcheck scripts/*.sh scripts/*/*.sh || exit 1
 }
 
 real_cluster() {
-    [ -n "${PSL_E2E_KUBECONFIG:-}" ] || skip "the scenarios on a real cluster: PSL_E2E_KUBECONFIG names none (scripts/e2e.sh --help)"
-    # A cluster that is given and does not answer is a failure.
+    [ -n "${PSL_E2E_KUBECONFIG:-}" ] || skip "real cluster: PSL_E2E_KUBECONFIG is not set (scripts/e2e.sh --help)"
+    # A cluster that does not answer is a failure, not a skip.
     # shellcheck disable=SC2086 # several words
     KUBECONFIG=$PSL_E2E_KUBECONFIG scripts/e2e.sh ${PSL_E2E_OPTIONS:-} || exit 1
 }
 
 step "static binaries" scripts/build.sh
 [ "$code" != 0 ] || built=yes
-step "form" form
+step "format" format
 step "lints" lints
 step_with_binaries "tests, with the static binaries" all_tests
 step "manifests against Kubernetes' schemas" scripts/manifests.sh
-# One program shows a dependence on the directory; release.sh holds all of them against a second build.
+# One program is enough to find a dependence on the directory; release.sh compares all programs.
 step_with_binaries "the same binaries, built elsewhere without a network" scripts/reproduce.sh init
 step "arm64" arm64
 step "documentation" documentation

@@ -1,7 +1,6 @@
-//! The table of settings, and what they say once they are checked.
+//! Init's settings, and their values once they are checked.
 //!
-//! Parsed once into types that need no further doubt. Does not know where arguments and variables
-//! come from, nor what is done with the values.
+//! Does not know where arguments and variables come from.
 
 use std::time::Duration;
 
@@ -16,47 +15,65 @@ use psl::protocol::node::NodeName;
 use psl::protocol::ready::Ready;
 use psl::settings::{Input, Program, Setting};
 
-use crate::wait::{AtBound, Rules};
+use crate::core::wait::{AtBound, Rules};
 
-const HOST: Setting = Setting::flag("--host", "HOST").env(&["PSL_LOCK_HOST"]).default("localhost").help("where the lock listens: a Service's name, the node's address, or localhost on the host network");
-
-const PORT: Setting = Setting::flag("--port", "PORT").env(&["PSL_LOCK_PORT"]).default("8888").help("the lock's port. In the variable a URL, such as `tcp://…` or `udp://…`, counts as unset: Kubernetes sets it for a Service named `psl-lock`");
-
+const HOST: Setting = Setting::flag("--host", "HOST")
+    .env(&["PSL_LOCK_HOST"])
+    .default("localhost")
+    .help("host of the lock");
+const PORT: Setting = Setting::flag("--port", "PORT")
+    .env(&["PSL_LOCK_PORT"])
+    .default("8888")
+    .help("port of the lock");
 const DURATION: Setting = Setting::flag("--duration", "DURATION")
     .env(&["PSL_LOCK_DURATION"])
-    .help("how long a lease to ask for; none, or 0, leaves it to the lock");
-
-const PAUSE: Setting = Setting::flag("--pause", "DURATION").env(&["PSL_LOCK_CHECK_PERIOD"]).default("1s").help("pause between two attempts, at least 100ms. A `Retry-After` lengthens it, to 30 s at most; then up to 20 % are added at random");
-
-const ATTEMPT_TIMEOUT: Setting = Setting::flag("--attempt-timeout", "DURATION").env(&["PSL_LOCK_CHECK_TIMEOUT"]).default("1s").help("bound of one attempt, more than zero: for looking up the name, connecting and sending together, and once more for the answer");
-
-/// In 1.0 it was what `--duration` is now, elsewhere it would be a bound: a guess would be wrong
-/// for half of its users.
-const TIMEOUT: Setting = Setting::removed(
-    "--timeout",
-    "no such flag here: 1.0's --timeout is --duration (PSL_LOCK_DURATION), and the bound of one attempt is --attempt-timeout (PSL_LOCK_CHECK_TIMEOUT)",
-);
-
-const HOLDER: Setting = Setting::flag("--holder", "ID").env(&["PSL_HOLDER"]).default("host name, a dot, 64 random bits").help("name of the requester, 1 to 512 visible ASCII characters without `$`. A later request with the same name keeps the lease, or the place in the queue. The manifests pass `$(POD_NAMESPACE)/$(POD_NAME)/$(POD_UID)`, which outlives a restart of this container");
-
-const READY: Setting = Setting::flag("--ready", "PORT").env(&["PSL_READY"]).help("`tcp:PORT` or `http:PORT/PATH` of this pod: as soon as it accepts, or answers 2xx, the lock ends the lease; the duration is then only the upper bound");
-
-const WAIT: Setting = Setting::flag("--wait", "DURATION").env(&["PSL_WAIT"]).default("30s").help("how long the lock may hold the request until a slot is free; 0 asks for an answer at once. An attempt may take this much longer, 30 s at most");
-
+    .help("lease duration to request; 0: the lock's default");
+const PAUSE: Setting = Setting::flag("--pause", "DURATION")
+    .env(&["PSL_LOCK_CHECK_PERIOD"])
+    .default("1s")
+    .help("pause between two attempts");
+const ATTEMPT_TIMEOUT: Setting = Setting::flag("--attempt-timeout", "DURATION")
+    .env(&["PSL_LOCK_CHECK_TIMEOUT"])
+    .default("1s")
+    .help("time limit of an attempt");
+const HOLDER: Setting = Setting::flag("--holder", "ID")
+    .env(&["PSL_HOLDER"])
+    .default("HOSTNAME.RANDOM")
+    .help("unique name of this pod");
+const READY: Setting = Setting::flag("--ready", "PORT")
+    .env(&["PSL_READY"])
+    .help("tcp:PORT or http:PORT/PATH: ends the lease once ready");
+const WAIT: Setting = Setting::flag("--wait", "DURATION")
+    .env(&["PSL_WAIT"])
+    .default("30s")
+    .help("time that a lock may park a request");
 const NODE: Setting = Setting::flag("--node", "NAME")
     .env(&["PSL_NODE_NAME"])
-    .help("the node that this pod runs on; a lock that serves another one says so (421)");
+    .help("node of this pod; other nodes' locks answer 421");
+const MAX_WAIT: Setting = Setting::flag("--max-wait", "DURATION")
+    .env(&["PSL_MAX_WAIT"])
+    .default("0")
+    .help("limit of the whole wait; 0: none");
+const UNREACHABLE_WAIT: Setting = Setting::flag("--unreachable-wait", "DURATION")
+    .env(&["PSL_UNREACHABLE_WAIT"])
+    .default("0")
+    .help("limit without an answer; 0: none");
+const ON_TIMEOUT: Setting = Setting::flag("--on-timeout", "ACTION")
+    .env(&["PSL_ON_TIMEOUT"])
+    .default("start")
+    .help("start or fail at either limit");
 
-const MAX_WAIT: Setting = Setting::flag("--max-wait", "DURATION").env(&["PSL_MAX_WAIT"]).default("0 (for ever; the manifests ship 8m)").help("how long to wait in all. The bound cuts an attempt short; near the bound init asks the lock for an earlier answer");
+/// In 1.0 the flag set the lease's duration; users of other tools expect a time limit. Either guess
+/// would be wrong for half of the users.
+const TIMEOUT: Setting = Setting::removed(
+    "--timeout",
+    "unknown flag: use --duration (PSL_LOCK_DURATION) for the lease, as --timeout in 1.0, or \
+     --attempt-timeout (PSL_LOCK_CHECK_TIMEOUT) for an attempt",
+);
 
-const UNREACHABLE_WAIT: Setting = Setting::flag("--unreachable-wait", "DURATION").env(&["PSL_UNREACHABLE_WAIT"]).default("0 (for ever; the manifests ship 2m)").help("how long to wait while no lock answers, from the first request without an answer. Each answer of a lock resets this time, and the pause after an answer does not count. A request under way gets its whole time-out, `--wait` included");
-
-const ON_TIMEOUT: Setting = Setting::flag("--on-timeout", "WHAT").env(&["PSL_ON_TIMEOUT"]).default("start").help("what to do at either bound: `start` (exit code 0, and the log says so) or `fail` (exit code 1). Both bounds are lengthened by up to 25 % at random, so that pods which came together do not all start together");
-
-/// What `--help` lists.
 pub const PROGRAM: Program = Program {
     name: "init",
-    purpose: "Waits until the node's lock grants a lease, then ends, so that the pod's containers start.",
+    purpose: "Waits until the node's lock grants a lease, then exits so that the pod can start.",
     settings: &[
         HOST,
         PORT,
@@ -75,45 +92,47 @@ pub const PROGRAM: Program = Program {
         TIMEOUT,
     ],
     exit_codes: &[
-        (DONE, "the lease was granted, or a bound was reached under `--on-timeout start`"),
-        (FAILED, "a bound was reached under `--on-timeout fail`"),
+        (DONE, "lease granted, or limit reached with --on-timeout start"),
+        (FAILED, "limit reached with --on-timeout fail"),
         (BAD_CONFIGURATION, "bad configuration"),
-        (130, "ended by SIGINT"),
-        (143, "ended by SIGTERM"),
+        (130, "stopped by SIGINT"),
+        (143, "stopped by SIGTERM"),
     ],
-    notes: "Durations are whole seconds, or such as 500ms, 1.5s, 1m30s, 2h.\nHow it ended, how long it waited and why also go to /dev/termination-log where that can be written.\n",
+    notes: "Durations are whole seconds, or such as 500ms, 1.5s, 1m30s, 2h.\n\
+            init also writes its result to /dev/termination-log if that file exists.\n",
 };
 
-/// The longest name that Kubernetes gives a node.
-const LONGEST_NODE: usize = 253;
+/// The longest name of a node in Kubernetes.
+const LONGEST_HOST_NAME: usize = 253;
 
-/// What a query's value may hold as it is (RFC 3986, 2.3).
+/// All but the unreserved characters (RFC 3986, 2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The requests to a lock, ready to be sent.
+/// The URLs of the requests to the lock.
 #[derive(Clone, Debug)]
-pub struct Question {
-    lock: Url,
+pub struct LockUrls {
+    root: Url,
     duration: Option<String>,
     holder: Box<str>,
     ready: Option<Ready>,
     node: Option<NodeName>,
 }
 
-impl Question {
-    /// For a lease; the lock may park the request for this long.
-    pub fn for_lease(&self, wait: Duration) -> Url {
+impl LockUrls {
+    /// Requests a lease; the lock may park the request for `wait`.
+    pub fn lease(&self, wait: Duration) -> Url {
+        let wait = if wait.is_zero() { None } else { Some(duration_text(wait)) };
         self.with(&[
             ("duration", self.duration.clone()),
             ("holder", Some(self.holder.to_string())),
             ("ready", self.ready.as_ref().map(Ready::to_request)),
-            ("wait", Some(wait).filter(|wait| !wait.is_zero()).map(sent)),
+            ("wait", wait),
             ("node", self.node.as_ref().map(NodeName::to_string)),
         ])
     }
 
-    /// The place in the queue, or the lease, that is to be given up.
-    pub fn of_place(&self) -> Url {
+    /// The holder's place in the queue, or its lease, for DELETE.
+    pub fn holder(&self) -> Url {
         self.with(&[
             ("holder", Some(self.holder.to_string())),
             ("node", self.node.as_ref().map(NodeName::to_string)),
@@ -121,92 +140,87 @@ impl Question {
     }
 
     fn with(&self, parameters: &[(&str, Option<String>)]) -> Url {
-        self.lock.join(&path_and_query(parameters))
+        let mut query = Vec::new();
+        for (name, value) in parameters {
+            if let Some(value) = value {
+                query.push(format!("{name}={}", utf8_percent_encode(value, ESCAPED)));
+            }
+        }
+        self.root.join(&format!("/?{}", query.join("&")))
     }
 }
 
-/// The checked settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The lock, for the log.
+    /// The lock's address, for the log.
     pub lock: Url,
-    /// The requests to it.
-    pub question: Question,
-    /// The lock's host is this pod itself, unless it is on the host network.
-    pub loopback: bool,
-    /// Who asks, for the log.
+    pub urls: LockUrls,
+    /// The lock's host is this pod itself, unless the pod is on the host network.
+    pub is_loopback: bool,
     pub holder: Box<str>,
-    /// When to ask again and when to stop.
     pub rules: Rules,
 }
 
 impl Config {
-    /// Takes the settings out of what was given; where one is a mistake its default stands in, and
-    /// `input` remembers the mistake. `drawn` is who asks where nobody says it.
-    pub fn take(input: &mut Input, drawn: impl FnOnce() -> Box<str>) -> Config {
-        let host =
-            input.value(&HOST, Host::parse).unwrap_or_else(|| Host::Name("localhost".to_owned()));
+    /// Reads the settings. An invalid value becomes an error in `input`, and its default is used.
+    pub fn take(input: &mut Input, default_holder: impl FnOnce() -> Box<str>) -> Config {
+        let second = Duration::from_secs(1);
+        let limit = |wait: Option<Duration>| wait.filter(|wait| !wait.is_zero());
+        let host = input.value(&HOST, Host::parse);
+        let host = host.unwrap_or_else(|| Host::Name("localhost".to_owned()));
         let port = input.value(&PORT, parse_port).unwrap_or(8888);
-        let duration = input.value(&DURATION, duration::parse).filter(|d| !d.is_zero());
-        let pause = input.value(&PAUSE, duration::parse_period).unwrap_or(Duration::from_secs(1));
-        let attempt_timeout = input
-            .value(&ATTEMPT_TIMEOUT, duration::parse_nonzero)
-            .unwrap_or(Duration::from_secs(1));
-        let holder = input.value(&HOLDER, parse_holder).unwrap_or_else(drawn);
-        let ready = input.value(&READY, parse_ready);
-        let wait = input.value(&WAIT, duration::parse).unwrap_or(Duration::from_secs(30));
-        let node = input.value(&NODE, NodeName::parse);
-        let max_wait = input.value(&MAX_WAIT, duration::parse).filter(|d| !d.is_zero());
-        let unreachable_wait =
-            input.value(&UNREACHABLE_WAIT, duration::parse).filter(|d| !d.is_zero());
-        let at_bound = input.value(&ON_TIMEOUT, parse_at_bound).unwrap_or(AtBound::Start);
-        let loopback = host.is_loopback();
+        let is_loopback = host.is_loopback();
         let lock = Url::root(HTTP, host, port);
-        let duration = duration.map(sent);
-        Config {
-            question: Question {
-                lock: lock.clone(),
-                duration,
-                holder: holder.clone(),
-                ready,
-                node,
-            },
-            lock,
-            loopback,
-            holder,
-            rules: Rules { pause, wait, attempt_timeout, max_wait, unreachable_wait, at_bound },
-        }
+        let holder = input.value(&HOLDER, parse_holder).unwrap_or_else(default_holder);
+        let urls = LockUrls {
+            root: lock.clone(),
+            duration: limit(input.value(&DURATION, duration::parse)).map(duration_text),
+            holder: holder.clone(),
+            ready: input.value(&READY, parse_ready),
+            node: input.value(&NODE, NodeName::parse),
+        };
+        let attempt_timeout = input.value(&ATTEMPT_TIMEOUT, duration::parse_nonzero);
+        let rules = Rules {
+            pause: input.value(&PAUSE, duration::parse_period).unwrap_or(second),
+            wait: input.value(&WAIT, duration::parse).unwrap_or(second * 30),
+            attempt_timeout: attempt_timeout.unwrap_or(second),
+            max_wait: limit(input.value(&MAX_WAIT, duration::parse)),
+            unreachable_wait: limit(input.value(&UNREACHABLE_WAIT, duration::parse)),
+            at_bound: input.value(&ON_TIMEOUT, parse_at_bound).unwrap_or(AtBound::Start),
+        };
+        Config { lock, urls, is_loopback, holder, rules }
     }
 }
 
-/// Who asks where nobody says it: another one in each run, also on nodes and in StatefulSets where
-/// pods share a host name.
-pub fn drawn_holder(host_name: &str, bits: u64) -> Box<str> {
+/// The default holder differs in each run, because pods share a host name on the host network and
+/// in StatefulSets of different namespaces.
+pub fn random_holder(host_name: &str, bits: u64) -> Box<str> {
     let host_name: String = host_name
         .chars()
         .filter(|c| c.is_ascii_graphic() && *c != '$')
-        .take(LONGEST_NODE)
+        .take(LONGEST_HOST_NAME)
         .collect();
     format!("{host_name}.{bits:016x}").into()
 }
 
-/// Kubernetes replaces `$(NAME)` alone, and only if the container defines that variable above the one
-/// that refers to it. Any other reference, such as `$NAME` or `${NAME}`, stays as it is, and all pods
-/// would be one holder with one lease.
+/// Kubernetes replaces only `$(NAME)`, and only if the container defines that variable above. Any
+/// other reference stays as it is, and all pods would be one holder with one lease.
 fn parse_holder(text: &str) -> Result<Box<str>, &'static str> {
     if text.contains('$') {
         return Err(
-            "a name without $. Write $(NAME) and define the variable NAME above this one: Kubernetes replaces neither $NAME nor ${NAME}, nor a variable that is defined below or not at all",
+            "a name without $. Write $(NAME) and define the variable NAME above this one, because \
+             Kubernetes replaces no other reference",
         );
     }
     holder::parse(text)
 }
 
-/// As above for `$(`; a path may hold any other `$`.
+/// A path may contain any other `$`.
 fn parse_ready(text: &str) -> Result<Ready, &'static str> {
     if text.contains("$(") {
         return Err(
-            "a port and path without $(. Kubernetes has not replaced $(NAME): define the variable NAME above this one",
+            "a port and path without $(. Kubernetes has not replaced $(NAME): define the variable \
+             NAME above this one",
         );
     }
     Ready::parse(text)
@@ -224,17 +238,8 @@ fn parse_at_bound(text: &str) -> Result<AtBound, &'static str> {
     }
 }
 
-/// The root, with those of these parameters that have a value.
-fn path_and_query(parameters: &[(&str, Option<String>)]) -> String {
-    let given = parameters.iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
-    let query: Vec<_> = given
-        .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, ESCAPED)))
-        .collect();
-    format!("/?{}", query.join("&"))
-}
-
-/// Whole seconds where it is whole: a lock of 1.x reads nothing else.
-fn sent(duration: Duration) -> String {
+/// Whole seconds if possible, because a lock of 1.x reads no other form.
+fn duration_text(duration: Duration) -> String {
     match duration.subsec_nanos() {
         0 => duration.as_secs().to_string(),
         _ => duration::Compact(duration).to_string(),
@@ -255,28 +260,28 @@ mod tests {
         let mut input =
             Input::read(&PROGRAM, arguments.iter().map(OsString::from).collect(), lookup)
                 .expect("not asked for help");
-        let config = Config::take(&mut input, || drawn_holder("web-0", 1));
+        let config = Config::take(&mut input, || random_holder("web-0", 1));
         input.finish().map(|()| config)
     }
 
-    fn asked(config: &Config) -> String {
-        config.question.for_lease(config.rules.wait).to_request()
+    fn lease_url(config: &Config) -> String {
+        config.urls.lease(config.rules.wait).to_request()
     }
 
-    /// The query of a wait that asks for the defaults.
+    /// The query with the default settings.
     const DEFAULTS: &str = "holder=web-0.0000000000000001&wait=30";
 
     #[test]
     fn defaults() {
         let config = take(&[], &[]).unwrap();
         let second = Duration::from_secs(1);
-        assert_eq!(asked(&config), format!("http://localhost:8888/?{DEFAULTS}"));
+        assert_eq!(lease_url(&config), format!("http://localhost:8888/?{DEFAULTS}"));
         assert_eq!(
-            config.question.of_place().to_request(),
+            config.urls.holder().to_request(),
             "http://localhost:8888/?holder=web-0.0000000000000001"
         );
         assert_eq!(config.lock.to_request(), "http://localhost:8888/", "the log shows no query");
-        assert!(config.loopback);
+        assert!(config.is_loopback);
         let expected = Rules {
             pause: second,
             wait: second * 30,
@@ -289,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked() {
+    fn settings_form_the_request() {
         for (arguments, variables, root, query) in [
             (
                 &["--host", "lock.psl.svc", "-port=80"][..],
@@ -307,8 +312,8 @@ mod tests {
             (&[], &[("PSL_LOCK_PORT", "tcp://10.0.0.1:8080")], "http://localhost:8888/", DEFAULTS),
             (&[], &[("PSL_LOCK_PORT", "udp://10.0.0.1:53")], "http://localhost:8888/", DEFAULTS),
         ] {
-            let asked = asked(&take(arguments, variables).unwrap());
-            assert_eq!(asked, format!("{root}?{query}"), "{arguments:?} {variables:?}");
+            let url = lease_url(&take(arguments, variables).unwrap());
+            assert_eq!(url, format!("{root}?{query}"), "{arguments:?} {variables:?}");
         }
         for (arguments, variables, expected) in [
             (&["--duration", "20"][..], &[][..], "duration=20&holder=h"),
@@ -325,7 +330,7 @@ mod tests {
                 &[("PSL_LOCK_DURATION", "5s"), ("PSL_NODE_NAME", "n-1.example")],
                 "duration=5&holder=h&node=n-1.example",
             ),
-            (&["--node", "a&b=c#%ü"], &[], "holder=h&node=a%26b%3Dc%23%25%C3%BC"),
+            (&["--node", "node-1.example"], &[], "holder=h&node=node-1.example"),
             (&["--holder", "shop/web-0/1-2_3~4.5"], &[], "holder=shop%2Fweb-0%2F1-2_3~4.5"),
             (&["--holder", "a&node=b#%+?"], &[], "holder=a%26node%3Db%23%25%2B%3F"),
             (&[], &[("PSL_HOLDER", "from-a-variable")], "holder=from-a-variable"),
@@ -345,12 +350,12 @@ mod tests {
                 "duration=2&holder=x&ready=tcp%3A1&wait=1&node=n",
             ),
         ] {
-            // What is first counts, so that these are defaults: a flag wins, and of two variables the given one.
+            // The first value counts, so these serve as defaults.
             let variables: Vec<_> =
                 variables.iter().copied().chain([("PSL_HOLDER", "h"), ("PSL_WAIT", "0")]).collect();
-            let asked = asked(&take(arguments, &variables).unwrap());
+            let url = lease_url(&take(arguments, &variables).unwrap());
             assert_eq!(
-                asked,
+                url,
                 format!("http://localhost:8888/?{expected}"),
                 "{arguments:?} {variables:?}"
             );
@@ -358,25 +363,22 @@ mod tests {
     }
 
     #[test]
-    fn the_place_that_is_given_up() {
+    fn delete_names_only_holder_and_node() {
         for (arguments, expected) in [
             (&["--holder=a/b"][..], "holder=a%2Fb"),
             (
-                &["--holder=a", "--node=n&", "--duration=5", "--ready=tcp:1", "--wait=1"],
-                "holder=a&node=n%26",
+                &["--holder=a", "--node=n", "--duration=5", "--ready=tcp:1", "--wait=1"],
+                "holder=a&node=n",
             ),
         ] {
             let config = take(arguments, &[("PSL_LOCK_HOST", "lock")]).unwrap();
-            assert_eq!(
-                config.question.of_place().to_request(),
-                format!("http://lock:8888/?{expected}")
-            );
+            assert_eq!(config.urls.holder().to_request(), format!("http://lock:8888/?{expected}"));
         }
     }
 
     #[test]
-    fn a_question_asks_for_the_wait_that_it_is_given() {
-        let question = take(&["--holder=h", "--node=n", "--wait=10"], &[]).unwrap().question;
+    fn the_wait_of_a_request_may_be_shorter() {
+        let urls = take(&["--holder=h", "--node=n", "--wait=10"], &[]).unwrap().urls;
         for (millis, expected) in [
             (10_000, "holder=h&wait=10&node=n"),
             (2_000, "holder=h&wait=2&node=n"),
@@ -384,13 +386,13 @@ mod tests {
             (1, "holder=h&wait=1ms&node=n"),
             (0, "holder=h&node=n"),
         ] {
-            let asked = question.for_lease(Duration::from_millis(millis)).to_request();
-            assert_eq!(asked, format!("http://localhost:8888/?{expected}"));
+            let url = urls.lease(Duration::from_millis(millis)).to_request();
+            assert_eq!(url, format!("http://localhost:8888/?{expected}"));
         }
     }
 
     #[test]
-    fn drawn_holders() {
+    fn random_holders_are_valid() {
         let long = "n".repeat(1000);
         for (host_name, bits, expected) in [
             ("web-0", 0x0123_4567_89ab_cdef, "web-0.0123456789abcdef"),
@@ -399,14 +401,14 @@ mod tests {
             ("", 0, ".0000000000000000"),
             (&long, 0, &format!("{}.0000000000000000", &long[..253])),
         ] {
-            let drawn = drawn_holder(host_name, bits);
-            assert_eq!(&*drawn, expected);
-            assert_eq!(parse_holder(&drawn), Ok(drawn), "a lock takes it");
+            let holder = random_holder(host_name, bits);
+            assert_eq!(&*holder, expected);
+            assert_eq!(parse_holder(&holder), Ok(holder));
         }
     }
 
     #[test]
-    fn rules() {
+    fn settings_form_the_rules() {
         let variables = [
             ("PSL_LOCK_CHECK_PERIOD", "3"),
             ("PSL_LOCK_CHECK_TIMEOUT", "2s"),
@@ -428,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback() {
+    fn loopback_hosts() {
         for (host, expected) in [
             ("localhost", true),
             ("LOCALHOST", true),
@@ -437,13 +439,13 @@ mod tests {
             ("10.0.0.1", false),
             ("lock", false),
         ] {
-            assert_eq!(take(&["--host", host], &[]).unwrap().loopback, expected, "{host}");
+            assert_eq!(take(&["--host", host], &[]).unwrap().is_loopback, expected, "{host}");
         }
     }
 
     #[test]
-    fn mistakes() {
-        let long = "n".repeat(LONGEST_NODE + 1);
+    fn an_invalid_value_is_an_error_with_its_setting() {
+        let long = "n".repeat(LONGEST_HOST_NAME + 1);
         for (flag, values) in [
             ("--host", &["a b", "http://x", "256.1.1.1"][..]),
             ("--port", &["0", "65536", "x", "+1", "udp://1:1", "tcp://1:1"]),
@@ -482,28 +484,28 @@ mod tests {
             ("--on-timeout", &["Start", "exit"]),
         ] {
             for value in values {
-                let mistakes = take(&[&format!("{flag}={value}")], &[]).expect_err(value);
+                let errors = take(&[&format!("{flag}={value}")], &[]).expect_err(value);
                 assert!(
-                    mistakes.len() == 1 && mistakes[0].starts_with(&format!("{flag} (PSL_")),
-                    "{flag} {value}: {mistakes:?}"
+                    errors.len() == 1 && errors[0].starts_with(&format!("{flag} (PSL_")),
+                    "{flag} {value}: {errors:?}"
                 );
             }
         }
     }
 
     #[test]
-    fn the_old_timeout_says_what_to_use() {
-        let mistakes = take(&["--timeout", "5", "--port", "1"], &[]).unwrap_err();
+    fn timeout_of_1_0_names_its_successors() {
+        let errors = take(&["--timeout", "5", "--port", "1"], &[]).unwrap_err();
         assert!(
-            mistakes.len() == 1
-                && mistakes[0].contains("--duration")
-                && mistakes[0].contains("--attempt-timeout"),
-            "{mistakes:?}"
+            errors.len() == 1
+                && errors[0].contains("--duration")
+                && errors[0].contains("--attempt-timeout"),
+            "{errors:?}"
         );
     }
 
     #[test]
-    fn help_lists_every_setting_but_those_that_are_gone() {
+    fn help_lists_every_setting_but_the_removed_one() {
         let help = PROGRAM.help();
         assert_eq!(PROGRAM.listed().count(), 14);
         assert!(PROGRAM.listed().all(|s| s.names().all(|name| help.contains(name))));

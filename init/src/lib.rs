@@ -1,13 +1,12 @@
 //! Waits in an init container until the node's lock grants a lease.
 //!
-//! `main` → [`run`] → settings, signals, the client → the wait, which is pure.
-
-pub mod config;
+//! [`run`] reads `config` and starts the loop of `wait_for_lease`. The loop asks the lock through
+//! `client` and leaves each decision to `core::wait`. `termination` reports the end.
 
 mod client;
+pub mod config;
+mod core;
 mod termination;
-mod throttle;
-pub mod wait;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,146 +14,157 @@ use std::{fs, thread};
 
 use log::{debug, info, warn};
 use psl::duration::Compact;
+use psl::logging::{self, LogConfig};
 use psl::process::End;
 use psl::process::signals;
-use psl::{logging, random};
+use psl::random;
 
-use client::Client;
+use client::LockClient;
 use config::{Config, PROGRAM};
-use termination::{LastWords, Outcome};
-use wait::{Answer, Attempt, Next, Refusal, Say, Waiting, Why};
+use core::wait::{Action, Attempt, LogLevel, Reason, WaitState};
+use termination::{Ending, TerminationMessage};
 
-/// The pod's name, or the node's on the host network.
+/// The name of the pod, or of the node on the host network.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
-/// The whole program; the result is its exit code.
+const PERMANENT: &str =
+    "unlikely to recover without intervention: check the settings of this container";
+
+/// Returns the exit code.
 pub fn run() -> Result<u8, End> {
-    let last_words = LastWords::begin();
+    let message = TerminationMessage::start();
     let client = Arc::new(OnceLock::new());
-    let handled = handle_signals(&last_words, &client);
-    let (config, log_settings) = settings()?;
-    logging::start(&log_settings);
-    if let Err(error) = handled {
-        // Where no thread can be had, a pod that waits is still better than one that fails.
-        warn!(error:% = error; "signals will not end this program at once");
+    // First of all: until then, a signal does not end process 1 of a container.
+    let signals = handle_signals(&message, &client);
+    let (config, log_config) = read_settings()?;
+    logging::start(&log_config);
+    if let Err(error) = signals {
+        // A pod that waits is better than a pod that fails because no thread could be started.
+        let hint = "this container may stop only after its grace period";
+        warn!(error:%; "cannot handle signals: {hint}");
     }
-    last_words.before_the_end(|| announce(&config));
-    let client = client.get_or_init(|| Client::new(config.question.clone()));
-    let outcome = wait(&config, client, &last_words);
-    if !last_words.end(outcome) {
-        until_the_signal_ends_it();
+    message.log_before_end(|| log_start(&config));
+    let client = client.get_or_init(|| LockClient::new(config.urls.clone()));
+    let ending = wait_for_lease(&config, client, &message);
+    if !message.end(ending) {
+        wait_for_exit_by_signal();
     }
-    // Under `fail` the kubelet runs this program again, and its place in the queue should stand.
-    if matches!(outcome, Outcome::StartedWithout(_)) {
-        client.give_up_place();
+    // After `fail` the kubelet runs init again, and the new process takes over the place.
+    if matches!(ending, Ending::StartedWithoutLease(_)) {
+        client.leave_queue();
     }
-    Ok(outcome.exit_code())
+    Ok(ending.exit_code())
 }
 
-/// Before *anything else*: as process 1 of a container it would not end at all without this.
-/// The client comes later, and a signal that comes before it has no place to give up.
-fn handle_signals(last_words: &LastWords, client: &Arc<OnceLock<Client>>) -> Result<(), String> {
-    let (last_words, client) = (last_words.clone(), Arc::clone(client));
-    let on_stop = move |stop| {
-        let outcome = Outcome::Stopped(stop);
-        // First, so that the log is written while the lock is told.
-        let is_first = last_words.end(outcome);
+/// The client is set later; a signal before that has no place in a queue to give up.
+fn handle_signals(
+    message: &TerminationMessage,
+    client: &Arc<OnceLock<LockClient>>,
+) -> Result<(), String> {
+    let (message, client) = (message.clone(), Arc::clone(client));
+    signals::on_stop(move |stop| {
+        let ending = Ending::Stopped(stop);
+        // The log thread writes the last line while the request to the lock is under way.
+        let is_first = message.end(ending);
         if let Some(client) = client.get().filter(|_| is_first) {
-            client.give_up_place();
+            client.leave_queue();
         }
-        i32::from(outcome.exit_code())
-    };
-    signals::on_stop(on_stop)
+        i32::from(ending.exit_code())
+    })
 }
 
-fn settings() -> Result<(Config, logging::LogConfig), End> {
+fn read_settings() -> Result<(Config, LogConfig), End> {
     let mut input = psl::process::read_input(&PROGRAM)?;
-    let config = Config::take(&mut input, drawn_holder);
-    let log_settings = logging::LogConfig::take(&mut input);
+    let config = Config::take(&mut input, || {
+        // If the host name cannot be read, the random bits alone tell pods apart.
+        let host_name = fs::read_to_string(HOST_NAME).unwrap_or_default();
+        config::random_holder(&host_name, random::bits())
+    });
+    let log_config = LogConfig::take(&mut input);
     input.finish().map_err(End::ConfigErrors)?;
-    Ok((config, log_settings))
+    Ok((config, log_config))
 }
 
-fn drawn_holder() -> Box<str> {
-    // Without a name the random bits alone tell pods apart.
-    let host_name = fs::read_to_string(HOST_NAME).unwrap_or_default();
-    config::drawn_holder(&host_name, random::bits())
-}
-
-fn announce(config: &Config) {
-    let bound = |bound: Option<Duration>| {
-        bound.map_or_else(|| "none".to_owned(), |b| Compact(b).to_string())
+fn log_start(config: &Config) {
+    let text = |bound: Option<Duration>| match bound {
+        Some(bound) => Compact(bound).to_string(),
+        None => "none".to_owned(),
     };
-    let (max_wait, unreachable_wait) =
-        (bound(config.rules.max_wait), bound(config.rules.unreachable_wait));
+    let max_wait = text(config.rules.max_wait);
+    let unreachable_wait = text(config.rules.unreachable_wait);
     let holder = &*config.holder;
-    info!(lock:% = config.lock, holder, max_wait = max_wait, unreachable_wait = unreachable_wait; "asking for the lock");
+    info!(lock:% = config.lock, holder, max_wait, unreachable_wait; "asking for the lock");
 }
 
-fn wait(config: &Config, client: &Client, last_words: &LastWords) -> Outcome {
-    let mut waiting =
-        Waiting::new(config.rules, config.loopback, [random::fraction(), random::fraction()]);
-    let mut next = waiting.next(last_words.waited());
+fn wait_for_lease(config: &Config, client: &LockClient, message: &TerminationMessage) -> Ending {
+    let chances = [random::fraction(), random::fraction()];
+    let mut state = WaitState::new(config.rules, config.is_loopback, chances);
+    let mut action = state.next(message.elapsed());
     loop {
-        next = match next {
-            Next::Ask(attempt) => ask(client, &mut waiting, &attempt, last_words),
-            Next::Pause(length) => {
+        action = match action {
+            Action::Ask(attempt) => ask(client, &mut state, &attempt, message),
+            Action::Pause(length) => {
                 pause(length);
-                waiting.next(last_words.waited())
+                state.next(message.elapsed())
             }
-            Next::Start(Why::Acquired) => return Outcome::Acquired,
-            Next::Start(Why::Bound(bound)) => return Outcome::StartedWithout(bound),
-            Next::Fail(bound) => return Outcome::GaveUp(bound),
+            Action::Granted => return Ending::Granted,
+            Action::Start(bound) => return Ending::StartedWithoutLease(bound),
+            Action::Fail(bound) => return Ending::GaveUp(bound),
         }
     }
 }
 
-fn ask(client: &Client, waiting: &mut Waiting, attempt: &Attempt, last_words: &LastWords) -> Next {
-    if last_words.is_over() {
-        // One more question would take the place anew that is being given up.
-        until_the_signal_ends_it();
+fn ask(
+    client: &LockClient,
+    state: &mut WaitState,
+    attempt: &Attempt,
+    message: &TerminationMessage,
+) -> Action {
+    if message.has_ended() {
+        // Another request would take the place in the queue again.
+        wait_for_exit_by_signal();
     }
-    let asked = last_words.waited();
-    let answer = client.ask(attempt);
-    let waited = last_words.waited();
-    let (next, say) = waiting.answered(&answer, asked, waited, random::fraction());
-    if let Answer::Refusal(refusal) = &answer {
-        // An attempt that `--max-wait` cut short tells nothing about the lock.
-        let is_cut_short =
-            waited.saturating_sub(asked) >= attempt.within && !refusal.kind.is_of_a_lock();
-        if !(is_cut_short && last_words.knows_a_reason()) {
-            last_words.remember(&refusal.words);
+    let began = message.elapsed();
+    let result = client.ask(attempt);
+    let now = message.elapsed();
+    let (action, level) = state.process(&result, began, now, random::fraction());
+    if let Err(reason) = &result {
+        // If `--max-wait` cuts an attempt, its error says nothing about the lock.
+        let is_cut = now.saturating_sub(began) >= attempt.within && !reason.kind.is_from_lock();
+        if !(is_cut && message.has_reason()) {
+            message.set_reason(&reason.text);
         }
-        last_words.before_the_end(|| report(refusal, waited, next, say));
+        message.log_before_end(|| log_attempt(reason, now, action, level));
     }
-    next
+    action
 }
 
-fn report(refusal: &Refusal, waited: Duration, next: Next, say: Option<Say>) {
-    let reason = refusal.words.as_str();
+fn log_attempt(reason: &Reason, waited: Duration, action: Action, level: LogLevel) {
+    let reason = reason.text.as_str();
     let waited = Compact::in_millis(waited);
-    let pause = match next {
-        Next::Pause(length) => Compact::in_millis(length).to_string(),
+    let pause = match action {
+        Action::Pause(length) => Compact::in_millis(length).to_string(),
         _ => "none".to_owned(),
     };
-    match say {
-        None => debug!(reason, waited:%, pause; "still waiting for the lock"),
-        Some(Say::Warning) => {
-            warn!(reason, waited:%, pause; "waiting for the lock, but waiting will hardly mend this");
-        }
-        Some(Say::Reason | Say::LocalhostRefused) => {
+    match level {
+        LogLevel::Debug => debug!(reason, waited:%, pause; "still waiting for the lock"),
+        LogLevel::Info | LogLevel::InfoWithHint => {
             info!(reason, waited:%, pause; "waiting for the lock");
         }
+        LogLevel::Warn => {
+            warn!(reason, waited:%, pause; "waiting for the lock; {PERMANENT}");
+        }
     }
-    if say == Some(Say::LocalhostRefused) {
+    if level == LogLevel::InfoWithHint {
         info!(
-            "localhost is the node only on the host network, else this pod alone: set --host (PSL_LOCK_HOST) to the lock's Service or the node's address"
+            "connection refused at localhost, which is this pod itself unless it has hostNetwork: \
+             set --host (PSL_LOCK_HOST) to the lock's Service or to the node's address"
         );
     }
 }
 
-/// Whatever this thread would do now, above all ending with another code, the signal was first.
-fn until_the_signal_ends_it() -> ! {
+/// The signal thread ends the process with its own exit code.
+fn wait_for_exit_by_signal() -> ! {
     loop {
         thread::park();
     }

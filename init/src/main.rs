@@ -1,4 +1,4 @@
-//! The init container's program: waits for a lease, then lets the pod go on.
+//! The program of the init container.
 
 use std::process::ExitCode;
 

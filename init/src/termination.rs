@@ -1,14 +1,14 @@
-//! The last words: how the wait ended, how long it took and why, for the log and for Kubernetes'
-//! termination message, which `kubectl describe pod` shows.
+//! The end of the wait: the last log line, and Kubernetes' termination message, which
+//! `kubectl describe pod` shows.
 //!
-//! Whoever ends the program first, the wait or a signal, has the last word. Does not know what
-//! leads to an end.
+//! The wait and a signal may end the program at the same time; the first one reports its end.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::mem;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
@@ -17,109 +17,93 @@ use psl::process::signals::Stop;
 use psl::process::{DONE, FAILED};
 use psl::sync;
 
-use crate::wait::Bound;
+use crate::core::wait::Bound;
 
-/// Where the kubelet looks unless the manifest says otherwise.
+/// The kubelet's default `terminationMessagePath`.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
-/// How the wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The lease was granted.
-    Acquired,
-    /// A bound was reached, and the pod starts all the same.
-    StartedWithout(Bound),
-    /// A bound was reached, and the pod does not start.
+pub enum Ending {
+    Granted,
+    StartedWithoutLease(Bound),
     GaveUp(Bound),
-    /// A signal came.
     Stopped(Stop),
 }
 
-impl Outcome {
-    /// What the process ends with.
+impl Ending {
     pub fn exit_code(self) -> u8 {
         match self {
-            Outcome::Acquired | Outcome::StartedWithout(_) => DONE,
-            Outcome::GaveUp(_) => FAILED,
-            // Both codes fit.
-            Outcome::Stopped(stop) => u8::try_from(stop.exit_code()).unwrap_or(FAILED),
+            Ending::Granted | Ending::StartedWithoutLease(_) => DONE,
+            Ending::GaveUp(_) => FAILED,
+            // Both codes fit into a byte.
+            Ending::Stopped(stop) => u8::try_from(stop.exit_code()).unwrap_or(FAILED),
         }
     }
 }
 
-/// What is known about the wait so far; copies share it.
+/// Collects the termination message during the wait. Clones share it.
 #[derive(Clone)]
-pub struct LastWords {
+pub struct TerminationMessage {
     start: Instant,
-    known: Arc<Mutex<Known>>,
+    progress: Arc<Mutex<WaitProgress>>,
 }
 
 #[derive(Default)]
-struct Known {
+struct WaitProgress {
     reason: Option<String>,
-    ended: bool,
+    has_ended: bool,
 }
 
-impl LastWords {
-    /// The wait starts now.
+impl TerminationMessage {
     #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock")]
-    pub fn begin() -> LastWords {
-        LastWords { start: Instant::now(), known: Arc::default() }
+    pub fn start() -> TerminationMessage {
+        TerminationMessage { start: Instant::now(), progress: Arc::default() }
     }
 
-    /// The time since the start.
     #[expect(clippy::disallowed_methods, reason = "the edge that reads the clock")]
-    pub fn waited(&self) -> Duration {
+    pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// Keeps the last reason for the end.
-    pub fn remember(&self, reason: &str) {
-        self.known().reason = Some(reason.to_owned());
+    pub fn set_reason(&self, reason: &str) {
+        sync::lock(&self.progress).reason = Some(reason.to_owned());
     }
 
-    /// Whether there is anything to say about why.
-    pub fn knows_a_reason(&self) -> bool {
-        self.known().reason.is_some()
+    pub fn has_reason(&self) -> bool {
+        sync::lock(&self.progress).reason.is_some()
     }
 
-    /// Whether somebody has had the last word.
-    pub fn is_over(&self) -> bool {
-        self.known().ended
+    pub fn has_ended(&self) -> bool {
+        sync::lock(&self.progress).has_ended
     }
 
-    /// Writes a log line about the wait, unless the wait is over. The end waits for this call, so that no such
-    /// line follows the last one; lines go to a queue, so that a slow reader does not block the end.
-    pub fn before_the_end(&self, log: impl FnOnce()) {
-        let known = self.known();
-        if !known.ended {
+    /// Runs `log` unless the wait has ended. The end waits for it, so that no line about the wait
+    /// follows the last line. Log lines go to a queue, so a slow reader does not delay the end.
+    pub fn log_before_end(&self, log: impl FnOnce()) {
+        let progress = sync::lock(&self.progress);
+        if !progress.has_ended {
             log();
         }
-        drop(known);
+        drop(progress);
     }
 
-    /// Writes the termination message and the last line of the log; false if somebody had the last
-    /// word already, who then also ends the program.
-    pub fn end(&self, outcome: Outcome) -> bool {
-        let waited = self.waited();
-        let mut known = self.known();
-        if std::mem::replace(&mut known.ended, true) {
+    /// Writes the termination message and the last log line. False if the wait has already ended;
+    /// the thread that ended it also ends the program.
+    pub fn end(&self, ending: Ending) -> bool {
+        let waited = self.elapsed();
+        let mut progress = sync::lock(&self.progress);
+        if mem::replace(&mut progress.has_ended, true) {
             return false;
         }
-        let reason = known.reason.take();
-        let written =
-            write_message(Path::new(TERMINATION_LOG), &message(outcome, waited, reason.as_deref()));
-        drop(known);
+        let reason = progress.reason.take();
+        let text = message(ending, waited, reason.as_deref());
+        let written = write_message(Path::new(TERMINATION_LOG), &text);
+        drop(progress);
         if let Err(error) = written {
             warn!(path = TERMINATION_LOG, error:% = error; "cannot write the termination message");
         }
-        log_end(outcome, waited, reason.as_deref());
+        log_end(ending, waited, reason.as_deref());
         true
-    }
-
-    /// Nothing that holds this lock can panic half-way through a change.
-    fn known(&self) -> MutexGuard<'_, Known> {
-        sync::lock(&self.known)
     }
 }
 
@@ -132,36 +116,36 @@ impl fmt::Display for Bound {
     }
 }
 
-fn name(stop: Stop) -> &'static str {
+fn signal_name(stop: Stop) -> &'static str {
     match stop {
         Stop::Terminate => "SIGTERM",
         Stop::Interrupt => "SIGINT",
     }
 }
 
-/// One line, without its end: `kubectl` puts one there.
-fn message(outcome: Outcome, waited: Duration, reason: Option<&str>) -> String {
+/// One line without a line break, which `kubectl` adds.
+fn message(ending: Ending, waited: Duration, reason: Option<&str>) -> String {
     let waited = Compact::in_millis(waited);
-    let how = match outcome {
-        Outcome::Acquired => format!("lock acquired after {waited}"),
-        Outcome::StartedWithout(bound) => {
+    let result = match ending {
+        Ending::Granted => format!("lock acquired after {waited}"),
+        Ending::StartedWithoutLease(bound) => {
             format!("started without the lock after {waited} ({bound})")
         }
-        Outcome::GaveUp(bound) => format!("gave up waiting for the lock after {waited} ({bound})"),
-        Outcome::Stopped(stop) => {
-            format!("stopped by {} after {waited} without the lock", name(stop))
+        Ending::GaveUp(bound) => format!("gave up waiting for the lock after {waited} ({bound})"),
+        Ending::Stopped(stop) => {
+            format!("stopped by {} after {waited} without the lock", signal_name(stop))
         }
     };
-    match (outcome, reason) {
-        (Outcome::Acquired, None) => how,
-        (Outcome::Acquired, Some(reason)) => format!("{how}; before that: {reason}"),
-        (_, Some(reason)) => format!("{how}; last reason: {reason}"),
-        (_, None) => format!("{how}; no attempt was over yet"),
+    match (ending, reason) {
+        (Ending::Granted, None) => result,
+        (Ending::Granted, Some(reason)) => format!("{result}; before that: {reason}"),
+        (_, Some(reason)) => format!("{result}; last reason: {reason}"),
+        (_, None) => format!("{result}; no attempt finished"),
     }
 }
 
-/// Only into a file that is there: without Kubernetes nobody would look for it. And only a plain
-/// file, because opening a pipe could block.
+/// Writes only to a plain file that exists: outside of Kubernetes the message has no reader, and
+/// opening a pipe could block.
 fn write_message(path: &Path, message: &str) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(found) if found.is_file() => {}
@@ -170,19 +154,19 @@ fn write_message(path: &Path, message: &str) -> io::Result<()> {
     OpenOptions::new().write(true).truncate(true).open(path)?.write_all(message.as_bytes())
 }
 
-fn log_end(outcome: Outcome, waited: Duration, reason: Option<&str>) {
+fn log_end(ending: Ending, waited: Duration, reason: Option<&str>) {
     let waited = Compact::in_millis(waited);
-    let reason = reason.unwrap_or("none yet");
-    match outcome {
-        Outcome::Acquired => info!(waited:% = waited; "lock acquired"),
-        Outcome::StartedWithout(bound) => {
-            warn!(waited:% = waited, bound:% = bound, reason = reason; "starting without the lock");
+    let reason = reason.unwrap_or("no attempt finished");
+    match ending {
+        Ending::Granted => info!(waited:% = waited; "lock acquired"),
+        Ending::StartedWithoutLease(bound) => {
+            warn!(waited:%, bound:%, reason; "starting without the lock");
         }
-        Outcome::GaveUp(bound) => {
-            error!(waited:% = waited, bound:% = bound, reason = reason; "gave up waiting for the lock");
+        Ending::GaveUp(bound) => {
+            error!(waited:%, bound:%, reason; "gave up waiting for the lock");
         }
-        Outcome::Stopped(stop) => {
-            info!(signal = name(stop), waited:% = waited, reason = reason; "stopped")
+        Ending::Stopped(stop) => {
+            info!(signal = signal_name(stop), waited:%, reason; "stopped");
         }
     }
 }
@@ -192,47 +176,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages() {
+    fn messages_name_result_time_and_reason() {
         let waited = Duration::from_micros(83_450_999);
         let reason = Some("423 Locked");
-        for (outcome, reason, expected) in [
-            (Outcome::Acquired, None, "lock acquired after 1m23.45s"),
-            (Outcome::Acquired, reason, "lock acquired after 1m23.45s; before that: 423 Locked"),
+        for (ending, reason, expected) in [
+            (Ending::Granted, None, "lock acquired after 1m23.45s"),
+            (Ending::Granted, reason, "lock acquired after 1m23.45s; before that: 423 Locked"),
             (
-                Outcome::StartedWithout(Bound::MaxWait),
+                Ending::StartedWithoutLease(Bound::MaxWait),
                 reason,
                 "started without the lock after 1m23.45s (--max-wait); last reason: 423 Locked",
             ),
             (
-                Outcome::GaveUp(Bound::UnreachableWait),
+                Ending::GaveUp(Bound::UnreachableWait),
                 reason,
                 "gave up waiting for the lock after 1m23.45s (--unreachable-wait); last reason: 423 Locked",
             ),
             (
-                Outcome::Stopped(Stop::Terminate),
+                Ending::Stopped(Stop::Terminate),
                 None,
-                "stopped by SIGTERM after 1m23.45s without the lock; no attempt was over yet",
+                "stopped by SIGTERM after 1m23.45s without the lock; no attempt finished",
             ),
         ] {
-            assert_eq!(message(outcome, waited, reason), expected);
+            assert_eq!(message(ending, waited, reason), expected);
         }
     }
 
     #[test]
-    fn exit_codes() {
-        for (outcome, expected) in [
-            (Outcome::Acquired, 0),
-            (Outcome::StartedWithout(Bound::MaxWait), 0),
-            (Outcome::GaveUp(Bound::MaxWait), 1),
-            (Outcome::Stopped(Stop::Terminate), 143),
-            (Outcome::Stopped(Stop::Interrupt), 130),
+    fn exit_codes_follow_the_ending() {
+        for (ending, expected) in [
+            (Ending::Granted, 0),
+            (Ending::StartedWithoutLease(Bound::MaxWait), 0),
+            (Ending::GaveUp(Bound::MaxWait), 1),
+            (Ending::Stopped(Stop::Terminate), 143),
+            (Ending::Stopped(Stop::Interrupt), 130),
         ] {
-            assert_eq!(outcome.exit_code(), expected, "{outcome:?}");
+            assert_eq!(ending.exit_code(), expected, "{ending:?}");
         }
     }
 
     #[test]
-    fn the_message_goes_only_into_a_file_that_is_there() {
+    fn the_message_is_written_only_to_an_existing_file() {
         let folder = std::env::temp_dir().join(format!("psl-init-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let file = folder.join("termination-log");
@@ -241,7 +225,7 @@ mod tests {
         fs::write(&file, "something longer").unwrap();
         write_message(&file, "one").unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "one");
-        write_message(&folder, "a folder is no file").unwrap();
+        write_message(&folder, "not a plain file").unwrap();
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Scenarios: herds of pods behind one lock, and which lock serves a pod. Read by scenario.sh.
+# Scenarios: herds of pods behind one lock, and locks of several nodes. Read by scenario.sh.
 
-# Starts a herd of 20 on the first node. Keeps the lock's log, also of a container or pod that ends.
+# Starts a herd of 20 on the first node. Collects the log of the lock, also of containers that end.
 begin_herd() {
     standing_lock
     herd_node=$(first_node) ns=psl-e2e-$1
@@ -32,7 +32,7 @@ all_came_up() {
     programs_are_well
     forget "$ns"
 }
-# The number of pods of the herd with this text in the lock's log.
+# Prints the number of pods of the herd with this text in the log of the lock.
 holders() { grep -F -- "$1" "$E2E_SCRATCH/lock.log.$$" | grep -o "holder=$ns/[^ /]*" | sort -u | wc -l; }
 is_zero() { [ "$2" -eq 0 ] || fail "$1: $2"; }
 
@@ -66,7 +66,7 @@ successor() {
     [ -n "$next" ] && [ "$next" != "$1" ] && [ "$(lock get pod "$next" --output 'jsonpath={.status.containerStatuses[0].ready}')" = true ]
 }
 
-# Each node's lock serves the pods of its own node, and no other.
+# The lock of a node serves the pods of its node, and no others.
 scenario_nodes() {
     second=$(second_node)
     [ -n "$second" ] || skip "needs two nodes"
@@ -86,7 +86,8 @@ scenario_nodes() {
     forget psl-e2e-nodes
 }
 
-# A node without a lock: a pod starts there after --unreachable-wait, and no lock of another node serves it.
+# A node without a lock: a pod starts there after --unreachable-wait, and no lock of another node
+# serves it.
 scenario_unguarded() {
     standing_lock
     bare=$(first_node) elsewhere=$(second_node)
@@ -97,7 +98,7 @@ scenario_unguarded() {
     { workload Deployment shop "$bare" 2 && gate ', --unreachable-wait=5s' && application --port=8080; } | kube --namespace psl-e2e-unguarded apply --filename - >&2
     rolled_out psl-e2e-unguarded deployment/shop 45
     kube --namespace psl-e2e-unguarded logs deployment/shop --container pod-startup-lock >"$E2E_SCRATCH/said"
-    grep -q 'unreachable-wait' "$E2E_SCRATCH/said" || fail "init does not say that its bound was reached: $(tail -n 1 "$E2E_SCRATCH/said")"
+    grep -q 'unreachable-wait' "$E2E_SCRATCH/said" || fail "the log of init does not name the bound: $(tail -n 1 "$E2E_SCRATCH/said")"
     [ -z "$elsewhere" ] || is_zero "leases of another node's lock" "$(metric "$elsewhere" 'psl_lock_requests_total{result="granted"}')"
     forget psl-e2e-unguarded
     lock patch daemonset lock --type=json --patch '[{"op":"remove","path":"/spec/template/spec/nodeSelector/kubernetes.io~1hostname"}]' >&2

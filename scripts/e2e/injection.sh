@@ -1,5 +1,5 @@
 #!/bin/sh
-# Scenario: the init container that the API server adds. Read by scenario.sh.
+# Scenario: the init container that the API server injects. Read by scenario.sh.
 
 in_space() { kube --namespace psl-e2e-injection "$@"; }
 # The metadata of a pod that asks for the gate, with an app and annotations in YAML's flow style.
@@ -43,12 +43,12 @@ workloads() {
 # The names of the init containers of the first pod of an app.
 gates_of() { in_space get pods --selector "app=$1" --output 'jsonpath={.items[0].spec.initContainers[*].name}'; }
 value_of() { in_space get pods --selector "app=$1" --output "jsonpath={.items[0].spec.initContainers[?(@.name=='pod-startup-lock')].env[?(@.name=='$2')].value}"; }
-# The same for a pod on standard input, by a dry run of the API server in a namespace.
+# Prints the same for the pod on stdin, with a server-side dry run in a namespace.
 would_get() { kube --namespace "$1" create --dry-run=server --filename - --output 'jsonpath={.spec.initContainers[*].name} {.spec.initContainers[*].env[?(@.name=="PSL_LOCK_HOST")].value}'; }
-is() { [ "$2" = "$3" ] || fail "$1: '$2', not '$3'"; }
+is() { [ "$2" = "$3" ] || fail "$1: '$2', expected '$3'"; }
 
 scenario_injection() {
-    kube api-resources --no-headers | grep -q ' MutatingAdmissionPolicy$' || skip "the cluster has no MutatingAdmissionPolicy"
+    kube api-resources --no-headers | grep -q ' MutatingAdmissionPolicy$' || skip "the cluster does not serve MutatingAdmissionPolicy"
     standing_lock
     apply --with-health --overlay injection
     space psl-e2e-injection baseline
@@ -78,7 +78,7 @@ injected_pods_start() {
     in_space wait --for=condition=Ready pod/own pod/good pod/bad --timeout 60s >&2 || fail "the pods with containers or annotations of their own are not ready within 60 s"
 }
 
-# Pods that stay unchanged: by an opt-out, by their namespace, by a gate of their own, by their system or network.
+# Pods that stay unchanged: by opt-out, namespace, own gate, operating system or network.
 left_alone() {
     is "opted out" "$(pod out 'pod-startup-lock/inject: "false"' | would_get psl-e2e-injection)" ' '
     is "without the label" "$(pod out '' | sed 's/, pod-startup-lock\/inject: "true"//' | would_get psl-e2e-injection)" ' '

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Scenarios: deploy.sh and the manifests, from an empty cluster to an empty cluster. Read by scenario.sh.
+# Scenarios: deploy.sh and the manifests, from an empty cluster to an empty cluster.
+# Read by scenario.sh.
 
 locks_answer() {
     for of_node in $(nodes); do
@@ -7,14 +8,14 @@ locks_answer() {
     done
 }
 
-# The commands of README's "Install".
+# The commands of README's "Quick start".
 scenario_install() {
     images_there
     apply --with-health
     locks_answer
     eventually 30 "health and the gate of each node open" all_open
-    deploy status || fail "deploy.sh status finds something missing while all pods run"
-    deploy delete || fail "deploy.sh delete"
+    deploy status || fail "scripts/deploy.sh status reports an error while all pods run"
+    deploy delete || fail "scripts/deploy.sh delete failed"
     must_be_gone "after deploy.sh delete"
 }
 
@@ -40,20 +41,21 @@ END
     eventually 20 "the kind PodMonitor" kube get podmonitors --all-namespaces
 }
 
-# Each overlay, in three installations, of which the second replaces the first; a pod finds the lock by each of the ways.
+# Each overlay, in three installations; the second replaces the first. In each, the example gets
+# leases.
 scenario_overlays() {
     images_there
     operator_kinds
     overlay service --overlay network-policies --overlay air-gapped --overlay monitoring --overlay injection
     overlay host-port --overlay health
-    [ -z "$(lock get service lock --ignore-not-found --output name)" ] || fail "host-port in place of service leaves the Service"
+    [ -z "$(lock get service lock --ignore-not-found --output name)" ] || fail "apply --overlay host-port does not delete the Service of --overlay service"
     overlays_go "service and host-port"
     overlay host-network --overlay health --overlay network-policies
     overlays_go host-network
     kube delete customresourcedefinitions --selector psl-e2e
     must_be_gone "at the end"
 }
-# overlay NAME [OPTIONS]: installs the overlay and the example, which has to get its leases.
+# overlay NAME [OPTIONS]: installs the overlay and the example, which must get its leases.
 overlay() {
     apply --overlay "$@"
     locks_answer
@@ -64,12 +66,12 @@ overlay() {
 example() {
     example_space=$1
     shift
-    deploy example --into "$example_space" --wait 60 ${E2E_REGISTRY:+--registry "$E2E_REGISTRY"} "$@" || fail "the example does not start in $example_space with $*"
+    deploy example --into "$example_space" --wait 60 ${E2E_REGISTRY:+--registry "$E2E_REGISTRY"} "$@" || fail "the example does not start in namespace $example_space with $*"
     started_by_lock "$example_space"
 }
 overlays_go() {
-    deploy delete || fail "deploy.sh delete after $1"
-    eventually 40 "after deploy.sh delete of $1: something is left" only_kinds_left
+    deploy delete || fail "scripts/deploy.sh delete failed after $1"
+    eventually 40 "no objects remain after deploy.sh delete of $1" only_kinds_left
 }
 only_kinds_left() { left | grep -v '^CustomResourceDefinition ' && return 1; return 0; }
 
@@ -77,7 +79,7 @@ only_kinds_left() { left | grep -v '^CustomResourceDefinition ' && return 1; ret
 started_by_lock() {
     for pod in $(kube --namespace "$1" get pods --output name); do
         kube --namespace "$1" logs "$pod" --container pod-startup-lock >"$E2E_SCRATCH/said"
-        grep -q 'lock acquired\|Lock acquired' "$E2E_SCRATCH/said" || fail "$pod started without a lease: $(tail -n 1 "$E2E_SCRATCH/said")"
+        grep -qi 'lock acquired' "$E2E_SCRATCH/said" || fail "$pod started without a lease: $(tail -n 1 "$E2E_SCRATCH/said")"
     done
 }
 
@@ -97,7 +99,7 @@ scenario_entry_points() {
     done
     # deploy.sh delete has to remove objects that delete -k leaves.
     kustomized deploy/one-namespace apply
-    deploy delete || fail "deploy.sh delete after deploy/one-namespace"
+    deploy delete || fail "scripts/deploy.sh delete failed after deploy/one-namespace"
     must_be_gone "after deploy.sh delete of deploy/one-namespace"
 }
 
@@ -128,7 +130,7 @@ kustomized() {
     kube "$verb" "$@" -k "$around/deploy/around" || fail "kubectl $verb -k $entry_point"
 }
 
-# Pod Security `restricted`, enforced by both namespaces, and the rights and limits of the manifests.
+# Pod Security "restricted" in both namespaces, and the rights and limits of the manifests.
 scenario_restricted() {
     standing_lock
     level=$(kube get namespace pod-startup-lock --output 'jsonpath={.metadata.labels.pod-security\.kubernetes\.io/enforce}')

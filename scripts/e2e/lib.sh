@@ -1,6 +1,7 @@
 #!/bin/sh
-# Read by e2e.sh and by e2e/scenario.sh, from the root of the repository: calls with a bound, waits, workloads, what is left.
-# `deadline`, in seconds since 1970, bounds every call; E2E_SCRATCH is a directory for files.
+# Functions for e2e.sh and e2e/scenario.sh: calls with a time limit, waits, workloads, clean-up.
+# Read in the repository's root. deadline, in seconds since 1970, limits every call; E2E_SCRATCH is
+# a directory for files.
 
 now() { date +%s; }
 # Whole seconds until the deadline, at least one.
@@ -15,7 +16,7 @@ lock() { kube --namespace pod-startup-lock "$@"; }
 
 has_power() { [ -n "$E2E_NODES_TOOL" ]; }
 node() { bounded "$E2E_NODES_TOOL/node.sh" "$@"; }
-# Notes an outage, so that the clean-up ends it after a failure.
+# Records an outage, so that the clean-up ends it after a failure.
 control() {
     : >"$E2E_SCRATCH/control"
     bounded "$E2E_NODES_TOOL/control.sh" "$1" kube-apiserver
@@ -23,7 +24,8 @@ control() {
 restore_control() {
     [ -f "$E2E_SCRATCH/control" ] || return 0
     bounded "$E2E_NODES_TOOL/control.sh" go kube-apiserver || true
-    # More than once: a server that is still ending counts as one that runs. Not with `eventually`, which would end the clean-up.
+    # Repeated, because a server that is still stopping counts as running. eventually would end the
+    # clean-up.
     for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
         bounded "$E2E_NODES_TOOL/control.sh" start kube-apiserver || true
         sleep 1
@@ -33,21 +35,22 @@ restore_control() {
 
 # ---- waits ----
 
-# eventually SECONDS WHAT COMMAND...: repeats COMMAND each half second until it succeeds; fails with WHAT.
+# eventually SECONDS STATE COMMAND...: repeats COMMAND each half second until it succeeds; fails
+# with STATE.
 eventually() {
     until_time=$(($(now) + $1)) awaited=$2 bound_here=$1
     shift 2
-    echo "waits for: $awaited" >&2
+    echo "waiting for: $awaited" >&2
     while ! "$@" >"$E2E_SCRATCH/awaited" 2>&1; do
         if [ "$(now)" -ge "$until_time" ] || [ "$(now)" -ge "$deadline" ]; then
             cat "$E2E_SCRATCH/awaited" >&2
-            fail "$awaited: not within $bound_here s"
+            fail "timed out after $bound_here s: $awaited"
         fi
         sleep 0.5
     done
 }
-rolled_out() { kube --namespace "$1" rollout status "$2" --timeout "${3}s" >&2 || fail "$2 in $1 has not come up within $3 s"; }
-# The API server's clock, as the time stamps of objects have it.
+rolled_out() { kube --namespace "$1" rollout status "$2" --timeout "${3}s" >&2 || fail "timed out after $3 s: $2 in namespace $1 is not ready"; }
+# Prints the time of the API server, in the form of time stamps of objects.
 cluster_time() {
     kube --namespace "$1" delete configmap clock --ignore-not-found >/dev/null
     kube --namespace "$1" create configmap clock --output 'jsonpath={.metadata.creationTimestamp}'
@@ -56,8 +59,8 @@ seconds_of() { date -u -d "$1" +%s; }
 
 # ---- objects that are left ----
 
-# KIND NAMESPACE NAME of every object of a lock or of these scenarios, of any kind; an error line if the cluster does not
-# list its objects. Events expire by themselves.
+# Prints KIND NAMESPACE NAME of every object of a lock or of these scenarios, or an error line if
+# listing fails. Events expire by themselves.
 left() {
     listed=$E2E_SCRATCH/listed
     # shellcheck disable=SC2016 # the template's variables
@@ -66,7 +69,7 @@ left() {
         kube get "${kinds%,}" --all-namespaces --ignore-not-found --output go-template='{{range .items}}{{.kind}} {{or .metadata.namespace "-"}} {{.metadata.name}}{{range $key, $value := .metadata.labels}} {{$key}}={{$value}}{{end}}{{"\n"}}{{end}}' >"$listed" 2>"$listed.error"; then
         grep -E 'pod-startup-lock|psl-e2e' "$listed" | cut -d' ' -f1-3
     else
-        echo "the cluster does not list its objects: $(tail -n 1 "$listed.error")"
+        echo "cannot list the objects of the cluster: $(tail -n 1 "$listed.error")"
     fi
     return 0
 }
@@ -75,8 +78,8 @@ nothing_left() {
     cat "$E2E_SCRATCH/left"
     [ ! -s "$E2E_SCRATCH/left" ]
 }
-# Waits, because an object that is being deleted takes a moment.
-must_be_gone() { eventually 40 "$1: something is left" nothing_left; }
+# Waits, because a deletion takes a moment.
+must_be_gone() { eventually 40 "no objects remain $1" nothing_left; }
 
 # By name and by the label of these scenarios, and with no step that depends on another.
 remove_everything() {
@@ -109,11 +112,11 @@ images_there() {
             deploy load --nodes "$(nodes)" --with ctr --ssh "$E2E_NODES_TOOL/ssh" $program
         else
             deploy load $program
-        fi || fail "scripts/deploy.sh does not bring the images to the nodes"
+        fi || fail "scripts/deploy.sh cannot load or push the images, see its output"
     done
     touch "$E2E_SCRATCH/loaded"
 }
-apply() { deploy apply ${E2E_REGISTRY:+--registry "$E2E_REGISTRY"} --wait 90 "$@" || fail "deploy.sh apply $*"; }
+apply() { deploy apply ${E2E_REGISTRY:+--registry "$E2E_REGISTRY"} --wait 90 "$@" || fail "scripts/deploy.sh apply $* failed"; }
 
 # ---- the lock ----
 
@@ -122,12 +125,14 @@ standing_lock() {
     images_there
     if [ "$(lock get daemonsets --ignore-not-found --output 'jsonpath={.items[*].metadata.annotations.psl-e2e}')" != "standing standing" ]; then
         apply --with-health
-        # As shipped, health asks every 20 to 50 s for DaemonSets that it waits for. Scenarios delete and ignore several.
+        # As shipped, health asks every 20 to 50 s for DaemonSets that it waits for. Scenarios
+        # delete and ignore several.
         lock set env daemonset/health PSL_HC_DAEMONSET_PERIOD_FAIL=2s >&2
         rolled_out pod-startup-lock daemonset/health 60
         lock annotate daemonset/lock daemonset/health psl-e2e=standing
     fi
-    # A DaemonSet that an earlier scenario has deleted keeps gates shut until health asks for it again.
+    # A DaemonSet that an earlier scenario has deleted keeps gates shut until health asks for it
+    # again.
     eventually 100 "health and the gate of each node open" all_open
 }
 all_open() {
@@ -149,10 +154,11 @@ ask() {
 # The value of a metric of the lock of a node; 0 if it is not there.
 metric() { ask lock "$1" metrics | awk -v name="$2" '$1 == name {value = $2} END {print value + 0}'; }
 state_says() { ask lock "$1" state | grep -F -- "$2"; }
-# Asserts that no container of the programs was killed for its memory, and that the API server never refused health.
+# Asserts that no container of the programs was killed for its memory, and that the API server never
+# refused health.
 programs_are_well() {
     # shellcheck disable=SC2016 # the template's variables
-    bad=$(lock get pods --output go-template='{{range .items}}{{$name := .metadata.name}}{{range .status.containerStatuses}}{{with .lastState.terminated}}{{$name}} {{.reason}}{{"\n"}}{{end}}{{end}}{{end}}' | grep OOMKilled) && fail "killed for its memory: $bad"
+    bad=$(lock get pods --output go-template='{{range .items}}{{$name := .metadata.name}}{{range .status.containerStatuses}}{{with .lastState.terminated}}{{$name}} {{.reason}}{{"\n"}}{{end}}{{end}}{{end}}' | grep OOMKilled) && fail "container killed for exceeding its memory limit: $bad"
     for well_node in $(nodes); do
         bad=$(ask health "$well_node" metrics | grep 'code="403"') && fail "health on $well_node was refused by the API server: $bad"
     done
@@ -168,7 +174,7 @@ space() {
 }
 forget() { kube delete namespace "$1" --wait="${2:-false}" >/dev/null; }
 
-# The init container of README, with its bounds; gate ", --more=1" adds arguments.
+# The init container of docs/install.md, with its bounds; gate ", --more=1" adds arguments.
 # shellcheck disable=SC2120
 gate() {
     cat <<END
@@ -224,7 +230,8 @@ spec:
 END
 }
 # shellcheck disable=SC2119
-# herd NAMESPACE NAME NODE REPLICAS [SECONDS]: pods that each burn SECONDS (1) of a processor, behind the gate.
+# herd NAMESPACE NAME NODE REPLICAS [SECONDS]: pods that each burn SECONDS (1) of a processor,
+# behind the gate.
 herd() { { workload Deployment "$2" "$3" "$4" && gate && application "--cpu=${5:-1}"; } | kube --namespace "$1" apply -f - >/dev/null; }
 # NAME RESTARTS READY STARTED of each pod's application.
 pods_of() {

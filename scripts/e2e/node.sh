@@ -1,5 +1,6 @@
 #!/bin/sh
-# Scenarios: outages of a node and of the API server, and the gate that health keeps shut. Read by scenario.sh.
+# Scenarios: outages of a node and of the API server, and a gate that health keeps closed.
+# Read by scenario.sh.
 
 # daemon NAME NODE ARGUMENTS [PORT OF THE READINESS PROBE]
 daemon() {
@@ -7,7 +8,7 @@ daemon() {
     application "$3" 600 | if [ -n "${4:-}" ]; then sed "/startupProbe/d; s/port: 8080}, periodSeconds: 1}/port: $4}, periodSeconds: 1}/"; else cat; fi
 }
 
-# Twenty pods and two DaemonSets, one of which takes 15 s; nothing starts before both are ready in this boot.
+# Twenty pods and two DaemonSets, one of which takes 15 s; no pod starts before both are ready.
 scenario_reboot() {
     needs_power
     standing_lock
@@ -41,7 +42,8 @@ started_after_daemons() {
     [ "$first" -ge "$fast" ] || fail "a pod started before the fast DaemonSet"
 }
 
-# A pod on each node that asks health and the lock once a second and prints each change. Several scenarios share them.
+# Starts a pod on each node that asks health and lock once a second and prints each change. Several
+# scenarios share these pods.
 watch_programs() {
     standing_lock
     ns=psl-e2e-watch
@@ -50,7 +52,8 @@ watch_programs() {
         daemon watch '' '"--watch=health.pod-startup-lock:9999/", "--watch=lock.pod-startup-lock:8888/?duration=0"' | kube --namespace "$ns" apply --filename - >&2
     fi
     rolled_out "$ns" daemonset/watch 60
-    # After an outage of the API server the node controller may take a node for not ready until its kubelet has reported all again.
+    # After an outage of the API server, the node controller may see a node as not ready until its
+    # kubelet has reported again.
     eventually 100 "health and lock answer 200 to all" all_see_200
     containers_before=$(containers)
     since=$(seconds_of "$(cluster_time "$ns")")
@@ -61,7 +64,8 @@ changes_seen() { kube --namespace "$ns" logs --selector app=watch --tail=-1 --pr
 all_see_200() {
     changes_seen | awk -v pods="$(nodes | wc -w)" '{last[$1 $3] = $4; print} END {for (one in last) {n++; if (last[one] != 200) bad++} exit !(n >= 2 * pods && !bad)}'
 }
-# Asserts that the watching pods saw only 200, and that no container was restarted, since the scenario began.
+# Asserts that the watching pods saw only 200, and that no container was restarted, since the
+# scenario began.
 saw_nothing_else() {
     eventually 30 "the logs of the watching pods" changes_seen
     bad=$(changes_seen | awk -v since="$since" '$2 >= since && $4 != 200' | head -n 3)
@@ -70,8 +74,8 @@ saw_nothing_else() {
 }
 same_containers() { [ "$(containers)" = "$containers_before" ] || fail "a container of lock or health was restarted $1"; }
 containers() { lock get pods --output 'jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].containerID}{"\n"}{end}'; }
-# Pods start as before. They are bound to the node as they are made: the controllers and the scheduler take up to a minute and a
-# half to find an API server that was away. How many starts a node bears is for the herds: these burn little.
+# Asserts that pods still start. They are created on a node, because controllers and scheduler take
+# up to 90 s to reconnect to an API server that was away. They burn little CPU.
 starts_go_on() {
     for number in 1 2 3; do lone_pod "after-$number" "$(first_node)"; done
     eventually 60 "3 pods that start $1" at_least_ready "$ns" after 3
@@ -121,7 +125,8 @@ scenario_kubelet_restarted() {
     watch_ends
 }
 
-# A DaemonSet that is never ready: the gate opens at --max-hold, and soon after the annotation `ignore`.
+# A DaemonSet that is never ready: the gate opens at --max-hold, and soon after the annotation
+# `ignore`.
 scenario_gate() {
     standing_lock
     held=$(first_node) ns=psl-e2e-gate
@@ -131,13 +136,13 @@ scenario_gate() {
     eventually 30 "the gate of $held open" state_says "$held" '"gate":{"open":true,"overridden":false'
     space "$ns"
     daemon never "$held" --port=8080 8081 | kube --namespace "$ns" apply --filename - >&2
-    eventually 30 "the gate of $held shut" state_says "$held" '"gate":{"open":false'
+    eventually 30 "the gate of $held closed" state_says "$held" '"gate":{"open":false'
     shut=$(now)
     herd "$ns" shop "$held" 2
     sleep 5
-    is_zero "pods ready while the gate is shut" "$(ready_pods "$ns" shop)"
+    is_zero "pods ready while the gate is closed" "$(ready_pods "$ns" shop)"
     eventually 60 "the gate of $held overridden" state_says "$held" '"overridden":true'
-    [ $(($(now) - shut)) -ge 20 ] || fail "the gate was overridden $(($(now) - shut)) s after it shut, with a --max-hold of 30 s"
+    [ $(($(now) - shut)) -ge 20 ] || fail "the gate was overridden $(($(now) - shut)) s after it closed, with a --max-hold of 30 s"
     rolled_out "$ns" deployment/shop 40
     kube --namespace "$ns" annotate daemonset never pod-startup-lock/ignore=true >&2
     eventually 75 "the gate of $held open for the ignored DaemonSet" state_says "$held" '"gate":{"open":true,"overridden":false'

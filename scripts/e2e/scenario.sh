@@ -1,6 +1,7 @@
 #!/bin/sh
-# One scenario of e2e.sh, in a process of its own: scenario.sh NAME SECONDS
-# The reason of a failure or of a skip goes to $E2E_SCRATCH/why; exit code 0 passed, 77 skipped, any other failed.
+# Runs one scenario of e2e.sh: scenario.sh NAME SECONDS
+# The reason of a failure or a skip goes to $E2E_SCRATCH/why. Exit code 0: passed, 77: skipped, else
+# failed.
 set -eu
 # shellcheck source=scripts/e2e/lib.sh
 . scripts/e2e/lib.sh
@@ -18,7 +19,7 @@ skip() {
     printf '%s\n' "$1" >"$E2E_SCRATCH/why"
     exit 77
 }
-# Processes beside the scenario: calls of `timeout`, which pass a signal on.
+# Background processes of the scenario: calls of timeout, which pass a signal on.
 background=''
 end_background() {
     # shellcheck disable=SC2086 # several processes
@@ -26,7 +27,8 @@ end_background() {
     background=''
 }
 trap end_background EXIT
-# power WHAT COMMAND...: a call of the nodes' tool. Exit code 77 means that the tool does not support it.
+# power ACTION COMMAND...: calls the nodes' tool. Exit code 77 means that it does not support the
+# action.
 power() {
     asked_for=$1 code=0
     shift

@@ -1,25 +1,27 @@
 #!/bin/sh
-# Scenario: every command of README's "When it is stuck", as written. Read by scenario.sh.
+# Scenario: each command of docs/operations.md, "When it is stuck", as written. Read by scenario.sh.
 
-# The commands of the section, one a line: those of its block, what follows "then:" there, and those in its sentences.
+# Prints the commands of the section, one a line: in its code block, after "then:" there, and in its
+# sentences.
 stuck_commands() {
-    awk '/^## / {inside = $0 == "## When it is stuck"} inside' README.md >"$E2E_SCRATCH/section"
+    awk '/^## / {inside = $0 == "## When it is stuck"} inside' docs/operations.md >"$E2E_SCRATCH/section"
     awk '/^```/ {block = !block; next}
         block && /^kubectl/ {line = $0; sub(/ *#.*/, "", line); print line}
         block && /then: / {sub(/.*then: /, ""); print}
         !block && /`/ {n = split($0, parts, "`"); for (i = 2; i <= n; i += 2) if (parts[i] ~ /^(kubectl|curl|scripts\/)/) print parts[i]}' "$E2E_SCRATCH/section"
 }
 
-# Runs a command of README with its placeholders filled in; leaves what it printed in $E2E_SCRATCH/printed.
+# Runs a command of the section with its placeholders filled in; its output goes to
+# $E2E_SCRATCH/printed.
 written() {
     command=$(printf %s "$1" | sed "s|LOCK-POD|$(pod_of lock "$held")|; s|HEALTH-POD|$(pod_of health "$held")|; s|spec.nodeName=NODE|spec.nodeName=$held|; s|-n NAMESPACE|-n $ns|; s| POD | $(waiting_pod) |; s|daemonset NAME|daemonset never-$shut|; s|deployment NAME|deployment shop|; s|holder=ID|holder=$(printf %s "${holder:-}" | sed 's/&/\\&/g')|")
-    case $command in *NODE* | *NAMESPACE* | *POD* | *NAME* | *ID) fail "no value for a word of README's: $1" ;; esac
-    bounded sh -c "$command" >"$E2E_SCRATCH/printed" 2>&1 || fail "$command: $(tail -n 1 "$E2E_SCRATCH/printed")"
+    case $command in *NODE* | *NAMESPACE* | *POD* | *NAME* | *ID) fail "docs/operations.md uses an unknown placeholder: $1" ;; esac
+    bounded sh -c "$command" >"$E2E_SCRATCH/printed" 2>&1 || fail "command failed: $command: $(tail -n 1 "$E2E_SCRATCH/printed")"
 }
 printed() { grep -qE -- "$1" "$E2E_SCRATCH/printed" || fail "$command does not show $1"; }
 waiting_pod() { kube --namespace "$ns" get pods --selector app=shop --output 'jsonpath={.items[0].metadata.name}'; }
 
-# A port-forward of README, in the background until the next one.
+# A port-forward of the section, in the background until the next one.
 forward() {
     end_background
     program=$(case $1 in *LOCK-POD*) echo lock ;; *) echo health ;; esac)
@@ -30,8 +32,8 @@ forward() {
     eventually 15 "$command" grep -q '^Forwarding from' "$E2E_SCRATCH/forward"
 }
 
-# The gate of the node is shut, and two pods wait. Health learns of a new DaemonSet at once, but of a changed one only at the
-# next read. The settings of an earlier command are undone first.
+# Closes the gate of the node and lets two pods wait. health learns of a new DaemonSet at once, and
+# of a changed one at its next request. The settings of an earlier command are undone first.
 shut_gate() {
     if [ -n "$undo" ]; then
         lock set env daemonset/lock "$undo" >&2
@@ -43,9 +45,9 @@ shut_gate() {
         kube --namespace "$ns" delete daemonsets --all --wait >&2
         shut=$((shut + 1))
         daemon "never-$shut" "$held" --port=8080 8081 | kube --namespace "$ns" apply --filename - >&2
-        eventually 30 "the gate of $held shut" state_says "$held" '"gate":{"open":false'
+        eventually 30 "the gate of $held closed" state_says "$held" '"gate":{"open":false'
     fi
-    eventually 20 "the pods of before are gone" no_pods
+    eventually 20 "no pods of the last command" no_pods
     herd "$ns" shop "$held" 2
     eventually 30 "the pods of shop wait" pods_wait
 }
@@ -62,11 +64,11 @@ scenario_stuck() {
     space "$ns"
     shut_gate
     stuck_commands >"$E2E_SCRATCH/commands"
-    [ "$(wc -l <"$E2E_SCRATCH/commands")" -ge 14 ] || fail "README's section 'When it is stuck' has $(wc -l <"$E2E_SCRATCH/commands") commands: where are the others?"
+    [ "$(wc -l <"$E2E_SCRATCH/commands")" -ge 14 ] || fail "docs/operations.md, 'When it is stuck', has $(wc -l <"$E2E_SCRATCH/commands") commands, expected at least 14"
     while read -r line; do stuck_command "$line" </dev/null; done <"$E2E_SCRATCH/commands"
     end_background
-    # These commands remove the lock, and so come last, with the entry point of this installation.
-    bounded sh -c "${take_away:?}" >&2 || fail "$take_away"
+    # These commands remove the lock, so they come last.
+    bounded sh -c "${take_away:?}" >&2 || fail "command failed: $take_away"
     forget "$ns" true
     watch_ends
     must_be_gone "after $take_away"
@@ -91,15 +93,15 @@ stuck_command() {
     'scripts/deploy.sh status') written "$1" ;;
     'kubectl delete -k' | 'kubectl delete -k deploy') take_away="${take_away:+$take_away && }${1% deploy} deploy/with-health --ignore-not-found" ;;
     'scripts/deploy.sh delete') take_away="${take_away:+$take_away && }$1" ;;
-    *) fail "README has a command without a check here: $1" ;;
+    *) fail "docs/operations.md has a command without a check in scripts/e2e/stuck.sh: $1" ;;
     esac
 }
-# The command that undoes the one before, as README gives it.
+# The command that undoes the one before, as the section gives it.
 undone_by() {
-    grep -qF -- "undone by \`$1\`" "$E2E_SCRATCH/section" || fail "README does not say that $1 undoes it"
+    grep -qF -- "undone by \`$1\`" "$E2E_SCRATCH/section" || fail "docs/operations.md does not say that $1 undoes it"
     undo=$1
 }
-# A pod that holds its slot: its name is the holder's that /state shows on the loopback.
+# Starts a pod that keeps its lease, and reads its holder from /state on the loopback.
 one_lease() {
     kube --namespace "$ns" delete deployments --all --wait >&2
     rolled_out pod-startup-lock daemonset/lock 60

@@ -1,4 +1,4 @@
-//! What comes back, right or wrong, and that a 200 ends the wait whatever came before.
+//! Answers and errors: each one is logged, and a 200 ends the wait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +13,12 @@ const IN_TIME: &str = "connected, but no whole answer in time";
 const CLOSED: &str = "connection closed before the whole answer";
 const NO_HTTP: &str = "not an HTTP answer";
 
-/// Shows the trouble's words, then mends it: the program must end well.
+/// Logs the reason while the trouble lasts, and exits with 0 once the lock grants.
 #[track_caller]
-fn survives(name: &str, trouble: Behaviour, level: &str, words: &str) {
+fn survives(name: &str, trouble: Behaviour, level: &str, reason: &str) {
     let server = Server::start(trouble);
     let mut running = init_at(&server).start();
-    let line = wait_for_reason(&mut running, words);
+    let line = wait_for_reason(&mut running, reason);
     assert_eq!(field(&line, "level").as_deref(), Some(level), "{name}: {line}");
     server.set(Behaviour::ok("Lock acquired"));
     let finished = running.wait(CEILING).expect_code(0);
@@ -69,18 +69,18 @@ fn garbage_then_granted() {
 }
 
 #[test]
-fn half_a_grant_is_none() {
+fn an_incomplete_grant_does_not_count() {
     for (name, trouble, words) in [
-        ("cut", Behaviour::Truncated200, "200, but not the answer of a lock: connection closed"),
+        ("cut", Behaviour::Truncated200, "200, but the answer is incomplete: connection closed"),
         (
             "endless",
             Behaviour::EndlessBody,
-            "200, but not the answer of a lock: its body is longer than 65536 bytes",
+            "200, but not from a lock: body longer than 65536 bytes",
         ),
         (
             "huge",
             Behaviour::ok(&"x".repeat(100_000)),
-            "200, but not the answer of a lock: its body is longer than 65536 bytes",
+            "200, but not from a lock: body longer than 65536 bytes",
         ),
     ] {
         survives(name, trouble, "info", words);
@@ -139,10 +139,10 @@ fn dropped_packets_then_granted() {
 }
 
 #[test]
-fn a_lock_of_the_go_generations() {
+fn locks_of_1_x_and_2_x_grant_leases() {
     let free = Arc::new(AtomicBool::new(false));
     let lock = Arc::clone(&free);
-    // It looks at neither method nor path, ignores what it does not know, and says no more than this.
+    // Such a lock ignores the method, the path and unknown parameters.
     let server =
         Server::start(Behaviour::call(move |_| match lock.swap(false, Ordering::SeqCst) {
             true => Behaviour::ok("Lock acquired"),
@@ -150,17 +150,17 @@ fn a_lock_of_the_go_generations() {
         }));
     let arguments = ["--duration=1m30s", "--ready=http:80/", "--wait=2s", "--node"];
     let start = |node: &str| init_at(&server).args(arguments).arg(node).start();
-    let (mut first, mut second) = (start("node-a"), start("b&c"));
+    let (mut first, mut second) = (start("node-a"), start("b.c"));
     for running in [&mut first, &mut second] {
         wait_for_reason(running, "423 Locked");
     }
     free.store(true, Ordering::SeqCst);
-    let ended = testkit::eventually("one of them starts", CEILING, || {
+    let ended = testkit::eventually("one of the two starts", CEILING, || {
         first.try_wait().or(second.try_wait())
     });
     assert_eq!(ended, 0);
     let both = |first: Option<i32>, second: Option<i32>| first.is_some() && second.is_some();
-    assert!(!both(first.try_wait(), second.try_wait()), "one grant was given to both");
+    assert!(!both(first.try_wait(), second.try_wait()), "both got the same grant");
     free.store(true, Ordering::SeqCst);
     first.wait(CEILING).expect_code(0);
     second.wait(CEILING).expect_code(0);
@@ -170,17 +170,17 @@ fn a_lock_of_the_go_generations() {
             ("GET", "/", 0),
             "{seen:?}"
         );
-        // Whole seconds: 1.x reads nothing else.
+        // Whole seconds: 1.x reads no other form.
         assert_eq!(seen.query()[0], ("duration".to_owned(), "90".to_owned()), "{seen:?}");
-        // What it does not know.
+        // Unknown to such a lock, all but the first.
         let names: Vec<_> = seen.query().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["duration", "holder", "ready", "wait", "node"], "{seen:?}");
-        assert!(["node-a", "b&c"].contains(&seen.query()[4].1.as_str()), "{seen:?}");
+        assert!(["node-a", "b.c"].contains(&seen.query()[4].1.as_str()), "{seen:?}");
     }
 }
 
 #[test]
-fn nothing_is_asked_that_was_not_set() {
+fn unset_parameters_are_not_sent() {
     let server = Server::start(Behaviour::ok("Lock acquired"));
     for arguments in [&[][..], &["--duration", "0"], &["--duration=0s"]] {
         init_at(&server).args(arguments).run(CEILING).expect_code(0);
@@ -206,7 +206,7 @@ fn retry_after_lengthens_the_pause() {
     let gap = requests[1].at - requests[0].at;
     assert!(gap >= Duration::from_secs(2), "{gap:?}");
 
-    // What asks for no more than the pause counts from the question, so the pause is shorter by what it took.
+    // A `Retry-After` up to the pause counts from the request, so the pause is a little shorter.
     for (value, least, most) in [
         ("3600", 30.0, 36.0),
         ("0", 0.0, 0.12),
@@ -221,7 +221,7 @@ fn retry_after_lengthens_the_pause() {
 }
 
 #[test]
-fn a_reason_is_logged_once_and_a_new_one_at_once() {
+fn a_known_reason_is_logged_once_and_a_new_one_at_once() {
     let server = Server::start(Behaviour::status(423, "Locked"));
     let mut running = init_at(&server).start();
     server.wait_for_requests(10, CEILING);
@@ -230,7 +230,7 @@ fn a_reason_is_logged_once_and_a_new_one_at_once() {
     wait_for_reason(&mut running, "the gate is closed");
     server.set(Behaviour::status(423, "Locked"));
     server.wait_for_requests(server.requests().len() + 5, CEILING);
-    assert_eq!(running.count(is_waiting), 2, "a reason that comes back is not new\n{running}");
+    assert_eq!(running.count(is_waiting), 2, "a repeated reason is not new\n{running}");
 }
 
 fn is_waiting(line: &str) -> bool {
@@ -238,9 +238,11 @@ fn is_waiting(line: &str) -> bool {
 }
 
 #[test]
-fn reasons_that_alternate_are_logged_once_each() {
+fn alternating_reasons_are_logged_once_each() {
     let place = |n: usize| {
-        format!("Locked\nall slots are taken\nposition {n} in line, a slot is expected in {n}s\n")
+        format!(
+            "Locked\nall slots are taken\nposition {n} in the queue, a slot is expected in {n}s\n"
+        )
     };
     let answer = move |n: usize| match n % 3 {
         0 => Behaviour::status(423, &place(n)),
@@ -260,10 +262,11 @@ fn reasons_that_alternate_are_logged_once_each() {
     }
 }
 
-/// The position is the lock's word; when init asks again is its own. No third figure stands beside them.
+/// The position comes from the lock and the pause from init. A third figure would contradict one of
+/// them.
 #[test]
 fn a_line_does_not_contradict_its_reason() {
-    let body = "Locked\nall slots are taken\nposition 1 in line, a slot is expected in 14s\n";
+    let body = "Locked\nall slots are taken\nposition 1 in the queue, a slot is expected in 14s\n";
     let server = Server::start(Behaviour::status_with(423, body, &[("Retry-After", "1")]));
     let line = wait_for_reason(&mut init_at(&server).start(), "a slot is expected in 14s");
     assert_eq!(field(&line, "expected"), None, "{line}");
@@ -271,7 +274,7 @@ fn a_line_does_not_contradict_its_reason() {
 }
 
 #[test]
-fn each_attempt_is_seen_at_debug() {
+fn each_attempt_is_logged_at_debug() {
     let server = Server::start(Behaviour::status(423, "Locked"));
     let mut running =
         init_at(&server).env("PSL_LOG", "debug").args(["--node", "secret-query"]).start();
@@ -285,26 +288,26 @@ fn each_attempt_is_seen_at_debug() {
     let ours = |line: &str| {
         ["asking for the lock", "waiting for the lock"].iter().any(|part| line.contains(part))
     };
-    assert_eq!(running.count(|line| !ours(line)), 0, "a library's own lines\n{running}");
+    assert_eq!(running.count(|line| !ours(line)), 0, "a line of a library\n{running}");
 }
 
 #[test]
-fn localhost_refused_is_explained_once() {
+fn the_localhost_hint_is_logged_once() {
     let server = Server::start(Behaviour::Refuse);
     let at = |host: &str| init().args(["--host", host, "--port", &server.port().to_string()]);
-    let explains = |line: &str| line.contains("--host (PSL_LOCK_HOST)");
+    let is_hint = |line: &str| line.contains("--host (PSL_LOCK_HOST)");
     let mut running = at("localhost").env("PSL_LOG", "debug").start();
     testkit::eventually("some attempts", CEILING, || {
         (running.count(|line| line.contains("connection refused")) >= 3).then_some(())
     });
-    assert_eq!(running.count(explains), 1, "{running}");
-    // The explanation goes with the refusal alone.
+    assert_eq!(running.count(is_hint), 1, "{running}");
+    // Only a refused connection gets the hint.
     server.set(Behaviour::status(423, "Locked"));
     wait_for_reason(&mut running, "423 Locked");
     server.set(Behaviour::Refuse);
     let refused = running.count(|line| line.contains("connection refused"));
-    testkit::eventually("refused anew", CEILING, || {
+    testkit::eventually("refused again", CEILING, || {
         (running.count(|line| line.contains("connection refused")) > refused + 1).then_some(())
     });
-    assert_eq!(running.count(explains), 1, "{running}");
+    assert_eq!(running.count(is_hint), 1, "{running}");
 }

@@ -1,4 +1,4 @@
-//! The two bounds, and what happens there.
+//! The two bounds and their effects.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use testkit::scripted::{Behaviour, Seen, Server, blackhole};
 
 use crate::{CEILING, bare, init_at};
 
-/// The last line says which bound, and the exit code what that means; not before `least` has passed.
+/// Asserts the exit code and the last line, which names the bound. The wait lasts at least `least`.
 #[track_caller]
 fn ends_at(finished: Finished, bound: &str, code: i32, reason: &str, least: Duration) {
     let finished = finished.expect_code(code);
@@ -45,7 +45,7 @@ fn either_bound_starts_or_fails() {
 }
 
 #[test]
-fn a_lock_that_says_no_is_not_unreachable() {
+fn a_lock_that_refuses_is_not_unreachable() {
     for status in [423, 400, 421] {
         let server = Server::start(Behaviour::status(status, "no"));
         let program = init_at(&server).args(["--unreachable-wait=700ms", "--max-wait=2s"]);
@@ -54,7 +54,7 @@ fn a_lock_that_says_no_is_not_unreachable() {
 }
 
 #[test]
-fn what_is_no_lock_is_unreachable() {
+fn another_server_counts_as_unreachable() {
     for behaviour in [
         Behaviour::status(503, "no"),
         Behaviour::status(404, "no"),
@@ -88,7 +88,7 @@ fn a_bound_cuts_an_attempt_short() {
     }
 }
 
-/// With the pause, the time-out and the wait of a user who sets none of them.
+/// With the default pause, timeout and wait.
 fn at(port: u16) -> Program {
     bare().args(["--host=127.0.0.1", "--port", &port.to_string()])
 }
@@ -98,8 +98,8 @@ fn wait_of(seen: &Seen) -> Option<Duration> {
     Some(psl::duration::parse(&wait).unwrap())
 }
 
-/// A lock that holds each answer back for as long as it is asked to.
-fn holding(status: u16, body: &'static str, headers: &'static [(&str, &str)]) -> Behaviour {
+/// A lock that parks each request for the requested time.
+fn parking(status: u16, body: &'static str, headers: &'static [(&str, &str)]) -> Behaviour {
     Behaviour::call(move |seen| {
         let answer = Behaviour::status_with(status, body, headers);
         Behaviour::After(wait_of(seen).unwrap_or_default(), Box::new(answer))
@@ -107,16 +107,16 @@ fn holding(status: u16, body: &'static str, headers: &'static [(&str, &str)]) ->
 }
 
 #[test]
-fn a_pause_that_a_lock_asked_for_is_no_silence() {
+fn a_pause_that_the_lock_asks_for_is_not_silence() {
     let away: &[(&str, &str)] = &[("Retry-After", "28")];
     for (name, behaviour, arguments) in [
         ("423", Behaviour::status_with(423, "no", away), &[][..]),
         ("400", Behaviour::status_with(400, "no", away), &[]),
         ("421", Behaviour::status_with(421, "no", away), &[]),
         ("--pause", Behaviour::status(423, "no"), &["--pause=1h"]),
-        ("parked", holding(423, "no", &[("Server", "psl"), ("Retry-After", "1")]), &["--wait=2s"]),
-        ("something else that asks for a pause", Behaviour::status_with(503, "no", away), &[]),
-        ("the same", Behaviour::status_with(429, "no", away), &[]),
+        ("parked", parking(423, "no", &[("Server", "psl"), ("Retry-After", "1")]), &["--wait=2s"]),
+        ("another server asks for a pause", Behaviour::status_with(503, "no", away), &[]),
+        ("another server asks for a pause, 429", Behaviour::status_with(429, "no", away), &[]),
     ] {
         let server = Server::start(behaviour);
         let bounds = ["--unreachable-wait=1s", "--max-wait=4s", "--on-timeout=fail"];
@@ -127,11 +127,11 @@ fn a_pause_that_a_lock_asked_for_is_no_silence() {
 }
 
 #[test]
-fn a_lock_that_falls_silent_is_given_up() {
+fn a_lock_that_becomes_silent_ends_the_wait() {
     for (name, then, least) in [
         ("refuses", Behaviour::Refuse, HALF),
         ("closes", Behaviour::CloseAtOnce, HALF),
-        // A request may be parked, so it gets that time.
+        // A request gets the time for which it may be parked.
         ("silent", Behaviour::Silent, Duration::from_secs(2)),
         ("a proxy without a lock", Behaviour::status(503, "no upstream"), HALF),
     ] {
@@ -147,9 +147,9 @@ fn a_lock_that_falls_silent_is_given_up() {
 }
 
 #[test]
-fn no_answer_is_held_back_past_the_bound() {
+fn no_request_is_parked_past_the_bound() {
     let server =
-        Server::start(holding(423, "Locked\nall slots are taken\n", &[("Retry-After", "1")]));
+        Server::start(parking(423, "Locked\nall slots are taken\n", &[("Retry-After", "1")]));
     for wait in ["--wait=10", "--wait=2m", "--wait=2s"] {
         let before = server.requests().len();
         let finished = at(server.port()).args([wait, "--max-wait=3s"]).run(CEILING);
@@ -183,8 +183,8 @@ fn no_answer_is_held_back_past_the_bound() {
 }
 
 #[test]
-fn a_bound_shorter_than_an_answers_way_asks_for_an_answer_at_once() {
-    let server = Server::start(holding(423, "Locked", &[("Server", "psl")]));
+fn a_very_short_bound_asks_for_immediate_answers() {
+    let server = Server::start(parking(423, "Locked", &[("Server", "psl")]));
     let finished = at(server.port()).args(["--wait=30", "--max-wait=500ms"]).run(CEILING);
     ends_at(finished, "--max-wait", 0, "423 Locked", HALF);
     let requests = server.requests();
@@ -195,7 +195,7 @@ fn a_bound_shorter_than_an_answers_way_asks_for_an_answer_at_once() {
 }
 
 #[test]
-fn a_bound_cuts_a_pause_short() {
+fn a_bound_ends_a_pause() {
     let held = Behaviour::status_with(423, "Locked", &[("Retry-After", "25")]);
     let server = Server::start(held);
     ends_at(
@@ -216,7 +216,7 @@ fn a_bound_cuts_a_pause_short() {
 }
 
 #[test]
-fn the_longest_durations_are_no_panic() {
+fn the_longest_durations_do_not_panic() {
     let longest = u64::MAX.to_string();
     let server = Server::start(Behaviour::ok("Lock acquired"));
     let all = [
@@ -244,7 +244,7 @@ fn the_longest_durations_are_no_panic() {
 }
 
 #[test]
-fn the_shortest_durations_are_no_panic() {
+fn the_shortest_durations_do_not_panic() {
     let server = Server::start(Behaviour::Silent);
     let all = [
         "--duration=1ns",

@@ -1,4 +1,4 @@
-//! The holder, parked requests, and the place in the queue that is given up at the end.
+//! The holder, parked requests, and leaving the queue at the end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,17 +10,17 @@ use testkit::scripted::{Behaviour, Seen, Server};
 
 use crate::{CEILING, bare, init_at, wait_for_reason};
 
-/// What a signal may take; the farewell has 40 ms of it. Far more than that for a machine with other work.
+/// The bound on the end after a signal. Generous, because the machine may be busy.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-const HELD_FOREVER: &[(&str, &str)] = &[("Server", "psl"), ("Retry-After", "30")];
+const PARKED_FOREVER: &[(&str, &str)] = &[("Server", "psl"), ("Retry-After", "30")];
 
-/// A lock that knows holders says so by its name, whatever it answers.
+/// The `Server` header tells that the lock knows holders.
 fn ours(status: u16) -> Behaviour {
-    Behaviour::status_with(status, "Locked", HELD_FOREVER)
+    Behaviour::status_with(status, "Locked", PARKED_FOREVER)
 }
 
-fn farewells(server: &Server) -> Vec<Seen> {
+fn deletes(server: &Server) -> Vec<Seen> {
     server.requests().into_iter().filter(|seen| seen.method != "GET").collect()
 }
 
@@ -28,7 +28,7 @@ fn query_of(seen: &Seen, name: &str) -> Option<String> {
     seen.query().into_iter().find(|(n, _)| n == name).map(|(_, value)| value)
 }
 
-/// Ends it by a signal; how long that took.
+/// Ends the program by a signal and returns the time that took.
 #[track_caller]
 fn stop(mut running: Running, signal: &str, code: i32) -> Duration {
     let sent = Instant::now();
@@ -39,26 +39,26 @@ fn stop(mut running: Running, signal: &str, code: i32) -> Duration {
     took
 }
 
-/// Runs an init that ends with a farewell until the server gets it; the farewells that came. The 40 ms of a farewell may
-/// pass before it is sent on a machine with other work, and the server may be late to read it.
+/// Repeats `run` until the server gets a DELETE, and returns the DELETEs. On a busy machine the
+/// 40 ms for the DELETE may pass before init sends it.
 #[track_caller]
-fn until_a_farewell_arrives(mut run: impl FnMut() -> Server) -> Vec<Seen> {
+fn until_a_delete_arrives(mut run: impl FnMut() -> Server) -> Vec<Seen> {
     for _ in 0..20 {
         let server = run();
         let deadline = Instant::now() + AT_ONCE;
         while Instant::now() < deadline {
-            let farewells = farewells(&server);
-            if !farewells.is_empty() {
-                return farewells;
+            let deletes_seen = deletes(&server);
+            if !deletes_seen.is_empty() {
+                return deletes_seen;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-    panic!("no farewell in 20 runs");
+    panic!("no delete in 20 runs");
 }
 
 #[test]
-fn whoever_is_not_told_who_it_is_draws_a_name() {
+fn the_default_holder_is_random() {
     let server = Server::start(Behaviour::ok("Lock acquired"));
     let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     for _ in 0..3 {
@@ -80,11 +80,11 @@ fn whoever_is_not_told_who_it_is_draws_a_name() {
     }
     holders.sort();
     holders.dedup();
-    assert_eq!(holders.len(), 3, "each run is another one");
+    assert_eq!(holders.len(), 3, "each run has its own holder");
 }
 
 #[test]
-fn it_is_the_same_one_in_all_attempts() {
+fn the_holder_stays_the_same_in_all_attempts() {
     let server = Server::start(Behaviour::status(423, "Locked"));
     let running = init_at(&server).start();
     let requests = server.wait_for_requests(5, CEILING);
@@ -93,7 +93,7 @@ fn it_is_the_same_one_in_all_attempts() {
 }
 
 #[test]
-fn an_answer_that_is_held_back_is_waited_for() {
+fn a_parked_request_gets_its_wait() {
     let held = Duration::from_millis(900);
     let server = Server::start(Behaviour::After(held, Box::new(Behaviour::ok("Lock acquired"))));
     let at = |wait: &str| {
@@ -108,7 +108,7 @@ fn an_answer_that_is_held_back_is_waited_for() {
     };
     let finished = at("2s").run(CEILING).expect_code(0);
     assert!(finished.took >= held && server.requests().len() == 1, "{finished}");
-    // Not for longer than that, and not where it was not asked for.
+    // But not more, and no wait if none is set.
     for wait in ["200ms", "0"] {
         let mut running = at(wait).start();
         wait_for_reason(&mut running, "connected, but no whole answer in time");
@@ -116,7 +116,7 @@ fn an_answer_that_is_held_back_is_waited_for() {
 }
 
 #[test]
-fn a_bound_cuts_the_wait_for_a_held_answer_short() {
+fn a_bound_ends_a_parked_request() {
     let server = Server::start(Behaviour::SilentAfterRequest);
     let port = server.port().to_string();
     let program =
@@ -127,9 +127,9 @@ fn a_bound_cuts_the_wait_for_a_held_answer_short() {
 }
 
 #[test]
-fn after_a_held_423_it_asks_again_at_once() {
+fn after_a_parked_request_init_asks_again_at_once() {
     let held = Duration::from_millis(300);
-    // The second one has been held for all of its `wait`: no `Retry-After` keeps it away.
+    // After the whole `wait`, `Retry-After` does not delay the next request.
     for (wait, headers) in [
         ("--wait=1s", &[("Server", "psl")][..]),
         ("--wait=250ms", &[("Server", "psl"), ("Retry-After", "30")]),
@@ -146,7 +146,7 @@ fn after_a_held_423_it_asks_again_at_once() {
         });
         let pauses = |line: &str| is_waiting(line) && field(line, "pause").as_deref() != Some("0s");
         assert_eq!(running.count(pauses), 0, "{running}");
-        // On a machine with other work one gap may be long, but not the shortest of five.
+        // On a busy machine one gap may be long, but not the shortest of five.
         let gaps = requests.windows(2).map(|pair| pair[1].at - pair[0].at);
         let shortest = gaps.min().unwrap();
         assert!(
@@ -156,9 +156,9 @@ fn after_a_held_423_it_asks_again_at_once() {
     }
 }
 
-/// The lock restarts.
+/// As if the lock restarts.
 #[test]
-fn a_held_connection_that_is_cut_is_no_silence() {
+fn a_closed_connection_of_a_parked_request_is_not_silence() {
     let held = Duration::from_millis(1200);
     let cut = || Behaviour::After(held, Box::new(Behaviour::CloseAfterRequest));
     let at = |server: &Server| {
@@ -169,10 +169,10 @@ fn a_held_connection_that_is_cut_is_no_silence() {
     let server = Server::start(Behaviour::Sequence(vec![cut(), Behaviour::ok("Lock acquired")]));
     let finished = at(&server).run(CEILING).expect_code(0);
     let reason = "connection closed before the whole answer: the lock may have restarted";
-    let told = finished.lines().into_iter().find(|line| is_waiting(line)).unwrap();
-    assert_eq!(field(&told, "reason").as_deref(), Some(reason), "{finished}");
+    let waiting = finished.lines().into_iter().find(|line| is_waiting(line)).unwrap();
+    assert_eq!(field(&waiting, "reason").as_deref(), Some(reason), "{finished}");
     assert_eq!(server.requests().len(), 2, "{finished}");
-    // A server that cuts one after another is no lock.
+    // A server that closes each connection is not a lock.
     let server = Server::start(cut());
     let finished = at(&server).run(CEILING).expect_code(1);
     assert!(finished.lines().pop().unwrap().contains("bound=--unreachable-wait"), "{finished}");
@@ -184,7 +184,7 @@ fn is_waiting(line: &str) -> bool {
 }
 
 #[test]
-fn never_more_often_than_once_a_pause() {
+fn requests_come_at_most_once_a_pause() {
     let server = Server::start(Behaviour::status_with(
         423,
         "Locked",
@@ -194,38 +194,35 @@ fn never_more_often_than_once_a_pause() {
     let running = bare().args(["--host=127.0.0.1", "--pause=100ms", "--port", &port]).start();
     let requests = server.wait_for_requests(11, CEILING);
     drop(running);
-    // From the first to the last, so that one that was late does not count against the next. The server may see the
-    // first one late, too.
+    // From the first to the last, so that one late request does not shorten the next gap. The
+    // server may also see the first request late.
     let whole = requests[10].at - requests[0].at;
     assert!(whole >= Duration::from_millis(600), "{whole:?}");
 }
 
 #[test]
-fn a_place_in_line_is_given_up() {
+fn a_signal_leaves_the_queue() {
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
-        let farewells = until_a_farewell_arrives(|| {
+        let deletes_seen = until_a_delete_arrives(|| {
             let server = Server::start(ours(423));
             let program =
-                init_at(&server).args(["--holder=shop/web-0/8d1f&x", "--node=n+1", "--duration=5"]);
+                init_at(&server).args(["--holder=shop/web-0/8d1f&x", "--node=n-1", "--duration=5"]);
             let mut running = program.args(["--ready=tcp:1", "--wait=1"]).start();
             wait_for_reason(&mut running, "423 Locked");
             stop(running, signal, code);
             server
         });
-        assert_eq!(farewells.len(), 1, "{farewells:?}");
-        let farewell = &farewells[0];
-        assert_eq!(farewell.method, "DELETE");
-        assert_eq!(farewell.target, "/?holder=shop%2Fweb-0%2F8d1f%26x&node=n%2B1");
-        assert!(
-            farewell.body.is_empty() && farewell.header("content-length").is_none(),
-            "{farewell:?}"
-        );
+        assert_eq!(deletes_seen.len(), 1, "{deletes_seen:?}");
+        let delete = &deletes_seen[0];
+        assert_eq!(delete.method, "DELETE");
+        assert_eq!(delete.target, "/?holder=shop%2Fweb-0%2F8d1f%26x&node=n-1");
+        assert!(delete.body.is_empty() && delete.header("content-length").is_none(), "{delete:?}");
     }
 }
 
-/// The best of some tries: on a machine with other work any of them may be late.
+/// The best of ten runs: on a busy machine any run may be late.
 #[test]
-fn within_fifty_milliseconds_and_the_end_well_under_a_hundred() {
+fn leaving_takes_50_ms_and_the_end_100_ms() {
     let server = Server::start(ours(423));
     let mut best = [Duration::MAX; 2];
     for _ in 0..10 {
@@ -234,9 +231,9 @@ fn within_fifty_milliseconds_and_the_end_well_under_a_hundred() {
         let sent = Instant::now();
         let took = stop(running, "TERM", 143);
         best[1] = best[1].min(took);
-        // Some other one's farewell is older than this signal.
-        if let Some(farewell) = farewells(&server).last().filter(|farewell| farewell.at >= sent) {
-            best[0] = best[0].min(farewell.at - sent);
+        // The DELETE of an earlier run is older than this signal.
+        if let Some(delete) = deletes(&server).last().filter(|delete| delete.at >= sent) {
+            best[0] = best[0].min(delete.at - sent);
         }
     }
     eprintln!("at best the DELETE came after {:?}, and the end after {:?}", best[0], best[1]);
@@ -247,8 +244,8 @@ fn within_fifty_milliseconds_and_the_end_well_under_a_hundred() {
 }
 
 #[test]
-fn a_signal_during_a_held_answer_gives_the_place_up_too() {
-    until_a_farewell_arrives(|| {
+fn a_signal_during_a_parked_request_leaves_the_queue() {
+    until_a_delete_arrives(|| {
         let server = Server::start(Behaviour::Sequence(vec![
             Behaviour::status_with(423, "Locked", &[("Server", "psl")]),
             Behaviour::SilentAfterRequest,
@@ -258,15 +255,15 @@ fn a_signal_during_a_held_answer_gives_the_place_up_too() {
         server.wait_for_requests(2, CEILING);
         stop(running, "TERM", 143);
         let asked = server.requests().into_iter().filter(|seen| seen.method == "GET");
-        assert_eq!(asked.count(), 2, "one more question would take the place anew");
+        assert_eq!(asked.count(), 2, "another request would take the place again");
         server
     });
 }
 
-/// A lock answers a parked request as soon as its place is given up.
+/// A lock answers a parked request as soon as its holder leaves the queue.
 #[test]
-fn no_line_about_waiting_follows_the_last_one() {
-    until_a_farewell_arrives(|| {
+fn no_line_about_the_wait_follows_the_last_line() {
+    until_a_delete_arrives(|| {
         let (asked, is_given_up) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
         let given_up = Arc::clone(&is_given_up);
         let server = Server::start(Behaviour::call(move |seen| {
@@ -304,9 +301,9 @@ fn no_line_about_waiting_follows_the_last_one() {
     });
 }
 
-/// Whatever becomes of the farewell, the end comes in time and with its code.
+/// The program ends in time and with its exit code, even if the DELETE fails.
 #[test]
-fn a_farewell_that_fails_delays_nothing() {
+fn a_failed_delete_does_not_delay_the_end() {
     let quick = Duration::from_millis(100);
     for (name, then) in [
         ("silent", Behaviour::Silent),
@@ -334,8 +331,8 @@ fn a_farewell_that_fails_delays_nothing() {
 }
 
 #[test]
-fn a_name_that_no_longer_resolves_delays_nothing() {
-    // Ends an init whose name server stays or goes; `Err` where none can be had.
+fn a_name_that_no_longer_resolves_does_not_delay_the_end() {
+    // Ends an init whose name server stays or goes; `Err` if no name server can be started.
     let ended = |stays: bool| {
         let server = Server::start(ours(423));
         let dns = answering_dns(&[("lock.example", "127.0.0.1")], Duration::ZERO)?;
@@ -353,42 +350,45 @@ fn a_name_that_no_longer_resolves_delays_nothing() {
         Ok::<_, String>(server)
     };
     match ended(false) {
-        Ok(server) => assert_eq!(farewells(&server).len(), 0, "a farewell without an address"),
+        Ok(server) => assert_eq!(deletes(&server).len(), 0, "a DELETE without an address"),
         Err(why) => return testkit::skip(&why),
     }
-    assert_eq!(until_a_farewell_arrives(|| ended(true).unwrap()).len(), 1);
+    assert_eq!(until_a_delete_arrives(|| ended(true).unwrap()).len(), 1);
 }
 
-/// A lock of the Go generations takes every method for a request for a lease.
+/// A Go lock (1.x, 2.x) takes every method for a request for a lease.
 #[test]
-fn nothing_is_given_up_at_a_lock_that_knows_no_holders() {
+fn a_lock_without_holders_gets_no_delete() {
     for (name, behaviour) in [
-        ("nameless", Behaviour::status_with(423, "Locked", &[("Retry-After", "30")])),
+        ("no server header", Behaviour::status_with(423, "Locked", &[("Retry-After", "30")])),
         (
-            "another name",
+            "another server header",
             Behaviour::status_with(423, "Locked", &[("Server", "nginx"), ("Retry-After", "30")]),
         ),
-        ("was ours, is another", {
+        ("another server since", {
             let first = Behaviour::status_with(423, "Locked", &[("Server", "psl")]);
             Behaviour::Sequence(vec![
                 first,
                 Behaviour::status_with(423, "another now", &[("Retry-After", "30")]),
             ])
         }),
-        ("ours, but no lock", Behaviour::status_with(404, "another now", HELD_FOREVER)),
+        ("ours, but no lock", Behaviour::status_with(404, "another now", PARKED_FOREVER)),
     ] {
         let server = Server::start(behaviour);
         let mut running = init_at(&server).start();
-        let last =
-            if name == "nameless" || name == "another name" { "423 Locked" } else { "another now" };
+        let last = if name == "no server header" || name == "another server header" {
+            "423 Locked"
+        } else {
+            "another now"
+        };
         wait_for_reason(&mut running, last);
         stop(running, "TERM", 143);
-        assert!(farewells(&server).is_empty(), "{name}: {:?}", server.requests());
+        assert!(deletes(&server).is_empty(), "{name}: {:?}", server.requests());
     }
 }
 
 #[test]
-fn nothing_is_given_up_before_any_answer() {
+fn before_any_answer_no_delete_is_sent() {
     for behaviour in [Behaviour::SilentAfterRequest, Behaviour::Silent] {
         let server = Server::start(behaviour);
         let port = server.port().to_string();
@@ -397,17 +397,17 @@ fn nothing_is_given_up_before_any_answer() {
         testkit::eventually("a connection", CEILING, || (server.connections() > 0).then_some(()));
         stop(running, "TERM", 143);
         assert!(
-            server.connections() == 1 && farewells(&server).is_empty(),
+            server.connections() == 1 && deletes(&server).is_empty(),
             "{:?}",
             server.requests()
         );
     }
 }
 
-/// What stands before a lock for a moment says nothing of it.
+/// An error of a proxy says nothing about the lock.
 #[test]
-fn a_proxys_own_error_does_not_change_what_is_known_of_the_lock() {
-    let farewells = until_a_farewell_arrives(|| {
+fn after_an_error_of_a_proxy_the_delete_is_still_sent() {
+    let deletes_seen = until_a_delete_arrives(|| {
         let server = Server::start(Behaviour::Sequence(vec![
             Behaviour::status_with(423, "Locked", &[("Server", "psl")]),
             Behaviour::status_with(
@@ -421,12 +421,12 @@ fn a_proxys_own_error_does_not_change_what_is_known_of_the_lock() {
         stop(running, "TERM", 143);
         server
     });
-    assert_eq!(farewells.len(), 1);
+    assert_eq!(deletes_seen.len(), 1);
 }
 
 #[test]
-fn who_starts_without_the_lock_gives_its_place_up_and_who_is_run_again_does_not() {
-    // Ends an init at its bound.
+fn a_start_without_a_lease_leaves_the_queue_and_a_failure_does_not() {
+    // Runs an init to its bound.
     let ended = |on_timeout: &str, behaviour: Behaviour, code: i32| {
         let server = Server::start(behaviour);
         let program =
@@ -434,21 +434,19 @@ fn who_starts_without_the_lock_gives_its_place_up_and_who_is_run_again_does_not(
         program.run(CEILING).expect_code(code);
         server
     };
-    let farewells_of_start = until_a_farewell_arrives(|| ended("start", ours(423), 0));
-    assert_eq!(farewells_of_start.len(), 1, "{farewells_of_start:?}");
+    let deletes_of_start = until_a_delete_arrives(|| ended("start", ours(423), 0));
+    assert_eq!(deletes_of_start.len(), 1, "{deletes_of_start:?}");
     assert!(
-        farewells_of_start
-            .iter()
-            .all(|seen| seen.method == "DELETE" && seen.target == "/?holder=h")
+        deletes_of_start.iter().all(|seen| seen.method == "DELETE" && seen.target == "/?holder=h")
     );
     for (on_timeout, behaviour, code) in
         [("fail", ours(423), 1), ("start", Behaviour::status(423, "Locked"), 0)]
     {
-        let farewells = farewells(&ended(on_timeout, behaviour, code));
-        assert!(farewells.is_empty(), "{on_timeout}: {farewells:?}");
+        let deletes_seen = deletes(&ended(on_timeout, behaviour, code));
+        assert!(deletes_seen.is_empty(), "{on_timeout}: {deletes_seen:?}");
     }
-    // Neither does a lock that falls silent keep it from starting.
-    let farewells_of_silent = until_a_farewell_arrives(|| {
+    // A silent lock does not prevent the start.
+    let deletes_of_silent = until_a_delete_arrives(|| {
         let server = Server::start(Behaviour::Sequence(vec![
             Behaviour::status_with(423, "Locked", &[("Server", "psl")]),
             Behaviour::SilentAfterRequest,
@@ -458,38 +456,35 @@ fn who_starts_without_the_lock_gives_its_place_up_and_who_is_run_again_does_not(
         assert!(finished.took < Duration::from_secs(10), "{finished}");
         server
     });
-    assert_eq!(farewells_of_silent.len(), 1);
+    assert_eq!(deletes_of_silent.len(), 1);
 }
 
 #[test]
-fn who_has_the_lease_keeps_it() {
+fn a_granted_lease_is_kept() {
     let server = Server::start(Behaviour::Sequence(vec![
         Behaviour::status_with(423, "Locked", &[("Server", "psl")]),
         Behaviour::status_with(200, "Lock acquired", &[("Server", "psl")]),
     ]));
     init_at(&server).run(CEILING).expect_code(0);
-    assert!(
-        server.requests().len() == 2 && farewells(&server).is_empty(),
-        "{:?}",
-        server.requests()
-    );
+    assert!(server.requests().len() == 2 && deletes(&server).is_empty(), "{:?}", server.requests());
 }
 
-/// The place and the expected wait are in the reason, and the numbers in it make it no other one.
+/// The reason holds position and expected wait; new numbers do not make a new reason.
 #[test]
-fn the_place_in_line_is_logged_and_is_no_new_reason() {
+fn a_new_position_is_not_a_new_reason() {
     let place = |n: u32| {
         Behaviour::status(
             423,
             &format!(
-                "Locked\nall slots are taken\nposition {n} in line, a slot is expected in {}s\n",
+                "Locked\nall slots are taken\nposition {n} in the queue, a slot is expected in {}s\n",
                 n * 25
             ),
         )
     };
     let server = Server::start(Behaviour::Sequence((1..=12).rev().map(place).collect()));
     let mut running = init_at(&server).start();
-    let reason = "423 Locked; all slots are taken; position 12 in line, a slot is expected in 300s";
+    let reason =
+        "423 Locked; all slots are taken; position 12 in the queue, a slot is expected in 300s";
     wait_for_reason(&mut running, reason);
     server.wait_for_requests(13, CEILING);
     assert_eq!(running.count(is_waiting), 1, "{running}");

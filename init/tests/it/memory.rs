@@ -1,4 +1,4 @@
-//! Memory while it waits. Only the static binary is held to the bound.
+//! Memory during the wait, measured on the static binary.
 
 use std::time::Duration;
 
@@ -26,15 +26,15 @@ fn stays_small(name: &str, program: &Program, attempts: usize) {
 }
 
 #[test]
-fn it_stays_small_whatever_comes_back() {
+fn memory_stays_small_with_any_answer() {
     if Program::static_dir().is_none() {
         return testkit::skip(
-            "PSL_TEST_BIN_DIR is not set: only the static binary is held to its bound of memory",
+            "PSL_TEST_BIN_DIR is not set: only the static binary has a bound on memory",
         );
     }
     for (name, behaviour, attempts) in [
         (
-            "held",
+            "locked",
             Behaviour::status_with(
                 423,
                 "Locked\nall 2 slots are in use\n",

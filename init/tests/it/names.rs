@@ -1,4 +1,4 @@
-//! Names: unknown ones, a name server that is silent, one that is slower than an attempt.
+//! Name resolution: unknown names, silent and slow name servers.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn a_name_that_does_not_resolve_yet() {
 }
 
 #[test]
-fn a_silent_name_server_costs_no_thread() {
+fn a_silent_name_server_needs_no_further_thread() {
     let program = init().args(["--host", "lock.example"]).env("PSL_LOG", "debug");
     let program = silent_dns().and_then(|dns| {
         with_resolv_conf(&dns.resolv_conf(), program).map(|program| (dns, program))
@@ -54,7 +54,7 @@ fn a_silent_name_server_costs_no_thread() {
 }
 
 #[test]
-fn a_name_server_slower_than_an_attempt_is_waited_for() {
+fn a_name_server_slower_than_an_attempt_is_enough() {
     let server = Server::start(Behaviour::ok("Lock acquired"));
     let program = init().args(["--host", "lock.example", "--port", &server.port().to_string()]);
     let dns = answering_dns(&[("lock.example", "127.0.0.1")], Duration::from_secs(1));
@@ -89,7 +89,7 @@ fn of_several_addresses_one_that_answers_is_enough() {
     }
 }
 
-/// init finds the lock with these lines in its `resolv.conf`, if the server answers like this.
+/// Asserts that init finds the lock with these lines in `resolv.conf` and this name server.
 #[track_caller]
 fn finds_the_lock(
     name: &str,
@@ -118,9 +118,9 @@ fn finds_the_lock(
     }
 }
 
-/// Names of a pod, each found as the C library of most images finds them.
+/// Names that glibc resolves and musl does not.
 #[test]
-fn names_that_musl_does_not_find() {
+fn names_that_musl_does_not_resolve_are_found() {
     const POD: &str =
         "search shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
     fn is(question: &Question<'_>, name: &str, code: u8) -> Reaction {
@@ -156,7 +156,7 @@ fn names_that_musl_does_not_find() {
 const LOCK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 #[test]
-fn a_name_of_the_hosts_file_on_a_long_line() {
+fn a_long_line_of_the_hosts_file_is_read() {
     let server = Server::start(Behaviour::ok("Lock acquired"));
     let aliases: String = (0..100).map(|n| format!(" alias-{n}.example")).collect();
     let program = init().args(["--host", "Lock.Example", "--port", &server.port().to_string()]);

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT end it at once, whatever it is doing, also as process 1.
+//! SIGTERM and SIGINT end init at once, in each state, also as process 1.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use testkit::scripted::{Behaviour, Server, blackhole};
 
 use crate::{CEILING, bare, init_at, wait_for_reason};
 
-/// Far more than it takes, for a machine with other work; what it took is printed.
+/// Generous, because the machine may be busy; the real time is printed.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 const BOTH: [(&str, i32); 2] = [("TERM", 143), ("INT", 130)];
@@ -33,13 +33,13 @@ fn stops(moment: &str, mut running: Running, signal: &str, code: i32) {
     assert!(finished.code == Some(code) && took < AT_ONCE, "{moment}: {took:?}\n{finished}");
 }
 
-/// One attempt that never ends by itself.
+/// An init whose attempt never ends by itself.
 fn patient(port: u16) -> Program {
     bare().args(["--host=127.0.0.1", "--attempt-timeout=1h", "--port", &port.to_string()])
 }
 
 #[test]
-fn in_a_look_up() {
+fn during_name_resolution() {
     for (signal, code) in BOTH {
         let program = bare().args(["--host=lock.example", "--attempt-timeout=1h"]);
         let program = silent_dns().and_then(|dns| {
@@ -50,8 +50,8 @@ fn in_a_look_up() {
             Err(why) => return testkit::skip(&why),
         };
         let running = program.start();
-        testkit::eventually("a question", CEILING, || (!dns.queries().is_empty()).then_some(()));
-        stops("in a look-up", running, signal, code);
+        testkit::eventually("a query", CEILING, || (!dns.queries().is_empty()).then_some(()));
+        stops("during name resolution", running, signal, code);
     }
 }
 
@@ -61,7 +61,7 @@ fn while_connecting() {
     let connecting = format!(":{:04X} 02 ", address.port());
     for (signal, code) in BOTH {
         let running = patient(address.port()).start();
-        // Those that fill the line of the blackhole are connected (01); only the program's is not (02).
+        // The connections that fill the backlog are established (01); only init's is not (02).
         testkit::eventually("a connection half-way", CEILING, || {
             std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&connecting).then_some(())
         });
@@ -87,12 +87,12 @@ fn while_waiting_for_the_answer() {
 }
 
 #[test]
-fn in_the_pause() {
+fn during_the_pause() {
     let server = Server::start(Behaviour::status_with(423, "Locked", &[("Retry-After", "30")]));
     for (signal, code) in BOTH {
         let mut running = init_at(&server).start();
         wait_for_reason(&mut running, "423 Locked");
-        stops("in the pause", running, signal, code);
+        stops("during the pause", running, signal, code);
     }
 }
 
@@ -107,15 +107,15 @@ fn at_any_moment_of_many_attempts() {
             .start();
         wait_for_reason(&mut running, "423 Locked");
         std::thread::sleep(Duration::from_millis(n as u64));
-        stops("amid attempts", running, signal, code);
+        stops("during attempts", running, signal, code);
     }
 }
 
-/// Runs a program with a stderr that is full and that nobody reads; the first argument is the pipe.
+/// Runs a program with a full stderr that has no reader; the first argument is the pipe.
 const FULL_STDERR: &str = "mkfifo \"$0\" && exec 3<>\"$0\" && { dd if=/dev/zero bs=4096 count=16 >&3; } 2>/dev/null && exec \"$@\" 2>&3";
 
 #[test]
-fn while_nobody_reads_its_log() {
+fn while_its_log_has_no_reader() {
     let (server, dir) = (Server::start(Behaviour::status(423, "Locked")), Scratch::new());
     let fifo = dir.join("full");
     let stuck = |program: Program| {
@@ -126,10 +126,10 @@ fn while_nobody_reads_its_log() {
     for (signal, code) in BOTH {
         let before = server.connections();
         let running = stuck(init_at(&server)).start();
-        testkit::eventually("it asks all the same", CEILING, || {
+        testkit::eventually("init still asks", CEILING, || {
             (server.connections() > before + 2).then_some(())
         });
-        stops("with a log that is stuck", running, signal, code);
+        stops("with a blocked log", running, signal, code);
     }
     stuck(init_at(&server).arg("--max-wait=500ms")).run(CEILING).expect_code(0);
 }

@@ -1,4 +1,4 @@
-//! The termination message, in a `/dev` of the program's own.
+//! The termination message, in a `/dev` mounted for the test.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use testkit::scripted::{Behaviour, Server};
 
 use crate::{CEILING, init_at, wait_for_reason};
 
-/// The program with this file as its `/dev/termination-log`, as the kubelet mounts one, or why not.
+/// Mounts the file as `/dev/termination-log`, as the kubelet does. `Err` if mounting fails.
 fn with_termination_log(file: &Path, program: Program) -> Result<Program, String> {
     let script = "mount -t tmpfs none /dev && : >/dev/termination-log && mount --bind \"$0\" /dev/termination-log && exec \"$@\"";
     let prefix = [
@@ -24,12 +24,12 @@ fn with_termination_log(file: &Path, program: Program) -> Result<Program, String
     let probe = Program::at("/bin/true").under(prefix).env("PATH", path).run(CEILING);
     match probe.code {
         Some(0) => Ok(program.under(prefix).env("PATH", path)),
-        _ => Err(format!("cannot make a /dev of its own: {}", probe.stderr.trim())),
+        _ => Err(format!("cannot mount a /dev for the test: {}", probe.stderr.trim())),
     }
 }
 
 #[test]
-fn every_end_leaves_its_message() {
+fn each_ending_writes_its_message() {
     let server = Server::start(Behaviour::Refuse);
     let held = Server::start(Behaviour::status(423, "Locked"));
     let free = Server::start(Behaviour::ok("Lock acquired"));
@@ -76,7 +76,7 @@ fn every_end_leaves_its_message() {
         let dir = Scratch::new();
         let file = dir.file(
             "termination-log",
-            "what was there before, and is longer than what comes: ".repeat(5).as_str(),
+            "an older message that is longer than the new one: ".repeat(5).as_str(),
         );
         let mut running = match with_termination_log(&file, init_at(server).args(arguments)) {
             Ok(program) => program.start(),
@@ -96,7 +96,7 @@ fn every_end_leaves_its_message() {
 }
 
 #[test]
-fn without_the_file_it_writes_none() {
+fn without_the_file_no_message_is_written() {
     let server = Server::start(Behaviour::ok("Lock acquired"));
     if Path::new("/dev/termination-log").exists() {
         return testkit::skip("this machine has a /dev/termination-log of its own");

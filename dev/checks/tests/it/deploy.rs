@@ -180,17 +180,29 @@ fn a_missing_tool_is_named() {
         (
             &["load", "--nodes", "node-a"],
             &[],
-            "ssh is missing; --ssh names another, such as \"ssh -l admin\"",
+            "command not found: ssh; install it, or name another with --ssh, such as \"ssh -l admin\"",
         ),
-        (&["load", "--nodes", "a", "--ssh", "./x -v"], &[], "./x is missing; --ssh names another"),
-        (&["status"], &[], "kubectl is missing; --kubectl names another, such as \"k3s kubectl\""),
+        (
+            &["load", "--nodes", "a", "--ssh", "./x -v"],
+            &[],
+            "command not found: ./x; install it, or name another with --ssh",
+        ),
+        (
+            &["status"],
+            &[],
+            "command not found: kubectl; install it, or name another with --kubectl, such as \"k3s kubectl\"",
+        ),
         (
             &["load", "--arch", "amd64", "--with", "kind"],
             &["kind"],
-            "docker is missing; kind's nodes are",
+            "command not found: docker; the nodes of kind are",
         ),
-        (&["load", "--arch", "amd64", "--with", "ctr", "--sudo"], &["ctr"], "sudo is missing"),
-        (&["push", "--registry", "r.example", "--sudo"], &["podman"], "sudo is missing"),
+        (
+            &["load", "--arch", "amd64", "--with", "ctr", "--sudo"],
+            &["ctr"],
+            "command not found: sudo",
+        ),
+        (&["push", "--registry", "r.example", "--sudo"], &["podman"], "command not found: sudo"),
     ];
     for (words, there, why) in cases {
         stand.forget();
@@ -207,7 +219,7 @@ fn a_missing_tool_is_named() {
     fs::remove_file(stand.path("tools/tar")).unwrap();
     stand.tool("docker", "exit 0");
     let ended = stand.deploy("load --arch amd64").with(1);
-    assert!(ended.stderr.contains("tar is missing"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("command not found: tar"), "{}", ended.stderr);
 }
 
 /// Each ends with one line and exit code 2, and calls no command.
@@ -218,16 +230,16 @@ fn a_mistake_in_the_words_changes_nothing() {
         stand.tool(tool, "exit 0");
     }
     let cases = [
-        ("", "no command ''"),
-        ("install", "no command 'install'"),
-        ("apply now", "'now' is not accepted here"),
-        ("apply --overlays service", "no option '--overlays'"),
+        ("", "unknown command ''"),
+        ("install", "unknown command 'install'"),
+        ("apply now", "unexpected argument 'now'"),
+        ("apply --overlays service", "unknown option '--overlays'"),
         ("apply --overlay", "--overlay needs a value"),
         ("apply --namespace=", "--namespace needs a value"),
         ("apply --overlay helm", "--overlay: 'helm' is not accepted; accepted: service,"),
         (
             "apply --overlay host-port --overlay host-network",
-            "host-port and host-network are two ways",
+            "--overlay: host-port and host-network exclude each other",
         ),
         ("apply --namespace Start", "--namespace: 'Start' is not accepted"),
         ("apply --namespace a/b", "--namespace: 'a/b' is not accepted"),
@@ -255,7 +267,7 @@ fn a_mistake_in_the_words_changes_nothing() {
         ("apply --tag .a", "--tag: '.a' is not accepted"),
         (
             "delete --namespace --dry-run",
-            "--namespace: '--dry-run' is not accepted: no value begins with -",
+            "--namespace: '--dry-run' is not accepted; accepted: a value that does not begin with -",
         ),
         ("delete --namespace=-a", "--namespace: '-a' is not accepted"),
         ("apply --overlay --dry-run", "--overlay: '--dry-run' is not accepted"),
@@ -266,10 +278,13 @@ fn a_mistake_in_the_words_changes_nothing() {
             "apply --namespace 0123456789012345678901234567890123456789012345678901234567890123",
             "is not accepted",
         ),
-        ("apply --namespace kube-system", "--namespace: kube-system is the cluster's own"),
-        ("delete --namespace default", "--namespace: default is the cluster's own"),
-        ("delete --namespace kube-public", "--namespace: kube-public is the cluster's own"),
-        ("delete --namespace kube-node-lease", "--namespace: kube-node-lease is the cluster's own"),
+        ("apply --namespace kube-system", "--namespace: kube-system belongs to Kubernetes"),
+        ("delete --namespace default", "--namespace: default belongs to Kubernetes"),
+        ("delete --namespace kube-public", "--namespace: kube-public belongs to Kubernetes"),
+        (
+            "delete --namespace kube-node-lease",
+            "--namespace: kube-node-lease belongs to Kubernetes",
+        ),
         ("apply --registry Registry.example", "--registry: 'Registry.example' is not accepted"),
         ("apply --registry registry.example:x", "--registry: 'registry.example:x' is not accepted"),
         (
@@ -282,18 +297,21 @@ fn a_mistake_in_the_words_changes_nothing() {
         ),
         ("push --registry admin:secret@registry.example", "user and password are not accepted"),
         ("push", "push needs --registry"),
-        ("push --registry registry.example --with kind", "--with: 'kind' is not accepted here"),
-        ("load --registry registry.example", "load keeps the archives' own names"),
-        ("load --with skopeo", "--with: 'skopeo' is not accepted here"),
+        (
+            "push --registry registry.example --with kind",
+            "--with: 'kind' is not accepted; accepted: skopeo",
+        ),
+        ("load --registry registry.example", "load keeps the names in the archives"),
+        ("load --with skopeo", "--with: 'skopeo' is not accepted; accepted: k3s"),
         ("load --nodes -oProxyCommand=x", "--nodes: '-oProxyCommand=x' is not accepted"),
-        ("load --nodes a;b", "--nodes: 'a;b' is no name of a node"),
-        ("load --nodes *", "--nodes: '*' is no name of a node"),
+        ("load --nodes a;b", "--nodes: 'a;b' is not a node name"),
+        ("load --nodes *", "--nodes: '*' is not a node name"),
         ("load --arch mips", "--arch: 'mips' is not accepted"),
     ];
     // Words that the shell's word splitting cannot produce.
     let whole = [
-        (vec!["load", "--nodes", " "], "--nodes: ' ' names no node"),
-        (vec!["load", "--nodes", "a -b"], "--nodes: '-b' is no name of a node"),
+        (vec!["load", "--nodes", " "], "--nodes: ' ' contains no node name"),
+        (vec!["load", "--nodes", "a -b"], "--nodes: '-b' is not a node name"),
         (vec!["apply", "--namespace", "a\nb"], "--namespace: 'a"),
         (vec!["apply", "--timeout", "5s\n5s"], "--timeout: '5s"),
     ];
@@ -321,68 +339,68 @@ fn what_the_cluster_says_ends_it_before_anything_is_changed() {
             "no cluster",
             "apply",
             "*'--raw /readyz') echo 'connection refused' >&2; exit 1 ;;",
-            "no cluster answers: connection refused",
+            "cannot reach the cluster: connection refused",
         ),
         (
             "a refusal",
             "apply",
             "*'get namespace'*) printf '%s\\n' app.kubernetes.io/part-of=pod-startup-lock there ;; \
             *--dry-run=server*) echo 'Warning: x' >&2; echo 'DaemonSet.apps \"lock\" is invalid' >&2; exit 1 ;;",
-            "the API server refuses this: DaemonSet.apps \"lock\" is invalid",
+            "the API server rejects the manifests: DaemonSet.apps \"lock\" is invalid",
         ),
         (
             "no operator",
             "apply --overlay monitoring",
             "*api-versions) echo apps/v1 ;;",
-            "the cluster has no PodMonitor",
+            "the cluster does not serve PodMonitor",
         ),
         (
             "no answer what it serves",
             "apply --overlay injection",
             "*api-versions) echo 'i/o timeout' >&2; exit 1 ;;",
-            "the cluster does not say what it serves: i/o timeout",
+            "cannot list the API versions of the cluster: i/o timeout",
         ),
         (
             "no answer what it serves, to delete",
             "delete",
             "*api-versions) echo 'i/o timeout' >&2; exit 1 ;;",
-            "the cluster does not say what it serves: i/o timeout",
+            "cannot list the API versions of the cluster: i/o timeout",
         ),
         (
             "no answer what is in a group",
             "apply --overlay monitoring",
             "*api-versions) echo monitoring.coreos.com/v1 ;; *'--raw /apis/'*) echo 'forbidden' >&2; exit 1 ;;",
-            "the cluster does not say what is in monitoring.coreos.com/v1: forbidden",
+            "cannot list the kinds of monitoring.coreos.com/v1: forbidden",
         ),
         (
             "somebody else's namespace",
             "apply --namespace shop",
             "*'get namespace shop'*) printf 'team=shop\\nthere' ;;",
-            "the namespace shop is somebody else's",
+            "namespace shop exists without the label app.kubernetes.io/part-of=pod-startup-lock",
         ),
         (
             "somebody else's namespace, to delete",
             "delete --namespace shop",
             "*'get namespace shop'*) echo there ;;",
-            "the namespace shop is somebody else's",
+            "namespace shop exists without the label app.kubernetes.io/part-of=pod-startup-lock",
         ),
         (
             "no answer whose the namespace is",
             "delete",
             "*'get namespace'*) echo 'forbidden' >&2; exit 1 ;;",
-            "the cluster does not say whether there is a namespace pod-startup-lock: forbidden",
+            "cannot read namespace pod-startup-lock: forbidden",
         ),
         (
             "no policies",
             "apply --overlay injection",
             "*api-versions) echo apps/v1 ;;",
-            "the cluster has no MutatingAdmissionPolicy",
+            "the cluster does not serve MutatingAdmissionPolicy",
         ),
         (
             "health of another lock",
             "apply --with-health --namespace second",
             "*'get clusterrolebinding'*) echo pod-startup-lock ;;",
-            "the role of health is of the lock in the namespace pod-startup-lock",
+            "the ClusterRoleBinding of health belongs to the lock in namespace pod-startup-lock",
         ),
         (
             "the injection of another lock",
@@ -390,25 +408,25 @@ fn what_the_cluster_says_ends_it_before_anything_is_changed() {
             "*api-versions) echo admissionregistration.k8s.io/v1 ;; \
             *'--raw /apis/'*) echo '{\"kind\":\"MutatingAdmissionPolicy\"}' ;; \
             *'get mutatingadmissionpolicybinding'*) printf '%s\\n' kube-system pod-startup-lock ;;",
-            "the cluster's injection is of the lock in the namespace pod-startup-lock",
+            "the injection belongs to the lock in namespace pod-startup-lock",
         ),
         (
             "no answer whose the role is",
             "apply --with-health",
             "*'get clusterrolebinding '*) echo 'forbidden' >&2; exit 1 ;;",
-            "the cluster does not say whose clusterrolebinding pod-startup-lock-health is: forbidden",
+            "cannot read clusterrolebinding pod-startup-lock-health: forbidden",
         ),
         (
             "no answer what is to be deleted",
             "delete",
             "*'get clusterrolebindings'*) echo 'forbidden' >&2; exit 1 ;;",
-            "the cluster does not list the objects of the lock: forbidden",
+            "cannot list the objects of the lock: forbidden",
         ),
         (
             "nowhere to put it",
             "example --into shop",
             "*'get namespace shop') exit 1 ;;",
-            "there is no namespace shop",
+            "namespace shop does not exist",
         ),
     ];
     for (case, words, answer, why) in cases {
@@ -437,11 +455,11 @@ fn pods_that_do_not_come_up_are_explained() {
     let Some(stand) = Stand::with_kubectl(answer) else { return };
     let said = stand.deploy("apply").with(1).stderr;
     for why in [
-        "node-b: the image registry.example/psl-lock:7 is not there (ImagePullBackOff): scripts/deploy.sh load --nodes node-b",
-        "node-c: lock-c: CreateContainerConfigError: configmap lock not found",
-        "node-d: lock-d runs and is not ready: kubectl --namespace pod-startup-lock logs lock-d",
-        "-: lock-e: Unschedulable: 0/5 nodes are available",
-        "not every node has a ready lock after 180 s",
+        "node-b: image registry.example/psl-lock:7 is missing (ImagePullBackOff); run: scripts/deploy.sh load --nodes node-b",
+        "node-c: pod lock-c: CreateContainerConfigError: configmap lock not found",
+        "node-d: pod lock-d is running but not ready; see: kubectl --namespace pod-startup-lock logs lock-d",
+        "-: pod lock-e: Unschedulable: 0/5 nodes are available",
+        "DaemonSet lock is not ready on each node after 180 s",
     ] {
         assert!(said.contains(why), "no {why:?} in\n{said}");
     }
@@ -457,27 +475,27 @@ fn a_lock_that_cannot_be_asked_is_a_warning() {
             "no right to proxy",
             "*/proxy/state) echo 'Error from server (Forbidden): pods \"lock-a:8888\" is forbidden: User \"u\" cannot get \
             resource \"pods/proxy\" in API group \"\" in the namespace \"pod-startup-lock\"' >&2; exit 1 ;;",
-            "warning: node-a: the lock lock-a is ready, but was not asked for its state: Error from server (Forbidden)",
+            "warning: node-a: pod lock-a is ready, but reading its /state failed: Error from server (Forbidden)",
         ),
         (
             "no way to the pods",
             "*/proxy/state) echo 'Error from server (ServiceUnavailable): error trying to reach service' >&2; exit 1 ;;",
-            "warning: node-c: the lock lock-c is ready, but was not asked for its state: Error from server (ServiceUn",
+            "warning: node-c: pod lock-c is ready, but reading its /state failed: Error from server (ServiceUn",
         ),
         (
             "no right to list pods",
             "*'get pods'*) echo 'pods is forbidden' >&2; exit 1 ;;",
-            "warning: no lock was asked for its state, because the cluster does not list the pods: pods is forbidden",
+            "warning: no lock was checked, because listing the pods failed: pods is forbidden",
         ),
         (
             "no right to list roles",
             "*'get rolebindings'*) echo 'roles is forbidden' >&2; exit 1 ;;",
-            "warning: objects of other overlays may be left, because the cluster does not list all of them: roles is forbidden",
+            "warning: objects of other overlays may remain, because listing them failed: roles is forbidden",
         ),
         (
             "no answer what it serves",
             "*api-versions) echo 'i/o timeout' >&2; exit 1 ;;",
-            "warning: objects of other overlays may be left",
+            "warning: objects of other overlays may remain",
         ),
     ];
     for (case, answer, why) in cases {
@@ -604,9 +622,9 @@ fn delete_leaves_what_is_of_a_lock_in_another_namespace() {
     let said = cluster.deploy("delete --namespace 123").with(0).stderr;
     assert_eq!(cluster.deleted(), names_in(&here));
     for kind in ["ClusterRole", "ClusterRoleBinding", "MutatingAdmissionPolicyBinding"] {
-        let line = format!("the {kind} pod-startup-lock");
+        let line = format!("{kind} pod-startup-lock");
         assert!(
-            said.lines().any(|one| one.contains(&line) && one.ends_with("in the namespace start")),
+            said.lines().any(|one| one.contains(&line) && one.ends_with("in namespace start")),
             "{kind}: {said}"
         );
     }
@@ -658,7 +676,7 @@ fn a_namespace_that_was_there_before_stays() {
     );
     stand.forget();
     let said = stand.deploy("delete --namespace shop").with(0).stderr;
-    assert!(said.contains("the namespace shop stays, because it existed before"), "{said}");
+    assert!(said.contains("namespace shop is kept, because it existed before"), "{said}");
     let asked = stand.asked();
     assert!(asked.last().unwrap().contains("--namespace shop delete"), "{asked:?}");
     assert!(!asked.iter().any(|line| line.contains("delete namespace")), "{asked:?}");
@@ -672,14 +690,14 @@ fn a_namespace_that_was_there_before_stays() {
         (
             "echo 'jobs is forbidden' >&2; exit 1",
             1,
-            "the cluster does not list its other objects: jobs is forbidden",
+            "listing its other objects failed: jobs is forbidden",
         ),
     ] {
         let answers = format!("*'get services,pods,'*) {answer} ;; {MADE_BY_APPLY}");
         let Some(stand) = Stand::with_kubectl(&answers) else { return };
         let said = stand.deploy("delete").with(code).stderr;
         assert!(
-            said.contains("the namespace pod-startup-lock stays, because") && said.contains(why),
+            said.contains("namespace pod-startup-lock is kept, because") && said.contains(why),
             "{said}"
         );
         assert!(
@@ -698,7 +716,7 @@ fn a_delete_that_comes_to_its_bound_says_so() {
         let Some(stand) = Stand::with_kubectl(&answers) else { return };
         let said = stand.deploy("delete --wait 5").with(1).stderr;
         assert!(
-            said.contains("timed out") && said.contains("objects are left after 5 s"),
+            said.contains("timed out") && said.contains("objects remain after 5 s"),
             "{stuck}: {said}"
         );
     }
@@ -824,7 +842,7 @@ fn a_kubectl_that_knows_no_components_is_told_apart() {
     let stand = Stand::new();
     stand.tool("kubectl", "echo 'Error: json: unknown field \"components\"' >&2; exit 1");
     let ended = stand.deploy("render").with(1);
-    let expected = "deploy.sh: kubectl cannot render the manifests (it has to be 1.21 or newer): Error: json: unknown field \"components\"\n";
+    let expected = "deploy.sh: kubectl cannot render the manifests (1.21 or newer is needed): Error: json: unknown field \"components\"\n";
     assert_eq!((ended.stderr.as_str(), ended.stdout.as_str()), (expected, ""));
 }
 
@@ -836,7 +854,7 @@ fn a_link_to_it_is_told_what_is_wrong() {
     fs::create_dir(stand.path("bin/of")).unwrap();
     symlink(stand.path("scripts/deploy.sh"), &link).unwrap();
     let ended = run(stand.within(Command::new(&link).arg("render"))).with(1);
-    assert!(ended.stderr.contains("call the script in its checkout"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("run the script from its checkout"), "{}", ended.stderr);
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
 }
 
@@ -1053,20 +1071,20 @@ fn status_lists_nodes_without_lock_or_image() {
     );
     let status = || run(stand.command().args(["status", "--kubectl", &kubectl]));
     let bad = status().with(1);
-    let expected = "node-b: no image psl-init\nnode-c: a lock that is not ready (ImagePullBackOff), no image psl-lock, no image psl-init\nnode-d: a lock that is not ready (CrashLoopBackOff)\nnode.b: no lock, no image psl-lock, no image psl-init\n";
+    let expected = "node-b: no image psl-init\nnode-c: lock not ready (ImagePullBackOff), no image psl-lock, no image psl-init\nnode-d: lock not ready (CrashLoopBackOff)\nnode.b: no lock, no image psl-lock, no image psl-init\n";
     assert_eq!(bad.stdout, expected, "{}", bad.stderr);
     assert!(bad.stderr.contains(
-        "deploy.sh: node-c: the image localhost/psl-lock:0.2.0 is not there (ImagePullBackOff)"
+        "deploy.sh: node-c: image localhost/psl-lock:0.2.0 is missing (ImagePullBackOff)"
     ));
-    let crashed = r#"node-d: lock-node-d: CrashLoopBackOff: "one line\nanother line""#;
+    let crashed = r#"node-d: pod lock-node-d: CrashLoopBackOff: "one line\nanother line""#;
     assert!(bad.stderr.contains(crashed), "{}", bad.stderr);
-    assert!(bad.stderr.contains("4 of 6 nodes lack something"), "{}", bad.stderr);
+    assert!(bad.stderr.contains("4 of 6 nodes lack a ready lock or an image"), "{}", bad.stderr);
 
     let nodes = json!([node("node-a", &["lock", "init"]), full_node("node-e")]);
     api.set("/api/v1/nodes", list("NodeList", nodes));
     assert_eq!(
         status().ok(),
-        "all 2 nodes have a ready lock, and the images as far as they tell\n"
+        "all 2 nodes have a ready lock, and the images as far as they report them\n"
     );
 
     // Nodes without DaemonSets.
@@ -1085,11 +1103,11 @@ fn status_lists_nodes_without_lock_or_image() {
     api.set("/api/v1/nodes", list("NodeList", json!(nodes)));
     assert_eq!(
         status().ok(),
-        "all 1 nodes have a ready lock, and the images as far as they tell\n"
+        "all 1 nodes have a ready lock, and the images as far as they report them\n"
     );
 
     api.set("/api/v1/nodes", list("NodeList", json!([])));
-    assert!(status().with(1).stderr.contains("the cluster has no node with Linux"));
+    assert!(status().with(1).stderr.contains("the cluster has no Linux node"));
 }
 
 /// A node reports its images up to a minute late, and pulls images of a registry on demand. While
@@ -1142,7 +1160,8 @@ fn status_knows_what_a_node_does_not_tell() {
     let waits = "*'get nodes'*) echo node-a 1 a:1 ;; *'get pods'*) echo node-a lock-a false ErrImageNeverPull localhost/psl-lock:0.2.0 - ;;";
     let Some(stand) = Stand::with_kubectl(waits) else { return };
     let ended = stand.deploy("status").with(1);
-    let expected = "node-a: a lock that is not ready (ErrImageNeverPull), no image psl-lock, no image psl-init\n";
+    let expected =
+        "node-a: lock not ready (ErrImageNeverPull), no image psl-lock, no image psl-init\n";
     assert_eq!(ended.stdout, expected, "{}", ended.stderr);
 }
 
@@ -1299,28 +1318,36 @@ fn load_fails_where_a_step_fails() {
     let Some(stand) = Stand::with_archives() else { return };
     let nodes = "'get nodes'*) echo dev-worker ;;";
     let cases = [
-        ("docker", "*psl-lock*) exit 1 ;;", "docker did not take dist/images/psl-lock-amd64.tar"),
+        ("docker", "*psl-lock*) exit 1 ;;", "docker failed to load dist/images/psl-lock-amd64.tar"),
         (
             "minikube",
             "*psl-init*) exit 1 ;;",
-            "minikube did not take dist/images/psl-init-amd64.tar",
+            "minikube failed to load dist/images/psl-init-amd64.tar",
         ),
         // It reports success, and has two of the three images.
         (
             "minikube",
             "*'image ls') printf '%s\\n' localhost/psl-lock:0.2.0 localhost/psl-health:0.2.0 ;;",
-            "minikube did not take dist/images/psl-init-amd64.tar",
+            "minikube failed to load dist/images/psl-init-amd64.tar",
         ),
-        ("ctr", "*import*psl-lock*) exit 1 ;;", "ctr did not take dist/images/psl-lock-amd64.tar"),
-        ("ctr", "*label*psl-lock*) exit 1 ;;", "ctr did not take dist/images/psl-lock-amd64.tar"),
+        (
+            "ctr",
+            "*import*psl-lock*) exit 1 ;;",
+            "ctr failed to load dist/images/psl-lock-amd64.tar",
+        ),
+        ("ctr", "*label*psl-lock*) exit 1 ;;", "ctr failed to load dist/images/psl-lock-amd64.tar"),
         (
             "k3s",
             "*import*psl-health*) exit 1 ;;",
-            "k3s did not take dist/images/psl-health-amd64.tar",
+            "k3s failed to load dist/images/psl-health-amd64.tar",
         ),
-        ("kind", "'load'*psl-lock*) exit 1 ;;", "kind did not take dist/images/psl-lock-amd64.tar"),
-        ("kind", "'get nodes'*) exit 1 ;;", "kind knows no nodes of the cluster kind"),
-        ("kind", "'get nodes'*) ;;", "kind knows no nodes of the cluster kind"),
+        (
+            "kind",
+            "'load'*psl-lock*) exit 1 ;;",
+            "kind failed to load dist/images/psl-lock-amd64.tar",
+        ),
+        ("kind", "'get nodes'*) exit 1 ;;", "kind has no nodes in cluster kind"),
+        ("kind", "'get nodes'*) ;;", "kind has no nodes in cluster kind"),
     ];
     for (tool, case, why) in cases {
         stand.forget();
@@ -1338,7 +1365,7 @@ fn load_fails_where_a_step_fails() {
     stand.tool("kind", &format!("case $* in {nodes} esac"));
     let ended = stand.deploy("load --arch amd64 --with kind").with(1);
     assert!(
-        ended.stderr.contains("kind did not take dist/images/psl-lock-amd64.tar"),
+        ended.stderr.contains("kind failed to load dist/images/psl-lock-amd64.tar"),
         "the pin: {}",
         ended.stderr
     );
@@ -1359,13 +1386,15 @@ fn load_over_ssh_asks_each_node_before_it_gives_any_of_them_anything() {
     };
     let ended = nodes("node-a node-b node-c").with(1);
     assert!(
-        ended.stderr.contains("node-c does not answer over 'ssh -l admin'"),
+        ended.stderr.contains("node-c: cannot connect with 'ssh -l admin'"),
         "{}",
         ended.stderr
     );
     let ended = nodes("node-a node-d").with(1);
     assert!(
-        ended.stderr.contains("node-d has both docker and ctr: --with says which"),
+        ended
+            .stderr
+            .contains("node-d has both docker and ctr; choose the one of its kubelet with --with"),
         "{}",
         ended.stderr
     );
@@ -1374,13 +1403,13 @@ fn load_over_ssh_asks_each_node_before_it_gives_any_of_them_anything() {
     stand.tool("ssh", &node.replace("*) wc", "*'node-a '*) exit 1 ;; *) wc"));
     let ended = nodes("node-a node-b").with(1);
     assert!(
-        ended.stderr.contains("node-a did not take dist/images/psl-lock-amd64.tar"),
+        ended.stderr.contains("node-a failed to load dist/images/psl-lock-amd64.tar"),
         "{}",
         ended.stderr
     );
-    assert!(ended.stderr.contains("node-b: loaded, by docker"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("node-b: loaded with docker"), "{}", ended.stderr);
     assert!(
-        ended.stderr.trim_end().ends_with("the same with --nodes \"node-a\""),
+        ended.stderr.trim_end().ends_with("run load again with --nodes \"node-a\""),
         "{}",
         ended.stderr
     );
@@ -1411,7 +1440,7 @@ fn archives_that_are_missing_or_carry_another_tag_are_a_mistake() {
     stand.tool("docker", "exit 0");
     let ended = stand.deploy("load --arch amd64").with(1);
     assert!(
-        ended.stderr.contains("psl-lock-amd64.tar is missing: scripts/build.sh --arch amd64"),
+        ended.stderr.contains("psl-lock-amd64.tar is missing; run: scripts/build.sh --arch amd64"),
         "{}",
         ended.stderr
     );
@@ -1419,7 +1448,7 @@ fn archives_that_are_missing_or_carry_another_tag_are_a_mistake() {
     stand.tool("docker", "exit 0");
     let ended = stand.deploy("load --arch amd64 --tag 9").with(1);
     assert!(
-        ended.stderr.contains("holds another tag than 9: scripts/image.sh --tag 9"),
+        ended.stderr.contains("does not have the tag 9; run: scripts/image.sh --tag 9"),
         "{}",
         ended.stderr
     );
@@ -1452,12 +1481,12 @@ fn push_takes_the_tool_that_is_there_and_never_a_password() {
 
         stand.tool(tool, "echo unauthorized >&2; exit 1");
         let ended = stand.deploy("push --registry registry.example --arch amd64").with(1);
-        assert!(ended.stderr.contains("is it logged in there"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("to log in: "), "{}", ended.stderr);
     }
     stand.forget();
     let ended = stand.deploy("push --registry registry.example --arch amd64").with(1);
     assert!(
-        ended.stderr.contains("none of these is installed: skopeo crane podman docker"),
+        ended.stderr.contains("no tool found; install one of: skopeo crane podman docker"),
         "{}",
         ended.stderr
     );

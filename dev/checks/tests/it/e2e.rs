@@ -15,8 +15,8 @@ use testkit::{CEILING, eventually};
 fn a_mistake_in_the_words_asks_no_cluster() {
     let stand = Stand::new("");
     let cases = [
-        ("now", "no option 'now'"),
-        ("--scenario herd", "no option '--scenario'"),
+        ("now", "unknown option 'now'"),
+        ("--scenario herd", "unknown option '--scenario'"),
         ("--only", "--only needs a value"),
         ("--only=", "--only needs a value"),
         ("--only everything", "--only: 'everything' is not a scenario; accepted: install overlays"),
@@ -85,12 +85,16 @@ fn a_cluster_that_is_not_named_or_not_there_is_left_alone() {
     let stand = Stand::new("");
     let mut command = stand.command();
     let ended = run(command.env_remove("KUBECONFIG")).with(3);
-    assert!(ended.stderr.contains("no cluster: KUBECONFIG is not set"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("KUBECONFIG is not set"), "{}", ended.stderr);
     assert!(stand.asked().is_empty());
 
     let stand = Stand::new("*'--raw /readyz') echo 'connection refused' >&2; exit 1 ;;");
     let ended = stand.e2e("").with(3);
-    assert!(ended.stderr.contains("no cluster answers: connection refused"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("cannot reach the cluster: connection refused"),
+        "{}",
+        ended.stderr
+    );
     assert_eq!(stand.changed(), Vec::<String>::new());
 }
 
@@ -120,12 +124,12 @@ fn a_cluster_with_a_lock_is_refused() {
         (
             "no answer",
             "'get daemonsets'*) echo forbidden >&2; exit 1 ;;",
-            "does not list its DaemonSets: forbidden",
+            "cannot list DaemonSets: forbidden",
         ),
         (
             "no whole answer",
             "*'get namespaces,'*) echo forbidden >&2; exit 1 ;;",
-            "does not list its objects: forbidden",
+            "cannot list the objects of the cluster: forbidden",
         ),
     ];
     for (case, answer, why) in cases {
@@ -166,7 +170,7 @@ fn a_failure_is_told_in_one_line_and_everything_is_removed() {
         Stand::new("*'--raw /readyz'*) ;; *'apply -f'*) echo 'quota exceeded' >&2; exit 1 ;;");
     let ended = stand.e2e("--only install --load --with").with(1);
     assert!(
-        ended.stdout.contains("install: failed: scripts/deploy.sh does not bring the images"),
+        ended.stdout.contains("install: failed: scripts/deploy.sh cannot load or push the images"),
         "{}",
         ended.stdout
     );
@@ -183,7 +187,9 @@ fn what_cannot_be_removed_is_a_failure() {
     );
     let ended = stand.e2e("--only nodes").with(1);
     assert!(
-        ended.stdout.contains("cleanup: failed: left in the cluster: Secret shop psl-e2e-token"),
+        ended
+            .stdout
+            .contains("cleanup: failed: objects remain in the cluster: Secret shop psl-e2e-token"),
         "{}",
         ended.stdout
     );
@@ -200,9 +206,9 @@ fn no_scenario_outlives_its_bound() {
     let ended = stand.e2e("--seconds 2 --only gate --only herd --load --with=docker").with(1);
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     let gate = ended.stdout.lines().next().unwrap();
-    assert!(gate.starts_with("gate: failed: not done after "), "{}", ended.stdout);
+    assert!(gate.starts_with("gate: failed: not finished after "), "{}", ended.stdout);
     assert!(
-        ended.stdout.contains("herd: failed: not run: the 2 s for all scenarios are over"),
+        ended.stdout.contains("herd: failed: not run: the time limit of 2 s is over"),
         "{}",
         ended.stdout
     );
@@ -269,9 +275,9 @@ fn a_tool_that_cannot_do_this_skips_the_scenario() {
     }
 }
 
-/// A new command of the README fails here, without a cluster.
+/// A new command in the document is noticed without a cluster.
 #[test]
-fn every_command_of_readme_has_its_check() {
+fn every_command_for_stuck_pods_has_its_check() {
     let stand = Stand::new("");
     let script = ". scripts/e2e/stuck.sh; E2E_SCRATCH=.; take_away=''; undo=''
         for name in written printed forward shop_starts shut_gate eventually undone_by one_lease load_again; do eval \"$name() { :; }\"; done
@@ -279,9 +285,13 @@ fn every_command_of_readme_has_its_check() {
         stuck_commands >commands; while read -r line; do stuck_command \"$line\"; done <commands; wc -l <commands";
     let commands = run(stand.checkout.command("sh").args(["-c", script])).ok();
     assert!(commands.trim().parse::<u32>().unwrap() >= 14, "{commands}");
-    fs::write(stand.path("README.md"), "## When it is stuck\n\n`kubectl drain NODE`\n").unwrap();
+    fs::write(stand.path("docs/operations.md"), "## When it is stuck\n\n`kubectl drain NODE`\n")
+        .unwrap();
     let said = run(stand.checkout.command("sh").args(["-c", script])).with(1).stdout;
-    assert_eq!(said, "README has a command without a check here: kubectl drain NODE\n");
+    assert_eq!(
+        said,
+        "docs/operations.md has a command without a check in scripts/e2e/stuck.sh: kubectl drain NODE\n"
+    );
 }
 
 /// The application's image goes to the nodes in the same way, without the images of the lock.
@@ -329,8 +339,11 @@ impl Stand {
     /// With a kubectl that answers with these cases of `case`, and else as an empty cluster.
     fn new(cases: &str) -> Stand {
         let stand = Stand { checkout: Checkout::new() };
-        run(Command::new("cp").arg(shell::root().join("README.md")).arg(stand.checkout.path()))
-            .ok();
+        run(Command::new("cp")
+            .arg("-R")
+            .arg(shell::root().join("docs"))
+            .arg(stand.checkout.path()))
+        .ok();
         fs::create_dir_all(stand.path("dist/images")).unwrap();
         for program in ["lock", "init", "health", "e2e"] {
             fs::write(stand.path(&format!("dist/images/psl-{program}-amd64.tar")), "").unwrap();

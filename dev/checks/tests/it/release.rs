@@ -60,11 +60,11 @@ fn a_release_holds_everything_with_checksums_and_twice_the_same() {
 fn nothing_is_made_of_what_is_not_ready() {
     let Some(release) = Release::new() else { return };
     let cases = [
-        ("", "accepted is one argument"),
-        ("1", "'1' is no version"),
-        ("1.2.3.4", "'1.2.3.4' is no version"),
-        ("v0.1.0", "'v0.1.0' is no version"),
-        ("0.2.0", "Cargo.toml has another version"),
+        ("", "expected one argument"),
+        ("1", "'1' is not a version"),
+        ("1.2.3.4", "'1.2.3.4' is not a version"),
+        ("v0.1.0", "'v0.1.0' is not a version"),
+        ("0.2.0", "Cargo.toml does not have the version"),
     ];
     for (version, why) in cases {
         release.refuses(version, why);
@@ -76,17 +76,17 @@ fn nothing_is_made_of_what_is_not_ready() {
         fs::write(file(name), text.replace(old, new)).unwrap();
     };
     edit("CHANGELOG.md", "## [0.1.0] - ", "## [0.1.1] - ");
-    release.refuses("0.1.0", "there is something uncommitted");
+    release.refuses("0.1.0", "the tree has uncommitted changes");
     release.commit();
-    release.refuses("0.1.0", "CHANGELOG.md has no '## [0.1.0] - DATE'");
+    release.refuses("0.1.0", "CHANGELOG.md does not have the heading '## [0.1.0] - DATE'");
     edit("CHANGELOG.md", "## [0.1.1] - ", "## [0.1.0] - ");
     edit("deploy/images/kustomization.yaml", "newTag: 0.1.0", "newTag: 0.0.9");
     release.commit();
-    release.refuses("0.1.0", "deploy/images/kustomization.yaml has another tag");
+    release.refuses("0.1.0", "deploy/images/kustomization.yaml does not have the tag");
     edit("deploy/images/kustomization.yaml", "newTag: 0.0.9", "newTag: 0.1.0");
     release.commit();
     fs::rename(file(".git"), file(".git-aside")).unwrap();
-    release.refuses("0.1.0", "git knows no checkout here: fatal: not a git repository");
+    release.refuses("0.1.0", "not a git checkout: fatal: not a git repository");
     fs::rename(file(".git-aside"), file(".git")).unwrap();
     release.make("0.1.0").with(0);
 }
@@ -231,7 +231,7 @@ fn a_build_says_of_which_commit_it_is() {
     fs::create_dir(checkout.join(".git")).unwrap();
     let (commit, said) = built();
     assert_eq!(commit, "commit=unknown");
-    assert!(said.contains("git does not say which commit") && said.lines().count() == 1, "{said}");
+    assert!(said.contains("git cannot read the commit") && said.lines().count() == 1, "{said}");
 
     fs::write(checkout.join(".gitignore"), "/dist/\n/target/\n").unwrap();
     run(command("sh").args(["-c", git])).ok();
@@ -256,7 +256,7 @@ fn without_git_the_second_build_is_skipped() {
     let checkout = Checkout::new();
     let ended = run(checkout.command("scripts/reproduce.sh").arg("init")).with(3);
     assert!(
-        ended.stderr.contains("there is no git") && ended.stderr.lines().count() == 1,
+        ended.stderr.contains("not a git checkout") && ended.stderr.lines().count() == 1,
         "{}",
         ended.stderr
     );

@@ -1,0 +1,4 @@
+//! The pure part of init: decisions about one wait. Time and chance are arguments.
+
+pub mod throttle;
+pub mod wait;
