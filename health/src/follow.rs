@@ -10,7 +10,7 @@ mod watched;
 
 use std::sync::Arc;
 
-use psl::thread;
+use psl::thread::spawn;
 
 use crate::config::ClusterConfig;
 use crate::status_cell::StatusCell;
@@ -23,21 +23,21 @@ const STACK: usize = 256 * 1024;
 
 pub fn start(config: ClusterConfig, status: Arc<StatusCell>) -> Result<(), String> {
     let follower = Arc::new(Follower::new(config, status));
-    spawn("node", &follower, Follower::follow::<NodeWatch>)?;
-    spawn("daemonsets", &follower, Follower::read_daemonsets)?;
-    spawn("clock", &follower, Follower::judge_on_time)?;
+    start_thread("node", &follower, Follower::follow::<NodeWatch>)?;
+    start_thread("daemonsets", &follower, Follower::read_daemonsets)?;
+    start_thread("clock", &follower, Follower::judge_on_time)?;
     if follower.config.filter.is_some() {
-        spawn("pods", &follower, Follower::follow::<PodWatch>)?;
+        start_thread("pods", &follower, Follower::follow::<PodWatch>)?;
     }
     if follower.config.load.is_some() {
-        spawn("load", &follower, Follower::measure_load)?;
+        start_thread("load", &follower, Follower::measure_load)?;
     }
     Ok(())
 }
 
-fn spawn(name: &str, follower: &Arc<Follower>, run: fn(&Follower)) -> Result<(), String> {
+fn start_thread(name: &str, follower: &Arc<Follower>, run: fn(&Follower)) -> Result<(), String> {
     let follower = Arc::clone(follower);
-    thread::spawn(name, STACK, move || run(&follower))
+    spawn(name, STACK, move || run(&follower))
 }
 
 #[cfg(test)]

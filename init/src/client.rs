@@ -91,11 +91,11 @@ fn no_response(error: &HttpError) -> Reason {
     let (kind, text) = match error {
         HttpError::Refused => (ReasonKind::ConnectionRefused, error.to_string()),
         // A Service with `internalTrafficPolicy: Local` and no endpoint on this node drops packets.
-        HttpError::NoRoute => {
+        HttpError::Unreachable => {
             (ReasonKind::NoAnswer, format!("{error}: no lock is ready on this node yet"))
         }
-        HttpError::Garbage(_) => (ReasonKind::NotALock, error.to_string()),
-        HttpError::Cut => {
+        HttpError::Malformed(_) => (ReasonKind::NotALock, error.to_string()),
+        HttpError::Closed => {
             (ReasonKind::ConnectionClosed, format!("{error}: the lock may have restarted"))
         }
         _ => (ReasonKind::NoAnswer, error.to_string()),
@@ -163,18 +163,14 @@ mod tests {
 
     #[test]
     fn errors_map_to_kinds_and_texts() {
-        let unresolved = || {
-            HttpError::ResolveError(ResolveError::new(
-                "lock",
-                "NXDOMAIN from 10.96.0.10".to_owned(),
-            ))
-        };
+        let unresolved =
+            || HttpError::Resolve(ResolveError::new("lock", "NXDOMAIN from 10.96.0.10".to_owned()));
         for (error, kind, part) in [
             (HttpError::Refused, ReasonKind::ConnectionRefused, "refused"),
-            (HttpError::NoRoute, ReasonKind::NoAnswer, ": no lock is ready on this node yet"),
-            (HttpError::Silent, ReasonKind::NoAnswer, "in time"),
-            (HttpError::Cut, ReasonKind::ConnectionClosed, ": the lock may have restarted"),
-            (HttpError::Garbage("x".to_owned()), ReasonKind::NotALock, "HTTP"),
+            (HttpError::Unreachable, ReasonKind::NoAnswer, ": no lock is ready on this node yet"),
+            (HttpError::Timeout, ReasonKind::NoAnswer, "in time"),
+            (HttpError::Closed, ReasonKind::ConnectionClosed, ": the lock may have restarted"),
+            (HttpError::Malformed("x".to_owned()), ReasonKind::NotALock, "HTTP"),
             (
                 unresolved(),
                 ReasonKind::NoAnswer,

@@ -15,7 +15,7 @@ use std::{fs, thread};
 use log::{debug, info, warn};
 use psl::duration::Compact;
 use psl::logging::{self, LogConfig};
-use psl::process::End;
+use psl::process::EarlyExit;
 use psl::process::signals;
 use psl::random;
 
@@ -31,7 +31,7 @@ const PERMANENT: &str =
     "unlikely to recover without intervention: check the settings of this container";
 
 /// Returns the exit code.
-pub fn run() -> Result<u8, End> {
+pub fn run() -> Result<u8, EarlyExit> {
     let message = TerminationMessage::start();
     let client = Arc::new(OnceLock::new());
     // First of all: until then, a signal does not end process 1 of a container.
@@ -73,7 +73,7 @@ fn handle_signals(
     })
 }
 
-fn read_settings() -> Result<(Config, LogConfig), End> {
+fn read_settings() -> Result<(Config, LogConfig), EarlyExit> {
     let mut input = psl::process::read_input(&PROGRAM)?;
     let config = Config::take(&mut input, || {
         // If the host name cannot be read, the random bits alone tell pods apart.
@@ -81,7 +81,7 @@ fn read_settings() -> Result<(Config, LogConfig), End> {
         config::random_holder(&host_name, random::bits())
     });
     let log_config = LogConfig::take(&mut input);
-    input.finish().map_err(End::ConfigErrors)?;
+    input.finish().map_err(EarlyExit::ConfigErrors)?;
     Ok((config, log_config))
 }
 

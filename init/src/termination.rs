@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 use psl::duration::Compact;
-use psl::process::signals::Stop;
+use psl::process::signals::StopSignal;
 use psl::process::{DONE, FAILED};
 use psl::sync;
 
@@ -27,7 +27,7 @@ pub enum Ending {
     Granted,
     StartedWithoutLease(Bound),
     GaveUp(Bound),
-    Stopped(Stop),
+    Stopped(StopSignal),
 }
 
 impl Ending {
@@ -116,10 +116,10 @@ impl fmt::Display for Bound {
     }
 }
 
-fn signal_name(stop: Stop) -> &'static str {
+fn signal_name(stop: StopSignal) -> &'static str {
     match stop {
-        Stop::Terminate => "SIGTERM",
-        Stop::Interrupt => "SIGINT",
+        StopSignal::Terminate => "SIGTERM",
+        StopSignal::Interrupt => "SIGINT",
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
                 "gave up waiting for the lock after 1m23.45s (--unreachable-wait); last reason: 423 Locked",
             ),
             (
-                Ending::Stopped(Stop::Terminate),
+                Ending::Stopped(StopSignal::Terminate),
                 None,
                 "stopped by SIGTERM after 1m23.45s without the lock; no attempt finished",
             ),
@@ -208,8 +208,8 @@ mod tests {
             (Ending::Granted, 0),
             (Ending::StartedWithoutLease(Bound::MaxWait), 0),
             (Ending::GaveUp(Bound::MaxWait), 1),
-            (Ending::Stopped(Stop::Terminate), 143),
-            (Ending::Stopped(Stop::Interrupt), 130),
+            (Ending::Stopped(StopSignal::Terminate), 143),
+            (Ending::Stopped(StopSignal::Interrupt), 130),
         ] {
             assert_eq!(ending.exit_code(), expected, "{ending:?}");
         }

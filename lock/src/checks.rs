@@ -13,8 +13,8 @@ use log::{debug, info, warn};
 use psl::client::tls::Trust;
 use psl::client::url::Url;
 use psl::client::{HttpClient, HttpError, Timeouts};
-use psl::thread;
 use psl::text::masked_line;
+use psl::thread::spawn;
 
 use crate::config::Checks;
 use crate::core::gate::{CheckResult, GateState};
@@ -54,7 +54,7 @@ pub fn start(checks: Checks, shared: Arc<Shared>) -> Result<(), String> {
     };
     let rounds =
         CheckRounds { client: HttpClient::new("lock"), checks, shared, pauses, last: None };
-    thread::spawn("checks", STACK, move || rounds.run())
+    spawn("checks", STACK, move || rounds.run())
 }
 
 struct CheckRounds {

@@ -14,8 +14,8 @@ use log::{info, warn};
 use psl::address::Host;
 use psl::client::url::{HTTP, Url};
 use psl::client::{HttpClient, HttpError, Timeouts};
-use psl::thread;
 use psl::protocol::ready::Ready;
+use psl::thread::spawn;
 
 use crate::barred::bar_reason;
 use crate::core::lease::{ProbeEffect, ProbeResult};
@@ -84,7 +84,7 @@ impl Prober {
     fn start(&self) {
         for _ in 0..THREADS {
             let (client, shared) = (self.client.clone(), Arc::clone(&self.shared));
-            if let Err(error) = thread::spawn("prober", STACK, move || run(&client, &shared)) {
+            if let Err(error) = spawn("prober", STACK, move || run(&client, &shared)) {
                 warn!(error:%; "cannot start one of {THREADS} threads that probe ready ports");
             }
         }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use psl::duration::Compact;
 use psl::server::{ClientEvent, ParkedConnection, Poller};
-use psl::{sync, thread};
+use psl::sync;
+use psl::thread::spawn;
 
 use crate::connections::{ClientLoss, Connections, Delivery};
 use crate::core::lease::ProbeTarget;
@@ -179,7 +180,7 @@ impl Shared {
     /// the node.
     pub fn start_clock(self: &Arc<Self>, stat: Option<Stat>) -> Result<(), String> {
         let shared = Arc::clone(self);
-        thread::spawn("clock", STACK, move || shared.run_clock(stat))
+        spawn("clock", STACK, move || shared.run_clock(stat))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the edge that waits for the next deadline")]

@@ -15,9 +15,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
-use psl::thread;
 use psl::protocol::holder;
 use psl::protocol::ready::Ready;
+use psl::thread::spawn;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -182,7 +182,7 @@ impl StateFile {
 
     /// Starts the thread that writes each change.
     pub fn start(self, shared: Arc<Shared>) -> Result<(), String> {
-        thread::spawn("state-file", STACK, move || self.run(&shared))
+        spawn("state-file", STACK, move || self.run(&shared))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the edge that rests between two writes")]

@@ -148,6 +148,12 @@ fn decimal(whole: u64, fraction: u32, width: usize) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// Adds `chance` (0 to 1) of the share `most` (0.2 for 20 %) to the duration.
+pub fn with_jitter(duration: Duration, most: f64, chance: f64) -> Duration {
+    let more = Duration::try_from_secs_f64(duration.as_secs_f64() * most * chance);
+    duration.saturating_add(more.unwrap_or(Duration::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,6 +205,19 @@ mod tests {
         "\u{661}s",
         "1h99999999999999999999999999999999999999ns9",
     ];
+
+    #[test]
+    fn with_jitter_stays_in_its_bounds() {
+        let second = Duration::from_secs(1);
+        for (duration, most, chance, expected) in [
+            (second, 0.2, 0.0, second),
+            (second, 0.2, 1.0, Duration::from_millis(1200)),
+            (Duration::ZERO, 0.2, 1.0, Duration::ZERO),
+            (Duration::MAX, 0.2, 1.0, Duration::MAX),
+        ] {
+            assert_eq!(with_jitter(duration, most, chance), expected);
+        }
+    }
 
     #[test]
     fn durations_are_parsed() {

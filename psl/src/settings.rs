@@ -19,7 +19,6 @@ mod input;
 
 pub use input::Input;
 
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ValueForm {
     Once,

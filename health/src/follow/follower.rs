@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
+use psl::duration::with_jitter;
 use psl::random;
 use psl::sync;
 use psl::text::one_line;
@@ -191,7 +192,7 @@ impl Follower {
 /// once.
 pub fn retry_pause(retry_after: Option<Duration>, chance: f64) -> Duration {
     let pause = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
-    random::with_jitter(pause, JITTER, chance)
+    with_jitter(pause, JITTER, chance)
 }
 
 /// Logs a verdict that differs from the last one.

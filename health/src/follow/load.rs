@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use log::{info, warn};
+use psl::duration::with_jitter;
 use psl::random;
 
 use super::follower::{Follower, JITTER, now};
@@ -24,7 +25,7 @@ impl Follower {
                 // The node itself is missing, which is an error of another source.
                 None => pause = pause.min(UNTIL_NODE),
             }
-            self.pause(random::with_jitter(pause, JITTER, random::fraction()), None);
+            self.pause(with_jitter(pause, JITTER, random::fraction()), None);
         }
     }
 

@@ -47,9 +47,9 @@ fn follower(server: &api::Api, stale_after: Duration) -> (Arc<Follower>, Arc<Sta
     let mut follower = Follower::new(settings, Arc::clone(&status));
     follower.api = follower.api.with_silence(SILENCE);
     let follower = Arc::new(follower);
-    spawn("node", &follower, Follower::follow::<NodeWatch>).unwrap();
-    spawn("daemonsets", &follower, Follower::read_daemonsets).unwrap();
-    spawn("pods", &follower, Follower::follow::<PodWatch>).unwrap();
+    start_thread("node", &follower, Follower::follow::<NodeWatch>).unwrap();
+    start_thread("daemonsets", &follower, Follower::read_daemonsets).unwrap();
+    start_thread("pods", &follower, Follower::follow::<PodWatch>).unwrap();
     (follower, status)
 }
 
@@ -217,7 +217,7 @@ fn a_stale_verdict_is_logged_at_once() {
     let server = answers();
     exporter(&server, true);
     let (follower, status) = follower(&server, Duration::from_millis(1500));
-    spawn("clock", &follower, Follower::judge_on_time).unwrap();
+    start_thread("clock", &follower, Follower::judge_on_time).unwrap();
     wait_for(&status, true);
     server.refuse(true);
     wait_for(&status, false);

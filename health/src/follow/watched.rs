@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use log::{debug, warn};
+use psl::duration::with_jitter;
 use psl::random;
 
 use super::follower::{Follower, JITTER, now};
@@ -123,7 +124,7 @@ impl Follower {
     fn poll_period(&self) -> Duration {
         let is_healthy = self.status.snapshot().is_healthy(now());
         let period = if is_healthy { self.periods.pass } else { self.periods.fail };
-        random::with_jitter(period, JITTER, random::fraction())
+        with_jitter(period, JITTER, random::fraction())
     }
 }
 

@@ -7,7 +7,7 @@ mod tests;
 
 use std::time::Duration;
 
-use psl::random::lengthened;
+use psl::duration::with_jitter;
 
 use super::throttle::LogThrottle;
 
@@ -175,14 +175,14 @@ pub struct WaitState {
 impl WaitState {
     /// `chances` (0 to 1 each) lengthen the two bounds.
     pub fn new(rules: Rules, is_loopback: bool, chances: [f64; 2]) -> WaitState {
-        let with_jitter = |bound: Option<Duration>, chance| {
-            bound.map(|bound| lengthened(bound, BOUND_JITTER, chance))
+        let bound_of = |bound: Option<Duration>, chance| {
+            bound.map(|bound| with_jitter(bound, BOUND_JITTER, chance))
         };
-        let unreachable_wait = with_jitter(rules.unreachable_wait, chances[1]);
+        let unreachable_wait = bound_of(rules.unreachable_wait, chances[1]);
         WaitState {
             rules,
             is_loopback,
-            max_wait_ends: with_jitter(rules.max_wait, chances[0]),
+            max_wait_ends: bound_of(rules.max_wait, chances[0]),
             unreachable_wait,
             unreachable_wait_ends: unreachable_wait,
             is_silent: false,
@@ -227,7 +227,7 @@ impl WaitState {
             return (end, LogLevel::Debug);
         }
         if self.is_silent {
-            let own_pause = lengthened(self.rules.pause, PAUSE_JITTER, chance);
+            let own_pause = with_jitter(self.rules.pause, PAUSE_JITTER, chance);
             self.extend_silence(pause.saturating_sub(own_pause));
         }
         let left = self.deadline().map_or(Duration::MAX, |(ends, _)| ends.saturating_sub(now));
@@ -254,7 +254,7 @@ impl WaitState {
         let timeout = self.unreachable_wait.map_or(attempt_timeout, |u| u.min(attempt_timeout));
         let longest = within.saturating_sub(timeout.min(ANSWER_MARGIN));
         // Longer than a pause, so that init asks again at once after the first answer.
-        let first_wait = FIRST_WAIT.max(lengthened(self.rules.pause, PAUSE_JITTER, 1.0));
+        let first_wait = FIRST_WAIT.max(with_jitter(self.rules.pause, PAUSE_JITTER, 1.0));
         let wait = if self.has_reason { wait } else { wait.min(first_wait) };
         let wait = if longest < wait.min(LONGEST_PARKED) { whole_millis(longest) } else { wait };
         Attempt { wait, timeout, within }
@@ -271,9 +271,9 @@ impl WaitState {
         let asked_for = reason.retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
         let was_parked = !wait.is_zero() && took >= wait.min(LONGEST_PARKED);
         if reason.kind == ReasonKind::Locked && (was_parked || asked_for <= self.rules.pause) {
-            return lengthened(self.rules.pause, PAUSE_JITTER, chance).saturating_sub(took);
+            return with_jitter(self.rules.pause, PAUSE_JITTER, chance).saturating_sub(took);
         }
-        lengthened(self.rules.pause.max(asked_for), PAUSE_JITTER, chance)
+        with_jitter(self.rules.pause.max(asked_for), PAUSE_JITTER, chance)
     }
 
     fn log_level(&mut self, reason: &Reason, now: Duration) -> LogLevel {

@@ -9,9 +9,9 @@ use testkit::scripted::{Behaviour, Server, blackhole};
 
 use crate::{CEILING, init, init_at, wait_for_all, wait_for_reason};
 
-const IN_TIME: &str = "connected, but no whole answer in time";
-const CLOSED: &str = "connection closed before the whole answer";
-const NO_HTTP: &str = "not an HTTP answer";
+const IN_TIME: &str = "response timed out: no complete response in time";
+const CLOSED: &str = "connection closed before the complete response";
+const NO_HTTP: &str = "malformed HTTP response";
 
 /// Logs the reason while the trouble lasts, and exits with 0 once the lock grants.
 #[track_caller]

@@ -78,7 +78,7 @@ fn a_bound_cuts_an_attempt_short() {
     let server = Server::start(Behaviour::Silent);
     let (address, _hole) = blackhole();
     for (port, reason) in [
-        (server.port(), "connected, but no whole answer in time"),
+        (server.port(), "response timed out: no complete response in time"),
         (address.port(), "no lock is ready on this node yet"),
     ] {
         for flag in ["--max-wait", "--unreachable-wait"] {

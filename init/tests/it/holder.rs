@@ -111,7 +111,7 @@ fn a_parked_request_gets_its_wait() {
     // But not more, and no wait if none is set.
     for wait in ["200ms", "0"] {
         let mut running = at(wait).start();
-        wait_for_reason(&mut running, "connected, but no whole answer in time");
+        wait_for_reason(&mut running, "response timed out: no complete response in time");
     }
 }
 
@@ -168,7 +168,7 @@ fn a_closed_connection_of_a_parked_request_is_not_silence() {
     };
     let server = Server::start(Behaviour::Sequence(vec![cut(), Behaviour::ok("Lock acquired")]));
     let finished = at(&server).run(CEILING).expect_code(0);
-    let reason = "connection closed before the whole answer: the lock may have restarted";
+    let reason = "connection closed before the complete response: the lock may have restarted";
     let waiting = finished.lines().into_iter().find(|line| is_waiting(line)).unwrap();
     assert_eq!(field(&waiting, "reason").as_deref(), Some(reason), "{finished}");
     assert_eq!(server.requests().len(), 2, "{finished}");

@@ -157,7 +157,7 @@ fn attempt_timeout() {
     let running: Vec<_> =
         programs.into_iter().map(|program| at(&server, program).arg("--wait=0").start()).collect();
     for mut running in running {
-        let line = wait_for_reason(&mut running, "no whole answer in time");
+        let line = wait_for_reason(&mut running, "no complete response in time");
         let waited = psl::duration::parse(&field(&line, "waited").unwrap()).unwrap();
         assert!(waited >= Duration::from_millis(1499), "{line}");
     }

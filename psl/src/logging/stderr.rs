@@ -4,8 +4,8 @@
 //! blocked, lines wait in a short queue; lines that do not fit are counted and dropped.
 //! Does not know the content of the lines.
 
-use crate::thread;
 use crate::sync;
+use crate::thread::spawn;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -43,7 +43,7 @@ struct PendingLines {
 pub fn writer(notice: fn(usize) -> String) -> Box<dyn Write + Send> {
     let queue = QUEUE.get_or_init(Arc::default);
     let thread_queue = Arc::clone(queue);
-    match thread::spawn("log", STACK, move || thread_queue.write(io::stderr(), notice)) {
+    match spawn("log", STACK, move || thread_queue.write(io::stderr(), notice)) {
         Ok(()) => Box::new(QueueWriter(Arc::clone(queue))),
         // Without the thread, a log that may block is better than none.
         Err(_) => Box::new(io::stderr()),

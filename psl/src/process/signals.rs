@@ -6,8 +6,8 @@
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::thread::spawn;
 use crate::logging::stderr::{self, SIGNAL_FLUSH};
+use crate::thread::spawn;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopSignal {

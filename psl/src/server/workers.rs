@@ -23,7 +23,8 @@ use super::peer::{Registration, RequestPeer};
 use super::response::HandlerResult;
 use super::table::{Admission, ConnectionTable, EntryId};
 use super::{LIMITS, ServerLimits};
-use crate::{sync, thread};
+use crate::sync;
+use crate::thread::spawn;
 
 /// A request touches 12 KiB of the stack (measured); untouched pages cost no memory.
 const STACK: usize = 64 * 1024;
@@ -171,7 +172,7 @@ impl HttpServer {
     fn start_thread(self: &Arc<Self>) {
         self.count(1);
         let server = Arc::clone(self);
-        if let Err(error) = thread::spawn("worker", STACK, move || server.serve_all(false)) {
+        if let Err(error) = spawn("worker", STACK, move || server.serve_all(false)) {
             self.count(-1);
             let message = "cannot start a thread: serving fewer connections at a time";
             warn_once(&self.is_short_of_threads, message, &error);

@@ -548,7 +548,7 @@ proptest! {
         let Rules { pause, max_wait, unreachable_wait, .. } = rules;
         let fails = rules.at_bound == AtBound::Fail;
         let mut waiting = WaitState::new(rules, true, chances);
-        let most_of: fn(Duration) -> Duration = |wait| lengthened(wait, 0.25, 1.0);
+        let most_of: fn(Duration) -> Duration = |wait| with_jitter(wait, 0.25, 1.0);
         // `since` is the start of the current silence.
         let (mut now, mut since, mut is_silent) = (Duration::ZERO, Duration::ZERO, false);
         for (takes, answer, chance) in &steps {
@@ -591,7 +591,7 @@ proptest! {
                 ReasonKind::Locked if was_parked || asked_for <= pause => (pause, took),
                 _ => (pause.max(asked_for), Duration::ZERO),
             };
-            let most = lengthened(least, 0.2, 1.0).saturating_sub(counted);
+            let most = with_jitter(least, 0.2, 1.0).saturating_sub(counted);
             let least = least.saturating_sub(counted);
             prop_assert!(length <= left && length >= least.min(left) && length <= most);
             let between = length.saturating_add(took);
@@ -602,8 +602,8 @@ proptest! {
             };
             now = now.saturating_add(length);
             is_silent = !reason.kind.is_from_lock();
-            let own = lengthened(pause, 0.2, *chance);
-            let longer = lengthened(pause.max(asked_for), 0.2, *chance).saturating_sub(own);
+            let own = with_jitter(pause, 0.2, *chance);
+            let longer = with_jitter(pause.max(asked_for), 0.2, *chance).saturating_sub(own);
             since = match is_silent {
                 false => now,
                 true => since.saturating_add(longer).saturating_add(forgiven),
@@ -681,7 +681,7 @@ proptest! {
         }
         let lasted = now - since;
         prop_assert!(lasted >= bound, "given up after {lasted:?} of {bound:?}");
-        let most = lengthened(bound, 0.25, 1.0) + longest * (1 + u32::from(is_cut));
+        let most = with_jitter(bound, 0.25, 1.0) + longest * (1 + u32::from(is_cut));
         prop_assert!(lasted <= most, "{lasted:?} of {bound:?}");
     }
 }
