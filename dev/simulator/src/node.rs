@@ -209,7 +209,7 @@ impl<'a> Run<'a> {
             Stage::Comes(at) if at <= now + CLOSE => pod.begin(Stage::SetUp, now),
             Stage::BackOff(at) if at <= now + CLOSE => pod.begin(Stage::Starts, now),
             Stage::Starts(progress) if progress.since + self.node.deadline <= now + CLOSE => {
-                self.kill(nth, progress)
+                self.kill(nth, progress);
             }
             _ if pod.is_phase_over() => {
                 if pod.end_phase() {

@@ -45,10 +45,10 @@ pub fn run(options: &Options) -> (String, Vec<Goal>) {
                 match run.map(thread::JoinHandle::join) {
                     Ok(Ok(run)) => runs.push(run),
                     Ok(Err(_)) => {
-                        text += &format!("- {name}, {}: the run has failed\n\n", setting.name)
+                        text += &format!("- {name}, {}: the run has failed\n\n", setting.name);
                     }
                     Err(why) => {
-                        text += &format!("- {name}, {}: not measured: {why}\n\n", setting.name)
+                        text += &format!("- {name}, {}: not measured: {why}\n\n", setting.name);
                     }
                 }
             }

@@ -6,13 +6,11 @@ use rustls::{AlertDescription, CertificateError, PeerIncompatible, PeerMisbehave
 
 use super::*;
 
-/// The certificates of files in `tests/data/tls`, which its `make.sh` creates.
+/// The certificates of these blocks, `+` between them.
 fn pem(names: &str) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
-    names
-        .split('+')
-        .flat_map(|name| fs::read(folder.join(format!("{name}.pem"))).unwrap())
-        .collect()
+    let certificates = include_str!("../../../tests/data/tls.pem");
+    let blocks = names.split('+').map(|name| testkit::transcript::block(certificates, name));
+    blocks.flat_map(|block| format!("{block}\n").into_bytes()).collect()
 }
 
 fn certificates(names: &str) -> Vec<CertificateDer<'static>> {

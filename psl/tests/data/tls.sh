@@ -1,13 +1,15 @@
 #!/bin/sh
-# Makes the certificates of psl/src/tls/tests.rs with OpenSSL 3 and throws their keys away:
+# Makes the certificates of psl/src/client/tls/tests.rs with OpenSSL 3 and throws their keys away:
 #
-#   psl/tests/data/tls/make.sh
+#   psl/tests/data/tls.sh
 #
 # They are valid for a hundred years; the tests say at which time they look.
 set -eu
 cd "$(dirname "$0")"
+file=$PWD/tls.pem
 keys=$(mktemp -d)
 trap 'rm -rf "$keys"' EXIT
+cd "$keys"
 
 # key NAME OPTION...
 key() {
@@ -76,3 +78,9 @@ issue of-no-ca no-ca "$names"
 key v1 -algorithm EC -pkeyopt group:P-256
 openssl req -new -key "$keys/v1" -subj /CN=localhost -out "$keys/request"
 openssl x509 -req -in "$keys/request" -CA ca.pem -CAkey "$keys/ca" -days 36500 -set_serial 7 -out v1.pem 2>/dev/null
+
+{
+    sed '/^===/,$d' "$file"
+    for certificate in *.pem; do printf '=== %s\n' "${certificate%.pem}" && cat "$certificate" && echo; done
+} >new
+mv new "$file"
