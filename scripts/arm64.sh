@@ -37,8 +37,8 @@ PSL_TEST_BIN_DIR="$PWD/dist/arm64" cargo test --quiet --locked -p checks --test 
     # are left out: thousands of random histories and holders, answers cut at each byte, limits of
     # megabytes. Property tests run with few cases.
     left_out="core::scheduler::tests::model core::lock::tests::promises core::scheduler::tests::bounds::floods
-        record::tests::two_files_have_room api::tests::in_pieces_at_every_split api::tests::cut_at_every_byte
-        api::tests::every_byte_of api::tests::a_watch_that_is_cut api::tests::size_is_bounded_for_each_object
+        state_file::tests::two_files_have_room api::tests::a_list_in_two_pieces api::tests::a_list_cut_at_every_byte
+        api::tests::every_byte_of api::tests::a_watch_continues_after_a_cut api::tests::size_is_bounded_for_each_object
         api::tests::events_are_bounded_one_by_one"
     set --
     for name in $left_out; do set -- "$@" --skip "$name"; done
@@ -56,6 +56,6 @@ for program in lock init health; do
     chmod +x "$wrappers/$program"
 done
 export PSL_TEST_BIN_DIR="$wrappers"
-cargo test --quiet --locked -p lock --test checks
-cargo test --quiet --locked -p init --test real answers::
-cargo test --quiet --locked -p health --test real credentials::
+cargo test --quiet --locked -p lock --test it checks::
+cargo test --quiet --locked -p init --test it answers::
+cargo test --quiet --locked -p health --test it credentials::

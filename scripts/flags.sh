@@ -32,7 +32,7 @@ target_dir=${CARGO_TARGET_DIR:-target}
 # Appends a flag. The separator is a character that paths do not contain; they may contain spaces.
 flag() { encoded=${encoded:+$encoded$(printf '\037')}$1; }
 encoded=
-# Relocations packed into a bitmap, and no tables for unwinding: see DESIGN.md, "Sizes".
+# Relocations packed into a bitmap, and no tables for unwinding: see docs/measurements.md.
 flag -Clink-arg=-Wl,-z,pack-relative-relocs
 flag -Clink-arg=-Wl,--no-eh-frame-hdr
 flag -Clink-arg=-Wl,-T,scripts/static.ld

@@ -117,7 +117,7 @@ impl Service {
         now: Instant,
     ) -> Response {
         let Some(holder) = parsed.holder.as_deref() else {
-            let reason = "holder: missing; DELETE needs ?holder=ID";
+            let reason = "holder: missing; DELETE takes ?holder=ID";
             return Response::error(400, "invalid_parameter", reason, request.json);
         };
         let effect = self.shared.with(now, |lock| lock.release(holder, parsed.address, now));

@@ -97,8 +97,9 @@ pub fn release_response(effect: ReleaseEffect, json: bool) -> Response {
         ReleaseEffect::Lease => "Released\nthe lease of this holder\n",
         ReleaseEffect::Waiter => "Released\nthe place of this holder in the queue\n",
         ReleaseEffect::Nothing => {
-            let reason = "no lease and no place in the queue for this holder, \
-                or its last request came from another address";
+            // First lines of bodies are a promise, so this one keeps its words.
+            let reason = "this holder has neither a lease nor a place in line, \
+                or asked from another address last";
             return Response::error(404, "no_such_holder", reason, json);
         }
     };

@@ -191,7 +191,7 @@ fn moment(x: f64, bottom: f64, side: Side, name: &str, style: &str) -> String {
 
 fn legend(y: f64) -> String {
     let entries = [
-        (PodState::Waiting, "in line"),
+        (PodState::Waiting, "waiting"),
         (PodState::Idle, "kubelet's latency, back-off"),
         (PodState::Starting, "starting"),
         (PodState::Killed, "killed"),

@@ -298,8 +298,8 @@ fn options_reach_all_their_places() {
 /// Each metric of a rule or of the dashboard is in the documented table.
 #[test]
 fn rules_and_dashboard_use_documented_metrics() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let table: BTreeSet<&str> = readme
+    let document = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let table: BTreeSet<&str> = document
         .lines()
         .filter_map(|line| line.split('|').nth(2)?.trim().strip_prefix('`')?.strip_suffix('`'))
         .collect();
