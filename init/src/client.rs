@@ -11,7 +11,8 @@ use psl::client::{HttpClient, HttpError, HttpResponse, Timeouts};
 use psl::text::one_line;
 
 use crate::config::LockUrls;
-use crate::core::wait::{Attempt, Reason, ReasonKind};
+use crate::core::reason::{Reason, ReasonKind};
+use crate::core::wait::Attempt;
 
 /// A grant is one line; a longer body does not come from a lock.
 const LARGEST_GRANT: u64 = 64 * 1024;

@@ -21,7 +21,8 @@ use psl::random;
 
 use client::LockClient;
 use config::{Config, PROGRAM};
-use core::wait::{Action, Attempt, LogLevel, Reason, WaitState};
+use core::reason::Reason;
+use core::wait::{Action, Attempt, LogLevel, WaitState};
 use termination::{Ending, TerminationMessage};
 
 /// The name of the pod, or of the node on the host network.

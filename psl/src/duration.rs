@@ -1,7 +1,8 @@
 //! Durations in the forms of the earlier Go versions.
 //!
-//! A whole number is seconds (1.x). Everything else is a Go duration such as `1m30s`, in the grammar
-//! of `time.ParseDuration` without its sign. Does not know defaults, nor the meaning of zero.
+//! A whole number is seconds (1.x). Everything else is a Go duration such as `1m30s`, in the
+//! grammar of `time.ParseDuration` without its sign. Does not know defaults, nor the meaning of
+//! zero.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,9 +1,11 @@
-//! Resolves names as glibc does, from `hosts(5)` and `resolv.conf(5)`, each lookup within a timeout.
+//! Resolves names as glibc does, from `hosts(5)` and `resolv.conf(5)`, each lookup within a
+//! timeout.
 //!
-//! A static program has musl's resolver, which has four faults. It ignores a search line of 256 bytes
-//! or more. It takes NXDOMAIN for AAAA for the whole result, and also SERVFAIL in one search domain.
-//! A lookup cannot be stopped. So this module queries the name servers itself, on the thread of the
-//! caller. The files are read for each lookup, because they may change while a container runs.
+//! A static program has musl's resolver, which has four faults. It ignores a search line of 256
+//! bytes or more. It takes NXDOMAIN for AAAA for the whole result, and also SERVFAIL in one search
+//! domain. A lookup cannot be stopped. So this module queries the name servers itself, on the
+//! thread of the caller. The files are read for each lookup, because they may change while a
+//! container runs.
 
 pub mod conf;
 mod exchange;
@@ -37,7 +39,8 @@ const LARGEST_CONF: u64 = 256 * 1024;
 /// A list of blocked names may have a few megabytes; a file without end has to be cut.
 const LARGEST_HOSTS: u64 = 16 * 1024 * 1024;
 
-/// An unfinished lookup is stored for longer than init pauses between two attempts: 30 s and a fifth.
+/// An unfinished lookup is stored for longer than init pauses between two attempts: 30 s and a
+/// fifth.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -90,7 +90,8 @@ load_over_ssh() {
     need "$ssh" --ssh 'ssh -l admin'
     : >"$scratch/plan"
     for node in $nodes; do
-        # shellcheck disable=SC2086,SC2016 # a command of several words, and one for the node to expand
+        # shellcheck disable=SC2086,SC2016 # a command of several words, and one for the node to
+        # expand
         answer=$($ssh "$node" 'uname -m; for tool in k3s ctr docker; do if command -v $tool >/dev/null; then echo $tool; fi; done' </dev/null) ||
             fail "$node: cannot connect with '$ssh'"
         # shellcheck disable=SC2086 # a machine and the names of tools

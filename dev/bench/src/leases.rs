@@ -1,8 +1,8 @@
 //! The cost of waiting: 200 real inits at one lock, 1,000 waiting holders, and the hand-over from
 //! one holder to the next.
 //!
-//! Generator and lock share the cores, so a goal is comparisons with the median, and only a wide miss
-//! breaks it.
+//! Generator and lock share the cores, so a goal is comparisons with the median, and only a wide
+//! miss breaks it.
 
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};

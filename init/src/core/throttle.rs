@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::wait::ReasonKind;
+use super::reason::ReasonKind;
 
 /// A known reason is logged again after this time without a line.
 const REPEAT_AFTER: Duration = Duration::from_secs(60);

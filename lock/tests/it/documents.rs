@@ -42,7 +42,8 @@ fn exit_codes() {
 
 #[test]
 fn metrics() {
-    // With an endpoint and a threshold, because without them there is no sample of their metrics to show the label.
+    // With an endpoint and a threshold, because without them there is no sample of their metrics to
+    // show the label.
     let mut lock = lock(&[
         "--check=tcp://127.0.0.1:1",
         "--failHc=1h",

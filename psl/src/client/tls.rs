@@ -1,9 +1,9 @@
 //! The certificates that a client trusts, and its cryptography.
 //!
-//! Verification cannot be switched off. The provider lists the parts that the clients need: rustls's
-//! own provider also links signing with private keys and three more suites, which is 100 kB.
-//! `verifier` decides, `errors` and `keys` describe errors, `transport` connects TLS to the client
-//! library.
+//! Verification cannot be switched off. The provider lists the parts that the clients need:
+//! rustls's own provider also links signing with private keys and three more suites, which is 100
+//! kB. `verifier` decides, `errors` and `keys` describe errors, `transport` connects TLS to the
+//! client library.
 
 mod errors;
 mod keys;

@@ -19,7 +19,8 @@ const STACK: usize = 32 * 1024;
 /// The time for the last lines of a program that a signal ends.
 pub const SIGNAL_FLUSH: Duration = Duration::from_millis(50);
 
-/// The time for the last lines of a program that ends by itself: a busy node must not lose its error.
+/// The time for the last lines of a program that ends by itself: a busy node must not lose its
+/// error.
 pub const EXIT_FLUSH: Duration = Duration::from_secs(2);
 
 /// The queue of this process, after the first call of [`writer`].

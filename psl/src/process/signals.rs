@@ -13,7 +13,6 @@ use crate::thread::spawn;
 pub enum StopSignal {
     /// SIGTERM: the kubelet, `docker stop`.
     Terminate,
-    /// SIGINT: Ctrl-C.
     Interrupt,
 }
 

@@ -1,7 +1,7 @@
 //! `resolv.conf(5)`, read as glibc reads it: lines of any length, any number of search domains.
 //!
-//! Takes text and opens no file. Ignores the variables `LOCALDOMAIN` and `RES_OPTIONS`: the settings
-//! of these programs are `PSL_…`.
+//! Takes text and opens no file. Ignores the variables `LOCALDOMAIN` and `RES_OPTIONS`: the
+//! settings of these programs are `PSL_…`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub struct ResolvConf {
     pub attempts: usize,
     /// Begin with a random server.
     pub rotate: bool,
-    /// Use TCP only.
+    /// The option `use-vc`: queries over TCP alone.
     pub use_tcp: bool,
     /// Query IPv4 addresses only.
     pub no_aaaa: bool,
@@ -105,8 +105,8 @@ impl ResolvConf {
         self.no_tld_query |= word.starts_with("no-tld-query") || word.starts_with("no_tld_query");
     }
 
-    /// The first search domain from this byte of the list on, and the byte after it. Counting a long
-    /// list from its start for each domain would exceed every timeout.
+    /// The first search domain from this byte of the list on, and the byte after it. Counting a
+    /// long list from its start for each domain would exceed every timeout.
     pub fn domain(&self, from: usize) -> Option<(&str, usize)> {
         let rest = self.search.get(from..)?;
         let domain = rest.split_ascii_whitespace().next()?;

@@ -1,7 +1,7 @@
 //! The queries for one name: A and AAAA in parallel, each with its own result.
 //!
-//! A schedule: returns the query that is due and its server, takes messages, and returns the result.
-//! Time is an argument; this module sends no message.
+//! A schedule: returns the query that is due and its server, takes messages, and returns the
+//! result. Time is an argument; this module sends no message.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -81,8 +81,8 @@ pub enum FailureKind {
 }
 
 impl Exchange {
-    /// Spreads the queries over the timeout, so that also the last server is queried in time. `None`
-    /// if no query can hold the name.
+    /// Spreads the queries over the timeout, so that also the last server is queried in time.
+    /// `None` if no query can hold the name.
     pub fn new(
         name: &str,
         conf: &ResolvConf,
@@ -113,8 +113,8 @@ impl Exchange {
         })
     }
 
-    /// The server to query now, if one is due; [`Exchange::pending_at`] returns the queries. Answers
-    /// of the servers before it still count.
+    /// The server to query now, if one is due; [`Exchange::pending_at`] returns the queries.
+    /// Answers of the servers before it still count.
     pub fn next_server(&mut self, now: Instant) -> Option<usize> {
         // Every server that has received this query has failed.
         let has_failed = self.open().any(|query| !query.is_pending.contains(&true));
@@ -329,7 +329,8 @@ mod tests {
     type ServerScript = (ScriptedAnswer, ScriptedAnswer);
     type ScriptedAnswer = Option<(u8, Option<u8>)>;
 
-    /// Runs an exchange with scripted servers. Returns the result, its time and the queried servers.
+    /// Runs an exchange with scripted servers. Returns the result, its time and the queried
+    /// servers.
     fn play(conf: &str, servers: &[ServerScript]) -> (LookupResult, Duration, Vec<usize>) {
         let start = Instant::now();
         let (mut exchange, mut now, mut queried) = (exchange(conf, start), start, Vec::new());

@@ -1,4 +1,5 @@
-//! The lookup of one name at the name servers, on the caller's thread: sockets, waiting, search list.
+//! The lookup of one name at the name servers, on the caller's thread: sockets, waiting, search
+//! list.
 //!
 //! If the timeout ends a lookup, it continues when the caller asks again. Its sockets stay open, so
 //! the answer of a server that is slower than one attempt counts.
@@ -16,8 +17,8 @@ use super::search::Search;
 use super::tcp;
 use crate::random;
 
-/// Without EDNS an answer over UDP has at most 512 bytes, but some servers send more. An answer that
-/// fills this buffer may be longer, and is requested again over TCP.
+/// Without EDNS an answer over UDP has at most 512 bytes, but some servers send more. An answer
+/// that fills this buffer may be longer, and is requested again over TCP.
 const LARGEST_DATAGRAM: usize = 4096;
 
 #[derive(Debug)]

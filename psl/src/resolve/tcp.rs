@@ -18,7 +18,8 @@ pub fn query(server: SocketAddr, query: &[u8], until: Instant) -> io::Result<Vec
     Ok(answer)
 }
 
-/// The time before the deadline. Each read gets only this, so a server cannot extend it byte by byte.
+/// The time before the deadline. Each read gets only this, so a server cannot extend it byte by
+/// byte.
 #[expect(clippy::disallowed_methods, reason = "the edge that waits for the name server")]
 fn left(until: Instant) -> io::Result<Duration> {
     let left = until.saturating_duration_since(Instant::now());

@@ -53,8 +53,8 @@ pub(super) struct HttpConnection<'s> {
     /// The arrival of the first byte of the current head.
     head_since: Option<Instant>,
     read_at: Instant,
-    /// The present timeout of the socket, which is mostly right already. Setting it again would be a
-    /// third system call of a request.
+    /// The present timeout of the socket, which is mostly right already. Setting it again would be
+    /// a third system call of a request.
     read_timeout: Duration,
 }
 
@@ -239,9 +239,9 @@ impl<'s> HttpConnection<'s> {
         if self.buffers.input.is_empty() { events } else { events - PollFlags::IN }
     }
 
-    /// `true` if the client reads a sent response. A client that closes its socket before it has read
-    /// all bytes resets the connection (RFC 9293, 3.6.1). A client that closed before the response may
-    /// have closed its own half only, so this waits for the reset.
+    /// `true` if the client reads a sent response. A client that closes its socket before it has
+    /// read all bytes resets the connection (RFC 9293, 3.6.1). A client that closed before the
+    /// response may have closed its own half only, so this waits for the reset.
     fn is_read(&self, events: PollFlags, is_last: bool) -> bool {
         if is_last {
             // A client may wait for the end of the stream before its next step.

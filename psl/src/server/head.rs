@@ -150,8 +150,9 @@ fn is_host(value: &[u8]) -> bool {
     value.iter().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\\"<>^`{|}".contains(byte))
 }
 
-/// Path and query of a request target in origin form, or in absolute form, as for proxies (RFC 9112,
-/// 3.2). `None` for the other forms except `OPTIONS *`, and for a fragment, which clients never send.
+/// Path and query of a request target in origin form, or in absolute form, as for proxies (RFC
+/// 9112, 3.2). `None` for the other forms except `OPTIONS *`, and for a fragment, which clients
+/// never send.
 fn path_and_query<'t>(target: &'t str, method: &Method) -> Option<(&'t str, &'t str)> {
     if !target.is_ascii() || target.contains('#') || has_bad_escape(target) {
         return None;

@@ -84,8 +84,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // A restarted container must get its port although old connections are in TIME_WAIT.
     socket.set_reuse_address(true)?;
-    // Accepted connections inherit the three options (tcp(7)). Each response is one write, so Nagle's
-    // algorithm would only delay it.
+    // Accepted connections inherit the three options (tcp(7)). Each response is one write, so
+    // Nagle's algorithm would only delay it.
     socket.set_tcp_nodelay(true)?;
     socket.set_recv_buffer_size(BUFFER)?;
     socket.set_send_buffer_size(BUFFER)?;

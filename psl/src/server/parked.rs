@@ -85,13 +85,14 @@ impl Poller {
     /// Reports the client's actions with this key, also those before this call. `u64::MAX` is not a
     /// key.
     pub fn watch(&self, parked: &ParkedConnection, key: u64) -> io::Result<()> {
-        // Edge-triggered: a connection that stays open after an action would be reported without end.
+        // Edge-triggered: a connection that stays open after an action would be reported without
+        // end.
         let events = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
         Ok(epoll::add(&self.epoll, &*parked.stream, EventData::new_u64(key), events)?)
     }
 
-    /// Waits for an action, for [`Poller::wake`] or for the timeout, a day at most, and appends up to
-    /// 64 actions. The kernel counts in milliseconds, so the wait ends up to one of them late.
+    /// Waits for an action, for [`Poller::wake`] or for the timeout, a day at most, and appends up
+    /// to 64 actions. The kernel counts in milliseconds, so the wait ends up to one of them late.
     pub fn wait(&self, timeout: Option<Duration>, actions: &mut Vec<ClientEvent>) {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout.min(LONGEST)).ok());
         let mut events = Vec::with_capacity(BATCH);

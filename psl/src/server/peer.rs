@@ -12,9 +12,9 @@ use super::parked::ParkedConnection;
 
 /// The entry of a connection among those that occupy a thread.
 pub(super) trait Registration {
-    /// Adds the connection, or keeps it, before this thread waits for the client. An idle connection,
-    /// whose client has its response, may be displaced by the next one of its address. `false` if the
-    /// server has no room.
+    /// Adds the connection, or keeps it, before this thread waits for the client. An idle
+    /// connection, whose client has its response, may be displaced by the next one of its address.
+    /// `false` if the server has no room.
     fn register(&self, is_idle: bool) -> bool;
     fn deregister(&self);
 }

@@ -47,9 +47,9 @@ impl<C> ConnectionTable<C> {
     ///
     /// In a full table, an address with connections displaces its own connection that has been idle
     /// for longest: that client has its response, and may have closed already. A *new* address
-    /// displaces the oldest connection of all. So neither one address with many connections nor many
-    /// addresses with one each can shut others out: their connections grow old, while an honest
-    /// request is complete in a moment.
+    /// displaces the oldest connection of all. So neither one address with many connections nor
+    /// many addresses with one each can shut others out: their connections grow old, while an
+    /// honest request is complete in a moment.
     pub(super) fn admit(
         &mut self,
         address: IpAddr,

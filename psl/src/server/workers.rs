@@ -1,9 +1,9 @@
 //! The threads that accept and serve connections.
 //!
-//! All threads wait in `accept` on one listener, because starting a thread for each connection would
-//! be the largest part of its cost. The pool grows only while threads wait for clients. One thread
-//! always remains free to accept: it refuses a new connection, or lets it displace another one.
-//! Does not know HTTP.
+//! All threads wait in `accept` on one listener, because starting a thread for each connection
+//! would be the largest part of its cost. The pool grows only while threads wait for clients. One
+//! thread always remains free to accept: it refuses a new connection, or lets it displace another
+//! one. Does not know HTTP.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -133,8 +133,8 @@ fn descriptors() -> usize {
 }
 
 impl HttpServer {
-    /// Serves one connection after the other. Returns if the pool has a thread too many, unless this
-    /// thread `stays`.
+    /// Serves one connection after the other. Returns if the pool has a thread too many, unless
+    /// this thread `stays`.
     fn serve_all(self: &Arc<Self>, stays: bool) {
         let mut buffers = Buffers::default();
         loop {
@@ -185,8 +185,9 @@ impl HttpServer {
         pool.accepting = pool.accepting.saturating_add_signed(threads);
     }
 
-    /// A client that closed before `accept` is no error. Any other error is a shortage of descriptors
-    /// or memory. Threads in `accept` already have theirs and continue; this thread retries later.
+    /// A client that closed before `accept` is no error. Any other error is a shortage of
+    /// descriptors or memory. Threads in `accept` already have theirs and continue; this thread
+    /// retries later.
     #[expect(clippy::disallowed_methods, reason = "the edge that waits for descriptors")]
     fn handle_accept_error(&self, error: &io::Error) {
         if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
@@ -215,7 +216,8 @@ impl Registration for TableRegistration<'_> {
             return pool.table.set_idle(id, is_idle);
         }
         let most = self.server.limits.connections;
-        // A new thread accepts in place of this one. If it cannot start, the table gets no more room.
+        // A new thread accepts in place of this one. If it cannot start, the table gets no more
+        // room.
         if pool.accepting == 0 && pool.started <= most {
             drop(pool);
             self.server.start_thread();
@@ -225,7 +227,8 @@ impl Registration for TableRegistration<'_> {
         let id = match pool.table.admit(self.peer, Instant::now(), room, Arc::clone(self.stream)) {
             Admission::Admitted(id) => id,
             Admission::Displaced(id, displaced) => {
-                // Wakes the thread that waits for its client; the connection may have ended by itself.
+                // Wakes the thread that waits for its client; the connection may have ended by
+                // itself.
                 let _ = displaced.shutdown(Shutdown::Both);
                 id
             }

@@ -18,7 +18,8 @@ key() {
     openssl genpkey -out "$keys/$name" "$@" 2>/dev/null
 }
 
-# own NAME OPTION...: a certificate that has signed itself, as plain "openssl req -x509" makes it: CA:TRUE.
+# own NAME OPTION...: a certificate that has signed itself, as plain "openssl req -x509" makes it:
+# CA:TRUE.
 own() {
     name=$1
     shift

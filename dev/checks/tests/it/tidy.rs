@@ -163,7 +163,8 @@ fn help_fits_a_terminal() {
     for program in PROGRAMS {
         let help = shell::run(Command::new(programs.join(program)).arg("--help")).ok();
         for line in help.lines() {
-            let is_markdown = ["`", "**", "](", "| "].iter().any(|mark| line.contains(mark));
+            let has_mark = ["`", "**", "]("].iter().any(|mark| line.contains(mark));
+            let is_markdown = has_mark || line.starts_with('|');
             if line.chars().count() > MOST_COLUMNS || is_markdown {
                 bad.push(format!("{program}: {line}"));
             }
@@ -188,7 +189,7 @@ fn is_impure(path: &[String]) -> bool {
 }
 
 /// Plain data, text and arithmetic of psl, which `core/` may use: as pure as `core/` itself.
-const PLAIN: [&str; 6] = ["address", "duration", "metrics", "protocol", "rate", "text"];
+const PLAIN: [&str; 7] = ["address", "duration", "metrics", "protocol", "rate", "text", "version"];
 
 #[test]
 fn core_is_pure() {
@@ -294,7 +295,10 @@ fn predicates_change_nothing() {
     for source in product() {
         for line in source.code.lines() {
             let is_predicate = line.contains("fn is_") || line.contains("fn has_");
-            if is_predicate && line.contains("(&mut self") {
+            // The trait `Transport` of ureq has this signature.
+            let is_foreign =
+                source.path.ends_with("tls/transport.rs") && line.contains("fn is_open");
+            if is_predicate && !is_foreign && line.contains("(&mut self") {
                 found.push(format!("{}: {}", source.path, line.trim()));
             }
         }

@@ -94,8 +94,8 @@ fn plain(error: &webpki::Error) -> &'static str {
     }
 }
 
-/// The library writes names as `DnsName("a.example")` and `IpAddress(127.0.0.1)`. Kinds that name no
-/// server, such as an e-mail address, are `Unsupported(0x01)`.
+/// The library writes names as `DnsName("a.example")` and `IpAddress(127.0.0.1)`. Kinds that name
+/// no server, such as an e-mail address, are `Unsupported(0x01)`.
 fn of_names(expected: &str, presented: &[String]) -> String {
     let wrong = format!("certificate not valid for name {}", one_line(expected));
     if presented.is_empty() {

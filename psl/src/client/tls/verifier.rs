@@ -21,8 +21,8 @@ pub(super) struct Verifier {
 
 impl Verifier {
     /// A certificate that the CA file contains, byte for byte, needs no issuer: it may be
-    /// self-signed, or come from an untrusted CA. Its validity and its names are checked as in Go and
-    /// OpenSSL.
+    /// self-signed, or come from an untrusted CA. Its validity and its names are checked as in Go
+    /// and OpenSSL.
     fn is_pinned(&self, certificate: &CertificateDer<'_>) -> bool {
         self.certificates.iter().any(|pinned| pinned.as_ref() == certificate.as_ref())
     }
@@ -40,8 +40,8 @@ impl Verifier {
             if is_pinned { (&[][..], &[][..]) } else { (&*self.anchors, intermediates) };
         let (usage, all) = (KeyUsage::server_auth(), SIGNATURES.all);
         // The library checks the certificate before it searches an issuer: first its validity, then
-        // whether it belongs to a CA, then its purpose. A pinned certificate needs no issuer, and may
-        // belong to a CA; the purpose of such a certificate is not checked.
+        // whether it belongs to a CA, then its purpose. A pinned certificate needs no issuer, and
+        // may belong to a CA; the purpose of such a certificate is not checked.
         match certificate.verify_for_usage(all, anchors, intermediates, now, usage, None, None) {
             Err(webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity) if is_pinned => {}
             result => drop(result?),
