@@ -1,7 +1,7 @@
 //! The code that lock, init and health share:
 //!
 //! - `settings`, `duration`, `address`: flags and variables, and their values
-//! - `process`, `sync`: start and end of a program, signals, threads, mutexes
+//! - `process`, `thread`, `sync`, `file`: start and end of a program, signals, threads, mutexes, files
 //! - `logging`, `rate`, `text`: log lines and the text in them
 //! - `protocol`: the parameters of a request from init to lock
 //! - `server` (feature), `metrics`: HTTP for untrusted clients
@@ -12,6 +12,7 @@
 
 pub mod address;
 pub mod duration;
+pub mod file;
 pub mod logging;
 pub mod process;
 pub mod protocol;
