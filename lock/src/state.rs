@@ -29,8 +29,8 @@ const ENTRY: usize = 120;
 
 /// The answer to `/state`. Only clients on this machine see the names of holders.
 pub fn render(view: &View, rules: &Rules, has_names: bool, now: Instant) -> Response {
-    let moment = Moment { now, has_names };
-    Response::json(200, json::text(&moment.state(view, rules)) + "\n")
+    let renderer = Renderer { now, has_names };
+    Response::json(200, json::text(&renderer.state(view, rules)) + "\n")
 }
 
 /// The JSON of `/state`. Within a version fields are added; none changes its meaning.
@@ -136,12 +136,12 @@ struct BoundsJson {
 
 /// The time of the answer, and whether it shows names of holders.
 #[derive(Clone, Copy)]
-struct Moment {
+struct Renderer {
     now: Instant,
     has_names: bool,
 }
 
-impl Moment {
+impl Renderer {
     fn state<'v>(self, view: &'v View, rules: &'v Rules) -> StateJson<'v> {
         let is_shadow = view.shadow.is_some();
         let leases = view.leases.iter().map(|lease| self.lease(lease));

@@ -39,8 +39,8 @@ const LARGEST_CONF: u64 = 256 * 1024;
 /// A list of blocked names may have a few megabytes; a file without end has to be cut.
 const LARGEST_HOSTS: u64 = 16 * 1024 * 1024;
 
-/// How long an unfinished lookup is stored: longer than init pauses between two attempts, 30 s and a
-/// fifth.
+/// How long an unfinished lookup is stored: longer than init pauses between two attempts, 30 s and
+/// a fifth.
 const RETENTION: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
