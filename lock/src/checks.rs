@@ -227,8 +227,7 @@ fn reason(body: impl Read) -> Option<String> {
 )]
 fn connect(client: &HttpClient, endpoint: &Url, timeout: Duration) -> Result<(), HttpError> {
     let start = Instant::now();
-    let addresses =
-        client.resolver().resolve(&endpoint.host, timeout).map_err(HttpError::Resolve)?;
+    let addresses = client.resolver().resolve(&endpoint.host, timeout)?;
     let mut failure = HttpError::Unreachable;
     // Each address has its share of the time that is left: a silent one leaves some for the next.
     for (address, untried) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
