@@ -235,7 +235,8 @@ impl Lock {
         now
     }
 
-    /// Takes over the effects of the scheduler, and returns the requests to refuse.
+    /// Takes over the effects of the scheduler, and returns the requests to refuse. An undone grant
+    /// was no start, so its end must not count as one.
     fn collect(&mut self, are_starts: bool) -> Vec<ParkedRequest> {
         let effects = self.scheduler.take_effects();
         if let Some(limit) = self.limit.as_mut().filter(|_| are_starts) {
