@@ -176,8 +176,8 @@ impl Shared {
         }
     }
 
-    /// Starts the clock: the thread for deadlines, for actions of parked clients and for readings of
-    /// the node.
+    /// Starts the clock: the thread for deadlines, for actions of parked clients and for readings
+    /// of the node.
     pub fn start_clock(self: &Arc<Self>, stat: Option<Stat>) -> Result<(), String> {
         let shared = Arc::clone(self);
         spawn("clock", STACK, move || shared.run_clock(stat))
@@ -276,8 +276,8 @@ impl Shared {
 }
 
 impl Inner {
-    /// Does all that is due, and handles the actions of clients. Returns whether a port is due to be
-    /// probed.
+    /// Does all that is due, and handles the actions of clients. Returns whether a port is due to
+    /// be probed.
     fn tick(&mut self, actions: &mut Vec<ClientEvent>, now: Instant) -> bool {
         // An undone lease frees its slot, which must not go to a waiter that is gone as well.
         let mut undone = Vec::new();

@@ -1,4 +1,4 @@
-//! Parked connections: their requests wait for a response without a thread. And their poller.
+//! Parked connections, whose requests wait for a response without a thread, and their poller.
 //!
 //! Knows neither the reason of a wait nor the number of clients that may wait.
 
