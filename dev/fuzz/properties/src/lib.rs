@@ -105,7 +105,7 @@ pub fn endpoints(bytes: &[u8]) {
 /// A label of a filter, and a list of them as the variable holds it.
 pub fn labels(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes).into_owned();
-    if let Ok(label) = health::config::label(&text) {
+    if let Ok(label) = health::config::parse_label(&text) {
         assert_eq!(format!("{}:{}", label.key, label.value), text, "nothing is lost");
     }
     let lookup = move |name: &str| match name {
