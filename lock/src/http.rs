@@ -1,4 +1,4 @@
-//! The routes of lock: parses requests and hands them to the lock. Decides nothing.
+//! The routes of lock: parses requests and hands them to the lock. Makes no decision.
 
 use std::borrow::Cow;
 use std::fmt::Display;

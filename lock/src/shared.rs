@@ -1,7 +1,7 @@
 //! The lock as threads share it: one mutex, and the wake-ups that its changes need.
 //!
 //! Threads wait here without the mutex: probers for a port that is due, the clock for a deadline or
-//! an action of a parked client, a grant for the state file. Decides nothing.
+//! an action of a parked client, a grant for the state file. Makes no decision.
 
 use std::collections::VecDeque;
 use std::mem;

@@ -329,7 +329,7 @@ fn restored_lease(stored: &StoredLease, clocks: Clocks, rules: &Rules) -> Option
     };
     let ready = stored.ready.as_deref().and_then(|ready| Ready::parse(ready).ok());
     let state = stored.baseline.map(|baseline| match baseline {
-        // Without a baseline probe a success proves nothing.
+        // Without a baseline probe a success is no proof.
         StoredBaseline::First | StoredBaseline::Open => WatchState::Ignored,
         StoredBaseline::Watched => WatchState::DueAt(now),
     });

@@ -53,7 +53,7 @@ pub const REMEMBERED: f64 = 6.0;
 /// Runnable threads for each core at which no start is admitted above the floor.
 pub const CROWDED: f64 = 3.0;
 
-/// After this time a reading, a cost or the last start says nothing about the present.
+/// After this time a reading, a cost or the last start is no evidence of the present.
 pub const STALE: Duration = Duration::from_secs(30);
 
 /// Sums of fractions may miss a whole start by this.
@@ -220,8 +220,8 @@ impl Limit {
         // Before a whole span was read, no start is admitted above the floor.
         let known = if self.load.mean().is_some() { now } else { now + SPAN };
         let paced = (now + saved.min(STALE)).max(known).max(gap_end);
-        // A reading may change the pace at any time; without one, asking again sooner changes
-        // nothing.
+        // A reading may change the pace at any time; without one, asking again sooner has no
+        // effect.
         Some(paced.min(self.owed_at()).max(now + Duration::from_millis(1)))
     }
 

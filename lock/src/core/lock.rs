@@ -326,7 +326,7 @@ impl Lock {
 
     /// The client of a parked request has closed its connection, or sent bytes on it.
     ///
-    /// Grants nothing: a slot that is free by now must not go to this waiter, nor to the next one
+    /// Grants no lease: a slot that is free by now must not go to this waiter, nor to the next one
     /// that the caller knows to be gone.
     pub fn hang_up(&mut self, id: WaiterId, now: Instant) {
         self.latest = self.latest.max(now);
@@ -385,7 +385,7 @@ fn was_start(ended: &EndedLease) -> bool {
     match ended.end {
         LeaseEnd::Ready => true,
         LeaseEnd::Released => ended.age() >= EARLIEST_START,
-        // If an application never became ready, its lease says nothing about a start.
+        // If an application never became ready, its lease does not measure a start.
         LeaseEnd::Expired => !ended.lease.is_watched(),
     }
 }

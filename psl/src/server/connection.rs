@@ -233,7 +233,7 @@ impl<'s> HttpConnection<'s> {
     }
 
     /// The events that the client can still cause after it has read the next response. A pipelined
-    /// request has arrived already and confirms nothing.
+    /// request has arrived already, so it is no confirmation.
     fn next_events(&self) -> PollFlags {
         let events = next_events(self.stream);
         if self.buffers.input.is_empty() { events } else { events - PollFlags::IN }
