@@ -35,7 +35,8 @@ fn auto(cases: &[Case]) -> Summary {
     summary
 }
 
-/// A little more than the present value, for a change that makes one herd better may make another worse.
+/// A little more than the present value, because a change that makes one herd better may make
+/// another worse.
 fn hold(summary: Summary, mean: f64, worst: f64, most_kills: usize) {
     assert!(
         summary.mean <= mean && summary.worst <= worst && summary.most_kills <= most_kills,
