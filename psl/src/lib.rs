@@ -1,7 +1,7 @@
 //! The code that lock, init and health share:
 //!
 //! - `settings`, `duration`, `address`: flags and variables, and their values
-//! - `process`, `thread`, `sync`: start and end of a program, signals, threads, mutexes
+//! - `process`, `sync`: start and end of a program, signals, threads, mutexes
 //! - `logging`, `rate`, `text`: log lines and the text in them
 //! - `protocol`: the parameters of a request from init to lock
 //! - `server` (feature), `metrics`: HTTP for untrusted clients
