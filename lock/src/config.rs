@@ -217,8 +217,8 @@ impl Config {
         }
     }
 
-    /// Reads every setting. `Err` holds all errors, one line each.
-    pub fn read(mut input: Input) -> Result<Config, Vec<String>> {
+    /// Checks everything and reports all errors together.
+    pub fn from(mut input: Input) -> Result<Config, Vec<String>> {
         let ready_period = input.value(&READY_PERIOD, parse_ready_period);
         let config = Config {
             host: input.value(&HOST, Host::parse).filter(|host| !is_unspecified_v6(host)),

@@ -54,7 +54,7 @@ use state_file::StateFile;
 )]
 pub fn run() -> Result<u8, EarlyExit> {
     signals::on_stop(|_| i32::from(DONE)).map_err(EarlyExit::Failed)?;
-    let config = Config::read(read_input(&PROGRAM)?).map_err(EarlyExit::ConfigErrors)?;
+    let config = Config::from(read_input(&PROGRAM)?).map_err(EarlyExit::ConfigErrors)?;
     logging::start(&config.logging);
     let listener = listen::bind(config.host.as_ref(), config.port).map_err(EarlyExit::Failed)?;
     let shared = start(&config).map_err(EarlyExit::Failed)?;

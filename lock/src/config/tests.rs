@@ -9,7 +9,7 @@ fn config(variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
         variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
     let lookup =
         move |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v));
-    Config::read(Input::read(&PROGRAM, Vec::new(), lookup).map_err(|text| vec![text])?)
+    Config::from(Input::read(&PROGRAM, Vec::new(), lookup).map_err(|text| vec![text])?)
 }
 
 #[test]
