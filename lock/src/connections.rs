@@ -59,7 +59,7 @@ pub struct DeliveryResult {
     is_written: bool,
 }
 
-/// The consequence of a client's act on its parked connection.
+/// The consequence of a client's action on its parked connection.
 pub enum ClientLoss {
     HangUp(WaiterId),
     Undo(UnreadGrant),
@@ -134,8 +134,8 @@ impl Connections {
         lost
     }
 
-    /// Handles the act of a client: it has hung up, sent bytes, or broken the connection.
-    pub fn act(&mut self, key: WaiterId, is_broken: bool) -> Option<ClientLoss> {
+    /// Handles the action of a client: it has hung up, sent bytes, or broken the connection.
+    pub fn handle_action(&mut self, key: WaiterId, is_broken: bool) -> Option<ClientLoss> {
         let loss = match self.by_key.get(&key)?.stage {
             Stage::Waiting => ClientLoss::HangUp(key),
             Stage::Granted(grant) if is_broken => ClientLoss::Undo(grant),

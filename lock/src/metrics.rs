@@ -1,4 +1,4 @@
-//! `/metrics`, rendered from a copy of the state, so that no request waits for it.
+//! Renders `/metrics` from a copy of the state, so that no request waits for it.
 
 use std::time::Instant;
 

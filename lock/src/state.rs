@@ -1,4 +1,4 @@
-//! `/state`, rendered from a copy of the state, so that no request waits for it.
+//! Renders `/state` from a copy of the state, so that no request waits for it.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::core::pressure::ResourceStatus;
 use crate::core::queue::{MOST_WAITERS, Presence, Waiter};
 use crate::core::scheduler::LONGEST_WAIT;
 use crate::core::shadow;
-use crate::json::{self, quoted, seconds, thousandths};
+use crate::json::{self, quoted_len, seconds, thousandths};
 
 /// The most leases in `/state`, those that end first, and the most waiters, those that are served
 /// first: its size needs a bound.
@@ -25,7 +25,7 @@ pub const LISTED: usize = 100;
 const LARGEST_LIST: usize = 24 * 1024;
 
 /// The most bytes that an entry takes besides its holder: keys, three numbers.
-const ENTRY: usize = 120;
+const ENTRY_BYTES: usize = 120;
 
 /// The answer to `/state`. Only clients on this machine see the names of holders.
 pub fn render(view: &View, rules: &Rules, has_names: bool, now: Instant) -> Response {
@@ -259,10 +259,10 @@ fn truncate<'v, T>(
     entries: impl Iterator<Item = T>,
     holder: impl Fn(&T) -> Option<&'v str>,
 ) -> Vec<T> {
-    let mut room = LARGEST_LIST;
+    let mut bytes_left = LARGEST_LIST;
     let mut fits = |entry: &T| {
-        let left = room.checked_sub(ENTRY + quoted(holder(entry)));
-        room = left.unwrap_or(0);
+        let left = bytes_left.checked_sub(ENTRY_BYTES + quoted_len(holder(entry)));
+        bytes_left = left.unwrap_or(0);
         left.is_some()
     };
     entries.take_while(|entry| fits(entry)).collect()

@@ -7,7 +7,7 @@
 //! - `protocol`: the parameters of a request from init to lock
 //! - `server` (feature), `metrics`: HTTP for untrusted clients
 //! - `client` (feature), `resolve`: HTTP requests and name lookups
-//! - `random`: jitter
+//! - `random`, `version`: jitter, and the version of the build
 //!
 //! This crate does not know leases, gates or DaemonSets.
 

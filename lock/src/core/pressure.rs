@@ -19,7 +19,7 @@ use crate::core::time::after;
 /// The pause between two readings: the kernel computes its averages every two seconds.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// An older reading says nothing about the present. No `Retry-After` under pressure is as long.
+/// An older reading is no evidence of the present. No `Retry-After` under pressure is as long.
 const MEMORY: Duration = Duration::from_secs(60);
 
 /// The gate opens this many points below the threshold.
