@@ -221,3 +221,27 @@ impl Tally {
         self.0[kind as usize]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A new variant changes the length, so that this list does not compile without it.
+    const ALL: [Kind; Kind::Invalid as usize + 1] = [
+        Kind::Granted,
+        Kind::AlreadyGranted,
+        Kind::Busy,
+        Kind::GateClosed,
+        Kind::Pressure,
+        Kind::Probe,
+        Kind::Misdirected,
+        Kind::Invalid,
+    ];
+
+    #[test]
+    fn each_kind_has_a_result_in_a_metric() {
+        for kind in ALL {
+            assert!(Kind::REQUESTS.contains(&kind) || Kind::SHADOW.contains(&kind), "{kind:?}");
+        }
+    }
+}
