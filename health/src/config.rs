@@ -93,7 +93,7 @@ fn cluster(input: &mut Input) -> Result<Option<ClusterConfig>, String> {
     let filter = filter(input);
     let fail_period = period(input, &FAIL_PERIOD, DEFAULT_FAIL_PERIOD);
     let pass_period = period(input, &PASS_PERIOD, DEFAULT_PASS_PERIOD);
-    let latch = input.value(&LATCH, latch).unwrap_or(false);
+    let latch = input.value(&LATCH, parse_latch).unwrap_or(false);
     let boot_check = boot_check(input, is_in_cluster);
     let boot_grace =
         input.value(&BOOT_GRACE, duration::parse_nonzero).unwrap_or(DEFAULT_BOOT_GRACE);
@@ -147,18 +147,18 @@ fn period(input: &mut Input, setting: &Setting, default: Duration) -> Duration {
 
 fn load(input: &mut Input, stale_after: Duration) -> Option<LoadSettings> {
     let is_enabled = input.switch(&LOAD_ENABLED).unwrap_or(false);
-    let threshold = input.value(&LOAD_THRESHOLD, percent).unwrap_or(DEFAULT_LOAD_THRESHOLD);
+    let threshold = input.value(&LOAD_THRESHOLD, parse_percent).unwrap_or(DEFAULT_LOAD_THRESHOLD);
     let period = period(input, &LOAD_PERIOD, DEFAULT_LOAD_PERIOD);
     is_enabled.then_some(LoadSettings { threshold, period, stale_after })
 }
 
-fn percent(text: &str) -> Result<u8, &'static str> {
+fn parse_percent(text: &str) -> Result<u8, &'static str> {
     address::whole_number(text)
         .filter(|number| *number <= 100)
         .ok_or("a whole number of percent, 0 to 100")
 }
 
-fn latch(text: &str) -> Result<bool, &'static str> {
+fn parse_latch(text: &str) -> Result<bool, &'static str> {
     match text {
         "boot" => Ok(true),
         "off" => Ok(false),
@@ -182,10 +182,10 @@ fn boot_check(input: &mut Input, is_in_cluster: bool) -> BootCheckMode {
 
 /// The API server, and whether it was found by the variables of a pod.
 fn server(input: &mut Input, is_required: bool) -> (bool, Option<ApiServer>) {
-    let base_url = optional(input, &BASE_URL, base_url);
+    let base_url = optional(input, &BASE_URL, parse_base_url);
     let is_in_cluster = base_url.is_none();
-    let ca_file = input.value(&CA_FILE, file).unwrap_or_else(|| SERVICE_ACCOUNT_CA.into());
-    let token_file = input.value(&TOKEN_FILE, file);
+    let ca_file = input.value(&CA_FILE, parse_path).unwrap_or_else(|| SERVICE_ACCOUNT_CA.into());
+    let token_file = input.value(&TOKEN_FILE, parse_path);
     let Some(url) = base_url.unwrap_or_else(|| in_cluster_url(input, is_required)) else {
         return (is_in_cluster, None);
     };
@@ -205,7 +205,7 @@ fn server(input: &mut Input, is_required: bool) -> (bool, Option<ApiServer>) {
 
 fn in_cluster_url(input: &mut Input, is_required: bool) -> Option<Url> {
     let host = optional(input, &SERVICE_HOST, Host::parse);
-    let port = optional(input, &SERVICE_PORT, nonzero_port);
+    let port = optional(input, &SERVICE_PORT, parse_nonzero_port);
     if is_required && (host.is_none() || port.is_none()) {
         input.reject(format!(
             "{}: no API server; set it, or run in a pod, where Kubernetes sets {} and {}, or set \
@@ -227,10 +227,10 @@ fn in_cluster_url(input: &mut Input, is_required: bool) -> Option<Url> {
 }
 
 fn filter(input: &mut Input) -> Filter {
-    let namespace = input.value(&NAMESPACE, namespace);
+    let namespace = input.value(&NAMESPACE, parse_namespace);
     let host_network = input.switch(&HOST_NETWORK).unwrap_or(false);
-    let include = input.list(&INCLUDE, label);
-    let exclude = input.list(&EXCLUDE, label);
+    let include = input.list(&INCLUDE, parse_label);
+    let exclude = input.list(&EXCLUDE, parse_label);
     if !include.is_empty() && !exclude.is_empty() {
         let (include, exclude) = (INCLUDE.name(), EXCLUDE.name());
         input.reject(format!("{include} and {exclude}: set one of them, not both"));
@@ -246,29 +246,29 @@ fn filter(input: &mut Input) -> Filter {
     Filter { namespace, host_network, include, exclude }
 }
 
-fn base_url(text: &str) -> Result<Url, String> {
+fn parse_base_url(text: &str) -> Result<Url, String> {
     if text.contains('?') {
         return Err("an address without a query (?…)".to_owned());
     }
     Url::parse(text, &[HTTP, HTTPS])
 }
 
-fn nonzero_port(text: &str) -> Result<u16, &'static str> {
+fn parse_nonzero_port(text: &str) -> Result<u16, &'static str> {
     address::whole_number(text).filter(|port| *port > 0).ok_or("a port, 1 to 65535")
 }
 
-fn file(text: &str) -> Result<PathBuf, Infallible> {
+fn parse_path(text: &str) -> Result<PathBuf, Infallible> {
     Ok(PathBuf::from(text))
 }
 
-fn namespace(text: &str) -> Result<String, &'static str> {
+fn parse_namespace(text: &str) -> Result<String, &'static str> {
     let accepted = "the name of a namespace: at most 63 lower-case letters, digits and -, \
                     beginning and ending with a letter or digit";
     if is_dns_label(text) { Ok(text.to_owned()) } else { Err(accepted) }
 }
 
 /// `key:value` as the Go generations wrote it; neither a key nor a value contains a colon.
-pub fn label(text: &str) -> Result<Label, &'static str> {
+pub fn parse_label(text: &str) -> Result<Label, &'static str> {
     let accepted = "KEY:VALUE of a Kubernetes label: the key [PREFIX/]NAME, the value empty or a \
                     NAME; a NAME has at most 63 letters, digits, -, _ and ., beginning and ending \
                     with a letter or digit";

@@ -45,7 +45,7 @@ impl LockClient {
         match self.http.get(&url, &[], timeouts.at_most(attempt.within)) {
             Ok(response) => {
                 let kind = reason_kind(response.status);
-                // Any other server, such as a proxy in between, says nothing about the lock.
+                // Any other server, such as a proxy in between, is no evidence of the lock.
                 if response.status == 200 || kind.is_from_lock() {
                     self.knows_holders.store(response.is_ours, Ordering::Relaxed);
                 }

@@ -130,7 +130,7 @@ fn ask(
     let now = message.elapsed();
     let (action, level) = state.process(&result, began, now, random::fraction());
     if let Err(reason) = &result {
-        // If `--max-wait` cuts an attempt, its error says nothing about the lock.
+        // If `--max-wait` cuts an attempt, its error does not describe the lock.
         let is_cut = now.saturating_sub(began) >= attempt.within && !reason.kind.is_from_lock();
         if !(is_cut && message.has_reason()) {
             message.set_reason(&reason.text);

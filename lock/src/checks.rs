@@ -34,7 +34,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600 * 24 * 365);
 
 /// The bytes of an answer that are searched for a reason.
-const REASON: u64 = 1024;
+const LONGEST_REASON: u64 = 1024;
 
 /// The line before the reason in answers of health, also of the Go generations.
 const NO_REASON: &str = "HealthCheck Failed";
@@ -215,7 +215,7 @@ fn get(client: &HttpClient, endpoint: &Url, timeout: Duration) -> Result<(), Htt
 fn reason(body: impl Read) -> Option<String> {
     let mut text = Vec::new();
     // After a read error, the bytes so far are used.
-    let _ = body.take(REASON).read_to_end(&mut text);
+    let _ = body.take(LONGEST_REASON).read_to_end(&mut text);
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty() && *line != NO_REASON)?;
     Some(masked_line(line)).filter(|line| !line.starts_with('<'))
@@ -227,8 +227,7 @@ fn reason(body: impl Read) -> Option<String> {
 )]
 fn connect(client: &HttpClient, endpoint: &Url, timeout: Duration) -> Result<(), HttpError> {
     let start = Instant::now();
-    let addresses =
-        client.resolver().resolve(&endpoint.host, timeout).map_err(HttpError::Resolve)?;
+    let addresses = client.resolver().resolve(&endpoint.host, timeout)?;
     let mut failure = HttpError::Unreachable;
     // Each address has its share of the time that is left: a silent one leaves some for the next.
     for (address, untried) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {

@@ -219,7 +219,6 @@ impl Config {
 
     /// Checks everything and reports all errors together.
     pub fn from(mut input: Input) -> Result<Config, Vec<String>> {
-        let ready_period = input.value(&READY_PERIOD, parse_ready_period);
         let config = Config {
             host: input.value(&HOST, Host::parse).filter(|host| !is_unspecified_v6(host)),
             port: input.value(&PORT, parse_port).unwrap_or(8888),
@@ -227,7 +226,9 @@ impl Config {
             rules: rules(&mut input),
             checks: checks(&mut input),
             state_file: input.value(&STATE_FILE, parse_path),
-            ready_period: ready_period.unwrap_or(Duration::from_millis(500)),
+            ready_period: input
+                .value(&READY_PERIOD, parse_ready_period)
+                .unwrap_or(Duration::from_millis(500)),
             mode: input.value(&MODE, parse_mode).unwrap_or(Mode::Enforce),
             pressure: pressure(&mut input),
             logging: LogConfig::take(&mut input),

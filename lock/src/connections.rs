@@ -1,8 +1,8 @@
 //! The parked connections and their answers.
 //!
 //! A connection is `Waiting` until its request has an outcome. A refusal is written and the
-//! connection closed. A grant is written, and the connection stays open for [`ECHO`]: if the client
-//! breaks it, the client never read the grant, and the grant is undone.
+//! connection closed. A grant is written, and the connection stays open for [`RESET_WAIT`]: if the
+//! client resets it, the client never read the grant, and the grant is undone.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use crate::core::queue::WaiterId;
 use crate::core::time::after;
 use crate::responses;
 
-/// A client that is gone breaks the connection within this time: a round trip and the time until
+/// A client that is gone resets the connection within this time: a round trip and the time until
 /// its kernel runs.
-const ECHO: Duration = Duration::from_millis(100);
+const RESET_WAIT: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 struct Connection {
@@ -32,14 +32,14 @@ struct Connection {
 enum Stage {
     Waiting,
     /// The answer is being sent, or was sent.
-    Granted(LostGrant),
+    Granted(UnreadGrant),
     /// An answer without a lease is being sent.
     Answered,
 }
 
 /// A grant to undo if its client never reads it.
 #[derive(Clone, Copy, Debug)]
-pub struct LostGrant {
+pub struct UnreadGrant {
     pub lease: LeaseId,
     pub arrival: Arrival,
 }
@@ -59,27 +59,27 @@ pub struct DeliveryResult {
     is_written: bool,
 }
 
-/// The consequence of a client's act on its parked connection.
+/// The consequence of a client's action on its parked connection.
 pub enum ClientLoss {
     HangUp(WaiterId),
-    Undo(LostGrant),
+    Undo(UnreadGrant),
 }
 
 #[derive(Debug)]
 pub struct Connections {
-    /// The most connections, from the request to the end of the echo.
+    /// The most connections, from the request to the end of [`RESET_WAIT`].
     most: usize,
     last_key: u64,
     by_key: HashMap<WaiterId, Connection>,
-    /// Granted connections with the end of their echo, in its order.
-    echoes: VecDeque<(Instant, WaiterId)>,
+    /// Connections with a written grant, in the order in which their wait ends.
+    unconfirmed: VecDeque<(Instant, WaiterId)>,
 }
 
 impl Connections {
     /// The answers of half as many connections as can be parked may be on their way.
     pub fn new(most_parked: usize) -> Connections {
         let most = most_parked + most_parked / 2;
-        Connections { most, last_key: 0, by_key: HashMap::new(), echoes: VecDeque::new() }
+        Connections { most, last_key: 0, by_key: HashMap::new(), unconfirmed: VecDeque::new() }
     }
 
     /// Adds a connection under a name that was never used before.
@@ -89,7 +89,7 @@ impl Connections {
         self.by_key.insert(key, Connection { parked, json, stage: Stage::Waiting });
         // Most clients have read their grant: a descriptor for the next client is worth more.
         while self.is_full()
-            && let Some((_, key)) = self.echoes.pop_front()
+            && let Some((_, key)) = self.unconfirmed.pop_front()
         {
             self.by_key.remove(&key);
         }
@@ -107,7 +107,7 @@ impl Connections {
         let connection = self.by_key.get_mut(&key)?;
         connection.stage = match &outcome {
             Outcome::Granted(grant) => {
-                Stage::Granted(LostGrant { lease: grant.lease, arrival: grant.arrival })
+                Stage::Granted(UnreadGrant { lease: grant.lease, arrival: grant.arrival })
             }
             _ => Stage::Answered,
         };
@@ -116,14 +116,14 @@ impl Connections {
     }
 
     /// Records written answers, and returns the grants that did not reach their clients.
-    pub fn finish(&mut self, results: Vec<DeliveryResult>, now: Instant) -> Vec<LostGrant> {
+    pub fn finish(&mut self, results: Vec<DeliveryResult>, now: Instant) -> Vec<UnreadGrant> {
         let mut lost = Vec::new();
         for DeliveryResult { key, is_written } in results {
             // If the client has broken its connection meanwhile, the connection is removed already.
             let Some(Connection { stage, .. }) = self.by_key.get(&key) else { continue };
             match *stage {
                 Stage::Granted(_) if is_written => {
-                    self.echoes.push_back((after(now, ECHO), key));
+                    self.unconfirmed.push_back((after(now, RESET_WAIT), key));
                     continue;
                 }
                 Stage::Granted(grant) => lost.push(grant),
@@ -134,8 +134,8 @@ impl Connections {
         lost
     }
 
-    /// Handles the act of a client: it has hung up, sent bytes, or broken the connection.
-    pub fn act(&mut self, key: WaiterId, is_broken: bool) -> Option<ClientLoss> {
+    /// Handles the action of a client: it has hung up, sent bytes, or broken the connection.
+    pub fn handle_action(&mut self, key: WaiterId, is_broken: bool) -> Option<ClientLoss> {
         let loss = match self.by_key.get(&key)?.stage {
             Stage::Waiting => ClientLoss::HangUp(key),
             Stage::Granted(grant) if is_broken => ClientLoss::Undo(grant),
@@ -147,16 +147,16 @@ impl Connections {
     }
 
     pub fn expire(&mut self, now: Instant) {
-        while let Some((at, key)) = self.echoes.front()
+        while let Some((at, key)) = self.unconfirmed.front()
             && *at <= now
         {
             self.by_key.remove(key);
-            self.echoes.pop_front();
+            self.unconfirmed.pop_front();
         }
     }
 
     pub fn poll_at(&self) -> Option<Instant> {
-        self.echoes.front().map(|(at, _)| *at)
+        self.unconfirmed.front().map(|(at, _)| *at)
     }
 }
 

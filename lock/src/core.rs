@@ -1,8 +1,8 @@
 //! The pure part of lock: leases, the queue, the gates, the limit, and all together in
 //! [`lock::Lock`].
 //!
-//! The time and all readings are arguments. Nothing here knows sockets, threads, files, the
-//! environment or the log.
+//! The time and all readings are arguments. The code here uses no sockets, threads or
+//! files, reads no environment and writes no log.
 
 pub mod gate;
 pub mod lease;

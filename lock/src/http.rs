@@ -1,4 +1,4 @@
-//! The routes of lock: parses requests and hands them to the lock. Decides nothing.
+//! The routes of lock: parses requests and hands them to the lock. Makes no decision.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -91,8 +91,8 @@ impl Service {
         let baseline = self.prober.baseline(&parsed, || needs_baseline() && client.begin_wait());
         let parsed = LeaseRequest { baseline, ..parsed };
         let can_park = parsed.wait.is_some() && !self.is_shadow;
-        let parked = if can_park { client.park() } else { None };
-        let Some(outcome) = self.shared.request(&parsed, parked, request.json, now) else {
+        let connection = if can_park { client.park() } else { None };
+        let Some(outcome) = self.shared.request(&parsed, connection, request.json, now) else {
             return HandlerResult::Parked;
         };
         if matches!(outcome.kind(), Kind::Granted | Kind::AlreadyGranted) && client.begin_wait() {

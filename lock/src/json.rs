@@ -18,8 +18,8 @@ pub fn thousandths(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
-/// The bytes of a text with its escapes.
-pub fn quoted(text: Option<&str>) -> usize {
+/// The number of bytes of a text with its escapes.
+pub fn quoted_len(text: Option<&str>) -> usize {
     let text = text.unwrap_or_default();
     text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
 }

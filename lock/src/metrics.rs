@@ -1,4 +1,4 @@
-//! `/metrics`, rendered from a copy of the state, so that no request waits for it.
+//! Renders `/metrics` from a copy of the state, so that no request waits for it.
 
 use std::time::Instant;
 
@@ -96,9 +96,10 @@ fn pressure(out: &mut Exposition, view: &View, now: Instant) {
 }
 
 fn automatic_limit(out: &mut Exposition, limit: &LimitStatus) {
-    let (now, floor) = (limit.limit, limit.floor);
-    out.single_gauge("psl_lock_window", "Leases that may be active now, by --locks auto", now);
-    out.single_gauge("psl_lock_window_floor", "Leases that may be active at any load", floor);
+    let help = "Leases that may be active now, by --locks auto";
+    out.single_gauge("psl_lock_window", help, limit.limit);
+    let help = "Leases that may be active at any load";
+    out.single_gauge("psl_lock_window_floor", help, limit.floor);
     out.gauge("psl_lock_window_why", "1 for the reason that bounds the limit");
     for (reason, name) in Reason::ALL {
         out.sample("psl_lock_window_why", &[("why", name)], u8::from(reason == limit.reason));

@@ -66,7 +66,7 @@ impl Stat {
         let Some(mut reading) = parse(&self.text, now) else {
             return Err(io::Error::other("unexpected content"));
         };
-        // Kernels without these files do not stall.
+        // Without these files the node counts as not stalled.
         for file in &self.stalls {
             let hundredths = psi::read(file, psi::FULL).unwrap_or(0);
             reading.stalled = reading.stalled.max(f64::from(hundredths) / 10_000.0);

@@ -86,9 +86,12 @@ fn shadow_reason(would: &Outcome) -> String {
         Outcome::Misdirected { .. } => None,
         _ => return "shadow mode: not enforced; this request would not have waited".to_owned(),
     };
-    let position = position.map(|position| format!(" at position {position} in the queue"));
-    let (position, reason) = (position.unwrap_or_default(), reason(would));
-    format!("shadow mode: not enforced; this request would have waited{position}: {reason}")
+    let outcome = match position {
+        Some(position) => &format!("waited at position {position} in the queue"),
+        None => "been refused",
+    };
+    let reason = reason(would);
+    format!("shadow mode: not enforced; this request would have {outcome}: {reason}")
 }
 
 /// The HTTP answer to a DELETE.

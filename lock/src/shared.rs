@@ -1,7 +1,7 @@
 //! The lock as threads share it: one mutex, and the wake-ups that its changes need.
 //!
 //! Threads wait here without the mutex: probers for a port that is due, the clock for a deadline or
-//! an act of a parked client, a grant for the state file. Decides nothing.
+//! an action of a parked client, a grant for the state file. Makes no decision.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -176,8 +176,8 @@ impl Shared {
         }
     }
 
-    /// Starts the clock: the thread for deadlines, for acts of parked clients and for readings of
-    /// the node.
+    /// Starts the clock: the thread for deadlines, for actions of parked clients and for readings
+    /// of the node.
     pub fn start_clock(self: &Arc<Self>, stat: Option<Stat>) -> Result<(), String> {
         let shared = Arc::clone(self);
         spawn("clock", STACK, move || shared.run_clock(stat))
@@ -185,20 +185,20 @@ impl Shared {
 
     #[expect(clippy::disallowed_methods, reason = "the edge that waits for the next deadline")]
     fn run_clock(&self, mut stat: Option<Stat>) -> ! {
-        let mut acts = Vec::new();
+        let mut actions = Vec::new();
         loop {
             let now = Instant::now();
             self.read_pressure(false, now);
             if let Some(stat) = &mut stat {
                 self.read_load(stat, now);
             }
-            let has_due_probe = self.change(now, |inner| inner.tick(&mut acts, now));
+            let has_due_probe = self.change(now, |inner| inner.tick(&mut actions, now));
             if has_due_probe {
                 self.due.notify_one();
             }
             let alarm = self.inner().alarm;
             let left = alarm.map(|alarm| alarm.saturating_duration_since(Instant::now()));
-            self.poller.wait(left, &mut acts);
+            self.poller.wait(left, &mut actions);
         }
     }
 
@@ -276,13 +276,13 @@ impl Shared {
 }
 
 impl Inner {
-    /// Does all that is due, and handles the acts of clients. Returns whether a port is due to be
-    /// probed.
-    fn tick(&mut self, acts: &mut Vec<ClientEvent>, now: Instant) -> bool {
+    /// Does all that is due, and handles the actions of clients. Returns whether a port is due to
+    /// be probed.
+    fn tick(&mut self, actions: &mut Vec<ClientEvent>, now: Instant) -> bool {
         // An undone lease frees its slot, which must not go to a waiter that is gone as well.
         let mut undone = Vec::new();
-        for act in acts.drain(..) {
-            match self.connections.act(WaiterId(act.key), act.is_broken) {
+        for action in actions.drain(..) {
+            match self.connections.handle_action(WaiterId(action.key), action.is_broken) {
                 Some(ClientLoss::HangUp(waiter)) => self.lock.hang_up(waiter, now),
                 Some(ClientLoss::Undo(lost)) => undone.push(lost),
                 None => {}

@@ -1,4 +1,4 @@
-//! `/state`, rendered from a copy of the state, so that no request waits for it.
+//! Renders `/state` from a copy of the state, so that no request waits for it.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::core::pressure::ResourceStatus;
 use crate::core::queue::{MOST_WAITERS, Presence, Waiter};
 use crate::core::scheduler::LONGEST_WAIT;
 use crate::core::shadow;
-use crate::json::{self, quoted, seconds, thousandths};
+use crate::json::{self, quoted_len, seconds, thousandths};
 
 /// The most leases in `/state`, those that end first, and the most waiters, those that are served
 /// first: its size needs a bound.
@@ -25,12 +25,12 @@ pub const LISTED: usize = 100;
 const LARGEST_LIST: usize = 24 * 1024;
 
 /// The most bytes that an entry takes besides its holder: keys, three numbers.
-const ENTRY: usize = 120;
+const ENTRY_BYTES: usize = 120;
 
 /// The answer to `/state`. Only clients on this machine see the names of holders.
 pub fn render(view: &View, rules: &Rules, has_names: bool, now: Instant) -> Response {
-    let moment = Moment { now, has_names };
-    Response::json(200, json::text(&moment.state(view, rules)) + "\n")
+    let renderer = Renderer { now, has_names };
+    Response::json(200, json::text(&renderer.state(view, rules)) + "\n")
 }
 
 /// The JSON of `/state`. Within a version fields are added; none changes its meaning.
@@ -136,12 +136,12 @@ struct BoundsJson {
 
 /// The time of the answer, and whether it shows names of holders.
 #[derive(Clone, Copy)]
-struct Moment {
+struct Renderer {
     now: Instant,
     has_names: bool,
 }
 
-impl Moment {
+impl Renderer {
     fn state<'v>(self, view: &'v View, rules: &'v Rules) -> StateJson<'v> {
         let is_shadow = view.shadow.is_some();
         let leases = view.leases.iter().map(|lease| self.lease(lease));
@@ -259,10 +259,10 @@ fn truncate<'v, T>(
     entries: impl Iterator<Item = T>,
     holder: impl Fn(&T) -> Option<&'v str>,
 ) -> Vec<T> {
-    let mut room = LARGEST_LIST;
+    let mut bytes_left = LARGEST_LIST;
     let mut fits = |entry: &T| {
-        let left = room.checked_sub(ENTRY + quoted(holder(entry)));
-        room = left.unwrap_or(0);
+        let left = bytes_left.checked_sub(ENTRY_BYTES + quoted_len(holder(entry)));
+        bytes_left = left.unwrap_or(0);
         left.is_some()
     };
     entries.take_while(|entry| fits(entry)).collect()

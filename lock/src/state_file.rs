@@ -27,7 +27,7 @@ use crate::core::lease::{Lease, LeaseId, PortWatch, WatchState};
 use crate::core::scheduler::Scheduler;
 use crate::core::time::after;
 use crate::file::read;
-use crate::json::quoted;
+use crate::json::quoted_len;
 use crate::shared::Shared;
 
 const VERSION: u64 = 1;
@@ -36,8 +36,8 @@ const VERSION: u64 = 1;
 const LARGEST: usize = 480 * 1024;
 
 /// The most bytes of a lease and of a waiter besides their texts: keys, an IPv6 address, numbers.
-const LEASE: usize = 160;
-const WAITER: usize = 100;
+const LEASE_BYTES: usize = 160;
+const WAITER_BYTES: usize = 100;
 
 /// Serialising the state was measured to touch 8 KiB.
 const STACK: usize = 64 * 1024;
@@ -239,7 +239,7 @@ impl StateFile {
             .collect();
         let mut queue = Vec::new();
         for (holder, address, since) in &snapshot.waiters {
-            if room.take(WAITER + quoted(Some(holder))) {
+            if room.take(WAITER_BYTES + quoted_len(Some(holder))) {
                 let since = clocks.to_boot(*since);
                 queue.push(StoredWaiter { holder: (&**holder).into(), address: *address, since });
             }
@@ -288,7 +288,7 @@ fn stored_lease<'a>(lease: &'a Lease, clocks: Clocks, room: &mut Room) -> Option
         WatchState::Ignored => StoredBaseline::Open,
         WatchState::DueAt(_) | WatchState::Probing => StoredBaseline::Watched,
     });
-    let has_room = room.take(LEASE + quoted(holder) + quoted(ready.as_deref()));
+    let has_room = room.take(LEASE_BYTES + quoted_len(holder) + quoted_len(ready.as_deref()));
     has_room.then(|| StoredLease {
         holder: holder.map(Into::into),
         address: lease.address,
@@ -329,7 +329,7 @@ fn restored_lease(stored: &StoredLease, clocks: Clocks, rules: &Rules) -> Option
     };
     let ready = stored.ready.as_deref().and_then(|ready| Ready::parse(ready).ok());
     let state = stored.baseline.map(|baseline| match baseline {
-        // Without a baseline probe a success proves nothing.
+        // Without a baseline probe a success is no proof.
         StoredBaseline::First | StoredBaseline::Open => WatchState::Ignored,
         StoredBaseline::Watched => WatchState::DueAt(now),
     });

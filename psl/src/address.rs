@@ -6,11 +6,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The accepted form of a host, for error messages.
-pub const HOST_ACCEPTED: &str =
+const HOST_ACCEPTED: &str =
     "a host name, an IPv4 address, or an IPv6 address with or without brackets";
 
 /// The accepted form of a server's port, for error messages.
-pub const PORT_ACCEPTED: &str = "a port, 0 to 65535";
+const PORT_ACCEPTED: &str = "a port, 0 to 65535";
 
 /// The longest DNS name (RFC 1035, 2.3.4), without its final dot.
 const LONGEST_NAME: usize = 253;

@@ -26,7 +26,7 @@ pub const LOG: Setting = Setting::variable(&["PSL_LOG"], "FILTER")
     .help("log level: off, error, warn, info, debug, module=level");
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+enum Format {
     /// `level=info msg="lock acquired" duration=20s`
     #[default]
     Logfmt,

@@ -2,9 +2,10 @@
 //!
 //! Does not know the metrics of a program.
 
-use crate::version::{COMMIT, VERSION};
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
+
+use crate::version::{COMMIT, VERSION};
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 

@@ -1,4 +1,4 @@
-//! Start and end of a program: its arguments, its threads, its output and its exit code.
+//! Start and end of a program: its arguments and variables, its last output and its exit code.
 
 pub mod signals;
 

@@ -17,7 +17,7 @@ mod tcp;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -25,8 +25,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::address::Host;
-use crate::sync;
 use crate::text::one_line;
+use crate::{file, sync};
 use conf::ResolvConf;
 use lookup::{NameLookup, Progress};
 
@@ -39,9 +39,9 @@ const LARGEST_CONF: u64 = 256 * 1024;
 /// A list of blocked names may have a few megabytes; a file without end has to be cut.
 const LARGEST_HOSTS: u64 = 16 * 1024 * 1024;
 
-/// An unfinished lookup is stored for longer than init pauses between two attempts: 30 s and a
-/// fifth.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long an unfinished lookup is stored: longer than init pauses between two attempts, 30 s and
+/// a fifth.
+const RETENTION: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolveError {
@@ -130,7 +130,7 @@ impl Resolver {
     fn begin(&self, name: &str, now: Instant) -> (NameLookup, bool) {
         let conf = self.sources.conf();
         let mut unfinished = sync::lock(&self.unfinished);
-        unfinished.retain(|_, (_, since)| now.saturating_duration_since(*since) <= LONGEST_PAUSE);
+        unfinished.retain(|_, (_, since)| now.saturating_duration_since(*since) <= RETENTION);
         match unfinished.remove(name) {
             Some((lookup, _)) if lookup.conf == conf => (lookup, false),
             _ => (NameLookup::new(name, conf), true),
@@ -141,7 +141,7 @@ impl Resolver {
 impl Sources {
     /// The addresses in the hosts file. A file that cannot be read has none, as in glibc.
     fn in_hosts(&self, name: &str) -> Option<Vec<IpAddr>> {
-        let file = open(&self.hosts)?.take(LARGEST_HOSTS);
+        let file = file::open(&self.hosts).ok()?.take(LARGEST_HOSTS);
         hosts::addresses(file, name).ok().filter(|found| !found.is_empty())
     }
 
@@ -154,18 +154,12 @@ impl Sources {
 
 fn read(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
-    open(path)?.take(LARGEST_CONF).read_to_end(&mut bytes).ok()?;
+    file::open(path).ok()?.take(LARGEST_CONF).read_to_end(&mut bytes).ok()?;
     if bytes.len() as u64 == LARGEST_CONF {
         // The last line may be incomplete.
         bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0));
     }
     Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Opens regular files only: opening a pipe may block.
-fn open(path: &Path) -> Option<File> {
-    fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-    File::open(path).ok()
 }
 
 /// The number of a network interface, 0 if no interface has this name.

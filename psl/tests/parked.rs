@@ -275,7 +275,7 @@ fn parked_connections_do_not_count_and_all_are_watched() {
         let mut events = Vec::new();
         poller.wait(Some(SILENCE), &mut events);
         assert!(events.len() <= 64, "{} at a time", events.len());
-        keys.extend(events.iter().map(|act| act.key));
+        keys.extend(events.iter().map(|event| event.key));
         keys.sort_unstable();
         keys.dedup();
         (keys.len() == MANY).then_some(())

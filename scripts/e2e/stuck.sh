@@ -18,6 +18,7 @@ written() {
     case $command in *NODE* | *NAMESPACE* | *POD* | *NAME* | *ID) fail "docs/operations.md uses an unknown placeholder: $1" ;; esac
     bounded sh -c "$command" >"$E2E_SCRATCH/printed" 2>&1 || fail "command failed: $command: $(tail -n 1 "$E2E_SCRATCH/printed")"
 }
+shows() { written "$1" && grep -qE -- "$2" "$E2E_SCRATCH/printed"; }
 printed() { grep -qE -- "$1" "$E2E_SCRATCH/printed" || fail "$command does not show $1"; }
 waiting_pod() { kube --namespace "$ns" get pods --selector app=shop --output 'jsonpath={.items[0].metadata.name}'; }
 
@@ -77,7 +78,8 @@ scenario_stuck() {
 stuck_command() {
     case $1 in
     'kubectl get pods -A '*) written "$1" && printed 'shop.*Init:0/1' ;;
-    'kubectl -n NAMESPACE logs '*) written "$1" && printed '412|gate|waiting' ;;
+    # init logs the reason after its first request, which the lock parks for two seconds.
+    'kubectl -n NAMESPACE logs '*) eventually 20 "the reason in init's log" shows "$1" '412|gate|waiting' ;;
     'kubectl -n pod-startup-lock get pods '*) written "$1" && printed '^lock-.*Running' && printed '^health-.*Running' ;;
     *' port-forward '*) forward "$1" ;;
     'curl -s '*:8888/state) written "$1" && printed '"version":1' && printed "$ns/shop" ;;

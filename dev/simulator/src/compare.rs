@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_herd_that_all_numbers_suit_is_as_good_with_each() {
-        // A core for each, and nothing to wait for.
+        // A core for each, so no wait.
         let case = Case {
             mix: Mix::Cpu,
             cores: 64,

@@ -1,4 +1,4 @@
-//! What `--locks auto` is worth, as a bound that the next change may not break: on fewer herds than
+//! The gain of `--locks auto`, as a bound that the next change may not break: on fewer herds than
 //! `scripts/bench.sh cluster` tries, and on others, for their seed is another.
 
 use std::time::Instant;
@@ -35,7 +35,8 @@ fn auto(cases: &[Case]) -> Summary {
     summary
 }
 
-/// A little more than what it is, for a change that makes one herd better may make another worse.
+/// A little more than the present value, because a change that makes one herd better may make
+/// another worse.
 fn hold(summary: Summary, mean: f64, worst: f64, most_kills: usize) {
     assert!(
         summary.mean <= mean && summary.worst <= worst && summary.most_kills <= most_kills,

@@ -174,7 +174,7 @@ impl Program {
     }
 }
 
-/// The path of a tool that only root can use. The error says what is missing.
+/// The path of a tool that only root can use. The error names the missing part.
 pub(crate) fn root_tool(name: &str) -> Result<PathBuf, String> {
     if !rustix::process::geteuid().is_root() {
         return Err(format!("{name} needs root"));

@@ -4,7 +4,6 @@
 //! each request. An invalid file is an error of this request only. The token goes to the API server
 //! alone.
 
-use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -56,18 +55,15 @@ fn read_token(file: &Path) -> Result<String, String> {
 }
 
 fn contents(file: &Path) -> io::Result<Vec<u8>> {
-    // To open a named pipe without a writer would block for ever.
-    if !fs::metadata(file)?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
     let mut bytes = Vec::new();
-    File::open(file)?.take(LONGEST_TOKEN + 2).read_to_end(&mut bytes)?;
+    psl::file::open(file)?.take(LONGEST_TOKEN + 2).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::symlink;
     use std::process::Command;
 

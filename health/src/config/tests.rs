@@ -242,16 +242,16 @@ fn labels() {
         ("ä:b", None),
     ] {
         assert_eq!(
-            super::label(text).ok(),
+            super::parse_label(text).ok(),
             expected.map(|(key, value)| label(key, value)),
             "{text}"
         );
     }
     let (long, prefix) = ("x".repeat(63), "y".repeat(253));
-    assert!(super::label(&format!("{prefix}/{long}:{long}")).is_ok());
-    assert!(super::label(&format!("{long}x:b")).is_err());
-    assert!(super::label(&format!("a:{long}x")).is_err());
-    assert!(super::label(&format!("{prefix}y/a:b")).is_err());
+    assert!(super::parse_label(&format!("{prefix}/{long}:{long}")).is_ok());
+    assert!(super::parse_label(&format!("{long}x:b")).is_err());
+    assert!(super::parse_label(&format!("a:{long}x")).is_err());
+    assert!(super::parse_label(&format!("{prefix}y/a:b")).is_err());
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn names() {
         (&format!("{long}x"), false, false),
     ] {
         assert_eq!(
-            (NodeName::parse(text).is_ok(), namespace(text).is_ok()),
+            (NodeName::parse(text).is_ok(), parse_namespace(text).is_ok()),
             (is_node, is_namespace),
             "{text}"
         );

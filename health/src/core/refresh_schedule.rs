@@ -1,5 +1,5 @@
-//! When to read which DaemonSets. They are not watched, because each change of a DaemonSet's status
-//! would go to every node.
+//! Decides when to read which DaemonSets. They are not watched, because each change of a
+//! DaemonSet's status would go to every node.
 //!
 //! A read of one DaemonSet costs a hundredth of a list. So the list is read at the start and then
 //! rarely; in between, only DaemonSets are read that are waited for or whose pods appear without a
@@ -159,7 +159,7 @@ impl RefreshSchedule {
     }
 
     /// A list has succeeded, and these owners are still unknown.
-    pub fn list_done(&mut self, unknown: BTreeSet<Arc<DaemonSetId>>, now: Instant, chance: f64) {
+    pub fn finish_list(&mut self, unknown: BTreeSet<Arc<DaemonSetId>>, now: Instant, chance: f64) {
         (self.failures, self.last_list) = (0, Some(now));
         self.next_list = after(now, self.periods.next_list(chance));
         if self.next_read.is_some() {
@@ -171,7 +171,7 @@ impl RefreshSchedule {
 
     /// A read of one DaemonSet has succeeded. `is_known` is false if the DaemonSet does not exist
     /// or has another UID.
-    pub fn read_done(&mut self, id: &Arc<DaemonSetId>, is_known: bool) {
+    pub fn finish_read(&mut self, id: &Arc<DaemonSetId>, is_known: bool) {
         self.failures = 0;
         self.pending.remove(id);
         if !is_known {
@@ -183,7 +183,7 @@ impl RefreshSchedule {
     }
 
     /// A request has failed. `retry_after` is the least pause that the server asks for.
-    pub fn failed(&mut self, retry_after: Duration, now: Instant, chance: f64) {
+    pub fn fail(&mut self, retry_after: Duration, now: Instant, chance: f64) {
         self.failures = self.failures.saturating_add(1);
         let pause = self.periods.after_failures(self.failures, chance);
         self.retry_at = after(now, pause.max(retry_after));

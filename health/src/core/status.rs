@@ -140,14 +140,14 @@ impl Status {
     }
 
     /// A source has answered. Returns whether it failed before.
-    pub fn source_succeeded(&mut self, source: Source, now: Instant) -> bool {
+    pub fn record_success(&mut self, source: Source, now: Instant) -> bool {
         let Some(api) = &mut self.api else { return false };
         api.last_data = Some(now);
         api.errors.remove(&source).is_some()
     }
 
     /// A source has failed. Returns whether the error is new.
-    pub fn source_failed(&mut self, source: Source, error: ApiError, now: Instant) -> bool {
+    pub fn record_failure(&mut self, source: Source, error: ApiError, now: Instant) -> bool {
         let Some(api) = &mut self.api else { return false };
         let (since, is_new) = match api.errors.get(&source) {
             Some((since, last)) => (*since, last.cause != error.cause),

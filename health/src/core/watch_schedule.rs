@@ -36,7 +36,7 @@ impl WatchSchedule {
     }
 
     /// A list has succeeded. Returns whether a watch follows; otherwise the source is polled.
-    pub fn list_done(&mut self, now: Instant) -> bool {
+    pub fn finish_list(&mut self, now: Instant) -> bool {
         self.last_data = now;
         let polls = self.is_polling(now);
         // If a watch follows, the watch has to prove that it works.
@@ -51,7 +51,7 @@ impl WatchSchedule {
     }
 
     /// A watch is forbidden. Returns whether this is new.
-    pub fn watch_forbidden(&mut self, now: Instant, chance: f64) -> bool {
+    pub fn forbid_watch(&mut self, now: Instant, chance: f64) -> bool {
         let is_new = self.polls_until.is_none();
         let pause = if is_new { FIRST_RETRY } else { NEXT_RETRY };
         self.polls_until = Some(now + between(pause, 1.0, 1.5, chance));
@@ -61,7 +61,13 @@ impl WatchSchedule {
 
     /// A watch has ended. A normal end alone is no success: a proxy may hold the watch open and
     /// never forward an event.
-    pub fn watch_done(&mut self, had_events: bool, is_normal: bool, start: Instant, now: Instant) {
+    pub fn finish_watch(
+        &mut self,
+        had_events: bool,
+        is_normal: bool,
+        start: Instant,
+        now: Instant,
+    ) {
         if had_events {
             (self.last_data, self.polls_until) = (now, None);
         }
@@ -126,10 +132,10 @@ mod tests {
     fn a_polled_list_resets_the_failures() {
         let (mut schedule, now) = start();
         schedule.pause_after_failure(1.0);
-        assert!(schedule.watch_forbidden(now, 0.0), "the first one is new");
+        assert!(schedule.forbid_watch(now, 0.0), "the first one is new");
         assert_eq!(schedule.pause_after_failure(1.0), seconds(10.0), "a refusal resets the count");
         schedule.pause_after_failure(1.0);
-        assert!(!schedule.list_done(now), "the source is polled");
+        assert!(!schedule.finish_list(now), "the source is polled");
         assert_eq!(schedule.pause_after_failure(1.0), seconds(10.0));
     }
 
@@ -137,7 +143,7 @@ mod tests {
     fn a_list_before_a_watch_does_not_reset_the_failures() {
         let (mut schedule, now) = start();
         schedule.pause_after_failure(1.0);
-        assert!(schedule.list_done(now), "a watch follows");
+        assert!(schedule.finish_list(now), "a watch follows");
         assert_eq!(
             schedule.pause_after_failure(1.0),
             seconds(20.0),
@@ -155,7 +161,7 @@ mod tests {
         ] {
             let (mut schedule, now) = start();
             schedule.pause_after_failure(1.0);
-            schedule.watch_done(had_events, is_normal, now, now + seconds(lasted));
+            schedule.finish_watch(had_events, is_normal, now, now + seconds(lasted));
             assert_eq!(schedule.pause_after_failure(1.0), seconds(expected), "{case}");
         }
     }
@@ -172,17 +178,17 @@ mod tests {
     #[test]
     fn a_forbidden_watch_is_retried_after_a_minute_and_then_more_rarely() {
         let (mut schedule, now) = start();
-        assert!(schedule.list_done(now));
-        assert!(schedule.watch_forbidden(now, 0.0));
+        assert!(schedule.finish_list(now));
+        assert!(schedule.forbid_watch(now, 0.0));
         for (after, may_watch) in [(0.0, false), (59.9, false), (60.0, true)] {
-            assert_eq!(schedule.list_done(now + seconds(after)), may_watch, "{after}");
+            assert_eq!(schedule.finish_list(now + seconds(after)), may_watch, "{after}");
         }
-        assert!(!schedule.watch_forbidden(now, 0.0), "it is new only once");
+        assert!(!schedule.forbid_watch(now, 0.0), "it is new only once");
         for (after, may_watch) in [(599.9, false), (600.0, true)] {
-            assert_eq!(schedule.list_done(now + seconds(after)), may_watch, "{after}");
+            assert_eq!(schedule.finish_list(now + seconds(after)), may_watch, "{after}");
         }
-        schedule.watch_done(true, true, now, now);
-        assert!(schedule.watch_forbidden(now, 0.0), "after a watch with events it is new again");
+        schedule.finish_watch(true, true, now, now);
+        assert!(schedule.forbid_watch(now, 0.0), "after a watch with events it is new again");
     }
 
     #[test]
@@ -191,13 +197,13 @@ mod tests {
         let silence = seconds(150.0);
         for after in 1..150 {
             let at = now + Duration::from_secs(after);
-            schedule.watch_done(false, true, at, at);
+            schedule.finish_watch(false, true, at, at);
             assert!(!schedule.is_silent(silence, at), "{after}");
         }
         assert!(schedule.is_silent(silence, now + silence));
-        schedule.watch_done(true, true, now, now + silence);
+        schedule.finish_watch(true, true, now, now + silence);
         assert!(!schedule.is_silent(silence, now + silence), "the watch had events");
-        schedule.list_done(now + 2 * silence);
+        schedule.finish_list(now + 2 * silence);
         assert!(!schedule.is_silent(silence, now + 2 * silence), "a list is data as well");
     }
 }

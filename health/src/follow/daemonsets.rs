@@ -23,11 +23,11 @@ impl Follower {
                 Task::WaitUntil(_) => continue,
             };
             match result {
-                Ok(()) => self.source_succeeded(Source::DaemonSets),
+                Ok(()) => self.record_success(Source::DaemonSets),
                 Err(error) => {
                     let retry_after = retry_pause(error.retry_after, random::fraction());
-                    self.source_failed(Source::DaemonSets, error);
-                    self.lock().schedule.failed(retry_after, now(), random::fraction());
+                    self.record_failure(Source::DaemonSets, error);
+                    self.lock().schedule.fail(retry_after, now(), random::fraction());
                 }
             }
         }
@@ -65,7 +65,7 @@ impl Follower {
         self.update(|cluster| {
             cluster.view.daemonsets.finish();
             let unknown = cluster.view.unknown_owners();
-            cluster.schedule.list_done(unknown, now(), random::fraction());
+            cluster.schedule.finish_list(unknown, now(), random::fraction());
             cluster.log_limits();
         });
         Ok(())
@@ -81,7 +81,7 @@ impl Follower {
         });
         self.update(|cluster| {
             cluster.view.set_daemonset(namespace, name, set);
-            cluster.schedule.read_done(id, cluster.view.knows(id));
+            cluster.schedule.finish_read(id, cluster.view.knows(id));
             cluster.log_limits();
         });
         Ok(())

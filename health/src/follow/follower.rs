@@ -146,16 +146,16 @@ impl Follower {
         self.changed.notify_all();
     }
 
-    pub fn source_succeeded(&self, source: Source) {
-        if self.status.update(|status| status.source_succeeded(source, now())) {
+    pub fn record_success(&self, source: Source) {
+        if self.status.update(|status| status.record_success(source, now())) {
             info!("API server responds again");
             self.update(|_| ());
         }
     }
 
-    pub fn source_failed(&self, source: Source, error: ApiError) {
+    pub fn record_failure(&self, source: Source, error: ApiError) {
         let why = error.full_text();
-        if self.status.update(|status| status.source_failed(source, error, now())) {
+        if self.status.update(|status| status.record_failure(source, error, now())) {
             warn!(why; "API request failed");
             // The deadline of the stale verdict is new.
             self.update(|_| ());

@@ -42,7 +42,7 @@ impl WatchSession<'_> {
         if !version.is_empty() {
             version.clone_into(&mut self.version);
         }
-        self.follower.source_succeeded(source);
+        self.follower.record_success(source);
     }
 }
 
@@ -59,10 +59,10 @@ impl Follower {
                     continue;
                 }
             };
-            self.source_succeeded(W::SOURCE);
-            if schedule.list_done(now())
+            self.record_success(W::SOURCE);
+            if schedule.finish_list(now())
                 && let Err(error) = self.watch::<W>(version, &mut newest, &mut schedule)
-                && schedule.watch_forbidden(now(), random::fraction())
+                && schedule.forbid_watch(now(), random::fraction())
             {
                 let why = error.full_text();
                 warn!(why; "watch not permitted, polling instead");
@@ -86,7 +86,7 @@ impl Follower {
             let start = now();
             let result = W::watch(self, &mut session);
             let is_normal = matches!(result, WatchResult::Ended);
-            schedule.watch_done(session.had_events, is_normal, start, now());
+            schedule.finish_watch(session.had_events, is_normal, start, now());
             self.status.update(|status| status.reconnects += 1);
             match result {
                 WatchResult::Forbidden(error) => return Err(error),
@@ -117,7 +117,7 @@ impl Follower {
 
     fn fail(&self, source: Source, error: ApiError, schedule: &mut WatchSchedule) {
         let retry_after = error.retry_after;
-        self.source_failed(source, error);
+        self.record_failure(source, error);
         self.pause(schedule.pause_after_failure(random::fraction()), retry_after);
     }
 

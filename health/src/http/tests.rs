@@ -51,12 +51,12 @@ fn cells() -> Vec<(&'static str, StatusCell, Instant)> {
     let at = now - Duration::from_secs(7);
     let judged = |waiting| {
         let cell = at_start(true);
-        cell.update(|status| status.source_succeeded(Source::DaemonSets, at));
+        cell.update(|status| status.record_success(Source::DaemonSets, at));
         cell.update(|status| status.set_verdict(verdict(waiting)));
         cell
     };
     let failing = |cell: StatusCell, since: Instant| {
-        cell.update(|status| status.source_failed(Source::DaemonSets, refused(), since));
+        cell.update(|status| status.record_failure(Source::DaemonSets, refused(), since));
         cell
     };
     let of_node = |change: fn(&mut Verdict)| {
@@ -316,7 +316,7 @@ fn metrics_show_the_last_verdict() {
         cell.update(|status| status.count_response(code));
     }
     cell.update(|status| status.reconnects += 1);
-    cell.update(|status| status.source_succeeded(Source::Pods, now - Duration::from_secs(9)));
+    cell.update(|status| status.record_success(Source::Pods, now - Duration::from_secs(9)));
     cell.update(|status| status.set_verdict(verdict(2)));
     let text = metrics(&cell.snapshot(), now).body().to_owned();
     for line in [

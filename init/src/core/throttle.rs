@@ -1,6 +1,6 @@
 //! Limits how often the log repeats why the wait goes on.
 //!
-//! Pure: the time is an argument. Does not know what a reason means or how a line is written.
+//! Pure: the time is an argument. Does not know the meaning of a reason or the form of a line.
 
 use std::time::Duration;
 

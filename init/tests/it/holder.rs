@@ -404,7 +404,7 @@ fn before_any_answer_no_delete_is_sent() {
     }
 }
 
-/// An error of a proxy says nothing about the lock.
+/// An error of a proxy is no evidence of the lock.
 #[test]
 fn after_an_error_of_a_proxy_the_delete_is_still_sent() {
     let deletes_seen = until_a_delete_arrives(|| {

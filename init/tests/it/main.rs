@@ -1,4 +1,4 @@
-//! The real binary against locks that work, locks that do not, and what is no lock at all.
+//! The real binary against locks that work, locks that do not, and servers that are no locks.
 
 #![allow(
     clippy::disallowed_methods,

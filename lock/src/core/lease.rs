@@ -256,7 +256,8 @@ impl Leases {
             .iter()
             .filter(|lease| may_be_slow || !lease.is_slow())
             .filter_map(|lease| Some((lease.due_at()?, lease.id)));
-        due.min().filter(|(at, _)| *at <= now).map(|(_, id)| id)
+        let (at, id) = due.min()?;
+        (at <= now).then_some(id)
     }
 
     pub fn finish_probe(

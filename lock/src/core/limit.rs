@@ -53,7 +53,7 @@ pub const REMEMBERED: f64 = 6.0;
 /// Runnable threads for each core at which no start is admitted above the floor.
 pub const CROWDED: f64 = 3.0;
 
-/// After this time a reading, a cost or the last start says nothing about the present.
+/// After this time a reading, a cost or the last start is no evidence of the present.
 pub const STALE: Duration = Duration::from_secs(30);
 
 /// Sums of fractions may miss a whole start by this.
@@ -188,12 +188,12 @@ impl Limit {
         let is_open = self.load.mean().is_some() && self.pace() > 0.0;
         let saved = if is_open { self.credit_at(now) } else { 0.0 };
         let paced = ((saved + ROUNDING).max(0.0) as usize)
-            .min(self.room().saturating_sub(self.unseen(now)));
+            .min(self.most_unseen().saturating_sub(self.unseen(now)));
         paced.max(usize::from(active > 0 && self.owed_at() <= now))
     }
 
     /// The most starts above the floor that may not have reached a core yet.
-    fn room(&self) -> usize {
+    fn most_unseen(&self) -> usize {
         (UNSEEN * self.cores as f64) as usize
     }
 
@@ -215,13 +215,13 @@ impl Limit {
         }
         let missing = (1.0 - self.credit_at(now)).max(0.0);
         let saved = Duration::try_from_secs_f64(missing / self.pace()).unwrap_or(STALE);
-        let gap_end = self.starts.iter().rev().nth(self.room().saturating_sub(1));
+        let gap_end = self.starts.iter().rev().nth(self.most_unseen().saturating_sub(1));
         let gap_end = gap_end.map_or(now, |start| start.at + GAP);
         // Before a whole span was read, no start is admitted above the floor.
         let known = if self.load.mean().is_some() { now } else { now + SPAN };
         let paced = (now + saved.min(STALE)).max(known).max(gap_end);
-        // A reading may change the pace at any time; without one, asking again sooner changes
-        // nothing.
+        // A reading may change the pace at any time; without one, asking again sooner has no
+        // effect.
         Some(paced.min(self.owed_at()).max(now + Duration::from_millis(1)))
     }
 

@@ -235,7 +235,8 @@ impl Lock {
         now
     }
 
-    /// Takes over the effects of the scheduler, and returns the requests to refuse.
+    /// Takes over the effects of the scheduler, and returns the requests to refuse. An undone grant
+    /// was no start, so its end must not count as one.
     fn collect(&mut self, are_starts: bool) -> Vec<ParkedRequest> {
         let effects = self.scheduler.take_effects();
         if let Some(limit) = self.limit.as_mut().filter(|_| are_starts) {
@@ -325,7 +326,7 @@ impl Lock {
 
     /// The client of a parked request has closed its connection, or sent bytes on it.
     ///
-    /// Grants nothing: a slot that is free by now must not go to this waiter, nor to the next one
+    /// Grants no lease: a slot that is free by now must not go to this waiter, nor to the next one
     /// that the caller knows to be gone.
     pub fn hang_up(&mut self, id: WaiterId, now: Instant) {
         self.latest = self.latest.max(now);
@@ -384,7 +385,7 @@ fn was_start(ended: &EndedLease) -> bool {
     match ended.end {
         LeaseEnd::Ready => true,
         LeaseEnd::Released => ended.age() >= EARLIEST_START,
-        // If an application never became ready, its lease says nothing about a start.
+        // If an application never became ready, its lease does not measure a start.
         LeaseEnd::Expired => !ended.lease.is_watched(),
     }
 }

@@ -1,8 +1,8 @@
 //! A request for a lease and its outcome: the one type that answer, log, metrics and shadow mode
 //! share.
 //!
-//! A new outcome is a variant of [`Outcome`] and of [`Kind`]. Answer and log line are in
-//! `responses`; counts follow from the kind.
+//! A new outcome is a variant of [`Outcome`], a new reason for a refusal a variant of [`Cause`].
+//! Answer and log line are in `responses`; counts follow from the [`Kind`].
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -143,7 +143,8 @@ pub enum Cause {
     Limit(String),
 }
 
-/// The closed list of outcomes that metrics distinguish.
+/// The closed list of outcomes that metrics distinguish. [`Kind::Invalid`] stays the last variant:
+/// [`Tally`] has its size from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Granted,

@@ -19,7 +19,7 @@ use crate::core::time::after;
 /// The pause between two readings: the kernel computes its averages every two seconds.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// An older reading says nothing about the present. No `Retry-After` under pressure is as long.
+/// An older reading is no evidence of the present. No `Retry-After` under pressure is as long.
 const MEMORY: Duration = Duration::from_secs(60);
 
 /// The gate opens this many points below the threshold.
@@ -57,7 +57,7 @@ impl PressureLimits {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PressureState {
+enum PressureState {
     Open,
     /// One start may begin, because none has for as long as the floor.
     One,
@@ -148,7 +148,7 @@ impl Pressure {
         (is_closed != was_closed).then_some(is_closed)
     }
 
-    pub fn state(&self, now: Instant) -> PressureState {
+    fn state(&self, now: Instant) -> PressureState {
         match self.closed_since {
             Some(since) if !self.is_old(now) && self.closing.contains(&true) => {
                 let until = after(since, self.limits.floor);

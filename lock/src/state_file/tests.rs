@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn record() -> StateFile {
+fn state_file() -> StateFile {
     StateFile::of_boot(PathBuf::from("/nowhere"), "this-boot")
 }
 
@@ -41,9 +41,9 @@ fn ask(
     scheduler.request(&request, None, true, now)
 }
 
-fn written(record: &StateFile, scheduler: &Scheduler, clocks: Clocks) -> (String, bool) {
+fn written(state_file: &StateFile, scheduler: &Scheduler, clocks: Clocks) -> (String, bool) {
     let mut bytes = Vec::new();
-    let is_complete = record.serialise(&Snapshot::of(scheduler), clocks, &mut bytes);
+    let is_complete = state_file.serialise(&Snapshot::of(scheduler), clocks, &mut bytes);
     (String::from_utf8(bytes).unwrap(), is_complete)
 }
 
@@ -63,11 +63,11 @@ fn a_written_file_is_read_back() {
     for waiter in ["b", "c"] {
         ask(&mut old, waiter, None, start.after);
     }
-    let (text, is_complete) = written(&record(), &old, start);
+    let (text, is_complete) = written(&state_file(), &old, start);
     assert!(is_complete);
     let mut new = scheduler(3);
     let later = clocks(start.after + 3 * SECOND, start.boot + 3 * SECOND);
-    restore(&record().parse(&text).unwrap(), later, &mut new, &rules());
+    restore(&state_file().parse(&text).unwrap(), later, &mut new, &rules());
     let of = |scheduler: &Scheduler| -> Vec<_> {
         scheduler
             .leases()
@@ -101,11 +101,11 @@ fn a_stored_port_without_a_baseline_probe_ends_no_lease() {
     let now = Clocks::now();
     let mut old = scheduler(1);
     ask(&mut old, "a", Some(("tcp:1", ProbeResult::Closed)), now.after);
-    let (text, _) = written(&record(), &old, now);
+    let (text, _) = written(&state_file(), &old, now);
     for (look, is_watched) in [("watched", true), ("open", false), ("first", false)] {
         let text = text.replace("\"look\":\"watched\"", &format!("\"look\":\"{look}\""));
         let mut new = scheduler(1);
-        restore(&record().parse(&text).unwrap(), now, &mut new, &rules());
+        restore(&state_file().parse(&text).unwrap(), now, &mut new, &rules());
         assert_eq!(
             new.leases().iter().map(Lease::is_watched).collect::<Vec<_>>(),
             [is_watched],
@@ -119,9 +119,9 @@ fn a_restored_lease_is_cut_to_the_longest_and_not_probed_at_a_barred_address() {
     let now = Clocks::now();
     let mut old = scheduler(9);
     ask(&mut old, "a", Some(("tcp:1", ProbeResult::Closed)), now.after);
-    let (text, _) = written(&record(), &old, now);
+    let (text, _) = written(&state_file(), &old, now);
     let lease = |since: Duration, lasts: Duration, rules: &Rules| {
-        let mut written = record().parse(&text).unwrap();
+        let mut written = state_file().parse(&text).unwrap();
         let nanos = |at: Duration| u64::try_from(at.as_nanos()).unwrap();
         written.leases[0].since = nanos(now.boot + since);
         written.leases[0].deadline = nanos(now.boot + since + lasts);
@@ -154,10 +154,10 @@ fn a_file_that_is_not_this_boots_state_is_refused_with_a_reason() {
     let mut old = scheduler(1);
     ask(&mut old, "a", Some(("tcp:1", ProbeResult::Closed)), now.after);
     ask(&mut old, "b", None, now.after);
-    let (text, _) = written(&record(), &old, now);
-    assert!(record().parse(&text).is_ok());
+    let (text, _) = written(&state_file(), &old, now);
+    assert!(state_file().parse(&text).is_ok());
     for end in 0..text.len() {
-        assert!(record().parse(&text[..end]).is_err(), "{}", &text[..end]);
+        assert!(state_file().parse(&text[..end]).is_err(), "{}", &text[..end]);
     }
     for (text, part) in [
         (
@@ -170,7 +170,7 @@ fn a_file_that_is_not_this_boots_state_is_refused_with_a_reason() {
         ("[]".to_owned(), "truncated, or not a state file"),
         ("\0".repeat(1000), "truncated, or not a state file"),
     ] {
-        let why = record().parse(&text).err().unwrap_or_else(|| panic!("{text}"));
+        let why = state_file().parse(&text).err().unwrap_or_else(|| panic!("{text}"));
         assert!(why.contains(part), "{why}");
     }
     let nowhere = StateFile::of_boot(PathBuf::from("/nowhere"), "");
@@ -186,9 +186,9 @@ fn two_files_have_room_in_a_volume_of_a_mebibyte() {
     for n in 0..4096 + MOST_WAITERS {
         ask(&mut old, &name(n), Some((&ready, ProbeResult::Closed)), now.after);
     }
-    let (text, is_complete) = written(&record(), &old, now);
+    let (text, is_complete) = written(&state_file(), &old, now);
     assert!(!is_complete && text.len() <= LARGEST, "{}", text.len());
-    assert!(record().parse(&text).is_ok_and(|written| written.leases.len() > 200));
+    assert!(state_file().parse(&text).is_ok_and(|written| written.leases.len() > 200));
 
     let mut usual = scheduler(1000);
     let name = |n: usize| {
@@ -199,7 +199,7 @@ fn two_files_have_room_in_a_volume_of_a_mebibyte() {
     for n in 0..1000 + MOST_WAITERS {
         ask(&mut usual, &name(n), None, now.after);
     }
-    let (text, is_complete) = written(&record(), &usual, now);
+    let (text, is_complete) = written(&state_file(), &usual, now);
     assert!(is_complete, "{}", text.len());
 }
 
@@ -214,12 +214,12 @@ proptest! {
         let mut old = scheduler(1);
         ask(&mut old, "a", None, zero);
         let (boot, after) = (1000 * SECOND, zero + milli(wrote));
-        let (text, _) = written(&record(), &old, Clocks { before: zero, boot, after });
+        let (text, _) = written(&state_file(), &old, Clocks { before: zero, boot, after });
         // Sleep is counted by the boot's clock alone.
         let before = zero + milli(ran);
         let later = Clocks { before, boot: boot + milli(ran + slept + read), after: before + milli(read) };
         let mut new = scheduler(1);
-        restore(&record().parse(&text).unwrap(), later, &mut new, &rules());
+        restore(&state_file().parse(&text).unwrap(), later, &mut new, &rules());
         let left = new.leases().iter().next().map(|lease| lease.deadline - later.after);
         let due = (10 * SECOND).checked_sub(milli(ran + slept + read));
         prop_assert!(left.unwrap_or_default() <= due.unwrap_or_default(), "{:?} of {:?}", left, due);

@@ -112,15 +112,15 @@ fn a_lease_from_before_a_restart_is_not_probed_at_a_barred_address() {
         Server::start_at("127.0.6.7:0".parse().unwrap(), Behaviour::status(503, "starting"));
     let target = format!("/?holder=a&duration=5m&ready=http:{}/x%3Ftoken=hidden", server.port());
     assert_eq!(ask("127.0.6.7".parse().unwrap(), first.addr(), &target).status, 200);
-    let looks = server.wait_for_requests(3, CEILING);
-    assert_eq!(looks[0].target, "/x?token=hidden", "the query is asked for, though never shown");
+    let probes = server.wait_for_requests(3, CEILING);
+    assert_eq!(probes[0].target, "/x?token=hidden", "the query is asked for, though never shown");
     first.signal("KILL");
     assert!(!first.wait(CEILING).stderr.contains("hidden"));
     // At an address that may be probed, the whole path has come through the file.
     let mut second = lock().arg("--state-file").arg(&file).env("PSL_LOG", "debug").start();
     let before = server.requests().len();
-    let looks = server.wait_for_requests(before + 2, CEILING);
-    assert!(looks.iter().all(|listed| listed.target == "/x?token=hidden"), "{looks:?}");
+    let probes = server.wait_for_requests(before + 2, CEILING);
+    assert!(probes.iter().all(|request| request.target == "/x?token=hidden"), "{probes:?}");
     for path in ["/state", "/metrics"] {
         assert!(!get(second.addr(), path).body.contains("hidden"), "{path}");
     }

@@ -75,7 +75,7 @@ fn closed_until_all_are_up_and_again_when_one_goes_down() {
     wait_for_status(&mut lock, 423);
     lock.wait_for_text("gate closed", CEILING);
     assert!(!lock.stderr().contains("secret"), "{}", lock.stderr());
-    assert!(web.requests().iter().all(|shown| shown.target == "/ready?token=secret"));
+    assert!(web.requests().iter().all(|request| request.target == "/ready?token=secret"));
 }
 
 #[test]
@@ -144,7 +144,8 @@ fn until_a_first_round_has_passed_rounds_come_soon() {
         "--failHc=1h",
     ]);
     let mut lock = program.args(["--passHc=100ms", "--check", &server.url("/")]).start();
-    let at: Vec<_> = server.wait_for_requests(4, CEILING).iter().map(|shown| shown.at).collect();
+    let at: Vec<_> =
+        server.wait_for_requests(4, CEILING).iter().map(|request| request.at).collect();
     let pauses: Vec<f64> = at.windows(2).map(|two| (two[1] - two[0]).as_secs_f64()).collect();
     assert!(pauses.iter().zip([0.5, 1.0, 2.0]).all(|(pause, least)| *pause >= least), "{pauses:?}");
     // Once one has passed the pause is the one of the settings.
@@ -182,7 +183,8 @@ fn the_reason_of_an_endpoint_is_passed_on_in_one_line() {
     wait_for_reason(&mut lock, &format!("{waiting}\n"));
     // Words that change are no change of the check.
     let rounds = server.requests().len();
-    server.set(Behaviour::call(|shown| Behaviour::status(412, &format!("round {:?}", shown.at))));
+    server
+        .set(Behaviour::call(|request| Behaviour::status(412, &format!("round {:?}", request.at))));
     server.wait_for_requests(rounds + 5, CEILING);
     assert_eq!(lock.count(|line| line.contains("msg=\"check failed\"")), 1, "{lock}");
     server.set(Behaviour::status(503, "another"));

@@ -153,7 +153,7 @@ fn bounds_of_the_server() {
 
 /// The request of a line such as `curl -s -X DELETE 'http://localhost:8888/'`.
 fn request(command: &str) -> Request {
-    // What stands between quotes is one word.
+    // Text between quotes is one word.
     let words = command.split('\'').enumerate().flat_map(|(n, part)| match n % 2 {
         0 => part.split_whitespace().collect(),
         _ => vec![part],

@@ -114,11 +114,11 @@ fn a_holder_that_asks_from_many_addresses_at_once_has_one_lease() {
     let replies: Vec<Reply> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     assert!(replies.iter().all(|reply| reply.status == 200), "{lock}");
     assert_eq!(replies.iter().filter(|reply| reply.body == "Lock acquired\nfor 1h\n").count(), 1);
-    let shown = state(address);
+    let listed = state(address);
     assert_eq!(
-        (shown["slots_in_use"].as_u64(), shown["queue_length"].as_u64()),
+        (listed["slots_in_use"].as_u64(), listed["queue_length"].as_u64()),
         (Some(1), Some(0)),
-        "{shown}"
+        "{listed}"
     );
 }
 
@@ -287,11 +287,11 @@ fn bad_parameters_are_named_and_take_no_lease() {
         assert!(value.starts_with(&format!("{parameter}: ")) && tells, "{query}: {value}");
         assert!(value.bytes().all(|byte| byte != b'\n') && value.len() < 1024, "{query}: {value}");
     }
-    let shown = state(address);
+    let listed = state(address);
     assert_eq!(
-        (shown["slots_in_use"].as_u64(), shown["queue_length"].as_u64()),
+        (listed["slots_in_use"].as_u64(), listed["queue_length"].as_u64()),
         (Some(0), Some(0)),
-        "{shown}"
+        "{listed}"
     );
     let invalid = get(address, "/metrics").sample("psl_lock_requests_total{result=\"invalid\"}");
     assert_eq!(invalid, targets.len() as f64);
@@ -637,10 +637,10 @@ fn a_parked_client_that_hangs_up_gets_no_lease() {
         assert_eq!(release.reply().unwrap().status, 200, "{way}");
         let (reply, _) = next.join().unwrap().expect("an answer");
         assert_eq!(reply.status, 200, "{way}");
-        let shown = state(address);
-        assert_eq!(shown["leases"][0]["holder"], "next", "{way}: {shown}");
+        let listed = state(address);
+        assert_eq!(listed["leases"][0]["holder"], "next", "{way}: {listed}");
         assert_eq!(
-            (&shown["queue"][0]["holder"], &shown["queue"][0]["held"]),
+            (&listed["queue"][0]["holder"], &listed["queue"][0]["held"]),
             (&"gone".into(), &false.into()),
             "{way}"
         );
@@ -668,8 +668,8 @@ fn a_parked_client_that_sends_bytes_and_hangs_up_gets_no_lease() {
     let next = read(park(Ipv4Addr::new(127, 0, 4, 2), address, "next", ""));
     assert_eq!(delete(address, "a").status, 200);
     eventually("a lease", CEILING, || (state(address)["slots_in_use"] == 1).then_some(()));
-    let shown = state(address);
-    assert_eq!(shown["leases"][0]["holder"], "next", "{shown}");
+    let listed = state(address);
+    assert_eq!(listed["leases"][0]["holder"], "next", "{listed}");
     assert_eq!(next.join().unwrap().expect("an answer").0.status, 200);
 }
 
@@ -691,11 +691,11 @@ fn a_lease_whose_answer_cannot_be_written_is_given_back() {
             (granted == f64::from(round) && released == granted).then_some(())
         });
         // It has its place in the queue again, but no slot is kept for it.
-        let shown = state(address);
+        let listed = state(address);
         assert_eq!(
-            (shown["slots_in_use"].as_u64(), shown["queue_length"].as_u64()),
+            (listed["slots_in_use"].as_u64(), listed["queue_length"].as_u64()),
             (Some(0), Some(1)),
-            "{shown}"
+            "{listed}"
         );
     }
     lock.wait_for(

@@ -113,7 +113,7 @@ fn only_2xx_ends_the_lease() {
             server
                 .requests()
                 .iter()
-                .all(|shown| shown.method == "GET" && shown.target == "/healthz"),
+                .all(|request| request.method == "GET" && request.target == "/healthz"),
             "{name}"
         );
     }
@@ -140,7 +140,8 @@ fn a_port_that_is_open_before_the_application_can_run_is_ignored() {
             missed += u32::from(!is_said);
             is_said
         });
-        let holder = holder.unwrap_or_else(|| panic!("{ready}: never shown as open: {lock}"));
+        let holder =
+            holder.unwrap_or_else(|| panic!("{ready}: no lease with an open port: {lock}"));
         let state = get(address, "/state").json();
         let lease =
             state["leases"].as_array().unwrap().iter().find(|lease| lease["holder"] == *holder);
@@ -167,7 +168,8 @@ fn probes_become_rarer_with_the_age_of_the_lease() {
     let window = Duration::from_secs(4);
     // The test counts a rate, so it waits for the time to pass.
     thread::sleep(window);
-    let probes: Vec<Duration> = server.requests().iter().map(|shown| shown.at - asked).collect();
+    let probes: Vec<Duration> =
+        server.requests().iter().map(|request| request.at - asked).collect();
     // The baseline probe, then as many probes as pauses of a tenth of the age allow: at least
     // 20 ms, at most the period.
     let mut most = 1;
@@ -250,7 +252,7 @@ fn both_families_are_looked_at() {
         tcp.set(Behaviour::CloseAtOnce);
         server.set(Behaviour::ok("up"));
         wait_for_end(metrics, "ready", 2.0);
-        assert!(server.requests().iter().all(|shown| shown.from.ip() == at), "{host}");
+        assert!(server.requests().iter().all(|request| request.from.ip() == at), "{host}");
     }
 }
 
@@ -388,7 +390,7 @@ fn only_the_address_of_the_holder_is_probed() {
     assert_eq!(get_from("127.0.5.7", address, &target).status, 200);
     let probes = old.wait_for_requests(5, CEILING);
     assert!(
-        probes.iter().all(|shown| shown.header("host") == Some(&old.addr().to_string())),
+        probes.iter().all(|request| request.header("host") == Some(&old.addr().to_string())),
         "{probes:?}"
     );
     assert_eq!((new.connections(), others.connections()), (0, 0));
@@ -455,9 +457,10 @@ fn a_probe_sends_the_path_unchanged() {
         paths.iter().enumerate().filter(is_taken).map(|(_, path)| path).collect();
     assert!(taken.len() > paths.len() / 2, "only {} of {} are accepted", taken.len(), paths.len());
     let missing = || {
-        let shown: Vec<String> = server.requests().into_iter().map(|shown| shown.target).collect();
-        assert!(shown.iter().all(|target| paths.contains(target)), "unexpected request: {shown:?}");
-        taken.iter().filter(|path| !shown.contains(path)).collect::<Vec<_>>()
+        let probed: Vec<String> =
+            server.requests().into_iter().map(|request| request.target).collect();
+        assert!(probed.iter().all(|target| paths.contains(target)), "unexpected: {probed:?}");
+        taken.iter().filter(|path| !probed.contains(path)).collect::<Vec<_>>()
     };
     let until = Instant::now() + Duration::from_secs(5);
     while !missing().is_empty() && Instant::now() < until {
@@ -472,7 +475,7 @@ fn a_probe_sends_the_path_unchanged() {
 }
 
 #[test]
-fn looks_go_on_after_a_restart() {
+fn probes_go_on_after_a_restart() {
     let directory = Scratch::new();
     let file = directory.join("state.json");
     let arguments =

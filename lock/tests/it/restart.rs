@@ -115,15 +115,18 @@ fn a_lock_killed_at_any_moment_keeps_leases_and_releases() {
         let address = lock.addr();
         let answers: Vec<(String, Known)> =
             known.lock().unwrap().iter().map(|(name, it)| (name.clone(), *it)).collect();
-        let shown = state(address);
-        let count = shown["slots_in_use"].as_u64().unwrap() as usize;
+        let listed = state(address);
+        let count = listed["slots_in_use"].as_u64().unwrap() as usize;
         let expected = answers.iter().filter(|(_, it)| *it != Known::Nothing).count();
         // One whose 200 or whose end was not heard of may be there as well.
-        assert!((expected..=SLOTS).contains(&count), "round {round}: {expected} known, {shown}");
-        let there = holders(&shown["leases"]);
+        assert!((expected..=SLOTS).contains(&count), "round {round}: {expected} known, {listed}");
+        let there = holders(&listed["leases"]);
         for (holder, it) in &answers {
             if *it == Known::Nothing {
-                assert!(!there.contains(holder), "round {round}: {holder} was given back: {shown}");
+                assert!(
+                    !there.contains(holder),
+                    "round {round}: {holder} was given back: {listed}"
+                );
                 releases += 1;
                 continue;
             }
@@ -145,7 +148,7 @@ fn a_lock_killed_at_any_moment_keeps_leases_and_releases() {
             leases += 1;
         }
         // All of them end, the unknown ones too, so that there is something to ask for.
-        for holder in there.into_iter().chain(holders(&shown["queue"])) {
+        for holder in there.into_iter().chain(holders(&listed["queue"])) {
             assert_eq!(
                 ask(address, "DELETE", &format!("holder={holder}")).expect("an answer").0,
                 200
@@ -266,11 +269,11 @@ fn a_repeated_request_does_not_write_the_state_file() {
     }
     assert_eq!(get(address, "/?holder=waiting").status, 423);
     written(&file, |value| value["queue"][0]["holder"] == "waiting");
-    let shown = |file: &Path| {
+    let identity = |file: &Path| {
         let it = fs::metadata(file).expect("a state file");
         (it.ino(), it.mtime(), it.mtime_nsec(), it.ctime_nsec())
     };
-    let before = shown(&file);
+    let before = identity(&file);
     for _ in 0..20 {
         for holder in ["a", "b", "c"] {
             assert_eq!(get(address, &format!("/?holder={holder}&duration=2h")).status, 200);
@@ -282,10 +285,10 @@ fn a_repeated_request_does_not_write_the_state_file() {
         get(address, "/state");
         get(address, "/metrics");
     }
-    assert_eq!(shown(&file), before);
+    assert_eq!(identity(&file), before);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no other file is left");
     assert_eq!(Request::delete("/?holder=a").send(address, CEILING).unwrap().status, 200);
-    assert_ne!(shown(&file), before, "but a release does");
+    assert_ne!(identity(&file), before, "but a release does");
 }
 
 /// A file as a lock of this boot writes it, with three leases and two places.
@@ -314,11 +317,11 @@ fn starts_empty(what: &str, file: &Path, level: &str, words: &str) {
     assert_eq!(field(&line, "level").as_deref(), Some(level), "{what}: {line}");
     assert_eq!(field(&line, "file").as_deref(), file.to_str(), "{what}: {line}");
     assert!(line.contains(words) && line.len() < 1024, "{what}: {line}");
-    let shown = state(address);
+    let listed = state(address);
     assert_eq!(
-        (shown["slots_in_use"].as_u64(), shown["queue_length"].as_u64()),
+        (listed["slots_in_use"].as_u64(), listed["queue_length"].as_u64()),
         (Some(0), Some(0)),
-        "{what}: {shown}"
+        "{what}: {listed}"
     );
     let statuses = [(); 4].map(|()| get(address, "/?duration=1h").status);
     assert_eq!(statuses, [200, 200, 200, 423], "{what}");
@@ -451,12 +454,12 @@ fn a_file_with_unusual_content_stops_no_start() {
         let file = directory.file("state.json", value.to_string());
         let mut lock = program(&file).start();
         let address = lock.addr();
-        let shown = state(address);
-        assert_eq!(shown["slots_in_use"], slots, "{what}: {shown}");
-        for lease in shown["leases"].as_array().unwrap() {
+        let listed = state(address);
+        assert_eq!(listed["slots_in_use"], slots, "{what}: {listed}");
+        for lease in listed["leases"].as_array().unwrap() {
             assert!(
                 lease["remaining_seconds"].as_f64().unwrap() <= 7200.0,
-                "{what}: at most --max-duration: {shown}"
+                "{what}: at most --max-duration: {listed}"
             );
         }
         let said = format!(

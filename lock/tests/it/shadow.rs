@@ -36,11 +36,11 @@ fn each_request_is_granted_at_once_with_its_outcome_in_the_model() {
                 "for 10s\n{prefix} have waited at position 2 in the queue: all slots are taken\n"
             ),
         ),
-        ("/?duration=0", format!("{prefix} have waited: all slots are taken\n")),
+        ("/?duration=0", format!("{prefix} have been refused: all slots are taken\n")),
         (
             "/?node=there",
             format!(
-                "{prefix} have waited: this lock serves node here, the request comes from node there\n"
+                "{prefix} have been refused: this lock serves node here, the request comes from node there\n"
             ),
         ),
     ] {

@@ -11,7 +11,6 @@ mod transport;
 mod verifier;
 
 use std::fmt;
-use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +27,8 @@ use rustls::{ALL_VERSIONS, ClientConfig, Error, RootCertStore};
 pub(crate) use errors::describe;
 pub(crate) use transport::TlsConnector;
 use verifier::{SIGNATURES, Verifier};
+
+use crate::file;
 
 /// The bundles of the distributions; the first that exists is read.
 const SYSTEM_BUNDLES: &[&str] = &[
@@ -65,12 +66,8 @@ impl Trust {
 }
 
 fn read_bundle(file: &Path) -> Result<Vec<u8>, String> {
-    // Opening a pipe could block, and a device may have no end.
-    if !fs::metadata(file).map_err(|e| e.to_string())?.is_file() {
-        return Err("not a regular file".to_owned());
-    }
     let mut pem = Vec::new();
-    let opened = fs::File::open(file).map(|file| file.take(LARGEST_BUNDLE + 1));
+    let opened = file::open(file).map(|file| file.take(LARGEST_BUNDLE + 1));
     let read = opened.and_then(|mut file| file.read_to_end(&mut pem));
     read.map_err(|e| e.to_string())?;
     match pem.len() as u64 {

@@ -4,12 +4,13 @@
 //! blocked, lines wait in a short queue; lines that do not fit are counted and dropped.
 //! Does not know the content of the lines.
 
-use crate::sync;
-use crate::thread::spawn;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
+
+use crate::sync;
+use crate::thread::spawn;
 
 /// Lines that wait while stderr is blocked: some 50 kB.
 const LONGEST_QUEUE: usize = 256;

@@ -1,4 +1,6 @@
-//! `hosts(5)`: one address a line, followed by its names. Opens no file.
+//! Searches text in the form of `hosts(5)` for a name: one address a line, followed by its names.
+//!
+//! Opens no file.
 
 use std::io::{self, Read};
 use std::net::IpAddr;

@@ -24,8 +24,8 @@ const CHUNK: usize = 1024;
 
 /// Bytes that the server reads and drops after a refusal. Closing with unread bytes would reset the
 /// connection before the client has read the reason (RFC 9112, 9.6).
-const DRAINED: usize = 64 * 1024;
-const DRAIN: Duration = Duration::from_millis(250);
+const MOST_DRAINED: usize = 64 * 1024;
+const LONGEST_DRAIN: Duration = Duration::from_millis(250);
 
 /// A closed socket responds to bytes with a reset. On one machine the reset takes microseconds; the
 /// rest is for a busy machine. Bounds the wait for an idle client.
@@ -233,7 +233,7 @@ impl<'s> HttpConnection<'s> {
     }
 
     /// The events that the client can still cause after it has read the next response. A pipelined
-    /// request has arrived already and confirms nothing.
+    /// request has arrived already, so it is no confirmation.
     fn next_events(&self) -> PollFlags {
         let events = next_events(self.stream);
         if self.buffers.input.is_empty() { events } else { events - PollFlags::IN }
@@ -286,9 +286,9 @@ impl<'s> HttpConnection<'s> {
         }
         let start = now();
         let mut drained = 0;
-        while drained < DRAINED {
+        while drained < MOST_DRAINED {
             self.buffers.input.clear();
-            match self.receive(DRAIN.saturating_sub(elapsed(start))) {
+            match self.receive(LONGEST_DRAIN.saturating_sub(elapsed(start))) {
                 Received::Bytes => drained += self.buffers.input.len(),
                 Received::TimedOut | Received::Closed => return,
             }

@@ -1,4 +1,4 @@
-//! Bytes to a request, or to the response that refuses them.
+//! Turns the bytes of a head into a request, or into the response that refuses it.
 //!
 //! Pure: follows RFC 9110 and 9112 as far as a server without request bodies needs them.
 

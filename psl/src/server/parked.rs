@@ -1,4 +1,4 @@
-//! Parked connections: their requests wait for a response without a thread. And their poller.
+//! Parked connections, whose requests wait for a response without a thread, and their poller.
 //!
 //! Knows neither the reason of a wait nor the number of clients that may wait.
 
@@ -34,7 +34,7 @@ pub struct ParkedConnection {
 
 impl ParkedConnection {
     pub(super) fn new(stream: Arc<TcpStream>, without_body: bool) -> ParkedConnection {
-        // The kernel raises this to its minimum of some 2 KiB. A waiting client sends nothing.
+        // The kernel raises this to its minimum of some 2 KiB. A waiting client sends no bytes.
         let _ = set_socket_recv_buffer_size(&*stream, 0);
         ParkedConnection { stream, without_body }
     }

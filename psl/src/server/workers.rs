@@ -32,17 +32,17 @@ const STACK: usize = 64 * 1024;
 /// Threads at the start, the main thread included, and the threads that stay while no thread waits
 /// for a client. A request that has arrived occupies a thread for less than a millisecond, so more
 /// threads would only share the same cores.
-const FEW: usize = 4;
+const BASE_THREADS: usize = 4;
 
 /// The pause before the next `accept` if the kernel has no descriptor or memory for a connection.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Descriptors for everything else: standard streams, listener, signals, lookups, checks.
-const RESERVED: usize = 16;
+const RESERVED_DESCRIPTORS: usize = 16;
 
 /// The default soft limit of Linux and systemd. It suffices for 64 connections, 512 parked ones and
 /// all checks.
-const ENOUGH: u64 = 1024;
+const ENOUGH_DESCRIPTORS: u64 = 1024;
 
 type Handler = dyn Fn(&Request, &RequestPeer) -> HandlerResult + Send + Sync;
 
@@ -99,7 +99,7 @@ where
         is_short_of_threads: AtomicBool::new(false),
         is_short_of_descriptors: AtomicBool::new(false),
     });
-    for _ in 1..FEW {
+    for _ in 1..BASE_THREADS {
         server.start_thread();
     }
     info!(address:%; "listening");
@@ -112,8 +112,8 @@ where
 /// that, while their response is sent. Raises a low soft limit on descriptors up to the hard limit.
 pub fn most_parked() -> usize {
     let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < ENOUGH) {
-        let current = Some(limit.maximum.map_or(ENOUGH, |maximum| maximum.min(ENOUGH)));
+    if limit.current.is_some_and(|current| current < ENOUGH_DESCRIPTORS) {
+        let current = Some(limit.maximum.unwrap_or(ENOUGH_DESCRIPTORS).min(ENOUGH_DESCRIPTORS));
         // If this fails, fewer connections are parked.
         let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
     }
@@ -129,7 +129,7 @@ fn most_connections() -> usize {
 
 fn descriptors() -> usize {
     let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
-    limit.map_or(usize::MAX, |limit| limit.saturating_sub(RESERVED).max(1))
+    limit.map_or(usize::MAX, |limit| limit.saturating_sub(RESERVED_DESCRIPTORS).max(1))
 }
 
 impl HttpServer {
@@ -147,7 +147,7 @@ impl HttpServer {
             };
             self.serve(&Arc::new(stream), address.ip().to_canonical(), &mut buffers);
             let mut pool = self.pool();
-            if pool.accepting >= FEW && !stays {
+            if pool.accepting >= BASE_THREADS && !stays {
                 pool.started -= 1;
                 return;
             }
@@ -170,16 +170,16 @@ impl HttpServer {
 
     /// Counts the thread before it runs, because it may accept a connection at once.
     fn start_thread(self: &Arc<Self>) {
-        self.count(1);
+        self.add_threads(1);
         let server = Arc::clone(self);
         if let Err(error) = spawn("worker", STACK, move || server.serve_all(false)) {
-            self.count(-1);
+            self.add_threads(-1);
             let message = "cannot start a thread: serving fewer connections at a time";
             warn_once(&self.is_short_of_threads, message, &error);
         }
     }
 
-    fn count(&self, threads: isize) {
+    fn add_threads(&self, threads: isize) {
         let mut pool = self.pool();
         pool.started = pool.started.saturating_add_signed(threads);
         pool.accepting = pool.accepting.saturating_add_signed(threads);

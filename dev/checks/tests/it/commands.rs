@@ -67,7 +67,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// With a Rust toolchain that builds nothing, and the system's C compiler.
+    /// With a Rust toolchain that builds no program, and the system's C compiler.
     fn new() -> Machine {
         let checkout = Checkout::new();
         let path = format!("{}:/usr/bin:/bin", checkout.join("bin").display());

@@ -80,7 +80,7 @@ pub fn answers(command: &str, arguments: &[&str]) -> bool {
 }
 
 /// A copy of the files that scripts read. Tests do not disturb each other in it, and its removal
-/// leaves nothing behind.
+/// removes all of them.
 pub struct Checkout {
     scratch: Scratch,
 }

@@ -55,7 +55,7 @@ pub const ALL: &[(&str, Property)] = &[
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const SCHEMES: &[Scheme] = &[HTTP, HTTPS, TCP];
 
-/// A request's head and query: read or refused, and the bytes after the head change nothing.
+/// A request's head and query: read or refused, and the bytes after the head have no effect.
 pub fn head(bytes: &[u8]) {
     let parsed = parse(bytes, PEER);
     match &parsed {
@@ -88,7 +88,7 @@ pub fn durations(bytes: &[u8]) {
     }
 }
 
-/// An endpoint: what is accepted reads back, and neither it nor an error shows a secret.
+/// An endpoint: an accepted text reads back, and neither it nor an error shows a secret.
 pub fn endpoints(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     match Url::parse(&text, SCHEMES) {
@@ -105,7 +105,7 @@ pub fn endpoints(bytes: &[u8]) {
 /// A label of a filter, and a list of them as the variable holds it.
 pub fn labels(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes).into_owned();
-    if let Ok(label) = health::config::label(&text) {
+    if let Ok(label) = health::config::parse_label(&text) {
         assert_eq!(format!("{}:{}", label.key, label.value), text, "nothing is lost");
     }
     let lookup = move |name: &str| match name {

@@ -55,8 +55,8 @@ fn those_who_start_share_the_cores() {
         (2, 2, 0, vec![second(), second()], [1000, 1000]),
         // Half a core each, until the shorter one is ready.
         (1, 2, 0, vec![burning(1, 0.5), second()], [1000, 1500]),
-        // Three threads on two cores; what is left for the last is one core, however many there
-        // are.
+        // Three threads on two cores; the last one has one core, as many threads as it
+        // has.
         (2, 2, 0, vec![burning(2, 1.0), second()], [1500, 1500]),
         (1, 1, 1, vec![second(), burning(1, 0.0)], [2000, 2100]),
     ] {
@@ -100,8 +100,8 @@ fn latency_lies_between_the_grant_and_the_start() {
 #[test]
 fn who_is_not_ready_at_the_deadline_is_killed_and_starts_anew_later_each_time() {
     let result = run(&Node { cut_off: 55.0, ..fixed(1, 1) }, &[burning(1, 6.1)], zero());
-    // At 6; then between 12.5 and 14.5, for it starts anew at once; then 10 s later, and what a
-    // restart and a start take.
+    // At 6; then between 12.5 and 14.5, for it starts anew at once; then 10 s later, and the time
+    // of a restart and a start.
     assert_eq!((result.home, result.kills), (None, 3));
     assert!((result.wasted - 18.0).abs() < 1e-6, "{result:?}");
     let before = run(&Node { cut_off: 28.9, ..fixed(1, 1) }, &[burning(1, 6.1)], zero());

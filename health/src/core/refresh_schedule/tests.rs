@@ -25,7 +25,7 @@ fn waiting(count: usize) -> Vec<DaemonSetStatus> {
 fn listed(at: Instant) -> RefreshSchedule {
     let mut schedule = RefreshSchedule::new(PERIODS, at);
     assert_eq!(schedule.poll(&[], at, 0.5), Task::ReadAll);
-    schedule.list_done(BTreeSet::new(), at, 0.5);
+    schedule.finish_list(BTreeSet::new(), at, 0.5);
     schedule
 }
 
@@ -50,11 +50,11 @@ fn an_unknown_owner_is_read_at_once_and_only_once() {
     schedule.add_unknown_owner(identity("a"));
     let Task::ReadOne(one) = schedule.poll(&[], at, 0.5) else { panic!("{schedule:?}") };
     assert_eq!(one, identity("a"));
-    schedule.read_done(&one, true);
+    schedule.finish_read(&one, true);
     assert!(matches!(schedule.poll(&[], at, 0.5), Task::WaitUntil(_)));
     schedule.add_unknown_owner(identity("b"));
     let Task::ReadOne(one) = schedule.poll(&[], at, 0.5) else { panic!("{schedule:?}") };
-    schedule.read_done(&one, false);
+    schedule.finish_read(&one, false);
     schedule.add_unknown_owner(identity("b"));
     assert!(
         matches!(schedule.poll(&[], at, 0.5), Task::WaitUntil(_)),
@@ -70,7 +70,7 @@ fn many_unknown_owners_are_one_list_but_not_twice_in_a_row() {
     unknown().for_each(|owner| schedule.add_unknown_owner(owner));
     assert!(matches!(schedule.poll(&[], at, 0.5), Task::ReadOne(_)), "the list is fresh");
     assert_eq!(schedule.poll(&[], at + PERIODS.fail, 0.5), Task::ReadAll);
-    schedule.list_done(unknown().collect(), at + PERIODS.fail, 0.5);
+    schedule.finish_list(unknown().collect(), at + PERIODS.fail, 0.5);
     assert!(
         matches!(schedule.poll(&[], at + PERIODS.fail, 0.5), Task::ReadOne(_)),
         "owners missing from the list are read"
@@ -93,7 +93,7 @@ fn waiting_daemonsets_are_read_every_minute() {
                 panic!("{schedule:?}")
             };
             assert_eq!(one.name(), name);
-            schedule.read_done(&one, true);
+            schedule.finish_read(&one, true);
         }
         let Task::WaitUntil(again) = schedule.poll(&two, until, chance) else {
             panic!("{schedule:?}")
@@ -125,7 +125,7 @@ fn a_flapping_daemonset_is_not_read_more_often() {
     schedule.set_waiting(&one, later, 0.5);
     let read_at = later + seconds(7.5);
     let Task::ReadOne(asked) = schedule.poll(&one, read_at, 0.5) else { panic!("{schedule:?}") };
-    schedule.read_done(&asked, true);
+    schedule.finish_read(&asked, true);
     schedule.set_waiting(&[], read_at + seconds(1.0), 0.5);
     let again = read_at + seconds(10.0);
     schedule.set_waiting(&one, again, 0.5);
@@ -153,7 +153,7 @@ fn many_waiting_daemonsets_are_one_list() {
     let mut schedule = listed(at);
     schedule.set_waiting(&waiting(9), at, 0.5);
     assert_eq!(schedule.poll(&waiting(9), at + seconds(60.0), 0.5), Task::ReadAll);
-    schedule.list_done(BTreeSet::new(), at + seconds(60.0), 0.5);
+    schedule.finish_list(BTreeSet::new(), at + seconds(60.0), 0.5);
     assert_eq!(
         schedule.poll(&waiting(9), at + seconds(60.0), 0.5),
         Task::WaitUntil(at + seconds(95.0))
@@ -168,7 +168,7 @@ fn a_failed_list_is_retried_even_if_no_daemonset_waits_any_more() {
     schedule.set_waiting(&many, later, 0.5);
     let due = later + seconds(7.5);
     assert_eq!(schedule.poll(&many, due, 0.5), Task::ReadAll);
-    schedule.failed(Duration::ZERO, due, 1.0);
+    schedule.fail(Duration::ZERO, due, 1.0);
     schedule.set_waiting(&[], due, 0.5);
     assert_eq!(
         schedule.poll(&[], due + seconds(10.0), 0.5),
@@ -184,13 +184,13 @@ fn pauses_after_failures_are_random_and_grow() {
     for (chance, retry_after, expected) in
         [(0.0, 0.0, 1.0), (0.0, 0.0, 2.0), (1.0, 0.0, 30.0), (1.0, 0.0, 30.0), (0.0, 40.0, 40.0)]
     {
-        schedule.failed(seconds(retry_after), at, chance);
+        schedule.fail(seconds(retry_after), at, chance);
         let until = at + seconds(expected);
         assert_eq!(schedule.poll(&[], at, chance), Task::WaitUntil(until));
         assert_eq!(schedule.poll(&[], until, chance), Task::ReadAll);
     }
-    schedule.list_done(BTreeSet::new(), at, 0.5);
-    schedule.failed(Duration::ZERO, at, 1.0);
+    schedule.finish_list(BTreeSet::new(), at, 0.5);
+    schedule.fail(Duration::ZERO, at, 1.0);
     assert_eq!(
         schedule.poll(&[], at, 0.5),
         Task::WaitUntil(at + seconds(10.0)),
@@ -203,8 +203,8 @@ fn the_longest_periods_do_not_panic() {
     let at = start();
     let mut schedule =
         RefreshSchedule::new(Periods { fail: Duration::MAX, pass: Duration::MAX }, at);
-    schedule.failed(Duration::MAX, at, 1.0);
-    schedule.list_done(BTreeSet::new(), at, 1.0);
+    schedule.fail(Duration::MAX, at, 1.0);
+    schedule.finish_list(BTreeSet::new(), at, 1.0);
     schedule.set_waiting(&waiting(1), at, 1.0);
     assert!(matches!(schedule.poll(&waiting(1), at, 1.0), Task::WaitUntil(_)));
 }

@@ -73,7 +73,7 @@ fn an_idle_node_starts_one_per_core_at_once_and_one_for_each_first_cost_after() 
     let mut node = Node::new(8, 128);
     assert_eq!(node.admit(), 8);
     assert_eq!(node.reason(), Reason::Pace);
-    // Four starts a second on eight cores, until too many have not been shown.
+    // Four starts a second on eight cores, until too many may not have reached a core yet.
     assert_eq!(node.run(2 * SECOND, |node| Some(node.reading(0.0, 0))), 8);
     let status = node.limit.status(node.active, node.now);
     assert_eq!((status.pace, status.idle_cores, status.floor), (8.0 / FIRST_COST, Some(8.0), 8));
@@ -336,7 +336,7 @@ fn a_steady_state_does_not_swing() {
 enum Event {
     Began,
     Undone,
-    EndedLease(u64, bool),
+    End(u64, bool),
     Read { busy: f64, runnable: usize, stalled: f64 },
     Blind,
     Later(u64),
@@ -346,9 +346,9 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => Just(Event::Began),
         1 => Just(Event::Undone),
-        2 => (0u64..100_000, any::<bool>()).prop_map(|(age, was_start)| Event::EndedLease(age, was_start)),
+        2 => (0u64..100_000, any::<bool>()).prop_map(|(age, was_start)| Event::End(age, was_start)),
         4 => (0.0..1.0f64, 0usize..60, 0.0..1.0f64)
-            .prop_map(|(busy, runnable, stall)| Event::Read { busy, runnable, stalled: stall.powi(8) }),
+            .prop_map(|(busy, runnable, stalled)| Event::Read { busy, runnable, stalled: stalled.powi(8) }),
         1 => Just(Event::Blind),
         4 => (0u64..5000).prop_map(Event::Later),
     ]
@@ -375,7 +375,7 @@ proptest! {
                     node.active -= 1;
                 }
                 Event::Undone => {}
-                Event::EndedLease(age, was_start) => {
+                Event::End(age, was_start) => {
                     node.end(Duration::from_millis(age), was_start);
                 }
                 Event::Read { busy: share, runnable, stalled } => {

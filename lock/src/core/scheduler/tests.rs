@@ -12,7 +12,7 @@ fn durations() -> Durations {
     Durations { default: 10 * SECOND, longest: 600 * SECOND, probe_pause: 500 * MILLI }
 }
 
-/// Does for a scheduler what its owner does, with a quota of grants.
+/// Plays the owner of a scheduler, with a quota of grants.
 struct Node {
     scheduler: Scheduler,
     quota: usize,

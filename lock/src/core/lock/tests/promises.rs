@@ -184,7 +184,7 @@ proptest! {
     }
 }
 
-/// An act of a hostile client.
+/// An action of a hostile client.
 #[derive(Clone, Debug)]
 enum Attack {
     Request {

@@ -352,7 +352,7 @@ impl Run {
                 model.parks += u64::from(wait.is_some());
                 let response = node.request(&request, now);
                 let expected = model.request(holder, from, wait, duration, now);
-                let shown = match response {
+                let actual = match response {
                     Placement::AlreadyGranted(Outcome::AlreadyGranted {
                         lease,
                         remaining,
@@ -372,7 +372,7 @@ impl Run {
                     Placement::Parked => Seen::Parked,
                     Placement::Refused => Seen::Refused,
                 };
-                prop_assert_eq!(shown, expected);
+                prop_assert_eq!(actual, expected);
             }
             Event::HangUp { nth } => {
                 let waiter =
