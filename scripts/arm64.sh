@@ -6,8 +6,7 @@
 # 1. Builds the programs with scripts/build.sh --arch arm64, and checks their files: static,
 #    position-independent, stripped, within the size budget.
 # 2. Runs the unit tests of psl, lock, init and health, compiled for arm64, without those that
-# repeat
-#    the same logic many times.
+#    repeat the same logic many times.
 # 3. Runs the programs with tests for amd64 that only use their ports and output: checks over TLS, a
 #    wait for a lock, the credentials of health.
 #

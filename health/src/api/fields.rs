@@ -62,6 +62,19 @@ impl TryFrom<String> for Timestamp {
     }
 }
 
+/// A time whose value does not matter. Any form is accepted, because an error would close the gate.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+pub struct AnyTimestamp;
+
+impl TryFrom<String> for AnyTimestamp {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<AnyTimestamp, &'static str> {
+        if text.is_empty() { Err("an empty timestamp") } else { Ok(AnyTimestamp) }
+    }
+}
+
 /// Parses `2026-11-22T19:59:21Z`, and cuts a fraction. The API writes no other time zone.
 fn seconds_since_1970(text: &str) -> Option<i64> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;

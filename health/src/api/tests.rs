@@ -313,6 +313,13 @@ fn fields_of_a_daemonset() {
             "",
             DaemonSet { is_being_deleted: true, ..plain() },
         ),
+        (r#","deletionTimestamp":"soon""#, "", DaemonSet { is_being_deleted: true, ..plain() }),
+        (
+            r#","annotations":{"pod-startup-lock/ignore":"false","pod-startup-lock/ignore":"true"}"#,
+            "",
+            DaemonSet { is_ignored: true, ..plain() },
+        ),
+        (r#","annotations":{"pod-startup-lock/ignore":"true, please"}"#, "", plain()),
         (
             r#","annotations":{"a":"b","pod-startup-lock/ignore":"true","c":"d"}"#,
             "",
@@ -706,7 +713,7 @@ const NO_LISTS: &[(&str, &str)] = &[
     (r#"{"kind":"DaemonSetList"}"#, OTHER),
     (r#"{"kind":"PodList","items":[]}"#, OTHER),
     (r#"{"kind":null,"items":[]}"#, OTHER),
-    (r#"{"kind":"Status","status":"HttpError"}"#, OTHER),
+    (r#"{"kind":"Status","status":"Failure"}"#, OTHER),
     (r#"{"kind":"DaemonSetList","items":{}}"#, OTHER),
     (r#"{"kind":"DaemonSetList","items":[null]}"#, OTHER),
     (r#"{"kind":"DaemonSetList","items":[{}]}"#, OTHER),
@@ -1315,7 +1322,7 @@ fn events_of_a_watch() {
         (format!(r#"{{"x":[{{}}],"type":"NEWS","object":{pod}}}"#), Ok(vec!["other"])),
         (format!(r#"{{"object":{pod},"type":"ADDED"}}"#), Ok(vec!["is pod p 7"])),
         (
-            r#"{"object":{"code":410,"message":"m","status":"HttpError"},"type":"ERROR"}"#.to_owned(),
+            r#"{"object":{"code":410,"message":"m","status":"Failure"},"type":"ERROR"}"#.to_owned(),
             Ok(vec!["error 410 m"]),
         ),
         (

@@ -162,6 +162,7 @@ fn help_and_version() {
         .run(CEILING)
         .expect_code(0);
     for setting in health::config::PROGRAM.settings {
+        assert!(setting.names().all(|name| help.stdout.contains(name)), "{help}");
         assert!(help.stdout.contains(setting.purpose()), "{help}");
     }
     for line in help.stdout.lines() {

@@ -161,6 +161,12 @@ mod tests {
                 "position 3 in the queue, a slot is expected in 12s",
                 false,
             ),
+            // A lock of 0.1.0.
+            (
+                "position 3 in line, a slot is expected in 9s",
+                "position 1 in line, a slot is expected in 500ms",
+                true,
+            ),
             ("12 slots", "12 pods", false),
             ("12", "", true),
             ("request 3fa9c2 refused", "request 00b17e refused", true),

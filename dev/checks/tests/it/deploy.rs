@@ -373,13 +373,13 @@ fn what_the_cluster_says_ends_it_before_anything_is_changed() {
             "cannot list the kinds of monitoring.coreos.com/v1: forbidden",
         ),
         (
-            "somebody else's namespace",
+            "namespace of another owner",
             "apply --namespace shop",
             "*'get namespace shop'*) printf 'team=shop\\nthere' ;;",
             "namespace shop exists without the label app.kubernetes.io/part-of=pod-startup-lock",
         ),
         (
-            "somebody else's namespace, to delete",
+            "namespace of another owner, to delete",
             "delete --namespace shop",
             "*'get namespace shop'*) echo there ;;",
             "namespace shop exists without the label app.kubernetes.io/part-of=pod-startup-lock",

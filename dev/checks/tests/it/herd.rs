@@ -36,7 +36,7 @@ fn pod(holder: &str) -> usize {
     let number = holder.strip_prefix("herd/pod-").and_then(|rest| rest.strip_suffix("/uid"));
     number
         .and_then(|number| number.parse().ok())
-        .unwrap_or_else(|| panic!("nobody of the herd: {holder:?}"))
+        .unwrap_or_else(|| panic!("holder outside of the herd: {holder:?}"))
 }
 
 /// The time from the end of init to the application's open port, 100 to 600 ms, the same in each
@@ -335,7 +335,7 @@ fn a_killed_lock_resumes_from_its_state_file() {
     assert_eq!(all, all_pods(), "{running}");
     let mut once = sorted(order);
     once.dedup();
-    assert_eq!(once.len(), granted(&lines).len(), "somebody was granted twice: {lines:#?}");
+    assert_eq!(once.len(), granted(&lines).len(), "a holder was granted twice: {lines:#?}");
     assert!(once.len() >= PODS - 2 * SLOTS, "{once:?}");
     assert_eq!(
         lines.iter().filter(|line| line.contains("state restored")).count(),

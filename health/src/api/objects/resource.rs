@@ -1,10 +1,12 @@
 //! The parts of objects that several kinds have in common.
 
+use std::fmt;
+
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::api::fields::{
-    BoundedLabels, Collector, List, MatchText, Name, TextLines, Timestamp, Word,
+    AnyTimestamp, BoundedLabels, Collector, List, MatchText, Name, TextLines, Timestamp, Word,
 };
 use crate::api::json::ApiObject;
 use crate::api::visitors::{Braces, object, object_or_string};
@@ -44,7 +46,7 @@ pub struct Resource<K: ObjectKind> {
 }
 
 /// For a field that must not be `null`.
-fn object_in_braces<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+fn object_in_braces<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Braces::deserialize(deserializer).map(|Braces(object)| object)
@@ -58,7 +60,7 @@ pub struct Metadata {
     pub uid: Word,
     resource_version: Word,
     pub creation_timestamp: Option<Timestamp>,
-    pub deletion_timestamp: Option<Timestamp>,
+    pub deletion_timestamp: Option<AnyTimestamp>,
     pub labels: BoundedLabels,
     #[serde(deserialize_with = "object")]
     pub annotations: Annotations,
@@ -91,16 +93,53 @@ impl<K: ObjectKind> ApiObject for Resource<K> {
     }
 }
 
-/// The annotations of this project. Other annotations may hold whole manifests.
-#[derive(Default, Deserialize)]
-#[serde(default)]
+/// The annotations of this project. Other annotations may hold whole manifests. Of a duplicate key
+/// the last value counts, as in Go.
+#[derive(Default)]
 pub struct Annotations {
     /// `true` excludes a DaemonSet from the verdict.
-    #[serde(rename = "pod-startup-lock/ignore")]
     pub ignore: MatchText<4>,
     /// The name of a container has at most 63 bytes.
-    #[serde(rename = "pod-startup-lock/gate")]
     gate: MatchText<63>,
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier)]
+enum AnnotationKey {
+    #[serde(rename = "pod-startup-lock/ignore")]
+    Ignore,
+    #[serde(rename = "pod-startup-lock/gate")]
+    Gate,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
+        deserializer.deserialize_map(AnnotationsVisitor)
+    }
+}
+
+struct AnnotationsVisitor;
+
+impl<'de> Visitor<'de> for AnnotationsVisitor {
+    type Value = Annotations;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("annotations")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
+        let mut found = Annotations::default();
+        while let Some(key) = map.next_key()? {
+            match key {
+                AnnotationKey::Ignore => found.ignore = map.next_value()?,
+                AnnotationKey::Gate => found.gate = map.next_value()?,
+                AnnotationKey::Other => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// The owner that controls a pod; there is at most one.
