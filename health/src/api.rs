@@ -79,7 +79,7 @@ impl Api {
         Api { silence, ..self }
     }
 
-    /// See [`SILENCE`].
+    /// The longest time without a byte of a watch.
     pub fn silence(&self) -> Duration {
         self.silence
     }

@@ -33,7 +33,7 @@ pub fn parse_nonzero(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
-/// Like [`parse`], at least [`SHORTEST_PERIOD`].
+/// Like [`parse`], at least 100 ms.
 pub fn parse_period(text: &str) -> Result<Duration, &'static str> {
     match parse(text) {
         Ok(period) if period >= SHORTEST_PERIOD => Ok(period),
