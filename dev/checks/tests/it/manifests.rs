@@ -648,7 +648,8 @@ fn every_setting_exists_in_its_program() {
         let words: BTreeSet<&str> = help
             .split(|letter: char| !(letter.is_ascii_alphanumeric() || "-_".contains(letter)))
             .collect();
-        for name in run.env.keys() {
+        // POD_NAME and its like are parts of the value of PSL_HOLDER.
+        for name in run.env.keys().filter(|name| !name.starts_with("POD_")) {
             assert!(
                 words.contains(name.as_str()),
                 "{}: {} --help knows no {name}\n{help}",
