@@ -112,6 +112,15 @@ fn pair(files: &Scratch, name: &str, ours: &Path, peer: Option<&Path>) -> Result
     })
 }
 
+/// Median, least and most without useless digits; the median alone if all runs agree.
+fn figures_of(runs: &[f64]) -> String {
+    let digits = if median(runs) >= 100.0 { 0 } else { 2 };
+    let shown = |value: f64| format!("{value:.digits$}");
+    let least = shown(runs.iter().copied().fold(f64::INFINITY, f64::min));
+    let most = shown(runs.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+    if least == most { least } else { format!("{} ({least}–{most})", shown(median(runs))) }
+}
+
 fn scene<'a>(
     name: impl Into<String>,
     pair: &'a Pair,
@@ -188,10 +197,10 @@ impl Measured {
             let is_paired = !peer.is_empty() && peer.len() == ours.len();
             let ratios: Vec<_> = ours.iter().zip(peer).map(|(ours, peer)| ours / peer).collect();
             let [peer, ratio] = match is_paired {
-                true => [spread(peer), spread(&ratios)],
+                true => [figures_of(peer), spread(&ratios)],
                 false => [String::new(), String::new()],
             };
-            table.row([scene.clone(), (*figure).to_owned(), spread(ours), peer, ratio]);
+            table.row([scene.clone(), (*figure).to_owned(), figures_of(ours), peer, ratio]);
         }
         table.text()
     }
@@ -210,7 +219,7 @@ impl Measured {
         });
         let peaks = [
             ("peak memory of lock, idle", "lock, idle", 2048.0),
-            ("peak memory of lock, 1000 waiters", "lock, 1000 waiters", 4096.0),
+            ("peak memory of lock, 1000 waiters", "lock, waiters: 1000", 4096.0),
             ("peak memory of init", "init, waiting", 1536.0),
             ("peak memory of health, 1000 DaemonSets, TLS", "health, 1000 DaemonSets, TLS", 4096.0),
         ];

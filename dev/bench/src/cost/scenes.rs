@@ -70,11 +70,11 @@ fn compressed(file: &Path) -> Result<f64, String> {
 pub fn lock_scenes(lock: &Pair) -> Vec<Scene<'_>> {
     let mut scenes = vec![scene("lock, idle", lock, lock_idle)];
     for callers in CALLERS {
-        let name = format!("lock, {callers} callers");
+        let name = format!("lock, callers: {callers}");
         scenes.push(scene(name, lock, move |file| start_lock(file)?.requests(200, QUERY, callers)));
     }
     for waiters in WAITERS {
-        let name = format!("lock, {waiters} waiters");
+        let name = format!("lock, waiters: {waiters}");
         scenes.push(scene(name, lock, move |file| lock_waiters(file, waiters)));
     }
     scenes
