@@ -18,7 +18,7 @@ use crate::Options;
 use crate::goal::Goal;
 use crate::machine;
 use crate::results::Section;
-use crate::table::{Table, median, spread};
+use crate::table::{Table, about, median, spread};
 use scenes::{bytes, health_scenes, init_scenes, lock_scenes};
 
 /// Enough for a spread.
@@ -112,13 +112,9 @@ fn pair(files: &Scratch, name: &str, ours: &Path, peer: Option<&Path>) -> Result
     })
 }
 
-/// Median, least and most without useless digits; the median alone if all runs agree.
+/// Large figures need no decimals.
 fn figures_of(runs: &[f64]) -> String {
-    let digits = if median(runs) >= 100.0 { 0 } else { 2 };
-    let shown = |value: f64| format!("{value:.digits$}");
-    let least = shown(runs.iter().copied().fold(f64::INFINITY, f64::min));
-    let most = shown(runs.iter().copied().fold(f64::NEG_INFINITY, f64::max));
-    if least == most { least } else { format!("{} ({least}–{most})", shown(median(runs))) }
+    about(runs, if median(runs) >= 100.0 { 0 } else { 2 })
 }
 
 fn scene<'a>(

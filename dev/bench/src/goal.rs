@@ -10,6 +10,16 @@ pub struct Goal {
 }
 
 impl Goal {
+    pub fn new(
+        what: &'static str,
+        unit: &'static str,
+        measured: f64,
+        goal: f64,
+        broken: f64,
+    ) -> Goal {
+        Goal { what, unit, measured, goal, broken }
+    }
+
     pub fn line(&self) -> String {
         let Goal { what, unit, measured, goal, broken } = self;
         let verdict = if self.is_met() { "met" } else { "MISSED" };

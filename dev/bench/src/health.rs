@@ -241,18 +241,23 @@ impl Measured {
         let at_half = |taken: &[Duration]| {
             if taken.is_empty() { f64::NAN } else { millis(quantile(taken, 0.5)) }
         };
-        let goal = |what, unit, measured, goal, broken| Goal { what, unit, measured, goal, broken };
         [
-            goal(
+            Goal::new(
                 "from the last byte of the lists to the verdict",
                 " ms",
                 at_half(&self.from_list),
                 1000.0,
                 5000.0,
             ),
-            goal("from an event to the verdict", " ms", at_half(&self.from_event), 1000.0, 5000.0),
-            goal("CPU of an event", " ms", at_half(&self.cpu_of_event), 1.0, 5.0),
-            goal("peak memory", " KiB", self.peak_kib as f64, 4096.0, 6144.0),
+            Goal::new(
+                "from an event to the verdict",
+                " ms",
+                at_half(&self.from_event),
+                1000.0,
+                5000.0,
+            ),
+            Goal::new("CPU of an event", " ms", at_half(&self.cpu_of_event), 1.0, 5.0),
+            Goal::new("peak memory", " KiB", self.peak_kib as f64, 4096.0, 6144.0),
         ]
     }
 }

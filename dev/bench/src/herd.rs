@@ -18,7 +18,7 @@ use crate::Options;
 use crate::goal::Goal;
 use crate::machine;
 use crate::results::Section;
-use crate::table::{Table, median};
+use crate::table::{Table, about, median};
 
 use node::{LOCK_AWAY, Node, Start};
 use picture::Chart;
@@ -374,15 +374,6 @@ fn middle(runs: &[RunResult]) -> Option<&RunResult> {
     let mut sorted: Vec<_> = runs.iter().collect();
     sorted.sort_by_key(|run| run.lasted());
     sorted.get(sorted.len().saturating_sub(1) / 2).copied()
-}
-
-/// The median, and least and most if the printed values differ.
-fn about(values: &[f64], digits: usize) -> String {
-    let shown = |value: f64| format!("{value:.digits$}");
-    let least = shown(values.iter().copied().fold(f64::INFINITY, f64::min));
-    let most = shown(values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
-    let median = shown(median(values));
-    if least == most { median } else { format!("{median} ({least}–{most})") }
 }
 
 fn seconds(duration: Duration) -> String {

@@ -194,7 +194,7 @@ fn waiting_holders(options: &Options) -> Result<(String, Vec<Goal>), String> {
     ]);
     let (mut peak, mut slow, mut failed, mut goals) = (0.0_f64, 0.0_f64, 0.0_f64, Vec::new());
     for (name, moves, what, goal, broken) in [
-        ("nothing moves", false, "CPU of one core, nothing moves", 0.5, 1.5),
+        ("no lease ends", false, "CPU of one core, no lease ends", 0.5, 1.5),
         ("leases of one second", true, "CPU of one core, leases of one second", 1.5, 3.0),
     ] {
         let line = measure(options, moves, length).map_err(|e| format!("waiting holders: {e}"))?;
@@ -218,11 +218,10 @@ fn waiting_holders(options: &Options) -> Result<(String, Vec<Goal>), String> {
             line.threads.to_string(),
         ]);
     }
-    let goal = |what, unit, measured, goal, broken| Goal { what, unit, measured, goal, broken };
     goals.extend([
-        goal("peak memory with waiting holders", " KiB", peak, 4096.0, 6144.0),
-        goal("99th percentile of answers at once", " ms", slow, 10.0, 50.0),
-        goal("requests of waiting holders without an answer", "", failed, 0.0, 1.0),
+        Goal::new("peak memory with waiting holders", " KiB", peak, 4096.0, 6144.0),
+        Goal::new("99th percentile of answers at once", " ms", slow, 10.0, 50.0),
+        Goal::new("requests of waiting holders without an answer", "", failed, 0.0, 1.0),
     ]);
     Ok((text + &table.text(), goals))
 }
@@ -290,9 +289,8 @@ fn handovers(options: &Options) -> Result<(String, Vec<Goal>), String> {
         let measured = quantile(&taken, 0.99).as_secs_f64() * 1000.0;
         goals.push(Goal { what, unit: " ms", measured, goal: 1.0, broken: 10.0 });
     }
-    let goal = |what, unit, measured, goal, broken| Goal { what, unit, measured, goal, broken };
-    goals.push(goal("threads with 500 parked", "", threads as f64, 12.0, 24.0));
-    goals.push(goal("peak memory with 500 parked", " KiB", peak as f64, 2560.0, 3584.0));
+    goals.push(Goal::new("threads with 500 parked", "", threads as f64, 12.0, 24.0));
+    goals.push(Goal::new("peak memory with 500 parked", " KiB", peak as f64, 2560.0, 3584.0));
     Ok((text + &table.text(), goals))
 }
 

@@ -6,7 +6,7 @@
 //! and `results` writes the
 //! sections to a file. All parts but `cluster`, which runs lock's limit in virtual time, use the
 //! programs from outside.
-#![allow(clippy::disallowed_methods, reason = "what is measured lives on the real clock")]
+#![allow(clippy::disallowed_methods, reason = "measurements read the real clock")]
 
 mod attack;
 mod children;
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
 }
 
 fn misused(error: String) -> ExitCode {
-    failed(&[error, "scripts/bench.sh --help says what is accepted".to_owned()], BAD_ARGUMENTS)
+    failed(&[error, "scripts/bench.sh --help lists the arguments".to_owned()], BAD_ARGUMENTS)
 }
 
 fn failed(lines: &[String], code: u8) -> ExitCode {

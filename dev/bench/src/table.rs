@@ -63,6 +63,15 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The median, and least and most if the printed values differ.
+pub fn about(values: &[f64], digits: usize) -> String {
+    let shown = |value: f64| format!("{value:.digits$}");
+    let least = shown(values.iter().copied().fold(f64::INFINITY, f64::min));
+    let most = shown(values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+    let median = shown(median(values));
+    if least == most { median } else { format!("{median} ({least}–{most})") }
+}
+
 /// Median, least and most: `0.52 (0.50–0.55)`.
 pub fn spread(values: &[f64]) -> String {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);

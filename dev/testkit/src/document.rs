@@ -7,6 +7,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde_json::Value;
+
 /// Tests of one program run side by side and may rewrite tables of the same document.
 static FILES: Mutex<()> = Mutex::new(());
 
@@ -144,6 +146,15 @@ pub fn metrics(program: &str, metrics: &str) -> Vec<String> {
         Some(format!("| {program} | `{name}` | {kind} | {} | {help} |", labels.join(", ")))
     };
     metrics.lines().filter_map(row).collect()
+}
+
+/// A JSON value without its numbers and texts.
+pub fn shape(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), shape(value))).collect(),
+        Value::Array(values) => values.iter().take(1).map(shape).collect(),
+        _ => Value::Null,
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
     clippy::disallowed_methods,
     reason = "test code: a panic is a failed test, and tests live on the real clock and environment"
 )]
-#![allow(missing_docs, reason = "many names here say it all; what they do not say is documented")]
+#![allow(missing_docs, reason = "comments are for names that need one")]
 
 pub mod api;
 pub mod application;

@@ -108,15 +108,8 @@ fn a_wrong_ca_is_a_reason() {
         "--passHc=100ms",
         "--stale-after=1ms",
         "--node-name=node-a",
-        "--baseUrl",
     ]);
-    let health = health
-        .arg(cluster.api.url())
-        .arg("--ca-file")
-        .arg(&file)
-        .arg("--token-file")
-        .arg(cluster.token_file());
-    let mut health = health.start();
+    let mut health = with_api(health, &cluster.api.url(), &file, &cluster.token_file()).start();
     // Each source fails on its own; the error of the node is the first as soon as it is there.
     let reply = wait_for_answer(&mut health, 412, ": node node-a at ");
     let first = reply.body.lines().nth(1).unwrap();
@@ -158,15 +151,8 @@ fn the_server_s_certificate_may_be_replaced_under_it() {
         "--passHc=1h",
         "--stale-after=1ms",
         "--node-name=node-a",
-        "--baseUrl",
     ]);
-    let health = health
-        .arg(cluster.api.url())
-        .arg("--ca-file")
-        .arg(&file)
-        .arg("--token-file")
-        .arg(cluster.token_file());
-    let mut health = health.start();
+    let mut health = with_api(health, &cluster.api.url(), &file, &cluster.token_file()).start();
     let follows = |health: &mut Running| {
         for (ready, status) in [(false, 412), (true, 200)] {
             cluster.node_exporter(ready);
@@ -211,14 +197,8 @@ fn a_self_signed_certificate_is_accepted_if_the_ca_file_contains_it() {
     let files = Scratch::new();
     let token = files.file("token", TOKEN);
     let health = |ca: &Path| {
-        let health = bare_health().args([
-            "--failHc=100ms",
-            "--node-name=node-a",
-            "--baseUrl",
-            &api.url(),
-            "--ca-file",
-        ]);
-        health.arg(ca).arg("--token-file").arg(&token).start()
+        let health = bare_health().args(["--failHc=100ms", "--node-name=node-a"]);
+        with_api(health, &api.url(), ca, &token).start()
     };
     let mut believing = health(&files.file("shown.pem", &shown.chain_pem));
     wait_for_answer(
@@ -249,15 +229,9 @@ fn an_invalid_certificate_is_a_reason() {
     ] {
         let api = Api::start_tls(answers(), &identity);
         let files = Scratch::new();
-        let health = bare_health()
-            .args(["--failHc=100ms", "--node-name=node-a", "--baseUrl"])
-            .arg(api.url());
-        let health = health
-            .arg("--ca-file")
-            .arg(authority.file())
-            .arg("--token-file")
-            .arg(files.file("token", TOKEN));
-        let mut health = health.start();
+        let token = files.file("token", TOKEN);
+        let health = bare_health().args(["--failHc=100ms", "--node-name=node-a"]);
+        let mut health = with_api(health, &api.url(), authority.file(), &token).start();
         wait_for_answer(&mut health, 412, expected);
         assert!(api.requests().is_empty());
     }

@@ -4,7 +4,7 @@ use health::config::PROGRAM;
 use psl::settings::Setting;
 use serde_json::Value;
 use testkit::api::Api;
-use testkit::document::{self, codes, same_rows};
+use testkit::document::{self, codes, same_rows, shape};
 use testkit::http::{Reply, Request};
 use testkit::program::{Program, Running};
 use testkit::{CEILING, eventually};
@@ -53,15 +53,6 @@ fn metrics() {
     let (mut health, _api) = judged();
     let metrics = get(&mut health, "/metrics");
     same_rows(OPERATIONS, "## Metrics", "| health |", &document::metrics("health", &metrics.body));
-}
-
-/// A JSON value without its numbers and texts.
-fn shape(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), shape(value))).collect(),
-        Value::Array(values) => values.iter().take(1).map(shape).collect(),
-        _ => Value::Null,
-    }
 }
 
 #[test]

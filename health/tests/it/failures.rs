@@ -37,7 +37,7 @@ fn fails_within(path: &str, fault: Fault, expected: &str, ceiling: Duration) {
     );
     assert!(
         !state["daemonsets"].as_array().unwrap().is_empty(),
-        "what was known stays to be seen: {state}"
+        "the last verdict stays visible: {state}"
     );
     assert!(state["last_success_seconds_ago"].is_u64(), "{state}");
     assert_eq!((get(&mut health, "/livez").status, get(&mut health, "/readyz").status), (200, 200));

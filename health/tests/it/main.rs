@@ -70,8 +70,7 @@ impl Cluster {
 
     /// Sets the address of the API server and the files of the service account.
     fn point(&self, program: Program, url: &str) -> Program {
-        let program = program.args(["--baseUrl", url, "--ca-file"]).arg(self.authority.file());
-        program.arg("--token-file").arg(self.token_file())
+        with_api(program, url, self.authority.file(), &self.token_file())
     }
 
     /// Makes node-a healthy: the pod of node-exporter is the only one that is not ready.
@@ -85,6 +84,11 @@ impl Cluster {
             assert_eq!(testkit::api::pods_ready(list, "node-exporter", ready), 1);
         });
     }
+}
+
+fn with_api(program: Program, url: &str, ca: &Path, token: &Path) -> Program {
+    let program = program.args(["--baseUrl", url]).arg("--ca-file").arg(ca);
+    program.arg("--token-file").arg(token)
 }
 
 /// health on a free port of the loopback.

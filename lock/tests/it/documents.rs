@@ -10,7 +10,7 @@ use psl::server::LIMITS;
 use psl::settings::Setting;
 use serde_json::Value;
 use testkit::CEILING;
-use testkit::document::{self, code, codes, rows, same_rows, section};
+use testkit::document::{self, code, codes, rows, same_rows, section, shape};
 use testkit::http::Request;
 use testkit::program::{Program, Running};
 
@@ -255,15 +255,6 @@ fn each_result_has_its_status_and_text() {
         let metrics = Request::get("/metrics").send(lock.addr(), CEILING).unwrap().body;
         let sample = format!("psl_lock_requests_total{{result=\"{result}\"}} 1");
         assert!(metrics.contains(&sample), "{sample} in {metrics}");
-    }
-}
-
-/// A JSON value without its numbers and texts.
-fn shape(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), shape(value))).collect(),
-        Value::Array(values) => values.iter().take(1).map(shape).collect(),
-        _ => Value::Null,
     }
 }
 

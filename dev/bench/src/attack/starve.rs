@@ -110,11 +110,16 @@ fn goals(runs: &[Run]) -> Vec<Goal> {
     let starved: usize = runs.iter().map(|run| HONEST - run.met.served.len()).sum();
     let idle = runs.iter().map(|run| run.met.idle_share() * 100.0).fold(0.0, f64::max);
     let ended = runs.iter().filter(|run| !run.is_alive).count();
-    let goal = |what, unit, measured, goal, broken| Goal { what, unit, measured, goal, broken };
     vec![
-        goal("honest clients without a lease, all rows together", "", starved as f64, 0.0, 1.0),
-        goal("slots idle while a client waits, worst row", " %", idle, 1.0, 5.0),
-        goal("locks that have ended", "", ended as f64, 0.0, 1.0),
+        Goal::new(
+            "honest clients without a lease, all rows together",
+            "",
+            starved as f64,
+            0.0,
+            1.0,
+        ),
+        Goal::new("slots idle while a client waits, worst row", " %", idle, 1.0, 5.0),
+        Goal::new("locks that have ended", "", ended as f64, 0.0, 1.0),
     ]
 }
 

@@ -4,7 +4,7 @@
 //! `application MICROSECONDS_OF_CPU THREADS MICROSECONDS_OF_WAITING`. Its standard input is the
 //! socket, bound but not yet
 //! listening. It writes `ready` to standard output, and ends when the reader closes that.
-#![allow(clippy::disallowed_methods, reason = "what takes time lives on the real clock")]
+#![allow(clippy::disallowed_methods, reason = "a start takes real time")]
 
 use std::env;
 use std::error::Error;

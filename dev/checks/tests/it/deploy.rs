@@ -50,7 +50,7 @@ fn apply_asks_first_then_applies_waits_and_asks_the_locks() {
 
     let applied = stand.read("applied");
     let rendered = stand.deploy("render --with-health --locks 2 --overlay network-policies").ok();
-    assert_eq!(applied, rendered, "what render prints is what is applied");
+    assert_eq!(applied, rendered, "apply sends the output of render");
 
     stand.forget();
     stand.deploy("apply --with-health --locks 2 --overlay network-policies").with(0);

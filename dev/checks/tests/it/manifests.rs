@@ -22,6 +22,20 @@ use crate::shell;
 
 const NAMESPACE: &str = "pod-startup-lock";
 
+const WITH_HEALTH: &[&str] = &[
+    "ClusterRole pod-startup-lock-health",
+    "ClusterRoleBinding pod-startup-lock-health",
+    "ConfigMap health",
+    "ConfigMap lock",
+    "DaemonSet health",
+    "DaemonSet lock",
+    "Namespace pod-startup-lock",
+    "ResourceQuota node-critical-pods",
+    "Service health",
+    "Service lock",
+    "ServiceAccount health",
+];
+
 /// The arguments of `kubectl apply -k`, and the objects that it must apply.
 const ENTRY_POINTS: &[(&str, &[&str])] = &[
     (
@@ -34,38 +48,8 @@ const ENTRY_POINTS: &[(&str, &[&str])] = &[
             "Service lock",
         ],
     ),
-    (
-        "deploy/with-health",
-        &[
-            "ClusterRole pod-startup-lock-health",
-            "ClusterRoleBinding pod-startup-lock-health",
-            "ConfigMap health",
-            "ConfigMap lock",
-            "DaemonSet health",
-            "DaemonSet lock",
-            "Namespace pod-startup-lock",
-            "ResourceQuota node-critical-pods",
-            "Service health",
-            "Service lock",
-            "ServiceAccount health",
-        ],
-    ),
-    (
-        "deploy/with-node-load",
-        &[
-            "ClusterRole pod-startup-lock-health",
-            "ClusterRoleBinding pod-startup-lock-health",
-            "ConfigMap health",
-            "ConfigMap lock",
-            "DaemonSet health",
-            "DaemonSet lock",
-            "Namespace pod-startup-lock",
-            "ResourceQuota node-critical-pods",
-            "Service health",
-            "Service lock",
-            "ServiceAccount health",
-        ],
-    ),
+    ("deploy/with-health", WITH_HEALTH),
+    ("deploy/with-node-load", WITH_HEALTH),
     (
         "deploy/one-namespace",
         &[
@@ -247,7 +231,7 @@ fn the_ways_to_the_lock_differ_only_in_port_and_network() {
             .unwrap();
         assert!(
             file.contains("#   Pod Security ") && file.contains("#   init needs "),
-            "{overlay} says what it takes"
+            "the head of {overlay} names Pod Security level and init's settings"
         );
     }
 }

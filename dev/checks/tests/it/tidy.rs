@@ -150,7 +150,8 @@ fn links_of_documents_lead_somewhere() {
 #[test]
 fn the_readme_is_short() {
     let words = fs::read_to_string(root().join("README.md")).unwrap().split_whitespace().count();
-    let advice = "move what is not needed to decide, install and repair to docs/";
+    let advice =
+        "keep the text for a decision, the installation and repairs, and move the rest to docs/";
     assert!(words <= MOST_WORDS, "README.md has {words} words of {MOST_WORDS}: {advice}");
 }
 

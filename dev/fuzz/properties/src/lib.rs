@@ -64,7 +64,7 @@ pub fn head(bytes: &[u8]) {
             assert_eq!(
                 parse(&bytes[..*length], PEER),
                 parsed,
-                "what follows a head does not change it"
+                "bytes after a head do not change it"
             );
             let _ = lock::http::parse(request);
         }
@@ -96,7 +96,7 @@ pub fn endpoints(bytes: &[u8]) {
             assert!(url.to_request().starts_with(&url.to_string()), "the query alone is left out");
             assert_eq!(Url::parse(&url.to_request(), SCHEMES), Ok(url), "read back");
         }
-        Err(accepted) => assert!(!accepted.is_empty(), "an error says what is accepted"),
+        Err(accepted) => assert!(!accepted.is_empty(), "an error names the accepted form"),
     }
     let shown = psl::text::quoted(&text);
     assert!(!shown.chars().any(char::is_control), "one line, without terminal escapes");
@@ -106,7 +106,7 @@ pub fn endpoints(bytes: &[u8]) {
 pub fn labels(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes).into_owned();
     if let Ok(label) = health::config::parse_label(&text) {
-        assert_eq!(format!("{}:{}", label.key, label.value), text, "nothing is lost");
+        assert_eq!(format!("{}:{}", label.key, label.value), text, "the label prints as its text");
     }
     let lookup = move |name: &str| match name {
         "PSL_HC_DAEMONSET_INCLUDE_LABELS" => Some(OsString::from(&text)),
@@ -123,7 +123,7 @@ pub fn labels(bytes: &[u8]) {
 pub fn claims(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(holder) = psl::protocol::holder::parse(&text) {
-        assert_eq!(*holder, *text, "nothing is lost");
+        assert_eq!(*holder, *text, "the holder is its text");
         assert!(
             holder.len() <= 512 && holder.bytes().all(|byte| byte.is_ascii_graphic()),
             "visible and bounded"
@@ -158,7 +158,11 @@ pub fn record(bytes: &[u8]) {
     assert!(scheduler.queue().waiters().len() <= MOST_WAITERS);
     let mut again = new();
     let words = String::from_utf8_lossy(&record.content(&scheduler)).into_owned();
-    assert_eq!(record.restore_text(&words, &mut again, &rules), Ok(()), "what was written is read");
+    assert_eq!(
+        record.restore_text(&words, &mut again, &rules),
+        Ok(()),
+        "a written file can be read"
+    );
     assert!(again.leases().len() <= scheduler.leases().len(), "no holder gets more than it had");
 }
 

@@ -269,7 +269,7 @@ fn any_number_of_pods_stays_within_the_limit() {
     expect(standings(&mut view), &[("a", "ready")]);
     (0..MANY).for_each(|number| view.pods.delete(&format!("{number:05}")));
     view.pods.delete("~");
-    assert_eq!(view.pods.bytes(), 0, "nothing is counted that is not there");
+    assert_eq!(view.pods.bytes(), 0, "an empty view has no bytes");
 }
 
 /// A list replaces its objects one by one, and removes the missing ones at its end.
